@@ -1,0 +1,7 @@
+"""`python -m neurosbd`."""
+
+import sys
+
+from neurosbd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,73 @@
+"""What there is: every table of the engine and every item of the library, with a line and a source. Layer 4."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neurosbd import library
+from neurosbd.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item of a list."""
+
+    name: str
+    about: str
+    source: str
+
+
+def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
+    from neurosbd.losses import LOSSES
+    from neurosbd.neurons import NEURONS
+    from neurosbd.rules import RULES
+
+    return {"rules": RULES, "neurons": NEURONS, "losses": LOSSES}
+
+
+def catalogue(kind: str) -> list[Row]:
+    """All items of a kind: models, data, rules, neurons or losses."""
+    if kind in ("models", "data"):
+        rows = []
+        for name in library.names(kind):
+            content = library.read_toml(library.find(kind, name))
+            rows.append(Row(name, content.get("about", ""), content.get("source", "")))
+        return rows
+    return [_row(name, make) for name, make in _tables()[kind].items()]
+
+
+def _row(name: str, make: Callable[..., Any]) -> Row:
+    lines = inspect.cleandoc(make.__doc__ or "").splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("Source:")), None)
+    source = ""
+    if start is not None:
+        stop = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith(" ")), len(lines))
+        source = " ".join(line.strip() for line in lines[start:stop]).removeprefix("Source:").strip()
+    return Row(name, lines[0] if lines else "", source)
+
+
+def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None) -> str:
+    """The definition of an item: a model with the origin of every value, a data set, or a table entry."""
+    if name in library.names("data"):
+        return (library.find("data", name)).read_text(encoding="utf-8").rstrip()
+    for kind, table in _tables().items():
+        if name in table:
+            return f"{name} ({kind})\n{inspect.signature(table[name])}\n\n{inspect.getdoc(table[name])}"
+    if name.endswith(".toml") or name in library.names("models"):
+        return _show_model(name, rule, settings)
+    legal = [n for kind in ("models", "data") for n in library.names(kind)] + [n for t in _tables().values() for n in t]
+    raise UsageError(f"there is nothing called '{name}'{nearest(name, legal)}")
+
+
+def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None) -> str:
+    from neurosbd.experiment.definition import describe, resolve
+
+    resolved = resolve(name, rule, settings)
+    rows = describe(resolved)
+    key, value = (max(len(row[i]) for row in rows) for i in (0, 1))
+    network = resolved.definition.network()
+    lines = [f"{k:<{key}}  {v:<{min(value, 40)}}  {origin}" for k, v, origin in rows]
+    lines += ["", f"{sum(p.numel() for p in network.parameters()):,} weights"]
+    lines += [f"  {n}: weight {list(w.shape)}" for n, w in network.weights.items()]
+    return "\n".join(lines)

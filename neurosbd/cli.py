@@ -1,0 +1,159 @@
+"""The command line: arguments in, public functions called, text out. No logic. Layer 5.
+
+Nothing heavy is imported before a command needs it, so `neurosbd --help` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from neurosbd import __version__
+from neurosbd.errors import RunError, UsageError, nearest
+
+_EPILOG = """\
+start here:
+  neurosbd fit digits-mlp                     train the smallest model by score broadcast, in seconds
+  neurosbd fit digits-mlp --rule bp           the same network by backpropagation
+  neurosbd list models                        what ships; also: data, rules, neurons, losses
+  neurosbd show cifar10-small                 every value of a model and where it comes from
+
+exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
+"""
+KINDS = ("models", "data", "rules", "neurons", "losses")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors name the nearest legal word."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message and "'" in message:
+            given = message.split("'")[1]
+            legal = message.split("choose from ")[-1].rstrip(")").replace("'", "").split(", ")
+            message = f"there is no '{given}' here{nearest(given, legal)}"
+        self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="neurosbd",
+        description="Networks that learn without backpropagation: score broadcast and decorrelation.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"neurosbd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_fit(commands)
+    listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses")
+    listing.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    show = commands.add_parser("show", help="the resolved definition of anything in the lists")
+    show.add_argument("name", metavar="NAME", help="a model, data set, rule, neuron or loss, or a .toml file")
+    show.add_argument("--rule", help="resolve a model under this rule")
+    show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
+    data = commands.add_parser("data", help="download and verify data sets")
+    action = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (("get", "download, with sha256, progress and resume"), ("check", "verify and count what is there")):
+        command = action.add_parser(name, help=text)
+        command.add_argument("name", metavar="NAME", help="see `neurosbd list data`")
+        command.add_argument("--data", metavar="PATH", help="folder of the files (default: NEUROSBD_DATA, or the user's data folder)")
+    return parser
+
+
+def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    fit = commands.add_parser("fit", help="train a model on data by a learning rule")
+    fit.add_argument("model", metavar="MODEL", help="a model of `neurosbd list models`, or a .toml file")
+    fit.add_argument("--data", metavar="D", help="a data set, a .toml or .npz file, or a folder (default: the model's own)")
+    fit.add_argument("--rule", metavar="R", help="sbd, ebd, dfa or bp (default: the model's own)")
+    fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
+    fit.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change a value: training.epochs=3, training.batch_size=50, data.subset=100; repeatable",
+    )  # fmt: skip
+    fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
+    fit.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    fit.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return {"fit": _fit, "list": _list, "show": _show, "data": _data}[options.command](options)
+    except UsageError as problem:
+        print(f"neurosbd: {problem}", file=sys.stderr)
+        return 2
+    except RunError as problem:
+        print(f"neurosbd: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("neurosbd: stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, object]:
+    from neurosbd.experiment.definition import parse_setting
+
+    return dict(parse_setting(text) for text in options.set)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from neurosbd.experiment.fit import fit
+    from neurosbd.experiment.progress import Reporter
+
+    run = fit(
+        options.model,
+        data=options.data,
+        rule=options.rule,
+        seed=options.seed,
+        settings=_settings(options),
+        out=options.out,
+        device=options.device,
+        resume=options.resume,
+        reporter=Reporter(),
+    )
+    if run.result["status"] == "interrupted":
+        print(
+            f"neurosbd: interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
+            f"To go on, repeat the command with --out {run.path} --resume",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from neurosbd.catalogue import catalogue
+
+    rows = catalogue(options.kind)
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        print(f"{row.name:<{width}}  {row.about}\n{'':<{width}}  source: {row.source}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from neurosbd.catalogue import show
+
+    print(show(options.name, options.rule, _settings(options)))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from neurosbd.datasets.definition import load_file
+    from neurosbd.datasets.download import get
+    from neurosbd.datasets.inspect import inspect
+    from neurosbd.datasets.load import READERS
+
+    if options.action == "get":
+        for path in get(load_file(options.name, READERS), options.data):
+            print(f"{path}: sha256 as published")
+        return 0
+    report = inspect(options.name, options.data)
+    print(f"{report.name}: {report.folder}")
+    print(f"  {report.verified} files verified by sha256, {report.unverified} without a published one")
+    for line in report.lines:
+        print(f"  {line}")
+    return 0

@@ -1,0 +1,13 @@
+"""Connections: which units reach which, the drive and its adjoint. Layer 1."""
+
+from collections.abc import Callable
+
+from neurosbd.connections.conv2d import Conv2d
+from neurosbd.connections.dense import Dense
+from neurosbd.connections.geometry import Geometry
+from neurosbd.connections.initialisers import INITIALISERS, Initialiser
+from neurosbd.connections.pooling import POOLINGS, Pooling
+
+CONNECTIONS: dict[str, Callable[..., Geometry]] = {"dense": Dense, "conv2d": Conv2d}
+
+__all__ = ["CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Pooling"]

@@ -1,0 +1,94 @@
+"""Convolution: one kernel per pair of channels, shared over positions."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neurosbd.connections.geometry import check_sparsity
+from neurosbd.connections.initialisers import Initialiser, KaimingNormal
+from neurosbd.connections.pooling import Pooling
+from neurosbd.process import Synapses
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """Square kernels over the (pooled) pre map, zero padding at the border.
+
+        drive[b, o, r, c] = sum_{i, y, x} weight[o, i, y, x] arriving[b, i, stride r + y - padding, ...] + bias[o]
+        outer[o, i, y, x] = sum_{b, r, c} post_factor[b, o, r, c] pre_factor[b, i, stride r + y - padding, ...]
+
+    Args:
+        kernel: side of the kernel in pixels, >= 1.
+        stride: step in pixels, >= 1.
+        padding: zeros added on every side, in pixels, >= 0.
+        pool: pooling of the pre map on the way, or none.
+        bias: whether each post channel has a bias.
+        sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
+        weight: initialiser of the weights.
+    Raises:
+        ValueError: if a constant is out of range, or the sizes of the populations do not fit.
+    Source: LeCun et al. 1998, Proc. IEEE 86.
+    Differs: maps are kept channels-last in memory, which is 1.5 to 2.5 times faster on a CPU.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    pool: Pooling | None = None
+    bias: bool = False
+    sparsity: float = 0.0
+    weight: Initialiser = field(default_factory=KaimingNormal)
+
+    def __post_init__(self) -> None:
+        check_sparsity(self, self.sparsity)
+        for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Conv2d.{name} must be at least {least}, got {getattr(self, name)}")
+
+    def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
+        """(out channels, in channels, kernel, kernel)."""
+        arriving = self.pool.size(pre) if self.pool else pre
+        if len(arriving) != 3:
+            raise ValueError(
+                f"a conv2d connection reads maps of size [channels, height, width], got {list(arriving)}"
+            )
+        if min(arriving[1:]) + 2 * self.padding < self.kernel:
+            raise ValueError(f"a kernel of {self.kernel} does not fit into the map {list(arriving)}")
+        maps = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in arriving[1:]]
+        if len(post) != 3 or list(post[1:]) != maps:
+            channels = post[0] if post else "channels"
+            raise ValueError(
+                f"conv2d with kernel {self.kernel}, stride {self.stride}, padding {self.padding} over "
+                f"{list(arriving)} delivers maps of {maps[0]}x{maps[1]}, but the size is {list(post)}; "
+                f"write size = [{channels}, {maps[0]}, {maps[1]}]"
+            )
+        return post[0], arriving[0], self.kernel, self.kernel
+
+    def carry(self, value: Tensor) -> Tensor:
+        """The pooled map, channels-last, [B, channels, height, width]."""
+        value = value.contiguous(memory_format=torch.channels_last)
+        return self.pool.pool(value) if self.pool else value
+
+    def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        """Correlation of the map with the kernels, [B, out, height, width]."""
+        return functional.conv2d(arriving, synapses.weight, synapses.bias, self.stride, self.padding)
+
+    def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
+        """Correlation of the pre factor with the post factor; the input gradient is never formed."""
+        biased = synapses.bias is not None
+        _, weight, bias = torch.ops.aten.convolution_backward(
+            post_factor,
+            pre_factor,
+            synapses.weight,
+            [synapses.weight.shape[0]] if biased else None,
+            [self.stride] * 2,
+            [self.padding] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [False, True, biased],
+        )
+        return Synapses(weight, bias)

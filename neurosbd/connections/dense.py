@@ -1,0 +1,58 @@
+"""All-to-all connection."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neurosbd.connections.geometry import check_sparsity
+from neurosbd.connections.initialisers import Initialiser, KaimingNormal
+from neurosbd.connections.pooling import Pooling
+from neurosbd.process import Synapses
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Every post unit hears every pre unit (of the pooled and flattened map).
+
+        drive[b, i] = sum_j weight[i, j] arriving[b, j] + bias[i]
+        outer[i, j] = sum_b post_factor[b, i] pre_factor[b, j]
+
+    Args:
+        pool: pooling of the pre map on the way, or none.
+        bias: whether each post unit has a bias.
+        sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
+        weight: initialiser of the weights.
+    Raises:
+        ValueError: if `sparsity` is out of range, or the sizes of the populations do not fit.
+    Source: McCulloch, Pitts 1943; fixed sparsity as in Erdogan et al. 2025 (EBD), appendix (MLP recipe).
+    """
+
+    pool: Pooling | None = None
+    bias: bool = False
+    sparsity: float = 0.0
+    weight: Initialiser = field(default_factory=KaimingNormal)
+
+    def __post_init__(self) -> None:
+        check_sparsity(self, self.sparsity)
+
+    def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
+        """(post units, arriving units)."""
+        if len(post) != 1:
+            raise ValueError(f"a dense connection drives a population of size [n], got {list(post)}")
+        return post[0], math.prod(self.pool.size(pre) if self.pool else pre)
+
+    def carry(self, value: Tensor) -> Tensor:
+        """Pooled and flattened in the order channel, row, column: [B, arriving]."""
+        return (self.pool.pool(value) if self.pool else value).flatten(1)
+
+    def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        """arriving weight^T + bias, [B, post]."""
+        return functional.linear(arriving, synapses.weight, synapses.bias)
+
+    def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
+        """post_factor^T pre_factor and the sum of post_factor."""
+        bias = None if synapses.bias is None else post_factor.sum(0)
+        return Synapses(torch.mm(post_factor.t(), pre_factor), bias)

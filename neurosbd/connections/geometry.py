@@ -1,0 +1,53 @@
+"""What a connection's geometry must offer: the way to the synapses, the drive and its adjoint."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from neurosbd.connections.initialisers import Initialiser
+from neurosbd.process import Synapses
+
+
+class Geometry(Protocol):
+    """Which units reach which, and how. Stateless: the weights belong to the network.
+
+    `drive` is linear in the synapses and `outer` is its adjoint:
+    <outer(p, x), w> = <p, drive(w, x)> for every post factor p, arriving x and synapses w.
+    """
+
+    @property
+    def weight(self) -> Initialiser:
+        """How the weights start."""
+        ...
+
+    @property
+    def bias(self) -> bool:
+        """Whether every post unit (conv: channel) has a bias, starting at 0."""
+        ...
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the weights that is fixed at zero, 0 <= sparsity < 1."""
+        ...
+
+    def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the weight between populations of these sizes; ValueError if they do not fit."""
+        ...
+
+    def carry(self, value: Tensor) -> Tensor:
+        """Presynaptic activity as it arrives at the synapses: pooled, flattened, laid out for speed."""
+        ...
+
+    def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        """Drive of the post population, [B, *size]."""
+        ...
+
+    def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
+        """Sum over the batch (and positions) of post_factor x pre_factor, like `synapses`."""
+        ...
+
+
+def check_sparsity(owner: object, sparsity: float) -> None:
+    """Raise ValueError unless 0 <= sparsity < 1."""
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"{type(owner).__name__}.sparsity must be in 0 <= sparsity < 1, got {sparsity}")

@@ -1,0 +1,129 @@
+"""How weights start: drawn by name from an explicit generator, always on the CPU and in float32.
+
+The draw does not depend on the device, so a network starts the same on a CPU and on a GPU.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Initialiser(Protocol):
+    """Draws a weight tensor of a given shape [post, pre, ...]."""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`, float32, from `generator` alone."""
+        ...
+
+
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Synapses onto one unit, and from one unit: (fan_in, fan_out)."""
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def _check_gain(owner: object, gain: float) -> None:
+    if not (gain > 0 and math.isfinite(gain)):
+        raise ValueError(f"{type(owner).__name__}.gain must be a positive number, got {gain}")
+
+
+@dataclass(frozen=True)
+class KaimingNormal:
+    """weight ~ N(0, gain^2 / fan_in).
+
+    Args:
+        gain: > 0; sqrt(2) keeps the power of relu activity from layer to layer.
+    Source: He et al. 2015, ICCV, equation 10.
+    """
+
+    gain: float = math.sqrt(2)
+
+    def __post_init__(self) -> None:
+        _check_gain(self, self.gain)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        return torch.randn(shape, generator=generator) * (self.gain / math.sqrt(_fans(shape)[0]))
+
+
+@dataclass(frozen=True)
+class KaimingUniform:
+    """weight ~ U(-a, a) with a = gain sqrt(3 / fan_in), so the standard deviation is gain / sqrt(fan_in).
+
+    Args:
+        gain: > 0; sqrt(1/3) is the default of `torch.nn.Linear`.
+    Source: He et al. 2015, ICCV.
+    """
+
+    gain: float = math.sqrt(2)
+
+    def __post_init__(self) -> None:
+        _check_gain(self, self.gain)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        bound = self.gain * math.sqrt(3 / _fans(shape)[0])
+        return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+
+@dataclass(frozen=True)
+class XavierNormal:
+    """weight ~ N(0, gain^2 * 2 / (fan_in + fan_out)).
+
+    Args:
+        gain: > 0.
+    Source: Glorot, Bengio 2010, AISTATS, equation 12.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_gain(self, self.gain)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        return torch.randn(shape, generator=generator) * (self.gain * math.sqrt(2 / sum(_fans(shape))))
+
+
+@dataclass(frozen=True)
+class XavierUniform:
+    """weight ~ U(-a, a) with a = gain sqrt(6 / (fan_in + fan_out)).
+
+    Args:
+        gain: > 0.
+    Source: Glorot, Bengio 2010, AISTATS, equation 16.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_gain(self, self.gain)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        bound = self.gain * math.sqrt(6 / sum(_fans(shape)))
+        return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """weight = 0; broadcast rules escape it, backprop does not.
+
+    Source: Nokland 2016, NeurIPS, section 4 (direct feedback alignment from zero weights).
+    """
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Zeros of `shape`; the generator is not advanced."""
+        return torch.zeros(shape)
+
+
+INITIALISERS = {
+    "kaiming_normal": KaimingNormal,
+    "kaiming_uniform": KaimingUniform,
+    "xavier_normal": XavierNormal,
+    "xavier_uniform": XavierUniform,
+    "zeros": Zeros,
+}

@@ -1,0 +1,90 @@
+"""Pooling on the way to the synapses: part of a connection's geometry, without weights."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+
+class Pooling(Protocol):
+    """Summarises patches of a map [B, channels, height, width]."""
+
+    def pool(self, value: Tensor) -> Tensor:
+        """The pooled map."""
+        ...
+
+    def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Size (channels, height, width) after pooling."""
+        ...
+
+
+def _pooled_size(owner: "AveragePool | MaxPool", size: tuple[int, ...]) -> tuple[int, ...]:
+    name = type(owner).__name__
+    if len(size) != 3:
+        raise ValueError(f"{name} needs maps of size [channels, height, width], got {list(size)}; remove pool")
+    stride = owner.stride or owner.window
+    if min(size[1:]) < owner.window:
+        raise ValueError(f"{name}.window is {owner.window}, larger than the map {size[1]}x{size[2]}")
+    return (size[0], *((n - owner.window) // stride + 1 for n in size[1:]))
+
+
+def _check_window(owner: "AveragePool | MaxPool") -> None:
+    name = type(owner).__name__
+    if owner.window < 1:
+        raise ValueError(f"{name}.window must be at least 1, got {owner.window}")
+    if owner.stride < 0:
+        raise ValueError(f"{name}.stride must be 0 (same as window) or more, got {owner.stride}")
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """Mean over square patches.
+
+    Args:
+        window: side of a patch in pixels, >= 1.
+        stride: step between patches in pixels; 0 means `window`, patches side by side.
+    Source: LeCun et al. 1998, Proc. IEEE 86 (subsampling layers).
+    """
+
+    window: int = 2
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        _check_window(self)
+
+    def pool(self, value: Tensor) -> Tensor:
+        """Mean of each patch, [B, channels, h, w]."""
+        return functional.avg_pool2d(value, self.window, self.stride or self.window)
+
+    def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Size (channels, height, width) after pooling."""
+        return _pooled_size(self, size)
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Largest value of square patches. A local rule needs no record of where the maximum was.
+
+    Args:
+        window: side of a patch in pixels, >= 1.
+        stride: step between patches in pixels; 0 means `window`.
+    Source: Riesenhuber, Poggio 1999, Nat. Neurosci. 2.
+    """
+
+    window: int = 2
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        _check_window(self)
+
+    def pool(self, value: Tensor) -> Tensor:
+        """Maximum of each patch, [B, channels, h, w]."""
+        return functional.max_pool2d(value, self.window, self.stride or self.window)
+
+    def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Size (channels, height, width) after pooling."""
+        return _pooled_size(self, size)
+
+
+POOLINGS = {"average": AveragePool, "max": MaxPool}

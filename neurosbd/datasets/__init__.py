@@ -1,0 +1,5 @@
+"""Data sets: found, downloaded, decoded once, kept on the device as uint8. Layer 4."""
+
+from neurosbd.datasets.load import Dataset, load_data
+
+__all__ = ["Dataset", "load_data"]

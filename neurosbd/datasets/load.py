@@ -1,0 +1,157 @@
+"""From the name of a data set to tensors: locate, decode or map from the cache, choose a subset."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from neurosbd import library
+from neurosbd.datasets import arrays, cifar, idx, pictures
+from neurosbd.datasets.cache import cached
+from neurosbd.datasets.definition import DatasetFile, load_file
+from neurosbd.datasets.locate import complete, locate
+from neurosbd.datasets.samples import Samples, Splits, check
+from neurosbd.errors import UsageError
+from neurosbd.seeds import generator
+
+READERS = {
+    "digits": arrays.read_digits,
+    "idx": idx.read,
+    "cifar": cifar.read,
+    "tiny_imagenet": pictures.read_tiny_imagenet,
+    "folder": pictures.read_folder,
+    "arrays": arrays.read_arrays,
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A decoded data set on the host, images as uint8.
+
+    size: of one example as a network sees it, (channels, height, width) or (n,).
+    maximum: value that counts as 1. mean, std: per channel or feature, in units of the maximum.
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]
+    size: tuple[int, ...]
+    maximum: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def load_data(
+    name: str | Path = "digits",
+    root: str | Path | None = None,
+    subset: int | None = None,
+    subset_seed: int | None = None,
+    test_subset: int | None = None,
+) -> Dataset:
+    """Load a data set.
+
+    Args:
+        name: a shipped data set (`neurosbd list data`), a .toml file, an .npz file of your own, or a
+            folder with class folders of pictures.
+        root: folder with the files; none: NEUROSBD_DATA, then the download folder.
+        subset: training examples per class; none: all.
+        subset_seed: none takes the first ones of each class, else they are drawn with this seed.
+        test_subset: test examples per class; none: all.
+
+    Raises:
+        UsageError: if the set is not there, or a file is truncated, corrupt or not what it should be.
+
+    >>> digits = load_data("digits")
+    >>> digits.size, len(digits.train.labels), len(digits.test.labels)
+    ((1, 8, 8), 1438, 359)
+    """
+    definition, root = _definition(name, root)
+    folder = locate(definition, root) if definition.files else _folder(definition, root)
+    splits = cached(definition, folder, lambda: check(READERS[definition.reader](definition, folder), str(folder)))
+    train, test = (
+        _subset(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
+        _subset(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
+    )
+    return _dataset(definition, replace(splits, train=train, test=test))
+
+
+def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
+    """What `--data` means for a model whose own set is `name`: (name, root).
+
+    A name or a .toml file replaces the set; a folder that holds the files of the model's set becomes
+    its root; an .npz file or a folder of class folders is a set of the user's own.
+    """
+    if request is None or not Path(request).is_dir():
+        return (request or name), None
+    definition = load_file(name, READERS)
+    if definition.files:
+        try:
+            locate(definition, request)
+            return name, request
+        except UsageError as problem:
+            if not pictures.has_class_folders(Path(request)):
+                raise UsageError(f"--data {request}: {problem}") from None
+    return request, None
+
+
+def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile, str | Path | None]:
+    path = Path(name)
+    if path.suffix == ".npz":
+        if not path.is_file():
+            raise UsageError(f"{path}: there is no such file")
+        generic = load_file("arrays", READERS)
+        return generic.model_copy(update={"name": path.stem, "files": {"all": (path.name,)}}), path.parent
+    if path.is_dir() and str(name) not in library.names("data"):
+        return load_file("folder", READERS).model_copy(update={"name": path.resolve().name}), path
+    return load_file(name, READERS), root
+
+
+def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
+    if root is None:
+        raise UsageError(f"data set '{definition.name}' is your own: point --data to the {'.npz file' if definition.reader == 'arrays' else 'folder'}")
+    return Path(root)
+
+
+def _subset(samples: Samples, per_class: int | None, seed: int | None, key: str) -> Samples:
+    if per_class is None:
+        return samples
+    counts = np.bincount(samples.labels)
+    if counts.min() < per_class:
+        raise UsageError(f"{key} is {per_class}, but class {int(counts.argmin())} has {counts.min()} examples; choose at most that")
+    order = np.arange(len(samples.labels))
+    if seed is not None:
+        order = generator(seed, "subset", key).initial_seed()
+        order = np.random.default_rng(order).permutation(len(samples.labels))
+    chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in range(len(counts))])
+    chosen.sort()
+    return Samples(samples.values[chosen], samples.labels[chosen])
+
+
+def _dataset(definition: DatasetFile, splits: Splits) -> Dataset:
+    values = splits.train.values
+    flat = values.dtype.kind == "f"
+    maximum = 1.0 if flat else float(definition.maximum)
+    if definition.mean and definition.std:
+        mean, std = definition.mean, definition.std
+    else:
+        mean, std = measure(values, maximum)
+    size = values.shape[1:] if flat else (values.shape[3], *values.shape[1:3])
+    return Dataset(definition.name, splits.train, splits.test, splits.classes, size, maximum, mean, std)
+
+
+def measure(values: np.ndarray, maximum: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel (images) or feature, in units of the maximum."""
+    axes = tuple(range(values.ndim - 1))
+    count = values.size // values.shape[-1]
+    total, squares = np.zeros(values.shape[-1]), np.zeros(values.shape[-1])
+    for start in range(0, len(values), 1000):  # in parts, so that uint8 sets never become float64 whole
+        part = values[start : start + 1000].astype(np.float64) / maximum
+        total += part.sum(axes)
+        squares += (part**2).sum(axes)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return tuple(mean.tolist()), tuple(np.where(std > 1e-8, std, 1.0).tolist())
+
+
+__all__ = ["READERS", "Dataset", "complete", "load_data", "measure", "resolve_data"]

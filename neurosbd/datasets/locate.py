@@ -1,0 +1,96 @@
+"""Where the files of a data set are: a path of the user's, NEUROSBD_DATA, or the download folder."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from neurosbd import library
+from neurosbd.datasets.archives import unpack
+from neurosbd.datasets.definition import DatasetFile
+from neurosbd.errors import UsageError
+
+ROOT_VARIABLE = "NEUROSBD_DATA"
+CACHE_VARIABLE = "NEUROSBD_CACHE"
+
+
+def download_folder() -> Path:
+    """Where `neurosbd data get` puts files: NEUROSBD_DATA, or the user's data folder."""
+    return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_data_dir("neurosbd"))
+
+
+def cache_folder() -> Path:
+    """Where decoded sets are kept: NEUROSBD_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("neurosbd"))
+
+
+def locate(definition: DatasetFile, root: str | Path | None = None) -> Path:
+    """The folder that holds every file of a data set.
+
+    Args:
+        definition: the data set.
+        root: a folder of the user's (the only one searched), or none.
+
+    Raises:
+        UsageError: if a file is missing; says what was looked for, where, and how to get it.
+    """
+    if root is not None and not Path(root).exists():
+        raise UsageError(f"{root}: there is no such file or folder")
+    roots = [Path(root)] if root is not None else [library.folder("data"), download_folder()]
+    for top in roots:
+        for folder in dict.fromkeys((top / definition.folder, top, top / definition.name)):
+            if complete(definition, folder):
+                return folder
+        unpacked = _unpacked(definition, top)
+        if unpacked is not None:
+            return unpacked
+        _refuse_pickles(definition, top)
+    wanted = ", ".join(required(definition)[:3]) or "class folders of pictures"
+    raise UsageError(
+        f"data set '{definition.name}' is not here. Looked for {wanted} in "
+        f"{' and '.join(str(r / definition.folder) for r in roots)}. {_remedy(definition)}"
+    )
+
+
+def required(definition: DatasetFile) -> list[str]:
+    """Names of the files a data set cannot do without."""
+    return [name for names in definition.files.values() for name in names]
+
+
+def complete(definition: DatasetFile, folder: Path) -> bool:
+    """Whether all required files are in a folder."""
+    return bool(required(definition)) and all((folder / name).exists() for name in required(definition))
+
+
+def _unpacked(definition: DatasetFile, top: Path) -> Path | None:
+    """Unpack a published archive that lies in `top`, once, into the cache."""
+    for item in definition.download:
+        for archive in (top / item.filename, top / definition.name / item.filename):
+            if not archive.is_file() or archive.suffix not in (".gz", ".zip") or archive.name in required(definition):
+                continue
+            stamp = f"{archive.stat().st_size}-{archive.stat().st_mtime_ns}"
+            target = cache_folder() / "unpacked" / f"{definition.name}-{stamp}"
+            if not target.is_dir():
+                unpack(archive, target)
+            if complete(definition, target / definition.folder):
+                return target / definition.folder
+            raise UsageError(f"{archive}: does not hold {definition.folder}/{required(definition)[0]}; fetch it again")
+    return None
+
+
+def _refuse_pickles(definition: DatasetFile, top: Path) -> None:
+    if definition.reader != "cifar" or not top.is_dir():
+        return
+    for pattern in ("*-python.tar.gz", "cifar-10-batches-py", "cifar-100-python"):
+        for found in top.glob(pattern):
+            raise UsageError(
+                f"{found}: this is the Python version of the set, which is made of pickles. A pickle can run any code "
+                f"when it is read, so it is not opened. Use the binary version: {definition.download[0].url} "
+                f"(or `neurosbd data get {definition.name}`)"
+            )
+
+
+def _remedy(definition: DatasetFile) -> str:
+    if definition.download:
+        return f"Run `neurosbd data get {definition.name}`, or point --data or {ROOT_VARIABLE} to a copy."
+    return "Point --data to it."

@@ -1,0 +1,114 @@
+"""Batches on the device: gathered, shifted, mirrored and normalised there, from uint8.
+
+Every draw of an epoch is made from (seed, epoch) alone, so any batch of any epoch can be produced
+at once: a resumed run needs no more than the number of the next batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.samples import Samples
+from neurosbd.seeds import generator
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One split on the device, with its normalisation."""
+
+    values: Tensor  # uint8 [N, height, width, channels] or float32 [N, n]
+    labels: Tensor  # int64 [N]
+    shift: Tensor  # added after scaling, per channel
+    scale: Tensor  # multiplies the raw values, per channel
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised examples [B, *size] (maps channels-last) and labels [B]."""
+        return self._normal(self.values[index]), self.labels[index]
+
+    def moved(self, index: Tensor, offset: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
+        """As `batch`, each image shifted by `offset` [B, 2] pixels (borders reflect) and mirrored where told."""
+        height, width = self.values.shape[1:3]
+        rows = _reflect(torch.arange(height, device=index.device) + offset[:, :1], height)
+        columns = _reflect(torch.arange(width, device=index.device) + offset[:, 1:], width)
+        columns = torch.where(mirror[:, None], columns.flip(1), columns)
+        return self._normal(self.values[index[:, None, None], rows[:, :, None], columns[:, None, :]]), self.labels[index]
+
+    def _normal(self, raw: Tensor) -> Tensor:
+        values = torch.addcmul(self.shift, raw.to(self.scale.dtype), self.scale)
+        return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All examples in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.labels.device))
+
+
+def _reflect(position: Tensor, length: int) -> Tensor:
+    """Fold positions just outside 0..length-1 back inside, without repeating the border."""
+    return (length - 1) - ((length - 1) - position.abs()).abs()
+
+
+def resident(samples: Samples, data: Dataset, device: torch.device) -> Resident:
+    """A split of a data set, moved to the device."""
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (data.mean, data.std))
+    return Resident(
+        torch.from_numpy(samples.values).to(device),
+        torch.from_numpy(samples.labels).to(device),
+        -mean / std,
+        1 / (std * data.maximum),
+    )
+
+
+class Stream:
+    """The training batches of every epoch.
+
+    Args:
+        split: training examples on the device.
+        batch_size: examples per batch; the last batch of an epoch may be smaller.
+        seed: of order and augmentation.
+        flip: mirror every image in every other epoch, a random half of them first.
+        crop: shift each image by up to so many pixels, reflecting the border.
+    Source: order of mirroring from Jordan 2024, arXiv 2404.00498 (alternating flip).
+    """
+
+    def __init__(self, split: Resident, batch_size: int, seed: int, flip: bool = False, crop: int = 0) -> None:
+        self.split = split
+        self.batch_size = batch_size
+        self.seed = seed
+        self.flip = flip
+        self.crop = crop
+        self._order = lru_cache(maxsize=1)(self._draw_order)
+        self._moves = lru_cache(maxsize=1)(self._draw_moves)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.split) // self.batch_size)
+
+    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
+        """Batch `number` of an epoch: examples [B, *size] and labels [B]."""
+        index = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        if not (self.flip or self.crop):
+            return self.split.batch(index)
+        offset, mirror = self._moves(epoch)
+        return self.split.moved(index, offset[index], mirror[index])
+
+    def _draw_order(self, epoch: int) -> Tensor:
+        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
+        return order.to(self.split.labels.device)
+
+    def _draw_moves(self, epoch: int) -> tuple[Tensor, Tensor]:
+        count = len(self.split)
+        offset = torch.randint(
+            -self.crop, self.crop + 1, (count, 2), generator=generator(self.seed, "crop", epoch)
+        )
+        first = torch.rand(count, generator=generator(self.seed, "flip")) < 0.5
+        mirror = (first if epoch % 2 == 0 else ~first) & self.flip
+        device = self.split.labels.device
+        return offset.to(device), mirror.to(device)

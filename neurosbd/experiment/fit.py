@@ -1,0 +1,227 @@
+"""The main job: train a model on data by a rule, watched, checkpointed, resumable."""
+
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd import checkpoints
+from neurosbd.datasets.load import load_data, resolve_data
+from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment import run as directory
+from neurosbd.experiment.definition import Definition, check_device, load_model
+from neurosbd.experiment.health import HealthCheck
+from neurosbd.experiment.interrupt import Interrupt
+from neurosbd.experiment.progress import Reporter, Silent, duration, epoch_line
+from neurosbd.experiment.provenance import peak_memory, provenance
+from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, Run, open_run
+from neurosbd.experiment.session import Session
+
+
+def fit(
+    model: str | Path,
+    *,
+    data: str | None = None,
+    rule: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a model and leave a run directory.
+
+    Args:
+        model: a shipped model (`neurosbd list models`) or a .toml file.
+        data: data set in place of the model's own: a name, a .toml or .npz file, or a folder.
+        rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
+        seed: of weights, projections, order and augmentation; none: the model's own.
+        settings: further values by dotted key, {"training.epochs": 3}.
+        out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
+        device: 'auto', 'cpu' or 'cuda'.
+        resume: go on from the checkpoint in the run directory, bit for bit.
+        reporter: told of the progress; none: silence.
+
+    Returns:
+        The run; `run.result["status"]` is 'finished', or 'interrupted' after Ctrl-C.
+
+    Raises:
+        UsageError: if something asked for is not legal; nothing has been written then.
+        RunError: if the loss becomes infinite or NaN; the last checkpoint is kept.
+    """
+    reporter = reporter or Silent()
+    settings = dict(settings or {})
+    if seed is not None:
+        settings["seed"] = seed
+    name, root = resolve_data(load_model(model, rule, settings).data.name, data)
+    if data is not None:
+        settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
+    definition = load_model(model, rule, settings)
+    place = check_device(device)
+    wanted = definition.data
+    samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
+    session = Session(definition, samples, place)
+    stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
+    if resume:
+        path = Path(out) if out is not None else directory.latest_name(stem)
+        _resume(session, path)
+        if session.epoch >= definition.training.epochs:
+            reporter.say(f"{path} is finished; nothing to do")
+            return open_run(path)
+        reporter.say(f"resuming {path} at epoch {session.epoch + 1}, batch {session.number + 1}")
+    else:
+        path = Path(out) if out is not None else directory.free_name(stem)
+        directory.prepare(path)
+        record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(place)}
+        directory.write_record(path / CONFIG, record)
+    _announce(session, samples.name, reporter)
+    return _Training(session, path, reporter).run()
+
+
+def _announce(session: Session, data: str, reporter: Reporter) -> None:
+    definition = session.definition
+    weights = sum(p.numel() for p in session.network.parameters())
+    reporter.say(
+        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss.kind}, {weights:,} weights; "
+        f"{data}: {len(session.train.split):,} train, {len(session.test):,} test; {session.device}, seed {definition.seed}"
+    )
+
+
+def _resume(session: Session, path: Path) -> None:
+    """Put a session where the run in `path` stopped."""
+    recorded = open_run(path).config.get("definition", {})
+    asked = session.definition.model_dump(mode="json")
+    for key in ("about", "source"):
+        recorded.pop(key, None), asked.pop(key, None)
+    if recorded != asked:
+        changed = _differences(recorded, asked)
+        raise UsageError(
+            f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
+            f"Give the same model, rule and settings, or choose another --out"
+        )
+    if (path / CHECKPOINT).exists():
+        session.load_state_dict(checkpoints.load(path / CHECKPOINT), str(path / CHECKPOINT))
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+    return [] if old == new else [f"{at} ({old} there, {new} asked)"]
+
+
+class _Training:
+    """The loop over epochs and what it writes."""
+
+    def __init__(self, session: Session, path: Path, reporter: Reporter) -> None:
+        self.session = session
+        self.path = path
+        self.reporter = reporter
+        self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
+        self.spent = 0.0  # seconds of the current epoch
+        self.warnings: list[str] = []
+        self.checkpoint_asked = False
+
+    def run(self) -> Run:
+        """Train to the end, or to an interrupt or a failure."""
+        epochs = self.session.definition.training.epochs
+        before = _on_request(self._ask_checkpoint)
+        try:
+            with Interrupt() as interrupt:
+                while self.session.epoch < epochs:
+                    if not self._epoch(interrupt):
+                        return self._close("interrupted")
+        except RunError as problem:
+            self._close("failed", str(problem))
+            kept = "the last checkpoint is kept" if (self.path / CHECKPOINT).exists() else "no epoch was finished"
+            raise RunError(f"{problem}. {kept.capitalize()} in {self.path}") from None
+        finally:
+            self.reporter.end_live()
+            _on_request(before)
+        return self._close("finished")
+
+    def _epoch(self, interrupt: Interrupt) -> bool:
+        """One epoch (or its rest); False if interrupted."""
+        session = self.session
+        start, first = time.perf_counter(), session.number
+        while session.number < len(session.train):
+            session.step()
+            self.reporter.live(session.epoch + 1, session.number, len(session.train), lambda: session.tally.read()[0])
+            every = session.definition.training.checkpoint_every
+            if interrupt.asked or self.checkpoint_asked or (every and session.number % every == 0):
+                self._checkpoint()
+            if interrupt.asked:
+                return False
+        if session.device.type == "cuda":
+            torch.cuda.synchronize(session.device)
+        learned = time.perf_counter() - start
+        self._record(learned, first, start)
+        session.next_epoch()
+        self._checkpoint()
+        return not interrupt.asked
+
+    def _record(self, learned: float, first: int, start: float) -> None:
+        session, training = self.session, self.session.definition.training
+        health = HealthCheck(session.network)
+        train_loss, train_accuracy = session.tally.read()
+        test_loss, test_accuracy = session.evaluate((health,))
+        seconds = time.perf_counter() - start
+        seen = min(len(session.train.split), session.number * training.batch_size) - first * training.batch_size
+        line = {
+            "epoch": session.epoch + 1,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "seconds": seconds,
+            "samples_per_second": seen / learned,
+            "peak_memory_bytes": peak_memory(session.device),
+        }
+        self.metrics.append(line)
+        directory.write_metrics(self.path, self.metrics)
+        left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
+        self.reporter.say(epoch_line(line, training.epochs, left))
+        for layer in health.read():
+            already = any(f"'{layer.name}'" in warning for warning in self.warnings)
+            if layer.complaint and not already:
+                self.warnings.append(f"epoch {session.epoch + 1}: {layer.complaint}")
+                self.reporter.say(f"warning: {layer.complaint}")
+
+    def _checkpoint(self) -> None:
+        checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
+        self.checkpoint_asked = False
+
+    def _ask_checkpoint(self, *_: Any) -> None:
+        self.checkpoint_asked = True
+
+    def _close(self, status: str, reason: str | None = None) -> Run:
+        """Write result.json and say how it ended."""
+        best = max(self.metrics, key=lambda m: m["test_accuracy"], default=None)
+        result = {
+            "status": status,
+            "reason": reason,
+            "epochs": len(self.metrics),
+            "final": self.metrics[-1] if self.metrics else None,
+            "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]} if best else None,
+            "seconds": sum(m["seconds"] for m in self.metrics),
+            "warnings": self.warnings,
+        }
+        directory.write_record(self.path / RESULT, result)
+        if status == "finished" and self.metrics:
+            last = self.metrics[-1]
+            self.reporter.say(
+                f"finished in {duration(result['seconds'])}: test accuracy {last['test_accuracy']:.2%}; run kept in {self.path}"
+            )
+        return open_run(self.path)
+
+
+def _on_request(handler: Any) -> Any:
+    """Have SIGUSR1 ask for a checkpoint (where the platform has it); returns the handler before."""
+    try:
+        return signal.signal(signal.SIGUSR1, handler)
+    except (AttributeError, ValueError, TypeError):  # Windows, or not the main thread
+        return None

@@ -1,0 +1,66 @@
+"""What a person sees while a network learns: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Say = Callable[[str], None]
+
+
+def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
+    """One line per epoch: losses, accuracies, speed, time left."""
+    width = len(str(epochs))
+    return (
+        f"epoch {metrics['epoch']:>{width}}/{epochs}  train {metrics['train_loss']:.4f} {metrics['train_accuracy']:6.2%}  "
+        f"test {metrics['test_loss']:.4f} {metrics['test_accuracy']:6.2%}  "
+        f"{metrics['samples_per_second']:,.0f} samples/s  {duration(left)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """0:00:42"""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+class Reporter:
+    """Prints to a stream; `live` draws a bar within the epoch, on a terminal only."""
+
+    def __init__(self, stream: Any = None) -> None:
+        self.stream = stream if stream is not None else sys.stdout
+        self.terminal = self.stream.isatty()
+        self._bar: Any = None
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.end_live()
+        print(text, file=self.stream, flush=True)
+
+    def live(self, epoch: int, done: int, steps: int, loss: Callable[[], float]) -> None:
+        """Show that batch `done` of `steps` is through."""
+        if not self.terminal:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream)
+        self._bar.update(done - self._bar.n)
+        if done % 50 == 0:
+            self._bar.set_postfix(loss=f"{loss():.4f}")
+
+    def end_live(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Silent(Reporter):
+    """Says nothing: for use as a library."""
+
+    def __init__(self) -> None:
+        self.terminal = False
+        self._bar = None
+
+    def say(self, text: str) -> None:
+        """Nothing."""

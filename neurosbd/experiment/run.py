@@ -1,0 +1,119 @@
+"""The run directory: what a fit leaves behind, and how to open it again."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosbd import checkpoints
+from neurosbd.errors import UsageError
+from neurosbd.experiment.definition import Definition
+from neurosbd.files import read_json, write_text
+from neurosbd.network import Network
+from neurosbd.schema import validate
+
+CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    path: its directory.
+    config: everything resolved: model, data, rule, optimizer, seed, versions, commit, device.
+    metrics: one dictionary per finished epoch; accuracies are fractions 0..1.
+    result: final and best values and the status ('finished', 'interrupted', 'failed', 'running').
+    """
+
+    path: Path
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any]
+
+    @property
+    def definition(self) -> Definition:
+        """The resolved definition this run carried out."""
+        return validate(Definition, self.config["definition"], str(self.path / CONFIG))
+
+    def network(self) -> Network:
+        """The network with the weights of the last checkpoint, on the CPU."""
+        network = self.definition.network()
+        network.load_state_dict(self.checkpoint()["network"])
+        return network
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything in the last checkpoint (weights, projections, optimizer, position)."""
+        return checkpoints.load(self.path / CHECKPOINT)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the directory of a run, finished or not.
+
+    Raises:
+        UsageError: if it holds no run.
+    """
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise UsageError(f"{path}: holds no run (no {CONFIG}); give the directory that `neurosbd fit` printed")
+    metrics = []
+    if (path / METRICS).exists():
+        lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
+        metrics = [json.loads(line) for line in lines if line]
+    result = read_json(path / RESULT) if (path / RESULT).exists() else {"status": "running"}
+    return Run(path, read_json(path / CONFIG), metrics, result)
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run is in this directory."""
+    return (path / CONFIG).exists()
+
+
+def prepare(path: Path) -> None:
+    """Make an empty run directory.
+
+    Raises:
+        UsageError: if it holds a run already, or cannot be written.
+    """
+    if holds_run(path):
+        raise UsageError(f"{path}: holds a run already; continue it with --resume or choose another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / METRICS, "")
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
+
+
+def free_name(stem: str) -> Path:
+    """runs/STEM, or the next of runs/STEM-2, -3, ... that holds no run."""
+    path, number = Path("runs") / stem, 2
+    while holds_run(path):
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
+
+
+def latest_name(stem: str) -> Path:
+    """The last of runs/STEM, runs/STEM-2, ... that holds a run, or runs/STEM."""
+    path, number = Path("runs") / stem, 2
+    while holds_run(Path("runs") / f"{stem}-{number}"):
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
+
+
+def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
+    """Replace the metrics file; a line per epoch."""
+    write_text(path / METRICS, "".join(json.dumps(_plain(line)) + "\n" for line in metrics))
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Replace config.json or result.json."""
+    write_text(path, json.dumps(_plain(content), indent=1) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN or infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

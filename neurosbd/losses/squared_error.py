@@ -1,0 +1,28 @@
+"""Squared error."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from neurosbd.losses.targets import as_vector
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """Half the squared distance of the output from the target.
+
+        loss = 1/2 sum_k (output_k - y_k)^2
+        score = output - y
+
+    Targets are labels [B] (then y is one-hot) or values [B, k].
+
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, section 2.
+    """
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each example, [B]."""
+        return 0.5 * (output - as_vector(target, output)).square().sum(1)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """d loss / d output of each example, [B, k]."""
+        return output - as_vector(target, output)

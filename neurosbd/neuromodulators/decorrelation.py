@@ -1,0 +1,68 @@
+"""Learned projection of the score: the running cross-correlation of score and activity (EBD, SBD)."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
+from neurosbd.neuromodulators.forgetting import Forgetting
+from neurosbd.neuromodulators.layouts import Layout, Shared
+from neurosbd.process import Heard
+
+
+class Feedback(NamedTuple):
+    """State of a projection with a frozen and a learned part."""
+
+    frozen: Tensor  # R0 [C, M], float32
+    learned: Tensor  # R [C, M], float32: running correlation of score and activity
+
+
+@dataclass(frozen=True)
+class Decorrelation:
+    """Broadcast the score through its own correlation with the activity, so that activity decorrelates.
+
+        R <- lam R + (1 - lam) mean_b score[b] h[b]^T
+        signal[b] = score[b] (R0 + learned R)
+
+    Descending `signal` lowers 1/2 ||R||^2, the squared correlation of score and activity, which is
+    zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
+
+    Args:
+        layout: one row per unit or per channel.
+        scale: standard deviation of the frozen random part R0, >= 0.
+        learned: weight of the learned part, >= 0.
+        forgetting: lam, constant or scheduled over the training.
+    Raises:
+        ValueError: if `scale` or `learned` is negative or not finite.
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, equations 9-12, with the score of
+        any loss in place of the error (Uzun et al. 2026, SBD, arXiv 2605.30638, from its abstract).
+    Differs: R0 does not decay; in the paper it is the start of R and fades with lam^t. The factor
+        (1 - lam) of the paper's update is left to the learning rate, as there in practice.
+    """
+
+    layout: Layout = field(default_factory=Shared)
+    scale: float = 0.02
+    learned: float = 1.0
+    forgetting: Forgetting = field(default_factory=Forgetting)
+
+    def __post_init__(self) -> None:
+        check_scale(self, self.scale)
+        if not (self.learned >= 0 and math.isfinite(self.learned)):
+            raise ValueError(f"Decorrelation.learned must be a number >= 0, got {self.learned}")
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
+        """Draw R0; R starts at 0."""
+        frozen = draw_projection(heard, self.layout, self.scale, generator)
+        return Feedback(frozen, torch.zeros_like(frozen))
+
+    def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
+        """Update R with this batch, then project the score with it, [B, *size]."""
+        lam = self.forgetting.factor(heard.progress)
+        activity = self.layout.summary(heard.value)
+        # The rows of the score carry 1/B, so this sum over the batch is the mean.
+        learned = torch.addmm(state.learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
+        projection = torch.add(state.frozen, learned, alpha=self.learned)
+        return self.layout.spread(heard.score @ projection, heard.value), Feedback(state.frozen, learned)

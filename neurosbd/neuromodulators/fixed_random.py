@@ -1,0 +1,57 @@
+"""Fixed random projection of the score: direct feedback alignment."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.neuromodulators.layouts import Layout, Shared
+from neurosbd.process import Heard
+
+
+class Frozen(NamedTuple):
+    """State of a projection that does not learn."""
+
+    frozen: Tensor  # [C, M], float32
+
+
+def draw_projection(heard: Heard, layout: Layout, scale: float, generator: torch.Generator) -> Tensor:
+    """Gaussian projection [C, M] with standard deviation `scale`, on the device of the activity."""
+    shape = heard.score.shape[1], layout.summary(heard.value).shape[1]
+    return (torch.randn(shape, generator=generator) * scale).to(heard.value)
+
+
+def check_scale(owner: object, scale: float) -> None:
+    """Raise ValueError unless scale is a finite number >= 0."""
+    if not (scale >= 0 and math.isfinite(scale)):
+        raise ValueError(f"{type(owner).__name__}.scale must be a number >= 0, got {scale}")
+
+
+@dataclass(frozen=True)
+class FixedRandom:
+    """signal[b] = score[b] R0, with R0 drawn once.
+
+    Args:
+        layout: one row of R0 per unit or per channel.
+        scale: standard deviation of the entries of R0, >= 0.
+    Raises:
+        ValueError: if `scale` is negative or not finite.
+    Source: Nokland 2016, NeurIPS (arXiv 1609.01596), equation 7.
+    Differs: injected at the activity after the nonlinearity and before pooling, as in EBD.
+    """
+
+    layout: Layout = field(default_factory=Shared)
+    scale: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_scale(self, self.scale)
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Frozen:
+        """Draw R0."""
+        return Frozen(draw_projection(heard, self.layout, self.scale, generator))
+
+    def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
+        """score R0 spread over the population, [B, *size]."""
+        return self.layout.spread(heard.score @ state.frozen, heard.value), state

@@ -1,0 +1,41 @@
+"""Forgetting factors of a running correlation, constant or scheduled over the training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """lam(progress): how much of the old correlation survives one batch, 0 <= lam <= 1.
+
+        constant:     lam = start
+        linear:       lam = start + progress (end - start)
+        geometric:    1 - lam = (1 - start)^(1 - progress) (1 - end)^progress
+
+    Args:
+        start: factor at the beginning of the training, 0..1. 1 freezes the projection.
+        end: factor at its end, 0..1.
+        shape: which of the three curves.
+    Raises:
+        ValueError: if a factor is outside 0..1, or a geometric curve ends at exactly 1.
+    Source: Erdogan et al. 2025 (EBD), appendix: 0.99999 rising to 1 with the epochs (CNN), 0.999999 (MLP).
+    """
+
+    start: float = 0.999
+    end: float = 1.0
+    shape: Literal["constant", "linear", "geometric"] = "constant"
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"Forgetting.{name} must be in 0..1, got {getattr(self, name)}")
+        if self.shape == "geometric" and 1 in (self.start, self.end):
+            raise ValueError("Forgetting of shape 'geometric' never reaches 1; use shape = 'linear'")
+
+    def factor(self, progress: float) -> float:
+        """lam when `progress` (0..1) of the training is done."""
+        if self.shape == "linear":
+            return self.start + progress * (self.end - self.start)
+        if self.shape == "geometric":
+            return 1 - (1 - self.start) ** (1 - progress) * (1 - self.end) ** progress
+        return self.start

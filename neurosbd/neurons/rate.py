@@ -1,0 +1,166 @@
+"""Rate neurons: the value is a function of the drive of the same step, so there is no state.
+
+Every gain here is a function of the *value*, so nothing but the value has to be kept until the
+third factor arrives. `gate` uses torch's fused kernels: one pass, no gain tensor in memory.
+At a kink the gain is torch's: 0 for relu at 0 and for hard_sigmoid at both ends.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neurosbd.process import Activity, Neuron
+
+_aten = torch.ops.aten
+
+
+def _stateless(_: Neuron, drive: Tensor) -> tuple[()]:
+    """Nothing to remember: the value depends on the present drive only."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Linear neuron: value = drive, gain = 1. The usual readout: a loss wants free outputs.
+
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, output layer.
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = drive, [B, *size]."""
+        return Activity(drive, drive), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal * 1."""
+        return signal
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """Rectified linear rate: value = max(drive, 0), gain = 1 where value > 0, else 0.
+
+    Source: Nair, Hinton 2010, ICML.
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = max(drive, 0), [B, *size]."""
+        value = torch.relu(drive)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal where value > 0."""
+        return _aten.threshold_backward(signal, activity.potential, 0)
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """value = drive if drive > 0 else slope * drive; gain = 1 or slope.
+
+    Args:
+        slope: gain below zero, > 0 (so that the sign of the value tells the side).
+    Raises:
+        ValueError: if `slope` is not positive and finite.
+    Source: Maas, Hannun, Ng 2013, ICML.
+    """
+
+    slope: float = 0.01
+
+    init = _stateless
+
+    def __post_init__(self) -> None:
+        if not (self.slope > 0 and math.isfinite(self.slope)):
+            raise ValueError(f"LeakyReLU.slope must be a positive number, got {self.slope}; for slope 0 use 'relu'")
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = drive, or slope * drive below zero, [B, *size]."""
+        value = functional.leaky_relu(drive, self.slope)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal, times slope where value <= 0."""
+        return _aten.leaky_relu_backward(signal, activity.potential, self.slope, True)
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """value = tanh(drive), gain = 1 - value^2.
+
+    Source: LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 4.4.
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = tanh(drive), [B, *size]."""
+        value = torch.tanh(drive)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal * (1 - value^2)."""
+        return _aten.tanh_backward(signal, activity.potential)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """value = 1 / (1 + exp(-drive)), gain = value (1 - value).
+
+    Source: Wilson, Cowan 1972, Biophys. J. 12 (sigmoid response function).
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = sigmoid(drive), [B, *size]."""
+        value = torch.sigmoid(drive)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal * value * (1 - value)."""
+        return _aten.sigmoid_backward(signal, activity.potential)
+
+
+@dataclass(frozen=True)
+class Softplus:
+    """value = log(1 + exp(drive)), gain = 1 - exp(-value) = sigmoid(drive).
+
+    Source: Dugas et al. 2001, NIPS 13.
+    Differs: none; above drive = 20 torch returns the drive itself (relative error below 1e-9).
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = log(1 + exp(drive)), [B, *size]."""
+        value = functional.softplus(drive)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal * (1 - exp(-value))."""
+        return signal * -torch.expm1(-activity.potential)
+
+
+@dataclass(frozen=True)
+class HardSigmoid:
+    """value = drive clipped to 0..1, gain = 1 strictly between, else 0.
+
+    Source: Bozkurt, Pehlevan, Erdogan 2023 (CorInfoMax), NeurIPS: the rate of its units.
+    Differs: slope 1 through 0..1, not the slope 0.2 that some libraries call hard sigmoid.
+    """
+
+    init = _stateless
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = min(max(drive, 0), 1), [B, *size]."""
+        value = functional.hardtanh(drive, 0.0, 1.0)
+        return Activity(value, value), state
+
+    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+        """signal where 0 < value < 1."""
+        return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0)

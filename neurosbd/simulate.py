@@ -1,0 +1,52 @@
+"""The only loop over time. Layer 3."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor
+
+from neurosbd.network import Frame, Network
+
+Observer = Callable[[int, Frame], None]
+
+
+def simulate(
+    network: Network,
+    inputs: Tensor | Iterable[Tensor],
+    observers: Sequence[Observer] = (),
+    start: Frame | None = None,
+) -> Frame:
+    """Run a network over time and let observers watch every step.
+
+    Observers see (step, frame) in their order and cannot change the dynamics: the next step reads
+    `frame.state` alone. A learner comes last, since it takes activity out of the frame as it learns.
+
+    Args:
+        network: the network to run.
+        inputs: [T, B, *input size], or any iterable of [B, *input size]; T >= 1.
+        observers: called after every step.
+        start: frame to go on from; none starts at rest.
+
+    Returns:
+        The last frame.
+
+    Raises:
+        ValueError: if there is no step to take.
+
+    >>> import torch
+    >>> from neurosbd.connections import Dense
+    >>> from neurosbd.network import Connection, Population
+    >>> from neurosbd.neurons import NEURONS
+    >>> populations = [Population("input", (2,), None), Population("output", (3,), NEURONS["tanh"]())]
+    >>> network = Network(populations, [Connection("input", "output", Dense())], torch.Generator())
+    >>> frame = simulate(network, torch.ones(1, 5, 2))
+    >>> frame.activity["output"].value.shape
+    torch.Size([5, 3])
+    """
+    frame = start
+    for t, x in enumerate(inputs):
+        frame = network.step(network.init(x) if frame is None else frame, x)
+        for observe in observers:
+            observe(t, frame)
+    if frame is None:
+        raise ValueError("simulate needs at least one step of input, got an empty sequence")
+    return frame
