@@ -52,17 +52,24 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
     data = commands.add_parser("data", help="download and verify data sets")
     action = data.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (("get", "download, with sha256, progress and resume"), ("check", "verify and count what is there")):
+    for name, text in (
+        ("get", "download, with sha256, progress and resume"),
+        ("check", "verify and count what is there"),
+    ):
         command = action.add_parser(name, help=text)
         command.add_argument("name", metavar="NAME", help="see `neurosbd list data`")
-        command.add_argument("--data", metavar="PATH", help="folder of the files (default: NEUROSBD_DATA, or the user's data folder)")
+        command.add_argument(
+            "--data", metavar="PATH", help="folder of the files (default: NEUROSBD_DATA, or the user's data folder)"
+        )
     return parser
 
 
-def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit = commands.add_parser("fit", help="train a model on data by a learning rule")
     fit.add_argument("model", metavar="MODEL", help="a model of `neurosbd list models`, or a .toml file")
-    fit.add_argument("--data", metavar="D", help="a data set, a .toml or .npz file, or a folder (default: the model's own)")
+    fit.add_argument(
+        "--data", metavar="D", help="a data set, a .toml or .npz file, or a folder (default: the model's own)"
+    )
     fit.add_argument("--rule", metavar="R", help="sbd, ebd, dfa or bp (default: the model's own)")
     fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
     fit.add_argument(

@@ -8,10 +8,20 @@ Values are checked strictly: no text for numbers, no unknown keys, no NaN or inf
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from neurosbd.errors import UsageError, nearest
 
@@ -25,15 +35,19 @@ class Record(BaseModel):
 
 
 class Entry(Record):
-    """One entry of a table with its parameters: {kind = "name", ...}."""
+    """One entry of a table with its parameters: {kind = "name", ...}.
+
+    Subclasses may add fields that are not parameters of the entry.
+    """
 
     make: ClassVar[Callable[..., Any]]
-    common: ClassVar[frozenset[str]] = frozenset()
+    parameters: ClassVar[frozenset[str]] = frozenset()
+
+    kind: str
 
     def made(self) -> Any:
         """The object this entry describes."""
-        skip = {"kind", *self.common}
-        values = {name: getattr(self, name) for name in type(self).model_fields if name not in skip}
+        values = {name: getattr(self, name) for name in type(self).parameters}
         return type(self).make(**{k: v.made() if isinstance(v, Entry) else v for k, v in values.items()})
 
     @model_validator(mode="after")
@@ -42,17 +56,21 @@ class Entry(Record):
         return self
 
 
-def choice(table: Table, nested: Mapping[Any, Table] | None = None, **common: Any) -> Any:
-    """The pydantic type of one entry of a table.
+class OneOf:
+    """Marks a field as one entry of a table: `neuron: Annotated[Entry, OneOf(NEURONS)]`.
 
     Args:
         table: name -> dataclass or function.
         nested: for parameters that are entries themselves: annotation -> table.
-        common: further fields of every entry that are not parameters, as (type, default).
+        base: record with further fields that are not parameters.
     """
-    models = [_entry(name, make, nested or {}, common) for name, make in table.items()]
-    union = Annotated[Union[tuple(models)], Field(discriminator="kind")] if len(models) > 1 else models[0]  # noqa: UP007
-    return Annotated[union, BeforeValidator(_spelled_out)]
+
+    def __init__(self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry) -> None:
+        self.models = [_entry(name, make, nested or {}, base) for name, make in table.items()]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        union: Any = Annotated[Union[tuple(self.models)], Field(discriminator="kind")]  # noqa: UP007
+        return handler.generate_schema(Annotated[union, BeforeValidator(_spelled_out)])
 
 
 def _spelled_out(value: Any) -> Any:
@@ -60,14 +78,14 @@ def _spelled_out(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-def _entry(name: str, make: Callable[..., Any], nested: Mapping[Any, Table], common: Mapping[str, Any]) -> type[Entry]:
+def _entry(name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: type[Entry]) -> type[Entry]:
     hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
-    fields: dict[str, Any] = {"kind": (Literal[name], name), **common}
+    fields: dict[str, Any] = {"kind": (Literal[name], name)}
     for parameter in inspect.signature(make).parameters.values():
         fields[parameter.name] = _field(hints[parameter.name], _default(make, parameter), nested)
-    model = create_model(name, __base__=Entry, **fields)
+    model = create_model(name, __base__=base, **fields)
     model.make = make
-    model.common = frozenset(common)
+    model.parameters = frozenset(inspect.signature(make).parameters)
     return model
 
 
@@ -86,12 +104,12 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
     if inner not in nested:
         return hint, default
     table = nested[inner]
-    typed = choice(table)
+    typed = Annotated[Entry, OneOf(table)]
     if default is not None and default is not ...:
         kind = next(name for name, make in table.items() if make is type(default))
         spelled = {"kind": kind, **dataclasses.asdict(default)}
         default = Field(default_factory=lambda: spelled, validate_default=True)
-    return (typed | None if optional else typed), default
+    return (Optional[typed] if optional else typed), default  # noqa: UP045
 
 
 def tupled(value: Any) -> Any:
@@ -101,7 +119,10 @@ def tupled(value: Any) -> Any:
     return tuple(tupled(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def validate(record: type[Record], raw: Mapping[str, Any], source: str, origin: Mapping[str, str] | None = None) -> Any:
+R = TypeVar("R", bound=Record)
+
+
+def validate(record: type[R], raw: Mapping[str, Any], source: str, origin: Mapping[str, str] | None = None) -> R:
     """A record from parsed TOML or JSON.
 
     Args:
@@ -158,17 +179,27 @@ def _written(loc: tuple[Any, ...], raw: Any) -> str:
     return ".".join(parts) or "(top level)"
 
 
-def _keys(record: Any, loc: tuple[Any, ...]) -> list[str]:
+def _keys(record: type[Record], loc: tuple[Any, ...]) -> list[str]:
     """Legal keys of the record at a location."""
+    models: list[type[BaseModel]] = [record]
     for step in loc:
-        models = [m for m in _models(record)]
         tagged = [m for m in models if m.__name__ == step]
-        record = tagged[0] if tagged else next((m.model_fields[step].annotation for m in models if step in m.model_fields), record)
-    return [key for model in _models(record) for key in model.model_fields]
+        fields = [m.model_fields[step] for m in models if step in m.model_fields]
+        if tagged:
+            models = tagged
+        elif fields:
+            models = _models(fields[0].annotation, fields[0].metadata)
+    return [key for model in models for key in model.model_fields]
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: Any, metadata: Sequence[Any] = ()) -> list[type[BaseModel]]:
     """All record types inside an annotation."""
+    for mark in metadata:
+        if isinstance(mark, OneOf):
+            return list(mark.models)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        return _models(inner, marks)
     return [model for part in get_args(annotation) for model in _models(part)]

@@ -51,9 +51,7 @@ class Conv2d:
         """(out channels, in channels, kernel, kernel)."""
         arriving = self.pool.size(pre) if self.pool else pre
         if len(arriving) != 3:
-            raise ValueError(
-                f"a conv2d connection reads maps of size [channels, height, width], got {list(arriving)}"
-            )
+            raise ValueError(f"a conv2d connection reads maps of size [channels, height, width], got {list(arriving)}")
         if min(arriving[1:]) + 2 * self.padding < self.kernel:
             raise ValueError(f"a kernel of {self.kernel} does not fit into the map {list(arriving)}")
         maps = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in arriving[1:]]

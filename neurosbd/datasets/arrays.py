@@ -44,7 +44,9 @@ def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive.files]
             if missing:
-                raise UsageError(f"{path}: no array '{missing[0]}'{nearest(missing[0], archive.files)}; needed: {', '.join(keys)}")
+                raise UsageError(
+                    f"{path}: no array '{missing[0]}'{nearest(missing[0], archive.files)}; needed: {', '.join(keys)}"
+                )
             return {key: archive[key] for key in keys}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as problem:
         if isinstance(problem, UsageError):

@@ -25,7 +25,9 @@ def get(definition: DatasetFile, root: str | Path | None = None) -> list[Path]:
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise UsageError(f"{target}: cannot be written ({problem.strerror}); choose another folder with --data") from None
+        raise UsageError(
+            f"{target}: cannot be written ({problem.strerror}); choose another folder with --data"
+        ) from None
     return [_fetch(item, target) for item in definition.download]
 
 
@@ -38,38 +40,52 @@ def _fetch(item: Download, target: Path) -> Path:
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         got = pooch.retrieve(
-            item.url, known_hash=f"sha256:{item.sha256}", fname=item.filename, path=target, downloader=_Resuming(item)
+            item.url,
+            known_hash=f"sha256:{item.sha256}",
+            fname=item.filename,
+            path=target,
+            downloader=_Resuming(item, target),
         )
     except ValueError as problem:
         (target / f"{item.filename}.part").unlink(missing_ok=True)
-        raise RunError(f"{item.url}: the file that came is not the published one ({problem}); nothing was kept") from None
+        raise RunError(
+            f"{item.url}: the file that came is not the published one ({problem}); nothing was kept"
+        ) from None
     except (requests.RequestException, OSError) as problem:
-        raise RunError(f"{item.url}: download failed ({problem}); run the same command again to go on from there") from None
+        raise RunError(
+            f"{item.url}: download failed ({problem}); run the same command again to go on from there"
+        ) from None
     return Path(got)
 
 
 class _Resuming:
     """A pooch downloader that goes on where an earlier attempt broke off."""
 
-    def __init__(self, item: Download) -> None:
+    def __init__(self, item: Download, folder: Path) -> None:
         self.item = item
+        self.part = folder / f"{item.filename}.part"
 
-    def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
+    def __call__(self, fname: str, action: Any, pooch: Any, *, check_only: bool | None = None) -> None:
         import requests
         from tqdm import tqdm
 
-        part = Path(pooch.path) / f"{self.item.filename}.part"
-        have = part.stat().st_size if part.exists() else 0
+        have = self.part.stat().st_size if self.part.exists() else 0
         if have > self.item.size:
             have = 0
         if have < self.item.size:
             headers = {"Range": f"bytes={have}-"} if have else {}
-            with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+            with requests.get(fname, headers=headers, stream=True, timeout=30) as answer:
                 answer.raise_for_status()
                 resumed = have and answer.status_code == requests.codes.partial_content
-                bar = tqdm(total=self.item.size, initial=have if resumed else 0, unit="B", unit_scale=True, desc=self.item.filename)
-                with open(part, "ab" if resumed else "wb") as out, bar:
+                bar = tqdm(
+                    total=self.item.size,
+                    initial=have if resumed else 0,
+                    unit="B",
+                    unit_scale=True,
+                    desc=self.item.filename,
+                )
+                with open(self.part, "ab" if resumed else "wb") as out, bar:
                     for block in answer.iter_content(1 << 16):
                         out.write(block)
                         bar.update(len(block))
-        os.replace(part, output_file)
+        os.replace(self.part, action)

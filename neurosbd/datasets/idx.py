@@ -49,9 +49,13 @@ def _array(path: Path, rank: int) -> np.ndarray:
     data = content(path)
     header = 4 + 4 * rank
     if len(data) < header or data[:3] != b"\x00\x00\x08" or data[3] != rank:
-        raise UsageError(f"{path}: not an idx file of bytes with {rank} axes (starts with {data[:4].hex() or 'nothing'})")
+        raise UsageError(
+            f"{path}: not an idx file of bytes with {rank} axes (starts with {data[:4].hex() or 'nothing'})"
+        )
     shape = struct.unpack(f">{rank}I", data[4:header])
     expected = header + int(np.prod(shape, dtype=object))
     if len(data) != expected:
-        raise UsageError(f"{path}: truncated or corrupt: header says {list(shape)}, {expected} bytes, but there are {len(data)}")
+        raise UsageError(
+            f"{path}: truncated or corrupt: header says {list(shape)}, {expected} bytes, but there are {len(data)}"
+        )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

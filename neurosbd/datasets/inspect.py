@@ -45,7 +45,10 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
         verified += 1
     data = load_data(name, root)
     mean, std = measure(data.train.values, data.maximum)
-    lines = [f"size {list(data.size)}, {len(data.classes)} classes: {', '.join(data.classes[:12])}{', ...' if len(data.classes) > 12 else ''}"]
+    lines = [
+        f"size {list(data.size)}, {len(data.classes)} classes: {', '.join(data.classes[:12])}"
+        + (", ..." if len(data.classes) > 12 else "")
+    ]
     for split, samples in (("train", data.train), ("test", data.test)):
         counts = np.bincount(samples.labels, minlength=len(data.classes))
         lines.append(f"{split}: {len(samples.labels):,} examples, {counts.min()}..{counts.max()} per class")

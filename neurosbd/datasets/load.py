@@ -6,21 +6,24 @@ from pathlib import Path
 import numpy as np
 
 from neurosbd import library
-from neurosbd.datasets import arrays, cifar, idx, pictures
+from neurosbd.datasets.arrays import read_arrays, read_digits
 from neurosbd.datasets.cache import cached
+from neurosbd.datasets.cifar import read as read_cifar
 from neurosbd.datasets.definition import DatasetFile, load_file
-from neurosbd.datasets.locate import complete, locate
+from neurosbd.datasets.idx import read as read_idx
+from neurosbd.datasets.locate import locate
+from neurosbd.datasets.pictures import has_class_folders, read_folder, read_tiny_imagenet
 from neurosbd.datasets.samples import Samples, Splits, check
 from neurosbd.errors import UsageError
 from neurosbd.seeds import generator
 
 READERS = {
-    "digits": arrays.read_digits,
-    "idx": idx.read,
-    "cifar": cifar.read,
-    "tiny_imagenet": pictures.read_tiny_imagenet,
-    "folder": pictures.read_folder,
-    "arrays": arrays.read_arrays,
+    "digits": read_digits,
+    "idx": read_idx,
+    "cifar": read_cifar,
+    "tiny_imagenet": read_tiny_imagenet,
+    "folder": read_folder,
+    "arrays": read_arrays,
 }
 
 
@@ -64,7 +67,7 @@ def load_data(
 
     >>> digits = load_data("digits")
     >>> digits.size, len(digits.train.labels), len(digits.test.labels)
-    ((1, 8, 8), 1438, 359)
+    ((1, 8, 8), 1442, 355)
     """
     definition, root = _definition(name, root)
     folder = locate(definition, root) if definition.files else _folder(definition, root)
@@ -90,7 +93,7 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
             locate(definition, request)
             return name, request
         except UsageError as problem:
-            if not pictures.has_class_folders(Path(request)):
+            if not has_class_folders(Path(request)):
                 raise UsageError(f"--data {request}: {problem}") from None
     return request, None
 
@@ -109,7 +112,8 @@ def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile,
 
 def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
     if root is None:
-        raise UsageError(f"data set '{definition.name}' is your own: point --data to the {'.npz file' if definition.reader == 'arrays' else 'folder'}")
+        what = ".npz file" if definition.reader == "arrays" else "folder"
+        raise UsageError(f"data set '{definition.name}' is your own: point --data to the {what}")
     return Path(root)
 
 
@@ -118,7 +122,9 @@ def _subset(samples: Samples, per_class: int | None, seed: int | None, key: str)
         return samples
     counts = np.bincount(samples.labels)
     if counts.min() < per_class:
-        raise UsageError(f"{key} is {per_class}, but class {int(counts.argmin())} has {counts.min()} examples; choose at most that")
+        raise UsageError(
+            f"{key} is {per_class}, but class {int(counts.argmin())} has {counts.min()} examples; choose at most that"
+        )
     order = np.arange(len(samples.labels))
     if seed is not None:
         order = generator(seed, "subset", key).initial_seed()
@@ -152,6 +158,3 @@ def measure(values: np.ndarray, maximum: float) -> tuple[tuple[float, ...], tupl
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return tuple(mean.tolist()), tuple(np.where(std > 1e-8, std, 1.0).tolist())
-
-
-__all__ = ["READERS", "Dataset", "complete", "load_data", "measure", "resolve_data"]

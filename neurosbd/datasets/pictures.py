@@ -112,7 +112,9 @@ def _picture(path: Path, definition: DatasetFile) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             if max(picture.size) > _LARGEST_SIDE:
-                raise UsageError(f"{path}: {picture.size[0]}x{picture.size[1]} pixels; the limit is {_LARGEST_SIDE}; scale it down")
+                raise UsageError(
+                    f"{path}: {picture.size[0]}x{picture.size[1]} pixels; the limit is {_LARGEST_SIDE}; scale it down"
+                )
             pixels = np.asarray(picture.convert("L" if grey else "RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as problem:
         raise UsageError(f"{path}: truncated or corrupt picture ({problem})") from None

@@ -42,11 +42,18 @@ def check(splits: Splits, source: str) -> Splits:
             raise UsageError(f"{where}: there is no example in it")
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= len(splits.classes):
-            raise UsageError(f"{where}: labels go from {low} to {high}, but there are {len(splits.classes)} classes (0..{len(splits.classes) - 1})")
+            raise UsageError(
+                f"{where}: labels go from {low} to {high}, but there are {len(splits.classes)} classes from 0"
+            )
         if samples.values.dtype.kind == "f":
             bad = int((~np.isfinite(samples.values)).any(axis=tuple(range(1, samples.values.ndim))).sum())
             if bad:
-                raise UsageError(f"{where}: {bad} of {len(samples.values)} examples hold NaN or infinity; clean them first")
+                raise UsageError(
+                    f"{where}: {bad} of {len(samples.values)} examples hold NaN or infinity; clean them first"
+                )
     if splits.train.values.shape[1:] != splits.test.values.shape[1:]:
-        raise UsageError(f"{source}: train examples are {list(splits.train.values.shape[1:])}, test examples {list(splits.test.values.shape[1:])}")
+        raise UsageError(
+            f"{source}: train examples are {list(splits.train.values.shape[1:])}, "
+            f"test examples {list(splits.test.values.shape[1:])}"
+        )
     return splits

@@ -38,7 +38,9 @@ class Resident:
         rows = _reflect(torch.arange(height, device=index.device) + offset[:, :1], height)
         columns = _reflect(torch.arange(width, device=index.device) + offset[:, 1:], width)
         columns = torch.where(mirror[:, None], columns.flip(1), columns)
-        return self._normal(self.values[index[:, None, None], rows[:, :, None], columns[:, None, :]]), self.labels[index]
+        return self._normal(self.values[index[:, None, None], rows[:, :, None], columns[:, None, :]]), self.labels[
+            index
+        ]
 
     def _normal(self, raw: Tensor) -> Tensor:
         values = torch.addcmul(self.shift, raw.to(self.scale.dtype), self.scale)
@@ -105,9 +107,7 @@ class Stream:
 
     def _draw_moves(self, epoch: int) -> tuple[Tensor, Tensor]:
         count = len(self.split)
-        offset = torch.randint(
-            -self.crop, self.crop + 1, (count, 2), generator=generator(self.seed, "crop", epoch)
-        )
+        offset = torch.randint(-self.crop, self.crop + 1, (count, 2), generator=generator(self.seed, "crop", epoch))
         first = torch.rand(count, generator=generator(self.seed, "flip")) < 0.5
         mirror = (first if epoch % 2 == 0 else ~first) & self.flip
         device = self.split.labels.device

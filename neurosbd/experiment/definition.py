@@ -19,27 +19,41 @@ from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.rules import RULES
-from neurosbd.schema import Record, choice, validate
+from neurosbd.schema import Entry, OneOf, Record, validate
 from neurosbd.seeds import generator
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
-NeuronChoice = choice(NEURONS)
-ConnectionChoice = choice(
-    CONNECTIONS,
-    nested={Initialiser: INITIALISERS, Pooling: POOLINGS},
-    pre=(str, ...),
-    post=(str, ...),
-    plastic=(bool, True),
-)
+
+class ConnectionEntry(Entry):
+    """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
+
+    pre: str
+    post: str
+    plastic: bool = True
+
+
+NeuronEntry = Annotated[Entry, OneOf(NEURONS)]
+GeometryEntry = Annotated[
+    ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
+]
+RuleEntry = Annotated[Entry, OneOf(RULES)]
+LossEntry = Annotated[Entry, OneOf(LOSSES)]
+OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
+ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
+
+
+def _named(kind: str) -> Any:
+    """Default of an entry: the one of that name with its own defaults."""
+    return Field(default_factory=lambda: {"kind": kind}, validate_default=True)
 
 
 class PopulationSpec(Record):
     """[population.NAME]."""
 
     size: tuple[Count, ...] = Field(min_length=1)
-    neuron: NeuronChoice | None = None
+    neuron: NeuronEntry | None = None
 
 
 class DataSpec(Record):
@@ -59,17 +73,11 @@ class TrainingSpec(Record):
 
     epochs: Count = 10
     batch_size: Count = 32
-    optimizer: choice(OPTIMIZERS) = Field(default_factory=lambda: _default("adam", OPTIMIZERS), validate_default=True)
-    schedule: choice(SCHEDULES) = Field(
-        default_factory=lambda: _default("constant", SCHEDULES), validate_default=True
-    )
+    optimizer: OptimizerEntry = _named("adam")
+    schedule: ScheduleEntry = _named("constant")
     rates: dict[str, Positive] = Field(default_factory=dict)  # population -> factor on the learning rate
     clip_norm: Positive | None = None  # largest norm of the whole gradient
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
-
-
-def _default(kind: str, table: Mapping[str, Any]) -> Any:
-    return {"kind": kind}
 
 
 class Definition(Record):
@@ -80,12 +88,12 @@ class Definition(Record):
     source: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
     dt: Positive = 1e-3
-    rule: choice(RULES) = Field(default_factory=lambda: _default("sbd", RULES), validate_default=True)
-    loss: choice(LOSSES) = Field(default_factory=lambda: _default("cross_entropy", LOSSES), validate_default=True)
+    rule: RuleEntry = _named("sbd")
+    loss: LossEntry = _named("cross_entropy")
     data: DataSpec = DataSpec()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     population: dict[str, PopulationSpec]
-    connection: tuple[ConnectionChoice, ...]
+    connection: tuple[GeometryEntry, ...]
 
     def network(self) -> Network:
         """The network with its initial weights, on the CPU.
@@ -104,7 +112,9 @@ class Definition(Record):
             raise UsageError(f"{self.name}: {problem}") from None
         for name in self.training.rates:
             if name not in network.incoming:
-                raise UsageError(f"{self.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}")
+                raise UsageError(
+                    f"{self.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
+                )
         return network
 
     def input_size(self) -> tuple[int, ...]:
@@ -207,7 +217,7 @@ def _merge(raw: dict[str, Any], changes: Mapping[str, Any], origin: dict[str, st
             origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}
 
 
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+def _set(raw: Any, dotted: str, value: Any) -> None:
     """raw[a][b] = value for 'a.b'; a list is indexed by number. A wrong path becomes an unknown key."""
     *path, last = dotted.split(".")
     for step in path:

@@ -12,7 +12,7 @@ from neurosbd import checkpoints
 from neurosbd.datasets.load import load_data, resolve_data
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment import run as directory
-from neurosbd.experiment.definition import Definition, check_device, load_model
+from neurosbd.experiment.definition import check_device, load_model
 from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.progress import Reporter, Silent, duration, epoch_line
@@ -87,7 +87,8 @@ def _announce(session: Session, data: str, reporter: Reporter) -> None:
     weights = sum(p.numel() for p in session.network.parameters())
     reporter.say(
         f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss.kind}, {weights:,} weights; "
-        f"{data}: {len(session.train.split):,} train, {len(session.test):,} test; {session.device}, seed {definition.seed}"
+        f"{data}: {len(session.train.split):,} train, {len(session.test):,} test; "
+        f"{session.device}, seed {definition.seed}"
     )
 
 
@@ -95,8 +96,7 @@ def _resume(session: Session, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
     recorded = open_run(path).config.get("definition", {})
     asked = session.definition.model_dump(mode="json")
-    for key in ("about", "source"):
-        recorded.pop(key, None), asked.pop(key, None)
+    recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
     if recorded != asked:
         changed = _differences(recorded, asked)
         raise UsageError(
@@ -214,7 +214,8 @@ class _Training:
         if status == "finished" and self.metrics:
             last = self.metrics[-1]
             self.reporter.say(
-                f"finished in {duration(result['seconds'])}: test accuracy {last['test_accuracy']:.2%}; run kept in {self.path}"
+                f"finished in {duration(result['seconds'])}: test accuracy {last['test_accuracy']:.2%}; "
+                f"run kept in {self.path}"
             )
         return open_run(self.path)
 

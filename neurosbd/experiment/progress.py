@@ -11,7 +11,8 @@ def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
     """One line per epoch: losses, accuracies, speed, time left."""
     width = len(str(epochs))
     return (
-        f"epoch {metrics['epoch']:>{width}}/{epochs}  train {metrics['train_loss']:.4f} {metrics['train_accuracy']:6.2%}  "
+        f"epoch {metrics['epoch']:>{width}}/{epochs}  "
+        f"train {metrics['train_loss']:.4f} {metrics['train_accuracy']:6.2%}  "
         f"test {metrics['test_loss']:.4f} {metrics['test_accuracy']:6.2%}  "
         f"{metrics['samples_per_second']:,.0f} samples/s  {duration(left)} left"
     )
@@ -43,7 +44,9 @@ class Reporter:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream)
+            self._bar = tqdm(
+                total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream
+            )
         self._bar.update(done - self._bar.n)
         if done % 50 == 0:
             self._bar.set_postfix(loss=f"{loss():.4f}")

@@ -19,7 +19,9 @@ def provenance(device: torch.device) -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **versions},
         "commit": _commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine()),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else (platform.processor() or platform.machine()),
         "device_type": device.type,
         "threads": torch.get_num_threads(),
     }

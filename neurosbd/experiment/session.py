@@ -51,10 +51,16 @@ class Session:
         self.device = device
         self.network = definition.network().to(device)
         self.loss = definition.loss.made()
-        self.learner = learner_of(definition.rule.made(), self.network, self.loss, generator(definition.seed, "projection"))
+        self.learner = learner_of(
+            definition.rule.made(), self.network, self.loss, generator(definition.seed, "projection")
+        )
         self.optimizer = training.optimizer.made().build(_groups(self.network, definition))
         self.train = Stream(
-            resident(data.train, data, device), training.batch_size, definition.seed, definition.data.flip, definition.data.crop
+            resident(data.train, data, device),
+            training.batch_size,
+            definition.seed,
+            definition.data.flip,
+            definition.data.crop,
         )
         self.test = resident(data.test, data, device)
         self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(self.train))
@@ -134,29 +140,33 @@ class Session:
         frame = simulate(self.network, x[None])
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
+        loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
+        sick += [f"loss itself, with the largest activity in '{loudest}'"]
         rates = sorted({group["lr"] for group in self.optimizer.param_groups})
         return (
             f"the loss is not finite at step {step + 1} (epoch {self.epoch + 1}); first seen in the "
-            f"{sick[0] if sick else 'loss itself'}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: try a tenth of "
-            f"training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
+            f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
+            f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
         )
 
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float | bool | str | type(None)) or (
-        isinstance(value, list | tuple | dict) and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
+        isinstance(value, list | tuple | dict)
+        and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
     )
 
 
 def _groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
     """One parameter group per population, with its own learning rate. Projections are in none of them."""
     training = definition.training
+    lr = training.optimizer.made().lr
     groups = []
     for name, connections in network.incoming.items():
         synapses = [network.synapses(c) for c in connections if c.plastic]
         parameters = [p for pair in synapses for p in pair if p is not None]
         if parameters:
-            groups.append({"params": parameters, "lr": training.optimizer.lr * training.rates.get(name, 1.0)})
+            groups.append({"params": parameters, "lr": lr * training.rates.get(name, 1.0)})
     if not groups:
         raise UsageError(f"{definition.name}: no connection is plastic, so there is nothing to learn")
     return groups
@@ -169,12 +179,17 @@ def _check_fit(definition: Definition, data: Dataset) -> None:
             f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
             f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
         )
-    if output != (len(data.classes),):
+    classes = len(data.classes)
+    if output != (classes,):
         raise UsageError(
-            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {len(data.classes)} classes; "
-            f"set population.{list(definition.population)[-1]}.size = [{len(data.classes)}]"
+            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has "
+            f"{classes} classes; set population.{list(definition.population)[-1]}.size = [{classes}]"
         )
     if (definition.data.flip or definition.data.crop) and len(data.size) != 3:
-        raise UsageError(f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}")
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
+        )
     if definition.data.crop and definition.data.crop >= min(data.size[1:]):
-        raise UsageError(f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}")
+        raise UsageError(
+            f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}"
+        )

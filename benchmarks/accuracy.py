@@ -1,0 +1,89 @@
+"""Train one model under several rules and seeds; print mean, standard deviation and n of the test accuracy.
+
+    python benchmarks/accuracy.py MODEL [--rules sbd ebd dfa bp] [--seeds 3] [--set KEY=VALUE ...] [--json]
+
+Every rule of a seed starts from the same weights and sees the same batches. The accuracy is that of
+the last epoch; nothing is selected on the test set.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import neurosbd
+from neurosbd.experiment.definition import parse_setting
+from neurosbd.experiment.progress import duration
+from neurosbd.experiment.provenance import provenance
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, object]]:
+    """One row per rule."""
+    settings = dict(parse_setting(text) for text in options.set)
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for rule in options.rules:
+            test, train, seconds = [], [], []
+            for seed in range(options.seeds):
+                start = time.perf_counter()
+                out = Path(options.out or scratch) / f"{rule}-{seed}"
+                run = neurosbd.fit(
+                    options.model, rule=rule, seed=seed, settings=settings, data=options.data, out=out,
+                    device=options.device,
+                )  # fmt: skip
+                seconds.append(time.perf_counter() - start)
+                test.append(run.metrics[-1]["test_accuracy"])
+                train.append(run.metrics[-1]["train_accuracy"])
+                print(
+                    f"{rule} seed {seed}: test {test[-1]:.4f} in {duration(seconds[-1])}", file=sys.stderr, flush=True
+                )
+            rows.append(
+                {
+                    "rule": rule,
+                    "n": len(test),
+                    "test_accuracy": test,
+                    "mean": statistics.mean(test),
+                    "std": statistics.stdev(test) if len(test) > 1 else 0.0,
+                    "train_mean": statistics.mean(train),
+                    "seconds": statistics.mean(seconds),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--rules", nargs="+", default=["sbd", "ebd", "dfa", "bp"])
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", help="keep the runs here (default: thrown away)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    try:
+        rows = measure(options)
+    except (neurosbd.UsageError, neurosbd.RunError) as problem:
+        sys.exit(str(problem))
+    if options.json:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        print(json.dumps({"model": options.model, "set": options.set, "rows": rows, **provenance(device)}, indent=1))
+        return
+    print(f"{options.model} {' '.join(options.set)}")
+    print(f"{'rule':<6}{'test accuracy':>22}{'n':>4}{'train':>9}{'time':>10}")
+    for row in rows:
+        spread = f"{row['mean']:.2%} +- {row['std']:.2%}"
+        print(
+            f"{row['rule']:<6}{spread:>22}{row['n']:>4}{row['train_mean']:>9.2%}{duration(float(str(row['seconds']))):>10}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Time and memory of one training step: SBD and DFA against backprop by autograd, side by side.
+
+    python benchmarks/step_cost.py [--json] [--models ...] [--repeats 20] [--threads 2]
+
+Same network, loss, batch, optimizer (torch's fused one) and memory layout (channels-last) for all; the
+rules take turns within one process, after a warm-up. Time is the median over the turns, in ms; the ratio
+is to backprop, with the interquartile range of the ratios of the single turns. Memory is the peak of all
+tensors alive during a step, counted by torch's profiler from its allocation events (weights, projections
+and optimizer state that exist before the step are added: they are listed apart as `resident`).
+Backprop is `loss.backward()` through `network.step`, as a user of autograd would write it.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from neurosbd.experiment.definition import load_model
+from neurosbd.experiment.provenance import provenance
+from neurosbd.learners import learner_of
+from neurosbd.seeds import generator
+
+MODELS = ("cifar10-mlp", "cifar10-cnn", "tinyimagenet-cnn")
+RULES = ("sbd", "dfa", "bp")
+
+
+class Step:
+    """One rule on one model with random data of the right shape."""
+
+    def __init__(self, model: str, rule: str, device: torch.device, batch_size: int | None) -> None:
+        # The recipe of the model's own rule for all, so that rules differ in nothing but the rule.
+        definition = load_model(model, rule)
+        self.batch_size = batch_size or load_model(model).training.batch_size
+        self.device = device
+        self.network = definition.network().to(device)
+        loss = definition.loss.made()
+        self.learner = learner_of(definition.rule.made(), self.network, loss, generator(0, "projection"))
+        optimizer = load_model(model).training.optimizer.made()
+        self.optimizer = optimizer.build([{"params": list(self.network.parameters()), "lr": optimizer.lr}])
+        size, classes = definition.input_size(), definition.output_size()[0]
+        x = torch.randn(1, self.batch_size, *size, generator=generator(0, "x")).to(device)
+        self.x = x[0].contiguous(memory_format=torch.channels_last)[None] if x.ndim == 5 else x
+        self.target = torch.randint(classes, (self.batch_size,), generator=generator(0, "y")).to(device)
+
+    def __call__(self) -> None:
+        self.optimizer.zero_grad()
+        self.learner.learn(self.x, self.target)
+        self.optimizer.step()
+
+    def timed(self) -> float:
+        """Seconds of one step."""
+        self._wait()
+        start = time.perf_counter()
+        self()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak(self) -> int:
+        """Bytes allocated within a step, at their highest."""
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self()
+            return torch.cuda.max_memory_allocated() - before
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            self()
+        kineto: Any = seen.profiler
+        events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
+        now = most = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            now += event.nbytes()
+            most = max(most, now)
+        return most
+
+    def resident(self) -> int:
+        """Bytes of projections and optimizer state."""
+        kept = [t for state in self.learner.state_dict().values() for t in state.values()]
+        kept += [t for s in self.optimizer.state.values() for t in s.values() if isinstance(t, torch.Tensor)]
+        return sum(t.numel() * t.element_size() for t in kept)
+
+
+def measure(model: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """One model: all rules in turns."""
+    steps = {rule: Step(model, rule, device, options.batch_size) for rule in RULES}
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    times: dict[str, list[float]] = {rule: [] for rule in RULES}
+    for turn in range(options.repeats):
+        order = RULES if turn % 2 else RULES[::-1]
+        for rule in order:
+            times[rule].append(steps[rule].timed())
+    row: dict[str, Any] = {"model": model, "batch_size": steps["bp"].batch_size, "repeats": options.repeats}
+    for rule, step in steps.items():
+        ratios = sorted(a / b for a, b in zip(times[rule], times["bp"], strict=True))
+        row[rule] = {
+            "ms": 1e3 * statistics.median(times[rule]),
+            "ratio": statistics.median(times[rule]) / statistics.median(times["bp"]),
+            "ratio_quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
+            "peak_bytes": step.peak(),
+            "resident_bytes": step.resident(),
+        }
+    return row
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, help="default: that of each model's recipe")
+    parser.add_argument("--threads", type=int, help="default: torch's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    rows = [measure(model, options, device) for model in options.models]
+    told = provenance(device)
+    if options.json:
+        print(json.dumps({"rows": rows, **told}, indent=1))
+        return
+    print(f"torch {told['versions']['torch']}, {told['device']}, {told['threads']} threads")
+    print(
+        f"{'model':<18}{'batch':>6}  {'rule':<5}{'ms':>9}{'of bp':>8}{'quartiles':>14}{'peak MB':>10}{'resident MB':>13}"
+    )
+    for row in rows:
+        for rule in RULES:
+            cell = row[rule]
+            low, high = cell["ratio_quartiles"]
+            print(
+                f"{row['model']:<18}{row['batch_size']:>6}  {rule:<5}{cell['ms']:>9.2f}{cell['ratio']:>8.3f}"
+                f"{low:>8.2f}-{high:.2f}{cell['peak_bytes'] / 1e6:>12.1f}{cell['resident_bytes'] / 1e6:>13.1f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Small networks that tests share, and a private cache."""
+
+import os
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
+
+from neurosbd.connections import Conv2d, Dense
+from neurosbd.connections.pooling import AveragePool
+from neurosbd.network import Connection, Network, Population
+from neurosbd.neurons import NEURONS
+
+REAL = os.environ.get("NEUROSBD_DATA", "")
+
+
+def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
+    """A float64 perceptron with an identity readout."""
+    names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
+    populations = [Population("input", (sizes[0],), None)]
+    populations += [Population(n, (s,), NEURONS[neuron]()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]
+    populations += [Population("output", (sizes[-1],), NEURONS["identity"]())]
+    connections = [Connection(pre, post, Dense(bias=bias, sparsity=sparsity)) for pre, post in pairwise(names)]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+def cnn(neuron: str = "relu") -> Network:
+    """A float64 convolutional network on 2x8x8 maps, with stride, padding, pooling and biases."""
+    populations = [
+        Population("input", (2, 8, 8), None),
+        Population("conv1", (4, 8, 8), NEURONS[neuron]()),
+        Population("conv2", (6, 2, 2), NEURONS[neuron]()),
+        Population("fc", (5,), NEURONS[neuron]()),
+        Population("output", (3,), NEURONS["identity"]()),
+    ]
+    connections = [
+        Connection("input", "conv1", Conv2d(3, padding=1, bias=True)),
+        Connection("conv1", "conv2", Conv2d(3, stride=2, padding=1, pool=AveragePool())),
+        Connection("conv2", "fc", Dense(bias=True)),
+        Connection("fc", "output", Dense(bias=True)),
+    ]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder with the official files of the real sets."""
+    if not REAL or not Path(REAL).is_dir():
+        pytest.skip("NEUROSBD_DATA does not point to the real data sets")
+    return Path(REAL)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)

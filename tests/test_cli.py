@@ -1,0 +1,181 @@
+"""The command line as a user meets it: help, lists, and every wrong input one screen and exit 2."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurosbd.cli import KINDS, main
+from neurosbd.experiment.definition import load_model
+from neurosbd.library import names
+from neurosbd.rules import RULES
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # argparse
+        status = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from neurosbd.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: assert 'torch' not in sys.modules"
+    )
+    start = time.perf_counter()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0 and "fit digits-mlp" in answer.stdout, answer.stderr
+    assert time.perf_counter() - start < 3  # 0.05 s alone; the bound only catches an import of torch
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    status, out, _ = told(capsys, "list", kind)
+    assert status == 0 and out.count("source:") >= 2
+
+
+@pytest.mark.parametrize("name", [*names("models"), *names("data"), "sbd", "relu", "cross_entropy"])
+def test_show(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    status, out, err = told(capsys, "show", name)
+    assert status == 0 and out and not err
+
+
+def test_show_says_where_each_value_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = told(capsys, "show", "digits-mlp", "--rule", "bp", "--set", "training.epochs=7")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert lines["training.epochs"].endswith("setting") and " 7 " in lines["training.epochs"]
+    assert lines["training.rates.output"].endswith("digits-mlp.toml [override.bp]")
+    assert lines["rule.kind"].endswith("chosen rule")
+    assert lines["training.batch_size"].endswith("digits-mlp.toml") and lines["dt"].endswith("default")
+
+
+@pytest.mark.parametrize("model", names("models"))
+@pytest.mark.parametrize("rule", list(RULES))
+def test_every_model_resolves_under_every_rule(model: str, rule: str) -> None:
+    definition = load_model(model, rule)
+    assert definition.rule.kind == rule and definition.about and definition.source
+    assert definition.network().readout == "output"
+    assert load_model(model, rule, {"seed": 3}).seed == 3
+
+
+def test_model_headers_say_what_to_expect() -> None:
+    from neurosbd.library import find
+
+    for name in names("models"):
+        header = find("models", name).read_text().split("\nabout")[0]
+        for word in ("Source:", "Expected:", "Hardware:"):
+            assert word in header, f"models/{name}.toml: no '{word}' in the header"
+
+
+BAD = [
+    (["fit", "digit-mlp"], "did you mean 'digits-mlp'"),
+    (["fit", "digits-mlp", "--rule", "sdb"], "did you mean 'sbd'"),
+    (["fit", "digits-mlp", "--set", "training.epoch=3"], "did you mean 'epochs'"),
+    (["fit", "digits-mlp", "--set", "training.epochs=x"], "training.epochs: input should be a valid integer"),
+    (["fit", "digits-mlp", "--set", "training.epochs=1.5"], "valid integer"),
+    (["fit", "digits-mlp", "--set", "training.epochs=true"], "valid integer"),
+    (["fit", "digits-mlp", "--set", "training.optimizer.lr=-1.0"], "Adam.lr must be in"),
+    (["fit", "digits-mlp", "--set", "training.optimizer.lr=inf"], "finite number"),
+    (["fit", "digits-mlp", "--set", "training.optimizer.lr=nan"], "finite number"),
+    (["fit", "digits-mlp", "--set", "training.optimizer=adm"], "did you mean 'adam'"),
+    (["fit", "digits-mlp", "--set", "population.hidden1.neuron=rellu"], "did you mean 'relu'"),
+    (["fit", "digits-mlp", "--set", "training.rates.outptu=3.0"], "did you mean 'output'"),
+    (["fit", "digits-mlp", "--set", "population.hidden1.size=[0]"], "population.hidden1.size.0"),
+    (["fit", "digits-mlp", "--set", "population.output.size=[7]"], "has 10 classes; set population.output.size = [10]"),
+    (["fit", "cifar10-small", "--data", "digits"], "the examples of 'digits' are [1, 8, 8]"),
+    (["fit", "digits-mlp", "--data", "digitss"], "did you mean 'digits'"),
+    (["fit", "digits-mlp", "--data", "nowhere/at/all.toml"], "there is no such file"),
+    (["fit", "digits-mlp", "--set", "data.subset=4000"], "class 8 has 140 examples"),
+    (["fit", "digits-mlp", "--set", "data.crop=9"], "data.crop is 9, but images are 8x8"),
+    (["fit", "digits-mlp", "--set", "epochs"], "write --set key=value"),
+    (["fit", "digits-mlp", "--seed", "-1"], "seed: input should be greater than or equal to 0"),
+    (["fit", "digits-mlp", "--device", "cuda"], "sees no CUDA device"),
+    (["fit", "digits-mlp", "--device", "gpu"], "there is no device 'gpu'"),
+    (["fit", "digits-mlp", "--resume", "--out", "nothing-here"], "holds no run"),
+    (["fit", "no/such/model.toml"], "there is no such file"),
+    (["fitt", "digits-mlp"], "did you mean 'fit'"),
+    (["list", "model"], "did you mean 'models'"),
+    (["show", "digits-mpl"], "did you mean 'digits-mlp'"),
+    (["fit"], "required: MODEL"),
+    (["fit", "digits-mlp", "--seeds", "3"], "unrecognized arguments"),
+    (["data", "get", "digits"], "needs no download"),
+    (["data", "check", "mnist", "--data", "/nowhere"], "there is no such file or folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_wrong_input_is_one_screen_and_exit_2(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    monkeypatch.chdir(tmp_path)
+    status, _, err = told(capsys, *arguments)
+    assert status == 2 and message in err, err
+    assert "Traceback" not in err and len(err.splitlines()) <= 24
+    assert not list(tmp_path.iterdir())  # nothing was written
+
+
+def test_all_errors_of_a_file_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tmp_path / "mine.toml"
+    model.write_text(
+        'seed = "x"\nfoo = 1\n[training]\nepochs = 0\n[population]\ninput = { size = [1, 8, 8] }\n'
+        'output = { size = [10], neuron = "rely" }\n[[connection]]\npre = "input"\npost = "output"\nkind = "dens"\n'
+    )
+    status, _, err = told(capsys, "fit", str(model))
+    assert status == 2
+    for line in ("mine.toml: seed:", "mine.toml: foo: unknown key", "training.epochs:", "'relu'", "'dense'"):
+        assert line in err, err
+
+
+def test_broken_toml_says_the_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = tmp_path / "mine.toml"
+    model.write_text("seed = 1\nseed = 2\n")
+    status, _, err = told(capsys, "fit", str(model))
+    assert status == 2 and "not valid TOML" in err and "line 2" in err
+
+
+def test_nan_in_the_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path, train_values=np.full((4, 64), np.nan), train_labels=[0, 1, 0, 1],
+        test_values=np.ones((2, 64)), test_labels=[0, 1],
+    )  # fmt: skip
+    status, _, err = told(capsys, "fit", "digits-mlp", "--data", str(path), "--out", str(tmp_path / "run"))
+    assert status == 2 and "4 of 4 examples hold NaN" in err and not (tmp_path / "run").exists()
+
+
+def test_a_users_own_model_and_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    values = rng.normal(size=(400, 6)) + 3 * labels[:, None]
+    np.savez(
+        tmp_path / "d.npz",
+        train_values=values[:300],
+        train_labels=labels[:300],
+        test_values=values[300:],
+        test_labels=labels[300:],
+    )
+    (tmp_path / "m.toml").write_text(
+        "[population]\ninput = { size = [6] }\nhidden = { size = [8], neuron = 'tanh' }\n"
+        "output = { size = [2], neuron = 'identity' }\n"
+        "[[connection]]\npre = 'input'\npost = 'hidden'\nkind = 'dense'\n"
+        "[[connection]]\npre = 'hidden'\npost = 'output'\nkind = 'dense'\n"
+    )
+    status, out, err = told(
+        capsys, "fit", str(tmp_path / "m.toml"), "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "r")
+    )
+    assert status == 0, err
+    assert float(out.split("test accuracy ")[1].split("%")[0]) > 95

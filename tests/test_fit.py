@@ -1,0 +1,352 @@
+"""The main job: run directory, resume bit for bit, Ctrl-C, kill -9, divergence, health."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neurosbd
+from neurosbd.datasets.load import load_data
+from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.definition import load_model
+from neurosbd.experiment.fit import fit
+from neurosbd.experiment.run import open_run
+from neurosbd.experiment.session import Session
+from neurosbd.rules import RULES
+
+FAST = {"training.epochs": 3, "data.subset": 40}
+KEYS = {
+    "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "samples_per_second",
+    "peak_memory_bytes",
+}  # fmt: skip
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return open_run(path).checkpoint()["network"]
+
+
+def same(one: Path, two: Path) -> bool:
+    a, b = open_run(one).checkpoint(), open_run(two).checkpoint()
+    return _equal({k: v for k, v in a.items()}, {k: v for k, v in b.items()})
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
+    run = neurosbd.fit("digits-mlp", rule=rule, seed=5, settings=FAST, out=tmp_path / "run")
+    assert run.result["status"] == "finished" and len(run.metrics) == 3
+    assert all(set(line) == KEYS for line in run.metrics)
+    assert all(0 <= line["test_accuracy"] <= 1 and line["peak_memory_bytes"] > 1e6 for line in run.metrics)
+    assert run.config["definition"]["seed"] == 5 and run.config["definition"]["rule"]["kind"] == rule
+    assert set(run.config["versions"]) == {"python", "torch", "numpy", "pydantic", "neurosbd"}
+    assert {p.name for p in run.path.iterdir()} == {"config.json", "metrics.jsonl", "result.json", "checkpoint.pt"}
+    reopened = neurosbd.open_run(run.path)
+    assert reopened.definition.rule.kind == rule
+    data = load_data("digits", subset=40)
+    x = torch.tensor(np.array(data.test.values)).permute(0, 3, 1, 2).float() / 16
+    x = (x - data.mean[0]) / data.std[0]
+    hits = (reopened.network()(x).argmax(1) == torch.tensor(data.test.labels)).double().mean().item()
+    assert hits == pytest.approx(run.metrics[-1]["test_accuracy"], abs=1e-9)
+
+
+def test_digits_by_score_broadcast_reach_95_percent(tmp_path: Path) -> None:
+    """The promise of the README, on its default recipe: mean of 3 seeds."""
+    runs = [fit("digits-mlp", seed=seed, out=tmp_path / str(seed)) for seed in range(3)]
+    assert np.mean([run.metrics[-1]["test_accuracy"] for run in runs]) >= 0.95
+
+
+@pytest.mark.parametrize("rule", ["sbd", "bp"])
+def test_same_seed_same_run_bit_for_bit(tmp_path: Path, rule: str) -> None:
+    for name in ("a", "b"):
+        fit("digits-mlp", rule=rule, settings=FAST, out=tmp_path / name)
+    assert same(tmp_path / "a", tmp_path / "b")
+    fit("digits-mlp", rule=rule, seed=1, settings=FAST, out=tmp_path / "c")
+    assert not torch.equal(
+        weights(tmp_path / "a")["weights.input->hidden1"], weights(tmp_path / "c")["weights.input->hidden1"]
+    )
+
+
+def test_rules_of_one_seed_start_from_the_same_weights_and_see_the_same_batches() -> None:
+    data = load_data("digits")
+    sessions = [Session(load_model("digits-mlp", rule), data, torch.device("cpu")) for rule in RULES]
+    first = sessions[0].network.state_dict()
+    for session in sessions[1:]:
+        assert all(torch.equal(first[k], v) for k, v in session.network.state_dict().items())
+        assert torch.equal(session.train.batch(1, 2)[0], sessions[0].train.batch(1, 2)[0])
+
+
+class StopAfter:
+    """A reporter that sends a signal to this process after so many batches."""
+
+    terminal = True
+
+    def __init__(self, batches: int, number: int = signal.SIGINT) -> None:
+        self.left = batches
+        self.number = number
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def live(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+    def end_live(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("stop", [1, 7, 13, 20])
+@pytest.mark.parametrize("rule", ["sbd", "bp"])
+def test_interrupted_and_resumed_is_the_uninterrupted_run_bit_for_bit(tmp_path: Path, rule: str, stop: int) -> None:
+    """13 batches an epoch: stops in the first, in the middle, at the very end of one, and in the second."""
+    settings = FAST | {"data.flip": True, "data.crop": 1}
+    fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "whole")
+    run = fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "parts", reporter=StopAfter(stop))  # pyright: ignore[reportArgumentType]
+    assert run.result["status"] == "interrupted"
+    run = fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "parts", resume=True)
+    assert run.result["status"] == "finished" and same(tmp_path / "whole", tmp_path / "parts")
+    keys = KEYS - {"seconds", "samples_per_second", "peak_memory_bytes"}
+    for a, b in zip(open_run(tmp_path / "whole").metrics, run.metrics, strict=True):
+        assert {k: a[k] for k in keys} == {k: b[k] for k in keys}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "neurosbd", *arguments]
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
+def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path: Path, delay: float) -> None:
+    """kill -9 while it writes checkpoints after every second batch; resumed until it is done."""
+    line = [
+        "digits-mlp",
+        "--set",
+        "training.epochs=30",
+        "--set",
+        "data.subset=40",
+        "--set",
+        "training.checkpoint_every=2",
+    ]
+    assert subprocess.run(command("fit", *line, "--out", str(tmp_path / "whole")), capture_output=True).returncode == 0
+    killed = 0
+    for _ in range(12):
+        again = ["--resume"] if (tmp_path / "parts" / "config.json").exists() else []
+        process = subprocess.Popen(
+            command("fit", *line, "--out", str(tmp_path / "parts"), *again), stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()  # it has begun
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        if process.returncode == 0 or killed >= 3:
+            break
+    assert killed
+    done = subprocess.run(
+        command("fit", *line, "--out", str(tmp_path / "parts"), "--resume"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert [m["epoch"] for m in open_run(tmp_path / "parts").metrics] == list(range(1, 31))
+    assert not [p for p in (tmp_path / "parts").iterdir() if p.name.startswith(".config")]
+
+
+def test_ctrl_c_on_the_command_line_keeps_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
+    line = command("fit", "digits-mlp", "--set", "training.epochs=2000", "--out", str(tmp_path / "run"))
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "--resume" in told and "Traceback" not in told
+    assert open_run(tmp_path / "run").result["status"] == "interrupted"
+    assert open_run(tmp_path / "run").checkpoint()["number"] > 0 or open_run(tmp_path / "run").checkpoint()["epoch"] > 0
+
+
+def test_a_checkpoint_on_request(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    class Look(StopAfter):
+        def live(self, *_: Any) -> None:
+            seen.append((tmp_path / "run" / "checkpoint.pt").exists())
+            super().live()
+
+    fit("digits-mlp", settings=FAST, out=tmp_path / "run", reporter=Look(3, signal.SIGUSR1))  # pyright: ignore[reportArgumentType]
+    assert seen[:5] == [False, False, False, True, True]
+
+
+def test_a_diverging_run_names_the_layer_the_step_and_the_way_out(tmp_path: Path) -> None:
+    settings = FAST | {
+        "training.optimizer": {"kind": "sgd", "lr": 1e6, "momentum": 0.9},
+        "training.schedule": "constant",
+        "loss": "squared_error",
+    }
+    with pytest.raises(
+        RunError, match=r"not finite at step \d+ .*the loss itself, with the largest activity in 'output'.*try a tenth"
+    ):
+        fit("digits-mlp", settings=settings, out=tmp_path / "run")
+    assert open_run(tmp_path / "run").result["status"] == "failed"
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["reason"]
+
+
+def test_a_broken_layer_is_found() -> None:
+    session = Session(load_model("digits-mlp"), load_data("digits"), torch.device("cpu"))
+    with torch.no_grad():
+        session.network.biases["input->hidden1"][3] = float("inf")
+    with pytest.raises(RunError, match=r"step 1 \(epoch 1\); first seen in the activity of 'hidden1'"):
+        session.step()
+    with torch.no_grad():
+        session.network.weights["hidden1->hidden2"][3, 4] = float("nan")
+    with pytest.raises(RunError, match="weights of 'hidden1->hidden2'"):
+        session.step()
+
+
+def test_dead_and_exploding_layers_are_named_once(tmp_path: Path) -> None:
+    dead = FAST | {
+        "population.hidden2.neuron": "hard_sigmoid",
+        "connection.1.weight": "zeros",
+        "connection.1.plastic": False,
+    }
+    run = fit("digits-mlp", settings=dead, out=tmp_path / "dead")
+    assert len(run.result["warnings"]) == 1 and "'hidden2': 100% of its units" in run.result["warnings"][0]
+    loud = FAST | {"connection.0.weight": {"kind": "kaiming_normal", "gain": 1e4}, "connection.0.plastic": False}
+    run = fit("digits-mlp", settings=loud, out=tmp_path / "loud")
+    assert any("'hidden1': mean |activity|" in warning for warning in run.result["warnings"])
+    assert fit("digits-mlp", settings=FAST, out=tmp_path / "well").result["warnings"] == []
+
+
+def test_frozen_connections_do_not_move(tmp_path: Path) -> None:
+    settings = FAST | {"connection.0.plastic": False}
+    start = load_model("digits-mlp", settings=settings).network().state_dict()
+    for rule in ("sbd", "bp"):
+        fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / rule)
+        assert torch.equal(weights(tmp_path / rule)["weights.input->hidden1"], start["weights.input->hidden1"])
+        assert not torch.equal(weights(tmp_path / rule)["weights.hidden1->hidden2"], start["weights.hidden1->hidden2"])
+
+
+def test_weight_decay_never_touches_projections(tmp_path: Path) -> None:
+    settings = (
+        FAST
+        | {"training.optimizer": {"kind": "sgd", "lr": 0.1, "weight_decay": 1.0}}
+        | {"training.schedule": "constant", "training.epochs": 10}
+    )
+    fit("digits-mlp", rule="dfa", settings=settings, out=tmp_path / "a")
+    session = Session(load_model("digits-mlp", "dfa", settings), load_data("digits"), torch.device("cpu"))
+    kept = open_run(tmp_path / "a").checkpoint()["learner"]
+    for name, state in session.learner.state_dict().items():
+        assert torch.equal(state["frozen"], kept[name]["frozen"])
+    assert weights(tmp_path / "a")["weights.input->hidden1"].norm() < 5
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    session = Session(
+        load_model("digits-mlp", settings={"training.clip_norm": 1e-3}), load_data("digits"), torch.device("cpu")
+    )
+    session.step()
+    norm = torch.stack([p.grad.norm() for p in session.network.parameters() if p.grad is not None]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, r"differs in seed \(0 there, 3 asked\)"),
+        ({"rule.kind": "dfa", "rule.forgetting": None}, "differs|rule"),
+        ({"training.batch_size": 16}, "training.batch_size"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    fit("digits-mlp", settings=FAST, out=tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    with pytest.raises(UsageError, match=message):
+        fit(
+            "digits-mlp",
+            settings=FAST | {k: v for k, v in change.items() if v is not None},
+            out=tmp_path / "run",
+            resume=True,
+        )
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable checkpoint"),
+        (b"rubbish", "not a readable checkpoint"),
+        ("cut", "not a readable checkpoint"),
+        ({"format": 99}, "format 99"),
+        ({"other": 1}, "not a checkpoint of neurosbd"),
+        ("pickle", "not a readable checkpoint"),
+    ],
+)
+def test_bad_checkpoints_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+    fit("digits-mlp", settings=FAST, out=tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    if content == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif content == "pickle":
+        torch.save({"format": 1, "evil": Path("x")}, path)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    longer = FAST | {"training.epochs": 3}
+    with pytest.raises(UsageError, match=message):
+        fit("digits-mlp", settings=longer, out=tmp_path / "run", resume=True)
+
+
+def test_an_occupied_or_unwritable_folder_is_left_alone(tmp_path: Path) -> None:
+    fit("digits-mlp", settings=FAST, out=tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already"):
+        fit("digits-mlp", settings=FAST, out=tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UsageError, match="cannot be written"):
+        fit("digits-mlp", settings=FAST, out=tmp_path / "file" / "run")
+
+
+def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = FAST | {"training.epochs": 1}
+    names = [fit("digits-mlp", settings=short).path.name for _ in range(2)]
+    assert names == ["digits-mlp-sbd-seed0", "digits-mlp-sbd-seed0-2"]
+
+
+def test_convolution_trains_and_resumes(tmp_path: Path) -> None:
+    """A small CNN on the digits: the whole path through conv2d, pooling, flip and crop."""
+    text = (Path(__file__).resolve().parents[1] / "models" / "cifar10-small.toml").read_text()
+    text = (
+        text.replace("[3, 32, 32]", "[1, 8, 8]")
+        .replace("[32, 32, 32]", "[8, 8, 8]")
+        .replace("[64, 16, 16]", "[12, 4, 4]")
+    )
+    text = text.replace('name = "cifar10"', 'name = "digits"\nsubset = 40\ncrop = 1').replace("[256]", "[32]")
+    model = tmp_path / "small.toml"
+    model.write_text(text)
+    settings = {"training.epochs": 8, "training.batch_size": 20, "rule.forgetting": 0.9}
+    whole = fit(model, settings=settings, out=tmp_path / "whole")
+    fit(model, settings=settings, out=tmp_path / "parts", reporter=StopAfter(27))  # pyright: ignore[reportArgumentType]
+    fit(model, settings=settings, out=tmp_path / "parts", resume=True)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    assert whole.metrics[-1]["test_accuracy"] > 0.5

@@ -1,0 +1,85 @@
+"""The architecture: imports point one way, modules and functions stay small."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "neurosbd"
+LAYERS = [
+    {"errors", "process", "library", "files", "seeds", "schema"},
+    {"neurons", "connections", "losses", "neuromodulators", "rules", "optimizers"},
+    {"network"},
+    {"simulate", "learners"},
+    {"datasets", "checkpoints", "experiment", "catalogue"},
+    {"cli", "__main__", "__init__"},
+]
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _layer(part: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if part in layer)
+
+
+def _imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("neurosbd"):
+            parts = node.module.split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_to_lower_layers(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for name in _imports(path) - {"__version__", own}:
+        assert _layer(name) <= _layer(own), f"{path} (layer {_layer(own)}) imports {name} (layer {_layer(name)})"
+
+
+def test_no_import_cycles() -> None:
+    graph = {
+        str(p.relative_to(PACKAGE).with_suffix("")).replace("/", ".").removesuffix(".__init__"): _modules(p)
+        for p in FILES
+    }
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        for follower in graph.get(name, ()):
+            visit(follower, (*path, name))
+
+    for name in graph:
+        if name != "__init__":
+            visit(name, ())
+
+
+def _modules(path: Path) -> set[str]:
+    """Modules imported when this one is (not inside functions)."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("neurosbd."):
+            found.add(node.module.removeprefix("neurosbd."))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            documented = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+            body = node.body[1:] if documented else node.body
+            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # pyright: ignore[reportOperatorIssue]
+            assert length <= 45, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    there = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
+    assert listed - {"neurosbd._shipped.models", "neurosbd._shipped.data"} == there

@@ -1,0 +1,332 @@
+"""Learners against closed forms, autograd and finite differences: the oracles of A8 and DFA."""
+
+import gc
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neurosbd.learners import BroadcastLearner, learner_of
+from neurosbd.losses import LOSSES
+from neurosbd.network import Frame, Network
+from neurosbd.neuromodulators import Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
+from neurosbd.process import Heard
+from neurosbd.rules import RULES, Broadcast, ThreeFactor
+from neurosbd.simulate import simulate
+from tests.conftest import cnn, mlp
+
+
+def grads(network: Network) -> dict[str, Tensor]:
+    return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+
+
+def learned(network: Network, rule: Any, x: Tensor, target: Tensor, loss: str = "cross_entropy", seed: int = 3) -> Any:
+    learner = learner_of(rule, network, LOSSES[loss](), torch.Generator().manual_seed(seed))
+    network.zero_grad()
+    learner.learn(x[None], target)
+    return learner
+
+
+def batch(network: Network, count: int = 8) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    size = network.populations["input"].size
+    return torch.randn(count, *size, dtype=torch.float64), torch.randint(0, 3, (count,))
+
+
+@pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3]), cnn], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("projection", ["full", "shared"])
+@pytest.mark.parametrize("frozen", [{"forgetting": 1.0}, {"learned": 0.0}])
+def test_sbd_with_a_frozen_projection_is_dfa_bitwise(make: Any, projection: Any, frozen: dict[str, float]) -> None:
+    """A8 (5). Must fail when lam < 1 and the learned part counts (tried: forgetting = 0.9)."""
+    network = make()
+    x, target = batch(network)
+    learned(network, RULES["sbd"](projection=projection, **frozen), x, target)
+    sbd = grads(network)
+    learned(network, RULES["dfa"](projection=projection), x, target)
+    assert all(torch.equal(sbd[name], value) for name, value in grads(network).items())
+
+
+def test_sbd_with_a_learning_projection_is_not_dfa() -> None:
+    network = mlp([5, 7, 3])
+    x, target = batch(network)
+    learned(network, RULES["sbd"](forgetting=0.9), x, target)
+    sbd = grads(network)
+    learned(network, RULES["dfa"](), x, target)
+    assert not torch.equal(sbd["weights.input->hidden1"], grads(network)["weights.input->hidden1"])
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
+    """D1: linear network, projection = product of the weights above. Must fail with any other one."""
+    network = mlp([5, 7, 6, 3], neuron="identity")
+    x, target = batch(network)
+    w2, w3 = network.weights["hidden1->hidden2"].detach(), network.weights["hidden2->output"].detach()
+    rule = Broadcast(ThreeFactor(), FixedRandom(Full()))
+    learner = BroadcastLearner(network, LOSSES[loss](), rule, torch.Generator())
+    learner.feedback = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
+    learner.learn(x[None], target)
+    local = grads(network)
+    learned(network, RULES["bp"](), x, target, loss)
+    for name, exact in grads(network).items():
+        torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
+    network.zero_grad()
+    learner.feedback["hidden1"] = Frozen(torch.randn(3, 7, dtype=torch.float64))
+    learner.learn(x[None], target)
+    wrong = grads(network)["weights.input->hidden1"]
+    assert not torch.allclose(wrong, local["weights.input->hidden1"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("neuron", ["relu", "tanh", "sigmoid", "softplus", "hard_sigmoid", "leaky_relu"])
+def test_one_hidden_layer_with_transposed_readout_is_backprop_and_finite_differences(neuron: str) -> None:
+    """D2. Must fail when the gain is left out (tried)."""
+    network = mlp([5, 7, 3], neuron=neuron)
+    x, target = batch(network)
+    loss = LOSSES["cross_entropy"]()
+    learner = BroadcastLearner(network, loss, Broadcast(ThreeFactor(), FixedRandom(Full())), torch.Generator())
+    learner.feedback = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner.learn(x[None], target)
+    local = grads(network)
+    learned(network, RULES["bp"](), x, target)
+    for name, exact in grads(network).items():
+        torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
+    weight = network.weights["input->hidden1"]
+    with torch.no_grad():
+        sides = []
+        for move in (1e-6, -2e-6):
+            weight[2, 3] += move
+            sides.append(loss.per_example(network(x), target).mean())
+    torch.testing.assert_close(
+        local["weights.input->hidden1"][2, 3], (sides[0] - sides[1]) / 2e-6, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_readout_gradient_is_exact_under_every_rule() -> None:
+    """The readout learns from the score itself: equal to backprop's, bit for bit or nearly."""
+    for name in RULES:
+        network = cnn()
+        x, target = batch(network)
+        rule = RULES[name]()
+        loss = rule.loss or "cross_entropy"
+        learned(network, rule, x, target, loss)
+        local = grads(network)
+        learned(network, RULES["bp"](), x, target, loss)
+        for key in ("weights.fc->output", "biases.fc->output"):
+            torch.testing.assert_close(local[key], grads(network)[key], rtol=1e-12, atol=1e-14)
+
+
+def test_update_is_the_partial_derivative_of_the_squared_correlation() -> None:
+    """A8 (6): lam = 0, no frozen part, linear layer: gradient of 1/2 ||mean s h^T||^2 at fixed score.
+
+    Must fail when R is taken before this batch (tried: the gradient is then 0).
+    """
+    network = mlp([5, 7, 3], neuron="identity", bias=False)
+    x, target = batch(network)
+    loss = LOSSES["cross_entropy"]()
+    with torch.no_grad():
+        score = loss.score(network(x), target) / len(x)
+    rule = Broadcast(ThreeFactor(), Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.0)))
+    learned(network, rule, x, target)
+    weight = network.weights["input->hidden1"].detach()
+
+    def correlation(w: Tensor) -> Tensor:
+        return 0.5 * (score.t() @ (x @ w.t())).square().sum()
+
+    numeric = torch.zeros_like(weight)
+    for index in torch.cartesian_prod(torch.arange(7), torch.arange(5)):
+        move = torch.zeros_like(weight)
+        move[tuple(index)] = 1e-4
+        numeric[tuple(index)] = (correlation(weight + move) - correlation(weight - move)) / 2e-4
+    torch.testing.assert_close(grads(network)["weights.input->hidden1"], numeric, rtol=1e-8, atol=1e-12)
+
+
+def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_softmax() -> None:
+    """A8 (8), since the score sums to 0 (A8 (2)). Must fail for squared error."""
+    for loss, same in (("cross_entropy", True), ("squared_error", False)):
+        network = mlp([5, 7, 3])
+        x, target = batch(network)
+        learner = BroadcastLearner(
+            network, LOSSES[loss](), Broadcast(ThreeFactor(), FixedRandom(Full())), torch.Generator()
+        )
+        frozen = torch.randn(3, 7, dtype=torch.float64)
+        results = []
+        for added in (torch.zeros(1, 7).double(), torch.randn(1, 7).double()):
+            network.zero_grad()
+            learner.feedback = {"hidden1": Frozen(frozen + added)}
+            learner.learn(x[None], target)
+            results.append(grads(network)["weights.input->hidden1"])
+        assert torch.allclose(*results, rtol=1e-10, atol=1e-13) == same
+
+
+def test_labels_drawn_from_the_model_are_uncorrelated_with_its_activity() -> None:
+    """A8 (3): E[s h^T] falls as 1/sqrt(N) for any weights. Must fail for labels from elsewhere."""
+    network = mlp([5, 7, 3])
+    loss = LOSSES["cross_entropy"]()
+    torch.manual_seed(0)
+    norms = []
+    for count in (1_000, 100_000):
+        x = torch.randn(count, 5, dtype=torch.float64)
+        with torch.no_grad():
+            frame = simulate(network, x[None])
+            output, hidden = frame.activity["output"].value, frame.activity["hidden1"].value
+            target = torch.multinomial(torch.softmax(output, 1), 1)[:, 0]
+            norms.append((loss.score(output, target).t() @ hidden / count).norm().item())
+            other = (loss.score(output, target * 0).t() @ hidden / count).norm().item()
+    assert norms[1] < 0.25 * norms[0]  # 1/10 expected
+    assert other > 20 * norms[1]
+
+
+def test_at_the_optimum_of_a_convex_readout_score_and_activity_are_orthogonal() -> None:
+    """A8 (4): sum_n s_n h_n^T = 0 exactly at the minimum of softmax regression."""
+    network = mlp([4, 3])
+    torch.manual_seed(0)
+    x, target = torch.randn(60, 4, dtype=torch.float64), torch.randint(0, 3, (60,))
+    loss = LOSSES["cross_entropy"]()
+    learner = learner_of(RULES["sbd"](), network, loss, torch.Generator())
+    optimizer = torch.optim.LBFGS(
+        network.parameters(), max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        return learner.learn(x[None], target).loss
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        score = loss.score(network(x), target)
+    assert (score.t() @ x).abs().max() < 1e-8 and score.sum(0).abs().max() < 1e-8
+
+
+def test_zero_weights_wake_up_layer_by_layer_under_dfa_and_never_under_backprop() -> None:
+    """D7: no biases, tanh, all weights 0: layer l first moves at step l."""
+    network = mlp([5, 7, 6, 3], bias=False)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+    x, target = batch(network)
+    learner = learner_of(RULES["dfa"](scale=1.0), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    names = ["input->hidden1", "hidden1->hidden2", "hidden2->output"]
+    for step in range(3):
+        network.zero_grad()
+        learner.learn(x[None], target)
+        moved = [bool(network.weights[n].grad.any()) for n in names]  # pyright: ignore[reportOptionalMemberAccess]
+        assert moved == [True] * (step + 1) + [False] * (2 - step)
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight -= 0.1 * weight.grad
+
+
+def test_projection_zero_leaves_hidden_layers_alone() -> None:
+    """D3."""
+    network = mlp([5, 7, 3])
+    learned(network, RULES["dfa"](scale=0.0), *batch(network))
+    assert not network.weights["input->hidden1"].grad.any()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_hand_computed_two_layer_case() -> None:
+    """EBD's update, every number worked out on paper: 1 input, 2 relu units, 1 output, batch of 2."""
+    network = mlp([1, 2, 1], neuron="relu", bias=False)
+    with torch.no_grad():
+        network.weights["input->hidden1"].copy_(torch.tensor([[1.0], [2.0]]))
+        network.weights["hidden1->output"].copy_(torch.tensor([[1.0, -1.0]]))
+    rule = Broadcast(ThreeFactor(), Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.5)))
+    learner = BroadcastLearner(network, LOSSES["squared_error"](), rule, torch.Generator())
+    learner.feedback["hidden1"] = Feedback(torch.zeros(1, 2).double(), torch.tensor([[1.0, 1.0]]).double())
+    learner.learn(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double())
+    # h = (1, 2), (3, 6);  z = -1, -3;  s = -1, -2;  mean s h = (-7/2, -7)
+    # R = 1/2 (1, 1) + 1/2 (-7/2, -7) = (-1.25, -3);  q = -1 R, -2 R;  all gains 1
+    # dW1 = mean(q x) = R mean(s x) = R (-1 - 6) / 2 = -3.5 R = (4.375, 10.5);  dW2 = (-7/2, -7)
+    torch.testing.assert_close(learner.feedback["hidden1"].learned, torch.tensor([[-1.25, -3.0]]).double())
+    gradient = network.weights["input->hidden1"].grad
+    torch.testing.assert_close(gradient, torch.tensor([[4.375], [10.5]]).double())
+    torch.testing.assert_close(network.weights["hidden1->output"].grad, torch.tensor([[-3.5, -7.0]]).double())
+
+
+def test_shared_projection_is_the_full_one_with_equal_rows() -> None:
+    """The signal of a shared projection equals the full one whose positions all hold its rows."""
+    value, score = torch.randn(4, 3, 5, 5).double(), torch.randn(4, 2).double()
+    heard = Heard(value, score, 0.0)
+    rows = torch.randn(2, 3).double()
+    shared, _ = FixedRandom(Shared()).step(Frozen(rows), heard, 1e-3)
+    full, _ = FixedRandom(Full()).step(Frozen(rows.repeat(1, 25)), heard, 1e-3)
+    torch.testing.assert_close(shared, full)
+
+
+@pytest.mark.parametrize("shape", ["constant", "linear", "geometric"])
+def test_forgetting_runs_from_start_to_end(shape: Any) -> None:
+    curve = Forgetting(0.9, 0.99, shape)
+    assert curve.factor(0.0) == pytest.approx(0.9)
+    assert curve.factor(1.0) == pytest.approx(0.9 if shape == "constant" else 0.99)
+    assert 0.9 <= curve.factor(0.5) <= 0.99
+    if shape == "geometric":
+        assert 1 - curve.factor(0.5) == pytest.approx((0.1 * 0.01) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["sbd", "ebd", "dfa"])
+def test_no_autograd_graph_exists_under_a_local_rule(name: str) -> None:
+    """Neither while it learns nor afterwards. Must fail for backprop (checked here)."""
+    for rule_name, expected in ((name, False), ("bp", True)):
+        network = cnn()
+        x, target = batch(network)
+        graphs: list[bool] = []
+
+        def look(t: int, frame: Frame, graphs: list[bool] = graphs) -> None:
+            graphs.append(any(a.value.grad_fn is not None for a in frame.activity.values()))
+
+        rule = RULES[rule_name]()
+        learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), torch.Generator())
+        gc.collect()
+        nodes = _graph_tensors()
+        outcome = learner.learn(x[None], target, (look,))
+        assert graphs == [expected]
+        gc.collect()
+        assert _graph_tensors() == nodes and outcome.output.grad_fn is None
+        assert all(p.grad is not None and p.grad.grad_fn is None for p in network.parameters())
+
+
+def _graph_tensors() -> int:
+    return sum(1 for o in gc.get_objects() if type(o) is Tensor and o.grad_fn is not None)
+
+
+def test_activity_is_freed_as_soon_as_its_update_is_taken() -> None:
+    """When a population is updated, the maps of those updated before it are gone."""
+    import weakref
+
+    network = cnn()
+    x, target = batch(network)
+    maps: dict[str, Any] = {}
+    alive: list[tuple[str, list[str]]] = []
+
+    class Watched(FixedRandom):
+        def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
+            now = next(n for n, r in maps.items() if r() is heard.value)
+            alive.append((now, sorted(n for n, r in maps.items() if r() is not None)))
+            return super().step(state, heard, dt)
+
+    def remember(t: int, frame: Frame) -> None:
+        maps.update({n: weakref.ref(frame.activity[n].value) for n in ("conv1", "conv2", "fc")})
+
+    rule = Broadcast(ThreeFactor(), Watched())
+    learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator()).learn(x[None], target, (remember,))
+    assert alive == [("fc", ["conv1", "conv2", "fc"]), ("conv2", ["conv1", "conv2"]), ("conv1", ["conv1"])]
+
+
+def test_learning_and_watching_change_no_activity() -> None:
+    """Observers, learner included, leave the dynamics alone bit for bit."""
+    network = cnn()
+    x, target = batch(network)
+    seen: list[Tensor] = []
+    plain = simulate(network, x[None]).activity["output"].value
+    learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator())
+    outcome = learner.learn(x[None], target, (lambda t, frame: seen.append(frame.activity["conv1"].value),))
+    assert torch.equal(plain, outcome.output) and len(seen) == 1
+
+
+def test_feedback_survives_a_round_trip() -> None:
+    network = mlp([5, 7, 3])
+    x, target = batch(network)
+    one = learned(network, RULES["sbd"](), x, target)
+    two = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(99))
+    two.load_state_dict(one.state_dict())
+    for a, b in zip(one.feedback["hidden1"], two.feedback["hidden1"], strict=True):
+        assert torch.equal(a, b)
