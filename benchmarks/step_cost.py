@@ -47,6 +47,7 @@ class Step:
         self.target = torch.randint(classes, (self.batch_size,), generator=generator(0, "y")).to(device)
 
     def __call__(self) -> None:
+        """Forward, learn, update."""
         self.optimizer.zero_grad()
         self.learner.learn(self.x, self.target)
         self.optimizer.step()
@@ -131,9 +132,8 @@ def main() -> None:
         print(json.dumps({"rows": rows, **told}, indent=1))
         return
     print(f"torch {told['versions']['torch']}, {told['device']}, {told['threads']} threads")
-    print(
-        f"{'model':<18}{'batch':>6}  {'rule':<5}{'ms':>9}{'of bp':>8}{'quartiles':>14}{'peak MB':>10}{'resident MB':>13}"
-    )
+    head = f"{'model':<18}{'batch':>6}  {'rule':<5}{'ms':>9}{'of bp':>8}{'quartiles':>13}"
+    print(f"{head}{'peak MB':>12}{'resident MB':>13}")
     for row in rows:
         for rule in RULES:
             cell = row[rule]

@@ -91,8 +91,8 @@ class BroadcastLearner:
             losses.append(self.loss.per_example(output, target).mean())
             outputs[:] = [output]
             score = self.loss.score(output, target) / len(output)
-            # From the readout down, so that the largest maps, near the input, wait alone.
-            for name in (self.network.readout, *reversed(self.hidden)):
+            # From the input up: the largest maps go first, before the gradients pile up.
+            for name in (*self.hidden, self.network.readout):
                 self._update(name, score, frame, eligibility)
 
         return observe

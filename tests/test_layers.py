@@ -73,7 +73,7 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             documented = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
             body = node.body[1:] if documented else node.body
-            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # pyright: ignore[reportOperatorIssue]
+            length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert length <= 45, f"{path}:{node.lineno} {node.name} has {length} lines"
 
 
