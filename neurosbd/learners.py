@@ -118,7 +118,7 @@ class BroadcastLearner:
             gradient, eligibility[connection.name] = self.rule.plasticity.step(
                 eligibility[connection.name], local, self.network.dt
             )
-            _add(synapses, gradient, self.network.absent(connection))
+            _add(synapses, gradient, self.network.present(connection))
 
     def _signal(self, name: str, activity: Activity, score: Tensor) -> Tensor:
         heard = Heard(activity.value, score, self.progress)
@@ -158,10 +158,10 @@ class BackpropLearner:
             del frame  # else the activity that backward is done with would live on to the end
             loss.backward()
         for connection in self.network.connections.values():
-            absent = self.network.absent(connection)
+            present = self.network.present(connection)
             gradient = self.network.weights[connection.name].grad
-            if absent is not None and gradient is not None:
-                gradient.masked_fill_(absent, 0.0)
+            if present is not None and gradient is not None:
+                gradient.mul_(present)
         return Outcome(loss.detach(), output)
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,10 +176,10 @@ def _plastic(network: Network, name: str) -> list[Connection]:
     return [c for c in network.incoming[name] if c.plastic]
 
 
-def _add(synapses: Synapses, gradient: Synapses, absent: Tensor | None) -> None:
+def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:
     """Add a gradient to `.grad`, leaving absent synapses alone."""
-    if absent is not None:
-        gradient.weight.masked_fill_(absent, 0.0)
+    if present is not None:
+        gradient.weight.mul_(present)
     for parameter, change in zip(synapses, gradient, strict=True):
         if parameter is not None and change is not None:
             parameter.grad = change if parameter.grad is None else parameter.grad.add_(change)

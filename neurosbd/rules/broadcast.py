@@ -24,7 +24,7 @@ def sbd(
     projection: LayoutName = "shared",
     scale: float = 0.02,
     learned: float = 1.0,
-    forgetting: float = 0.998,
+    forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
 ) -> Broadcast:
@@ -50,7 +50,7 @@ def ebd(
     projection: LayoutName = "shared",
     scale: float = 0.02,
     learned: float = 1.0,
-    forgetting: float = 0.998,
+    forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
 ) -> Broadcast:
