@@ -252,6 +252,17 @@ def test_shared_projection_is_the_full_one_with_equal_rows() -> None:
     torch.testing.assert_close(shared, full)
 
 
+def test_shared_correlation_is_the_mean_of_the_full_one_over_positions() -> None:
+    """So frozen and learned parts keep their scale. Must fail for the sum (tried)."""
+    heard = Heard(torch.randn(4, 3, 5, 5).double(), torch.randn(4, 2).double(), 0.0)
+    learned = {}
+    for layout in (Full(), Shared()):
+        modulator = Decorrelation(layout, forgetting=Forgetting(0.5))
+        _, learned[layout] = modulator.step(modulator.init(heard, torch.Generator()), heard, 1e-3)
+    full = learned[Full()].learned.reshape(2, 25, 3).mean(1)
+    torch.testing.assert_close(learned[Shared()].learned, full)
+
+
 @pytest.mark.parametrize("shape", ["constant", "linear", "geometric"])
 def test_forgetting_runs_from_start_to_end(shape: Any) -> None:
     curve = Forgetting(0.9, 0.99, shape)
