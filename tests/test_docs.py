@@ -1,0 +1,38 @@
+"""What the documents show runs as it stands there, and what they name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [(page, code) for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
+
+
+@pytest.mark.parametrize(("page", "code"), BLOCKS, ids=lambda v: v.name if isinstance(v, Path) else "")
+def test_python_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert len(names) > 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_scripts_exist(page: Path) -> None:
+    text = page.read_text()
+    links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if not target.startswith("http")]
+    scripts = re.findall(r"python (\w+/\w+\.py)", text)
+    for target in [page.parent / link for link in links] + [ROOT / script for script in scripts]:
+        assert target.exists(), f"{page.name} names {target}"
+    assert "TODO" not in text
+
+
+def test_every_rule_neuron_loss_is_in_the_readme() -> None:
+    from neurosbd.losses import LOSSES
+    from neurosbd.neurons import NEURONS
+    from neurosbd.rules import RULES
+
+    text = PAGES[0].read_text()
+    for name in (*RULES, *NEURONS, *LOSSES):
+        assert name in text, name
