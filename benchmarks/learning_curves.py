@@ -1,7 +1,9 @@
 """Draw test accuracy against epochs for the runs that `accuracy.py --out DIR` kept.
 
     python benchmarks/accuracy.py cifar10-small --set data.subset=1000 --out runs/small
-    python benchmarks/learning_curves.py runs/small docs/learning_curves.png        (needs matplotlib)
+    python benchmarks/learning_curves.py runs/small docs/learning_curves.png "CIFAR-10, 10,000 images, small CNN"
+
+Needs matplotlib.
 
 Thin lines are seeds, thick lines their mean.
 """
@@ -23,7 +25,7 @@ NAMES = {"bp": "backprop", "sbd": "SBD", "ebd": "EBD", "dfa": "DFA"}
 
 def main() -> None:
     """Read the runs, draw, save."""
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
     curves: dict[str, list[list[float]]] = defaultdict(list)
     for path in sorted(Path(sys.argv[1]).iterdir()):
@@ -40,9 +42,13 @@ def main() -> None:
         mean = np.mean(curves[rule], axis=0)
         axes.plot(epochs, mean, style, color=colour, linewidth=2)
         ends[rule] = (epochs[-1], mean[-1], colour)
-    for rule, (x, y, colour) in ends.items():
-        axes.annotate(f"{NAMES[rule]} {y:.0%}", (x, y), (6, 0), textcoords="offset points", color=colour, va="center")
-    axes.set(xlabel="epoch", ylabel="test accuracy", xlim=(1, None), title=sys.argv[1].rstrip("/").rsplit("/")[-1])
+    lowest = 1.0
+    for rule, (x, y, colour) in sorted(ends.items(), key=lambda item: -item[1][1]):
+        lowest = min(y, lowest - 0.02)  # labels a line apart, from the top down
+        axes.annotate(
+            f"{NAMES[rule]} {y:.1%}", (x, lowest), (6, 0), textcoords="offset points", color=colour, va="center"
+        )
+    axes.set(xlabel="epoch", ylabel="test accuracy", xlim=(1, None), title=sys.argv[3])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure)
