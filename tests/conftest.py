@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+# The tensors here are small: more threads only wait for each other, and tests run beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
 
 from neurosbd.connections import Conv2d, Dense
