@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 import neurosbd
-from neurosbd.experiment.definition import parse_setting
+from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.progress import duration
-from neurosbd.experiment.provenance import provenance
+from neurosbd.experiment.resolve import parse_setting
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from neurosbd.experiment.definition import load_model
-from neurosbd.experiment.provenance import provenance
+from neurosbd.experiment.machine import provenance
+from neurosbd.experiment.resolve import load_model
 from neurosbd.learners import learner_of
 from neurosbd.seeds import generator
 

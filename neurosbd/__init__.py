@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neurosbd.datasets import Dataset, load_data
     from neurosbd.errors import RunError, UsageError
-    from neurosbd.experiment.definition import Definition, load_model
+    from neurosbd.experiment.definition import Definition
     from neurosbd.experiment.fit import fit
+    from neurosbd.experiment.resolve import load_model
     from neurosbd.experiment.run import Run, open_run
     from neurosbd.network import Connection, Network, Population
-    from neurosbd.simulate import simulate
+    from neurosbd.simulation import simulate
 
 __version__ = "0.1.0"
 
@@ -29,9 +30,9 @@ _HOME = {
     "UsageError": "errors",
     "fit": "experiment.fit",
     "load_data": "datasets",
-    "load_model": "experiment.definition",
+    "load_model": "experiment.resolve",
     "open_run": "experiment.run",
-    "simulate": "simulate",
+    "simulate": "simulation",
 }
 
 __all__ = [
@@ -44,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'neurosbd' has no attribute '{name}'")
     value = getattr(import_module(f"neurosbd.{_HOME[name]}"), name)
-    globals()[name] = value  # also puts a function back over a module of the same name (simulate)
+    globals()[name] = value
     return value
 
 

@@ -61,7 +61,7 @@ def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None 
 
 
 def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None) -> str:
-    from neurosbd.experiment.definition import describe, resolve
+    from neurosbd.experiment.resolve import describe, resolve
 
     resolved = resolve(name, rule, settings)
     rows = describe(resolved)

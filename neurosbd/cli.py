@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
-    from neurosbd.experiment.definition import parse_setting
+    from neurosbd.experiment.resolve import parse_setting
 
     return dict(parse_setting(text) for text in options.set)
 

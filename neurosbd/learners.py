@@ -13,7 +13,7 @@ from neurosbd.losses import Loss
 from neurosbd.network import Connection, Frame, Network
 from neurosbd.process import Activity, Heard, Local, Synapses
 from neurosbd.rules import Backprop, Broadcast, Rule
-from neurosbd.simulate import Observer, simulate
+from neurosbd.simulation import Observer, simulate
 
 
 class Outcome(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neurosbd.cli import KINDS, main
-from neurosbd.experiment.definition import load_model
+from neurosbd.experiment.resolve import load_model
 from neurosbd.library import names
 from neurosbd.rules import RULES
 

@@ -21,7 +21,7 @@ from neurosbd.neurons import NEURONS
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.process import Heard, Synapses, gain
 from neurosbd.rules import RULES
-from neurosbd.simulate import simulate
+from neurosbd.simulation import simulate
 from tests.conftest import cnn, mlp
 
 TABLES = [NEURONS, CONNECTIONS, POOLINGS, INITIALISERS, LOSSES, NEUROMODULATORS, LAYOUTS, RULES, OPTIMIZERS, SCHEDULES]
@@ -301,7 +301,11 @@ def test_pre_silence_means_no_change(name: str) -> None:
 
 @every(RULES)
 def test_every_rule_learns_a_small_task(name: str) -> None:
-    """Two noisy clusters per class; training accuracy above 95 %, chance is 33 %."""
+    """Two noisy clusters per class; training accuracy above 95 %, chance is 33 %.
+
+    The readout learns ten times faster than the hidden layer, as in every model that ships: at equal
+    rates a quickly forgetting projection can fail here (45 to 99 % over three seeds, DFA 100 %).
+    """
     torch.manual_seed(0)
     centres = 3 * torch.randn(6, 8, dtype=torch.float64)
     label = torch.randint(0, 6, (300,))
@@ -309,7 +313,9 @@ def test_every_rule_learns_a_small_task(name: str) -> None:
     network = mlp([8, 32, 3])
     rule = RULES[name]()
     learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), torch.Generator().manual_seed(0))
-    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    rate = {"input->hidden1": 1.0, "hidden1->output": 10.0}
+    groups = [{"params": [p], "lr": 5e-3 * rate[n.split(".")[1]]} for n, p in network.named_parameters()]
+    optimizer = torch.optim.Adam(groups)
     for _ in range(150):
         optimizer.zero_grad()
         learner.learn(x[None], target)

@@ -36,3 +36,14 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
     text = PAGES[0].read_text()
     for name in (*RULES, *NEURONS, *LOSSES):
         assert name in text, name
+
+
+def test_public_names_are_what_they_say_in_any_order() -> None:
+    """A module imported on the way must not hide the function of the same name."""
+    import neurosbd
+
+    assert callable(neurosbd.fit) and callable(neurosbd.simulate) and callable(neurosbd.load_data)
+    for name in neurosbd.__all__:
+        assert callable(getattr(neurosbd, name)) and name in dir(neurosbd)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = neurosbd.nothing

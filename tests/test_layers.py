@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "process", "library", "files", "seeds", "schema"},
     {"neurons", "connections", "losses", "neuromodulators", "rules", "optimizers"},
     {"network"},
-    {"simulate", "learners"},
+    {"simulation", "learners"},
     {"datasets", "checkpoints", "experiment", "catalogue"},
     {"cli", "__main__", "__init__"},
 ]

@@ -13,7 +13,7 @@ from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.process import Heard
 from neurosbd.rules import RULES, Broadcast, ThreeFactor
-from neurosbd.simulate import simulate
+from neurosbd.simulation import simulate
 from tests.conftest import cnn, mlp
 
 

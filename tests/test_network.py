@@ -7,7 +7,7 @@ from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.simulate import simulate
+from neurosbd.simulation import simulate
 from tests.conftest import cnn, mlp
 
 

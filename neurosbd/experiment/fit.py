@@ -12,11 +12,11 @@ from neurosbd import checkpoints
 from neurosbd.datasets.load import load_data, resolve_data
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment import run as directory
-from neurosbd.experiment.definition import check_device, load_model
 from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
+from neurosbd.experiment.machine import check_device, peak_memory, provenance
 from neurosbd.experiment.progress import Reporter, Silent, duration, epoch_line
-from neurosbd.experiment.provenance import peak_memory, provenance
+from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, Run, open_run
 from neurosbd.experiment.session import Session
 

@@ -12,7 +12,7 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.learners import Outcome, learner_of
 from neurosbd.network import Network
 from neurosbd.seeds import generator
-from neurosbd.simulate import Observer, simulate
+from neurosbd.simulation import Observer, simulate
 
 
 class Tally:

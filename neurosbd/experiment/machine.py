@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine."""
+"""The machine a run works on: its device, its memory, and what to write down about it."""
 
 import platform
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from neurosbd.errors import UsageError, nearest
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -50,3 +52,18 @@ def peak_memory(device: torch.device) -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name; 'auto' takes a CUDA device if there is one.
+
+    Raises:
+        UsageError: if the name is unknown or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"there is no device '{name}'{nearest(name, ['auto', 'cpu', 'cuda'])}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device '{name}': this torch ({torch.__version__}) sees no CUDA device; use --device cpu")
+    return torch.device(name)
