@@ -36,6 +36,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                     options.model, rule=rule, seed=seed, settings=settings, data=options.data, out=out,
                     device=options.device,
                 )  # fmt: skip
+                if run.result["status"] != "finished":
+                    sys.exit(f"{rule} seed {seed} was {run.result['status']}; no table")
                 seconds.append(time.perf_counter() - start)
                 test.append(run.metrics[-1]["test_accuracy"])
                 train.append(run.metrics[-1]["train_accuracy"])

@@ -82,12 +82,12 @@ class Network(nn.Module):
         dt: float = 1e-3,
     ) -> None:
         super().__init__()
+        order = {p.name: i for i, p in enumerate(populations)}
+        _check(populations, connections, order)
         self.populations = {p.name: p for p in populations}
         self.connections = {c.name: c for c in connections}
         self.dt = dt
         self.readout = populations[-1].name
-        order = {p.name: i for i, p in enumerate(populations)}
-        _check(populations, connections, order)
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.late = [c for c in connections if order[c.pre] >= order[c.post]]
         self._late_names = frozenset(c.name for c in self.late)
@@ -168,6 +168,8 @@ class Network(nn.Module):
 def _check(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
     if len(order) < len(populations):
         raise ValueError(f"two populations share a name: {[p.name for p in populations]}")
+    if not populations:
+        raise ValueError("a network needs at least an 'input' and a readout, got no population")
     if populations[0].name != INPUT or populations[0].neuron is not None:
         raise ValueError(f"the first population must be '{INPUT}' without a neuron, got '{populations[0].name}'")
     for population in populations[1:]:

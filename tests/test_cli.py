@@ -140,6 +140,46 @@ def test_all_errors_of_a_file_at_once(capsys: pytest.CaptureFixture[str], tmp_pa
         assert line in err, err
 
 
+ODD = [
+    "", "population = 3", "population = {}", "connection = 'x'", "rule = 3", "rule = []", "override = 5",
+    "override.bp = 5", "override.xx = {}", "loss = 3", "training = 'no'", "data = []", "[population]\ninput = 5",
+    "[population]\ninput = { size = [4] }\n", "[population]\nhidden = { size = [4], neuron = 'relu' }",
+    "[population]\ninput = { size = [4] }\noutput = { size = [2] }\n[[connection]]\npre = 'input'\npost = 'output'\n"
+    "kind = 'dense'", "[population]\ninput = { size = [1, 8, 8] }\noutput = { size = [10], neuron = 'identity' }",
+    "[[connection]]\nkind = 'conv2d'\nkernel = 99999999999999999999", "seed = 1e400", "name = 5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize(
+    "extra", [[], ["--rule", "bp"], ["--set", "training.optimizer.lr=0.1"], ["--set", "rule.scale=1.0"]]
+)
+def test_odd_model_files_never_give_a_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, extra: list[str]
+) -> None:
+    (tmp_path / "m.toml").write_text(text if "connection" in text else f"connection = []\n{text}")
+    status, _, err = told(capsys, "fit", str(tmp_path / "m.toml"), *extra, "--out", str(tmp_path / "run"))
+    assert status == 2 and err.startswith("neurosbd: ") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "result.json"])
+def test_a_damaged_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    line = [
+        "fit",
+        "digits-mlp",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "data.subset=20",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert told(capsys, *line)[0] == 0
+    (tmp_path / "run" / name).write_text("{ damaged")
+    status, _, err = told(capsys, *line, "--resume")
+    assert status == 2 and name in err
+
+
 def test_broken_toml_says_the_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = tmp_path / "mine.toml"
     model.write_text("seed = 1\nseed = 2\n")

@@ -115,4 +115,4 @@ class Definition(Record):
 
     def output_size(self) -> tuple[int, ...]:
         """Size of the readout, the last population."""
-        return list(self.population.values())[-1].size
+        return list(self.population.values())[-1].size if self.population else ()

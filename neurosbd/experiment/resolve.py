@@ -60,9 +60,7 @@ def resolve(name: str | Path, rule: str | None = None, settings: Mapping[str, An
     settings = dict(settings or {})
     _choose_rule(raw, rule, origin)
     kind = _kind(settings.get("rule.kind", settings.get("rule", raw.get("rule", "sbd"))))
-    if not isinstance(overrides, dict) or any(key not in RULES for key in overrides):
-        unknown = next((key for key in overrides if key not in RULES), "")
-        raise UsageError(f"{source}: override.{unknown}: there is no rule '{unknown}'{nearest(unknown, RULES)}")
+    _check_overrides(overrides, source)
     _merge(raw, overrides.get(kind, {}), origin, f"{source} [override.{kind}]")
     for key, value in settings.items():
         _set(raw, key, value)
@@ -73,6 +71,14 @@ def resolve(name: str | Path, rule: str | None = None, settings: Mapping[str, An
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
     return Resolved(validate(Definition, raw, source, origin), origin)
+
+
+def _check_overrides(overrides: Any, source: str) -> None:
+    if not isinstance(overrides, dict) or not all(isinstance(table, dict) for table in overrides.values()):
+        raise UsageError(f"{source}: override: must be tables [override.RULE], got {overrides!r}")
+    for name in overrides:
+        if name not in RULES:
+            raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
 
 
 def _kind(rule: Any) -> str:

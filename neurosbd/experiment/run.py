@@ -59,7 +59,10 @@ def open_run(path: str | Path) -> Run:
     metrics = []
     if (path / METRICS).exists():
         lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
-        metrics = [json.loads(line) for line in lines if line]
+        try:
+            metrics = [json.loads(line) for line in lines if line]
+        except ValueError as problem:
+            raise UsageError(f"{path / METRICS}: not a line of JSON per epoch ({problem})") from None
     result = read_json(path / RESULT) if (path / RESULT).exists() else {"status": "running"}
     return Run(path, read_json(path / CONFIG), metrics, result)
 
