@@ -301,6 +301,12 @@ def test_the_cache_follows_the_files(cifar: Path, monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(load_data("cifar10", cifar).train.values, second.train.values)
 
 
+def test_the_cache_notices_a_new_picture(tiny: Path) -> None:
+    before = load_data("tiny-imagenet", tiny)
+    picture(tiny / "tiny-imagenet-200" / "train" / "n01" / "images" / "n01_9.JPEG", 64, 7)
+    assert len(load_data("tiny-imagenet", tiny).train.labels) == len(before.train.labels) + 1
+
+
 def test_subset_takes_the_first_of_each_class_or_draws(cifar: Path) -> None:
     whole, part = load_data("cifar10", cifar), load_data("cifar10", cifar, subset=2)
     assert list(np.bincount(part.train.labels)) == [2] * 10

@@ -33,8 +33,9 @@ def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits]) 
 
 
 def _fingerprint(definition: DatasetFile, folder: Path) -> str:
-    files = [folder / name for name in required(definition)] or sorted(p for p in folder.rglob("*") if p.is_file())
-    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.exists()]
+    tops = [folder / name for name in required(definition)] or [folder]
+    files = [p for top in tops for p in ([top] if top.is_file() else sorted(top.rglob("*"))) if p.is_file()]
+    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     identity = json.dumps([_FORMAT, definition.model_dump(mode="json"), stamps])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
