@@ -53,7 +53,8 @@ def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None 
         return (library.find("data", name)).read_text(encoding="utf-8").rstrip()
     for kind, table in _tables().items():
         if name in table:
-            return f"{name} ({kind})\n{str(inspect.signature(table[name])).split(' -> ')[0]}\n\n{inspect.getdoc(table[name])}"
+            constants = str(inspect.signature(table[name])).split(" -> ")[0]
+            return f"{name} ({kind})\n{constants}\n\n{inspect.getdoc(table[name])}"
     if name.endswith(".toml") or name in library.names("models"):
         return _show_model(name, rule, settings)
     legal = [n for kind in ("models", "data") for n in library.names(kind)] + [n for t in _tables().values() for n in t]
