@@ -167,7 +167,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path: Path, delay:
     assert done.returncode == 0, done.stderr
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert [m["epoch"] for m in open_run(tmp_path / "parts").metrics] == list(range(1, 31))
-    assert not [p for p in (tmp_path / "parts").iterdir() if p.name.startswith(".config")]
+    assert not [p for p in (tmp_path / "parts").iterdir() if p.name.startswith(".")]  # nothing half-written is left
 
 
 def test_ctrl_c_on_the_command_line_keeps_everything_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -181,6 +181,25 @@ def test_ctrl_c_on_the_command_line_keeps_everything_and_says_how_to_go_on(tmp_p
     assert process.returncode == 1 and "--resume" in told and "Traceback" not in told
     assert open_run(tmp_path / "run").result["status"] == "interrupted"
     assert open_run(tmp_path / "run").checkpoint()["number"] > 0 or open_run(tmp_path / "run").checkpoint()["epoch"] > 0
+
+
+def test_a_stop_after_the_last_batch_is_a_finished_run(tmp_path: Path) -> None:
+    """39 batches in all: asked to stop in the very last one, there is nothing left to resume."""
+    first = fit("digits-mlp", settings=FAST, out=tmp_path / "run", reporter=StopAfter(39))  # pyright: ignore[reportArgumentType]
+    assert first.result["status"] == "interrupted"  # its last evaluation is still to come
+    for _ in range(2):
+        assert fit("digits-mlp", settings=FAST, out=tmp_path / "run", resume=True).result["status"] == "finished"
+    assert len(open_run(tmp_path / "run").metrics) == 3
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    fit("digits-mlp", settings=FAST | {"training.epochs": 1}, out=tmp_path / "well")
+    monkeypatch.setattr("neurosbd.checkpoints.save", full)
+    with pytest.raises(RunError, match=r"No space left on device.*No epoch was finished"):
+        fit("digits-mlp", settings=FAST, out=tmp_path / "run")
 
 
 def test_a_checkpoint_on_request(tmp_path: Path) -> None:

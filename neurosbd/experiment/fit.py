@@ -69,10 +69,9 @@ def fit(
     if resume:
         path = Path(out) if out is not None else directory.latest_name(stem)
         _resume(session, path)
-        if session.epoch >= definition.training.epochs:
-            reporter.say(f"{path} is finished; nothing to do")
-            return open_run(path)
-        reporter.say(f"resuming {path} at epoch {session.epoch + 1}, batch {session.number + 1}")
+        done = session.epoch >= definition.training.epochs
+        where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
+        reporter.say(f"resuming {path}: {where}")
     else:
         path = Path(out) if out is not None else directory.free_name(stem)
         directory.prepare(path)
@@ -103,6 +102,7 @@ def _resume(session: Session, path: Path) -> None:
             f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
             f"Give the same model, rule and settings, or choose another --out"
         )
+    directory.sweep(path)
     if (path / CHECKPOINT).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), str(path / CHECKPOINT))
 
@@ -122,7 +122,6 @@ class _Training:
         self.path = path
         self.reporter = reporter
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
-        self.spent = 0.0  # seconds of the current epoch
         self.warnings: list[str] = []
         self.checkpoint_asked = False
 
@@ -132,20 +131,24 @@ class _Training:
         before = _on_request(self._ask_checkpoint)
         try:
             with Interrupt() as interrupt:
-                while self.session.epoch < epochs:
-                    if not self._epoch(interrupt):
-                        return self._close("interrupted")
+                while self.session.epoch < epochs and not interrupt.asked:
+                    self._epoch(interrupt)
         except RunError as problem:
             self._close("failed", str(problem))
-            kept = "the last checkpoint is kept" if (self.path / CHECKPOINT).exists() else "no epoch was finished"
-            raise RunError(f"{problem}. {kept.capitalize()} in {self.path}") from None
+            raise RunError(f"{problem}. {self._kept()}") from None
+        except OSError as problem:
+            raise RunError(f"{self.path}: cannot be written ({problem.strerror}). {self._kept()}") from None
         finally:
             self.reporter.end_live()
             _on_request(before)
-        return self._close("finished")
+        return self._close("finished" if self.session.epoch >= epochs else "interrupted")
 
-    def _epoch(self, interrupt: Interrupt) -> bool:
-        """One epoch (or its rest); False if interrupted."""
+    def _kept(self) -> str:
+        there = (self.path / CHECKPOINT).exists()
+        return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
+
+    def _epoch(self, interrupt: Interrupt) -> None:
+        """One epoch, or its rest after a resume; returns within it when interrupted."""
         session = self.session
         start, first = time.perf_counter(), session.number
         while session.number < len(session.train):
@@ -155,14 +158,13 @@ class _Training:
             if interrupt.asked or self.checkpoint_asked or (every and session.number % every == 0):
                 self._checkpoint()
             if interrupt.asked:
-                return False
+                return
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
         learned = time.perf_counter() - start
         self._record(learned, first, start)
         session.next_epoch()
         self._checkpoint()
-        return not interrupt.asked
 
     def _record(self, learned: float, first: int, start: float) -> None:
         session, training = self.session, self.session.definition.training

@@ -87,6 +87,13 @@ def prepare(path: Path) -> None:
         raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
 
 
+def sweep(path: Path) -> None:
+    """Remove temporary files that a killed run could not."""
+    for name in (CONFIG, METRICS, RESULT, CHECKPOINT):
+        for leftover in path.glob(f".{name}-*"):
+            leftover.unlink(missing_ok=True)
+
+
 def free_name(stem: str) -> Path:
     """runs/STEM, or the next of runs/STEM-2, -3, ... that holds no run."""
     path, number = Path("runs") / stem, 2
