@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model
-from neurosbd.learners import learner_of
+from neurosbd.learners import Trial, learner_of
 from neurosbd.seeds import generator
 
 MODELS = ("cifar10-mlp", "cifar10-cnn", "tinyimagenet-cnn")
@@ -49,7 +49,7 @@ class Step:
     def __call__(self) -> None:
         """Forward, learn, update."""
         self.optimizer.zero_grad()
-        self.learner.learn(self.x, self.target)
+        self.learner.learn(Trial(self.x, self.target))
         self.optimizer.step()
 
     def timed(self) -> float:

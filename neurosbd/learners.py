@@ -1,26 +1,50 @@
 """Learners fill `Parameter.grad`; any torch optimizer applies it. Layer 3.
 
 A learner runs the network on a batch and leaves a loss gradient in `.grad`, as autograd would. A
-broadcast learner is an observer of the simulation: no autograd graph exists while it works.
+local learner is an observer of the simulation: no autograd graph exists while it works, and what it
+keeps from step to step does not grow with their number.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from neurosbd.local import LocalRun, check, outgoing
 from neurosbd.losses import Loss
-from neurosbd.network import Connection, Frame, Network
-from neurosbd.process import Activity, Heard, Local, Synapses
-from neurosbd.rules import Backprop, Broadcast, Rule
+from neurosbd.network import Frame, Network
+from neurosbd.process import Heard
+from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
+
+Rewarding = Callable[[int, Frame], Tensor | None]
 
 
 class Outcome(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
 
-    loss: Tensor  # mean loss of the batch, summed over steps, []
-    output: Tensor  # readout after the last step, [B, C]
+    loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []
+    output: Tensor  # readout, weighted mean over the scored steps, [B, C]
+
+
+class Trial(NamedTuple):
+    """One batch of stimuli and what they should lead to.
+
+    inputs: [T, B, *input size], or anything that yields [B, *input size] step by step.
+    target: labels [B], or targets [B, k] for every step, or [T, B, k] for each.
+    weights: how much the score of each step counts; they sum to 1 or less.
+    task: of each example, integers [B], for rewards with a baseline per task.
+    """
+
+    inputs: Tensor | Iterable[Tensor]
+    target: Tensor
+    weights: Sequence[float] = (1.0,)
+    task: Tensor | None = None
+
+    def target_at(self, t: int) -> Tensor:
+        """Target of step t."""
+        return self.target[t] if self.target.ndim == 3 else self.target
 
 
 class Learner(Protocol):
@@ -28,12 +52,18 @@ class Learner(Protocol):
 
     progress: float  # how much of the training is done, 0..1; set by whoever drives the training
 
-    def learn(self, inputs: Tensor, target: Tensor, observers: tuple[Observer, ...] = ()) -> Outcome:
-        """Run `inputs` [T, B, *size] and add a gradient to every plastic parameter's `.grad`."""
+    def learn(
+        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+    ) -> Outcome:
+        """Run a trial and add a gradient to every plastic parameter's `.grad`."""
+        ...
+
+    def settle(self) -> None:
+        """After the optimizer's step: put weights back into their bounds, if the rule has any."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything learned outside the network (projections)."""
+        """Everything learned outside the network (projections, expectations)."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -49,120 +79,166 @@ def learner_of(rule: Rule, network: Network, loss: Loss, generator: torch.Genera
         network: with its parameters already on their device.
         loss: an entry of LOSSES.
         generator: source of random projections.
+
+    Raises:
+        ValueError: if the rule cannot be carried out on this network.
     """
     if isinstance(rule, Backprop):
         return BackpropLearner(network, loss)
-    return BroadcastLearner(network, loss, rule, generator)
+    return LocalLearner(network, loss, rule, generator)
 
 
-class BroadcastLearner:
-    """Learn online from a broadcast score: one pass forward, then every population by itself.
+class Account:
+    """Observer that adds up loss and output of a trial."""
 
-    After each step the score of the readout is sent to every population; its neuromodulator makes the
-    third factor, its incoming synapses change by the local rule, and its activity is let go.
+    def __init__(self, trial: Trial, loss: Loss, readout: str) -> None:
+        self.trial = trial
+        self.loss = loss
+        self.readout = readout
+        self.total: Tensor | None = None
+        self.output: Tensor | None = None
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Count a step if its weight is not 0."""
+        weight = self.trial.weights[t]
+        if weight == 0:
+            return
+        output = frame.activity[self.readout].value
+        loss = self.loss.per_example(output, self.trial.target_at(t)).mean() * weight
+        self.total = loss if self.total is None else self.total + loss
+        part = output.detach() * weight
+        self.output = part if self.output is None else self.output + part
+
+    def outcome(self) -> Outcome:
+        """The sums as weighted means."""
+        if self.total is None or self.output is None:
+            raise ValueError("no step of the trial was scored: give at least one weight above 0")
+        whole = sum(self.trial.weights)
+        return Outcome(self.total.detach() / whole, self.output / whole)
+
+
+class LocalLearner:
+    """Learn online by a local rule: one pass forward, every population by itself.
+
+    At each step the score of the readout (or a reward) is sent to every population; its neuromodulator
+    makes the third factor, its incoming synapses change by the local rule, and its activity is let go.
+
+    Args:
+        network: with its parameters on their device.
+        loss: whose score is broadcast.
+        rule: what to carry out.
+        generator: source of random projections.
+        rewarding: for reward rules, the reward [B] of a step, or None; without it the reward is 1 for every
+            example that the trial's output classifies correctly, else 0, once, at the last scored step.
+    Raises:
+        ValueError: if the rule cannot be carried out on this network.
     """
 
-    def __init__(self, network: Network, loss: Loss, rule: Broadcast, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        rule: LocalRule,
+        generator: torch.Generator,
+        rewarding: Rewarding | None = None,
+    ) -> None:
         self.network = network
         self.loss = loss
         self.rule = rule
+        self.rewarding = rewarding
         self.progress = 0.0
-        self.hidden = [n for n in network.incoming if n != network.readout and _plastic(network, n)]
+        self.names = [n for n in network.incoming if any(c.plastic for c in network.incoming[n])]
+        if rule.readout == "gradient":
+            self.hidden = [n for n in self.names if n != network.readout]
+        else:
+            self.hidden = self.names
         some = next(network.parameters())
         score = some.new_zeros((1, *network.populations[network.readout].size))
-        self.feedback = {}
-        for name in self.hidden:
+        self.modulators: dict[str, Any] = {}
+        for name in self.hidden if rule.neuromodulator is not None else ():
+            assert rule.neuromodulator is not None
             silence = some.new_zeros((1, *network.populations[name].size))
-            self.feedback[name] = rule.neuromodulator.init(Heard(silence, score, 0.0), generator)
+            heard = Heard(silence, score, outgoing=outgoing(network, name))
+            try:
+                self.modulators[name] = rule.neuromodulator.init(heard, generator)
+            except ValueError as problem:
+                raise ValueError(f"population '{name}': {problem}") from None
+        check(network, rule)
 
-    def learn(self, inputs: Tensor, target: Tensor, observers: tuple[Observer, ...] = ()) -> Outcome:
+    def learn(
+        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+    ) -> Outcome:
         """One batch; see `Learner.learn`."""
-        losses: list[Tensor] = []
-        outputs: list[Tensor] = []
+        account = Account(trial, self.loss, self.network.readout)
         with torch.no_grad():
-            simulate(self.network, inputs, (*observers, self._watch(target, losses, outputs)))
-        return Outcome(torch.stack(losses).sum(), outputs[-1])
+            run = LocalRun(self.network, self.rule, self.modulators, self.progress, trial.task)
+            scored = [t for t, weight in enumerate(trial.weights) if weight]
 
-    def _watch(self, target: Tensor, losses: list[Tensor], outputs: list[Tensor]) -> Observer:
-        eligibility: dict[str, Any] = {}  # lives as long as this run
+            def observe(t: int, frame: Frame) -> None:
+                output = frame.activity[self.network.readout].value
+                account(t, frame)
+                score = reward = None
+                if self.rule.rewarded:
+                    if self.rewarding is not None:
+                        reward = self.rewarding(t, frame)
+                    elif t == scored[-1]:
+                        reward = (account.outcome().output.argmax(1) == trial.target).to(output.dtype)
+                if trial.weights[t]:
+                    score = self.loss.score(output, trial.target_at(t)) / len(output)
+                run.step(frame, score, reward, trial.weights[t], 1 / len(scored))
 
-        def observe(t: int, frame: Frame) -> None:
-            output = frame.activity[self.network.readout].value
-            losses.append(self.loss.per_example(output, target).mean())
-            outputs[:] = [output]
-            score = self.loss.score(output, target) / len(output)
-            # From the input up: the largest maps go first, before the gradients pile up.
-            for name in (*self.hidden, self.network.readout):
-                self._update(name, score, frame, eligibility)
+            simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
+        return account.outcome()
 
-        return observe
-
-    def _update(self, name: str, score: Tensor, frame: Frame, eligibility: dict[str, Any]) -> None:
-        """Third factor and gradients of one population; its activity leaves the frame."""
-        activity = frame.activity.pop(name)
-        signal = score if name == self.network.readout else self._signal(name, activity, score)
-        neuron = self.network.populations[name].neuron
-        assert neuron is not None
-        for connection in _plastic(self.network, name):
-            synapses = self.network.synapses(connection)
-            local = Local(
-                pre=frame.carried.pop(connection.name),
-                post=activity,
-                signal=signal,
-                synapses=synapses,
-                gate=lambda factor: neuron.gate(activity, factor),
-                outer=lambda post, pre, c=connection, s=synapses: c.geometry.outer(s, post, pre),
-            )
-            if connection.name not in eligibility:
-                eligibility[connection.name] = self.rule.plasticity.init(local)
-            gradient, eligibility[connection.name] = self.rule.plasticity.step(
-                eligibility[connection.name], local, self.network.dt
-            )
-            _add(synapses, gradient, self.network.present(connection))
-
-    def _signal(self, name: str, activity: Activity, score: Tensor) -> Tensor:
-        heard = Heard(activity.value, score, self.progress)
-        signal, self.feedback[name] = self.rule.neuromodulator.step(self.feedback[name], heard, self.network.dt)
-        return signal
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Clamp the weights that follow the rule."""
+        if self.rule.bounds is not None:
+            for name in self.hidden:
+                for connection in self.network.incoming[name]:
+                    if connection.plastic:
+                        self.network.weights[connection.name].clamp_(*self.rule.bounds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Projections by population, as plain dictionaries of tensors."""
-        return {name: state._asdict() for name, state in self.feedback.items()}
+        """States of the neuromodulators by population, as plain dictionaries of tensors."""
+        return {name: state._asdict() for name, state in self.modulators.items() if state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back projections; shapes must be those of this network."""
-        for name, present in self.feedback.items():
-            loaded = {key: state[name][key].to(value) for key, value in present._asdict().items()}
-            self.feedback[name] = type(present)(**loaded)
+        """Put back neuromodulators; shapes must be those of this network."""
+        for name, present in self.modulators.items():
+            if present:
+                loaded = {key: state[name][key].to(value) for key, value in present._asdict().items()}
+                self.modulators[name] = type(present)(**loaded)
 
 
 class BackpropLearner:
-    """The reference: the same network, loss and `.grad`, filled by autograd."""
+    """The reference: the same network, loss and `.grad`, filled by autograd, through time if there is any."""
 
     def __init__(self, network: Network, loss: Loss) -> None:
         self.network = network
         self.loss = loss
         self.progress = 0.0
 
-    def learn(self, inputs: Tensor, target: Tensor, observers: tuple[Observer, ...] = ()) -> Outcome:
+    def learn(
+        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+    ) -> Outcome:
         """One batch; see `Learner.learn`."""
-        losses: list[Tensor] = []
-
-        def observe(t: int, frame: Frame) -> None:
-            losses.append(self.loss.per_example(frame.activity[self.network.readout].value, target).mean())
+        account = Account(trial, self.loss, self.network.readout)
 
         with torch.enable_grad():
-            frame = simulate(self.network, inputs, (*observers, observe))
-            loss = torch.stack(losses).sum()
-            output = frame.activity[self.network.readout].value.detach()
-            del frame  # else the activity that backward is done with would live on to the end
-            loss.backward()
+            # The frame goes at once, else the activity that backward is done with would live on to the end.
+            simulate(self.network, trial.inputs, (*observers, account), generator=noise)
+            if account.total is not None:
+                account.total.backward()
         for connection in self.network.connections.values():
             present = self.network.present(connection)
             gradient = self.network.weights[connection.name].grad
             if present is not None and gradient is not None:
                 gradient.mul_(present)
-        return Outcome(loss.detach(), output)
+        return account.outcome()
+
+    def settle(self) -> None:
+        """Backprop's weights are free."""
 
     def state_dict(self) -> dict[str, Any]:
         """Backprop keeps nothing outside the network."""
@@ -170,16 +246,3 @@ class BackpropLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to put back."""
-
-
-def _plastic(network: Network, name: str) -> list[Connection]:
-    return [c for c in network.incoming[name] if c.plastic]
-
-
-def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:
-    """Add a gradient to `.grad`, leaving absent synapses alone."""
-    if present is not None:
-        gradient.weight.mul_(present)
-    for parameter, change in zip(synapses, gradient, strict=True):
-        if parameter is not None and change is not None:
-            parameter.grad = change if parameter.grad is None else parameter.grad.add_(change)

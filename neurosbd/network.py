@@ -4,13 +4,14 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from neurosbd.connections import Geometry
+from neurosbd.distributions import drawn
 from neurosbd.process import Activity, Neuron, Synapses
 
 INPUT = "input"  # the population that is clamped to the data
@@ -33,6 +34,7 @@ class Connection:
     post: str
     geometry: Geometry
     plastic: bool = True
+    delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class State(NamedTuple):
     """All that the next step needs to know."""
 
     neurons: dict[str, Any]  # state of each population
-    arriving: dict[str, Tensor]  # what late connections deliver at the next step
+    underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
 
 
 class Frame(NamedTuple):
@@ -62,13 +64,13 @@ class Frame(NamedTuple):
 class Network(nn.Module):
     """Populations in their order of update, and the weights between them.
 
-    A connection from an earlier population is felt in the same step, any other one step later, so a
-    feed-forward rate network is complete after one step.
+    A connection from an earlier population is felt in the same step, any other (lateral, recurrent, feedback)
+    one step later, so a feed-forward rate network is complete after one step. `Connection.delay` makes it more.
 
     Args:
         populations: in order of update; the first is 'input', the last is the readout.
         connections: any number between them.
-        generator: source of the initial weights and masks.
+        generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
     Raises:
         ValueError: if a name is unknown or repeated, a population is never driven, or sizes do not fit.
@@ -84,13 +86,12 @@ class Network(nn.Module):
         super().__init__()
         order = {p.name: i for i, p in enumerate(populations)}
         _check(populations, connections, order)
-        self.populations = {p.name: p for p in populations}
+        self.populations = {p.name: self._settle(p, generator) for p in populations}
         self.connections = {c.name: c for c in connections}
         self.dt = dt
         self.readout = populations[-1].name
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
-        self.late = [c for c in connections if order[c.pre] >= order[c.post]]
-        self._late_names = frozenset(c.name for c in self.late)
+        self.delays = {c.name: _delay(c, order[c.pre] >= order[c.post]) for c in connections}
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
         for connection in connections:
@@ -105,8 +106,8 @@ class Network(nn.Module):
         weight = geometry.weight.draw(shape, generator)
         if weight.ndim == 4:
             weight = weight.contiguous(memory_format=torch.channels_last)
-        if geometry.sparsity:
-            present = (torch.rand(shape, generator=generator) >= geometry.sparsity).to(weight)
+        present = geometry.mask(shape, generator)
+        if present is not None:
             self.register_buffer(f"present:{name}", present)
             weight = weight * present
         self.weights[name] = nn.Parameter(weight, requires_grad=connection.plastic)
@@ -123,46 +124,101 @@ class Network(nn.Module):
 
         In the type of the weight, since multiplying by it is 30 times faster than filling by a boolean mask.
         """
-        return self.get_buffer(f"present:{connection.name}") if connection.geometry.sparsity else None
+        return self._buffers.get(f"present:{connection.name}")
 
-    def init(self, example: Tensor) -> Frame:
-        """Frame before the first step, for inputs like `example` [B, *input size]: all at rest."""
-        neurons, arriving = {}, {}
+    def init(self, example: Tensor, generator: torch.Generator | None = None) -> Frame:
+        """Frame before the first step, for inputs like `example` [B, *input size]: all at rest.
+
+        Neurons with noise draw its key from `generator`.
+        """
+        neurons, underway = {}, {}
         for name in self.incoming:
             population = self.populations[name]
             assert population.neuron is not None
-            neurons[name] = population.neuron.init(example.new_zeros((len(example), *population.size)))
-        for connection in self.late:
-            silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
-            arriving[connection.name] = connection.geometry.carry(silence)
-        return Frame(State(neurons, arriving), {}, {})
+            neurons[name] = population.neuron.init(example.new_zeros((len(example), *population.size)), generator)
+        for name, delay in self.delays.items():
+            if delay:
+                connection = self.connections[name]
+                silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
+                underway[name] = (connection.geometry.carry(silence),) * delay
+        return Frame(State(neurons, underway), {}, {})
 
     def step(self, frame: Frame, x: Tensor) -> Frame:
-        """Clamp the input to `x` [B, *input size] and update every population once, in order."""
+        """Clamp the input to `x` [B, *input size] and update every population once, in order.
+
+        Raises:
+            ValueError: if the batch size is not the one of the frame.
+        """
+        self._check_batch(frame, x)
         activity = {INPUT: Activity(x, x)}
         carried: dict[str, Tensor] = {}
         neurons: dict[str, Any] = {}
         for name, connections in self.incoming.items():
             drive = None
             for connection in connections:
-                late = connection.name in self._late_names
-                arriving = (
-                    frame.state.arriving[connection.name]
-                    if late
-                    else connection.geometry.carry(activity[connection.pre].value)
-                )
+                if self.delays[connection.name]:
+                    arriving = frame.state.underway[connection.name][0]
+                else:
+                    arriving = connection.geometry.carry(activity[connection.pre].value)
                 carried[connection.name] = arriving
                 part = connection.geometry.drive(self.synapses(connection), arriving)
                 drive = part if drive is None else drive + part
             neuron = self.populations[name].neuron
             assert neuron is not None and drive is not None
             activity[name], neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
-        felt_next = {c.name: c.geometry.carry(activity[c.pre].value) for c in self.late}
-        return Frame(State(neurons, felt_next), activity, carried)
+        underway = {}
+        for name, queue in frame.state.underway.items():
+            connection = self.connections[name]
+            underway[name] = (*queue[1:], connection.geometry.carry(activity[connection.pre].value))
+        return Frame(State(neurons, underway), activity, carried)
+
+    def _check_batch(self, frame: Frame, x: Tensor) -> None:
+        for state in frame.state.neurons.values():
+            if state and len(state[0]) != len(x):
+                raise ValueError(
+                    f"the batch changed from {len(state[0])} to {len(x)} examples within a run; go on with as many, "
+                    f"or start a new run with network.init(x)"
+                )
+
+    def _settle(self, population: Population, generator: torch.Generator) -> Population:
+        """The population with its neuron's constants drawn; tensors among them become buffers."""
+        try:
+            neuron = drawn(population.neuron, population.size, generator)
+        except ValueError as problem:
+            raise ValueError(f"population '{population.name}': {problem}") from None
+        for field, value in vars(neuron).items() if neuron is not None else ():
+            if isinstance(value, Tensor):
+                self.register_buffer(f"constant:{population.name}:{field}", value)
+        return replace(population, neuron=neuron)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
+        """Constants that are tensors move with the weights."""
+        super()._apply(fn, recurse)
+        for name, population in self.populations.items():
+            prefix = f"constant:{name}:"
+            moved = {key.removeprefix(prefix): v for key, v in self._buffers.items() if key.startswith(prefix)}
+            if moved and population.neuron is not None:
+                neuron = replace(population.neuron, **moved)  # type: ignore[type-var]
+                self.populations[name] = replace(population, neuron=neuron)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Readout after one step from rest, [B, C]: what a feed-forward rate network computes."""
         return self.step(self.init(x), x).activity[self.readout].value
+
+
+def _delay(connection: Connection, late: bool) -> int:
+    """Steps between the activity of the pre population and its arrival."""
+    shortest = 1 if late else 0
+    if connection.delay is None:
+        return shortest
+    if connection.delay < shortest:
+        why = "its pre population is updated after the post population" if late else "time runs forward"
+        raise ValueError(
+            f"connection '{connection.name}': a delay of {connection.delay} steps is shorter than possible, since "
+            f"{why}; the least is {shortest}"
+        )
+    return connection.delay
 
 
 def _check(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:

@@ -6,11 +6,12 @@ A *process* is a frozen dataclass of constants with two pure functions:
     step(state, input, dt) -> (output, state)
 
 State is a NamedTuple of tensors and is handed back to the caller, so saving, resetting, copying and
-moving it are the caller's plain operations. Neurons, neuromodulators and rules are processes.
+moving it are the caller's plain operations. Neurons, encoders, eligibilities, neuromodulators and
+rules are processes.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ class Activity(NamedTuple):
     """What a population shows after one step."""
 
     value: Tensor  # what its axons send, rate or spike, [B, *size]
-    potential: Tensor  # where the gain is read: for rate neurons the value itself, [B, *size]
+    potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
+    # spiking one from its momentary threshold plus its resting threshold
 
 
 class Synapses(NamedTuple):
@@ -35,7 +37,50 @@ class Heard(NamedTuple):
 
     value: Tensor  # activity of the population, [B, *size]
     score: Tensor  # d mean-loss / d output, so each row carries its 1/B, [B, C]
-    progress: float  # how much of the training is done, 0..1; drives schedules
+    progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
+    share: float = 1.0  # of a batch that this hearing stands for: 1 / number of hearings
+    outgoing: Tensor | None = None  # weight of a dense connection to the readout, [C, units], if there is one
+    reward: Tensor | None = None  # one per example, [B], where there is any at this step
+    task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
+
+
+class Flow(NamedTuple):
+    """How a small change h of a neuron's inner state travels: h[t+1] = jacobian h[t] + entry drive[t+1].
+
+    Entries are numbers or [B, *size]. d value / d h = gain * direction.
+    """
+
+    jacobian: tuple[tuple[float | Tensor, ...], ...]
+    entry: tuple[float | Tensor, ...]
+    direction: tuple[float | Tensor, ...]
+
+
+class Arrival(NamedTuple):
+    """What an eligibility is made of, at one connection and step."""
+
+    pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
+    neuron: "Neuron"  # of the postsynaptic population
+    state: Any  # of that neuron, after this step
+    post: Activity  # activity of the postsynaptic population
+    synapses: Synapses  # own weight and bias
+    outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
+
+
+class Eligible(Protocol):
+    """d value[b, i] / d weight[i, j] at one step, as far as it is known locally; factored or per synapse."""
+
+    @property
+    def trace(self) -> Tensor:
+        """Presynaptic activity as the postsynaptic membrane filtered it, [B, *arriving]."""
+        ...
+
+    def contract(self, signal: Tensor) -> Synapses:
+        """sum_b signal[b, i] e[b, i, j], like the synapses; signal is [B, *size]."""
+        ...
+
+    def per_synapse(self) -> Synapses:
+        """e itself, weight [B, post, pre], bias [B, post]; dense connections only."""
+        ...
 
 
 class Local(NamedTuple):
@@ -43,25 +88,49 @@ class Local(NamedTuple):
 
     pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
     post: Activity  # activity of the postsynaptic population
-    signal: Tensor  # third factor of the postsynaptic population, [B, *size]
+    signal: Tensor | None  # third factor of the postsynaptic population, [B, *size]; None: silence at this step
     synapses: Synapses  # own weight and bias
-    gate: Callable[[Tensor], Tensor]  # factor -> factor * postsynaptic gain
+    eligible: Eligible  # what the synapse did to the postsynaptic value
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
+    each: Callable[..., Tensor]  # (posts, pres, e, kept) -> kept e + sum of post x pre per example, [B, *weight]
+    surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
+    kappa: float  # decay of the readout per step: how long a spike is felt there
 
 
 class Neuron(Protocol):
     """Turns a drive into an activity; knows the gain of that step, d value / d drive."""
 
-    def init(self, drive: Tensor) -> Any:
-        """State at rest for a drive of this shape [B, *size], dtype and device."""
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Any:
+        """State at rest for a drive of this shape [B, *size], dtype and device; noise from `generator`."""
         ...
 
     def step(self, state: Any, drive: Tensor, dt: float) -> tuple[Activity, Any]:
         """Advance by `dt` seconds under `drive` [B, *size]."""
         ...
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """`signal * gain`, in one pass over memory; shape of `signal`."""
+        ...
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """Decays per step of the cascade of filters between drive and potential; () if there is none.
+
+        Raises:
+            ValueError: if the way from the drive to the potential is not such a cascade.
+        """
+        ...
+
+    def flow(self, state: Any, activity: Activity, dt: float) -> Flow:
+        """How a change of the inner state after this step goes on, resets taken as they fell."""
+        ...
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """A neuron that draws its spikes, and knows how unlikely they were."""
+
+    def surprise(self, activity: Activity) -> Tensor:
+        """d log P(spikes) / d drive of this step, [B, *size]."""
         ...
 
 
@@ -84,14 +153,14 @@ class Plasticity(Protocol):
     """Turns local quantities into a loss-gradient-shaped change. No learning rate in here."""
 
     def init(self, local: Local) -> Any:
-        """Eligibility at the start of a run."""
+        """Traces at the start of a run."""
         ...
 
-    def step(self, state: Any, local: Local, dt: float) -> tuple[Synapses, Any]:
-        """Gradient to be descended, summed over the batch, like `local.synapses`."""
+    def step(self, state: Any, local: Local, dt: float) -> tuple[Synapses | None, Any]:
+        """Gradient to be descended, summed over the batch, like `local.synapses`; None if there is none."""
         ...
 
 
-def gain(neuron: Neuron, activity: Activity) -> Tensor:
-    """d value / d drive of every unit at this step, [B, *size]."""
-    return neuron.gate(activity, torch.ones_like(activity.value))
+def gain(neuron: Neuron, activity: Activity, dt: float) -> Tensor:
+    """d value / d drive of every unit at this step of `dt` s, [B, *size]."""
+    return neuron.gate(activity, torch.ones_like(activity.value), dt)

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import CoreSchema
+from torch import Tensor
 
 from neurosbd.errors import UsageError, nearest
 
@@ -99,17 +100,20 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
 
 
 def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
-    optional = get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
-    inner = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
-    if inner not in nested:
+    """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    tables = {part: nested[part] for part in parts if part in nested}
+    if not tables:
         return hint, default
-    table = nested[inner]
-    typed = Annotated[Entry, OneOf(table)]
-    if default is not None and default is not ...:
-        kind = next(name for name, make in table.items() if make is type(default))
-        spelled = {"kind": kind, **dataclasses.asdict(default)}
+    typed = [Annotated[Entry, OneOf(tables[p])] if p in tables else _LISTED.get(p, p) for p in parts]
+    kinds = [name for table in tables.values() for name, make in table.items() if make is type(default)]
+    if kinds:
+        spelled = {"kind": kinds[0], **dataclasses.asdict(default)}
         default = Field(default_factory=lambda: spelled, validate_default=True)
-    return (Optional[typed] if optional else typed), default  # noqa: UP045
+    return Union[tuple(typed)], default  # noqa: UP007
+
+
+_LISTED: dict[Any, Any] = {Tensor: tuple[float, ...]}
 
 
 def tupled(value: Any) -> Any:

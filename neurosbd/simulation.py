@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor
 
 from neurosbd.network import Frame, Network
@@ -14,6 +15,7 @@ def simulate(
     inputs: Tensor | Iterable[Tensor],
     observers: Sequence[Observer] = (),
     start: Frame | None = None,
+    generator: torch.Generator | None = None,
 ) -> Frame:
     """Run a network over time and let observers watch every step.
 
@@ -25,6 +27,7 @@ def simulate(
         inputs: [T, B, *input size], or any iterable of [B, *input size]; T >= 1.
         observers: called after every step.
         start: frame to go on from; none starts at rest.
+        generator: source of the noise of this run, for networks that have any.
 
     Returns:
         The last frame.
@@ -44,7 +47,7 @@ def simulate(
     """
     frame = start
     for t, x in enumerate(inputs):
-        frame = network.step(network.init(x) if frame is None else frame, x)
+        frame = network.step(network.init(x, generator) if frame is None else frame, x)
         for observe in observers:
             observe(t, frame)
     if frame is None:

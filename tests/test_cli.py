@@ -54,7 +54,7 @@ def test_show_says_where_each_value_comes_from(capsys: pytest.CaptureFixture[str
     assert lines["training.epochs"].endswith("setting") and " 7 " in lines["training.epochs"]
     assert lines["training.rates.output"].endswith("digits-mlp.toml [override.bp]")
     assert lines["rule.kind"].endswith("chosen rule")
-    assert lines["training.batch_size"].endswith("digits-mlp.toml") and lines["dt"].endswith("default")
+    assert lines["training.batch_size"].endswith("digits-mlp.toml") and lines["time.dt"].endswith("default")
 
 
 @pytest.mark.parametrize("model", names("models"))

@@ -48,7 +48,10 @@ def _equal(a: Any, b: Any) -> bool:
     return a == b
 
 
-@pytest.mark.parametrize("rule", list(RULES))
+ON_RATES = [name for name in RULES if name != "rmax"]  # a policy gradient needs neurons that draw their spikes
+
+
+@pytest.mark.parametrize("rule", ON_RATES)
 def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     run = neurosbd.fit("digits-mlp", rule=rule, seed=5, settings=FAST, out=tmp_path / "run")
     assert run.result["status"] == "finished" and len(run.metrics) == 3
@@ -85,7 +88,7 @@ def test_same_seed_same_run_bit_for_bit(tmp_path: Path, rule: str) -> None:
 
 def test_rules_of_one_seed_start_from_the_same_weights_and_see_the_same_batches() -> None:
     data = load_data("digits")
-    sessions = [Session(load_model("digits-mlp", rule), data, torch.device("cpu")) for rule in RULES]
+    sessions = [Session(load_model("digits-mlp", rule), data, torch.device("cpu")) for rule in ON_RATES]
     first = sessions[0].network.state_dict()
     for session in sessions[1:]:
         assert all(torch.equal(first[k], v) for k, v in session.network.state_dict().items())

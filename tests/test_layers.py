@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 LAYERS = [
-    {"errors", "process", "library", "files", "seeds", "schema"},
-    {"neurons", "connections", "losses", "neuromodulators", "rules", "optimizers"},
+    {"errors", "process", "library", "files", "seeds", "schema", "surrogates", "distributions", "filters", "noise"},
+    {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers"},
     {"network"},
-    {"simulation", "learners"},
+    {"simulation", "learners", "local"},
     {"datasets", "checkpoints", "experiment", "catalogue"},
     {"cli", "__main__", "__init__"},
 ]

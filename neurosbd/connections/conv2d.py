@@ -1,12 +1,13 @@
 """Convolution: one kernel per pair of channels, shared over positions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import check_sparsity
+from neurosbd.connections.geometry import added_products, check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
@@ -64,6 +65,10 @@ class Conv2d:
             )
         return post[0], arriving[0], self.kernel, self.kernel
 
+    def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        """1 where there is a synapse."""
+        return sparse_mask(shape, self.sparsity, generator)
+
     def carry(self, value: Tensor) -> Tensor:
         """The pooled map, channels-last, [B, channels, height, width]."""
         value = value.contiguous(memory_format=torch.channels_last)
@@ -90,3 +95,17 @@ class Conv2d:
             [False, True, biased],
         )
         return Synapses(weight, bias)
+
+    def each(
+        self,
+        synapses: Synapses,
+        posts: Sequence[Tensor],
+        pres: Sequence[Tensor],
+        e: Tensor | None = None,
+        kept: float = 0.0,
+    ) -> Tensor:
+        """The outer of every example by itself, through its unfolded patches, [B, out, in, kernel, kernel]."""
+        shape = (len(posts[0]), *synapses.weight.shape)
+        patches = [functional.unfold(p, self.kernel, 1, self.padding, self.stride).transpose(1, 2) for p in pres]
+        before = None if e is None else e.reshape(shape[0], shape[1], -1)
+        return added_products([p.flatten(2) for p in posts], patches, before, kept).view(shape)

@@ -1,13 +1,14 @@
 """All-to-all connection."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import check_sparsity
+from neurosbd.connections.geometry import added_products, check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
@@ -24,6 +25,7 @@ class Dense:
         pool: pooling of the pre map on the way, or none.
         bias: whether each post unit has a bias.
         sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
+        autapses: whether a unit of a recurrent connection may reach itself; else the diagonal is fixed at zero.
         weight: initialiser of the weights.
     Raises:
         ValueError: if `sparsity` is out of range, or the sizes of the populations do not fit.
@@ -33,6 +35,7 @@ class Dense:
     pool: Pooling | None = None
     bias: bool = False
     sparsity: float = 0.0
+    autapses: bool = True
     weight: Initialiser = field(default_factory=KaimingNormal)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,16 @@ class Dense:
         if len(post) != 1:
             raise ValueError(f"a dense connection drives a population of size [n], got {list(post)}")
         return post[0], math.prod(self.pool.size(pre) if self.pool else pre)
+
+    def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        """1 where there is a synapse."""
+        present = sparse_mask(shape, self.sparsity, generator)
+        if self.autapses:
+            return present
+        if shape[0] != shape[1]:
+            raise ValueError(f"autapses = false is for a population onto itself, got {shape[1]} onto {shape[0]} units")
+        others = 1 - torch.eye(shape[0])
+        return others if present is None else present * others
 
     def carry(self, value: Tensor) -> Tensor:
         """Pooled and flattened in the order channel, row, column: [B, arriving]."""
@@ -56,3 +69,14 @@ class Dense:
         """post_factor^T pre_factor and the sum of post_factor."""
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(torch.mm(post_factor.t(), pre_factor), bias)
+
+    def each(
+        self,
+        synapses: Synapses,
+        posts: Sequence[Tensor],
+        pres: Sequence[Tensor],
+        e: Tensor | None = None,
+        kept: float = 0.0,
+    ) -> Tensor:
+        """kept e + sum_k posts[k][b] pres[k][b]^T, [B, post, pre]."""
+        return added_products([p[:, :, None] for p in posts], [p[:, None, :] for p in pres], e, kept)

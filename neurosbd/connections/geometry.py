@@ -1,7 +1,9 @@
 """What a connection's geometry must offer: the way to the synapses, the drive and its adjoint."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from neurosbd.connections.initialisers import Initialiser
@@ -25,13 +27,12 @@ class Geometry(Protocol):
         """Whether every post unit (conv: channel) has a bias, starting at 0."""
         ...
 
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the weights that is fixed at zero, 0 <= sparsity < 1."""
-        ...
-
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the weight between populations of these sizes; ValueError if they do not fit."""
+        ...
+
+    def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+        """1 where there is a synapse, 0 where there never is, like a weight of `shape`; None if all are there."""
         ...
 
     def carry(self, value: Tensor) -> Tensor:
@@ -46,8 +47,31 @@ class Geometry(Protocol):
         """Sum over the batch (and positions) of post_factor x pre_factor, like `synapses`."""
         ...
 
+    def each(
+        self,
+        synapses: Synapses,
+        posts: Sequence[Tensor],
+        pres: Sequence[Tensor],
+        e: Tensor | None = None,
+        kept: float = 0.0,
+    ) -> Tensor:
+        """kept e + sum_k posts[k] x pres[k] for each example by itself (summed over positions), [B, *weight]."""
+        ...
+
 
 def check_sparsity(owner: object, sparsity: float) -> None:
     """Raise ValueError unless 0 <= sparsity < 1."""
     if not 0 <= sparsity < 1:
         raise ValueError(f"{type(owner).__name__}.sparsity must be in 0 <= sparsity < 1, got {sparsity}")
+
+
+def sparse_mask(shape: tuple[int, ...], sparsity: float, generator: torch.Generator) -> Tensor | None:
+    """Each synapse is absent with probability `sparsity`; in the type of a weight, since multiplying by it is
+    30 times faster than filling by a boolean mask."""
+    return (torch.rand(shape, generator=generator) >= sparsity).float() if sparsity else None
+
+
+def added_products(posts: Sequence[Tensor], pres: Sequence[Tensor], e: Tensor | None, kept: float) -> Tensor:
+    """kept e + sum_k posts[k] pres[k], with posts [B, post, n] and pres [B, n, pre]: one pass over e."""
+    post, pre = (posts[0], pres[0]) if len(posts) == 1 else (torch.cat(list(posts), 2), torch.cat(list(pres), 1))
+    return torch.bmm(post, pre) if e is None else torch.baddbmm(e, post, pre, beta=kept)

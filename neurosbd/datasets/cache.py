@@ -6,18 +6,21 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from neurosbd.datasets.definition import DatasetFile
-from neurosbd.datasets.locate import cache_folder, required
-from neurosbd.datasets.samples import Samples, Splits
+from neurosbd.datasets.locate import actual, cache_folder, required
+from neurosbd.datasets.samples import EventSamples, Samples, Splits
 
-_FORMAT = 1
+_FORMAT = 2
+_KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
 
 
-def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits]) -> Splits:
+def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[Any]]) -> Splits[Any]:
     """The decoded set, from the cache if the files have not changed since.
 
     Where the cache cannot be written the set is simply decoded each time.
@@ -33,30 +36,40 @@ def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits]) 
 
 
 def _fingerprint(definition: DatasetFile, folder: Path) -> str:
-    tops = [folder / name for name in required(definition)] or [folder]
+    tops = [actual(definition, folder, name) for name in required(definition)] or [folder]
     files = [p for top in tops for p in ([top] if top.is_file() else sorted(top.rglob("*"))) if p.is_file()]
     stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     identity = json.dumps([_FORMAT, definition.model_dump(mode="json"), stamps])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
-def _write(splits: Splits, place: Path) -> None:
+def _write(splits: Splits[Any], place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     workplace = Path(tempfile.mkdtemp(prefix=".decoding-", dir=place.parent))
     try:
-        for name, samples in (("train", splits.train), ("test", splits.test)):
-            np.save(workplace / f"{name}_values.npy", np.ascontiguousarray(samples.values))
-            np.save(workplace / f"{name}_labels.npy", samples.labels)
-        (workplace / "classes.json").write_text(json.dumps(splits.classes))
+        about: dict[str, Any] = {"kind": type(splits.train).__name__, "classes": splits.classes}
+        for split, samples in (("train", splits.train), ("test", splits.test)):
+            content = {field.name: getattr(samples, field.name) for field in fields(samples)}
+            for name, value in content.items():
+                if isinstance(value, np.ndarray):
+                    np.save(workplace / f"{split}_{name}.npy", np.ascontiguousarray(value))
+            about[split] = {name: value for name, value in content.items() if not isinstance(value, np.ndarray)}
+        (workplace / "about.json").write_text(json.dumps(about))
         workplace.replace(place)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 
 
-def _read(place: Path) -> Splits:
-    def samples(name: str) -> Samples:
-        # Copy-on-write, so that torch may wrap it; nothing is ever written back.
-        values = np.load(place / f"{name}_values.npy", mmap_mode="c", allow_pickle=False)
-        return Samples(values, np.load(place / f"{name}_labels.npy", allow_pickle=False))
+def _read(place: Path) -> Splits[Any]:
+    about = json.loads((place / "about.json").read_text())
 
-    return Splits(samples("train"), samples("test"), tuple(json.loads((place / "classes.json").read_text())))
+    def samples(split: str) -> Any:
+        # Copy-on-write, so that torch may wrap it; nothing is ever written back.
+        arrays = {
+            path.stem.removeprefix(f"{split}_"): np.load(path, mmap_mode="c", allow_pickle=False)
+            for path in place.glob(f"{split}_*.npy")
+        }
+        plain: dict[str, Any] = {name: tuple(value) for name, value in about[split].items()}
+        return _KINDS[about["kind"]](**arrays, **plain)
+
+    return Splits(samples("train"), samples("test"), tuple(about["classes"]))

@@ -36,12 +36,14 @@ class DatasetFile(Record):
     reader: str
     folder: str = ""  # folder of its files below the data root
     files: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # role -> file names, as the reader wants
+    packed: str = ""  # suffix of the packed form of each file, which the reader opens as well
     options: dict[str, int] = Field(default_factory=dict)  # constants of the reader
     classes: tuple[str, ...] = ()
     maximum: Annotated[int, Field(gt=0, le=255)] = 255  # value of a white pixel
     mean: tuple[Fraction, ...] = ()  # per channel, white = 1; none: measured on the training images
     std: tuple[Spread, ...] = ()
     download: tuple[Download, ...] = ()
+    obtain: str = ""  # how to get the files by hand, where no sha256 is published
     sha256: dict[str, str] = Field(default_factory=dict)  # content of a file, uncompressed -> digest
 
 

@@ -18,6 +18,10 @@ def get(definition: DatasetFile, root: str | Path | None = None) -> list[Path]:
         UsageError: if the set is not published, or the folder cannot be written.
         RunError: if a download fails or its sha256 is wrong (the file is removed then).
     """
+    if definition.obtain and not definition.download:
+        raise UsageError(
+            f"data set '{definition.name}' has no published sha256, so it is not fetched for you. {definition.obtain}"
+        )
     if not definition.download:
         raise UsageError(f"data set '{definition.name}' needs no download")
     folder = Path(root) if root is not None else download_folder()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosbd.datasets.definition import load_file
+from neurosbd.datasets.definition import DatasetFile, load_file
 from neurosbd.datasets.idx import content
-from neurosbd.datasets.load import READERS, load_data, measure
-from neurosbd.datasets.locate import locate
+from neurosbd.datasets.load import READERS, Dataset, load_data, measure
+from neurosbd.datasets.locate import actual, locate, required
+from neurosbd.datasets.samples import EventSamples
 from neurosbd.errors import RunError
 
 
@@ -33,18 +34,9 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
     """
     definition = load_file(name, READERS) if not (Path(name).is_dir() or Path(name).suffix == ".npz") else None
     folder = locate(definition, root) if definition is not None and definition.files else Path(root or name)
-    verified = 0
-    files = [n for names in definition.files.values() for n in names] if definition is not None else []
-    for file in files:
-        expected = definition.sha256.get(file) if definition is not None else None
-        if expected is None:
-            continue
-        found = hashlib.sha256(content(folder / file)).hexdigest()
-        if found != expected:
-            raise RunError(f"{folder / file}: content has sha256 {found}, published is {expected}; fetch it again")
-        verified += 1
+    files = required(definition) if definition is not None else []
+    verified = sum(_verified(definition, folder, file) for file in files) if definition is not None else 0
     data = load_data(name, root)
-    mean, std = measure(data.train.values, data.maximum)
     lines = [
         f"size {list(data.size)}, {len(data.classes)} classes: {', '.join(data.classes[:12])}"
         + (", ..." if len(data.classes) > 12 else "")
@@ -52,6 +44,33 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
     for split, samples in (("train", data.train), ("test", data.test)):
         counts = np.bincount(samples.labels, minlength=len(data.classes))
         lines.append(f"{split}: {len(samples.labels):,} examples, {counts.min()}..{counts.max()} per class")
-    if len(mean) <= 4:
-        lines.append("train mean " + " ".join(f"{m:.4f}" for m in mean) + ", std " + " ".join(f"{s:.4f}" for s in std))
+        if isinstance(samples, EventSamples):
+            events = np.diff(samples.offsets)
+            lines.append(
+                f"{split}: {events.sum():,} events, {events.min():,}..{events.max():,} per recording, "
+                f"median {np.median(events):,.0f}"
+            )
+    lines += _timing(data) if data.duration else _normalisation(data)
     return Report(data.name, str(folder), verified, len(files) - verified, tuple(lines))
+
+
+def _verified(definition: DatasetFile, folder: Path, file: str) -> bool:
+    """Whether the content of a file is the published one; False where none is published."""
+    expected = definition.sha256.get(file)
+    if expected is None:
+        return False
+    found = hashlib.sha256(content(actual(definition, folder, file))).hexdigest()
+    if found != expected:
+        raise RunError(f"{folder / file}: content has sha256 {found}, published is {expected}; fetch it again")
+    return True
+
+
+def _timing(data: Dataset) -> list[str]:
+    return [f"duration {data.duration:.6f} s (longest recording)"]
+
+
+def _normalisation(data: Dataset) -> list[str]:
+    mean, std = measure(data.train.values, data.maximum)
+    if len(mean) > 4:
+        return []
+    return ["train mean " + " ".join(f"{m:.4f}" for m in mean) + ", std " + " ".join(f"{s:.4f}" for s in std)]

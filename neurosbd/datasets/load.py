@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from neurosbd.datasets.cifar import read as read_cifar
 from neurosbd.datasets.definition import DatasetFile, load_file
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
+from neurosbd.datasets.nmnist import read as read_nmnist
 from neurosbd.datasets.pictures import has_class_folders, read_folder, read_tiny_imagenet
-from neurosbd.datasets.samples import Samples, Splits, check
+from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
+from neurosbd.datasets.shd import read as read_shd
 from neurosbd.errors import UsageError
 from neurosbd.seeds import generator
 
@@ -24,25 +27,29 @@ READERS = {
     "tiny_imagenet": read_tiny_imagenet,
     "folder": read_folder,
     "arrays": read_arrays,
+    "nmnist": read_nmnist,
+    "shd": read_shd,
 }
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A decoded data set on the host, images as uint8.
+class Dataset(Generic[S]):
+    """A decoded data set on the host: images as uint8, features, or recordings of events.
 
-    size: of one example as a network sees it, (channels, height, width) or (n,).
-    maximum: value that counts as 1. mean, std: per channel or feature, in units of the maximum.
+    size: of one example, or of one frame of a recording, as a network sees it, (channels, height, width) or (n,).
+    maximum: value that counts as 1. mean, std: per channel or feature, in units of the maximum; none for events.
+    duration: time that covers every event of the whole set, s; 0 for images and features, which stand still.
     """
 
     name: str
-    train: Samples
-    test: Samples
+    train: S
+    test: S
     classes: tuple[str, ...]
     size: tuple[int, ...]
-    maximum: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    maximum: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    duration: float = 0.0
 
 
 def load_data(
@@ -76,6 +83,9 @@ def load_data(
         _subset(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
         _subset(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
     )
+    if isinstance(splits.train, EventSamples):
+        duration = max(splits.train.duration, splits.test.duration)
+        return Dataset(definition.name, train, test, splits.classes, splits.train.size, duration=duration)
     return _dataset(definition, replace(splits, train=train, test=test))
 
 
@@ -117,7 +127,7 @@ def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
     return Path(root)
 
 
-def _subset(samples: Samples, per_class: int | None, seed: int | None, key: str) -> Samples:
+def _subset(samples: S, per_class: int | None, seed: int | None, key: str) -> S:
     if per_class is None:
         return samples
     counts = np.bincount(samples.labels)
@@ -131,10 +141,10 @@ def _subset(samples: Samples, per_class: int | None, seed: int | None, key: str)
         order = np.random.default_rng(order).permutation(len(samples.labels))
     chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in range(len(counts))])
     chosen.sort()
-    return Samples(samples.values[chosen], samples.labels[chosen])
+    return samples.take(chosen)
 
 
-def _dataset(definition: DatasetFile, splits: Splits) -> Dataset:
+def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Samples]:
     values = splits.train.values
     flat = values.dtype.kind == "f"
     maximum = 1.0 if flat else float(definition.maximum)

@@ -59,7 +59,15 @@ def required(definition: DatasetFile) -> list[str]:
 
 def complete(definition: DatasetFile, folder: Path) -> bool:
     """Whether all required files are in a folder."""
-    return bool(required(definition)) and all((folder / name).exists() for name in required(definition))
+    return bool(required(definition)) and all(
+        actual(definition, folder, name).exists() for name in required(definition)
+    )
+
+
+def actual(definition: DatasetFile, folder: Path, name: str) -> Path:
+    """The path of a file: as named, or packed if only that is there."""
+    plain, packed = folder / name, folder / f"{name}{definition.packed}"
+    return packed if packed.exists() and not plain.exists() else plain
 
 
 def _unpacked(definition: DatasetFile, top: Path) -> Path | None:
@@ -93,4 +101,6 @@ def _refuse_pickles(definition: DatasetFile, top: Path) -> None:
 def _remedy(definition: DatasetFile) -> str:
     if definition.download:
         return f"Run `neurosbd data get {definition.name}`, or point --data or {ROOT_VARIABLE} to a copy."
+    if definition.obtain:
+        return f"{definition.obtain}; then point --data or {ROOT_VARIABLE} to it."
     return "Point --data to it."

@@ -1,6 +1,9 @@
 """What a reader delivers."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -18,17 +21,104 @@ class Samples:
     values: np.ndarray
     labels: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example, as stored."""
+        return self.values.shape[1:]
+
+    def take(self, index: np.ndarray) -> "Samples":
+        """The examples with these numbers."""
+        return Samples(self.values[index], self.labels[index])
+
+    def fault(self) -> str | None:
+        """What makes the values unusable."""
+        if self.values.dtype.kind != "f":
+            return None
+        bad = int((~np.isfinite(self.values)).any(axis=tuple(range(1, self.values.ndim))).sum())
+        return f"{bad} of {len(self)} examples hold NaN or infinity; clean them first" if bad else None
+
 
 @dataclass(frozen=True)
-class Splits:
+class EventSamples:
+    """Recordings of one split, as lists of events of unequal length, one behind the other.
+
+    Recording i holds the events offsets[i] to offsets[i + 1], in the order of its file.
+
+    time: of each event since the start of its recording, us, int32 [E].
+    unit: that the event comes from, a flat index into `size`, int32 [E].
+    offsets: int64 [N + 1].
+    labels: classes int64 [N].
+    size: of a frame as a network sees it, (polarities, height, width) or (channels,).
+    """
+
+    time: np.ndarray
+    unit: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+    size: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one frame."""
+        return self.size
+
+    @property
+    def duration(self) -> float:
+        """Time that covers every event, s."""
+        return (int(self.time.max(initial=-1)) + 1) * 1e-6
+
+    def take(self, index: np.ndarray) -> "EventSamples":
+        """The recordings with these numbers."""
+        counts = np.diff(self.offsets)[index]
+        offsets = _offsets(counts)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], counts)
+        return EventSamples(self.time[events], self.unit[events], offsets, self.labels[index], self.size)
+
+    def fault(self) -> str | None:
+        """What makes the events unusable."""
+        if len(self.time) == 0:
+            return "there is no event in it"
+        low, high, units = int(self.unit.min()), int(self.unit.max()), math.prod(self.size)
+        return f"units go from {low} to {high}, but there are {units} from 0" if low < 0 or high >= units else None
+
+
+def joined(
+    times: Sequence[np.ndarray], units: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray, size: tuple[int, ...]
+) -> EventSamples:
+    """Recordings, each with the times (us) and units of its events, as one split."""
+    nothing = np.empty(0, np.int32)
+    return EventSamples(
+        np.concatenate([nothing, *times], dtype=np.int32, casting="same_kind"),
+        np.concatenate([nothing, *units], dtype=np.int32, casting="same_kind"),
+        _offsets([len(time) for time in times]),
+        np.asarray(labels, np.int64),
+        size,
+    )
+
+
+def _offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+
+S = TypeVar("S", Samples, EventSamples)
+
+
+@dataclass(frozen=True)
+class Splits(Generic[S]):
     """Both splits of a data set, with the names of the classes."""
 
-    train: Samples
-    test: Samples
+    train: S
+    test: S
     classes: tuple[str, ...]
 
 
-def check(splits: Splits, source: str) -> Splits:
+def check(splits: Splits[S], source: str) -> Splits[S]:
     """Refuse what no network can learn from: nothing there, NaN, labels without a class.
 
     Raises:
@@ -36,24 +126,20 @@ def check(splits: Splits, source: str) -> Splits:
     """
     for split, samples in (("train", splits.train), ("test", splits.test)):
         where = f"{source}: {split}"
-        if len(samples.values) != len(samples.labels):
-            raise UsageError(f"{where}: {len(samples.values)} examples, but {len(samples.labels)} labels")
-        if len(samples.values) == 0:
+        if len(samples) != len(samples.labels):
+            raise UsageError(f"{where}: {len(samples)} examples, but {len(samples.labels)} labels")
+        if len(samples) == 0:
             raise UsageError(f"{where}: there is no example in it")
         low, high = int(samples.labels.min()), int(samples.labels.max())
         if low < 0 or high >= len(splits.classes):
             raise UsageError(
                 f"{where}: labels go from {low} to {high}, but there are {len(splits.classes)} classes from 0"
             )
-        if samples.values.dtype.kind == "f":
-            bad = int((~np.isfinite(samples.values)).any(axis=tuple(range(1, samples.values.ndim))).sum())
-            if bad:
-                raise UsageError(
-                    f"{where}: {bad} of {len(samples.values)} examples hold NaN or infinity; clean them first"
-                )
-    if splits.train.values.shape[1:] != splits.test.values.shape[1:]:
+        fault = samples.fault()
+        if fault:
+            raise UsageError(f"{where}: {fault}")
+    if splits.train.shape != splits.test.shape:
         raise UsageError(
-            f"{source}: train examples are {list(splits.train.values.shape[1:])}, "
-            f"test examples {list(splits.test.values.shape[1:])}"
+            f"{source}: train examples are {list(splits.train.shape)}, test examples {list(splits.test.shape)}"
         )
     return splits

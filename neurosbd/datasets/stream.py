@@ -5,14 +5,16 @@ at once: a resumed run needs no more than the number of the next batch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, Protocol, overload
 
 import torch
 from torch import Tensor
 
+from neurosbd.datasets.events import EventResident, event_resident
 from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.samples import Samples
+from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.seeds import generator
 
 
@@ -57,8 +59,14 @@ def _reflect(position: Tensor, length: int) -> Tensor:
     return (length - 1) - ((length - 1) - position.abs()).abs()
 
 
-def resident(samples: Samples, data: Dataset, device: torch.device) -> Resident:
+@overload
+def resident(samples: Samples, data: Dataset, device: torch.device) -> Resident: ...
+@overload
+def resident(samples: EventSamples, data: Dataset, device: torch.device) -> EventResident: ...
+def resident(samples: Samples | EventSamples, data: Dataset, device: torch.device) -> Resident | EventResident:
     """A split of a data set, moved to the device."""
+    if isinstance(samples, EventSamples):
+        return event_resident(samples, device)
     mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (data.mean, data.std))
     return Resident(
         torch.from_numpy(samples.values).to(device),
@@ -68,6 +76,26 @@ def resident(samples: Samples, data: Dataset, device: torch.device) -> Resident:
     )
 
 
+def as_intensities(data: Dataset) -> Dataset:
+    """The same set without normalisation: values 0..1, as encoders that make spikes want them."""
+    return replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
+
+
+class Split(Protocol):
+    """What batches are drawn from: a `Resident` or an `EventResident`."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes int64 [N]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> tuple[Any, Tensor]:
+        """Examples or events of `index` [B], and labels [B]."""
+        ...
+
+
 class Stream:
     """The training batches of every epoch.
 
@@ -75,12 +103,12 @@ class Stream:
         split: training examples on the device.
         batch_size: examples per batch; the last batch of an epoch may be smaller.
         seed: of order and augmentation.
-        flip: mirror every image in every other epoch, a random half of them first.
-        crop: shift each image by up to so many pixels, reflecting the border.
+        flip: mirror every image in every other epoch, a random half of them first; not for events.
+        crop: shift each image by up to so many pixels, reflecting the border; not for events.
     Source: order of mirroring from Jordan 2024, arXiv 2404.00498 (alternating flip).
     """
 
-    def __init__(self, split: Resident, batch_size: int, seed: int, flip: bool = False, crop: int = 0) -> None:
+    def __init__(self, split: Split, batch_size: int, seed: int, flip: bool = False, crop: int = 0) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seed = seed
@@ -93,11 +121,12 @@ class Stream:
         """Batches per epoch."""
         return -(-len(self.split) // self.batch_size)
 
-    def batch(self, epoch: int, number: int) -> tuple[Tensor, Tensor]:
-        """Batch `number` of an epoch: examples [B, *size] and labels [B]."""
+    def batch(self, epoch: int, number: int) -> tuple[Any, Tensor]:
+        """Batch `number` of an epoch: examples [B, *size] or an `EventBatch`, and labels [B]."""
         index = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         if not (self.flip or self.crop):
             return self.split.batch(index)
+        assert isinstance(self.split, Resident), "events are neither mirrored nor shifted"
         offset, mirror = self._moves(epoch)
         return self.split.moved(index, offset[index], mirror[index])
 

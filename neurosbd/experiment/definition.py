@@ -1,10 +1,12 @@
 """What a TOML model file may say: the schema of a definition, and the network it describes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.distributions import DISTRIBUTIONS, Distribution
+from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError, nearest
 from neurosbd.losses import LOSSES
 from neurosbd.network import INPUT, Connection, Network, Population
@@ -13,6 +15,7 @@ from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
+from neurosbd.surrogates import SURROGATES, Surrogate
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -24,13 +27,15 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
+    delay: int | None = None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
 
 
-NeuronEntry = Annotated[Entry, OneOf(NEURONS)]
+NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS})]
 GeometryEntry = Annotated[
     ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
 ]
 RuleEntry = Annotated[Entry, OneOf(RULES)]
+EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
 LossEntry = Annotated[Entry, OneOf(LOSSES)]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
@@ -56,8 +61,24 @@ class DataSpec(Record):
     subset: Count | None = None  # training images per class
     subset_seed: int | None = None  # none: the first ones; else drawn with this seed
     test_subset: Count | None = None  # test images per class
+    encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
     flip: bool = False  # mirror every image in every other epoch
     crop: Annotated[int, Field(ge=0)] = 0  # shift by up to so many pixels, reflecting the border
+
+
+class TimeSpec(Record):
+    """[time]."""
+
+    dt: Positive = 1e-3  # s
+    steps: Count = 1  # per example; rate networks need no more
+    scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
+    warmup: Annotated[int, Field(ge=0)] = 0  # first steps without a score
+
+    @model_validator(mode="after")
+    def _some_step_is_scored(self) -> "TimeSpec":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup}, but only {self.steps} steps are taken, so none would be scored")
+        return self
 
 
 class TrainingSpec(Record):
@@ -79,10 +100,10 @@ class Definition(Record):
     about: str = ""
     source: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
-    dt: Positive = 1e-3
+    time: TimeSpec = TimeSpec()
     rule: RuleEntry = _named("sbd")
     loss: LossEntry = _named("cross_entropy")
-    data: DataSpec = DataSpec()
+    data: DataSpec = Field(default_factory=DataSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     population: dict[str, PopulationSpec]
     connection: tuple[GeometryEntry, ...]
@@ -97,9 +118,9 @@ class Definition(Record):
             Population(name, spec.size, spec.neuron.made() if spec.neuron else None)
             for name, spec in self.population.items()
         ]
-        connections = [Connection(c.pre, c.post, c.made(), c.plastic) for c in self.connection]
+        connections = [Connection(c.pre, c.post, c.made(), c.plastic, c.delay) for c in self.connection]
         try:
-            network = Network(populations, connections, generator(self.seed, "weights"), self.dt)
+            network = Network(populations, connections, generator(self.seed, "weights"), self.time.dt)
         except ValueError as problem:
             raise UsageError(f"{self.name}: {problem}") from None
         for name in self.training.rates:

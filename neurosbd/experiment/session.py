@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.stream import Stream, resident
+from neurosbd.datasets.stream import Stream, as_intensities, resident
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
-from neurosbd.learners import Outcome, learner_of
+from neurosbd.experiment.presentation import Presentation, score_weights
+from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.network import Network
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
@@ -46,14 +47,21 @@ class Session:
 
     def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
         _check_fit(definition, data)
+        if definition.data.encoder.made().intensity:
+            data = as_intensities(data)
         training = definition.training
         self.definition = definition
         self.device = device
         self.network = definition.network().to(device)
         self.loss = definition.loss.made()
-        self.learner = learner_of(
-            definition.rule.made(), self.network, self.loss, generator(definition.seed, "projection")
+        time = definition.time
+        self.presentation = Presentation(
+            definition.data.encoder.made(),
+            time.steps,
+            time.dt,
+            score_weights(time.steps, time.warmup, time.scored == "last"),
         )
+        self.learner = _learner(definition, self.network)
         self.optimizer = training.optimizer.made().build(_groups(self.network, definition))
         self.train = Stream(
             resident(data.train, data, device),
@@ -80,12 +88,15 @@ class Session:
         done = self.epoch * len(self.train) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.train))
         self.optimizer.zero_grad()
-        outcome = self.learner.learn(x[None], target)
+        noise = generator(self.definition.seed, "noise", self.epoch, self.number)
+        trial = Trial(self.presentation.frames(x, noise), target, self.presentation.weights)
+        outcome = self.learner.learn(trial, noise=noise)
         if done % self._check_every == 0 and not torch.isfinite(outcome.loss):
             raise RunError(self._diagnose(x, done))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
         self.optimizer.step()
+        self.learner.settle()
         self.schedule.step()
         self.tally.add(outcome.loss, outcome.output, target)
         self.number += 1
@@ -100,9 +111,12 @@ class Session:
         """Mean loss and accuracy on the test split."""
         tally = Tally(self.device)
         readout = self.network.readout
-        for x, target in self.test.batches(max(100, self.definition.training.batch_size)):
-            output = simulate(self.network, x[None], observers).activity[readout].value
-            tally.add(self.loss.per_example(output, target).mean(), output, target)
+        for number, (x, target) in enumerate(self.test.batches(max(100, self.definition.training.batch_size))):
+            noise = generator(self.definition.seed, "noise", "test", number)
+            account = Account(Trial((), target, self.presentation.weights), self.loss, readout)
+            simulate(self.network, self.presentation.frames(x, noise), (*observers, account), generator=noise)
+            loss, output = account.outcome()
+            tally.add(loss, output, target)
         return tally.read()
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,9 +149,10 @@ class Session:
         self.tally.sums = state["tally"].to(self.device)
 
     @torch.no_grad()
-    def _diagnose(self, x: Tensor, step: int) -> str:
+    def _diagnose(self, x: Any, step: int) -> str:
         """Where a loss that is not finite came from."""
-        frame = simulate(self.network, x[None])
+        noise = generator(self.definition.seed, "noise", self.epoch, self.number)
+        frame = simulate(self.network, self.presentation.frames(x, noise), generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
         loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
@@ -148,6 +163,15 @@ class Session:
             f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
             f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
         )
+
+
+def _learner(definition: Definition, network: Network) -> Learner:
+    try:
+        return learner_of(
+            definition.rule.made(), network, definition.loss.made(), generator(definition.seed, "projection")
+        )
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
 
 
 def _is_plain(value: Any) -> bool:
@@ -189,6 +213,13 @@ def _check_fit(definition: Definition, data: Dataset) -> None:
         raise UsageError(
             f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
         )
+    if data.duration and definition.data.encoder.kind != "constant":
+        raise UsageError(
+            f"{definition.name}: data.encoder is '{definition.data.encoder.kind}', but '{data.name}' consists of "
+            f"events, which are binned as they are; remove data.encoder"
+        )
+    if data.duration and (definition.data.flip or definition.data.crop):
+        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
     if definition.data.crop and definition.data.crop >= min(data.size[1:]):
         raise UsageError(
             f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}"

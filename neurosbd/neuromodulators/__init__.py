@@ -6,14 +6,19 @@ from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Layout, Shared
+from neurosbd.neuromodulators.reward import Expectation, Reward
+from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
 from neurosbd.process import Neuromodulator
 
 NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "decorrelation": Decorrelation,
     "fixed_random": FixedRandom,
+    "transposed": Transposed,
+    "following": Following,
+    "reward": Reward,
 }
 
 __all__ = [
-    "LAYOUTS", "NEUROMODULATORS", "Decorrelation", "Feedback", "FixedRandom", "Forgetting", "Frozen",
-    "Full", "Layout", "Shared",
+    "LAYOUTS", "NEUROMODULATORS", "Decorrelation", "Expectation", "Feedback", "FixedRandom", "Followed", "Following",
+    "Forgetting", "Frozen", "Full", "Layout", "Reward", "Shared", "Transposed",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ class Decorrelation:
         R <- lam R + (1 - lam) mean_b score[b] h[b]^T
         signal[b] = score[b] (R0 + learned R)
 
+    lam is per batch: with several hearings in a batch, the steps of a spiking run, each takes its share.
     Descending `signal` lowers 1/2 ||R||^2, the squared correlation of score and activity, which is
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
@@ -60,7 +61,7 @@ class Decorrelation:
 
     def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
         """Update R with this batch, then project the score with it, [B, *size]."""
-        lam = self.forgetting.factor(heard.progress)
+        lam = self.forgetting.factor(heard.progress) ** heard.share
         activity = self.layout.summary(heard.value)
         # The rows of the score carry 1/B, so this sum over the batch is the mean.
         learned = torch.addmm(state.learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)

@@ -2,6 +2,14 @@
 
 from collections.abc import Callable
 
+from neurosbd.neurons.adex import AdEx
+from neurosbd.neurons.alif import ALIF
+from neurosbd.neurons.cubalif import CubaLIF
+from neurosbd.neurons.escape import Escape
+from neurosbd.neurons.integrate_and_fire import IF
+from neurosbd.neurons.izhikevich import Izhikevich
+from neurosbd.neurons.leaky_integrator import LI
+from neurosbd.neurons.lif import LIF
 from neurosbd.neurons.rate import HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.process import Neuron
 
@@ -13,4 +21,17 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "softplus": Softplus,
     "hard_sigmoid": HardSigmoid,
     "identity": Identity,
+    "if": IF,
+    "lif": LIF,
+    "alif": ALIF,
+    "cubalif": CubaLIF,
+    "li": LI,
+    "izhikevich": Izhikevich,
+    "adex": AdEx,
+    "escape": Escape,
 }
+
+__all__ = [
+    "ALIF", "IF", "LI", "LIF", "NEURONS", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity", "Izhikevich",
+    "LeakyReLU", "ReLU", "Sigmoid", "Softplus", "Tanh",
+]  # fmt: skip

@@ -12,14 +12,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.process import Activity, Neuron
+from neurosbd.process import Activity, Flow, Neuron
 
 _aten = torch.ops.aten
 
 
-def _stateless(_: Neuron, drive: Tensor) -> tuple[()]:
+def _stateless(_: Neuron, drive: Tensor, generator: torch.Generator | None = None) -> tuple[()]:
     """Nothing to remember: the value depends on the present drive only."""
     return ()
+
+
+def _unfiltered(_: Neuron, dt: float) -> tuple[()]:
+    """No filter between drive and value."""
+    return ()
+
+
+def _forgetful(_: Neuron, state: tuple[()], activity: Activity, dt: float) -> Flow:
+    """Nothing of this step reaches the next."""
+    return Flow(((0.0,),), (1.0,), (1.0,))
 
 
 @dataclass(frozen=True)
@@ -29,13 +39,13 @@ class Identity:
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, output layer.
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = drive, [B, *size]."""
         return Activity(drive, drive), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * 1."""
         return signal
 
@@ -47,14 +57,14 @@ class ReLU:
     Source: Nair, Hinton 2010, ICML.
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = max(drive, 0), [B, *size]."""
         value = torch.relu(drive)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal where value > 0."""
         return _aten.threshold_backward(signal, activity.potential, 0)
 
@@ -72,7 +82,7 @@ class LeakyReLU:
 
     slope: float = 0.01
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def __post_init__(self) -> None:
         if not (self.slope > 0 and math.isfinite(self.slope)):
@@ -83,7 +93,7 @@ class LeakyReLU:
         value = functional.leaky_relu(drive, self.slope)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal, times slope where value <= 0."""
         return _aten.leaky_relu_backward(signal, activity.potential, self.slope, True)
 
@@ -95,14 +105,14 @@ class Tanh:
     Source: LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 4.4.
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = tanh(drive), [B, *size]."""
         value = torch.tanh(drive)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * (1 - value^2)."""
         return _aten.tanh_backward(signal, activity.potential)
 
@@ -114,14 +124,14 @@ class Sigmoid:
     Source: Wilson, Cowan 1972, Biophys. J. 12 (sigmoid response function).
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = sigmoid(drive), [B, *size]."""
         value = torch.sigmoid(drive)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * value * (1 - value)."""
         return _aten.sigmoid_backward(signal, activity.potential)
 
@@ -134,14 +144,14 @@ class Softplus:
     Differs: none; above drive = 20 torch returns the drive itself (relative error below 1e-9).
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = log(1 + exp(drive)), [B, *size]."""
         value = functional.softplus(drive)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * (1 - exp(-value))."""
         return signal * -torch.expm1(-activity.potential)
 
@@ -154,13 +164,13 @@ class HardSigmoid:
     Differs: slope 1 through 0..1, not the slope 0.2 that some libraries call hard sigmoid.
     """
 
-    init = _stateless
+    init, filters, flow = _stateless, _unfiltered, _forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = min(max(drive, 0), 1), [B, *size]."""
         value = functional.hardtanh(drive, 0.0, 1.0)
         return Activity(value, value), state
 
-    def gate(self, activity: Activity, signal: Tensor) -> Tensor:
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal where 0 < value < 1."""
         return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0)

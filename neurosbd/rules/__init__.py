@@ -2,12 +2,30 @@
 
 from collections.abc import Callable
 
-from neurosbd.rules.backprop import Backprop, bp
-from neurosbd.rules.broadcast import Broadcast, dfa, ebd, sbd
+from neurosbd.rules.backprop import Backprop, bp, bptt
+from neurosbd.rules.broadcast import dfa, ebd, sbd
+from neurosbd.rules.eligibility_propagation import EligibilityPropagation, RateRegulated
+from neurosbd.rules.eprop import eprop
+from neurosbd.rules.local_rule import LocalRule
+from neurosbd.rules.reward import rmax, rstdp, stdp
+from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 from neurosbd.rules.three_factor import ThreeFactor
 
-Rule = Broadcast | Backprop
+Rule = LocalRule | Backprop
 
-RULES: dict[str, Callable[..., Rule]] = {"sbd": sbd, "ebd": ebd, "dfa": dfa, "bp": bp}
+RULES: dict[str, Callable[..., Rule]] = {
+    "sbd": sbd,
+    "ebd": ebd,
+    "dfa": dfa,
+    "eprop": eprop,
+    "rstdp": rstdp,
+    "rmax": rmax,
+    "stdp": stdp,
+    "bp": bp,
+    "bptt": bptt,
+}
 
-__all__ = ["RULES", "Backprop", "Broadcast", "Rule", "ThreeFactor"]
+__all__ = [
+    "RULES", "Backprop", "EligibilityPropagation", "LocalRule", "PolicyGradient", "RateRegulated",
+    "RewardedSpikeTiming", "Rule", "SpikeTiming", "ThreeFactor", "Window",
+]  # fmt: skip

@@ -1,23 +1,16 @@
-"""Rules that broadcast the score: which plasticity, which neuromodulator, which loss."""
+"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, dfa."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
+from neurosbd.eligibility import EligibilityName
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, FixedRandom, Forgetting
-from neurosbd.process import Neuromodulator, Plasticity
+from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
 
 LayoutName = Literal["full", "shared"]
 Shape = Literal["constant", "linear", "geometric"]
-
-
-@dataclass(frozen=True)
-class Broadcast:
-    """A local rule and the neuromodulator that feeds it; the readout learns from the score itself."""
-
-    plasticity: Plasticity
-    neuromodulator: Neuromodulator
-    loss: str | None = None  # the loss this rule is defined for; none: any
+Heard = Literal["value", "filtered"]
 
 
 def sbd(
@@ -27,23 +20,44 @@ def sbd(
     forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
-) -> Broadcast:
+    activity: Heard = "value",
+    tau_activity: float = 20e-3,
+    eligibility: EligibilityName = "factorised",
+    delay: int = 0,
+    rate_target: float = 10.0,
+    rate_cost: float = 0.0,
+) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
-        R <- lam R + (1 - lam) mean score h^T;  d weight = ((R0 + learned R)^T score) gain x pre
+        R <- lam R + (1 - lam) mean score h^T;  d weight = ((R0 + learned R)^T score) e
+
+    where e is the eligibility: gain x pre for rate neurons, gain x filtered pre for spiking ones.
 
     Args:
         projection: 'shared' over the positions of a map, or 'full' (one row per unit).
         scale: standard deviation of the frozen part R0, >= 0.
         learned: weight of the learned part R, >= 0.
-        forgetting: lam at the start of the training, 0..1.
+        forgetting: lam at the start of the training, 0..1, per batch.
         forgetting_end: lam at its end, 0..1 (unused when constant).
         forgetting_shape: 'constant', 'linear' or 'geometric'.
+        activity: what h is: the 'value' (rate or spike) of the step, or the value 'filtered'.
+        tau_activity: time constant of that filter, s, > 0.
+        eligibility: 'factorised' (any connection) or 'exact' (per synapse, dense connections).
+        delay: steps from the score to the third factor, >= 0.
+        rate_target: firing rate that spiking units are drawn to, Hz, > 0.
+        rate_cost: weight of that, >= 0.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
-    Differs: everything beyond EBD's equations with the score for the error is this project's own reading.
+    Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
+        and so is all of it for spiking neurons.
     """
     curve = Forgetting(forgetting, forgetting_end, forgetting_shape)
-    return Broadcast(ThreeFactor(), Decorrelation(LAYOUTS[projection](), scale, learned, curve))
+    return LocalRule(
+        regulated(ThreeFactor(), rate_target, rate_cost),
+        Decorrelation(LAYOUTS[projection](), scale, learned, curve),
+        eligibility=eligibility,
+        hearing=tau_activity if activity == "filtered" else None,
+        delay=delay,
+    )
 
 
 def ebd(
@@ -53,26 +67,51 @@ def ebd(
     forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
-) -> Broadcast:
+    activity: Heard = "value",
+    tau_activity: float = 20e-3,
+    eligibility: EligibilityName = "factorised",
+    delay: int = 0,
+    rate_target: float = 10.0,
+    rate_cost: float = 0.0,
+) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
     Args: as sbd.
     Source: Erdogan, Pehlevan, Erdogan 2025, NeurIPS, arXiv 2504.11558.
     Differs: shared projection by default; R0 does not fade.
     """
-    rule = sbd(projection, scale, learned, forgetting, forgetting_end, forgetting_shape)
-    return Broadcast(rule.plasticity, rule.neuromodulator, loss="squared_error")
+    rule = sbd(
+        projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
+        eligibility, delay, rate_target, rate_cost,
+    )  # fmt: skip
+    return replace(rule, loss="squared_error")
 
 
-def dfa(projection: LayoutName = "shared", scale: float = 0.02) -> Broadcast:
+def dfa(
+    projection: LayoutName = "shared",
+    scale: float = 0.02,
+    eligibility: EligibilityName = "factorised",
+    delay: int = 0,
+    rate_target: float = 10.0,
+    rate_cost: float = 0.0,
+) -> LocalRule:
     """Direct feedback alignment: the score through a fixed random projection.
 
-        d weight = (R0^T score) gain x pre
+        d weight = (R0^T score) e
 
     Args:
         projection: 'shared' over the positions of a map, or 'full' (one row per unit).
         scale: standard deviation of R0, >= 0.
+        eligibility: 'factorised' (any connection) or 'exact' (per synapse, dense connections).
+        delay: steps from the score to the third factor, >= 0.
+        rate_target: firing rate that spiking units are drawn to, Hz, > 0.
+        rate_cost: weight of that, >= 0.
     Source: Nokland 2016, NeurIPS, arXiv 1609.01596.
     Differs: injected before pooling, as in EBD.
     """
-    return Broadcast(ThreeFactor(), FixedRandom(LAYOUTS[projection](), scale))
+    return LocalRule(
+        regulated(ThreeFactor(), rate_target, rate_cost),
+        FixedRandom(LAYOUTS[projection](), scale),
+        eligibility=eligibility,
+        delay=delay,
+    )

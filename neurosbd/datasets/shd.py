@@ -1,0 +1,151 @@
+"""The HDF5 files of the Spiking Heidelberg Digits: lists of spike times and channels of unequal length."""
+
+import io
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neurosbd.datasets.definition import DatasetFile
+from neurosbd.datasets.idx import content
+from neurosbd.datasets.locate import actual
+from neurosbd.datasets.samples import EventSamples, Splits, joined
+from neurosbd.errors import UsageError
+
+_CHANNELS = 700
+_LONGEST = 2000.0  # s; what int32 microseconds can count
+_MOST = 1 << 17  # recordings; the published training split has 8,156
+_HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
+_LAYOUT = {
+    "spikes/times": "lists of floats, seconds",
+    "spikes/units": "lists of integers, channels",
+    "labels": "integers",
+}
+
+
+def read(definition: DatasetFile, folder: Path) -> Splits[EventSamples]:
+    """shd_train.h5 and shd_test.h5, as they are or with gzip around them.
+
+    Read are spikes/times (s), spikes/units (0 to 699) and labels; extra/ (speakers) is left alone.
+
+    Raises:
+        UsageError: if a file is cut short, corrupt, or refers to anything outside itself.
+    Source: Cramer et al. 2020, IEEE Trans. Neural Netw. Learn. Syst. 33:2744.
+    """
+    train, test = (_split(actual(definition, folder, definition.files[split][0])) for split in ("train", "test"))
+    return Splits(train, test, definition.classes)
+
+
+def _split(path: Path) -> EventSamples:
+    import h5py
+
+    try:
+        if path.suffix == ".gz":
+            data = content(path)
+            _check_heaps(data, path)
+            with h5py.File(io.BytesIO(data), "r") as file:
+                return _recordings(file, path)
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            _check_heaps(mapped, path)
+        with h5py.File(path, "r") as file:
+            return _recordings(file, path)
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as problem:
+        if isinstance(problem, UsageError):
+            raise
+        raise UsageError(f"{path}: truncated or corrupt HDF5 file ({problem}); fetch it again") from None
+
+
+def _check_heaps(data: bytes | mmap.mmap, path: Path) -> None:
+    """Refuse a file whose lists do not fill their heaps exactly.
+
+    The HDF5 library trusts these sizes: on a damaged heap it runs on forever or past the end of its memory.
+
+    Source: HDF5 File Format Specification 3.0, III.E (global heap).
+    """
+    start = data.find(b"GCOL")
+    while start >= 0:
+        place = start + 16
+        end = start + struct.unpack_from("<Q", data, start + 8)[0] if place <= len(data) else -1
+        sound = place <= end <= len(data)
+        while sound and end - place >= 16:
+            index, size = struct.unpack_from("<H6xQ", data, place)
+            step = size if index == 0 else 16 + (size + 7) // 8 * 8  # 0: free space, its size has the header in it
+            sound = 16 <= step <= end - place
+            place += step
+        if not sound:
+            raise UsageError(f"{path}: truncated or corrupt HDF5 file (heap at byte {start}); fetch it again")
+        start = data.find(b"GCOL", end)
+
+
+def _recordings(file: Any, path: Path) -> EventSamples:
+    times, units, labels = (_dataset(file, name, path) for name in _LAYOUT)
+    if not len(times) == len(units) == len(labels):
+        raise UsageError(
+            f"{path}: {len(times)} lists of times, {len(units)} of units, {len(labels)} labels; legal is the same "
+            f"number of each: the file is corrupt; fetch it again"
+        )
+    # Lists are stored as they are, never compressed or shared, so a file bounds what it can unpack to.
+    room = file.id.get_filesize() // 4
+    found = []
+    for i in range(len(labels)):
+        found.append(_events(times[i], units[i], f"{path}: recording {i}"))
+        room -= len(found[-1][0])
+        if room < 0:
+            raise UsageError(f"{path}: holds more spikes than fit into its size; the file is corrupt; fetch it again")
+    return joined([time for time, _ in found], [unit for _, unit in found], labels[:], (_CHANNELS,))
+
+
+def _events(seconds: np.ndarray, channel: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Times (us) and units of a recording."""
+    if seconds.shape != channel.shape:
+        raise UsageError(f"{where} has {len(seconds)} times, but {len(channel)} units; fetch the file again")
+    seconds = seconds.astype(np.float64)
+    bad = np.flatnonzero(~((seconds >= 0) & (seconds <= _LONGEST)))  # also NaN
+    if len(bad):
+        raise UsageError(
+            f"{where} has a spike at {seconds[bad[0]]} s; legal is 0 to {_LONGEST:g} s; fetch the file again"
+        )
+    bad = np.flatnonzero((channel < 0) | (channel >= _CHANNELS))
+    if len(bad):
+        raise UsageError(
+            f"{where} has a spike in channel {channel[bad[0]]}; legal is 0 to {_CHANNELS - 1}; fetch the file again"
+        )
+    return np.rint(seconds * 1e6).astype(np.int32), channel.astype(np.int32)
+
+
+def _dataset(file: Any, name: str, path: Path) -> Any:
+    """A dataset that lies in this very file and is what the layout says, before a byte of it is read."""
+    import h5py
+
+    node = file
+    for part in name.split("/"):
+        node = _member(node, part, f"{path}: '{name}'")
+    if not isinstance(node, h5py.Dataset):
+        raise UsageError(f"{path}: '{name}' is no dataset; needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
+    if node.is_virtual or node.external:
+        raise UsageError(f"{path}: '{name}' keeps its values in other files; refused; fetch the official file")
+    lists = name != "labels"
+    item = h5py.check_vlen_dtype(node.dtype) if lists else node.dtype
+    if item is None or np.dtype(item).kind not in ("f" if name == "spikes/times" else "iu") or node.ndim != 1:
+        raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal are {_LAYOUT[name]}, [N]")
+    if lists and node.id.get_type().encode()[3:6] != bytes(3):
+        # The library takes lists of an unknown kind for granted and crashes on the first.
+        raise UsageError(f"{path}: truncated or corrupt HDF5 file (type of '{name}'); fetch it again")
+    if max(len(node), math.prod(node.chunks or ())) > _MOST:
+        raise UsageError(f"{path}: '{name}' has room for more than {_MOST:,} recordings; refused")
+    return node
+
+
+def _member(group: Any, name: str, where: str) -> Any:
+    """What a group holds itself. A link is looked at before it is followed: it may lead to another file."""
+    import h5py
+
+    links = group.id.links if isinstance(group, h5py.Group) else None
+    if links is None or not links.exists(name.encode()):
+        raise UsageError(f"{where} is missing; needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
+    if links.get_info(name.encode()).type != _HARD_LINK:
+        raise UsageError(f"{where} is a link to another place; refused; fetch the official file")
+    return group[name]

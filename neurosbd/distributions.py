@@ -1,0 +1,156 @@
+"""Constants that differ between neurons: a number, one value per unit, or a distribution to draw from. Layer 0."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """Something that a per-neuron constant can be drawn from."""
+
+    @property
+    def least(self) -> float:
+        """No draw is below it."""
+        ...
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`, float32, from `generator` alone."""
+        ...
+
+
+Constant = float | Tensor | Distribution
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Equally likely between low and high.
+
+    Args:
+        low: smallest value.
+        high: largest value, > low.
+    Source: standard; per-neuron time constants as in Perez-Nieves et al. 2021, Nat. Commun. 12:5791.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"Uniform needs low < high, got low = {self.low}, high = {self.high}")
+
+    @property
+    def least(self) -> float:
+        """low."""
+        return self.low
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`."""
+        return self.low + (self.high - self.low) * torch.rand(shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gaussian, drawn again until it lies above `least`.
+
+    Args:
+        mean: of the untruncated Gaussian.
+        std: of the untruncated Gaussian, > 0.
+        least: draws below it are repeated; mean must lie above it.
+    Source: standard (truncated normal).
+    """
+
+    mean: float
+    std: float
+    least: float = -math.inf
+
+    def __post_init__(self) -> None:
+        if not (self.std > 0 and math.isfinite(self.std) and math.isfinite(self.mean)):
+            raise ValueError(f"Normal needs a finite mean and std > 0, got mean = {self.mean}, std = {self.std}")
+        if not self.mean > self.least:
+            raise ValueError(f"Normal.mean must be above least = {self.least}, got {self.mean}")
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`."""
+        values = self.mean + self.std * torch.randn(shape, generator=generator)
+        while (low := values < self.least).any():
+            again = self.mean + self.std * torch.randn(shape, generator=generator)
+            values = torch.where(low, again, values)
+        return values
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """median * exp(sigma n) with n a standard normal: positive, skewed to the right.
+
+    Args:
+        median: > 0.
+        sigma: spread of the logarithm, > 0.
+    Source: Buzsaki, Mizuseki 2014, Nat. Rev. Neurosci. 15 (log-normal rates and weights in cortex).
+    """
+
+    median: float
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.median < math.inf and 0 < self.sigma < math.inf):
+            raise ValueError(f"LogNormal needs median > 0 and sigma > 0, got {self.median} and {self.sigma}")
+
+    @property
+    def least(self) -> float:
+        """The smallest number above 0."""
+        return math.ulp(0.0)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`."""
+        return self.median * torch.exp(self.sigma * torch.randn(shape, generator=generator))
+
+
+DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal}
+
+
+def check_positive(owner: object, *names: str) -> None:
+    """Raise ValueError unless these constants are positive, whether number, values or distribution."""
+    for name in names:
+        value = getattr(owner, name)
+        least = value.least if isinstance(value, Distribution) else torch.as_tensor(value).min().item()
+        if not least > 0 or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{type(owner).__name__}.{name} must be positive, got {value}")
+
+
+T = TypeVar("T")
+
+
+def drawn(owner: T, size: tuple[int, ...], generator: torch.Generator) -> T:
+    """The same constants with every distribution drawn, and every list of values a tensor [*size].
+
+    Values for a map [channels, height, width] may be given one per channel.
+
+    Raises:
+        ValueError: if the number of values fits neither the units nor the channels.
+    """
+    if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
+        return owner
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(owner):
+        value = getattr(owner, field.name)
+        if isinstance(value, Distribution):
+            changed[field.name] = value.draw(size, generator)
+        elif isinstance(value, tuple | list | Tensor):
+            changed[field.name] = _laid_out(torch.as_tensor(value), size, f"{type(owner).__name__}.{field.name}")
+    return dataclasses.replace(owner, **changed) if changed else owner
+
+
+def _laid_out(values: Tensor, size: tuple[int, ...], name: str) -> Tensor:
+    if values.numel() == math.prod(size):
+        return values.reshape(size).clone()
+    if values.numel() == size[0]:
+        return values.reshape(size[0], *(1 for _ in size[1:])).expand(size).clone()
+    raise ValueError(
+        f"{name} has {values.numel()} values, but the population has {math.prod(size)} units "
+        f"(size {list(size)}); give one value, one per unit or one per channel"
+    )

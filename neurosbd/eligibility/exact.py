@@ -1,0 +1,91 @@
+"""Eligibility per synapse: the exact forward derivative through everything a neuron keeps."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.process import Arrival, Flow, Synapses
+
+
+class Sensitivity(NamedTuple):
+    """d h / d (weight, bias) for each inner variable h of the postsynaptic units, bias as a last column."""
+
+    eps: tuple[Tensor, ...]  # [B, post, pre + 1] each
+    flow: Flow  # how it goes on from here
+
+
+@dataclass(frozen=True)
+class PerSynapse:
+    """e[b, i, j] in full, the bias as a last column."""
+
+    e: Tensor  # [B, post, pre + 1]
+
+    @property
+    def trace(self) -> Tensor:
+        """There is none that all post units share."""
+        raise ValueError("an exact eligibility has no presynaptic trace; use rule.eligibility = 'factorised'")
+
+    def contract(self, signal: Tensor) -> Synapses:
+        """sum_b signal[b, i] e[b, i, j]."""
+        full = torch.einsum("bi,bij->ij", signal, self.e)
+        return Synapses(full[:, :-1], full[:, -1])
+
+    def per_synapse(self) -> Synapses:
+        """e itself."""
+        return Synapses(self.e[:, :, :-1], self.e[:, :, -1])
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Forward-mode derivative of the postsynaptic value with respect to each of its own weights.
+
+        eps[t] = jacobian[t-1] eps[t-1] + entry pre[t];    e[t] = gain[t] direction . eps[t]
+
+    Exact for every neuron (threshold adaptation, resets to a value, time constants that differ between
+    units), through its own state; not through other neurons. O(B post pre) memory for each inner variable,
+    so dense connections only.
+
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, equations 13-14 and 24-25 (ALIF); Williams, Zipser 1989.
+    """
+
+    def init(self, arrival: Arrival, dt: float) -> Sensitivity:
+        """No synapse has done anything yet.
+
+        Raises:
+            ValueError: if the connection is not dense.
+        """
+        if arrival.synapses.weight.ndim != 2:
+            raise ValueError(
+                f"an exact eligibility keeps a value per synapse, position and example, so it needs a dense "
+                f"connection; this one has weights {list(arrival.synapses.weight.shape)}. Use "
+                f"rule.eligibility = 'factorised'"
+            )
+        flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
+        batch, post, pre = len(arrival.pre), *arrival.synapses.weight.shape
+        nothing = arrival.pre.new_zeros((batch, post, pre + 1))
+        return Sensitivity((nothing,) * len(flow.entry), flow)
+
+    def step(self, state: Sensitivity, arrival: Arrival, dt: float) -> tuple[PerSynapse, Sensitivity]:
+        """Eligibility of this step."""
+        pre = torch.cat((arrival.pre, torch.ones_like(arrival.pre[:, :1])), 1)[:, None, :]
+        eps = []
+        for row, entry in zip(state.flow.jacobian, state.flow.entry, strict=True):
+            moved = torch.zeros_like(state.eps[0]) + _per_unit(entry) * pre
+            for factor, before in zip(row, state.eps, strict=True):
+                if not (isinstance(factor, float) and factor == 0):
+                    moved = moved + _per_unit(factor) * before
+            eps.append(moved)
+        flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
+        gain = arrival.neuron.gate(arrival.post, torch.ones_like(arrival.post.value), dt)
+        e = torch.zeros_like(eps[0])
+        for part, moved in zip(flow.direction, eps, strict=True):
+            if not (isinstance(part, float) and part == 0):
+                e = e + _per_unit(part * gain) * moved
+        return PerSynapse(e), Sensitivity(tuple(eps), flow)
+
+
+def _per_unit(value: float | Tensor) -> float | Tensor:
+    """One value per post unit, [post] or [B, post], against [B, post, pre]."""
+    return value[..., None] if isinstance(value, Tensor) else value

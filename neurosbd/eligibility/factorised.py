@@ -1,0 +1,73 @@
+"""Eligibility as a product of one trace per presynaptic unit and one gain per postsynaptic unit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.process import Arrival, Synapses
+
+
+class Traces(NamedTuple):
+    """Presynaptic activity behind each filter of the cascade, first to last; for the bias the same of ones."""
+
+    pre: tuple[Tensor, ...]  # [B, *arriving] each
+    ones: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """e[b, i, j] = gain[b, i] trace[b, j] (and for the bias gain[b, i] age), never multiplied out in full."""
+
+    trace: Tensor  # [B, *arriving]
+    age: float  # the trace of a constant 1
+    post: Tensor  # value of the post units, [B, *size]
+    gate: Callable[[Tensor], Tensor]
+    outer: Callable[[Tensor, Tensor], Synapses]
+
+    def contract(self, signal: Tensor) -> Synapses:
+        """outer(signal * gain, trace)."""
+        return self.weighted(self.gate(signal))
+
+    def weighted(self, factor: Tensor) -> Synapses:
+        """outer(factor, trace), for a factor that is not the gain."""
+        weight, bias = self.outer(factor, self.trace)
+        return Synapses(weight, bias if bias is None or self.age == 1 else bias.mul_(self.age))
+
+    def per_synapse(self) -> Synapses:
+        """Multiplied out: weight [B, post, pre], bias [B, post]."""
+        gain = self.gate(torch.ones_like(self.post))
+        return Synapses(gain[:, :, None] * self.trace[:, None, :], gain * self.age)
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """Presynaptic activity, filtered as the postsynaptic membrane filters its drive.
+
+        trace[t] = alpha trace[t-1] + pre[t];    e[t] = gain[t] trace[t]
+
+    Exact for neurons whose drive reaches the potential through a cascade of leaks that all units share
+    (LIF, CubaLIF, LI, IF and every rate neuron), and ignores what else there is: the threshold of an
+    ALIF, a reset to a value. O(B (pre + post)) memory, on every kind of connection.
+
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods, equation 22; Zenke, Ganguli 2018 (SuperSpike).
+    """
+
+    def init(self, arrival: Arrival, dt: float) -> Traces:
+        """Silence before the first step."""
+        stages = len(arrival.neuron.filters(dt))
+        return Traces((torch.zeros_like(arrival.pre),) * stages, (0.0,) * stages)
+
+    def step(self, state: Traces, arrival: Arrival, dt: float) -> tuple[Factors, Traces]:
+        """Factors of this step."""
+        trace, age = arrival.pre, 1.0
+        traces, ages = [], []
+        for before, once, factor in zip(state.pre, state.ones, arrival.neuron.filters(dt), strict=True):
+            trace, age = torch.add(trace, before, alpha=factor), age + factor * once
+            traces.append(trace)
+            ages.append(age)
+        neuron, post = arrival.neuron, arrival.post
+        factors = Factors(trace, age, post.value, lambda signal: neuron.gate(post, signal, dt), arrival.outer)
+        return factors, Traces(tuple(traces), tuple(ages))

@@ -1,0 +1,50 @@
+"""Spikes at changes, as in an event camera."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class DeltaState(NamedTuple):
+    """The value that was last reported."""
+
+    reported: Tensor  # [B, *size]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A spike of +1 or -1 whenever the value has moved by a threshold since it was last reported.
+
+        shown[t] = sign(value - reported) if |value - reported| >= threshold else 0
+        reported <- reported + threshold shown[t]
+
+    Args:
+        threshold: change that makes a spike, > 0.
+    Raises:
+        ValueError: if `threshold` is not positive.
+    Source: Lichtsteiner, Posch, Delbruck 2008, IEEE J. Solid-State Circuits 43 (address-event vision sensor).
+    """
+
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < math.inf:
+            raise ValueError(f"Delta.threshold must be a positive number, got {self.threshold}")
+
+    @property
+    def intensity(self) -> bool:
+        """Intensities 0..1."""
+        return True
+
+    def init(self, value: Tensor, generator: torch.Generator | None = None) -> DeltaState:
+        """Darkness was reported last."""
+        return DeltaState(torch.zeros_like(value))
+
+    def step(self, state: DeltaState, value: Tensor, dt: float) -> tuple[Tensor, DeltaState]:
+        """-1, 0 or 1, [B, *size]."""
+        change = value - state.reported
+        shown = change.sign() * (change.abs() >= self.threshold)
+        return shown, DeltaState(state.reported + self.threshold * shown)

@@ -1,0 +1,51 @@
+"""Time to first spike."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LatencyState(NamedTuple):
+    """How many steps have passed."""
+
+    steps: Tensor  # int64 []
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One spike per unit, the earlier the larger the value: at time (1 - value) duration.
+
+    Args:
+        duration: time of the spike of a unit whose value is 0, s, > 0.
+        least: units with a smaller value stay silent, 0..1.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Thorpe, Delorme, Van Rullen 2001, Neural Netw. 14; linear as in Goupy et al. 2024.
+    """
+
+    duration: float = 20e-3
+    least: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.duration < math.inf:
+            raise ValueError(f"Latency.duration must be a positive time in s, got {self.duration}")
+        if not 0 <= self.least <= 1:
+            raise ValueError(f"Latency.least must be in 0..1, got {self.least}")
+
+    @property
+    def intensity(self) -> bool:
+        """Intensities 0..1."""
+        return True
+
+    def init(self, value: Tensor, generator: torch.Generator | None = None) -> LatencyState:
+        """Before the first step."""
+        return LatencyState(torch.zeros((), dtype=torch.int64, device=value.device))
+
+    def step(self, state: LatencyState, value: Tensor, dt: float) -> tuple[Tensor, LatencyState]:
+        """Spikes 0 or 1, [B, *size]; the spike falls into the step that holds its time."""
+        when = torch.floor((1 - value.clamp(0, 1)) * (self.duration / dt) + 1e-6)
+        spikes = (when == state.steps) & (value >= self.least)
+        return spikes.to(value.dtype), LatencyState(state.steps + 1)

@@ -1,0 +1,198 @@
+"""One run of a local rule: the traces that live as long as the run, and one step of learning. Layer 3."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.eligibility import ELIGIBILITIES
+from neurosbd.filters import decay
+from neurosbd.network import INPUT, Connection, Frame, Network
+from neurosbd.process import Activity, Arrival, Heard, Local, Neuron, Stochastic, Synapses
+from neurosbd.rules import LocalRule, ThreeFactor
+
+
+class _Plan(NamedTuple):
+    """How a population learns: which plasticity and eligibility its plastic synapses follow."""
+
+    plasticity: Any
+    eligibility: Any
+    connections: list[Connection]
+
+
+class LocalRun:
+    """The traces of one run and the order in which everything learns.
+
+    Args:
+        network: that runs.
+        rule: what to carry out.
+        modulators: states of the neuromodulators by population; brought up to date as they hear.
+        progress: of the training, 0..1.
+        task: of each example, [B].
+    """
+
+    def __init__(
+        self, network: Network, rule: LocalRule, modulators: dict[str, Any], progress: float, task: Tensor | None
+    ) -> None:
+        self.network = network
+        self.rule = rule
+        self.modulators = modulators
+        self.progress = progress
+        self.task = task
+        self.kappa = _kappa(network)
+        own = _Plan(rule.plasticity, ELIGIBILITIES[rule.eligibility](), [])
+        # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
+        gradient = _Plan(ThreeFactor(), ELIGIBILITIES[_readout_eligibility(network)](), [])
+        self.plans: dict[str, _Plan] = {}
+        for name in network.incoming:
+            connections = [c for c in network.incoming[name] if c.plastic]
+            by_gradient = name == network.readout and rule.readout == "gradient"
+            if connections:
+                self.plans[name] = (gradient if by_gradient else own)._replace(connections=connections)
+        self.eligibility: dict[str, Any] = {}
+        self.traces: dict[str, Any] = {}
+        self.hearing: dict[str, Tensor] = {}
+        self.underway: dict[str, deque[Tensor | None]] = {}
+
+    def step(self, frame: Frame, score: Tensor | None, reward: Tensor | None, weight: float, share: float) -> None:
+        """Learn from one frame; its activity leaves it.
+
+        Args:
+            frame: of the network, just stepped.
+            score: d mean-loss / d output [B, C]; None where the step is not scored.
+            reward: [B]; None where there is none.
+            weight: of this step in the loss.
+            share: of the batch that this step's score or reward stands for.
+        """
+        # From the input up: the largest maps go first, before the gradients pile up.
+        for name, plan in self.plans.items():
+            activity = frame.activity.pop(name)
+            if name == self.network.readout and self.rule.readout == "gradient":
+                signal = None if score is None else score * weight
+            else:
+                signal = self._third_factor(name, activity, score, reward, weight, share)
+            for connection in plan.connections:
+                gradient = self.follow(connection, plan, activity, signal, frame)
+                if gradient is not None:
+                    _add(self.network.synapses(connection), gradient, self.network.present(connection))
+
+    def _third_factor(
+        self, name: str, activity: Activity, score: Tensor | None, reward: Tensor | None, weight: float, share: float
+    ) -> Tensor | None:
+        heard = self._hear(name, activity)
+        modulator = self.rule.neuromodulator
+        signal = None
+        if modulator is not None and (reward is not None if self.rule.rewarded else score is not None):
+            there = score if score is not None else activity.value.new_zeros((len(activity.value), 0))
+            hearing = Heard(heard, there, self.progress, share, outgoing(self.network, name), reward, self.task)
+            signal, self.modulators[name] = modulator.step(self.modulators[name], hearing, self.network.dt)
+            if not self.rule.rewarded and weight != 1:
+                signal = signal * weight
+        if self.rule.delay:
+            queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
+            queue.append(signal)
+            signal = queue.popleft()
+        return signal
+
+    def _hear(self, name: str, activity: Activity) -> Tensor:
+        """The activity as the neuromodulator hears it: (1 - a) filtered with decay a, or as it is."""
+        if self.rule.hearing is None:
+            return activity.value
+        factor = decay(self.rule.hearing, self.network.dt)
+        before = self.hearing.get(name)
+        before = torch.zeros_like(activity.value) if before is None else before
+        self.hearing[name] = torch.lerp(activity.value, before, factor)
+        return self.hearing[name]
+
+    def follow(
+        self, connection: Connection, plan: _Plan, activity: Activity, signal: Tensor | None, frame: Frame
+    ) -> Synapses | None:
+        """Advance the traces of one connection; its gradient at this step."""
+        network, name, dt = self.network, connection.name, self.network.dt
+        synapses, neuron = network.synapses(connection), network.populations[connection.post].neuron
+        assert neuron is not None
+
+        def outer(post: Tensor, pre: Tensor) -> Synapses:
+            return connection.geometry.outer(synapses, post, pre)
+
+        def each(posts: Sequence[Tensor], pres: Sequence[Tensor], e: Tensor | None, kept: float) -> Tensor:
+            return connection.geometry.each(synapses, posts, pres, e, kept)
+
+        pre = frame.carried.pop(name)
+        arrival = Arrival(pre, neuron, frame.state.neurons[connection.post], activity, synapses, outer)
+        if name not in self.eligibility:
+            self.eligibility[name] = plan.eligibility.init(arrival, dt)
+        eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
+        local = Local(
+            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), self.kappa
+        )
+        if name not in self.traces:
+            self.traces[name] = plan.plasticity.init(local)
+        gradient, self.traces[name] = plan.plasticity.step(self.traces[name], local, dt)
+        return gradient
+
+
+def check(network: Network, rule: LocalRule) -> None:
+    """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
+    x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
+    with torch.no_grad():
+        run = LocalRun(network, rule, {}, 0.0, None)
+        frame = network.step(network.init(x, torch.Generator()), x)
+        for name, plan in run.plans.items():
+            for connection in plan.connections:
+                activity = frame.activity[name]
+                silence = torch.zeros_like(activity.value)
+                try:
+                    run.follow(connection, plan, activity, silence, frame)
+                except ValueError as problem:
+                    raise ValueError(f"connection '{connection.name}': {problem}") from None
+
+
+def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
+    if not isinstance(neuron, Stochastic):
+        raise ValueError(
+            f"a policy gradient needs neurons that draw their spikes, such as 'escape', got {type(neuron).__name__}"
+        )
+    return neuron.surprise(activity)
+
+
+def _kappa(network: Network) -> float:
+    """Decay of the readout per step; 0 for one that forgets at once."""
+    neuron = network.populations[network.readout].neuron
+    assert neuron is not None
+    try:
+        filters = neuron.filters(network.dt)
+    except ValueError:  # a readout whose leaks differ: nothing waits for it
+        return 0.0
+    return filters[-1] if filters else 0.0
+
+
+def _readout_eligibility(network: Network) -> Any:
+    neuron = network.populations[network.readout].neuron
+    assert neuron is not None
+    try:
+        neuron.filters(network.dt)
+    except ValueError:
+        return "exact"
+    return "factorised"
+
+
+def outgoing(network: Network, name: str) -> Tensor | None:
+    """Weight [C, units] of a dense connection without pooling from a population to the readout, if there is one."""
+    for connection in network.incoming[network.readout]:
+        weight = network.weights[connection.name]
+        size = network.populations[name].size
+        if connection.pre == name and name != network.readout and weight.ndim == 2 and weight.shape[1:] == size:
+            return weight
+    return None
+
+
+def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:
+    """Add a gradient to `.grad`, leaving absent synapses alone."""
+    if present is not None:
+        gradient.weight.mul_(present)
+    for parameter, change in zip(synapses, gradient, strict=True):
+        if parameter is not None and change is not None:
+            parameter.grad = change if parameter.grad is None else parameter.grad.add_(change)

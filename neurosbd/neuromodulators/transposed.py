@@ -1,0 +1,81 @@
+"""Feedback through the readout's own weights, or weights that follow them: symmetric and adaptive e-prop."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.process import Heard
+
+
+def _outgoing(heard: Heard, name: str) -> Tensor:
+    if heard.outgoing is None:
+        raise ValueError(
+            f"{name} feedback needs a dense connection without pooling from every learning population to the "
+            f"readout; use feedback = 'random' for deeper populations"
+        )
+    return heard.outgoing
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """signal[b] = score[b] W_out: the readout's weights used backwards.
+
+    Not local, which is its point: with it e-prop of a population next to the readout is a true gradient.
+
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625 (symmetric e-prop).
+    """
+
+    def init(self, heard: Heard, generator: torch.Generator) -> tuple[()]:
+        """Nothing of its own."""
+        _outgoing(heard, "symmetric")
+        return ()
+
+    def step(self, state: tuple[()], heard: Heard, dt: float) -> tuple[Tensor, tuple[()]]:
+        """score W_out, [B, units]."""
+        return heard.score @ _outgoing(heard, "symmetric"), state
+
+
+class Followed(NamedTuple):
+    """State of feedback weights that follow the readout."""
+
+    feedback: Tensor  # B^T [C, units]
+    seen: Tensor  # the readout's weights when last seen, [C, units]
+
+
+@dataclass(frozen=True)
+class Following:
+    """Feedback weights that receive the same changes as the readout's and forget where they started.
+
+        B <- B + (W_out - W_seen) - forgetting (B - W_seen);    signal[b] = score[b] B
+
+    so that |B - W_out| shrinks by exactly (1 - forgetting) per batch.
+
+    Args:
+        scale: standard deviation of B at the start, >= 0.
+        forgetting: per batch, 0..1.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625 (adaptive e-prop); Kolen, Pollack 1994.
+    Differs: in the paper both B and W_out decay; here only their difference does, so the readout is left alone.
+    """
+
+    scale: float = 1.0
+    forgetting: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (self.scale >= 0 and 0 <= self.forgetting <= 1):
+            raise ValueError(f"Following needs scale >= 0 and forgetting in 0..1, got {self.scale}, {self.forgetting}")
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Followed:
+        """Draw B."""
+        seen = _outgoing(heard, "adaptive").detach().clone()
+        return Followed((torch.randn(seen.shape, generator=generator) * self.scale).to(seen), seen)
+
+    def step(self, state: Followed, heard: Heard, dt: float) -> tuple[Tensor, Followed]:
+        """Follow what the readout did since the last step, then project, [B, units]."""
+        now = _outgoing(heard, "adaptive").detach()
+        kept = (1 - self.forgetting) ** heard.share
+        feedback = now + kept * (state.feedback - state.seen)
+        return heard.score @ feedback, Followed(feedback, now.clone())

@@ -1,0 +1,118 @@
+"""Adaptive exponential integrate-and-fire neuron."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.neurons.membrane import Reset, number
+from neurosbd.process import Activity, Flow
+from neurosbd.surrogates import Surrogate, Triangle
+
+_STEEPEST = 5.0  # the exponent is held here: beyond it the spike is certain within the step
+
+
+class AdExState(NamedTuple):
+    """Membrane, adaptation current, and the spike whose reset is still to come."""
+
+    v: Tensor  # before the reset of this step's spike, [B, *size]
+    w: Tensor  # adaptation, before that reset, [B, *size]
+    spike: Tensor  # 0 or 1, [B, *size]
+
+
+@dataclass(frozen=True)
+class AdEx:
+    """Exponential integrate-and-fire with an adaptation current; potentials in units of the spike's peak.
+
+        v[t] = v + dt / tau_mem (v_leak - v + sharpness exp((v - v_rheobase) / sharpness) - w + drive[t])
+        w[t] = w + dt / tau_adapt (a (v - v_leak) - w)
+        where v, w are those of t-1, after the reset of its spike: v = v_reset, w = w + b
+        z[t] = 1 if v[t] > v_threshold else 0
+
+    Args:
+        tau_mem: membrane time constant, s, > 0.
+        tau_adapt: time constant of the adaptation, s, > 0.
+        a: subthreshold adaptation.
+        b: rise of w per spike.
+        v_leak: resting potential; also the start.
+        v_rheobase: where the exponential takes off.
+        sharpness: of the take-off, > 0 (Delta_T).
+        v_threshold: peak that counts as a spike.
+        v_reset: v after a spike, < v_threshold.
+        surrogate: pseudo-derivative, of the distance from the peak in units of v_threshold - v_reset.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Brette, Gerstner 2005, J. Neurophysiol. 94, in dimensionless form.
+    Differs: the exponent (v - v_rheobase) / sharpness is held at 5, so that the last step before a spike stays
+        finite; one Euler step per dt.
+    """
+
+    tau_mem: Constant = 10e-3
+    tau_adapt: Constant = 100e-3
+    a: Constant = 0.0
+    b: Constant = 0.1
+    v_leak: Constant = 0.0
+    v_rheobase: Constant = 0.5
+    sharpness: Constant = 0.1
+    v_threshold: Constant = 1.0
+    v_reset: Constant = 0.0
+    surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tau_mem", "tau_adapt", "sharpness")
+        peak, start = self.v_threshold, self.v_reset
+        if isinstance(peak, float) and isinstance(start, float) and not peak > start:
+            raise ValueError(f"AdEx.v_threshold must lie above v_reset = {start}, got {peak}")
+
+    reset: Reset = field(default="to_value", init=False)
+    refractory: float = field(default=0.0, init=False)
+
+    @property
+    def unit(self) -> float | Tensor:
+        """From reset to peak."""
+        return number(self.v_threshold) - number(self.v_reset)
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> AdExState:
+        """At rest, silent, not adapted."""
+        zero = torch.zeros_like(drive)
+        return AdExState(zero + number(self.v_leak), zero, zero)
+
+    def step(self, state: AdExState, drive: Tensor, dt: float) -> tuple[Activity, AdExState]:
+        """Potential and spike, [B, *size]."""
+        v = torch.where(state.spike.detach() > 0, number(self.v_reset), state.v)
+        w = state.w + number(self.b) * state.spike
+        rest, sharpness = number(self.v_leak), number(self.sharpness)
+        exponent = ((v - number(self.v_rheobase)) / sharpness).clamp(max=_STEEPEST)
+        after = v + dt / number(self.tau_mem) * (rest - v + sharpness * exponent.exp() - w + drive)
+        w = w + dt / number(self.tau_adapt) * (number(self.a) * (v - rest) - w)
+        activity, _ = membrane.fire(self, after, None, dt)
+        return activity, AdExState(after, w, activity.value)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * psi dt / tau_mem."""
+        return membrane.gate(self, activity, signal, dt / number(self.tau_mem))
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """Not a cascade of leaks."""
+        raise ValueError(membrane.no_filter("AdEx"))
+
+    def flow(self, state: AdExState, activity: Activity, dt: float) -> Flow:
+        """(v, w), linearised where the neuron is; a spike's reset cuts v, its jump of w is differentiated."""
+        leaking, adapting = dt / number(self.tau_mem), dt / number(self.tau_adapt)
+        keep = 1 - state.spike
+        v = torch.where(state.spike > 0, number(self.v_reset), state.v)
+        exponent = (v - number(self.v_rheobase)) / number(self.sharpness)
+        rising = torch.where(exponent < _STEEPEST, exponent.clamp(max=_STEEPEST).exp(), 0.0)
+        jump = number(self.b) * membrane.psi(self, activity)  # d w / d v through the spike
+        slope = keep * (1 + leaking * (rising - 1))
+        return Flow(
+            (
+                (slope - leaking * jump, -leaking),
+                (adapting * number(self.a) * keep + (1 - adapting) * jump, 1 - adapting),
+            ),
+            (1.0, 0.0),
+            (1.0, 0.0),
+        )

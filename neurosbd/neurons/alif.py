@@ -1,0 +1,98 @@
+"""LIF neuron with an adaptive threshold: memory over seconds."""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.filters import decay, leak
+from neurosbd.neurons.membrane import Reset, number
+from neurosbd.process import Activity, Flow
+from neurosbd.surrogates import Surrogate, Triangle
+
+
+class ALIFState(NamedTuple):
+    """Membrane, adaptation, and the spike whose effects are still to come."""
+
+    v: Tensor  # potential before the reset of this step's spike, [B, *size]
+    a: Tensor  # adaptation of the threshold, in spikes, [B, *size]
+    spike: Tensor  # 0 or 1, [B, *size]
+    waiting: Tensor | None  # refractory steps left, [B, *size]
+
+
+@dataclass(frozen=True)
+class ALIF:
+    """LIF whose threshold rises by beta with every spike and relaxes slowly.
+
+        v[t] = alpha v[t-1] + r drive[t] - v_threshold z[t-1],   alpha = exp(-dt / tau_mem)
+        a[t] = rho a[t-1] + z[t-1],                              rho = exp(-dt / tau_adapt)
+        z[t] = 1 if v[t] > v_threshold + beta a[t] else 0
+
+    Args:
+        tau_mem: membrane time constant, s, > 0.
+        tau_adapt: time constant of the threshold, s, > 0.
+        beta: rise of the threshold per spike, >= 0; with 0 this is exactly a LIF.
+        v_threshold: resting threshold, > 0.
+        v_reset: where reset = 'to_value' puts the membrane.
+        reset: 'subtract', 'to_value' or 'none'.
+        r: what a drive of 1 adds to the potential in one step, > 0.
+        refractory: s, >= 0.
+        surrogate: pseudo-derivative.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (equation 7 and following).
+    """
+
+    tau_mem: Constant = 20e-3
+    tau_adapt: Constant = 200e-3
+    beta: Constant = 0.1
+    v_threshold: Constant = 1.0
+    v_reset: Constant = 0.0
+    reset: Reset = "subtract"
+    r: Constant = 1.0
+    refractory: float = 0.0
+    surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tau_mem", "tau_adapt", "v_threshold", "r")
+        if isinstance(self.beta, float | int) and not 0 <= self.beta < math.inf:
+            raise ValueError(f"ALIF.beta must be a number >= 0, got {self.beta}")
+        membrane.check(self)
+
+    @property
+    def unit(self) -> float | Tensor:
+        """The resting threshold."""
+        return number(self.v_threshold)
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> ALIFState:
+        """At rest, silent, not adapted."""
+        zero = torch.zeros_like(drive)
+        return ALIFState(zero, zero, zero, membrane.at_rest(self, drive))
+
+    def step(self, state: ALIFState, drive: Tensor, dt: float) -> tuple[Activity, ALIFState]:
+        """Potential less the rise of the threshold, and spike, [B, *size]."""
+        drive = membrane.times(drive, number(self.r))
+        v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), drive)
+        a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
+        activity, waiting = membrane.fire(self, v - number(self.beta) * a, state.waiting, dt)
+        return activity, ALIFState(v, a, activity.value, waiting)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * psi * r."""
+        return membrane.gate(self, activity, signal, self.r)
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """The membrane alone: the slow way through the threshold is per synapse, see `flow`."""
+        return (membrane.shared(self, "tau_mem", dt),)
+
+    def flow(self, state: ALIFState, activity: Activity, dt: float) -> Flow:
+        """(v, a): a change of the spike moves the threshold, which moves later spikes."""
+        psi = membrane.psi(self, activity)
+        alpha, rho = (decay(number(tau), dt) for tau in (self.tau_mem, self.tau_adapt))
+        beta = number(self.beta)
+        membranous = (alpha * membrane.kept(self, state.spike), 0.0)
+        return Flow((membranous, (psi, rho - psi * beta)), (1.0, 0.0), (1.0, -beta))

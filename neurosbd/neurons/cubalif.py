@@ -1,0 +1,90 @@
+"""Current-based leaky integrate-and-fire neuron: an exponential synapse before the membrane."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.filters import decay, leak
+from neurosbd.neurons.membrane import Reset, number
+from neurosbd.process import Activity, Flow
+from neurosbd.surrogates import Surrogate, Triangle
+
+
+class CubaLIFState(NamedTuple):
+    """Synaptic current, membrane, and the spike whose reset is still to come."""
+
+    i: Tensor  # synaptic current, [B, *size]
+    v: Tensor  # potential before the reset of this step's spike, [B, *size]
+    spike: Tensor  # 0 or 1, [B, *size]
+    waiting: Tensor | None  # refractory steps left, [B, *size]
+
+
+@dataclass(frozen=True)
+class CubaLIF:
+    """Current-based LIF: the drive passes an exponential synapse on its way to the membrane.
+
+        i[t] = alpha_syn i[t-1] + r drive[t],                         alpha_syn = exp(-dt / tau_syn)
+        v[t] = alpha_mem v[t-1] + i[t] - v_threshold z[t-1],          alpha_mem = exp(-dt / tau_mem)
+        z[t] = 1 if v[t] > v_threshold else 0
+
+    Args:
+        tau_mem: membrane time constant, s, > 0.
+        tau_syn: synaptic time constant, s, > 0.
+        v_threshold: > 0.
+        v_reset: where reset = 'to_value' puts the membrane; the current is never reset.
+        reset: 'subtract', 'to_value' or 'none'.
+        r: what a drive of 1 adds to the current in one step, > 0.
+        refractory: s, >= 0.
+        surrogate: pseudo-derivative.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Zenke, Ganguli 2018, Neural Comput. 30; `snntorch.Synaptic(reset_mechanism="subtract")`.
+    """
+
+    tau_mem: Constant = 20e-3
+    tau_syn: Constant = 5e-3
+    v_threshold: Constant = 1.0
+    v_reset: Constant = 0.0
+    reset: Reset = "subtract"
+    r: Constant = 1.0
+    refractory: float = 0.0
+    surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tau_mem", "tau_syn", "v_threshold", "r")
+        membrane.check(self)
+
+    @property
+    def unit(self) -> float | Tensor:
+        """The threshold."""
+        return number(self.v_threshold)
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CubaLIFState:
+        """No current, at rest, silent."""
+        zero = torch.zeros_like(drive)
+        return CubaLIFState(zero, zero, zero, membrane.at_rest(self, drive))
+
+    def step(self, state: CubaLIFState, drive: Tensor, dt: float) -> tuple[Activity, CubaLIFState]:
+        """Potential and spike, [B, *size]."""
+        i = leak(state.i, decay(number(self.tau_syn), dt), membrane.times(drive, number(self.r)))
+        v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), i)
+        activity, waiting = membrane.fire(self, v, state.waiting, dt)
+        return activity, CubaLIFState(i, v, activity.value, waiting)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * psi * r."""
+        return membrane.gate(self, activity, signal, self.r)
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """Synapse, then membrane. Exact for 'subtract' and 'none'; a reset to a value is ignored."""
+        return membrane.shared(self, "tau_syn", dt), membrane.shared(self, "tau_mem", dt)
+
+    def flow(self, state: CubaLIFState, activity: Activity, dt: float) -> Flow:
+        """(i, v): the current decays and what is left of it reaches the membrane in the same step."""
+        synapse, leaking = decay(number(self.tau_syn), dt), decay(number(self.tau_mem), dt)
+        kept = leaking * membrane.kept(self, state.spike)
+        return Flow(((synapse, 0.0), (synapse, kept)), (1.0, 1.0), (0.0, 1.0))

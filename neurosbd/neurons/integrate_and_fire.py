@@ -1,0 +1,72 @@
+"""Integrate-and-fire neuron without a leak."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.neurons.lif import LIFState
+from neurosbd.neurons.membrane import Reset, number
+from neurosbd.process import Activity, Flow
+from neurosbd.surrogates import Surrogate, Triangle
+
+
+@dataclass(frozen=True)
+class IF:
+    """Perfect integrator that spikes and resets on crossing the threshold: a LIF without leak.
+
+        v[t] = v[t-1] + r drive[t] - v_threshold z[t-1];   z[t] = 1 if v[t] > v_threshold else 0
+
+    Args:
+        v_threshold: > 0.
+        v_reset: where reset = 'to_value' puts the membrane.
+        reset: 'subtract', 'to_value' or 'none'.
+        r: what a drive of 1 adds to the potential in one step, > 0.
+        refractory: s, >= 0.
+        surrogate: pseudo-derivative.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Lapicque 1907 (without leak: Stein 1965, Biophys. J. 5).
+    """
+
+    v_threshold: Constant = 1.0
+    v_reset: Constant = 0.0
+    reset: Reset = "subtract"
+    r: Constant = 1.0
+    refractory: float = 0.0
+    surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "v_threshold", "r")
+        membrane.check(self)
+
+    @property
+    def unit(self) -> float | Tensor:
+        """The threshold."""
+        return number(self.v_threshold)
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
+        """Empty and silent."""
+        zero = torch.zeros_like(drive)
+        return LIFState(zero, zero, membrane.at_rest(self, drive))
+
+    def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
+        """Potential and spike, [B, *size]."""
+        drive = membrane.times(drive, number(self.r))
+        v = membrane.integrate(self, state.v, state.spike, 1.0, drive)
+        activity, waiting = membrane.fire(self, v, state.waiting, dt)
+        return activity, LIFState(v, activity.value, waiting)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * psi * r."""
+        return membrane.gate(self, activity, signal, self.r)
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """A sum over all steps."""
+        return (1.0,)
+
+    def flow(self, state: LIFState, activity: Activity, dt: float) -> Flow:
+        """The membrane keeps everything."""
+        return Flow(((membrane.kept(self, state.spike),),), (1.0,), (1.0,))

@@ -1,0 +1,59 @@
+"""Leaky integrator without spikes: the readout of spiking networks."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.filters import decay, leak
+from neurosbd.neurons.membrane import number
+from neurosbd.process import Activity, Flow
+
+
+class LIState(NamedTuple):
+    """The integral so far."""
+
+    v: Tensor  # [B, *size]
+
+
+@dataclass(frozen=True)
+class LI:
+    """Leaky integrator: value[t] = kappa value[t-1] + r drive[t], kappa = exp(-dt / tau_mem), gain = r.
+
+    Args:
+        tau_mem: time constant, s, > 0.
+        r: what a drive of 1 adds in one step, > 0.
+    Raises:
+        ValueError: if a constant is not positive.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (output neurons).
+    """
+
+    tau_mem: Constant = 20e-3
+    r: Constant = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tau_mem", "r")
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIState:
+        """Empty."""
+        return LIState(torch.zeros_like(drive))
+
+    def step(self, state: LIState, drive: Tensor, dt: float) -> tuple[Activity, LIState]:
+        """value, [B, *size]."""
+        v = leak(state.v, decay(number(self.tau_mem), dt), membrane.times(drive, number(self.r)))
+        return Activity(v, v), LIState(v)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * r."""
+        return membrane.times(signal, number(self.r))
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """One leak."""
+        return (membrane.shared(self, "tau_mem", dt),)
+
+    def flow(self, state: LIState, activity: Activity, dt: float) -> Flow:
+        """The integral leaks on; the gate already holds r."""
+        return Flow(((decay(number(self.tau_mem), dt),),), (1.0,), (1.0,))

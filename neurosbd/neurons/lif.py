@@ -1,0 +1,93 @@
+"""Leaky integrate-and-fire neuron, the workhorse."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+import neurosbd.neurons.membrane as membrane
+from neurosbd.distributions import Constant, check_positive
+from neurosbd.filters import decay
+from neurosbd.neurons.membrane import Reset, number
+from neurosbd.process import Activity, Flow
+from neurosbd.surrogates import Surrogate, Triangle
+
+
+class LIFState(NamedTuple):
+    """Membrane and the spike whose reset is still to come."""
+
+    v: Tensor  # potential before the reset of this step's spike, [B, *size]
+    spike: Tensor  # 0 or 1, [B, *size]
+    waiting: Tensor | None  # refractory steps left, [B, *size]
+
+
+@dataclass(frozen=True)
+class LIF:
+    """Leaky integrate-and-fire: integrate the drive with a leak, spike and reset on crossing the threshold.
+
+        v[t] = v_leak + alpha (v[t-1] - v_leak) + r drive[t] - v_threshold z[t-1],   alpha = exp(-dt / tau_mem)
+        z[t] = 1 if v[t] > v_threshold else 0
+
+    Args:
+        tau_mem: membrane time constant, s, > 0.
+        v_threshold: > 0; the unit of all potentials unless you set it otherwise.
+        v_leak: resting potential.
+        v_reset: where reset = 'to_value' puts the membrane: v[t-1] becomes v_reset before it leaks on.
+        reset: 'subtract' (as in the equation), 'to_value' or 'none'.
+        r: what a drive of 1 adds to the potential in one step, > 0; 1 - alpha normalises by the leak.
+        refractory: time after a spike without another one, s, >= 0, rounded to whole steps; the membrane goes
+            on integrating.
+        surrogate: pseudo-derivative.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; `snntorch.Leaky(reset_mechanism="subtract")`.
+    Differs: snnTorch's 'zero' reset also discards the drive of the step after the spike; Norse and NIR always
+        reset to a value.
+    """
+
+    tau_mem: Constant = 20e-3
+    v_threshold: Constant = 1.0
+    v_leak: Constant = 0.0
+    v_reset: Constant = 0.0
+    reset: Reset = "subtract"
+    r: Constant = 1.0
+    refractory: float = 0.0
+    surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "tau_mem", "v_threshold", "r")
+        membrane.check(self)
+
+    @property
+    def unit(self) -> float | Tensor:
+        """The threshold."""
+        return number(self.v_threshold)
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
+        """At rest, silent."""
+        zero = torch.zeros_like(drive)
+        return LIFState(zero + number(self.v_leak), zero, membrane.at_rest(self, drive))
+
+    def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
+        """Potential and spike, [B, *size]."""
+        alpha, rest = decay(number(self.tau_mem), dt), number(self.v_leak)
+        drive = membrane.times(drive, number(self.r))
+        if not (isinstance(rest, float | int) and rest == 0):
+            drive = drive + (1 - alpha) * rest
+        v = membrane.integrate(self, state.v, state.spike, alpha, drive)
+        activity, waiting = membrane.fire(self, v, state.waiting, dt)
+        return activity, LIFState(v, activity.value, waiting)
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * psi * r."""
+        return membrane.gate(self, activity, signal, self.r)
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """One leak. Exact for 'subtract' and 'none'; a reset to a value is ignored."""
+        return (membrane.shared(self, "tau_mem", dt),)
+
+    def flow(self, state: LIFState, activity: Activity, dt: float) -> Flow:
+        """The membrane leaks on."""
+        alpha = decay(number(self.tau_mem), dt)
+        return Flow(((alpha * membrane.kept(self, state.spike),),), (1.0,), (1.0,))

@@ -1,0 +1,167 @@
+"""What spiking neurons share: threshold, reset, refractoriness, and the gate of their pseudo-derivative.
+
+The reset of a spike takes effect in the next step, so a recorded potential is the one that spiked. It
+is not differentiated (Bellec et al. 2020), in the gates as in the backprop reference.
+"""
+
+import math
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from neurosbd.distributions import Constant, Distribution
+from neurosbd.filters import leak
+from neurosbd.process import Activity
+from neurosbd.surrogates import Surrogate, spike
+
+_QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
+
+Reset = Literal["subtract", "to_value", "none"]
+
+
+class Resetting(Protocol):
+    """Constants of every neuron with a threshold and a reset."""
+
+    @property
+    def v_threshold(self) -> Constant:
+        """Potential at which it spikes."""
+        ...
+
+    @property
+    def v_reset(self) -> Constant:
+        """Where a reset to a value leads."""
+        ...
+
+    @property
+    def reset(self) -> Reset:
+        """What a spike does to the potential."""
+        ...
+
+
+class Spiking(Resetting, Protocol):
+    """Constants of a neuron whose threshold is hard."""
+
+    @property
+    def refractory(self) -> float:
+        """Time without another spike, s."""
+        ...
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """Its pseudo-derivative."""
+        ...
+
+    @property
+    def unit(self) -> float | Tensor:
+        """In which the surrogate measures the distance from threshold."""
+        ...
+
+
+def number(value: Constant) -> float | Tensor:
+    """A constant that has been drawn: a number or a tensor [*size]."""
+    if isinstance(value, Distribution):
+        raise ValueError(f"{value} has not been drawn yet: a Network draws it, or `distributions.drawn`")
+    return value
+
+
+def check(neuron: Spiking) -> None:
+    """Raise ValueError unless the shared constants are legal."""
+    name = type(neuron).__name__
+    if neuron.reset not in ("subtract", "to_value", "none"):
+        raise ValueError(f"{name}.reset must be 'subtract', 'to_value' or 'none', got {neuron.reset!r}")
+    if not 0 <= neuron.refractory < float("inf"):
+        raise ValueError(f"{name}.refractory must be a time in s, >= 0, got {neuron.refractory}")
+
+
+def times(value: Tensor, factor: float | Tensor) -> Tensor:
+    """value * factor without a pass over memory where the factor is 1."""
+    return value if isinstance(factor, float | int) and factor == 1 else value * factor
+
+
+def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, drive: Tensor) -> Tensor:
+    """Membrane after one step, the reset of the spike `z` included.
+
+    subtract: factor v + drive - v_threshold z;  to_value: factor (v (1 - z) + v_reset z) + drive;  none: no reset.
+    """
+    z = z.detach()
+    if neuron.reset == "subtract":
+        threshold = number(neuron.v_threshold)
+        after = leak(v, factor, drive)
+        return after.sub_(z, alpha=threshold) if isinstance(threshold, float | int) else after - threshold * z
+    if neuron.reset == "to_value":
+        v = v * (1 - z) + number(neuron.v_reset) * z
+    return leak(v, factor, drive)
+
+
+def kept(neuron: Resetting, z: Tensor) -> float | Tensor:
+    """How much of a small change of the membrane survives the reset of `z`."""
+    return 1 - z if neuron.reset == "to_value" else 1.0
+
+
+def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) -> tuple[Activity, Tensor | None]:
+    """Spikes of this step, and how many steps every unit still has to wait.
+
+    A refractory unit integrates but cannot spike, and its gain is 0.
+
+    Args:
+        neuron: its constants.
+        potential: membrane less whatever raises the threshold, [B, *size].
+        waiting: steps left to wait before this step, [B, *size]; None without refractoriness.
+        dt: step, s.
+    """
+    if waiting is not None:
+        potential = torch.where(waiting > 0, _QUIET, potential)
+    threshold, unit = number(neuron.v_threshold), neuron.unit
+    if not (torch.is_grad_enabled() and potential.requires_grad):
+        value = (potential > threshold).to(potential.dtype)
+    else:
+        distance = potential - threshold
+        value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
+    if waiting is not None:
+        steps = round(neuron.refractory / dt)
+        waiting = torch.where(value.detach() > 0, float(steps), (waiting - 1).clamp(min=0))
+    return Activity(value, potential), waiting
+
+
+def at_rest(neuron: Spiking, drive: Tensor) -> Tensor | None:
+    """Waiting times before the first step."""
+    return torch.zeros_like(drive) if neuron.refractory > 0 else None
+
+
+def psi(neuron: Spiking, activity: Activity) -> Tensor:
+    """Pseudo-derivative d spike / d potential, fresh in memory: psi((potential - v_threshold) / unit) / unit."""
+    threshold, unit = number(neuron.v_threshold), neuron.unit
+    distance = activity.potential - threshold
+    if isinstance(unit, float | int) and unit == 1:
+        return neuron.surrogate.derivative(distance)
+    return neuron.surrogate.derivative(distance / unit) / unit
+
+
+def gate(neuron: Spiking, activity: Activity, signal: Tensor, r: Constant = 1.0) -> Tensor:
+    """signal * psi * r, with r what a drive of 1 adds to the potential."""
+    gated = psi(neuron, activity).mul_(signal)
+    return gated if isinstance(r, float | int) and r == 1 else gated * number(r)
+
+
+def shared(neuron: object, name: str, dt: float) -> float:
+    """Decay per step of a time constant that all units share.
+
+    Raises:
+        ValueError: if it differs between units, since then no presynaptic filter serves them all.
+    """
+    tau = getattr(neuron, name)
+    if not isinstance(tau, float | int):
+        raise ValueError(
+            f"{type(neuron).__name__}.{name} differs between units, so the eligibility does not factorise into pre "
+            f"and post; use one value, or rule.eligibility = 'exact' (dense connections)"
+        )
+    return math.exp(-dt / tau)
+
+
+def no_filter(name: str) -> str:
+    """Why a neuron has no factorised eligibility."""
+    return (
+        f"the eligibility of {name} neurons does not factorise into pre and post; "
+        f"use rule.eligibility = 'exact' (dense connections)"
+    )

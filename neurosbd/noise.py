@@ -1,0 +1,45 @@
+"""Random numbers as a pure function of (key, step, unit), so that noise is part of the state. Layer 0.
+
+A key is drawn once per run from an explicit generator; from then on any step of any run gives the
+same numbers on every device, and a run split in two gives those of the whole.
+"""
+
+import torch
+from torch import Tensor
+
+_STEP = -7046029254386353131  # 0x9E3779B97F4A7C15, the increment of splitmix64
+_FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_SECOND = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def new_key(generator: torch.Generator | None, what: str, device: torch.device) -> Tensor:
+    """A key [] drawn from the generator of the run.
+
+    Raises:
+        ValueError: if there is no generator.
+    """
+    if generator is None:
+        raise ValueError(f"{what} is random: give the run a torch.Generator")
+    return torch.randint(2**62, (), generator=generator).to(device)
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """Finaliser of splitmix64; int64 arithmetic wraps, shifts are made logical by a mask."""
+    bits = (bits ^ ((bits >> 30) & ((1 << 34) - 1))) * _FIRST
+    bits = (bits ^ ((bits >> 27) & ((1 << 37) - 1))) * _SECOND
+    return bits ^ ((bits >> 31) & ((1 << 33) - 1))
+
+
+def uniform(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
+    """Independent numbers in 0 <= u < 1, one per element of `like`.
+
+    Args:
+        key: int64 [], of the run.
+        step: int64 [], advanced by whoever owns the state.
+        like: gives shape, dtype and device.
+    Source: Steele, Lea, Flood 2014, OOPSLA (splitmix64), used as a counter-based generator.
+    """
+    start = _mixed(_mixed(key + step * _STEP))
+    counter = torch.arange(like.numel(), device=like.device, dtype=torch.int64)
+    bits = _mixed(start + counter * _STEP)
+    return ((bits >> 40) & ((1 << 24) - 1)).to(like.dtype).mul_(2.0**-24).view(like.shape)

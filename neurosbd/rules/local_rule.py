@@ -1,0 +1,51 @@
+"""What a local rule is made of: who changes the synapses, and who tells them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neurosbd.eligibility import EligibilityName
+from neurosbd.process import Neuromodulator, Plasticity
+from neurosbd.rules.eligibility_propagation import RateRegulated
+
+Readout = Literal["gradient", "rule"]
+
+
+@dataclass(frozen=True)
+class LocalRule:
+    """A plasticity, the neuromodulator that feeds it, and how both listen.
+
+    Args:
+        plasticity: makes gradients from local quantities.
+        neuromodulator: makes the third factor; None for a rule without one.
+        loss: the loss this rule is defined for; None: any.
+        eligibility: how the effect of a synapse is followed, see ELIGIBILITIES.
+        hearing: time constant of the filter through which the neuromodulator hears the activity, s; None: unfiltered.
+        delay: steps between the score or reward and the arrival of the third factor, >= 0.
+        readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
+            like the others.
+        rewarded: the neuromodulator wants a reward, not a score.
+        bounds: to which the weights that follow the rule are clamped after each update; None: free.
+    Raises:
+        ValueError: if a constant is out of range.
+    """
+
+    plasticity: Plasticity
+    neuromodulator: Neuromodulator | None
+    loss: str | None = None
+    eligibility: EligibilityName = "factorised"
+    hearing: float | None = None
+    delay: int = 0
+    readout: Readout = "gradient"
+    rewarded: bool = False
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay < 0:
+            raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
+        if self.hearing is not None and not self.hearing > 0:
+            raise ValueError(f"tau_activity must be a positive time in s, got {self.hearing}")
+
+
+def regulated(plasticity: Plasticity, target: float, cost: float) -> Plasticity:
+    """The same rule with its firing rates drawn to `target` Hz, unless that costs nothing."""
+    return RateRegulated(plasticity, target, cost) if cost else plasticity

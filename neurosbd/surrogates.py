@@ -1,0 +1,164 @@
+"""Pseudo-derivatives of the spike: what stands for d spike / d potential, which is zero almost everywhere. Layer 0.
+
+All are functions of the distance from threshold x = (v - threshold) / scale, where scale is the
+threshold itself for neurons measured in thresholds. A picture of each: docs/surrogates.png.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Surrogate(Protocol):
+    """Shape of the pseudo-derivative."""
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """psi(x) >= 0 at every distance x from threshold, same shape, fresh in memory; 0 far from it."""
+        ...
+
+
+def _check(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{type(owner).__name__}.{name} must be a positive number, got {value}")
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """psi(x) = height max(0, 1 - |x| / width).
+
+    Args:
+        height: at threshold, > 0 (gamma_pd of e-prop).
+        width: distance at which it vanishes, in thresholds, > 0.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; Esser et al. 2016, PNAS 113.
+    """
+
+    height: float = 0.3
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, "height")
+        _check(self, "width")
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """Piecewise linear, zero beyond `width`."""
+        return distance.abs().mul_(-self.height / self.width).add_(self.height).clamp_(min=0)
+
+
+@dataclass(frozen=True)
+class FastSigmoid:
+    """psi(x) = 1 / (1 + slope |x|)^2.
+
+    Args:
+        slope: > 0; larger is narrower.
+    Source: Zenke, Ganguli 2018 (SuperSpike), Neural Comput. 30; the default of snnTorch is slope 25.
+    """
+
+    slope: float = 25.0
+
+    def __post_init__(self) -> None:
+        _check(self, "slope")
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """Long tails: never exactly zero."""
+        return distance.abs().mul_(self.slope).add_(1).square_().reciprocal_()
+
+
+@dataclass(frozen=True)
+class ArcTan:
+    """psi(x) = (slope / 2) / (1 + (pi slope x / 2)^2).
+
+    Args:
+        slope: > 0; half of it is the height.
+    Source: Fang et al. 2021, ICCV (PLIF).
+    """
+
+    slope: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check(self, "slope")
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """Derivative of arctan(pi slope x / 2) / pi."""
+        return distance.mul(math.pi * self.slope / 2).square_().add_(1).reciprocal_().mul_(self.slope / 2)
+
+
+@dataclass(frozen=True)
+class Boxcar:
+    """psi(x) = height where |x| < width, else 0.
+
+    Args:
+        height: > 0.
+        width: half width, in thresholds, > 0.
+    Source: Kaiser, Mostafa, Neftci 2020 (DECOLLE), Front. Neurosci. 14:424; Wu et al. 2018 (STBP).
+    """
+
+    height: float = 0.5
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, "height")
+        _check(self, "width")
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """Constant around threshold."""
+        return (distance.abs() < self.width).to(distance.dtype).mul_(self.height)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """psi(x) = height exp(-x^2 / (2 width^2)).
+
+    Args:
+        height: > 0.
+        width: standard deviation, in thresholds, > 0.
+    Source: Yin, Corradi, Bohte 2021, Nat. Mach. Intell. 3 (without their negative side lobes).
+    """
+
+    height: float = 0.5
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self, "height")
+        _check(self, "width")
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """Bell around threshold."""
+        return distance.div(self.width).square_().mul_(-0.5).exp_().mul_(self.height)
+
+
+@dataclass(frozen=True)
+class Without:
+    """No pseudo-derivative: spikes that no gradient passes, for rules that only look at spikes.
+
+    Source: the model neurons themselves.
+    """
+
+    def derivative(self, distance: Tensor) -> Tensor:
+        """There is none."""
+        raise ValueError(
+            f"the neurons spike without a pseudo-derivative, which this rule needs; give the neuron a surrogate "
+            f"({', '.join(name for name in SURROGATES if name != 'none')}), or use a rule of spikes (stdp, rstdp)"
+        )
+
+
+SURROGATES: dict[str, type] = {
+    "triangle": Triangle,
+    "fast_sigmoid": FastSigmoid,
+    "arctan": ArcTan,
+    "boxcar": Boxcar,
+    "gaussian": Gaussian,
+    "none": Without,
+}
+
+
+def spike(distance: Tensor, surrogate: Surrogate) -> Tensor:
+    """1 where distance > 0, else 0; differentiable through the pseudo-derivative where autograd is on."""
+    value = (distance > 0).to(distance.dtype)
+    if torch.is_grad_enabled() and distance.requires_grad:
+        still = distance.detach()
+        value = value + (distance - still) * surrogate.derivative(still)  # adds 0, with that slope
+    return value
