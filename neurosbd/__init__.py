@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from neurosbd.experiment.fit import fit
     from neurosbd.experiment.resolve import load_model
     from neurosbd.experiment.run import Run, open_run
+    from neurosbd.experiment.simulate import run_experiment
+    from neurosbd.interchange import from_nir, from_torch, to_nir
     from neurosbd.network import Connection, Network, Population
     from neurosbd.simulation import simulate
 
@@ -29,15 +31,19 @@ _HOME = {
     "RunError": "errors",
     "UsageError": "errors",
     "fit": "experiment.fit",
+    "from_nir": "interchange",
+    "from_torch": "interchange",
     "load_data": "datasets",
     "load_model": "experiment.resolve",
     "open_run": "experiment.run",
+    "run_experiment": "experiment.simulate",
     "simulate": "simulation",
+    "to_nir": "interchange",
 }
 
 __all__ = [
     "Connection", "Dataset", "Definition", "Network", "Population", "Run", "RunError", "UsageError",
-    "fit", "load_data", "load_model", "open_run", "simulate",
+    "fit", "from_nir", "from_torch", "load_data", "load_model", "open_run", "run_experiment", "simulate", "to_nir",
 ]  # fmt: skip
 
 

@@ -6,15 +6,19 @@ Nothing heavy is imported before a command needs it, so `neurosbd --help` answer
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from neurosbd import __version__
 from neurosbd.errors import RunError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from neurosbd.experiment.run import Run
 
 _EPILOG = """\
 start here:
   neurosbd fit digits-mlp                     train the smallest model by score broadcast, in seconds
   neurosbd fit digits-mlp --rule bp           the same network by backpropagation
+  neurosbd simulate stdp-window               one synapse under pre/post pairing, as a figure
   neurosbd list models                        what ships; also: data, rules, neurons, losses
   neurosbd show cifar10-small                 every value of a model and where it comes from
 
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"neurosbd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_fit(commands)
+    _add_simulate(commands)
     listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses")
     listing.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     show = commands.add_parser("show", help="the resolved definition of anything in the lists")
@@ -70,7 +75,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit.add_argument(
         "--data", metavar="D", help="a data set, a .toml or .npz file, or a folder (default: the model's own)"
     )
-    fit.add_argument("--rule", metavar="R", help="sbd, ebd, dfa or bp (default: the model's own)")
+    fit.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the model's own)")
     fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -81,11 +86,24 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
 
 
+def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    simulate = commands.add_parser("simulate", help="carry out a plasticity experiment: measures and a figure")
+    simulate.add_argument("experiment", metavar="EXPERIMENT", help="a model with a task or protocol, or a .toml file")
+    simulate.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the experiment's own)")
+    simulate.add_argument("--seed", type=int, metavar="N", help="of weights, trials and noise")
+    simulate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
+    simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN)")
+    simulate.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    simulate.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return {"fit": _fit, "list": _list, "show": _show, "data": _data}[options.command](options)
+        return {"fit": _fit, "simulate": _simulate, "list": _list, "show": _show, "data": _data}[options.command](
+            options
+        )
     except UsageError as problem:
         print(f"neurosbd: {problem}", file=sys.stderr)
         return 2
@@ -121,6 +139,27 @@ def _fit(options: argparse.Namespace) -> int:
         resume=options.resume,
         reporter=Reporter(),
     )
+    return _status(run)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from neurosbd.experiment.progress import Reporter
+    from neurosbd.experiment.simulate import run_experiment
+
+    run = run_experiment(
+        options.experiment,
+        rule=options.rule,
+        seed=options.seed,
+        settings=_settings(options),
+        out=options.out,
+        device=options.device,
+        resume=options.resume,
+        reporter=Reporter(),
+    )
+    return _status(run)
+
+
+def _status(run: "Run") -> int:
     if run.result["status"] == "interrupted":
         print(
             f"neurosbd: interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "

@@ -18,8 +18,6 @@ from neurosbd.process import Heard
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
 
-Rewarding = Callable[[int, Frame], Tensor | None]
-
 
 class Outcome(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
@@ -35,12 +33,15 @@ class Trial(NamedTuple):
     target: labels [B], or targets [B, k] for every step, or [T, B, k] for each.
     weights: how much the score of each step counts; they sum to 1 or less.
     task: of each example, integers [B], for rewards with a baseline per task.
+    reward: the reward [B] of a step, or None, for rules that want one. Without it the reward is 1 for every
+        example that the output so far classifies correctly, else 0, once, at the last scored step.
     """
 
     inputs: Tensor | Iterable[Tensor]
     target: Tensor
     weights: Sequence[float] = (1.0,)
     task: Tensor | None = None
+    reward: Callable[[int, Frame], Tensor | None] | None = None
 
     def target_at(self, t: int) -> Tensor:
         """Target of step t."""
@@ -128,8 +129,6 @@ class LocalLearner:
         loss: whose score is broadcast.
         rule: what to carry out.
         generator: source of random projections.
-        rewarding: for reward rules, the reward [B] of a step, or None; without it the reward is 1 for every
-            example that the trial's output classifies correctly, else 0, once, at the last scored step.
     Raises:
         ValueError: if the rule cannot be carried out on this network.
     """
@@ -140,12 +139,10 @@ class LocalLearner:
         loss: Loss,
         rule: LocalRule,
         generator: torch.Generator,
-        rewarding: Rewarding | None = None,
     ) -> None:
         self.network = network
         self.loss = loss
         self.rule = rule
-        self.rewarding = rewarding
         self.progress = 0.0
         self.names = [n for n in network.incoming if any(c.plastic for c in network.incoming[n])]
         if rule.readout == "gradient":
@@ -179,8 +176,8 @@ class LocalLearner:
                 account(t, frame)
                 score = reward = None
                 if self.rule.rewarded:
-                    if self.rewarding is not None:
-                        reward = self.rewarding(t, frame)
+                    if trial.reward is not None:
+                        reward = trial.reward(t, frame)
                     elif t == scored[-1]:
                         reward = (account.outcome().output.argmax(1) == trial.target).to(output.dtype)
                 if trial.weights[t]:

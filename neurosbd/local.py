@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.eligibility import ELIGIBILITIES
+from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.filters import decay
 from neurosbd.network import INPUT, Connection, Frame, Network
 from neurosbd.process import Activity, Arrival, Heard, Local, Neuron, Stochastic, Synapses
@@ -20,6 +20,16 @@ class _Plan(NamedTuple):
     plasticity: Any
     eligibility: Any
     connections: list[Connection]
+
+
+class _Told(NamedTuple):
+    """What everyone is told at a step."""
+
+    score: Tensor | None  # [B, C]
+    felt: Tensor | None  # score times the gain of the readout, [B, C]
+    reward: Tensor | None  # [B]
+    weight: float  # of this step in the loss
+    share: float  # of the batch that this step stands for
 
 
 class LocalRun:
@@ -42,15 +52,15 @@ class LocalRun:
         self.progress = progress
         self.task = task
         self.kappa = _kappa(network)
-        own = _Plan(rule.plasticity, ELIGIBILITIES[rule.eligibility](), [])
-        # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-        gradient = _Plan(ThreeFactor(), ELIGIBILITIES[_readout_eligibility(network)](), [])
         self.plans: dict[str, _Plan] = {}
         for name in network.incoming:
             connections = [c for c in network.incoming[name] if c.plastic]
             by_gradient = name == network.readout and rule.readout == "gradient"
+            # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
+            plasticity = ThreeFactor() if by_gradient else rule.plasticity
+            asked = "exact" if by_gradient else rule.eligibility
             if connections:
-                self.plans[name] = (gradient if by_gradient else own)._replace(connections=connections)
+                self.plans[name] = _Plan(plasticity, _eligibility(network, name, asked), connections)
         self.eligibility: dict[str, Any] = {}
         self.traces: dict[str, Any] = {}
         self.hearing: dict[str, Tensor] = {}
@@ -66,35 +76,50 @@ class LocalRun:
             weight: of this step in the loss.
             share: of the batch that this step's score or reward stands for.
         """
+        told = _Told(score, self._felt(frame, score), reward, weight, share)
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
             if name == self.network.readout and self.rule.readout == "gradient":
                 signal = None if score is None else score * weight
             else:
-                signal = self._third_factor(name, activity, score, reward, weight, share)
+                signal = self._third_factor(name, activity, told)
             for connection in plan.connections:
                 gradient = self.follow(connection, plan, activity, signal, frame)
                 if gradient is not None:
                     _add(self.network.synapses(connection), gradient, self.network.present(connection))
 
-    def _third_factor(
-        self, name: str, activity: Activity, score: Tensor | None, reward: Tensor | None, weight: float, share: float
-    ) -> Tensor | None:
+    def _third_factor(self, name: str, activity: Activity, told: _Told) -> Tensor | None:
         heard = self._hear(name, activity)
         modulator = self.rule.neuromodulator
         signal = None
-        if modulator is not None and (reward is not None if self.rule.rewarded else score is not None):
-            there = score if score is not None else activity.value.new_zeros((len(activity.value), 0))
-            hearing = Heard(heard, there, self.progress, share, outgoing(self.network, name), reward, self.task)
+        if modulator is not None and (told.reward if self.rule.rewarded else told.score) is not None:
+            hearing = Heard(
+                heard,
+                activity.value.new_zeros((len(activity.value), 0)) if told.score is None else told.score,
+                self.progress,
+                told.share,
+                told.felt,
+                outgoing(self.network, name),
+                told.reward,
+                self.task,
+            )
             signal, self.modulators[name] = modulator.step(self.modulators[name], hearing, self.network.dt)
-            if not self.rule.rewarded and weight != 1:
-                signal = signal * weight
+            if not self.rule.rewarded and told.weight != 1:
+                signal = _scaled(signal, told.weight)
         if self.rule.delay:
             queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
             queue.append(signal)
             signal = queue.popleft()
         return signal
+
+    def _felt(self, frame: Frame, score: Tensor | None) -> Tensor | None:
+        """d loss / d drive of the readout."""
+        if score is None or self.rule.neuromodulator is None or self.rule.rewarded:
+            return None
+        neuron = self.network.populations[self.network.readout].neuron
+        assert neuron is not None
+        return neuron.gate(frame.activity[self.network.readout], score, self.network.dt)
 
     def _hear(self, name: str, activity: Activity) -> Tensor:
         """The activity as the neuromodulator hears it: (1 - a) filtered with decay a, or as it is."""
@@ -150,6 +175,12 @@ def check(network: Network, rule: LocalRule) -> None:
                     raise ValueError(f"connection '{connection.name}': {problem}") from None
 
 
+def _scaled(signal: Tensor, weight: float) -> Tensor:
+    """signal * weight; what is shared between positions stays shared, as one value in memory."""
+    once = tuple(slice(1) if stride == 0 else slice(None) for stride in signal.stride())
+    return (signal[once] * weight).expand(signal.shape)
+
+
 def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
     if not isinstance(neuron, Stochastic):
         raise ValueError(
@@ -158,25 +189,22 @@ def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
     return neuron.surprise(activity)
 
 
-def _kappa(network: Network) -> float:
-    """Decay of the readout per step; 0 for one that forgets at once."""
+def _kappa(network: Network) -> float | None:
+    """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all."""
     neuron = network.populations[network.readout].neuron
     assert neuron is not None
     try:
         filters = neuron.filters(network.dt)
-    except ValueError:  # a readout whose leaks differ: nothing waits for it
-        return 0.0
-    return filters[-1] if filters else 0.0
-
-
-def _readout_eligibility(network: Network) -> Any:
-    neuron = network.populations[network.readout].neuron
-    assert neuron is not None
-    try:
-        neuron.filters(network.dt)
     except ValueError:
-        return "exact"
-    return "factorised"
+        return None
+    return (0.0, *filters)[-1] if len(filters) < 2 else None
+
+
+def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
+    """What was asked for; where the factors are exact already, they are enough."""
+    neuron = network.populations[name].neuron
+    assert neuron is not None
+    return ELIGIBILITIES["factorised" if neuron.factorises else asked]()
 
 
 def outgoing(network: Network, name: str) -> Tensor | None:

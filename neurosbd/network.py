@@ -181,7 +181,7 @@ class Network(nn.Module):
                 )
 
     def _settle(self, population: Population, generator: torch.Generator) -> Population:
-        """The population with its neuron's constants drawn; tensors among them become buffers."""
+        """The population with its neuron's constants drawn; tensors among them become buffers, modules submodules."""
         try:
             neuron = drawn(population.neuron, population.size, generator)
         except ValueError as problem:
@@ -189,6 +189,8 @@ class Network(nn.Module):
         for field, value in vars(neuron).items() if neuron is not None else ():
             if isinstance(value, Tensor):
                 self.register_buffer(f"constant:{population.name}:{field}", value)
+            elif isinstance(value, nn.Module):
+                self.add_module(f"constant:{population.name}:{field}", value)
         return replace(population, neuron=neuron)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Network":

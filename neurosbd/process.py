@@ -23,6 +23,7 @@ class Activity(NamedTuple):
     value: Tensor  # what its axons send, rate or spike, [B, *size]
     potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
     # spiking one from its momentary threshold plus its resting threshold
+    memory: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential
 
 
 class Synapses(NamedTuple):
@@ -39,6 +40,7 @@ class Heard(NamedTuple):
     score: Tensor  # d mean-loss / d output, so each row carries its 1/B, [B, C]
     progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
     share: float = 1.0  # of a batch that this hearing stands for: 1 / number of hearings
+    felt: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
     outgoing: Tensor | None = None  # weight of a dense connection to the readout, [C, units], if there is one
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
@@ -78,8 +80,8 @@ class Eligible(Protocol):
         """sum_b signal[b, i] e[b, i, j], like the synapses; signal is [B, *size]."""
         ...
 
-    def per_synapse(self) -> Synapses:
-        """e itself, weight [B, post, pre], bias [B, post]; dense connections only."""
+    def onto(self, waiting: Synapses, kept: float) -> Synapses:
+        """kept waiting + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
         ...
 
 
@@ -94,7 +96,7 @@ class Local(NamedTuple):
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
     each: Callable[..., Tensor]  # (posts, pres, e, kept) -> kept e + sum of post x pre per example, [B, *weight]
     surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
-    kappa: float  # decay of the readout per step: how long a spike is felt there
+    kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
 
 
 class Neuron(Protocol):
@@ -110,6 +112,11 @@ class Neuron(Protocol):
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """`signal * gain`, in one pass over memory; shape of `signal`."""
+        ...
+
+    @property
+    def factorises(self) -> bool:
+        """Whether `filters` is all there is between drive and value, so that pre x post is the exact eligibility."""
         ...
 
     def filters(self, dt: float) -> tuple[float, ...]:

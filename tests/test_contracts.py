@@ -201,10 +201,13 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
     weight = torch.stack(
         [weight] + [made(INITIALISERS, name).draw((16, 20, 5, 5), torch.Generator().manual_seed(i)) for i in range(24)]
     )
-    expected = {"kaiming": math.sqrt(2 / fan_in), "xavier": math.sqrt(2 / (fan_in + fan_out)), "zeros": 0.0}[
-        name.split("_")[0]
-    ]
-    assert weight.std().item() == pytest.approx(expected, rel=1e-2)
+    expected = {
+        "kaiming": math.sqrt(2 / fan_in),
+        "xavier": math.sqrt(2 / (fan_in + fan_out)),
+        "zeros": 0.0,
+        "constant": 0.0,
+    }[name.split("_")[0]]
+    assert weight.std().item() == pytest.approx(expected, rel=1e-2, abs=1e-9)
     one, two = (made(INITIALISERS, name).draw((3, 4), torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one, two) and one.dtype == torch.float32
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.datasets.load import load_data
+from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.fit import fit
+from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.run import open_run
 from neurosbd.experiment.session import Session
@@ -86,13 +88,23 @@ def test_same_seed_same_run_bit_for_bit(tmp_path: Path, rule: str) -> None:
     )
 
 
+def session_of(definition: Definition, data: Dataset) -> Session:
+    cpu = torch.device("cpu")
+    return Session(definition, DatasetLessons(definition, data, cpu), cpu)
+
+
+def _shown(session: Session) -> torch.Tensor:
+    (frame,) = session.lessons.trial(1, 2).inputs
+    return frame
+
+
 def test_rules_of_one_seed_start_from_the_same_weights_and_see_the_same_batches() -> None:
     data = load_data("digits")
-    sessions = [Session(load_model("digits-mlp", rule), data, torch.device("cpu")) for rule in ON_RATES]
+    sessions = [session_of(load_model("digits-mlp", rule), data) for rule in ON_RATES]
     first = sessions[0].network.state_dict()
     for session in sessions[1:]:
         assert all(torch.equal(first[k], v) for k, v in session.network.state_dict().items())
-        assert torch.equal(session.train.batch(1, 2)[0], sessions[0].train.batch(1, 2)[0])
+        assert torch.equal(_shown(session), _shown(sessions[0]))
 
 
 class StopAfter:
@@ -233,7 +245,7 @@ def test_a_diverging_run_names_the_layer_the_step_and_the_way_out(tmp_path: Path
 
 
 def test_a_broken_layer_is_found() -> None:
-    session = Session(load_model("digits-mlp"), load_data("digits"), torch.device("cpu"))
+    session = session_of(load_model("digits-mlp"), load_data("digits"))
     with torch.no_grad():
         session.network.biases["input->hidden1"][3] = float("inf")
     with pytest.raises(RunError, match=r"step 1 \(epoch 1\); first seen in the activity of 'hidden1'"):
@@ -274,7 +286,7 @@ def test_weight_decay_never_touches_projections(tmp_path: Path) -> None:
         | {"training.schedule": "constant", "training.epochs": 10}
     )
     fit("digits-mlp", rule="dfa", settings=settings, out=tmp_path / "a")
-    session = Session(load_model("digits-mlp", "dfa", settings), load_data("digits"), torch.device("cpu"))
+    session = session_of(load_model("digits-mlp", "dfa", settings), load_data("digits"))
     kept = open_run(tmp_path / "a").checkpoint()["learner"]
     for name, state in session.learner.state_dict().items():
         assert torch.equal(state["frozen"], kept[name]["frozen"])
@@ -282,9 +294,7 @@ def test_weight_decay_never_touches_projections(tmp_path: Path) -> None:
 
 
 def test_clipping_bounds_the_gradient() -> None:
-    session = Session(
-        load_model("digits-mlp", settings={"training.clip_norm": 1e-3}), load_data("digits"), torch.device("cpu")
-    )
+    session = session_of(load_model("digits-mlp", settings={"training.clip_norm": 1e-3}), load_data("digits"))
     session.step()
     norm = torch.stack([p.grad.norm() for p in session.network.parameters() if p.grad is not None]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)

@@ -11,8 +11,8 @@ LAYERS = [
     {"errors", "process", "library", "files", "seeds", "schema", "surrogates", "distributions", "filters", "noise"},
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers"},
     {"network"},
-    {"simulation", "learners", "local"},
-    {"datasets", "checkpoints", "experiment", "catalogue"},
+    {"simulation", "learners", "local", "interchange"},
+    {"tasks", "datasets", "checkpoints", "experiment", "catalogue"},
     {"cli", "__main__", "__init__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -120,10 +120,31 @@ class Zeros:
         return torch.zeros(shape)
 
 
+@dataclass(frozen=True)
+class Constant:
+    """weight = value for every synapse.
+
+    Args:
+        value: any finite number.
+    Source: standard.
+    """
+
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"Constant.value must be finite, got {self.value}")
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`; the generator is not advanced."""
+        return torch.full(shape, self.value)
+
+
 INITIALISERS = {
     "kaiming_normal": KaimingNormal,
     "kaiming_uniform": KaimingUniform,
     "xavier_normal": XavierNormal,
     "xavier_uniform": XavierUniform,
     "zeros": Zeros,
+    "constant": Constant,
 }

@@ -19,7 +19,7 @@ class Pooling(Protocol):
         ...
 
 
-def _pooled_size(owner: "AveragePool | MaxPool", size: tuple[int, ...]) -> tuple[int, ...]:
+def _pooled_size(owner: "AveragePool | MaxPool | SumPool", size: tuple[int, ...]) -> tuple[int, ...]:
     name = type(owner).__name__
     if len(size) != 3:
         raise ValueError(f"{name} needs maps of size [channels, height, width], got {list(size)}; remove pool")
@@ -29,7 +29,7 @@ def _pooled_size(owner: "AveragePool | MaxPool", size: tuple[int, ...]) -> tuple
     return (size[0], *((n - owner.window) // stride + 1 for n in size[1:]))
 
 
-def _check_window(owner: "AveragePool | MaxPool") -> None:
+def _check_window(owner: "AveragePool | MaxPool | SumPool") -> None:
     name = type(owner).__name__
     if owner.window < 1:
         raise ValueError(f"{name}.window must be at least 1, got {owner.window}")
@@ -87,4 +87,29 @@ class MaxPool:
         return _pooled_size(self, size)
 
 
-POOLINGS = {"average": AveragePool, "max": MaxPool}
+@dataclass(frozen=True)
+class SumPool:
+    """Sum over square patches: how many spikes a patch sent. What neuromorphic chips and NIR count with.
+
+    Args:
+        window: side of a patch in pixels, >= 1.
+        stride: step between patches in pixels; 0 means `window`.
+    Source: Pedersen et al. 2024 (NIR), Nat. Commun. 15:8122, SumPool2d.
+    """
+
+    window: int = 2
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        _check_window(self)
+
+    def pool(self, value: Tensor) -> Tensor:
+        """Sum of each patch, [B, channels, h, w]."""
+        return functional.avg_pool2d(value, self.window, self.stride or self.window, divisor_override=1)
+
+    def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        """Size (channels, height, width) after pooling."""
+        return _pooled_size(self, size)
+
+
+POOLINGS = {"average": AveragePool, "max": MaxPool, "sum": SumPool}

@@ -32,9 +32,11 @@ class PerSynapse:
         full = torch.einsum("bi,bij->ij", signal, self.e)
         return Synapses(full[:, :-1], full[:, -1])
 
-    def per_synapse(self) -> Synapses:
-        """e itself."""
-        return Synapses(self.e[:, :, :-1], self.e[:, :, -1])
+    def onto(self, waiting: Synapses, kept: float) -> Synapses:
+        """kept waiting + e."""
+        assert waiting.bias is not None
+        weight = torch.add(self.e[:, :, :-1], waiting.weight, alpha=kept)
+        return Synapses(weight, torch.add(self.e[:, :, -1], waiting.bias, alpha=kept))
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,29 @@ class Exact:
         pre = torch.cat((arrival.pre, torch.ones_like(arrival.pre[:, :1])), 1)[:, None, :]
         eps = []
         for row, entry in zip(state.flow.jacobian, state.flow.entry, strict=True):
-            moved = torch.zeros_like(state.eps[0]) + _per_unit(entry) * pre
-            for factor, before in zip(row, state.eps, strict=True):
-                if not (isinstance(factor, float) and factor == 0):
-                    moved = moved + _per_unit(factor) * before
-            eps.append(moved)
+            terms = [(f, e) for f, e in zip(row, state.eps, strict=True) if not _absent(f)]
+            moved = torch.zeros_like(state.eps[0]) if not terms else _per_unit(terms[0][0]) * terms[0][1]
+            for factor, before in terms[1:]:
+                moved = _added(moved, factor, before)
+            eps.append(moved if _absent(entry) else _added(moved, entry, pre))
         flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
         gain = arrival.neuron.gate(arrival.post, torch.ones_like(arrival.post.value), dt)
-        e = torch.zeros_like(eps[0])
-        for part, moved in zip(flow.direction, eps, strict=True):
-            if not (isinstance(part, float) and part == 0):
-                e = e + _per_unit(part * gain) * moved
+        parts = [(gain * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
+        e = parts[0][0][..., None] * parts[0][1]
+        for factor, moved in parts[1:]:
+            e = torch.addcmul(e, moved, factor[..., None])
         return PerSynapse(e), Sensitivity(tuple(eps), flow)
+
+
+def _absent(factor: float | Tensor) -> bool:
+    return isinstance(factor, float) and factor == 0
+
+
+def _added(total: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:
+    """total + factor value, in one pass."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(total, value, factor[..., None])
+    return torch.add(total, value, alpha=factor)
 
 
 def _per_unit(value: float | Tensor) -> float | Tensor:

@@ -36,10 +36,12 @@ class Factors:
         weight, bias = self.outer(factor, self.trace)
         return Synapses(weight, bias if bias is None or self.age == 1 else bias.mul_(self.age))
 
-    def per_synapse(self) -> Synapses:
-        """Multiplied out: weight [B, post, pre], bias [B, post]."""
+    def onto(self, waiting: Synapses, kept: float) -> Synapses:
+        """kept waiting + e multiplied out, in one pass: weight [B, post, pre], bias [B, post]."""
+        assert waiting.bias is not None
         gain = self.gate(torch.ones_like(self.post))
-        return Synapses(gain[:, :, None] * self.trace[:, None, :], gain * self.age)
+        weight = torch.baddbmm(waiting.weight, gain[:, :, None], self.trace[:, None, :], beta=kept)
+        return Synapses(weight, torch.add(gain * self.age, waiting.bias, alpha=kept))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
 from neurosbd.surrogates import SURROGATES, Surrogate
+from neurosbd.tasks import PROTOCOLS, TASKS
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -35,6 +36,8 @@ GeometryEntry = Annotated[
     ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
 ]
 RuleEntry = Annotated[Entry, OneOf(RULES)]
+TaskEntry = Annotated[Entry, OneOf(TASKS)]
+ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
 LossEntry = Annotated[Entry, OneOf(LOSSES)]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
@@ -90,6 +93,8 @@ class TrainingSpec(Record):
     schedule: ScheduleEntry = _named("constant")
     rates: dict[str, Positive] = Field(default_factory=dict)  # population -> factor on the learning rate
     clip_norm: Positive | None = None  # largest norm of the whole gradient
+    batches: Count = 10  # per epoch, of a task, which has no end of its own
+    test_batches: Count = 4  # of a task
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
 
 
@@ -104,6 +109,8 @@ class Definition(Record):
     rule: RuleEntry = _named("sbd")
     loss: LossEntry = _named("cross_entropy")
     data: DataSpec = Field(default_factory=DataSpec)
+    task: TaskEntry | None = None  # for `neurosbd simulate`: trials in place of data
+    protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     population: dict[str, PopulationSpec]
     connection: tuple[GeometryEntry, ...]

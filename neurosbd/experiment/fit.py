@@ -1,24 +1,18 @@
 """The main job: train a model on data by a rule, watched, checkpointed, resumable."""
 
-import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from neurosbd import checkpoints
 from neurosbd.datasets.load import load_data, resolve_data
-from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment import run as directory
-from neurosbd.experiment.health import HealthCheck
-from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.machine import check_device, peak_memory, provenance
-from neurosbd.experiment.progress import Reporter, Silent, duration, epoch_line
+from neurosbd.errors import UsageError
+from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.machine import check_device
+from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model
-from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, Run, open_run
+from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
+from neurosbd.experiment.training import Training, begin
 
 
 def fit(
@@ -62,169 +56,11 @@ def fit(
         settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
     definition = load_model(model, rule, settings)
     place = check_device(device)
+    if definition.task or definition.protocol:
+        raise UsageError(
+            f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
+        )
     wanted = definition.data
     samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
-    session = Session(definition, samples, place)
-    stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
-    if resume:
-        path = Path(out) if out is not None else directory.latest_name(stem)
-        _resume(session, path)
-        done = session.epoch >= definition.training.epochs
-        where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
-        reporter.say(f"resuming {path}: {where}")
-    else:
-        path = Path(out) if out is not None else directory.free_name(stem)
-        directory.prepare(path)
-        record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(place)}
-        directory.write_record(path / CONFIG, record)
-    _announce(session, samples.name, reporter)
-    return _Training(session, path, reporter).run()
-
-
-def _announce(session: Session, data: str, reporter: Reporter) -> None:
-    definition = session.definition
-    weights = sum(p.numel() for p in session.network.parameters())
-    reporter.say(
-        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss.kind}, {weights:,} weights; "
-        f"{data}: {len(session.train.split):,} train, {len(session.test):,} test; "
-        f"{session.device}, seed {definition.seed}"
-    )
-
-
-def _resume(session: Session, path: Path) -> None:
-    """Put a session where the run in `path` stopped."""
-    recorded = open_run(path).config.get("definition", {})
-    asked = session.definition.model_dump(mode="json")
-    recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
-    if recorded != asked:
-        changed = _differences(recorded, asked)
-        raise UsageError(
-            f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
-            f"Give the same model, rule and settings, or choose another --out"
-        )
-    directory.sweep(path)
-    if (path / CHECKPOINT).exists():
-        session.load_state_dict(checkpoints.load(path / CHECKPOINT), str(path / CHECKPOINT))
-
-
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
-    return [] if old == new else [f"{at} ({old} there, {new} asked)"]
-
-
-class _Training:
-    """The loop over epochs and what it writes."""
-
-    def __init__(self, session: Session, path: Path, reporter: Reporter) -> None:
-        self.session = session
-        self.path = path
-        self.reporter = reporter
-        self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
-        self.warnings: list[str] = []
-        self.checkpoint_asked = False
-
-    def run(self) -> Run:
-        """Train to the end, or to an interrupt or a failure."""
-        epochs = self.session.definition.training.epochs
-        before = _on_request(self._ask_checkpoint)
-        try:
-            with Interrupt() as interrupt:
-                while self.session.epoch < epochs and not interrupt.asked:
-                    self._epoch(interrupt)
-        except RunError as problem:
-            self._close("failed", str(problem))
-            raise RunError(f"{problem}. {self._kept()}") from None
-        except OSError as problem:
-            raise RunError(f"{self.path}: cannot be written ({problem.strerror}). {self._kept()}") from None
-        finally:
-            self.reporter.end_live()
-            _on_request(before)
-        return self._close("finished" if self.session.epoch >= epochs else "interrupted")
-
-    def _kept(self) -> str:
-        there = (self.path / CHECKPOINT).exists()
-        return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
-
-    def _epoch(self, interrupt: Interrupt) -> None:
-        """One epoch, or its rest after a resume; returns within it when interrupted."""
-        session = self.session
-        start, first = time.perf_counter(), session.number
-        while session.number < len(session.train):
-            session.step()
-            self.reporter.live(session.epoch + 1, session.number, len(session.train), lambda: session.tally.read()[0])
-            every = session.definition.training.checkpoint_every
-            if interrupt.asked or self.checkpoint_asked or (every and session.number % every == 0):
-                self._checkpoint()
-            if interrupt.asked:
-                return
-        if session.device.type == "cuda":
-            torch.cuda.synchronize(session.device)
-        learned = time.perf_counter() - start
-        self._record(learned, first, start)
-        session.next_epoch()
-        self._checkpoint()
-
-    def _record(self, learned: float, first: int, start: float) -> None:
-        session, training = self.session, self.session.definition.training
-        health = HealthCheck(session.network)
-        train_loss, train_accuracy = session.tally.read()
-        test_loss, test_accuracy = session.evaluate((health,))
-        seconds = time.perf_counter() - start
-        seen = min(len(session.train.split), session.number * training.batch_size) - first * training.batch_size
-        line = {
-            "epoch": session.epoch + 1,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "seconds": seconds,
-            "samples_per_second": seen / learned,
-            "peak_memory_bytes": peak_memory(session.device),
-        }
-        self.metrics.append(line)
-        directory.write_metrics(self.path, self.metrics)
-        left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
-        self.reporter.say(epoch_line(line, training.epochs, left))
-        for layer in health.read():
-            already = any(f"'{layer.name}'" in warning for warning in self.warnings)
-            if layer.complaint and not already:
-                self.warnings.append(f"epoch {session.epoch + 1}: {layer.complaint}")
-                self.reporter.say(f"warning: {layer.complaint}")
-
-    def _checkpoint(self) -> None:
-        checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
-        self.checkpoint_asked = False
-
-    def _ask_checkpoint(self, *_: Any) -> None:
-        self.checkpoint_asked = True
-
-    def _close(self, status: str, reason: str | None = None) -> Run:
-        """Write result.json and say how it ended."""
-        best = max(self.metrics, key=lambda m: m["test_accuracy"], default=None)
-        result = {
-            "status": status,
-            "reason": reason,
-            "epochs": len(self.metrics),
-            "final": self.metrics[-1] if self.metrics else None,
-            "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]} if best else None,
-            "seconds": sum(m["seconds"] for m in self.metrics),
-            "warnings": self.warnings,
-        }
-        directory.write_record(self.path / RESULT, result)
-        if status == "finished" and self.metrics:
-            last = self.metrics[-1]
-            self.reporter.say(
-                f"finished in {duration(result['seconds'])}: test accuracy {last['test_accuracy']:.2%}; "
-                f"run kept in {self.path}"
-            )
-        return open_run(self.path)
-
-
-def _on_request(handler: Any) -> Any:
-    """Have SIGUSR1 ask for a checkpoint (where the platform has it); returns the handler before."""
-    try:
-        return signal.signal(signal.SIGUSR1, handler)
-    except (AttributeError, ValueError, TypeError):  # Windows, or not the main thread
-        return None
+    session = Session(definition, DatasetLessons(definition, samples, place), place)
+    return Training(session, begin(session, out, resume, reporter), reporter).run()

@@ -51,6 +51,14 @@ class Reporter:
         if done % 50 == 0:
             self._bar.set_postfix(loss=f"{loss():.4f}")
 
+    def live_line(self, done: int, of: int, text: str) -> None:
+        """A line that replaces the one before on a terminal; elsewhere a line at every tenth."""
+        if self.terminal:
+            end = "\n" if done == of else ""
+            print(f"\r\x1b[K{done / of:4.0%}  {text}", file=self.stream, end=end, flush=True)
+        elif done == of or done * 10 // of > (done - 1) * 10 // of:
+            self.say(f"{done / of:4.0%}  {text}")
+
     def end_live(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
@@ -64,6 +72,9 @@ class Silent(Reporter):
     def __init__(self) -> None:
         self.terminal = False
         self._bar = None
+
+    def live_line(self, done: int, of: int, text: str) -> None:
+        """Nothing."""
 
     def say(self, text: str) -> None:
         """Nothing."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
+from neurosbd.tasks import Panel
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
+CURVES = "curves.csv"
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,15 @@ def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
 def write_record(path: Path, content: dict[str, Any]) -> None:
     """Replace config.json or result.json."""
     write_text(path, json.dumps(_plain(content), indent=1) + "\n")
+
+
+def write_curves(path: Path, panels: Sequence[Panel]) -> None:
+    """Write the curves of a figure, a row per point: panel, line, x, y."""
+    rows = ["panel,line,x,y"]
+    for panel in panels:
+        for label, (x, y) in panel.lines.items():
+            rows += [f'"{panel.title}","{label}",{float(a):.9g},{float(b):.9g}' for a, b in zip(x, y, strict=True)]
+    write_text(path / CURVES, "\n".join(rows) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -1,15 +1,14 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.stream import Stream, as_intensities, resident
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.presentation import Presentation, score_weights
+from neurosbd.experiment.lessons import Lessons
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.network import Network
 from neurosbd.seeds import generator
@@ -22,11 +21,11 @@ class Tally:
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, hits, examples
 
-    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
-        """Count a batch: mean loss [], outputs [B, C], labels [B]."""
-        hits = (output.argmax(1) == target).sum()
-        count = len(target)
-        self.sums += torch.stack((loss.double() * count, hits.double(), torch.full_like(loss, count).double()))
+    def add(self, outcome: Outcome, success: Tensor) -> None:
+        """Count a batch: its mean loss, and how well each example went, [B] or one for all."""
+        count = len(outcome.output)
+        loss = outcome.loss.double()
+        self.sums += torch.stack((loss * count, success.mean() * count, torch.full_like(loss, count)))
 
     def read(self) -> tuple[float, float]:
         """Mean loss and accuracy so far."""
@@ -39,39 +38,22 @@ class Session:
 
     Args:
         definition: what to carry out.
-        data: the data set; its sizes must fit the network.
+        lessons: where its trials come from.
         device: where everything lives.
     Raises:
-        UsageError: if data and network do not fit.
+        UsageError: if rule and network do not fit, or nothing is there to learn.
     """
 
-    def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
-        _check_fit(definition, data)
-        if definition.data.encoder.made().intensity:
-            data = as_intensities(data)
+    def __init__(self, definition: Definition, lessons: Lessons, device: torch.device) -> None:
         training = definition.training
         self.definition = definition
         self.device = device
         self.network = definition.network().to(device)
         self.loss = definition.loss.made()
-        time = definition.time
-        self.presentation = Presentation(
-            definition.data.encoder.made(),
-            time.steps,
-            time.dt,
-            score_weights(time.steps, time.warmup, time.scored == "last"),
-        )
         self.learner = _learner(definition, self.network)
-        self.optimizer = training.optimizer.made().build(_groups(self.network, definition))
-        self.train = Stream(
-            resident(data.train, data, device),
-            training.batch_size,
-            definition.seed,
-            definition.data.flip,
-            definition.data.crop,
-        )
-        self.test = resident(data.test, data, device)
-        self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(self.train))
+        self.optimizer = training.optimizer.made().build(parameter_groups(self.network, definition))
+        self.lessons = lessons
+        self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(lessons))
         self.epoch = 0
         self.number = 0  # of the next batch
         self.tally = Tally(device)
@@ -84,21 +66,19 @@ class Session:
             RunError: if the loss is not finite; says where it first went wrong. The weights are those
                 before the step.
         """
-        x, target = self.train.batch(self.epoch, self.number)
-        done = self.epoch * len(self.train) + self.number
-        self.learner.progress = done / (self.definition.training.epochs * len(self.train))
+        done = self.epoch * len(self.lessons) + self.number
+        self.learner.progress = done / (self.definition.training.epochs * len(self.lessons))
         self.optimizer.zero_grad()
-        noise = generator(self.definition.seed, "noise", self.epoch, self.number)
-        trial = Trial(self.presentation.frames(x, noise), target, self.presentation.weights)
-        outcome = self.learner.learn(trial, noise=noise)
+        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
+        outcome = self.learner.learn(trial, noise=generator(self.definition.seed, "noise", self.epoch, self.number))
         if done % self._check_every == 0 and not torch.isfinite(outcome.loss):
-            raise RunError(self._diagnose(x, done))
+            raise RunError(self._diagnose(done))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
         self.optimizer.step()
         self.learner.settle()
         self.schedule.step()
-        self.tally.add(outcome.loss, outcome.output, target)
+        self.tally.add(outcome, self.lessons.success(trial, outcome))
         self.number += 1
         return outcome
 
@@ -110,14 +90,24 @@ class Session:
     def evaluate(self, observers: tuple[Observer, ...] = ()) -> tuple[float, float]:
         """Mean loss and accuracy on the test split."""
         tally = Tally(self.device)
-        readout = self.network.readout
-        for number, (x, target) in enumerate(self.test.batches(max(100, self.definition.training.batch_size))):
+        for number, trial in enumerate(self.trials()):
+            account = Account(trial, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
-            account = Account(Trial((), target, self.presentation.weights), self.loss, readout)
-            simulate(self.network, self.presentation.frames(x, noise), (*observers, account), generator=noise)
-            loss, output = account.outcome()
-            tally.add(loss, output, target)
+            simulate(self.network, trial.inputs, (*observers, account), generator=noise)
+            tally.add(account.outcome(), self.lessons.success(trial, account.outcome()))
         return tally.read()
+
+    def trials(self) -> Iterator[Trial]:
+        """Those of the test, where the network is."""
+        return (self._on_device(trial) for trial in self.lessons.tests())
+
+    def _on_device(self, trial: Trial) -> Trial:
+        """The trial where the network is; its inputs follow step by step."""
+        if self.device.type == "cpu":
+            return trial
+        task = None if trial.task is None else trial.task.to(self.device)
+        inputs = (x.to(self.device) for x in trial.inputs)
+        return trial._replace(inputs=inputs, target=trial.target.to(self.device), task=task)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit, as tensors and plain values."""
@@ -149,10 +139,11 @@ class Session:
         self.tally.sums = state["tally"].to(self.device)
 
     @torch.no_grad()
-    def _diagnose(self, x: Any, step: int) -> str:
+    def _diagnose(self, step: int) -> str:
         """Where a loss that is not finite came from."""
         noise = generator(self.definition.seed, "noise", self.epoch, self.number)
-        frame = simulate(self.network, self.presentation.frames(x, noise), generator=noise)
+        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
+        frame = simulate(self.network, trial.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
         loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
@@ -181,7 +172,7 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
+def parameter_groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
     """One parameter group per population, with its own learning rate. Projections are in none of them."""
     training = definition.training
     lr = training.optimizer.made().lr
@@ -194,33 +185,3 @@ def _groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
     if not groups:
         raise UsageError(f"{definition.name}: no connection is plastic, so there is nothing to learn")
     return groups
-
-
-def _check_fit(definition: Definition, data: Dataset) -> None:
-    size, output = definition.input_size(), definition.output_size()
-    if size != data.size:
-        raise UsageError(
-            f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
-            f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
-        )
-    classes = len(data.classes)
-    if output != (classes,):
-        raise UsageError(
-            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has "
-            f"{classes} classes; set population.{list(definition.population)[-1]}.size = [{classes}]"
-        )
-    if (definition.data.flip or definition.data.crop) and len(data.size) != 3:
-        raise UsageError(
-            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
-        )
-    if data.duration and definition.data.encoder.kind != "constant":
-        raise UsageError(
-            f"{definition.name}: data.encoder is '{definition.data.encoder.kind}', but '{data.name}' consists of "
-            f"events, which are binned as they are; remove data.encoder"
-        )
-    if data.duration and (definition.data.flip or definition.data.crop):
-        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
-    if definition.data.crop and definition.data.crop >= min(data.size[1:]):
-        raise UsageError(
-            f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}"
-        )

@@ -18,11 +18,16 @@ def _outgoing(heard: Heard, name: str) -> Tensor:
     return heard.outgoing
 
 
+def _felt(heard: Heard) -> Tensor:
+    return heard.score if heard.felt is None else heard.felt
+
+
 @dataclass(frozen=True)
 class Transposed:
-    """signal[b] = score[b] W_out: the readout's weights used backwards.
+    """signal[b] = (score[b] x gain of the readout) W_out: the readout's weights used backwards.
 
-    Not local, which is its point: with it e-prop of a population next to the readout is a true gradient.
+    Not local, which is its point: with it e-prop of a population next to a readout with one leak or none, reached
+    without a delay, is the true gradient.
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625 (symmetric e-prop).
     """
@@ -33,8 +38,8 @@ class Transposed:
         return ()
 
     def step(self, state: tuple[()], heard: Heard, dt: float) -> tuple[Tensor, tuple[()]]:
-        """score W_out, [B, units]."""
-        return heard.score @ _outgoing(heard, "symmetric"), state
+        """score gain W_out, [B, units]."""
+        return _felt(heard) @ _outgoing(heard, "symmetric"), state
 
 
 class Followed(NamedTuple):
@@ -48,7 +53,7 @@ class Followed(NamedTuple):
 class Following:
     """Feedback weights that receive the same changes as the readout's and forget where they started.
 
-        B <- B + (W_out - W_seen) - forgetting (B - W_seen);    signal[b] = score[b] B
+        B <- B + (W_out - W_seen) - forgetting (B - W_seen);    signal[b] = (score[b] x gain of the readout) B
 
     so that |B - W_out| shrinks by exactly (1 - forgetting) per batch.
 
@@ -78,4 +83,4 @@ class Following:
         now = _outgoing(heard, "adaptive").detach()
         kept = (1 - self.forgetting) ** heard.share
         feedback = now + kept * (state.feedback - state.seen)
-        return heard.score @ feedback, Followed(feedback, now.clone())
+        return _felt(heard) @ feedback, Followed(feedback, now.clone())

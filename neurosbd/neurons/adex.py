@@ -95,6 +95,11 @@ class AdEx:
         """signal * psi dt / tau_mem."""
         return membrane.gate(self, activity, signal, dt / number(self.tau_mem))
 
+    @property
+    def factorises(self) -> bool:
+        """Never."""
+        return False
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """Not a cascade of leaks."""
         raise ValueError(membrane.no_filter("AdEx"))

@@ -85,6 +85,11 @@ class ALIF:
         """signal * psi * r."""
         return membrane.gate(self, activity, signal, self.r)
 
+    @property
+    def factorises(self) -> bool:
+        """Never: the threshold remembers."""
+        return False
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """The membrane alone: the slow way through the threshold is per synapse, see `flow`."""
         return (membrane.shared(self, "tau_mem", dt),)

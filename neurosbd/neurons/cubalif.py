@@ -79,6 +79,11 @@ class CubaLIF:
         """signal * psi * r."""
         return membrane.gate(self, activity, signal, self.r)
 
+    @property
+    def factorises(self) -> bool:
+        """If all units share both leaks and no reset cuts them."""
+        return membrane.uniform(self.tau_mem, self.tau_syn) and self.reset != "to_value"
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """Synapse, then membrane. Exact for 'subtract' and 'none'; a reset to a value is ignored."""
         return membrane.shared(self, "tau_syn", dt), membrane.shared(self, "tau_mem", dt)

@@ -37,7 +37,7 @@ class Escape:
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0.
     Raises:
-        ValueError: if a constant is not positive, or a run has no generator for the noise.
+        ValueError: if a constant is out of range, or a run has no generator for the noise.
     Source: Gerstner, Kistler, Naud, Paninski 2014, Neuronal Dynamics, chapter 9; Pfister et al. 2006,
         Neural Comput. 18.
     Differs: a probability per step in place of a rate, as in Florian 2007, Neural Comput. 19.
@@ -52,6 +52,7 @@ class Escape:
 
     def __post_init__(self) -> None:
         check_positive(self, "tau_mem", "v_threshold", "width", "r")
+        membrane.check_reset(self)
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> EscapeState:
         """At rest, silent; the noise of this run is drawn from `generator`."""
@@ -80,6 +81,11 @@ class Escape:
     def surprise(self, activity: Activity) -> Tensor:
         """d log P(spike) / d drive of this step: r (z - p) / width."""
         return (activity.value - self.probability(activity.potential)) * (number(self.r) / number(self.width))
+
+    @property
+    def factorises(self) -> bool:
+        """If all units share the leak and no reset cuts it."""
+        return membrane.uniform(self.tau_mem) and self.reset != "to_value"
 
     def filters(self, dt: float) -> tuple[float, ...]:
         """One leak."""

@@ -63,6 +63,11 @@ class IF:
         """signal * psi * r."""
         return membrane.gate(self, activity, signal, self.r)
 
+    @property
+    def factorises(self) -> bool:
+        """If no reset cuts the sum."""
+        return self.reset != "to_value"
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """A sum over all steps."""
         return (1.0,)

@@ -87,6 +87,11 @@ class Izhikevich:
         """signal * psi h."""
         return membrane.gate(self, activity, signal, 1e3 * dt)
 
+    @property
+    def factorises(self) -> bool:
+        """Never."""
+        return False
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """Not a cascade of leaks."""
         raise ValueError(membrane.no_filter("Izhikevich"))

@@ -50,6 +50,11 @@ class LI:
         """signal * r."""
         return membrane.times(signal, number(self.r))
 
+    @property
+    def factorises(self) -> bool:
+        """If all units share the leak."""
+        return membrane.uniform(self.tau_mem)
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """One leak."""
         return (membrane.shared(self, "tau_mem", dt),)

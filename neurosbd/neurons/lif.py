@@ -83,6 +83,11 @@ class LIF:
         """signal * psi * r."""
         return membrane.gate(self, activity, signal, self.r)
 
+    @property
+    def factorises(self) -> bool:
+        """If all units share the leak and no reset cuts it."""
+        return membrane.uniform(self.tau_mem) and self.reset != "to_value"
+
     def filters(self, dt: float) -> tuple[float, ...]:
         """One leak. Exact for 'subtract' and 'none'; a reset to a value is ignored."""
         return (membrane.shared(self, "tau_mem", dt),)

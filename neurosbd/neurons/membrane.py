@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosbd.distributions import Constant, Distribution
 from neurosbd.filters import leak
 from neurosbd.process import Activity
-from neurosbd.surrogates import Surrogate, spike
+from neurosbd.surrogates import Surrogate, above, spike
 
 _QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
 
@@ -65,11 +65,17 @@ def number(value: Constant) -> float | Tensor:
     return value
 
 
+def check_reset(neuron: Resetting) -> None:
+    """Raise ValueError unless the reset has a legal name."""
+    if neuron.reset not in ("subtract", "to_value", "none"):
+        name = type(neuron).__name__
+        raise ValueError(f"{name}.reset must be 'subtract', 'to_value' or 'none', got {neuron.reset!r}")
+
+
 def check(neuron: Spiking) -> None:
     """Raise ValueError unless the shared constants are legal."""
+    check_reset(neuron)
     name = type(neuron).__name__
-    if neuron.reset not in ("subtract", "to_value", "none"):
-        raise ValueError(f"{name}.reset must be 'subtract', 'to_value' or 'none', got {neuron.reset!r}")
     if not 0 <= neuron.refractory < float("inf"):
         raise ValueError(f"{name}.refractory must be a time in s, >= 0, got {neuron.refractory}")
 
@@ -114,7 +120,7 @@ def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) 
         potential = torch.where(waiting > 0, _QUIET, potential)
     threshold, unit = number(neuron.v_threshold), neuron.unit
     if not (torch.is_grad_enabled() and potential.requires_grad):
-        value = (potential > threshold).to(potential.dtype)
+        value = above(potential, threshold)
     else:
         distance = potential - threshold
         value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
@@ -142,6 +148,11 @@ def gate(neuron: Spiking, activity: Activity, signal: Tensor, r: Constant = 1.0)
     """signal * psi * r, with r what a drive of 1 adds to the potential."""
     gated = psi(neuron, activity).mul_(signal)
     return gated if isinstance(r, float | int) and r == 1 else gated * number(r)
+
+
+def uniform(*constants: Constant) -> bool:
+    """Whether all units share these constants."""
+    return all(isinstance(value, float | int) for value in constants)
 
 
 def shared(neuron: object, name: str, dt: float) -> float:

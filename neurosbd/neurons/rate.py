@@ -45,6 +45,11 @@ class Identity:
         """value = drive, [B, *size]."""
         return Activity(drive, drive), state
 
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
+
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * 1."""
         return signal
@@ -63,6 +68,11 @@ class ReLU:
         """value = max(drive, 0), [B, *size]."""
         value = torch.relu(drive)
         return Activity(value, value), state
+
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal where value > 0."""
@@ -93,6 +103,11 @@ class LeakyReLU:
         value = functional.leaky_relu(drive, self.slope)
         return Activity(value, value), state
 
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
+
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal, times slope where value <= 0."""
         return _aten.leaky_relu_backward(signal, activity.potential, self.slope, True)
@@ -112,6 +127,11 @@ class Tanh:
         value = torch.tanh(drive)
         return Activity(value, value), state
 
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
+
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * (1 - value^2)."""
         return _aten.tanh_backward(signal, activity.potential)
@@ -130,6 +150,11 @@ class Sigmoid:
         """value = sigmoid(drive), [B, *size]."""
         value = torch.sigmoid(drive)
         return Activity(value, value), state
+
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * value * (1 - value)."""
@@ -151,6 +176,11 @@ class Softplus:
         value = functional.softplus(drive)
         return Activity(value, value), state
 
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
+
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal * (1 - exp(-value))."""
         return signal * -torch.expm1(-activity.potential)
@@ -170,6 +200,11 @@ class HardSigmoid:
         """value = min(max(drive, 0), 1), [B, *size]."""
         value = functional.hardtanh(drive, 0.0, 1.0)
         return Activity(value, value), state
+
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal where 0 < value < 1."""

@@ -10,46 +10,43 @@ from torch import Tensor
 from neurosbd.process import Local, Plasticity, Synapses
 
 
-class Waiting(NamedTuple):
-    """Eligibility as long as its effect is felt in the readout."""
-
-    weight: Tensor  # [B, post, pre]
-    bias: Tensor  # [B, post]
-
-
 @dataclass(frozen=True)
 class EligibilityPropagation:
     """Third factor x eligibility filtered by the readout's leak.
 
         ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b signal[b, i, t] ebar[b, i, j, t]
 
-    kappa is the decay of the readout (0 without one). Dense connections, O(B post pre) memory.
+    kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense
+    connections, O(B post pre) memory.
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equation 28.
     """
 
-    def init(self, local: Local) -> Waiting:
-        """Nothing waits before the first step."""
+    def init(self, local: Local) -> Synapses:
+        """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
         weight = local.synapses.weight
         if weight.ndim != 2:
             raise ValueError(
                 f"eprop keeps an eligibility per synapse, position and example until the readout has forgotten it, so "
                 f"it needs dense connections; this one has weights {list(weight.shape)}. Use rule 'sbd', 'dfa' or 'ebd'"
             )
+        if local.kappa is None:
+            raise ValueError(
+                "eprop waits as long as the readout remembers, so it needs a readout with one leak that all its units "
+                "share (li, lif), or none; sbd and dfa do not wait"
+            )
         batch = len(local.pre)
-        return Waiting(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
+        return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
 
-    def step(self, state: Waiting, local: Local, dt: float) -> tuple[Synapses | None, Waiting]:
+    def step(self, state: Synapses, local: Local, dt: float) -> tuple[Synapses | None, Synapses]:
         """sum_b signal ebar."""
-        e = local.eligible.per_synapse()
-        assert e.bias is not None
-        weight = torch.add(e.weight, state.weight, alpha=local.kappa)
-        bias = torch.add(e.bias, state.bias, alpha=local.kappa)
-        state = Waiting(weight, bias)
+        assert local.kappa is not None
+        state = local.eligible.onto(state, local.kappa)
         if local.signal is None:
             return None, state
-        gradient = torch.einsum("bi,bij->ij", local.signal, weight), (local.signal * bias).sum(0)
-        return Synapses(gradient[0], None if local.synapses.bias is None else gradient[1]), state
+        assert state.bias is not None
+        weight = torch.einsum("bi,bij->ij", local.signal, state.weight)
+        return Synapses(weight, None if local.synapses.bias is None else (local.signal * state.bias).sum(0)), state
 
 
 class Regulation(NamedTuple):

@@ -1,0 +1,167 @@
+"""Where the trials of a training come from: a data set shown over time, or a task that makes its own."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.stream import Stream, as_intensities, resident
+from neurosbd.errors import UsageError
+from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.presentation import Presentation, score_weights
+from neurosbd.learners import Outcome, Trial
+from neurosbd.seeds import generator
+from neurosbd.tasks import Task
+
+
+class Lessons(Protocol):
+    """The trials of every epoch, and those of the test; any of them can be made at once, from the seed alone."""
+
+    name: str
+    examples: int  # per epoch
+    tested: int  # examples of the test
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def trial(self, epoch: int, number: int) -> Trial:
+        """Batch `number` of an epoch."""
+        ...
+
+    def tests(self) -> Iterator[Trial]:
+        """The whole test."""
+        ...
+
+    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+        """How well each example went, 0..1, [B]."""
+        ...
+
+
+class DatasetLessons:
+    """Batches of a data set, each example shown for the steps of the definition.
+
+    Args:
+        definition: what is trained.
+        data: the data set; its sizes must fit the network.
+        device: where everything lives.
+    Raises:
+        UsageError: if data and network do not fit.
+    """
+
+    def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
+        _check_fit(definition, data)
+        encoder, time = definition.data.encoder.made(), definition.time
+        if encoder.intensity:
+            data = as_intensities(data)
+        self.name = data.name
+        self.seed = definition.seed
+        self.batch_size = definition.training.batch_size
+        weights = score_weights(time.steps, time.warmup, time.scored == "last")
+        self.presentation = Presentation(encoder, time.steps, time.dt, weights)
+        train = resident(data.train, data, device)
+        self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
+        self.test = resident(data.test, data, device)
+        self.examples, self.tested = len(train), len(self.test)
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def trial(self, epoch: int, number: int) -> Trial:
+        """A batch of the training split."""
+        x, target = self.stream.batch(epoch, number)
+        frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
+        return Trial(frames, target, self.presentation.weights)
+
+    def tests(self) -> Iterator[Trial]:
+        """The test split in order."""
+        for number, (x, target) in enumerate(self.test.batches(max(100, self.batch_size))):
+            frames = self.presentation.frames(x, generator(self.seed, "encoder", "test", number))
+            yield Trial(frames, target, self.presentation.weights)
+
+    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+        """1 where the largest output is that of the class."""
+        return (outcome.output.argmax(1) == trial.target).double()
+
+
+class TaskLessons:
+    """Trials that a task draws, new ones in every batch.
+
+    Args:
+        definition: what is trained; its `task` is not None.
+        task: as made from it.
+    Raises:
+        UsageError: if task and network do not fit.
+    """
+
+    def __init__(self, definition: Definition, task: Task) -> None:
+        _check_task(definition, task)
+        assert definition.task is not None
+        self.name = definition.task.kind
+        self.task = task
+        self.seed = definition.seed
+        self.batch_size, self.dt = definition.training.batch_size, definition.time.dt
+        self.batches, self.test_batches = definition.training.batches, definition.training.test_batches
+        self.examples, self.tested = self.batches * self.batch_size, self.test_batches * self.batch_size
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def trial(self, epoch: int, number: int) -> Trial:
+        """New examples."""
+        return self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
+
+    def tests(self) -> Iterator[Trial]:
+        """The same examples every time."""
+        for number in range(self.test_batches):
+            yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
+
+    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+        """As the task judges."""
+        return self.task.success(trial, outcome)
+
+
+def _check_task(definition: Definition, task: Task) -> None:
+    inputs, outputs = task.sizes()
+    asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
+    for what, (there, wanted) in asked.items():
+        if there != wanted:
+            raise UsageError(
+                f"{definition.name}: the {what} has size {list(there)}, but the task needs {list(wanted)}; set its size"
+            )
+    if definition.time.dt != 1e-3:
+        raise UsageError(
+            f"{definition.name}: tasks are told in ms, so time.dt must be 1e-3 s, got {definition.time.dt}"
+        )
+
+
+def _check_fit(definition: Definition, data: Dataset) -> None:
+    size, output = definition.input_size(), definition.output_size()
+    if size != data.size:
+        raise UsageError(
+            f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
+            f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
+        )
+    classes = len(data.classes)
+    if output != (classes,):
+        raise UsageError(
+            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has "
+            f"{classes} classes; set population.{list(definition.population)[-1]}.size = [{classes}]"
+        )
+    if (definition.data.flip or definition.data.crop) and len(data.size) != 3:
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
+        )
+    if data.duration and definition.data.encoder.kind != "constant":
+        raise UsageError(
+            f"{definition.name}: data.encoder is '{definition.data.encoder.kind}', but '{data.name}' consists of "
+            f"events, which are binned as they are; remove data.encoder"
+        )
+    if data.duration and (definition.data.flip or definition.data.crop):
+        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
+    if definition.data.crop and definition.data.crop >= min(data.size[1:]):
+        raise UsageError(
+            f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}"
+        )

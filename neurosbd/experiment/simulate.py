@@ -1,0 +1,143 @@
+"""Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment import run as directory
+from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.figure import draw
+from neurosbd.experiment.lessons import TaskLessons
+from neurosbd.experiment.machine import check_device, provenance
+from neurosbd.experiment.progress import Reporter, Silent
+from neurosbd.experiment.resolve import load_model
+from neurosbd.experiment.run import CONFIG, RESULT, Run, open_run
+from neurosbd.experiment.session import Session, parameter_groups
+from neurosbd.experiment.training import Training, begin
+from neurosbd.learners import Account
+from neurosbd.network import Frame, Network
+from neurosbd.rules import LocalRule
+from neurosbd.seeds import generator
+from neurosbd.simulation import simulate
+from neurosbd.tasks import Findings, Panel
+
+
+def run_experiment(
+    experiment: str | Path,
+    *,
+    rule: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Carry out a plasticity experiment and leave a run directory with its measures and a figure.
+
+    Args:
+        experiment: a shipped model with a task or a protocol (`neurosbd list models`), or a .toml file.
+        rule: learning rule in place of the experiment's own.
+        seed: of weights, trials and noise; none: the experiment's own.
+        settings: further values by dotted key, {"training.epochs": 3}.
+        out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
+        device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
+        resume: go on from the checkpoint in the run directory, bit for bit; tasks only.
+        reporter: told of the progress; none: silence.
+
+    Returns:
+        The run; `run.result["measures"]` holds the figures of merit.
+
+    Raises:
+        UsageError: if something asked for is not legal; nothing has been written then.
+        RunError: if a training fails; the last checkpoint is kept.
+    """
+    reporter = reporter or Silent()
+    settings = dict(settings or {}) | ({} if seed is None else {"seed": seed})
+    definition = load_model(experiment, rule, settings)
+    if definition.task is not None:
+        return _train(definition, out, device, resume, reporter)
+    if definition.protocol is not None:
+        if resume:
+            raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+        return _measure(definition, out, reporter)
+    raise UsageError(f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}")
+
+
+def _train(definition: Definition, out: str | Path | None, device: str, resume: bool, reporter: Reporter) -> Run:
+    assert definition.task is not None
+    task = definition.task.made()
+    session = Session(definition, TaskLessons(definition, task), check_device(device))
+    run = Training(session, begin(session, out, resume, reporter), reporter).run()
+    if run.result["status"] == "finished":
+        measures = task.measures(run.metrics[-1]["test_accuracy"])
+        panels = (_curve(run), _example(session))
+        return _keep(run.path, run.result, Findings(measures, panels), reporter)
+    return run
+
+
+def _curve(run: Run) -> Panel:
+    """Success over epochs."""
+    epochs = np.array([line["epoch"] for line in run.metrics])
+    lines = {key: (epochs, np.array([line[f"{key}_accuracy"] for line in run.metrics])) for key in ("train", "test")}
+    return Panel("success", "epoch", "success, 0..1", lines)
+
+
+@torch.no_grad()
+def _example(session: Session) -> Panel:
+    """What the trained network does in one test trial."""
+    trial = next(session.trials())
+    outputs: list[torch.Tensor] = []
+
+    def keep(t: int, frame: Frame) -> None:
+        outputs.append(frame.activity[session.network.readout].value.cpu())
+
+    noise = generator(session.definition.seed, "noise", "test", 0)
+    account = Account(trial, session.loss, session.network.readout)
+    simulate(session.network, trial.inputs, (account, keep), generator=noise)
+    return session.definition.task.made().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
+
+
+def _measure(definition: Definition, out: str | Path | None, reporter: Reporter) -> Run:
+    assert definition.protocol is not None
+    rule = definition.rule.made()
+    if not isinstance(rule, LocalRule):
+        raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
+    definition.network()  # anything wrong with it is said before something is written
+    stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
+    path = Path(out) if out is not None else directory.free_name(stem)
+    directory.prepare(path)
+    record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(torch.device("cpu"))}
+    directory.write_record(path / CONFIG, record)
+    reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
+
+    def optimizer(network: Network) -> torch.optim.Optimizer:
+        return definition.training.optimizer.made().build(parameter_groups(network, definition))
+
+    try:
+        findings = definition.protocol.made().carry_out(
+            definition.network, rule, optimizer, generator(definition.seed, "protocol"), reporter.live_line
+        )
+    except ValueError as problem:
+        directory.write_record(path / RESULT, {"status": "failed", "reason": str(problem)})
+        raise RunError(f"{definition.name}: {problem}") from None
+    except KeyboardInterrupt:
+        directory.write_record(path / RESULT, {"status": "interrupted", "reason": None})
+        raise
+    finally:
+        reporter.end_live()
+    return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
+
+
+def _keep(path: Path, result: dict[str, Any], findings: Findings, reporter: Reporter) -> Run:
+    """Write measures and figure, and say both."""
+    directory.write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
+    directory.write_curves(path, findings.panels)
+    for name, value in findings.measures.items():
+        reporter.say(f"{name}: {value:.4g}")
+    reporter.say(draw(findings.panels, path / "figure.png"))
+    return open_run(path)

@@ -1,0 +1,11 @@
+"""Networks of other libraries come in and go out: torch modules, snnTorch, Norse, NIR. Layer 3.
+
+None of the three is imported before it is needed.
+"""
+
+from neurosbd.interchange.cell import Cell
+from neurosbd.interchange.nir_reader import from_nir
+from neurosbd.interchange.nir_writer import to_nir
+from neurosbd.interchange.sequential import from_torch
+
+__all__ = ["Cell", "from_nir", "from_torch", "to_nir"]

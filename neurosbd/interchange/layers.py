@@ -1,0 +1,131 @@
+"""Single modules of torch as our geometries, poolings and rate neurons."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.connections.pooling import AveragePool, MaxPool
+from neurosbd.network import Connection
+from neurosbd.neurons import HardSigmoid, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from neurosbd.process import Neuron
+
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)  # what eval mode passes on
+TRANSLATES = (
+    "Linear, Conv2d (square), AvgPool2d, MaxPool2d, Flatten, ReLU, LeakyReLU, Tanh, Sigmoid, Softplus, Hardtanh(0, 1), "
+    "Identity, Dropout (as in eval), neurons of snnTorch, cells of Norse, nn.Sequential of these"
+)
+
+
+def activation(module: nn.Module) -> Neuron | None:
+    """The rate neuron that an activation is; None if the module is no activation that we have."""
+    make = _ACTIVATIONS.get(type(module))
+    return None if make is None else make(module)
+
+
+def _leaky_relu(module: Any) -> Neuron:
+    return ReLU() if module.negative_slope == 0 else LeakyReLU(module.negative_slope)
+
+
+def _softplus(module: Any) -> Neuron:
+    if (module.beta, module.threshold) != (1, 20):
+        raise ValueError(
+            f"beta = {module.beta}, threshold = {module.threshold}; legal is beta = 1, threshold = 20: "
+            f"move beta into the weights"
+        )
+    return Softplus()
+
+
+def _hardtanh(module: Any) -> Neuron:
+    if (module.min_val, module.max_val) != (0, 1):
+        raise ValueError(f"clips to {module.min_val}..{module.max_val}; legal is 0..1: write nn.Hardtanh(0, 1)")
+    return HardSigmoid()
+
+
+_ACTIVATIONS: dict[type, Callable[[Any], Neuron]] = {
+    nn.ReLU: lambda _: ReLU(),
+    nn.LeakyReLU: _leaky_relu,
+    nn.Tanh: lambda _: Tanh(),
+    nn.Sigmoid: lambda _: Sigmoid(),
+    nn.Softplus: _softplus,
+    nn.Hardtanh: _hardtanh,
+}
+
+
+def pooling(module: nn.Module) -> Pooling | None:
+    """The pooling that a module is; None if it is none.
+
+    Raises:
+        ValueError: if it is one that we cannot express.
+    """
+    if not isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        return None
+    window, stride = _square(module.kernel_size, "kernel_size"), _square(module.stride, "stride")
+    if _square(module.padding, "padding") != 0 or module.ceil_mode:
+        raise ValueError("has padding or ceil_mode; legal is neither: pad before, or choose a window that fits")
+    if isinstance(module, nn.AvgPool2d):
+        if module.divisor_override is not None:
+            raise ValueError("has divisor_override; legal is None: move the factor into the next weights")
+        return AveragePool(window, stride)
+    if module.return_indices or _square(module.dilation, "dilation") != 1:
+        raise ValueError("has return_indices or dilation; legal is neither")
+    return MaxPool(window, stride)
+
+
+def geometry(module: nn.Linear | nn.Conv2d, pool: Pooling | None) -> Dense | Conv2d:
+    """How a module with weights joins two populations.
+
+    Raises:
+        ValueError: if it is a convolution that we cannot express.
+    """
+    biased = module.bias is not None
+    if isinstance(module, nn.Linear):
+        return Dense(pool=pool, bias=biased)
+    if module.groups != 1 or _square(module.dilation, "dilation") != 1 or module.padding_mode != "zeros":
+        raise ValueError("has groups, dilation or a padding_mode; legal is groups = 1, dilation = 1, zeros")
+    kernel, stride = _square(module.kernel_size, "kernel_size"), _square(module.stride, "stride")
+    if module.padding == "same" and kernel % 2 == 0:
+        raise ValueError("pads an even kernel to 'same', more on one side; legal is an odd kernel, or padding a number")
+    named = {"valid": 0, "same": kernel // 2}
+    padding = named[module.padding] if isinstance(module.padding, str) else _square(module.padding, "padding")
+    return Conv2d(kernel, stride, padding, pool=pool, bias=biased)
+
+
+def driven(module: nn.Linear | nn.Conv2d, pool: Pooling | None, pre: tuple[int, ...], flat: bool) -> tuple[int, ...]:
+    """Size of the population that a module with weights drives.
+
+    Raises:
+        ValueError: if what arrives does not fit.
+    """
+    arriving = pool.size(pre) if pool else pre
+    if isinstance(module, nn.Linear):
+        units = torch.Size(arriving).numel()
+        if len(arriving) != 1 and not flat:
+            raise ValueError(f"reads maps of size {list(arriving)} row by row; put nn.Flatten() before it")
+        if units != module.in_features:
+            raise ValueError(f"has in_features = {module.in_features}, but {units} units arrive")
+        return (module.out_features,)
+    if len(arriving) != 3 or flat:
+        raise ValueError("reads maps of size [channels, height, width], but a vector arrives; check input_size")
+    if arriving[0] != module.in_channels:
+        raise ValueError(f"has in_channels = {module.in_channels}, but {arriving[0]} channels arrive")
+    shape = geometry(module, None)
+    assert isinstance(shape, Conv2d)
+    maps = ((n + 2 * shape.padding - shape.kernel) // shape.stride + 1 for n in arriving[1:])
+    size = (module.out_channels, *maps)
+    shape.weight_shape(arriving, size)
+    return size
+
+
+def onto_itself(module: nn.Linear | nn.Conv2d, name: str) -> Connection:
+    """The recurrent connection that a cell has inside."""
+    return Connection(name, name, geometry(module, None))
+
+
+def _square(value: Any, name: str) -> int:
+    first, *others = [value] if isinstance(value, int) else value
+    if any(side != first for side in others):
+        raise ValueError(f"has {name} = {(first, *others)}; legal is a square one")
+    return int(first)

@@ -1,0 +1,176 @@
+"""A network as a graph of NIR, the exchange format of neuromorphic simulators and chips."""
+
+import keyword
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from neurosbd.connections import Conv2d, Dense
+from neurosbd.connections.pooling import AveragePool, SumPool
+from neurosbd.errors import UsageError
+from neurosbd.interchange.nir_files import nir_package
+from neurosbd.interchange.nir_neurons import exported, scaled
+from neurosbd.network import INPUT, Connection, Network
+
+if TYPE_CHECKING:
+    import nir
+
+
+def to_nir(network: Network, metadata: Mapping[str, Any] | None = None) -> "nir.NIRGraph":
+    """The network as a NIR graph that steps like it, spike for spike, at the network's own dt.
+
+    NIR is written for readers that integrate by forward Euler: tau = dt / (1 - exp(-dt / tau_mem)), so the decay
+    per step is ours. `r` of a neuron and the 1 / k^2 of an average pooling go into the next weights. Every array
+    is float32 and in full shape, every weight has a bias. What the dynamics does not need but learning does
+    (surrogates, r, which connections are plastic, masks, dt) is kept in the metadata, where `from_nir` finds it.
+    Write the graph to a file with `nir.write(path, graph)`.
+
+    Args:
+        network: of LIF, CubaLIF and IF neurons with reset = 'to_value', LI and identity.
+        metadata: more facts to keep in the graph, such as the learning rule: text, numbers, or dictionaries of them.
+    Returns:
+        `nir.NIRGraph`. `snntorch.import_from_nir` runs it if dt = 1e-4, `norse.torch.from_nir(graph, dt=dt)` with
+        any; neither knows LI, Delay or v_reset, and snnTorch neither IF nor v_leak.
+    Raises:
+        UsageError: naming the population or connection and what NIR cannot say.
+    Source: Pedersen et al. 2024, Nat. Commun. 15:8122 (NIR).
+    """
+    return _Writer(network).graph({} if metadata is None else metadata)
+
+
+class _Writer:
+    """Nodes and edges so far."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.nir: Any = nir_package()
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.loops: list[tuple[str, str]] = []  # edges of late connections
+        self.factors: dict[str, np.ndarray] = {}
+        self.shown: dict[str, list[str]] = {}  # population -> nodes whose sum is its activity
+        self.linear: set[str] = set()  # populations without a node: what their weights deliver is their activity
+        order = list(network.populations)
+        self.late = {c.name for c in network.connections.values() if order.index(c.pre) >= order.index(c.post)}
+
+    def graph(self, metadata: Mapping[str, Any]) -> Any:
+        """All of it."""
+        network = self.network
+        self.nodes["input"] = self.nir.Input({"input": np.array(network.populations[INPUT].size)})
+        self.shown[INPUT] = ["input"]
+        weights = {name: self._reserve(f"w_{c.pre}_{c.post}") for name, c in network.connections.items()}
+        for name, population in network.populations.items():
+            if population.neuron is None:
+                continue
+            node, self.factors[name] = exported(name, population.neuron, population.size, network.dt)
+            if node is None:
+                self.linear.add(name)
+                self.shown[name] = [weights[c.name] for c in network.incoming[name]]
+            else:
+                self.shown[name] = [self._reserve(name)]
+                self.nodes[self.shown[name][0]] = node
+        for name, connection in network.connections.items():
+            self._join(connection, weights[name])
+        readout = network.readout
+        self.nodes["output"] = self.nir.Output({"output": np.array(network.populations[readout].size)})
+        self.edges += [(node, "output") for node in self.shown[readout]]
+        about = {
+            "dt": network.dt,
+            "populations": "\n".join(network.populations),
+            "connections": "\n".join(network.connections),
+        }
+        # Norse follows the edges in their order and takes the last node it comes by for the output: loops first.
+        return self.nir.NIRGraph(self.nodes, self.loops + self.edges, metadata={**metadata, "neurosbd": about})
+
+    def _reserve(self, name: str) -> str:
+        """A name that the modules of every reader accept, like it and not yet taken."""
+        name = re.sub(r"\W", "_", name)
+        taken = {"input", "output", *self.nodes, *dir(nn.ModuleDict)}
+        while name in taken or keyword.iskeyword(name) or not name[:1].isalpha():
+            name = f"n_{name}"
+        self.nodes[name] = None
+        return name
+
+    def _join(self, connection: Connection, name: str) -> None:
+        """Pooling, flattening, delay and weights of a connection, in a row."""
+        network, late = self.network, connection.name in self.late
+        if late and connection.pre in self.linear:
+            raise UsageError(
+                f"connection '{connection.name}': goes back from the identity population '{connection.pre}', which NIR "
+                f"has no node for; give it a neuron"
+            )
+        size = network.populations[connection.pre].size
+        edges = self.loops if late else self.edges
+        before = self.shown[connection.pre]
+        for node, kind in self._way(connection, size, late):
+            key = self._reserve(f"{kind}_{connection.pre}_{connection.post}")
+            self.nodes[key] = node
+            edges += [(source, key) for source in before]
+            before = [key]
+        self.nodes[name] = self._weights(connection)
+        edges += [(source, name) for source in before]
+        if connection.post not in self.linear:
+            edges.append((name, self.shown[connection.post][0]))
+
+    def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Any, str]]:
+        """Nodes between the activity and the weights."""
+        geometry, way = connection.geometry, []
+        pool = getattr(geometry, "pool", None)
+        if pool is not None:
+            if not isinstance(pool, AveragePool | SumPool):
+                raise UsageError(
+                    f"connection '{connection.name}': NIR has no {type(pool).__name__}; legal are average and sum"
+                )
+            sides = (np.array([side, side]) for side in (pool.window, pool.stride or pool.window, 0))
+            way.append((self.nir.SumPool2d(*sides), "pool"))
+            size = pool.size(size)
+        if isinstance(geometry, Dense) and (len(size) > 1 or late):
+            # Counted from the back, so that it holds with and without a batch. On the way of a loop it flattens
+            # nothing, but keeps snnTorch from taking neuron and weights for its own recurrent cell, which it is not.
+            way.append((self.nir.Flatten({"input": np.array(size)}, -len(size), -1), "flat"))
+            size = (int(np.prod(size)),)
+        steps = self.network.delays[connection.name]
+        if steps > (1 if late else 0):
+            way.append((self.nir.Delay(np.full(size, steps * self.network.dt, np.float32)), "delay"))
+        return way
+
+    def _weights(self, connection: Connection) -> Any:
+        """The node of the weights, folded."""
+        geometry, synapses = connection.geometry, self.network.synapses(connection)
+        factor = self.factors[connection.post]
+        where = f"population '{connection.post}'"
+        pool = getattr(geometry, "pool", None)
+        about: dict[str, Any] = {
+            "post": connection.post,
+            "plastic": int(connection.plastic),
+            "bias": int(geometry.bias),
+        }
+        weight = _array(synapses.weight)
+        bias = np.zeros(len(weight)) if synapses.bias is None else _array(synapses.bias)
+        weight, bias = scaled(weight, bias, factor, where)
+        if isinstance(pool, AveragePool):
+            weight = weight / pool.window**2
+            about["pool"] = "average"
+        present = self.network.present(connection)
+        if present is not None:
+            about["sparsity"] = float(getattr(geometry, "sparsity", 0.0))
+            about["present"] = _array(present).astype(np.uint8)
+            about["autapses"] = int(getattr(geometry, "autapses", True))
+        kept = {"neurosbd": about}
+        weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+        if isinstance(geometry, Dense):
+            return self.nir.Affine(weight, bias, metadata=kept)
+        if not isinstance(geometry, Conv2d):
+            raise UsageError(f"connection '{connection.name}': NIR has no {type(geometry).__name__} weights")
+        size = self.network.populations[connection.pre].size
+        arriving = pool.size(size) if pool else size
+        sides = ((side, side) for side in (geometry.stride, geometry.padding, 1))
+        stride, padding, dilation = sides
+        return self.nir.Conv2d(arriving[1:], weight, stride, padding, dilation, 1, bias, metadata=kept)
+
+
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().cpu().contiguous().double().numpy()

@@ -1,0 +1,193 @@
+"""An nn.Sequential becomes a network with the same weights and the same output."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from neurosbd.connections import Pooling
+from neurosbd.connections.pooling import MaxPool
+from neurosbd.errors import UsageError
+from neurosbd.interchange.cell import Cell, family
+from neurosbd.interchange.cells import translated
+from neurosbd.interchange.layers import NOTHING, TRANSLATES, activation, driven, geometry, onto_itself, pooling
+from neurosbd.interchange.wiring import Wire, assembled, relay, renamed
+from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.neurons import Identity
+from neurosbd.process import Neuron
+
+
+def from_torch(module: nn.Module, input_size: int | Sequence[int], dt: float = 1e-3) -> Network:
+    """A network that computes what a torch module computes in eval mode, ready for local learning.
+
+    Weights are copied. A layer of weights and what follows it become a population; pooling and Flatten belong
+    to the next connection; weights that no activation follows get a linear population, so the readout of
+    `..., nn.Linear` is linear. Neurons of snnTorch and Norse become our own where these do exactly the same
+    (tried over a run before they are taken), else they go on as they are behind `interchange.Cell`; the weights
+    inside RLeaky and RSynaptic become a recurrent connection. Dropout is left out, as in eval mode. A neuron
+    without weights before it (after pooling, at the input) is reached by a fixed one-to-one connection, which
+    does not learn. Populations are named 'input', 'hidden1', ..., 'output'.
+
+    Args:
+        module: `nn.Sequential`, nested or not, or one of the modules that can be translated.
+        input_size: units, or [channels, height, width], without the batch.
+        dt: duration of a step, s. Decays per step are kept, so it sets the time constants only; Norse cells
+            hold their own and must agree.
+    Returns:
+        A network in the dtype and on the device of the module. Rate networks give the output in one step,
+        `network(x)`; spiking ones step by step, from the state that fresh cells start in.
+    Raises:
+        UsageError: naming the module, its place, and what can be translated.
+
+    >>> import torch
+    >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> network = from_torch(module, 4)
+    >>> x = torch.rand(5, 4)
+    >>> torch.allclose(network(x), module(x), atol=1e-6)
+    True
+    """
+    size = (input_size,) if isinstance(input_size, int) else tuple(int(n) for n in input_size)
+    if len(size) not in (1, 3) or min(size) < 1:
+        raise UsageError(f"from_torch: input_size must be units or [channels, height, width], got {input_size}")
+    builder = _Builder(size, dt)
+    place = ""
+    for place, leaf in _leaves(module):
+        try:
+            builder.add(leaf)
+        except ValueError as problem:
+            raise UsageError(
+                f"module '{place}' ({type(leaf).__name__}): {problem}. Translated are: {TRANSLATES}"
+            ) from None
+    try:
+        network = builder.finished()
+    except ValueError as problem:
+        raise UsageError(f"from_torch, after module '{place}': {problem}") from None
+    some = next(module.parameters(), None)
+    return network if some is None else network.to(device=some.device, dtype=some.dtype)
+
+
+def _leaves(module: nn.Module, place: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Modules in their order, nested Sequentials opened, with their place: '2.0'."""
+    if isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            yield from _leaves(child, f"{place}.{name}" if place else name)
+    else:
+        yield place, module
+
+
+class _Builder:
+    """Populations so far, and what waits for the next one."""
+
+    def __init__(self, size: tuple[int, ...], dt: float) -> None:
+        self.dt = dt
+        self.populations = [Population(INPUT, size, None)]
+        self.wires: list[Wire] = []
+        self.weights: nn.Linear | nn.Conv2d | None = None  # seen, but not yet what follows them
+        self.pool: Pooling | None = None  # on the way from the last population
+        self.flat = False
+        self.bare = False  # whether the last population was made for weights without an activation
+
+    def add(self, module: nn.Module) -> None:
+        """Take the next module; ValueError says what is wrong with it."""
+        if isinstance(module, NOTHING):
+            return
+        if type(module) in (nn.Linear, nn.Conv2d):
+            self._settle()
+            assert isinstance(module, nn.Linear | nn.Conv2d)
+            driven(module, self.pool, self.populations[-1].size, self.flat)
+            self.weights = module
+        elif isinstance(module, nn.Flatten):
+            if (module.start_dim, module.end_dim) not in ((1, -1), (1, 3)):
+                raise ValueError(
+                    f"flattens {module.start_dim} to {module.end_dim}; legal is all but the batch, 1 to -1"
+                )
+            self._settle()
+            self.flat = self.flat or len(self._arriving()) == 3
+        elif (pool := pooling(module)) is not None:
+            self._settle()
+            if self.pool is not None:
+                self._populate(Identity())
+            self._check_maps(pool)
+            self.pool = pool
+        elif (neuron := activation(module)) is not None:
+            self._activate(neuron)
+        elif family(module) is not None:
+            self._spike(module)
+        else:
+            raise ValueError(f"cannot be translated{_hint(module)}")
+
+    def finished(self) -> Network:
+        """The network; what is still waiting becomes a linear readout."""
+        if self.weights is not None or self.pool is not None or self.flat or len(self.populations) == 1:
+            self._populate(Identity())
+        names = {p.name: f"hidden{i}" for i, p in enumerate(self.populations) if i}
+        names[self.populations[-1].name] = "output"
+        return assembled(*renamed(self.populations, self.wires, names), self.dt)
+
+    def _arriving(self) -> tuple[int, ...]:
+        """What comes out of the last population, after pooling and flattening."""
+        size = self.populations[-1].size
+        size = self.pool.size(size) if self.pool else size
+        return (torch.Size(size).numel(),) if self.flat else size
+
+    def _check_maps(self, pool: Pooling) -> None:
+        if self.flat:
+            raise ValueError("pools a vector; put it before the Flatten")
+        pool.size(self.populations[-1].size)
+
+    def _settle(self) -> None:
+        """Weights that nothing follows get a linear population."""
+        if self.weights is not None:
+            self._populate(Identity())
+            self.bare = True
+
+    def _activate(self, neuron: Neuron) -> None:
+        last = self.populations[-1]
+        # A rising function may as well come before the maximum, or before the order of units changes.
+        if self.bare and self.weights is None and (self.pool is None or isinstance(self.pool, MaxPool)):
+            self.populations[-1] = replace(last, neuron=neuron)
+            self.bare = False
+        else:
+            self._populate(neuron)
+
+    def _spike(self, module: nn.Module) -> None:
+        size = self._next_size()
+        found = translated(module, size, self.dt)
+        own = not isinstance(found.neuron, Cell) and found.recurrent is None
+        if own and self.bare and self.weights is None and self.pool is None:
+            self.populations[-1] = replace(self.populations[-1], neuron=found.neuron)  # before the Flatten
+            self.bare = False
+            return
+        self._populate(found.neuron)
+        if found.recurrent is not None:
+            connection = onto_itself(found.recurrent, self.populations[-1].name)
+            self.wires.append(_wire(connection, found.recurrent))
+
+    def _next_size(self) -> tuple[int, ...]:
+        if self.weights is None:
+            return self._arriving()
+        return driven(self.weights, self.pool, self.populations[-1].size, self.flat)
+
+    def _populate(self, neuron: Neuron) -> None:
+        """A population behind the waiting weights, or behind a relay if there are none."""
+        pre, post, size = self.populations[-1].name, str(len(self.populations)), self._next_size()
+        if self.weights is None:
+            self.wires.append(relay(pre, post, size, self.pool, self.flat, None))
+        else:
+            self.wires.append(_wire(Connection(pre, post, geometry(self.weights, self.pool)), self.weights))
+        self.populations.append(Population(post, size, neuron))
+        self.weights, self.pool, self.flat, self.bare = None, None, False, False
+
+
+def _wire(connection: Connection, module: nn.Linear | nn.Conv2d) -> Wire:
+    return Wire(connection, module.weight.detach(), None if module.bias is None else module.bias.detach())
+
+
+def _hint(module: nn.Module) -> str:
+    kind = type(module)
+    if "BatchNorm" in kind.__name__:
+        return "; fold it into the weights before it: torch.nn.utils.fusion.fuse_conv_bn_eval, fuse_linear_bn_eval"
+    if kind.__module__.startswith("norse.") and hasattr(module, "p"):
+        return f"; it runs a whole sequence: use norse.torch.{kind.__name__}Cell, which takes one step"
+    return ""

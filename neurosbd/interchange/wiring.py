@@ -1,0 +1,88 @@
+"""What both importers share: populations and connections with weights that are given, not drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.network import Connection, Network, Population
+
+_MOST_RELAYED = 4096  # units that a dense relay may join; its weight is square
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A connection and the values of its synapses; `present` is 1 where a sparse one has a synapse."""
+
+    connection: Connection
+    weight: Tensor
+    bias: Tensor | None = None
+    present: Tensor | None = None
+
+
+def relay(pre: str, post: str, size: tuple[int, ...], pool: Pooling | None, flat: bool, delay: int | None) -> Wire:
+    """A fixed connection that hands on what arrives, one to one, pooled or flattened on the way.
+
+    Args:
+        pre: population that sends.
+        post: population of `size` that receives it.
+        size: after pooling and flattening.
+        pool: on the way.
+        flat: whether maps become a vector.
+        delay: in steps.
+    Raises:
+        ValueError: if it would need a square weight of too many units.
+    """
+    if len(size) == 3 and not flat:
+        weight = torch.eye(size[0])[:, :, None, None]
+        return Wire(Connection(pre, post, Conv2d(1, pool=pool), plastic=False, delay=delay), weight)
+    if size[0] > _MOST_RELAYED:
+        raise ValueError(
+            f"{size[0]} units are joined one to one without weights of their own, which takes a matrix of "
+            f"{size[0]} x {size[0]} here (at most {_MOST_RELAYED}); put a Linear between them, or the neuron "
+            f"before the Flatten"
+        )
+    return Wire(Connection(pre, post, Dense(pool=pool), plastic=False, delay=delay), torch.eye(size[0]))
+
+
+def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: float) -> Network:
+    """A network with these weights.
+
+    Raises:
+        ValueError: if sizes, names or shapes do not fit.
+    """
+    network = Network(populations, [wire.connection for wire in wires], torch.Generator(), dt)
+    with torch.no_grad():
+        for wire in wires:
+            own = network.synapses(wire.connection)
+            present = network.present(wire.connection)
+            for parameter, value in ((own.weight, wire.weight), (own.bias, wire.bias), (present, wire.present)):
+                if parameter is not None and value is not None:
+                    if parameter.shape != value.shape:
+                        raise ValueError(
+                            f"connection '{wire.connection.name}': its weights have shape {list(value.shape)}, "
+                            f"between these populations they need {list(parameter.shape)}"
+                        )
+                    parameter.copy_(value)
+    return network
+
+
+def renamed(
+    populations: Sequence[Population], wires: Sequence[Wire], names: dict[str, str]
+) -> tuple[list[Population], list[Wire]]:
+    """The same with other names for some populations."""
+    people = [replace(p, name=names.get(p.name, p.name)) for p in populations]
+    joined = [
+        replace(
+            w,
+            connection=replace(
+                w.connection,
+                pre=names.get(w.connection.pre, w.connection.pre),
+                post=names.get(w.connection.post, w.connection.post),
+            ),
+        )
+        for w in wires
+    ]
+    return people, joined

@@ -1,0 +1,21 @@
+"""Plasticity experiments: tasks that make their own trials, and protocols that take their own measurements. Layer 4."""
+
+from collections.abc import Callable
+
+from neurosbd.tasks.conditioning import Conditioning
+from neurosbd.tasks.delayed_xor import DelayedXor
+from neurosbd.tasks.evidence import EvidenceAccumulation
+from neurosbd.tasks.findings import Findings, Panel
+from neurosbd.tasks.pairing import Pairing
+from neurosbd.tasks.pattern import PatternGeneration
+from neurosbd.tasks.task import Protocol, Task
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "evidence_accumulation": EvidenceAccumulation,
+    "pattern_generation": PatternGeneration,
+    "delayed_xor": DelayedXor,
+}
+
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {"pairing": Pairing, "conditioning": Conditioning}
+
+__all__ = ["PROTOCOLS", "TASKS", "Findings", "Panel", "Protocol", "Task"]

@@ -1,0 +1,150 @@
+"""Conditioning with a distal reward: dopamine comes seconds after the spikes that earned it."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd.local import LocalRun
+from neurosbd.network import Network
+from neurosbd.process import Heard
+from neurosbd.rules import LocalRule
+from neurosbd.tasks.findings import Findings, Panel
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """One synapse among many earns a reward that arrives late, when other spikes have long followed.
+
+    Inputs fire at random. Whenever input 0 has fired and the post unit follows within `window`, dopamine is
+    released after a random delay; it decays with `tau_dopamine` and is the reward of every step. All examples
+    of the batch share the weights and have their own spikes, coincidences and dopamine.
+
+    Args:
+        duration: simulated time, s, > 0.
+        batch: examples side by side, >= 1.
+        rate: of every input, Hz, > 0.
+        window: from input 0 to the post spike, ms, >= 1.
+        shortest: delay of the dopamine, s, >= 0.
+        longest: delay of the dopamine, s, >= shortest.
+        release: dopamine per coincidence.
+        tau_dopamine: s, > 0.
+        update: steps between updates of the weights, >= 1.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Izhikevich 2007, Cereb. Cortex 17, figure 1.
+    Differs: one post unit and `batch` copies of its surroundings in place of a network of 1,000.
+    """
+
+    duration: float = 60.0
+    batch: int = 32
+    rate: float = 2.0
+    window: int = 10
+    shortest: float = 1.0
+    longest: float = 3.0
+    release: float = 1.0
+    tau_dopamine: float = 0.2
+    update: int = 20
+
+    def __post_init__(self) -> None:
+        if not (self.duration > 0 and self.rate > 0 and self.tau_dopamine > 0):
+            raise ValueError(
+                f"conditioning needs duration, rate and tau_dopamine > 0, got {self.duration}, {self.rate}, "
+                f"{self.tau_dopamine}"
+            )
+        if min(self.batch, self.window, self.update) < 1 or not 0 <= self.shortest <= self.longest:
+            raise ValueError(
+                f"conditioning needs batch, window and update >= 1 and 0 <= shortest <= longest, got {self.batch}, "
+                f"{self.window}, {self.update}, {self.shortest}, {self.longest}"
+            )
+
+    def carry_out(
+        self,
+        build: Callable[[], Network],
+        rule: LocalRule,
+        optimizer: Callable[[Network], torch.optim.Optimizer],
+        generator: torch.Generator,
+        progress: Callable[[int, int, str], Any],
+    ) -> Findings:
+        """Strength of the rewarded synapse and of all others over time."""
+        network = build()
+        steps = round(self.duration / network.dt)
+        every = max(1, steps // 200)
+        strengths: list[tuple[float, float, float, float]] = []
+        for t, weight in enumerate(self._weights(network, rule, optimizer(network), steps, generator)):
+            if t % every == 0 or t == steps - 1:
+                others = weight[0, 1:]
+                strengths.append((t * network.dt, weight[0, 0].item(), others.mean().item(), others.max().item()))
+                progress(
+                    t + 1, steps, f"{t * network.dt:.0f} s: rewarded {strengths[-1][1]:.3f}, others {others.mean():.3f}"
+                )
+        time, rewarded, mean, highest = np.array(strengths).T
+        lines = {
+            "rewarded": (time, rewarded),
+            "mean of the others": (time, mean),
+            "largest of the others": (time, highest),
+        }
+        panel = Panel("weights", "time, s", "weight", lines)
+        measures = {"rewarded": rewarded[-1], "others_mean": mean[-1], "others_largest": highest[-1]}
+        return Findings({key: float(value) for key, value in measures.items()}, (panel,))
+
+    @torch.no_grad()
+    def _weights(
+        self, network: Network, rule: LocalRule, apply: torch.optim.Optimizer, steps: int, generator: torch.Generator
+    ) -> Any:
+        """Run; yields the weight after every step."""
+        (weight,) = network.weights.values()
+        run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
+        dopamine = Dopamine(self, network.dt, generator)
+        frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
+        for t in range(steps):
+            x = (torch.rand(self.batch, weight.shape[1], generator=generator) < self.rate * network.dt).to(weight)
+            frame = network.step(frame, x)
+            level = dopamine.after(x[:, 0], frame.activity[network.readout].value[:, 0])
+            run.step(frame, None, level, 1.0, 1.0)
+            if (t + 1) % self.update == 0 and weight.grad is not None:
+                apply.step()
+                apply.zero_grad()
+                if rule.bounds is not None:
+                    weight.clamp_(*rule.bounds)
+            yield weight
+
+
+class Dopamine:
+    """Coincidences, and the dopamine that follows them late."""
+
+    def __init__(self, constants: Conditioning, dt: float, generator: torch.Generator) -> None:
+        self.constants = constants
+        self.generator = generator
+        self.dt = dt
+        self.level = torch.zeros(constants.batch)
+        self.since = torch.full((constants.batch,), float(constants.window + 1))  # steps since input 0 fired
+        ahead = round(constants.longest / dt) + 1
+        self.due = deque(torch.zeros(constants.batch) for _ in range(ahead))
+
+    def after(self, pre: Tensor, post: Tensor) -> Tensor:
+        """Dopamine [B] after a step with these spikes [B]."""
+        constants = self.constants
+        hit = (post > 0) & (self.since < constants.window) & (self.since > 0)
+        self.since = torch.where(pre > 0, 0.0, self.since) + 1
+        self.since = torch.where(hit, float(constants.window + 1), self.since)  # once per spike of input 0
+        for example in hit.nonzero()[:, 0].tolist():  # rare: a few per second
+            wait = torch.empty(1).uniform_(constants.shortest, constants.longest, generator=self.generator)
+            self.due[round(wait.item() / self.dt)][example] += constants.release
+        arriving = self.due.popleft()
+        self.due.append(torch.zeros(constants.batch))
+        self.level = self.level * float(np.exp(-self.dt / constants.tau_dopamine)) + arriving
+        return self.level
+
+
+def modulators(network: Network, rule: LocalRule) -> dict[str, Any]:
+    """Neuromodulators of a network without hidden populations, before any learning."""
+    if rule.neuromodulator is None:
+        return {}
+    some = next(network.parameters())
+    silence = some.new_zeros((1, *network.populations[network.readout].size))
+    return {network.readout: rule.neuromodulator.init(Heard(silence, silence), torch.Generator())}

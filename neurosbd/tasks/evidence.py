@@ -1,0 +1,106 @@
+"""Evidence accumulation: on which side were there more cues?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd.learners import Outcome, Trial
+from neurosbd.tasks.findings import Panel
+
+_GROUPS = ("left", "right", "recall", "noise")
+
+
+@dataclass(frozen=True)
+class EvidenceAccumulation:
+    """A row of cues to the left or right, a delay, a recall cue: answer with the side of the majority.
+
+    Four groups of Poisson inputs: left cues, right cues, recall, and noise all the time. Each trial draws a
+    side; each cue falls on it with probability `bias`, else on the other. Only the recall period is scored.
+
+    Args:
+        cues: number of cues, odd, >= 1.
+        cue: duration of a cue, ms, >= 1.
+        pause: between the starts of two cues, ms, >= cue.
+        delay: from the end of the last pause to the recall, ms, >= 0.
+        recall: duration of the recall cue, ms, >= 1.
+        group: inputs per group, >= 1.
+        bias: probability of a cue on the drawn side, 0.5..1.
+        rate: of a cue, Hz, > 0.
+        noise: of the noise group, Hz, >= 0.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625 (figure 3), after Morcos, Harvey 2016; constants as in the
+        authors' code.
+    """
+
+    cues: int = 7
+    cue: int = 100
+    pause: int = 150
+    delay: int = 1050
+    recall: int = 150
+    group: int = 10
+    bias: float = 0.7
+    rate: float = 40.0
+    noise: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.cues < 1 or self.cues % 2 == 0:
+            raise ValueError(f"evidence_accumulation.cues must be odd, so that there is a majority, got {self.cues}")
+        if not (1 <= self.cue <= self.pause and self.delay >= 0 and self.recall >= 1 and self.group >= 1):
+            raise ValueError(
+                f"evidence_accumulation needs 1 <= cue <= pause, delay >= 0, recall >= 1 and group >= 1; got "
+                f"{self.cue}, {self.pause}, {self.delay}, {self.recall}, {self.group}"
+            )
+        if not (0.5 <= self.bias <= 1 and self.rate > 0 and self.noise >= 0):
+            raise ValueError(
+                f"evidence_accumulation needs bias in 0.5..1, rate > 0 and noise >= 0, got "
+                f"{self.bias}, {self.rate}, {self.noise}"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Whole trial, ms."""
+        return self.cues * self.pause + self.delay + self.recall
+
+    def sizes(self) -> tuple[int, int]:
+        """Four groups; left and right."""
+        return len(_GROUPS) * self.group, 2
+
+    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
+        """Cues drawn per example; the input spikes are drawn as they are asked for."""
+        side = torch.randint(2, (batch, 1), generator=generator)
+        on_side = torch.rand(batch, self.cues, generator=generator) < self.bias
+        where = torch.where(on_side, side, 1 - side)  # 0 left, 1 right
+        majority = (where.sum(1) * 2 > self.cues).long()
+        weights = [0.0] * (self.steps - self.recall) + [1 / self.recall] * self.recall
+        return Trial(self._frames(where, generator), majority, weights)
+
+    def _frames(self, where: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+        for t in range(self.steps):
+            rates = torch.zeros(len(where), len(_GROUPS))
+            number, into = divmod(t, self.pause)
+            if number < self.cues and into < self.cue:
+                rates.scatter_(1, where[:, number : number + 1], self.rate)
+            if t >= self.steps - self.recall:
+                rates[:, 2] = self.rate
+            rates[:, 3] = self.noise
+            chance = (rates * 1e-3).repeat_interleave(self.group, 1)
+            yield (torch.rand(chance.shape, generator=generator) < chance).float()
+
+    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+        """Whether the larger output over the recall is the majority's."""
+        return (outcome.output.argmax(1) == trial.target).double()
+
+    def measures(self, success: float) -> dict[str, float]:
+        """Fraction of wrong decisions."""
+        return {"error_rate": 1 - success}
+
+    def picture(self, trial: Trial, outputs: Tensor, dt: float) -> Panel:
+        """The two outputs over one trial."""
+        time = np.arange(len(outputs)) * dt
+        lines = {name: (time, outputs[:, 0, k].numpy()) for k, name in enumerate(("left", "right"))}
+        right = ("left", "right")[int(trial.target[0])]
+        return Panel(f"one trial; the majority was {right}", "time, s", "output", lines)

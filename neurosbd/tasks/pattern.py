@@ -1,0 +1,87 @@
+"""Pattern generation: a readout follows a sum of sines, out of frozen noise."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd.learners import Outcome, Trial
+from neurosbd.seeds import generator as seeded
+from neurosbd.tasks.findings import Panel
+
+_PERIODS = (1.0, 0.5, 1 / 3, 0.2)  # s
+
+
+@dataclass(frozen=True)
+class PatternGeneration:
+    """The same Poisson input spikes in every trial; the output should be the same sum of four sines.
+
+        target(t) = sum_k A_k sin(2 pi t / P_k + phase_k), moved to start at 0 and scaled to max |target| = 1
+
+    Args:
+        duration: ms, >= 1.
+        units: Poisson inputs, >= 1.
+        rate: of each, Hz, > 0.
+        outputs: number of independent targets, >= 1.
+        seed: of the frozen input and the target.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625 (supplement) and the authors' code; success is
+        1 - normalised error, sum (y - target)^2 / sum (target - its mean)^2.
+    """
+
+    duration: int = 1000
+    units: int = 100
+    rate: float = 50.0
+    outputs: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.duration, self.units, self.outputs) < 1 or not self.rate > 0:
+            raise ValueError(
+                f"pattern_generation needs duration, units and outputs >= 1 and rate > 0, got "
+                f"{self.duration}, {self.units}, {self.outputs}, {self.rate}"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Whole trial, ms."""
+        return self.duration
+
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and targets."""
+        return self.units, self.outputs
+
+    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
+        """The frozen input, `batch` times, and the target [T, B, outputs]."""
+        frozen = seeded(self.seed, "pattern")
+        spikes = (torch.rand(self.duration, 1, self.units, generator=frozen) < self.rate * 1e-3).float()
+        target = self._target(frozen)[:, None, :].expand(-1, batch, -1)
+        return Trial(spikes.expand(-1, batch, -1), target, [1 / self.duration] * self.duration)
+
+    def _target(self, frozen: torch.Generator) -> Tensor:
+        time = torch.arange(self.duration)[:, None, None] * 1e-3
+        shape = (len(_PERIODS), self.outputs)
+        amplitude = 0.5 + 1.5 * torch.rand(shape, generator=frozen)
+        phase = 2 * math.pi * torch.rand(shape, generator=frozen)
+        waves = amplitude * torch.sin(2 * math.pi * time / torch.tensor(_PERIODS)[:, None] + phase)
+        target = waves.sum(1)
+        target = target - target[:1]
+        return target / target.abs().amax(0)
+
+    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+        """1 - normalised error, not below 0: the loss is 1/2 sum_k of the mean squared error."""
+        variance = trial.target.var((0, 1), correction=0).sum()
+        return (1 - 2 * outcome.loss / variance).clamp(min=0)[None].double()
+
+    def measures(self, success: float) -> dict[str, float]:
+        """Mean squared error over the variance of the target."""
+        return {"normalised_error": 1 - success}
+
+    def picture(self, trial: Trial, outputs: Tensor, dt: float) -> Panel:
+        """Output and target."""
+        time = np.arange(len(outputs)) * dt
+        lines = {"target": (time, trial.target[:, 0, 0].numpy()), "output": (time, outputs[:, 0, 0].numpy())}
+        return Panel("one trial", "time, s", "output", lines)

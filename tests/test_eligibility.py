@@ -1,0 +1,213 @@
+"""Eligibility and e-prop against autograd through time and closed forms, in float64: the oracles E3, E5 and E6."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neurosbd.distributions import Constant, Uniform
+from neurosbd.eligibility import Exact, Factorised
+from neurosbd.network import Frame, Network
+from neurosbd.neuromodulators import Transposed
+from neurosbd.neurons import ALIF, LI, LIF, NEURONS
+from neurosbd.process import Arrival, Heard, Local, Neuron, Synapses
+from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, ThreeFactor
+from neurosbd.simulation import simulate
+from neurosbd.surrogates import Boxcar
+from tests.spiking import DT, STEPS, differ, layered, learned, lively, maps, noise, same, trial
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+# e-prop is backprop through time where the theory says so -----------------------------------------
+
+
+def _around(value: float) -> Uniform:
+    return Uniform(*sorted((0.8 * value, 1.2 * value))) if value else Uniform(-0.1, 0.1)
+
+
+def variants() -> Iterator[Any]:
+    """Every neuron as it is, with every reset, with refractoriness, and with constants of each unit."""
+    for name, build in NEURONS.items():
+        fields = {f.name: f for f in dataclasses.fields(build()) if f.init}  # type: ignore[arg-type]
+        own = {n: _around(getattr(build(), n)) for n, f in fields.items() if f.type == Constant}
+        resets = [{"reset": r} for r in ("to_value", "none")] if "reset" in fields else []
+        rest = [{"refractory": 2e-3}] if "refractory" in fields else []
+        for constants in ({}, *resets, *rest, *([own] if own else [])):
+            yield pytest.param(build(**constants), id="-".join((name, *map(str, constants.values()))[:2]))
+
+
+@pytest.mark.parametrize("neuron", list(variants()))
+def test_eprop_of_a_feed_forward_layer_is_backprop_through_time(neuron: Neuron) -> None:
+    """E3. Must fail when the reset is differentiated in the reference (tried: no detach in `integrate`)."""
+    network = layered(neuron)
+    task = trial(lively(network))
+    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_eprop_with_a_delay_is_backprop_through_time(delay: int) -> None:
+    """Must fail when the eligibility takes what was sent in place of what arrived (tried)."""
+    network = layered(ALIF(beta=0.5), delay=delay)
+    task = trial(lively(network))
+    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+
+
+def test_eprop_waits_for_the_readout_only_where_it_has_a_memory() -> None:
+    """E6: an identity readout has kappa = 0, so ebar = e; with a leak it is not. Must fail for kappa = 0.5 (tried)."""
+    now = LocalRule(ThreeFactor(), Transposed(), eligibility="exact")
+    for readout, equal in ((NEURONS["identity"](), True), (LI(8e-3), False)):
+        network = layered(LIF(), readout)
+        task = trial(lively(network))
+        one, two = learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, now, task)
+        assert (differ(one, two) < 1e-12) == equal
+
+
+def test_only_scored_steps_count() -> None:
+    """A loss at the last two steps only: still the gradient, through ten silent ones."""
+    network = layered(LIF())
+    inputs = lively(network)
+    task = trial(inputs)._replace(weights=[0.0] * (STEPS - 2) + [0.25, 0.75])
+    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+
+
+# Factorised and exact ------------------------------------------------------------------------------
+
+
+def followed(kind: Factorised | Exact, network: Network, inputs: Tensor) -> Tensor:
+    """sum_b signal e of the hidden units at every step, bias last, for a signal of random numbers."""
+    state: Any = None
+    seen = []
+    neuron, connection = network.populations["hidden"].neuron, network.connections["input->hidden"]
+    synapses = network.synapses(connection)
+    assert neuron is not None
+
+    def look(t: int, frame: Frame) -> None:
+        nonlocal state
+        arrival = Arrival(
+            frame.carried[connection.name], neuron, frame.state.neurons["hidden"], frame.activity["hidden"], synapses,
+            lambda post, pre: connection.geometry.outer(synapses, post, pre),
+        )  # fmt: skip
+        state = kind.init(arrival, DT) if state is None else state
+        eligible, state = kind.step(state, arrival, DT)
+        weight, bias = eligible.contract(Given().at(t, arrival.post.value))
+        assert bias is not None
+        seen.append(torch.cat((weight, bias[:, None]), 1))
+
+    with torch.no_grad():
+        simulate(network, inputs, (look,), generator=noise())
+    return torch.stack(seen)
+
+
+@pytest.mark.parametrize("neuron", list(variants()))
+def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron: Neuron) -> None:
+    """And is not where it does not, if there is one. Must fail when a filter is left out (tried: CubaLIF)."""
+    network = layered(neuron)
+    inputs = lively(network)
+    drawn = network.populations["hidden"].neuron
+    assert drawn is not None
+    exact = followed(Exact(), network, inputs)
+    if drawn.factorises:
+        torch.testing.assert_close(followed(Factorised(), network, inputs), exact, rtol=1e-10, atol=1e-12)
+        return
+    try:
+        drawn.filters(DT)
+    except ValueError as problem:
+        assert "does not factorise" in str(problem) and "exact" in str(problem)
+    else:
+        assert not torch.allclose(followed(Factorised(), network, inputs), exact, rtol=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A neuromodulator whose signal is random numbers, known beforehand."""
+
+    def init(self, heard: Heard, generator: torch.Generator) -> tuple[int]:
+        return (0,)
+
+    def step(self, state: tuple[int], heard: Heard, dt: float) -> tuple[Tensor, tuple[int]]:
+        return self.at(state[0], heard.value), (state[0] + 1,)
+
+    def at(self, t: int, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, dtype=like.dtype, generator=torch.Generator().manual_seed(t))
+
+
+def through_time(network: Network, inputs: Tensor, score: Callable[[int, dict[str, Any]], Tensor]) -> Tensor:
+    """Sum over steps of a score of the activity, with its graph."""
+    parts: list[Tensor] = []
+    simulate(network, inputs, (lambda t, frame: parts.append(score(t, frame.activity)),), generator=noise())
+    return torch.stack(parts).sum()
+
+
+@pytest.mark.parametrize("name", [n for n in NEURONS if NEURONS[n]().factorises])
+def test_factorised_eligibility_of_maps_is_a_derivative(name: str) -> None:
+    """sum_t signal e against autograd of sum_t signal z. Must fail when the bias forgets its age (tried)."""
+    network = maps(NEURONS[name]())
+    task = trial(lively(network, "conv1"))
+    local = learned(network, LocalRule(ThreeFactor(), Given()), task)
+    for population in ("conv1", "conv2"):
+        (connection,) = network.incoming[population]
+        leaves = [network.weights[connection.name], network.biases[connection.name]]
+
+        def score(t: int, activity: Any, population: str = population) -> Tensor:
+            value = activity[population].value
+            return task.weights[t] * (Given().at(t, value) * value).sum()
+
+        exact = torch.autograd.grad(through_time(network, task.inputs, score), leaves)  # type: ignore[arg-type]
+        for kind, value in zip(("weights", "biases"), exact, strict=True):
+            got = local[f"{kind}.{connection.name}"]
+            torch.testing.assert_close(got, value, rtol=1e-10, atol=1e-12 * value.abs().max().item())
+
+
+# A closed form -------------------------------------------------------------------------------------
+
+
+class Watching:
+    """e-prop that hands nothing out and remembers e (summed over the batch) and ebar of every step."""
+
+    def __init__(self) -> None:
+        self.e: list[Synapses] = []
+        self.ebar: list[Synapses] = []
+
+    def init(self, local: Local) -> Synapses:
+        self.e, self.ebar = [], []
+        return EligibilityPropagation().init(local)
+
+    def step(self, state: Synapses, local: Local, dt: float) -> tuple[None, Synapses]:
+        _, state = EligibilityPropagation().step(state, local, dt)
+        self.e.append(local.eligible.contract(torch.ones_like(local.post.value)))
+        self.ebar.append(state)
+        return None, state
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(("tau_mem", "tau_out"), [(20e-3, 10e-3), (15e-3, 15e-3)])
+def test_eligibility_after_one_spike_is_the_closed_form(tau_mem: float, tau_out: float, exact: bool) -> None:
+    """E5, through a connection with a delay of 1, psi constant. With m steps since the spike:
+
+    e = psi alpha^(m-1), ebar = psi (kappa^m - alpha^m) / (kappa - alpha), or m psi alpha^(m-1) if they are equal.
+    Must fail when e is filtered before it is counted (tried: ebar = kappa (ebar + e)).
+    """
+    neuron = LIF(tau_mem, v_threshold=100.0, reset="to_value" if exact else "subtract", surrogate=Boxcar(0.7, 1e9))
+    network = layered(neuron, LI(tau_out), delay=1)
+    inputs = torch.zeros(30, 1, 4, dtype=torch.float64)
+    inputs[4, 0, 2] = 1
+    watching = Watching()
+    learned(network, LocalRule(watching, None, eligibility="exact"), trial(inputs))  # type: ignore[arg-type]
+    alpha, kappa, psi = math.exp(-DT / tau_mem), math.exp(-DT / tau_out), 0.7 / 100
+    m = (torch.arange(30, dtype=torch.float64) - 4).clamp(min=0)
+    e = psi * alpha ** (m - 1) * (m > 0)
+    ebar = psi * ((kappa**m - alpha**m) / (kappa - alpha) if kappa != alpha else m * alpha ** (m - 1))
+    age = torch.arange(1, 31, dtype=torch.float64)  # the bias is a synapse that spikes at every step
+    close = functools.partial(torch.testing.assert_close, rtol=1e-10, atol=1e-14)
+    close(torch.stack([s.weight[3, 2] for s in watching.e]), e)
+    close(torch.stack([s.weight[0, 3, 2] for s in watching.ebar]), ebar)
+    close(torch.stack([s.bias[3] for s in watching.e]), psi * (1 - alpha**age) / (1 - alpha))  # type: ignore[index]

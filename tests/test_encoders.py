@@ -1,0 +1,203 @@
+"""Encoders and the noise behind them: statistics within four standard errors, exact times, reconstruction."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neurosbd.encoders import ENCODERS, Delta, Latency, Poisson, encode
+from neurosbd.neurons import Escape
+from neurosbd.noise import new_key, uniform
+
+DT = 1e-3
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frames(encoder: Any, value: Tensor, steps: int, dt: float = DT, seed: int = 0) -> Tensor:
+    return torch.stack(list(encode(encoder, value, steps, dt, seeded(seed))))
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    return torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1].item()
+
+
+# Noise --------------------------------------------------------------------------------------------
+
+
+def draws(steps: int, units: int, seed: int = 0) -> Tensor:
+    key, like = new_key(seeded(seed), "a test", torch.device("cpu")), torch.zeros(units, dtype=torch.float64)
+    return torch.stack([uniform(key, torch.tensor(t), like) for t in range(steps)])
+
+
+def test_noise_is_uniform() -> None:
+    """Mean, variance, and chi-square over 16 bins of a million draws, within four standard errors.
+
+    Must fail for u^1.01 (tried).
+    """
+    u = draws(1000, 1000)
+    assert u.min() >= 0 and u.max() < 1
+    assert abs(u.mean().item() - 1 / 2) < 4 * math.sqrt(1 / 12 / 1e6)
+    assert abs(u.var().item() - 1 / 12) < 4 * math.sqrt(1 / 180 / 1e6)
+    for values in (u.flatten(), u[:, 0:1].flatten(), u[0]):
+        expected = len(values) / 16
+        chi = ((torch.histc(values, 16, 0, 1) - expected).square() / expected).sum().item()
+        assert abs(chi - 15) < 4 * math.sqrt(30)  # 15 degrees of freedom
+
+
+@pytest.mark.parametrize(("step_lag", "unit_lag"), [(1, 0), (2, 0), (0, 1), (0, 2), (1, 1), (1, -1), (7, 3), (0, 64)])
+def test_noise_is_independent_across_steps_and_units(step_lag: int, unit_lag: int) -> None:
+    """Must fail when the step only shifts the counter, or without the last mixing (tried)."""
+    u = draws(600, 600)
+    one = u[: 600 - step_lag, max(0, -unit_lag) : 600 - max(0, unit_lag)]
+    two = u[step_lag:, max(0, unit_lag) : 600 + min(0, unit_lag)]
+    assert abs(correlation(one, two)) < 4 / math.sqrt(one.numel())
+
+
+def test_noise_differs_between_runs_and_repeats_within_one() -> None:
+    """The 24 bits are the same in every precision."""
+    one, again, other = draws(50, 400), draws(50, 400), draws(50, 400, seed=1)
+    assert torch.equal(one, again) and abs(correlation(one, other)) < 4 / math.sqrt(20_000)
+    key = new_key(seeded(), "a test", torch.device("cpu"))
+    assert torch.equal(uniform(key, torch.tensor(3), torch.zeros(20, 20)).double().flatten(), one[3])
+    with pytest.raises(ValueError, match=r"a test is random: give the run a torch\.Generator"):
+        new_key(None, "a test", torch.device("cpu"))
+
+
+def test_neighbouring_keys_give_other_numbers() -> None:
+    like = torch.zeros(10_000, dtype=torch.float64)
+    one, two = (uniform(torch.tensor(key), torch.tensor(0), like) for key in (41, 42))
+    assert abs(correlation(one, two)) < 4 / 100
+
+
+# Poisson ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "dt"), [(200.0, 1e-3), (50.0, 5e-4), (2000.0, 1e-3)])
+def test_poisson_rate_is_the_closed_form(rate: float, dt: float) -> None:
+    """P = 1 - exp(-rate x dt) for each value. Must fail for rate x dt (tried: 2 kHz would be certain)."""
+    value = torch.tensor([[-0.5, 0.0, 0.1, 0.5, 1.0]]).repeat(500, 1)
+    count = frames(Poisson(rate), value, 400, dt).sum((0, 1)).double()
+    p = 1 - torch.exp(-rate * dt * value[0].double().clamp(min=0))
+    assert ((count / 200_000 - p).abs() <= 4 * torch.sqrt(p * (1 - p) / 200_000)).all()
+
+
+def test_poisson_intervals_are_geometric() -> None:
+    """Mean 1 / p and variance (1 - p) / p^2 of the intervals: no memory from step to step."""
+    train = frames(Poisson(100.0), torch.ones(1, 50), 4000)[:, 0].T
+    gaps = torch.cat([t.nonzero().flatten().diff() for t in train]).double()
+    p = 1 - math.exp(-0.1)
+    spread = math.sqrt((1 - p) / p**2)
+    assert abs(gaps.mean().item() - 1 / p) < 4 * spread / math.sqrt(len(gaps))
+    assert gaps.std().item() == pytest.approx(spread, rel=4 * 1.5 / math.sqrt(len(gaps)))  # kurtosis 9, nearly
+
+
+@pytest.mark.parametrize(("dim", "lag"), [(0, 1), (0, 5), (1, 1), (2, 1), (3, 1)])
+def test_poisson_spikes_are_independent(dim: int, lag: int) -> None:
+    """Across steps, examples, rows and columns. Must fail when examples share their noise (tried)."""
+    spikes = frames(Poisson(300.0), torch.full((20, 20, 20), 0.7), 200).double()
+    one, two = spikes.narrow(dim, 0, spikes.shape[dim] - lag), spikes.narrow(dim, lag, spikes.shape[dim] - lag)
+    assert abs(correlation(one, two)) < 4 / math.sqrt(one.numel())
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_an_encoder_goes_on_where_it_was(name: str) -> None:
+    """Split in two, and repeated from the same generator: bitwise. Memory order of the picture does not matter."""
+    encoder, value = ENCODERS[name](), torch.rand(3, 2, 5, 5)
+    whole = frames(encoder, value, 30)
+    state, halves = encoder.init(value, seeded()), []
+    for t in range(30):
+        state = type(state)(*state) if state else state  # nothing is kept but the state
+        frame, state = encoder.step(state, value.contiguous(memory_format=torch.channels_last) if t > 12 else value, DT)
+        halves.append(frame)
+    assert torch.equal(torch.stack(halves), whole) and whole.any() and whole.dtype == value.dtype
+    assert torch.equal(frames(encoder, value, 30), whole)
+    assert torch.equal(frames(encoder, value, 30, seed=1), whole) == (name != "poisson")
+
+
+# Latency ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_latency_is_exact(dtype: torch.dtype) -> None:
+    """Value x spikes once, at step (1 - x) duration / dt. Must fail when the quotient is cut off (tried)."""
+    steps = torch.arange(21)
+    value = (1 - steps.to(dtype) / 20)[None]
+    spikes = frames(Latency(20e-3, least=0.0), value, 25)[:, 0]
+    assert torch.equal(spikes.argmax(0), steps) and torch.equal(spikes.sum(0), torch.ones(21, dtype=dtype))
+
+
+def test_latency_keeps_faint_units_silent_and_bright_ones_first() -> None:
+    spikes = frames(Latency(10e-3, least=0.2), torch.tensor([[0.0, 0.19, 0.21, 1.0, 1.7]]), 20)[:, 0]
+    assert spikes.sum(0).tolist() == [0, 0, 1, 1, 1] and spikes.argmax(0).tolist()[2:] == [7, 0, 0]
+    between = torch.rand(1, 1000, dtype=torch.float64)
+    when = frames(Latency(50e-3, least=0.0), between, 60)[:, 0].argmax(0) * DT
+    exact = (1 - between[0]) * 50e-3
+    assert (exact - when >= -1e-9).all() and (exact - when < DT).all()  # in the step that holds its time
+
+
+# Delta --------------------------------------------------------------------------------------------
+
+
+def test_delta_reconstructs_a_signal_within_its_threshold() -> None:
+    """Slower than a threshold per step, up and down. Must fail when it reports the value, not what it sent (tried)."""
+    encoder, threshold = Delta(0.1), 0.1
+    t = torch.arange(400, dtype=torch.float64)[:, None, None]
+    signal = torch.cat((t * 4e-3, torch.sin(t / 40), torch.cos(t / 25) - 1, -t * 9e-3), 2)
+    state, sent = encoder.init(signal[0], None), torch.zeros(1, 4, dtype=torch.float64)
+    for value in signal:
+        shown, state = encoder.step(state, value, DT)
+        assert set(shown.unique().tolist()) <= {-1.0, 0.0, 1.0}
+        sent = sent + threshold * shown
+        assert ((value - sent).abs() < threshold).all()
+    assert sent[0, 0].item() == pytest.approx(1.5, abs=0.1) and sent[0, 3].item() == pytest.approx(-3.5, abs=0.1)
+
+
+def test_delta_falls_silent_on_a_picture_that_stays() -> None:
+    """Each unit sends value / threshold spikes, one per step, then none."""
+    shown = frames(Delta(0.1), torch.tensor([[0.04, 0.35, -0.35, 0.99]]), 30)[:, 0]
+    assert shown.sum(0).tolist() == [0, 3, -3, 9] and not shown[9:].any()
+    assert shown.abs().sum(0).tolist() == [0, 3, 3, 9]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "bad"),
+    [
+        ("poisson", "rate", 0.0),
+        ("latency", "duration", -1.0),
+        ("latency", "least", 1.5),
+        ("delta", "threshold", math.inf),
+    ],
+)
+def test_illegal_constants_are_refused(name: str, field: str, bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"\.{field} must be"):
+        ENCODERS[name](**{field: bad})
+
+
+# Escape noise -------------------------------------------------------------------------------------
+
+
+def test_escape_neurons_spike_with_their_probability() -> None:
+    """Frequency of each unit's potential within four standard errors; surprise is d log P / d drive by autograd.
+
+    Must fail when the surprise forgets r (tried).
+    """
+    neuron = Escape(reset="none", tau_mem=1e-6, width=0.3, r=0.5)
+    drive = torch.linspace(0, 4, 9, dtype=torch.float64).expand(40_000, 9).clone().requires_grad_()
+    activity, _ = neuron.step(neuron.init(drive, seeded()), drive, DT)
+    p = torch.sigmoid((0.5 * drive - 1) / 0.3)
+    frequency, exact = activity.value.mean(0), p[0]
+    assert ((frequency - exact).abs() < 4 * torch.sqrt(exact * (1 - exact) / 40_000)).all()
+    z = activity.value.detach()
+    log = z * torch.log(p) + (1 - z) * torch.log(1 - p)
+    (slope,) = torch.autograd.grad(log.sum(), drive)
+    torch.testing.assert_close(neuron.surprise(activity), slope, rtol=1e-10, atol=1e-12)
