@@ -168,7 +168,7 @@ def check(network: Network, rule: LocalRule) -> None:
         for name, plan in run.plans.items():
             for connection in plan.connections:
                 activity = frame.activity[name]
-                silence = torch.zeros_like(activity.value)
+                silence = activity.value.new_zeros(()).expand_as(activity.value)  # as a reward spreads
                 try:
                     run.follow(connection, plan, activity, silence, frame)
                 except ValueError as problem:

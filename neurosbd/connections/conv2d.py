@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import added_products, check_sparsity, sparse_mask
+from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
@@ -107,5 +107,7 @@ class Conv2d:
         """The outer of every example by itself, through its unfolded patches, [B, out, in, kernel, kernel]."""
         shape = (len(posts[0]), *synapses.weight.shape)
         patches = [functional.unfold(p, self.kernel, 1, self.padding, self.stride).transpose(1, 2) for p in pres]
-        before = None if e is None else e.reshape(shape[0], shape[1], -1)
-        return added_products([p.flatten(2) for p in posts], patches, before, kept).view(shape)
+        post, patch = torch.cat([p.flatten(2) for p in posts], 2), torch.cat(patches, 1)
+        if e is None:
+            return torch.bmm(post, patch).view(shape)
+        return torch.baddbmm(e.reshape(shape[0], shape[1], -1), post, patch, beta=kept).view(shape)

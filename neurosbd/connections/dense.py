@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import added_products, check_sparsity, sparse_mask
+from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
@@ -78,5 +78,10 @@ class Dense:
         e: Tensor | None = None,
         kept: float = 0.0,
     ) -> Tensor:
-        """kept e + sum_k posts[k][b] pres[k][b]^T, [B, post, pre]."""
-        return added_products([p[:, :, None] for p in posts], [p[:, None, :] for p in pres], e, kept)
+        """kept e + sum_k posts[k][b] pres[k][b]^T, [B, post, pre]; elementwise: so few outer products are no GEMM."""
+        first, *others = zip(posts, pres, strict=True)
+        outer = first[0][:, :, None], first[1][:, None, :]
+        total = outer[0] * outer[1] if e is None else torch.mul(e, kept).addcmul_(*outer)
+        for post, pre in others:
+            total.addcmul_(post[:, :, None], pre[:, None, :])
+        return total

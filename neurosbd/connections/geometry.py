@@ -69,9 +69,3 @@ def sparse_mask(shape: tuple[int, ...], sparsity: float, generator: torch.Genera
     """Each synapse is absent with probability `sparsity`; in the type of a weight, since multiplying by it is
     30 times faster than filling by a boolean mask."""
     return (torch.rand(shape, generator=generator) >= sparsity).float() if sparsity else None
-
-
-def added_products(posts: Sequence[Tensor], pres: Sequence[Tensor], e: Tensor | None, kept: float) -> Tensor:
-    """kept e + sum_k posts[k] pres[k], with posts [B, post, n] and pres [B, n, pre]: one pass over e."""
-    post, pre = (posts[0], pres[0]) if len(posts) == 1 else (torch.cat(list(posts), 2), torch.cat(list(pres), 1))
-    return torch.bmm(post, pre) if e is None else torch.baddbmm(e, post, pre, beta=kept)

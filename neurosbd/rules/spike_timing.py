@@ -189,9 +189,15 @@ class PolicyGradient:
 
 
 def rewarded(signal: Tensor | None, e: Tensor) -> Synapses | None:
-    """sum_b signal[b] e[b], with a signal [B, post], or one that is the same at all positions of a map."""
+    """sum_b signal[b, i] e[b, i, ...]; a signal that one value per example was expanded to is not multiplied out."""
     if signal is None:
         return None
-    if e.ndim == 3:
-        return Synapses(torch.einsum("bi,bij->ij", signal, e), None)
-    return Synapses(torch.einsum("bi,bi...->i...", signal[:, :, 0, 0], e), None)
+    if not any(signal.stride()[1:]):
+        one = signal.flatten(1)[:, 0]
+        return Synapses((one @ e.flatten(1)).view(e.shape[1:]), None)
+    if signal.ndim > 2:
+        raise ValueError(
+            f"an eligibility [batch, *weight] = {list(e.shape)} of a map takes one signal per example [batch], got "
+            f"[batch, *size] = {list(signal.shape)}"
+        )
+    return Synapses(torch.einsum("bi,bij->ij", signal, e), None)

@@ -1,0 +1,213 @@
+"""One step of reward-modulated STDP, 256 onto 256 units, batch 32: here, in BindsNET and in SpikingJelly.
+
+    python benchmarks/plasticity.py [--json] [--threads 1] [--repeats 200] [--python /path/to/python/with/the/peers]
+
+Every library gets the same Poisson spikes on both sides and one reward per example, and makes one step of its own
+reward-modulated rule: traces, eligibility, weight change. Ours keeps an eligibility per example and synapse
+([32, 256, 256], as a late reward needs); where a library's eligibility rule fails for more than one example, that is
+reported, and its rule without eligibility is timed instead. Each runs in its own process. BindsNET imports torchvision
+for its data sets; where that cannot be loaded a stand-in takes its place.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+from unittest import mock
+
+BATCH, UNITS, DENSITY = 32, 256, 0.05
+
+Step = Callable[[], object]
+
+
+def spikes() -> tuple[Any, Any, Any]:
+    """Pre and post spikes [B, n], reward [B]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    pre, post = ((torch.rand(BATCH, UNITS, generator=generator) < DENSITY).float() for _ in range(2))
+    return pre, post, torch.rand(BATCH, generator=generator) - 0.5
+
+
+def neurosbd() -> dict[str, Step]:
+    """The rule as the learner runs it, with its weight applied by SGD."""
+    import torch
+
+    from neurosbd.connections import Dense
+    from neurosbd.local import LocalRun
+    from neurosbd.network import Connection, Frame, Network, Population, State
+    from neurosbd.neurons import LIF
+    from neurosbd.process import Activity
+    from neurosbd.rules import RULES, LocalRule
+    from neurosbd.tasks.conditioning import modulators
+
+    pre, post, reward = spikes()
+    generator = torch.Generator().manual_seed(0)
+    populations = [Population("input", (UNITS,), None), Population("output", (UNITS,), LIF())]
+    network = Network(populations, [Connection("input", "output", Dense())], generator)
+    rule = RULES["rstdp"](readout="rule")
+    assert isinstance(rule, LocalRule)
+    run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
+    state = network.init(pre, generator).state
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+
+    @torch.no_grad()
+    def step() -> None:
+        activity = {"output": Activity(post, post)}
+        run.step(Frame(State(state.neurons, {}), activity, {"input->output": pre}), None, reward, 1.0, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {"rstdp, eligibility per example": step}
+
+
+def bindsnet() -> dict[str, Step]:
+    """MSTDPET, MSTDP and PostPre on a Connection."""
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError):
+        for name in [m for m in sys.modules if m.startswith("torchvision")]:
+            del sys.modules[name]
+        for name in ("", ".transforms", ".datasets", ".utils", ".datasets.folder", ".io"):
+            sys.modules[f"torchvision{name}"] = mock.MagicMock()
+    for name in ("ale_py", "gymnasium", "gym"):  # its environments, not its rules
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            sys.modules[name] = mock.MagicMock()
+    from bindsnet.learning import MSTDP, MSTDPET, PostPre  # pyright: ignore[reportMissingImports]
+    from bindsnet.network.nodes import Input, LIFNodes  # pyright: ignore[reportMissingImports]
+    from bindsnet.network.topology import Connection  # pyright: ignore[reportMissingImports]
+
+    pre, post, reward = spikes()
+
+    def made(rule: Any) -> Step:
+        source, target = Input(n=UNITS, traces=True), LIFNodes(n=UNITS, traces=True)
+        source.set_batch_size(BATCH)
+        target.set_batch_size(BATCH)
+        source.dt = target.dt = torch.tensor(1.0)
+        connection = Connection(source, target, update_rule=rule, nu=(1e-4, 1e-2), wmin=-1.0, wmax=1.0)
+        connection.update_rule.connection = connection
+        source.compute_decays(1.0)
+        target.compute_decays(1.0)
+        source.s, target.s = pre.bool(), post.bool()
+        source.x, target.x = torch.rand(BATCH, UNITS), torch.rand(BATCH, UNITS)
+        connection.dt = 1.0
+        return lambda: connection.update(reward=reward, learning=True, mask=None, dt=1.0)
+
+    return {"MSTDPET": made(MSTDPET), "MSTDP": made(MSTDP), "PostPre": made(PostPre)}
+
+
+def spikingjelly() -> dict[str, Step]:
+    """MSTDPETLearner and MSTDPLearner on a Linear."""
+    import torch
+    from spikingjelly.activation_based import learning, neuron  # pyright: ignore[reportMissingImports]
+
+    pre, post, reward = spikes()
+
+    def made(kind: Any, **constants: Any) -> Step:
+        synapse = torch.nn.Linear(UNITS, UNITS, bias=False)
+        learner = kind("s", synapse, neuron.IFNode(), tau_pre=20.0, tau_post=20.0, **constants)
+        optimizer = torch.optim.SGD(synapse.parameters(), lr=1e-3)
+
+        def step() -> None:
+            with torch.no_grad():
+                learner.in_spike_monitor.records.append(pre)
+                learner.out_spike_monitor.records.append(post)
+                learner.step(reward, on_grad=True)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    return {
+        "MSTDPETLearner": made(learning.MSTDPETLearner, tau_trace=500.0),
+        "MSTDPLearner": made(learning.MSTDPLearner),
+    }
+
+
+LIBRARIES: dict[str, Callable[[], dict[str, Step]]] = {
+    "neurosbd": neurosbd,
+    "bindsnet": bindsnet,
+    "spikingjelly": spikingjelly,
+}
+
+
+def work(name: str, repeats: int) -> dict[str, Any]:
+    """Time every rule of a library in this process: median ms per step, or why it fails."""
+    results: dict[str, Any] = {"version": metadata.version(name), "rules": {}}
+    for rule, step in LIBRARIES[name]().items():
+        try:
+            for _ in range(5):
+                step()
+            times = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                step()
+                times.append(1e3 * (time.perf_counter() - start))
+                if sum(times) > 20e3:
+                    break
+        except Exception as problem:  # a peer's failure is a result
+            results["rules"][rule] = {"failed": f"{type(problem).__name__}: {str(problem).splitlines()[0][:120]}"}
+        else:
+            quarter = statistics.quantiles(times, n=4)
+            results["rules"][rule] = {"ms": statistics.median(times), "low": quarter[0], "high": quarter[2]}
+    return results
+
+
+def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A library in its own process."""
+    python = sys.executable if name == "neurosbd" else options.python
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    told = subprocess.run(
+        [python, "-W", "ignore", __file__, "--work", name, "--repeats", str(options.repeats)],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    if told.returncode:
+        return {"failed": told.stderr.strip().splitlines()[-1][:160] if told.stderr.strip() else "no message"}
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run all and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers")
+    parser.add_argument("--work", choices=list(LIBRARIES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        print(json.dumps(work(options.work, options.repeats)))
+        return
+    results = {name: run(name, options) for name in LIBRARIES}
+    if options.json:
+        print(json.dumps(results, indent=1))
+        return
+    print(f"python {platform.python_version()}, torch {metadata.version('torch')}, {options.threads} threads")
+    ours = results["neurosbd"]["rules"]["rstdp, eligibility per example"]["ms"]
+    for name, result in results.items():
+        if "failed" in result:
+            print(f"{name}: {result['failed']}")
+            continue
+        for rule, figures in result["rules"].items():
+            if "failed" in figures:
+                print(f"{name} {result['version']:8} {rule:32} fails: {figures['failed']}")
+            else:
+                spread = f"({figures['low']:.2f} - {figures['high']:.2f})"
+                ratio = f"{figures['ms'] / ours:6.1f} times ours"
+                print(f"{name} {result['version']:8} {rule:32} {figures['ms']:8.2f} ms {spread:18} {ratio}")
+
+
+if __name__ == "__main__":
+    main()
