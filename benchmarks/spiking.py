@@ -1,0 +1,347 @@
+"""Training a spiking conv net: online SBD here against backprop through time in snnTorch, Norse and SpikingJelly.
+
+    python benchmarks/spiking.py [--json] [--steps 16 64 256] [--threads 1] [--repeats 5] [--rounds 3]
+        [--peers snntorch norse spikingjelly] [--python /path/to/python/with/the/peers]
+
+The net is 32c3 - pool - 64c3 - pool - 10 on 3x32x32 spikes: kernels of 3 with padding 1, no biases, averages over 2x2,
+leaky integrate-and-fire neurons (a tenth of the potential lost per step, threshold 1), batch 16, cross-entropy, torch's
+fused Adam on all weights. Each library is written as its own tutorials write it, with its own surrogate: snnTorch and
+Norse step by step, SpikingJelly in multi-step mode with detached resets. All are channels-last in memory, which is the
+faster layout for each, and start from weights of one distribution, so that all nets spike. The loss is scored at every
+step, in SpikingJelly on the mean output.
+
+Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up and `repeats` timed
+ones. All get the same spikes (a tenth of the inputs), made before the clock starts. Time is the median over all timed
+batches; `CPU ms` counts only the time that the process had a core, for machines that are busy. Memory is the peak of
+the resident set of the process (ru_maxrss); `net MB` is its rise over what the imports and the spikes take, which are
+so counted for none. A library that is not installed is reported as such.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+BATCH, DECAY, DENSITY, LR = 16, 0.9, 0.1, 1e-3
+PEERS = ("snntorch", "norse", "spikingjelly")
+
+Train = Callable[[], float]  # one batch: forward, learn, update; its loss
+
+
+def neurosbd(x: Any, y: Any) -> Train:
+    """Online SBD: nothing of a step outlives it but the traces."""
+    import torch
+
+    from neurosbd.connections import Conv2d, Dense
+    from neurosbd.connections.pooling import AveragePool
+    from neurosbd.learners import Trial, learner_of
+    from neurosbd.losses import LOSSES
+    from neurosbd.network import Connection, Network, Population
+    from neurosbd.neurons import LI, LIF
+    from neurosbd.rules import RULES
+
+    dt, pool = 1e-3, AveragePool()
+    tau = -dt / math.log(DECAY)
+    populations = [
+        Population("input", (3, 32, 32), None),
+        Population("first", (32, 32, 32), LIF(tau_mem=tau)),
+        Population("second", (64, 16, 16), LIF(tau_mem=tau)),
+        Population("output", (10,), LI(tau_mem=tau)),
+    ]
+    connections = [
+        Connection("input", "first", Conv2d(3, padding=1)),
+        Connection("first", "second", Conv2d(3, padding=1, pool=pool)),
+        Connection("second", "output", Dense(pool=pool)),
+    ]
+    seed = torch.Generator().manual_seed(0)
+    network = Network(populations, connections, seed, dt)
+    learner = learner_of(RULES["sbd"](projection="shared"), network, LOSSES["cross_entropy"](), seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
+    trial = Trial(x, y, weights=(1 / len(x),) * len(x))
+
+    def train() -> float:
+        optimizer.zero_grad()
+        outcome = learner.learn(trial)
+        optimizer.step()
+        return float(outcome.loss)
+
+    return train
+
+
+def through_time(model: Any, loss_of: Callable[[], Any], gain: float = 1.0) -> Train:
+    """A batch of backprop through time; weights start as here, times `gain`, channels-last."""
+    import torch
+
+    model.to(memory_format=torch.channels_last)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=gain * math.sqrt(2 / weight[0].numel()))
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+
+    def train() -> float:
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return train
+
+
+def snntorch(x: Any, y: Any) -> Train:
+    """As in its tutorials 5 to 7: a loop over time, the loss of the readout's membrane summed over the steps."""
+    from torch import nn
+
+    snn: Any = importlib.import_module("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 32, 3, padding=1, bias=False)
+            self.lif1 = snn.Leaky(beta=DECAY)
+            self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
+            self.lif2 = snn.Leaky(beta=DECAY)
+            self.fc = nn.Linear(64 * 8 * 8, 10, bias=False)
+            self.out = snn.Leaky(beta=DECAY, reset_mechanism="none")
+
+        def forward(self, x: Any) -> list[Any]:
+            mem1, mem2, mem3 = self.lif1.reset_mem(), self.lif2.reset_mem(), self.out.reset_mem()
+            recorded = []
+            for frame in x:
+                spikes, mem1 = self.lif1(self.conv1(frame), mem1)
+                spikes, mem2 = self.lif2(self.conv2(nn.functional.avg_pool2d(spikes, 2)), mem2)
+                _, mem3 = self.out(self.fc(nn.functional.avg_pool2d(spikes, 2).flatten(1)), mem3)
+                recorded.append(mem3)
+            return recorded
+
+    net = Net()
+    return through_time(net, lambda: sum(nn.functional.cross_entropy(mem, y) for mem in net(x)) / len(x))
+
+
+def norse(x: Any, y: Any) -> Train:
+    """As in its examples: SequentialState in a loop over time, in the cheaper neurons that have no synaptic current.
+
+    A drive is scaled by 1 - decay there, so the weights start larger, for as many spikes.
+    """
+    import torch
+    from torch import nn
+
+    library: Any = importlib.import_module("norse.torch")
+    leak = torch.tensor((1 - DECAY) / 1e-3)
+    lif = library.LIFBoxParameters(tau_mem_inv=leak)
+    integrator: Any = importlib.import_module("norse.torch.functional.leaky_integrator_box")
+    cells: Any = importlib.import_module("norse.torch.module.leaky_integrator_box")
+    net = library.SequentialState(
+        nn.Conv2d(3, 32, 3, padding=1, bias=False),
+        library.LIFBoxCell(lif),
+        nn.AvgPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1, bias=False),
+        library.LIFBoxCell(lif),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 8 * 8, 10, bias=False),
+        cells.LIBoxCell(integrator.LIBoxParameters(tau_mem_inv=leak)),
+    )
+
+    def loss() -> Any:
+        state, total = None, torch.zeros(())
+        for frame in x:
+            voltage, state = net(frame, state)
+            total = total + nn.functional.cross_entropy(voltage, y)
+        return total / len(x)
+
+    return through_time(net, loss, gain=1 / (1 - DECAY))
+
+
+def spikingjelly(x: Any, y: Any) -> Train:
+    """As in its conv tutorials: multi-step mode, resets detached, cross-entropy on the firing rate of the readout."""
+    from torch import nn
+
+    functional: Any = importlib.import_module("spikingjelly.activation_based.functional")
+    layer: Any = importlib.import_module("spikingjelly.activation_based.layer")
+    neuron: Any = importlib.import_module("spikingjelly.activation_based.neuron")
+    surrogate: Any = importlib.import_module("spikingjelly.activation_based.surrogate")
+
+    def lif() -> Any:
+        return neuron.LIFNode(
+            tau=1 / (1 - DECAY), decay_input=False, v_reset=None, surrogate_function=surrogate.ATan(), detach_reset=True
+        )
+
+    net = nn.Sequential(
+        layer.Conv2d(3, 32, 3, padding=1, bias=False),
+        lif(),
+        layer.AvgPool2d(2),
+        layer.Conv2d(32, 64, 3, padding=1, bias=False),
+        lif(),
+        layer.AvgPool2d(2),
+        layer.Flatten(),
+        layer.Linear(64 * 8 * 8, 10, bias=False),
+        lif(),
+    )
+    functional.set_step_mode(net, step_mode="m")
+
+    def loss() -> Any:
+        functional.reset_net(net)
+        return nn.functional.cross_entropy(net(x).mean(0), y)
+
+    return through_time(net, loss)
+
+
+LIBRARIES: dict[str, Callable[[Any, Any], Train]] = {
+    "neurosbd": neurosbd,
+    "snntorch": snntorch,
+    "norse": norse,
+    "spikingjelly": spikingjelly,
+}
+
+
+def megabytes() -> float:
+    """Peak of the resident set so far."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def work(library: str, steps: int, repeats: int, threads: int) -> dict[str, Any]:
+    """Measure one library in this process."""
+    try:
+        importlib.import_module(library)
+    except ImportError as missing:
+        return {"missing": str(missing)}
+    import torch
+
+    torch.set_num_threads(threads)
+    seed = torch.Generator().manual_seed(0)
+    x = torch.empty(steps, BATCH, 32, 32, 3)
+    for frame in x:
+        frame.bernoulli_(DENSITY, generator=seed)
+    x = x.permute(0, 1, 4, 2, 3)  # channels-last in memory
+    y = torch.randint(10, (BATCH,), generator=seed)
+    if library in PEERS:
+        importlib.import_module("spikingjelly.activation_based.neuron" if library == "spikingjelly" else library)
+    before = megabytes()
+    train = LIBRARIES[library](x, y)
+    seconds, busy, loss = [], [], math.nan
+    for turn in range(2 + repeats):
+        start, spent = time.perf_counter(), time.process_time()
+        loss = train()
+        if turn >= 2:
+            seconds.append(time.perf_counter() - start)
+            busy.append(time.process_time() - spent)
+    peak = megabytes()
+    try:
+        version = metadata.version(library)
+    except metadata.PackageNotFoundError:
+        version = "checkout"
+    return {
+        "seconds": seconds, "busy": busy, "loss": loss, "peak_mb": peak, "net_mb": peak - before,
+        "version": version, "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def run(python: str, library: str, steps: int, options: argparse.Namespace, threads: int) -> dict[str, Any]:
+    """Measure one library in a process of its own."""
+    command = [python, str(Path(__file__).resolve()), "--work", library, "--steps", str(steps)]
+    command += ["--repeats", str(options.repeats), "--threads", str(threads)]
+    here = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": here}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{library} at {steps} steps failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(steps: int, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    """All libraries in turns."""
+    names = ["neurosbd", *options.peers]
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for turn in range(options.rounds):
+        for name in names[::-1] if turn % 2 else names:
+            if turn and "missing" in told[name][0]:
+                continue
+            told[name].append(run(options.python if name in PEERS else sys.executable, name, steps, options, threads))
+    row: dict[str, Any] = {"steps": steps, "threads": threads}
+    for name, runs in told.items():
+        if "missing" in runs[0]:
+            row[name] = runs[0]
+            continue
+        seconds = sorted(s for one in runs for s in one["seconds"])
+        row[name] = {
+            "ms": 1e3 * statistics.median(seconds),
+            "ms_quartiles": [1e3 * seconds[len(seconds) // 4], 1e3 * seconds[(3 * len(seconds)) // 4]],
+            "cpu_ms": 1e3 * statistics.median(s for one in runs for s in one["busy"]),
+            "samples_per_s": BATCH / statistics.median(seconds),
+            "peak_mb": max(one["peak_mb"] for one in runs),
+            "net_mb": max(one["net_mb"] for one in runs),
+            **{key: runs[0][key] for key in ("loss", "version", "torch")},
+        }
+    return row
+
+
+def processor() -> str:
+    """Name of the CPU as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def show(rows: list[dict[str, Any]], names: list[str]) -> None:
+    """Print the table."""
+    print(
+        f"{'steps':>5}{'threads':>8}  {'library':<14}{'ms/batch':>9}{'quartiles':>14}{'CPU ms':>8}{'samples/s':>10}",
+        end="",
+    )
+    print(f"{'of neurosbd':>12}{'net MB':>8}{'peak MB':>9}")
+    for row in rows:
+        for name in names:
+            cell, head = row[name], f"{row['steps']:>5}{row['threads']:>8}  {name:<14}"
+            if "missing" in cell:
+                print(f"{head}not installed")
+                continue
+            low, high = cell["ms_quartiles"]
+            speed = cell["samples_per_s"] / row["neurosbd"]["samples_per_s"]
+            print(f"{head}{cell['ms']:>9.0f}{f'{low:.0f}-{high:.0f}':>14}", end="")
+            print(f"{cell['cpu_ms']:>8.0f}{cell['samples_per_s']:>10.1f}{speed:>12.2f}", end="")
+            print(f"{cell['net_mb']:>8.0f}{cell['peak_mb']:>9.0f}")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--repeats", type=int, default=5, help="timed batches per process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per library")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers; default: this one")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--work", choices=LIBRARIES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        print(json.dumps(work(options.work, options.steps[0], options.repeats, options.threads[0])))
+        return
+    rows = [measure(steps, threads, options) for threads in options.threads for steps in options.steps]
+    machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    if options.json:
+        print(json.dumps({"machine": machine, "batch": BATCH, "rows": rows}, indent=1))
+        return
+    names = ["neurosbd", *options.peers]
+    versions = [f"{n} {rows[0][n]['version']} (torch {rows[0][n]['torch']})" for n in names if "ms" in rows[0][n]]
+    print(f"{machine}; {', '.join(versions)}")
+    show(rows, names)
+
+
+if __name__ == "__main__":
+    main()
