@@ -38,7 +38,11 @@ def spikes() -> tuple[Any, Any, Any]:
 
 
 def neurosbd() -> dict[str, Step]:
-    """The rule as the learner runs it, with its weight applied by SGD."""
+    """The rules as the learner runs them, with their gradient applied by SGD."""
+    return {"rstdp, eligibility per example": _ours("rstdp"), "stdp, no reward": _ours("stdp")}
+
+
+def _ours(name: str) -> Step:
     import torch
 
     from neurosbd.connections import Dense
@@ -53,7 +57,7 @@ def neurosbd() -> dict[str, Step]:
     generator = torch.Generator().manual_seed(0)
     populations = [Population("input", (UNITS,), None), Population("output", (UNITS,), LIF())]
     network = Network(populations, [Connection("input", "output", Dense())], generator)
-    rule = RULES["rstdp"](readout="rule")
+    rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
     run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
     state = network.init(pre, generator).state
@@ -66,7 +70,7 @@ def neurosbd() -> dict[str, Step]:
         optimizer.step()
         optimizer.zero_grad()
 
-    return {"rstdp, eligibility per example": step}
+    return step
 
 
 def bindsnet() -> dict[str, Step]:
@@ -91,7 +95,7 @@ def bindsnet() -> dict[str, Step]:
 
     pre, post, reward = spikes()
 
-    def made(rule: Any) -> Step:
+    def made(rule: Any, given: Any) -> Step:
         source, target = Input(n=UNITS, traces=True), LIFNodes(n=UNITS, traces=True)
         source.set_batch_size(BATCH)
         target.set_batch_size(BATCH)
@@ -103,9 +107,16 @@ def bindsnet() -> dict[str, Step]:
         source.s, target.s = pre.bool(), post.bool()
         source.x, target.x = torch.rand(BATCH, UNITS), torch.rand(BATCH, UNITS)
         connection.dt = 1.0
-        return lambda: connection.update(reward=reward, learning=True, mask=None, dt=1.0)
+        return lambda: connection.update(reward=given, learning=True, mask=None, dt=1.0)
 
-    return {"MSTDPET": made(MSTDPET), "MSTDP": made(MSTDP), "PostPre": made(PostPre)}
+    same = float(reward.mean())
+    return {
+        "MSTDPET, reward per example": made(MSTDPET, reward),
+        "MSTDP, reward per example": made(MSTDP, reward),
+        "MSTDPET, one reward for all": made(MSTDPET, same),
+        "MSTDP, one reward for all": made(MSTDP, same),
+        "PostPre, no reward": made(PostPre, same),
+    }
 
 
 def spikingjelly() -> dict[str, Step]:
