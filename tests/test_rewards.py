@@ -230,7 +230,35 @@ def test_baselines_are_per_task() -> None:
     again = heard._replace(reward=torch.tensor([4.0, 4.0, 10.0, 10.0]))
     signal, state = modulator.step(state, again, DT)
     torch.testing.assert_close(signal[:, 0], torch.tensor([-2.0, -2.0, 0.0, 0.0]) / 4)
-    torch.testing.assert_close(state.mean, torch.tensor([3.0, 10.0]))
+    torch.testing.assert_close(state.mean[:, 0], torch.tensor([3.0, 10.0]))
+
+
+def test_several_rewards_reach_every_unit_through_a_projection() -> None:
+    """signal = -(R P) / B; with B = units = channels no axis can take the place of another.
+
+    Must fail when the projection is transposed (tried).
+    """
+    modulator, value = Reward(rate=0.0, channels=3), torch.zeros(3, 3)
+    reward = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    heard = Heard(value, value, reward=reward)
+    state = modulator.init(heard, torch.Generator().manual_seed(0))
+    signal, _ = modulator.step(state, heard, DT)
+    torch.testing.assert_close(signal[0], -state.projection[0] / 3)
+    torch.testing.assert_close(signal[1], -2 * state.projection[1] / 3)
+    assert not signal[2].any()
+    with pytest.raises(ValueError, match=r"\[batch, channels\] = \[3, 3\], got \[3\]"):
+        modulator.step(state, heard._replace(reward=torch.zeros(3)), DT)
+
+
+def test_rewarded_stdp_with_several_rewards_is_the_mean_of_separate_runs() -> None:
+    x = (torch.rand(60, 4, 5, generator=torch.Generator().manual_seed(2)) < 0.2).double() * 2
+    reward = torch.randn(4, 2, generator=torch.Generator().manual_seed(3)).double()
+    rule = rule_of("rstdp", baseline=0.0, channels=2)
+    together = _rewarded_batch(rule, spiking([5, 6, 4]), x, reward)
+    apart = [_rewarded_batch(rule, spiking([5, 6, 4]), x[:, b : b + 1], reward[b : b + 1]) for b in range(4)]
+    for name, gradient in together.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(gradient, sum(a[name] for a in apart) / 4, rtol=1e-12, atol=1e-14)
 
 
 def test_a_reward_of_the_wrong_shape_names_both() -> None:

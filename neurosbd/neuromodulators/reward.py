@@ -1,32 +1,39 @@
-"""Reward as a third factor: the same for all units, less what was to be expected."""
+"""Reward as a third factor: how much better than expected, told to all units alike or through a projection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from neurosbd.neuromodulators.fixed_random import check_scale
+from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.process import Heard
 
 
 class Expectation(NamedTuple):
-    """Running mean of the reward, one for each task."""
+    """Running mean of the reward, one for each task and channel, and the way of the channels to the units."""
 
-    mean: Tensor  # [tasks]
+    mean: Tensor  # [tasks, channels]
     seen: Tensor  # rewards so far, [tasks]
+    projection: Tensor  # [channels, M]; [1, 0] for one channel, which reaches all units alike
 
 
 @dataclass(frozen=True)
 class Reward:
-    """signal[b, i] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign, shared by all units.
+    """signal[b] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign.
 
         Rbar[k] <- Rbar[k] + rate (mean of R over the examples of task k - Rbar[k])
 
-    The first rewards of a task count as if all before had been equal to them.
+    One channel is the same for all units; several ([B, channels]) go through a fixed random projection, which
+    gives every unit its own mixture. The first rewards of a task count as if all before had been equal to them.
 
     Args:
         rate: of the running mean, per batch, 0..1; 0 means no baseline.
         tasks: number of separate baselines, >= 1; without `Heard.task` all examples are of task 0.
+        channels: rewards per example, >= 1.
+        scale: standard deviation of the projection of several channels, >= 0.
+        layout: one row of the projection per unit or per channel of a map.
     Raises:
         ValueError: if a constant is out of range.
     Source: Fremaux, Sprekeler, Gerstner 2010, J. Neurosci. 30 (why the baseline is per task); Williams 1992.
@@ -34,34 +41,51 @@ class Reward:
 
     rate: float = 0.1
     tasks: int = 1
+    channels: int = 1
+    scale: float = 1.0
+    layout: Layout = field(default_factory=Full)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"Reward.rate must be in 0..1, got {self.rate}")
-        if self.tasks < 1:
-            raise ValueError(f"Reward.tasks must be at least 1, got {self.tasks}")
+        if min(self.tasks, self.channels) < 1:
+            raise ValueError(f"Reward.tasks and channels must be at least 1, got {self.tasks} and {self.channels}")
+        check_scale(self, self.scale)
 
     def init(self, heard: Heard, generator: torch.Generator) -> Expectation:
-        """Nothing expected."""
-        zero = heard.value.new_zeros(self.tasks)
-        return Expectation(zero, zero.clone())
+        """Nothing expected; the projection of several channels is drawn."""
+        units = self.layout.summary(heard.value).shape[1] if self.channels > 1 else 0
+        projection = (torch.randn(self.channels, units, generator=generator) * self.scale).to(heard.value)
+        zero = heard.value.new_zeros(self.tasks, self.channels)
+        return Expectation(zero, zero[:, 0].clone(), projection)
 
     def step(self, state: Expectation, heard: Heard, dt: float) -> tuple[Tensor, Expectation]:
-        """[B, *size], an expanded view."""
-        reward = heard.reward
+        """[B, *size]; an expanded view where all units are told the same."""
+        reward = self._checked(heard)
+        task = reward.new_zeros(len(reward), dtype=torch.int64) if heard.task is None else heard.task
+        count = torch.zeros_like(state.seen).index_add_(0, task, torch.ones_like(reward[:, 0]))
+        mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)[:, None]
+        there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
+        expected = torch.where(first & there, mean, state.mean) if self.rate > 0 else state.mean
+        signal = (expected[task] - reward) / len(reward)
+        after = Expectation(
+            torch.where(there, expected + self.rate * (mean - expected), expected), state.seen + count, state.projection
+        )
+        if self.channels > 1:
+            return self.layout.spread(signal @ state.projection, heard.value), after
+        return signal.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
+
+    def _checked(self, heard: Heard) -> Tensor:
+        """The reward as [B, channels]."""
+        reward, batch = heard.reward, len(heard.value)
         if reward is None:
             raise ValueError("a reward rule was given a score instead of a reward")
-        if reward.shape != heard.value.shape[:1]:
+        wanted = (batch,) if self.channels == 1 else (batch, self.channels)
+        if reward.shape != wanted:
+            axes = "[batch]" if self.channels == 1 else "[batch, channels]"
             raise ValueError(
-                f"a reward is one value per example, [batch] = [{len(heard.value)}], got {list(reward.shape)}; "
-                f"the population is [batch, *size] = {list(heard.value.shape)}"
+                f"a reward is one value per example{' and channel' if self.channels > 1 else ''}, {axes} = "
+                f"{list(wanted)}, got {list(reward.shape)}; the population is [batch, *size] = "
+                f"{list(heard.value.shape)}"
             )
-        task = torch.zeros_like(reward, dtype=torch.int64) if heard.task is None else heard.task
-        count = torch.zeros_like(state.mean).index_add_(0, task, torch.ones_like(reward))
-        mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)
-        first = state.seen == 0
-        expected = torch.where(first & (count > 0), mean, state.mean) if self.rate > 0 else state.mean
-        signal = (expected[task] - reward) / len(reward)
-        after = torch.where(count > 0, expected + self.rate * (mean - expected), expected)
-        spread = signal.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value)
-        return spread, Expectation(after, state.seen + count)
+        return reward.view(batch, self.channels)

@@ -46,6 +46,7 @@ def rstdp(
     tau_e: float = 0.5,
     baseline: float = 0.1,
     tasks: int = 1,
+    channels: int = 1,
     delay: int = 0,
     readout: Readout = "gradient",
 ) -> LocalRule:
@@ -55,13 +56,14 @@ def rstdp(
         tau_e: time constant of the eligibility, s, > 0.
         baseline: rate of the running mean of the reward, per batch, 0..1; 0: none.
         tasks: number of separate running means, >= 1.
+        channels: rewards per example, >= 1; several reach the units through a fixed random projection.
         delay: steps from the reward to the third factor, >= 0.
     Source: Florian 2007, Neural Comput. 19; Izhikevich 2007, Cereb. Cortex 17; Fremaux, Gerstner 2016.
     """
     window = Window(a_plus, a_minus, tau_plus, tau_minus, w_min, w_max, bounds, pairing)
     return LocalRule(
         RewardedSpikeTiming(window, tau_e),
-        Reward(baseline, tasks),
+        Reward(baseline, tasks, channels),
         delay=delay,
         readout=readout,
         rewarded=True,
@@ -70,7 +72,12 @@ def rstdp(
 
 
 def rmax(
-    tau_e: float = 0.5, baseline: float = 0.1, tasks: int = 1, delay: int = 0, readout: Readout = "gradient"
+    tau_e: float = 0.5,
+    baseline: float = 0.1,
+    tasks: int = 1,
+    channels: int = 1,
+    delay: int = 0,
+    readout: Readout = "gradient",
 ) -> LocalRule:
     """Policy gradient for neurons that draw their spikes: reward times surprise, whatever the network does.
 
@@ -78,8 +85,11 @@ def rmax(
         tau_e: time constant of the eligibility, s, > 0.
         baseline: rate of the running mean of the reward, per batch, 0..1; 0: none.
         tasks: number of separate running means, >= 1.
+        channels: rewards per example, >= 1; several reach the units through a fixed random projection.
         delay: steps from the reward to the third factor, >= 0.
         readout: the last population learns by the 'gradient' of the loss or by the same 'rule'.
     Source: Xie, Seung 2004, Phys. Rev. E 69; Pfister et al. 2006, Neural Comput. 18; Fremaux, Gerstner 2016.
     """
-    return LocalRule(PolicyGradient(tau_e), Reward(baseline, tasks), delay=delay, readout=readout, rewarded=True)
+    return LocalRule(
+        PolicyGradient(tau_e), Reward(baseline, tasks, channels), delay=delay, readout=readout, rewarded=True
+    )
