@@ -46,12 +46,11 @@ def _ours(name: str) -> Step:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.local import LocalRun
+    from neurosbd.local import LocalRun, modulators
     from neurosbd.network import Connection, Frame, Network, Population, State
     from neurosbd.neurons import LIF
     from neurosbd.process import Activity
     from neurosbd.rules import RULES, LocalRule
-    from neurosbd.tasks.conditioning import modulators
 
     pre, post, reward = spikes()
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +58,7 @@ def _ours(name: str) -> Step:
     network = Network(populations, [Connection("input", "output", Dense())], generator)
     rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
-    run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
+    run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
     state = network.init(pre, generator).state
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
 

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.local import LocalRun, check, outgoing
+from neurosbd.local import LocalRun, check, followers, modulators
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
-from neurosbd.process import Heard
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
 
@@ -144,22 +143,8 @@ class LocalLearner:
         self.loss = loss
         self.rule = rule
         self.progress = 0.0
-        self.names = [n for n in network.incoming if any(c.plastic for c in network.incoming[n])]
-        if rule.readout == "gradient":
-            self.hidden = [n for n in self.names if n != network.readout]
-        else:
-            self.hidden = self.names
-        some = next(network.parameters())
-        score = some.new_zeros((1, *network.populations[network.readout].size))
-        self.modulators: dict[str, Any] = {}
-        for name in self.hidden if rule.neuromodulator is not None else ():
-            assert rule.neuromodulator is not None
-            silence = some.new_zeros((1, *network.populations[name].size))
-            heard = Heard(silence, score, outgoing=outgoing(network, name))
-            try:
-                self.modulators[name] = rule.neuromodulator.init(heard, generator)
-            except ValueError as problem:
-                raise ValueError(f"population '{name}': {problem}") from None
+        self.hidden = followers(network, rule)
+        self.modulators = modulators(network, rule, generator)
         check(network, rule)
 
     def learn(

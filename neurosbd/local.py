@@ -159,6 +159,33 @@ class LocalRun:
         return gradient
 
 
+def followers(network: Network, rule: LocalRule) -> list[str]:
+    """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
+    names = [name for name in network.incoming if any(c.plastic for c in network.incoming[name])]
+    return [name for name in names if name != network.readout or rule.readout == "rule"]
+
+
+def modulators(network: Network, rule: LocalRule, generator: torch.Generator) -> dict[str, Any]:
+    """The neuromodulators of a rule by population, before any learning; projections are drawn from `generator`.
+
+    Raises:
+        ValueError: naming the population, if the rule cannot be told to it.
+    """
+    if rule.neuromodulator is None:
+        return {}
+    some = next(network.parameters())
+    score = some.new_zeros((1, *network.populations[network.readout].size))
+    states: dict[str, Any] = {}
+    for name in followers(network, rule):
+        silence = some.new_zeros((1, *network.populations[name].size))
+        try:
+            heard = Heard(silence, score, outgoing=outgoing(network, name))
+            states[name] = rule.neuromodulator.init(heard, generator)
+        except ValueError as problem:
+            raise ValueError(f"population '{name}': {problem}") from None
+    return states
+
+
 def check(network: Network, rule: LocalRule) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.local import LocalRun
+from neurosbd.local import LocalRun, modulators
 from neurosbd.network import Network
-from neurosbd.process import Heard
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 
@@ -98,7 +97,7 @@ class Conditioning:
     ) -> Any:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
-        run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
+        run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
         for t in range(steps):
@@ -139,12 +138,3 @@ class Dopamine:
         self.due.append(torch.zeros(constants.batch))
         self.level = self.level * float(np.exp(-self.dt / constants.tau_dopamine)) + arriving
         return self.level
-
-
-def modulators(network: Network, rule: LocalRule) -> dict[str, Any]:
-    """Neuromodulators of a network without hidden populations, before any learning."""
-    if rule.neuromodulator is None:
-        return {}
-    some = next(network.parameters())
-    silence = some.new_zeros((1, *network.populations[network.readout].size))
-    return {network.readout: rule.neuromodulator.init(Heard(silence, silence), torch.Generator())}

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosbd.local import LocalRun
+from neurosbd.local import LocalRun, modulators
 from neurosbd.network import Network
 from neurosbd.rules import LocalRule
-from neurosbd.tasks.conditioning import modulators
 from neurosbd.tasks.findings import Findings, Panel
 
 
@@ -61,7 +60,7 @@ class Pairing:
         lags = np.arange(-self.longest, self.longest + 1, self.every)
         changes = []
         for done, lag in enumerate(lags):
-            changes.append(self._change(build(), rule, optimizer, int(lag)))
+            changes.append(self._change(build(), rule, optimizer, generator, int(lag)))
             progress(done + 1, len(lags), f"lag {lag:+} ms: change {changes[-1]:+.4f}")
         change = np.array(changes)
         panel = Panel(
@@ -73,12 +72,17 @@ class Pairing:
 
     @torch.no_grad()
     def _change(
-        self, network: Network, rule: LocalRule, optimizer: Callable[[Network], torch.optim.Optimizer], lag: int
+        self,
+        network: Network,
+        rule: LocalRule,
+        optimizer: Callable[[Network], torch.optim.Optimizer],
+        generator: torch.Generator,
+        lag: int,
     ) -> float:
         weight = next(iter(network.weights.values()))
         apply, before = optimizer(network), self.start
         weight[0, 0], weight[0, 1] = self.start, self.teacher
-        run = LocalRun(network, rule, modulators(network, rule), 0.0, None)
+        run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
         pre, post = self.longest, self.longest + lag
         frame = network.init(weight.new_zeros(1, 2))
         for t in range(self.pairs * self.period):
