@@ -15,21 +15,36 @@ if TYPE_CHECKING:
     from neurosbd.experiment.resolve import load_model
     from neurosbd.experiment.run import Run, open_run
     from neurosbd.experiment.simulate import run_experiment
+    from neurosbd.exporting import export
     from neurosbd.interchange import from_nir, from_torch, to_nir
+    from neurosbd.losses.admissibility import Admissibility, admissible
     from neurosbd.network import Connection, Network, Population
+    from neurosbd.report.analysing import Report, analyse
+    from neurosbd.report.comparing import Comparison, compare
     from neurosbd.simulation import simulate
+    from neurosbd.traces import NotRecorded, Signal, Trace
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Admissibility": "losses.admissibility",
+    "Comparison": "report.comparing",
     "Connection": "network",
     "Dataset": "datasets",
     "Definition": "experiment.definition",
     "Network": "network",
+    "NotRecorded": "traces",
     "Population": "network",
+    "Report": "report.analysing",
     "Run": "experiment.run",
     "RunError": "errors",
+    "Signal": "traces",
+    "Trace": "traces",
     "UsageError": "errors",
+    "admissible": "losses.admissibility",
+    "analyse": "report.analysing",
+    "compare": "report.comparing",
+    "export": "exporting",
     "fit": "experiment.fit",
     "from_nir": "interchange",
     "from_torch": "interchange",
@@ -42,8 +57,9 @@ _HOME = {
 }
 
 __all__ = [
-    "Connection", "Dataset", "Definition", "Network", "Population", "Run", "RunError", "UsageError",
-    "fit", "from_nir", "from_torch", "load_data", "load_model", "open_run", "run_experiment", "simulate", "to_nir",
+    "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Network", "NotRecorded", "Population",
+    "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "admissible", "analyse", "compare", "export", "fit",
+    "from_nir", "from_torch", "load_data", "load_model", "open_run", "run_experiment", "simulate", "to_nir",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import UsageError, nearest
+from neurosbd.report.analyses import documentation
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,20 @@ def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
 
 
 def catalogue(kind: str) -> list[Row]:
-    """All items of a kind: models, data, rules, neurons or losses."""
+    """All items of a kind: models, data, rules, neurons, losses or analyses."""
+    if kind == "analyses":
+        return [_row(name, documentation(library.find("analysis", name))) for name in library.names("analysis")]
     if kind in ("models", "data"):
         rows = []
         for name in library.names(kind):
             content = library.read_toml(library.find(kind, name))
             rows.append(Row(name, content.get("about", ""), content.get("source", "")))
         return rows
-    return [_row(name, make) for name, make in _tables()[kind].items()]
+    return [_row(name, make.__doc__ or "") for name, make in _tables()[kind].items()]
 
 
-def _row(name: str, make: Callable[..., Any]) -> Row:
-    lines = inspect.cleandoc(make.__doc__ or "").splitlines()
+def _row(name: str, text: str) -> Row:
+    lines = inspect.cleandoc(text).splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith("Source:")), None)
     source = ""
     if start is not None:
@@ -48,16 +51,20 @@ def _row(name: str, make: Callable[..., Any]) -> Row:
 
 
 def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None) -> str:
-    """The definition of an item: a model with the origin of every value, a data set, or a table entry."""
+    """The definition of an item: a model with the origin of every value, a data set, a table entry, an analysis."""
     if name in library.names("data"):
         return (library.find("data", name)).read_text(encoding="utf-8").rstrip()
     for kind, table in _tables().items():
         if name in table:
             constants = str(inspect.signature(table[name])).split(" -> ")[0]
             return f"{name} ({kind})\n{constants}\n\n{inspect.getdoc(table[name])}"
+    if name.endswith(".py") or name in library.names("analysis"):
+        path = library.find("analysis", name)
+        return f"{path.stem} (analyses)\n{path}\n\n{documentation(path)}"
     if name.endswith(".toml") or name in library.names("models"):
         return _show_model(name, rule, settings)
-    legal = [n for kind in ("models", "data") for n in library.names(kind)] + [n for t in _tables().values() for n in t]
+    legal = [n for kind in ("models", "data", "analysis") for n in library.names(kind)]
+    legal += [n for table in _tables().values() for n in table]
     raise UsageError(f"there is nothing called '{name}'{nearest(name, legal)}")
 
 

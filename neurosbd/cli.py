@@ -19,12 +19,15 @@ start here:
   neurosbd fit digits-mlp                     train the smallest model by score broadcast, in seconds
   neurosbd fit digits-mlp --rule bp           the same network by backpropagation
   neurosbd simulate stdp-window               one synapse under pre/post pairing, as a figure
-  neurosbd list models                        what ships; also: data, rules, neurons, losses
+  neurosbd analyse runs/digits-mlp-sbd-seed0  a page about a run: how it went, what is unhealthy, figures
+  neurosbd compare runs/digits-mlp-*          rules and seeds side by side
+  neurosbd export RUN --to nwb run.nwb        a run for other tools: NWB, SONATA, NIR
+  neurosbd list models                        what ships; also: data, rules, neurons, losses, analyses
   neurosbd show cifar10-small                 every value of a model and where it comes from
 
 exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
 """
-KINDS = ("models", "data", "rules", "neurons", "losses")
+KINDS = ("models", "data", "rules", "neurons", "losses", "analyses")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,10 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_fit(commands)
     _add_simulate(commands)
-    listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses")
+    _add_analyse(commands)
+    _add_compare(commands)
+    _add_export(commands)
+    listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses, analyses")
     listing.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     show = commands.add_parser("show", help="the resolved definition of anything in the lists")
-    show.add_argument("name", metavar="NAME", help="a model, data set, rule, neuron or loss, or a .toml file")
+    show.add_argument("name", metavar="NAME", help="any name of these lists, or a .toml or .py file")
     show.add_argument("--rule", help="resolve a model under this rule")
     show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
     data = commands.add_parser("data", help="download and verify data sets")
@@ -83,6 +89,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )  # fmt: skip
     fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
     fit.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    _add_record(fit)
     fit.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
 
 
@@ -94,16 +101,64 @@ def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     simulate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
     simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN)")
     simulate.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    _add_record(simulate)
     simulate.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
+
+
+def _add_analyse(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    analyse = commands.add_parser(
+        "analyse",
+        help="write a page about a run: how it went, what is unhealthy, figures, every number",
+        description="Writes one self-contained page (index.html), every figure as PNG and SVG, and every number as "
+        "metrics.json and metrics.csv. All analyses of `neurosbd list analyses` are carried out; those whose signals "
+        "were not recorded are listed with the --record that would provide them.",
+    )
+    analyse.add_argument("runs", nargs="+", metavar="RUN", help="directory of a run, finished or not, or a trace file")
+    analyse.add_argument(
+        "--with", dest="own", nargs="+", action="extend", default=[], metavar="FILE",
+        help="analyses of your own besides: .py files with analyse(run) and figure(result), see docs/analysis.md",
+    )  # fmt: skip
+    analyse.add_argument("--out", metavar="DIR", help="folder of the page; of several runs, one in it per run "
+                         "(default: RUN/report)")  # fmt: skip
+
+
+def _add_compare(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="rules and seeds side by side: mean, std, n and confidence interval",
+        description="Groups runs by everything but the seed and prints a table: values of the last epoch, mean, "
+        "standard deviation and 95 % bootstrap interval over seeds. Writes index.html, comparison.csv, "
+        "comparison.json, figure.png and figure.svg.",
+    )
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs")
+    compare.add_argument("--out", metavar="DIR", default="compare", help="where to write (default: ./compare)")
+
+
+def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    export = commands.add_parser("export", help="a run in the files of others: NWB, SONATA, NIR")
+    export.add_argument("run", metavar="RUN", help="directory of a run, finished or not, or a trace file")
+    export.add_argument(
+        "--to", required=True, metavar="FORMAT",
+        help="nwb (the trace), sonata (its spikes, potentials and rates) or nir (the trained network)",
+    )  # fmt: skip
+    export.add_argument("file", metavar="FILE", help="to write; must not be there yet")
+
+
+def _add_record(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--record", action="append", default=[], metavar="SPEC",
+        help='keep a signal in trace.h5: hidden.spikes, "*.v[neurons=random 100, examples=0:4]", loss; repeatable',
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return {"fit": _fit, "simulate": _simulate, "list": _list, "show": _show, "data": _data}[options.command](
-            options
-        )
+        return {
+            "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "export": _export,
+            "list": _list, "show": _show, "data": _data,
+        }[options.command](options)  # fmt: skip
     except UsageError as problem:
         print(f"neurosbd: {problem}", file=sys.stderr)
         return 2
@@ -136,6 +191,7 @@ def _fit(options: argparse.Namespace) -> int:
         settings=_settings(options),
         out=options.out,
         device=options.device,
+        record=options.record,
         resume=options.resume,
         reporter=Reporter(),
     )
@@ -153,6 +209,7 @@ def _simulate(options: argparse.Namespace) -> int:
         settings=_settings(options),
         out=options.out,
         device=options.device,
+        record=options.record,
         resume=options.resume,
         reporter=Reporter(),
     )
@@ -167,6 +224,32 @@ def _status(run: "Run") -> int:
             file=sys.stderr,
         )
         return 1
+    return 0
+
+
+def _analyse(options: argparse.Namespace) -> int:
+    from neurosbd.experiment.progress import Reporter
+    from neurosbd.report.analysing import analyse_all
+
+    reports = analyse_all(options.runs, options.own, options.out, Reporter())
+    return 1 if any(report.failed for report in reports) else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from neurosbd.report.comparing import compare
+
+    comparison = compare(options.runs, options.out)
+    print(comparison.table)
+    for warning in comparison.warnings:
+        print(f"warning: {warning}")
+    print(f"page: {comparison.path}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from neurosbd.exporting import export
+
+    print(export(options.run, options.to, options.file))
     return 0
 
 

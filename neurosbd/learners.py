@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.local import LocalRun, check, followers, modulators
+from neurosbd.local import LocalRun, Witness, check, followers, modulators
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.rules import Backprop, LocalRule, Rule
@@ -53,9 +53,20 @@ class Learner(Protocol):
     progress: float  # how much of the training is done, 0..1; set by whoever drives the training
 
     def learn(
-        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+        self,
+        trial: Trial,
+        observers: tuple[Observer, ...] = (),
+        noise: torch.Generator | None = None,
+        witness: Witness | None = None,
     ) -> Outcome:
-        """Run a trial and add a gradient to every plastic parameter's `.grad`."""
+        """Run a trial and add a gradient to every plastic parameter's `.grad`.
+
+        Args:
+            trial: what to learn from.
+            observers: see every step of the network.
+            noise: source of the noise of this run.
+            witness: sees third factors and eligibilities, of rules that have any.
+        """
         ...
 
     def settle(self) -> None:
@@ -148,12 +159,16 @@ class LocalLearner:
         check(network, rule)
 
     def learn(
-        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+        self,
+        trial: Trial,
+        observers: tuple[Observer, ...] = (),
+        noise: torch.Generator | None = None,
+        witness: Witness | None = None,
     ) -> Outcome:
         """One batch; see `Learner.learn`."""
         account = Account(trial, self.loss, self.network.readout)
         with torch.no_grad():
-            run = LocalRun(self.network, self.rule, self.modulators, self.progress, trial.task)
+            run = LocalRun(self.network, self.rule, self.modulators, self.progress, trial.task, witness)
             scored = [t for t, weight in enumerate(trial.weights) if weight]
 
             def observe(t: int, frame: Frame) -> None:
@@ -202,9 +217,13 @@ class BackpropLearner:
         self.progress = 0.0
 
     def learn(
-        self, trial: Trial, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
+        self,
+        trial: Trial,
+        observers: tuple[Observer, ...] = (),
+        noise: torch.Generator | None = None,
+        witness: Witness | None = None,
     ) -> Outcome:
-        """One batch; see `Learner.learn`."""
+        """One batch; see `Learner.learn`. There is nothing for a witness to see."""
         account = Account(trial, self.loss, self.network.readout)
 
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Finds the content that ships beside the engine: models/ and data/. Layer 0.
+"""Finds the content that ships beside the engine: models/, data/ and analysis/. Layer 0.
 
 An item is asked for by name or by a path of the user's own. The folders lie in the package in a
 wheel (`neurosbd/_shipped/models`), beside it in a checkout or an editable install.
@@ -11,37 +11,39 @@ from typing import Any
 from neurosbd.errors import UsageError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
+_SUFFIX = {"models": ".toml", "data": ".toml", "analysis": ".py"}
+_SINGULAR = {"models": "model", "data": "dataset", "analysis": "analysis"}
 
 
 def folder(kind: str) -> Path:
-    """Where the items of a kind ('models', 'data') are."""
+    """Where the items of a kind ('models', 'data', 'analysis') are."""
     shipped = _PACKAGE / "_shipped" / kind
     return shipped if shipped.is_dir() else _PACKAGE.parent / kind
 
 
 def names(kind: str) -> list[str]:
     """Names of the items of a kind, sorted."""
-    return sorted(path.stem for path in folder(kind).glob("*.toml"))
+    found = folder(kind).glob(f"*{_SUFFIX[kind]}")
+    return sorted(path.stem for path in found if not path.stem.startswith("_"))
 
 
 def find(kind: str, name: str | Path) -> Path:
-    """The TOML file of an item.
+    """The file of an item: TOML, of an analysis Python.
 
     Args:
-        kind: 'models' or 'data'.
-        name: a shipped name, or the path of a .toml file.
+        kind: 'models', 'data' or 'analysis'.
+        name: a shipped name, or the path of a file with the suffix of the kind.
     Raises:
         UsageError: if there is no such item; names the nearest one.
     """
-    path = Path(name)
-    if path.suffix == ".toml" or path.parent != Path("."):
+    path, suffix = Path(name), _SUFFIX[kind]
+    if path.suffix == suffix or path.parent != Path("."):
         if not path.is_file():
-            raise UsageError(f"{path}: there is no such file; give a .toml file or one of: {', '.join(names(kind))}")
+            raise UsageError(f"{path}: there is no such file; give a {suffix} file or one of: {', '.join(names(kind))}")
         return path
     if str(name) not in names(kind):
-        singular = {"models": "model", "data": "dataset"}[kind]
-        raise UsageError(f"there is no {singular} '{name}'{nearest(str(name), names(kind))}")
-    return folder(kind) / f"{name}.toml"
+        raise UsageError(f"there is no {_SINGULAR[kind]} '{name}'{nearest(str(name), names(kind))}")
+    return folder(kind) / f"{name}{suffix}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:

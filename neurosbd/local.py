@@ -1,8 +1,8 @@
 """One run of a local rule: the traces that live as long as the run, and one step of learning. Layer 3."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +32,18 @@ class _Told(NamedTuple):
     share: float  # of the batch that this step stands for
 
 
+class Witness(Protocol):
+    """Whoever watches the learning itself; it changes nothing."""
+
+    def told(self, population: str, signal: Tensor | None) -> None:
+        """The third factor of a population at this step, [B, *size]; None: silence."""
+        ...
+
+    def remembered(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+        """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
+        ...
+
+
 class LocalRun:
     """The traces of one run and the order in which everything learns.
 
@@ -41,16 +53,24 @@ class LocalRun:
         modulators: states of the neuromodulators by population; brought up to date as they hear.
         progress: of the training, 0..1.
         task: of each example, [B].
+        witness: watches; none: nobody.
     """
 
     def __init__(
-        self, network: Network, rule: LocalRule, modulators: dict[str, Any], progress: float, task: Tensor | None
+        self,
+        network: Network,
+        rule: LocalRule,
+        modulators: dict[str, Any],
+        progress: float,
+        task: Tensor | None,
+        witness: Witness | None = None,
     ) -> None:
         self.network = network
         self.rule = rule
         self.modulators = modulators
         self.progress = progress
         self.task = task
+        self.witness = witness
         self.kappa = _kappa(network)
         self.plans: dict[str, _Plan] = {}
         for name in network.incoming:
@@ -84,6 +104,8 @@ class LocalRun:
                 signal = None if score is None else score * weight
             else:
                 signal = self._third_factor(name, activity, told)
+            if self.witness is not None:
+                self.witness.told(name, signal)
             for connection in plan.connections:
                 gradient = self.follow(connection, plan, activity, signal, frame)
                 if gradient is not None:
@@ -142,20 +164,21 @@ class LocalRun:
         def outer(post: Tensor, pre: Tensor) -> Synapses:
             return connection.geometry.outer(synapses, post, pre)
 
-        def each(posts: Sequence[Tensor], pres: Sequence[Tensor], e: Tensor | None, kept: float) -> Tensor:
-            return connection.geometry.each(synapses, posts, pres, e, kept)
-
         pre = frame.carried.pop(name)
         arrival = Arrival(pre, neuron, frame.state.neurons[connection.post], activity, synapses, outer)
         if name not in self.eligibility:
             self.eligibility[name] = plan.eligibility.init(arrival, dt)
         eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
+        each, kappa = connection.geometry.each, self.kappa
         local = Local(
-            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), self.kappa
+            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa
         )
         if name not in self.traces:
             self.traces[name] = plan.plasticity.init(local)
         gradient, self.traces[name] = plan.plasticity.step(self.traces[name], local, dt)
+        if self.witness is not None:
+            waiting = self.traces[name]
+            self.witness.remembered(name, lambda examples: plan.plasticity.eligibility(waiting, local, examples))
         return gradient
 
 

@@ -84,6 +84,10 @@ class Eligible(Protocol):
         """kept waiting + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
         ...
 
+    def of(self, examples: Tensor, local: "Local") -> Tensor:
+        """e of some examples [E] multiplied out, [E, *weight]."""
+        ...
+
 
 class Local(NamedTuple):
     """Everything a synapse may use to learn. What is not in here is not local."""
@@ -94,7 +98,8 @@ class Local(NamedTuple):
     synapses: Synapses  # own weight and bias
     eligible: Eligible  # what the synapse did to the postsynaptic value
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
-    each: Callable[..., Tensor]  # (posts, pres, e, kept) -> kept e + sum of post x pre per example, [B, *weight]
+    each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
+    # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
     surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
     kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
 
@@ -155,6 +160,11 @@ class Neuromodulator(Protocol):
         """Signal [B, *size] for the population that `heard` describes."""
         ...
 
+    def projection(self, state: Any) -> Tensor | None:
+        """What the score or reward is projected by at this moment, [C, units or channels]; None if by nothing of its
+        own."""
+        ...
+
 
 class Plasticity(Protocol):
     """Turns local quantities into a loss-gradient-shaped change. No learning rate in here."""
@@ -165,6 +175,14 @@ class Plasticity(Protocol):
 
     def step(self, state: Any, local: Local, dt: float) -> tuple[Synapses | None, Any]:
         """Gradient to be descended, summed over the batch, like `local.synapses`; None if there is none."""
+        ...
+
+    def eligibility(self, state: Any, local: Local, examples: Tensor) -> Tensor:
+        """What a third factor would meet after this step, of some examples [E]: [E, *weight]. For looking at it.
+
+        Raises:
+            ValueError: if this plasticity keeps nothing that waits.
+        """
         ...
 
 

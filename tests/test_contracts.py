@@ -16,8 +16,11 @@ from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Dense
 from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.eligibility import ELIGIBILITIES
 from neurosbd.encoders import ENCODERS
+from neurosbd.errors import UsageError
 from neurosbd.learners import Trial, learner_of
 from neurosbd.losses import LOSSES
+from neurosbd.losses.admissibility import admissible
+from neurosbd.losses.targets import BINARY, CLASSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
 from neurosbd.neurons import NEURONS
@@ -27,6 +30,7 @@ from neurosbd.rules import RULES, LocalRule
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import SURROGATES
 from tests.conftest import cnn, mlp
+from tests.targets import example, slope
 
 TABLES = [
     NEURONS, ELIGIBILITIES, ENCODERS, SURROGATES, DISTRIBUTIONS, CONNECTIONS, POOLINGS, INITIALISERS, LOSSES,
@@ -216,28 +220,72 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
 
 
 @every(LOSSES)
-@pytest.mark.parametrize("labels", [True, False])
-def test_score_is_the_derivative_of_the_loss(name: str, labels: bool) -> None:
+@pytest.mark.parametrize("form", ["as they come", "vectors", "labels"])
+def test_score_is_the_derivative_of_the_loss(name: str, form: str) -> None:
     """A8 (1). Oracles: autograd and finite differences. Must fail when the score is divided by B (tried)."""
     loss = made(LOSSES, name)
-    output = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
-    target = torch.tensor([0, 1, 2, 3, 0, 1]) if labels else torch.rand(6, 4, dtype=torch.float64)
-    (exact,) = torch.autograd.grad(loss.per_example(output, target).sum(), output)
+    output, target = example(loss, 6)
+    if form == "labels":
+        if loss.targets not in (CLASSES, BINARY) and name != "squared_error":
+            with pytest.raises(ValueError, match=r"\[6\].*\[6, \d\]"):
+                loss.score(output, torch.arange(6) % 3)
+            return
+        target = torch.arange(6) % 3
+    if form == "vectors" and loss.targets is CLASSES:
+        target = torch.rand(6, 3, dtype=torch.float64)
     with torch.no_grad():
         score = loss.score(output, target)
-        torch.testing.assert_close(score, exact, rtol=1e-10, atol=1e-12)
-        move = torch.zeros_like(output)
-        move[2, 1] = 1e-6
-        slope = (loss.per_example(output + move, target) - loss.per_example(output - move, target))[2] / 2e-6
-        torch.testing.assert_close(score[2, 1], slope, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(score, slope(loss, output, target), rtol=1e-10, atol=1e-12)
+        for column in range(output.shape[1]):
+            move = torch.zeros_like(output)
+            move[2, column] = 1e-6
+            sides = [loss.per_example(output + sign * move, target)[2] for sign in (1, -1)]
+            torch.testing.assert_close(score[2, column], (sides[0] - sides[1]) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
 @every(LOSSES)
-def test_loss_is_per_example_and_refuses_other_shapes(name: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_are_per_example_pure_and_keep_the_dtype(name: str, dtype: torch.dtype) -> None:
     loss = made(LOSSES, name)
-    assert loss.per_example(torch.randn(5, 3), torch.zeros(5, dtype=torch.long)).shape == (5,)
-    with pytest.raises(ValueError, match=r"\[5, 2\].*\[5, 3\]"):
-        loss.per_example(torch.randn(5, 3), torch.rand(5, 2))
+    output, target = example(loss, 5)
+    output = output.to(dtype)
+    kept = output.clone(), target.clone()
+    value, score = loss.per_example(output, target), loss.score(output, target)
+    drawn = loss.sample(output, seeded())
+    assert torch.equal(output, kept[0]) and torch.equal(target, kept[1])
+    assert value.shape == (5,) and score.shape == output.shape and value.dtype == score.dtype == dtype
+    assert value.device == score.device == output.device == drawn.device
+    torch.testing.assert_close(loss.per_example(output[3:4], target[3:4]), value[3:4])
+    torch.testing.assert_close(loss.score(output[3:4], target[3:4]), score[3:4])
+    assert drawn.dtype == (torch.long if loss.targets is CLASSES else dtype)
+    assert loss.score(output, drawn).shape == output.shape  # legal targets
+    assert torch.equal(drawn, loss.sample(output, seeded()))
+
+
+@every(LOSSES)
+def test_losses_look_at_no_value_on_an_accelerator(name: str) -> None:
+    """So a step never waits for the device. Tensors without data tell: must fail when values are checked (tried)."""
+    loss = made(LOSSES, name)
+    output, target = (tensor.to("meta") for tensor in example(loss, 5))
+    assert loss.per_example(output, target).device.type == loss.score(output, target).device.type == "meta"
+    assert loss.score(output, target).shape == output.shape
+
+
+@every(LOSSES)
+def test_losses_refuse_other_shapes(name: str) -> None:
+    loss = made(LOSSES, name)
+    output, _ = example(loss, 5)
+    legal = rf"\[5, 2\].*\[5, {output.shape[1]}\]"
+    for reading in (loss.per_example, loss.score):
+        with pytest.raises(UsageError, match=legal):
+            reading(output, torch.rand(5, 2))
+
+
+@every(LOSSES)
+def test_every_loss_is_admissible(name: str) -> None:
+    """The score averages to 0 at the minimiser, over random conditional distributions of legal targets."""
+    found = admissible(name)
+    assert found and found.minimiser == "interior", found.message
 
 
 # Neuromodulators ----------------------------------------------------------------------------------
@@ -261,6 +309,11 @@ def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, 
     one, after = modulator.step(state, heard, 1e-3)
     two, _ = modulator.step(state, heard, 1e-3)
     assert torch.equal(one, two) and one.shape == heard.value.shape
+    projection = modulator.projection(after)
+    if name in ("decorrelation", "fixed_random", "following"):
+        assert projection is not None and projection.shape[0] == 4
+        width = size[0] if layout == "shared" and "layout" in wants else math.prod(size)
+        assert projection.shape[1] == width
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
     assert [t.dtype for t in after] == [torch.float32] * len(after)
     silent, _ = modulator.step(state, heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7)), 1e-3)

@@ -38,6 +38,14 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
         assert name in text, name
 
 
+def test_every_analysis_is_in_its_page() -> None:
+    from neurosbd.library import names
+
+    text = (ROOT / "docs" / "analysis.md").read_text()
+    for name in names("analysis"):
+        assert f"| `{name}` |" in text, name
+
+
 def test_public_names_are_what_they_say_in_any_order() -> None:
     """A module imported on the way must not hide the function of the same name."""
     import neurosbd

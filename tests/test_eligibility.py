@@ -136,6 +136,9 @@ class Given:
     def step(self, state: tuple[int], heard: Heard, dt: float) -> tuple[Tensor, tuple[int]]:
         return self.at(state[0], heard.value), (state[0] + 1,)
 
+    def projection(self, state: tuple[int]) -> None:
+        return None
+
     def at(self, t: int, like: Tensor) -> Tensor:
         return torch.randn(like.shape, dtype=like.dtype, generator=torch.Generator().manual_seed(t))
 

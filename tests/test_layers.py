@@ -8,11 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 LAYERS = [
-    {"errors", "process", "library", "files", "seeds", "schema", "surrogates", "distributions", "filters", "noise"},
-    {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers"},
+    {"errors", "process", "library", "files", "seeds", "schema", "hdf5"}
+    | {"surrogates", "distributions", "filters", "noise"},
+    {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"},
     {"network"},
-    {"simulation", "learners", "local", "interchange"},
-    {"tasks", "datasets", "checkpoints", "experiment", "catalogue"},
+    {"simulation", "learners", "local", "interchange", "recording"},
+    {"tasks", "datasets", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -82,4 +83,4 @@ def test_every_package_is_in_the_wheel() -> None:
 
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
-    assert listed - {"neurosbd._shipped.models", "neurosbd._shipped.data"} == there
+    assert listed - {f"neurosbd._shipped.{kind}" for kind in ("models", "data", "analysis")} == there

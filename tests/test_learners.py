@@ -15,6 +15,7 @@ from neurosbd.process import Heard
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
 from tests.conftest import cnn, mlp
+from tests.targets import example
 
 
 def grads(network: Network) -> dict[str, Tensor]:
@@ -59,11 +60,13 @@ def test_sbd_with_a_learning_projection_is_not_dfa() -> None:
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
     """D1: linear network, projection = product of the weights above. Must fail with any other one."""
-    network = mlp([5, 7, 6, 3], neuron="identity")
-    x, target = batch(network)
+    made = LOSSES[loss]()
+    network = mlp([5, 7, 6, 3 * made.parameters], neuron="identity")
+    x, _ = batch(network)
+    _, target = example(made, len(x))
     w2, w3 = network.weights["hidden1->hidden2"].detach(), network.weights["hidden2->output"].detach()
     rule = LocalRule(ThreeFactor(), FixedRandom(Full()))
-    learner = LocalLearner(network, LOSSES[loss](), rule, torch.Generator())
+    learner = LocalLearner(network, made, rule, torch.Generator())
     learner.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
     learner.learn(Trial(x[None], target))
     local = grads(network)
@@ -71,7 +74,7 @@ def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
     for name, exact in grads(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
     network.zero_grad()
-    learner.modulators["hidden1"] = Frozen(torch.randn(3, 7, dtype=torch.float64))
+    learner.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
     learner.learn(Trial(x[None], target))
     wrong = grads(network)["weights.input->hidden1"]
     assert not torch.allclose(wrong, local["weights.input->hidden1"], rtol=1e-2)

@@ -119,6 +119,9 @@ class _Played:
     def step(self, state: tuple[int], heard: Heard, dt: float) -> tuple[Tensor, tuple[int]]:
         return self.signals[state[0]], (state[0] + 1,)
 
+    def projection(self, state: tuple[int]) -> None:
+        return None
+
 
 @every_neuron
 def test_total_derivative_times_eligibility_is_backprop_through_time(neuron: Neuron) -> None:

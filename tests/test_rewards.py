@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import NEURONS
-from neurosbd.process import Heard
+from neurosbd.process import Activity, Heard, Local, Synapses
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.rules.spike_timing import Window
+from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
+from neurosbd.rules.waiting import PENDING
 from neurosbd.surrogates import Without
 
 DT = 1e-3
@@ -171,6 +173,111 @@ def test_rewarded_stdp_reaches_convolutions() -> None:
     apart = [_rewarded_batch(rule, _conv(), x[:, b : b + 1], reward[b : b + 1])["input->map"] for b in range(3)]
     assert together.abs().max() > 0
     torch.testing.assert_close(together, sum(apart) / 3, rtol=1e-12, atol=1e-14)
+
+
+class _Passed(NamedTuple):
+    """What a policy gradient reads of an eligibility."""
+
+    trace: Tensor
+
+
+REWARDED = {0, 3, 4, PENDING - 1, PENDING, 2 * PENDING + 3, 3 * PENDING + 4}
+LASTING = {
+    "additive": RewardedSpikeTiming(Window(a_plus=0.7, a_minus=0.4), tau_e=9e-3),
+    "multiplicative": RewardedSpikeTiming(Window(bounds="multiplicative"), tau_e=9e-3),
+    "policy": PolicyGradient(tau_e=9e-3),
+}
+
+
+def _life(geometry: Dense | Conv2d, batch: int, per_unit: bool) -> list[Local]:
+    """What a connection meets in more than 3 PENDING steps, with rewards at some of them; the weight changes too."""
+    generator = torch.Generator().manual_seed(4)
+    pre, post, shape = ((2, 5, 5), (3, 5, 5), (3, 2, 3, 3)) if isinstance(geometry, Conv2d) else ((5,), (4,), (4, 5))
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator).double()
+
+    def local(t: int) -> Local:
+        weight, spikes, surprise = 0.1 * normal(*shape), (normal(batch, *post) > 0.5).double(), normal(batch, *post)
+        told = normal(batch, *post) if per_unit else normal(batch, *(1,) * len(post)).expand(batch, *post)
+        arriving, synapses = (normal(batch, *pre) > 0.5).double(), Synapses(weight, None)
+        return Local(
+            arriving, Activity(spikes, spikes), told if t in REWARDED else None, synapses, _Passed(arriving + 1),  # type: ignore[arg-type]
+            lambda a, b: geometry.outer(synapses, a, b), geometry.each, lambda: surprise, None,
+        )  # fmt: skip
+
+    return [local(t) for t in range(3 * PENDING + 5)]
+
+
+def _direct(plasticity: RewardedSpikeTiming | PolicyGradient, life: list[Local]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(e, gradient) of every step by the definition, one example after the other."""
+    kept, e = math.exp(-DT / plasticity.tau_e), torch.zeros(len(life[0].pre), *life[0].synapses.weight.shape).double()
+    traces = plasticity.window.init(life[0]) if isinstance(plasticity, RewardedSpikeTiming) else None
+    for local in life:
+        if isinstance(plasticity, RewardedSpikeTiming) and traces is not None:
+            found, traces = plasticity.window.after(traces, local, DT)
+            plus, minus = plasticity.window.factors(local.synapses.weight)
+            pairs = [(plus, local.post.value, found.pre), (minus, -found.post, local.pre)]
+        else:
+            pairs = [(1.0, local.surprise(), local.eligible.trace)]
+        made = [sum(f * local.outer(a[b, None], x[b, None]).weight for f, a, x in pairs) for b in range(len(e))]
+        e = kept * e + torch.stack(made)  # type: ignore[arg-type]
+        signal = torch.zeros_like(local.post.value) if local.signal is None else local.signal
+        signal = signal.flatten(1)[:, : e.shape[1]]  # all the same over a map
+        yield e, (signal.view(*signal.shape, *(1,) * (e.ndim - 2)) * e).sum(0)
+
+
+def _stepped(plasticity: Any, life: list[Local]) -> Iterator[tuple[Any, Tensor]]:
+    """(state, gradient) of every step; no gradient is one of 0."""
+    state = plasticity.init(life[0])
+    for local in life:
+        gradient, state = plasticity.step(state, local, DT)
+        yield state, torch.zeros_like(local.synapses.weight) if gradient is None else gradient.weight
+
+
+@pytest.mark.parametrize("name", LASTING)
+@pytest.mark.parametrize("way", ["dense", "dense, a signal per unit", "conv"])
+def test_what_waits_as_factors_is_the_eligibility(name: str, way: str) -> None:
+    """Must fail when pending factors do not fade, or the folded ones are not faded for a reward (both tried)."""
+    plasticity, geometry = LASTING[name], Conv2d(3, padding=1) if way == "conv" else Dense()
+    life = _life(geometry, 3, way == "dense, a signal per unit")
+    rewards = 0
+    for local, (e, expected), (state, gradient) in zip(
+        life, _direct(plasticity, life), _stepped(plasticity, life), strict=True
+    ):
+        rewards += bool(gradient.any())
+        torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-13)
+        for some in (slice(None), slice(1, 2), torch.tensor([2, 0])):
+            torch.testing.assert_close(plasticity.eligibility(state, local, some), e[some], rtol=1e-12, atol=1e-13)
+    assert rewards >= len(REWARDED) - 1  # nothing may wait at the first
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_rewarded_batch_is_the_sum_of_its_examples_at_every_step(name: str) -> None:
+    life = _life(Dense(), 3, per_unit=False)
+
+    def alone(local: Local, b: int) -> Local:
+        one, signal, surprise = slice(b, b + 1), local.signal, local.surprise()
+        return local._replace(
+            pre=local.pre[one], post=Activity(local.post.value[one], local.post.value[one]),
+            signal=None if signal is None else signal[one], eligible=_Passed(local.eligible.trace[one]),
+            surprise=lambda: surprise[one],
+        )  # fmt: skip
+
+    apart = [[g for _, g in _stepped(LASTING[name], [alone(local, b) for local in life])] for b in range(3)]
+    for t, (_, together) in enumerate(_stepped(LASTING[name], life)):
+        torch.testing.assert_close(together, sum(a[t] for a in apart), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_waits_does_not_grow_with_the_steps(name: str) -> None:
+    """Must fail when factors are never folded (tried); a look at the eligibility leaves it as it is."""
+    life = _life(Dense(), 3, per_unit=False)
+    for local, (state, _) in zip(life, _stepped(LASTING[name], life), strict=True):
+        waiting = state if name == "policy" else state.waiting
+        assert len(waiting.posts) == len(waiting.pres) < PENDING
+        seen = LASTING[name].eligibility(state, local, slice(0, 2))
+        torch.testing.assert_close(LASTING[name].eligibility(state, local, slice(0, 2)), seen, rtol=0, atol=0)
 
 
 def test_no_reward_changes_nothing_and_scale_is_scale() -> None:

@@ -1,6 +1,5 @@
 """Convolution: one kernel per pair of channels, shared over positions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -96,18 +95,13 @@ class Conv2d:
         )
         return Synapses(weight, bias)
 
-    def each(
-        self,
-        synapses: Synapses,
-        posts: Sequence[Tensor],
-        pres: Sequence[Tensor],
-        e: Tensor | None = None,
-        kept: float = 0.0,
-    ) -> Tensor:
+    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
         """The outer of every example by itself, through its unfolded patches, [B, out, in, kernel, kernel]."""
-        shape = (len(posts[0]), *synapses.weight.shape)
-        patches = [functional.unfold(p, self.kernel, 1, self.padding, self.stride).transpose(1, 2) for p in pres]
-        post, patch = torch.cat([p.flatten(2) for p in posts], 2), torch.cat(patches, 1)
         if e is None:
-            return torch.bmm(post, patch).view(shape)
-        return torch.baddbmm(e.reshape(shape[0], shape[1], -1), post, patch, beta=kept).view(shape)
+            e = posts.new_zeros((*posts.shape[1:3], pres.shape[2], self.kernel, self.kernel))
+        total = e.view(*e.shape[:2], -1)
+        for post, pre in zip(posts, pres, strict=True):
+            patches = functional.unfold(pre, self.kernel, 1, self.padding, self.stride)
+            total.baddbmm_(post.flatten(2), patches.transpose(1, 2), beta=kept)
+            kept = 1.0
+        return e

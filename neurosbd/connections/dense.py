@@ -1,7 +1,6 @@
 """All-to-all connection."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,18 +69,7 @@ class Dense:
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(torch.mm(post_factor.t(), pre_factor), bias)
 
-    def each(
-        self,
-        synapses: Synapses,
-        posts: Sequence[Tensor],
-        pres: Sequence[Tensor],
-        e: Tensor | None = None,
-        kept: float = 0.0,
-    ) -> Tensor:
-        """kept e + sum_k posts[k][b] pres[k][b]^T, [B, post, pre]; elementwise: so few outer products are no GEMM."""
-        first, *others = zip(posts, pres, strict=True)
-        outer = first[0][:, :, None], first[1][:, None, :]
-        total = outer[0] * outer[1] if e is None else torch.mul(e, kept).addcmul_(*outer)
-        for post, pre in others:
-            total.addcmul_(post[:, :, None], pre[:, None, :])
-        return total
+    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+        """kept e[b] + sum_k posts[k, b] pres[k, b]^T, in place of e if there is one, [B, post, pre]."""
+        post, pre = posts.permute(1, 2, 0), pres.transpose(0, 1)
+        return torch.bmm(post, pre) if e is None else e.baddbmm_(post, pre, beta=kept)

@@ -1,6 +1,5 @@
 """What a connection's geometry must offer: the way to the synapses, the drive and its adjoint."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -47,15 +46,16 @@ class Geometry(Protocol):
         """Sum over the batch (and positions) of post_factor x pre_factor, like `synapses`."""
         ...
 
-    def each(
-        self,
-        synapses: Synapses,
-        posts: Sequence[Tensor],
-        pres: Sequence[Tensor],
-        e: Tensor | None = None,
-        kept: float = 0.0,
-    ) -> Tensor:
-        """kept e + sum_k posts[k] x pres[k] for each example by itself (summed over positions), [B, *weight]."""
+    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+        """kept e[b] + sum_k posts[k, b] x pres[k, b], for each example by itself (summed over positions).
+
+        Args:
+            posts: post factors, [K, B, *size].
+            pres: what arrives with them, [K, B, *arriving].
+            e: [B, *weight], written over and returned, since the page faults of a fresh one cost more than the sum;
+                None for a fresh one.
+            kept: of e; with 0 it may hold anything.
+        """
         ...
 
 

@@ -18,7 +18,6 @@ from neurosbd.errors import UsageError
 _CHANNELS = 700
 _LONGEST = 2000.0  # s; what int32 microseconds can count
 _MOST = 1 << 17  # recordings; the published training split has 8,156
-_HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
 _LAYOUT = {
     "spikes/times": "lists of floats, seconds",
     "spikes/units": "lists of integers, channels",
@@ -120,13 +119,9 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     """A dataset that lies in this very file and is what the layout says, before a byte of it is read."""
     import h5py
 
-    node = file
-    for part in name.split("/"):
-        node = _member(node, part, f"{path}: '{name}'")
-    if not isinstance(node, h5py.Dataset):
-        raise UsageError(f"{path}: '{name}' is no dataset; needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
-    if node.is_virtual or node.external:
-        raise UsageError(f"{path}: '{name}' keeps its values in other files; refused; fetch the official file")
+    from neurosbd.hdf5 import dataset
+
+    node = dataset(file, name, path, f"needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
     lists = name != "labels"
     item = h5py.check_vlen_dtype(node.dtype) if lists else node.dtype
     if item is None or np.dtype(item).kind not in ("f" if name == "spikes/times" else "iu") or node.ndim != 1:
@@ -137,15 +132,3 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     if max(len(node), math.prod(node.chunks or ())) > _MOST:
         raise UsageError(f"{path}: '{name}' has room for more than {_MOST:,} recordings; refused")
     return node
-
-
-def _member(group: Any, name: str, where: str) -> Any:
-    """What a group holds itself. A link is looked at before it is followed: it may lead to another file."""
-    import h5py
-
-    links = group.id.links if isinstance(group, h5py.Group) else None
-    if links is None or not links.exists(name.encode()):
-        raise UsageError(f"{where} is missing; needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
-    if links.get_info(name.encode()).type != _HARD_LINK:
-        raise UsageError(f"{where} is a link to another place; refused; fetch the official file")
-    return group[name]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,6 +115,7 @@ class Stream:
         self.seed = seed
         self.flip = flip
         self.crop = crop
+        self._host_order = lru_cache(maxsize=1)(self._draw_host_order)
         self._order = lru_cache(maxsize=1)(self._draw_order)
         self._moves = lru_cache(maxsize=1)(self._draw_moves)
 
@@ -123,16 +125,25 @@ class Stream:
 
     def batch(self, epoch: int, number: int) -> tuple[Any, Tensor]:
         """Batch `number` of an epoch: examples [B, *size] or an `EventBatch`, and labels [B]."""
-        index = self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        index = self._order(epoch)[self._place(number)]
         if not (self.flip or self.crop):
             return self.split.batch(index)
         assert isinstance(self.split, Resident), "events are neither mirrored nor shifted"
         offset, mirror = self._moves(epoch)
         return self.split.moved(index, offset[index], mirror[index])
 
+    def index(self, epoch: int, number: int) -> np.ndarray:
+        """Which training examples are in a batch, int64 [B]; on the host, without waiting for a device."""
+        return self._host_order(epoch)[self._place(number)].numpy()
+
+    def _place(self, number: int) -> slice:
+        return slice(number * self.batch_size, (number + 1) * self.batch_size)
+
+    def _draw_host_order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
+
     def _draw_order(self, epoch: int) -> Tensor:
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
-        return order.to(self.split.labels.device)
+        return self._host_order(epoch).to(self.split.labels.device)
 
     def _draw_moves(self, epoch: int) -> tuple[Tensor, Tensor]:
         count = len(self.split)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.process import Arrival, Flow, Synapses
+from neurosbd.process import Arrival, Flow, Local, Synapses
 
 
 class Sensitivity(NamedTuple):
@@ -37,6 +37,10 @@ class PerSynapse:
         assert waiting.bias is not None
         weight = torch.add(self.e[:, :, :-1], waiting.weight, alpha=kept)
         return Synapses(weight, torch.add(self.e[:, :, -1], waiting.bias, alpha=kept))
+
+    def of(self, examples: Tensor, local: Local) -> Tensor:
+        """As it stands."""
+        return self.e[examples, :, :-1]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.process import Arrival, Synapses
+from neurosbd.process import Arrival, Local, Synapses
 
 
 class Traces(NamedTuple):
@@ -42,6 +42,12 @@ class Factors:
         gain = self.gate(torch.ones_like(self.post))
         weight = torch.baddbmm(waiting.weight, gain[:, :, None], self.trace[:, None, :], beta=kept)
         return Synapses(weight, torch.add(gain * self.age, waiting.bias, alpha=kept))
+
+    def of(self, examples: Tensor, local: Local) -> Tensor:
+        """gain x trace of each example by itself."""
+        gain = self.gate(torch.ones_like(self.post))[examples]
+        weight = local.synapses.weight
+        return local.each(gain[None], self.trace[examples][None], weight.new_zeros(len(gain), *weight.shape), 0.0)
 
 
 @dataclass(frozen=True)

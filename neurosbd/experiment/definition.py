@@ -12,6 +12,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.recording import Request
 from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
@@ -98,6 +99,19 @@ class TrainingSpec(Record):
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
 
 
+class RecordSpec(Record):
+    """[record]."""
+
+    signals: tuple[str, ...] = ()  # WHERE.WHAT[filters] each, see docs/traces.md
+    limit: Positive = 2.0  # GB; a larger recording is not started
+
+    @model_validator(mode="after")
+    def _legible(self) -> "RecordSpec":
+        for spec in self.signals:
+            Request.parse(spec)
+        return self
+
+
 class Definition(Record):
     """A model and its training recipe, resolved: what `fit` carries out."""
 
@@ -112,6 +126,7 @@ class Definition(Record):
     task: TaskEntry | None = None  # for `neurosbd simulate`: trials in place of data
     protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
     training: TrainingSpec = Field(default_factory=TrainingSpec)
+    record: RecordSpec = RecordSpec()
     population: dict[str, PopulationSpec]
     connection: tuple[GeometryEntry, ...]
 

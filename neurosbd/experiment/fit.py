@@ -1,6 +1,6 @@
 """The main job: train a model on data by a rule, watched, checkpointed, resumable."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from neurosbd.errors import UsageError
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.resolve import load_model
+from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
 from neurosbd.experiment.training import Training, begin
@@ -24,6 +24,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    record: Sequence[str] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -37,6 +38,7 @@ def fit(
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'.
+        record: signals to keep in the trace besides the model's own, WHERE.WHAT[filters] each; see docs/traces.md.
         resume: go on from the checkpoint in the run directory, bit for bit.
         reporter: told of the progress; none: silence.
 
@@ -54,7 +56,7 @@ def fit(
     name, root = resolve_data(load_model(model, rule, settings).data.name, data)
     if data is not None:
         settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
-    definition = load_model(model, rule, settings)
+    definition = load_model(model, rule, recorded(load_model(model, rule, settings), settings, record))
     place = check_device(device)
     if definition.task or definition.protocol:
         raise UsageError(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from neurosbd.experiment.presentation import Presentation, score_weights
 from neurosbd.learners import Outcome, Trial
 from neurosbd.seeds import generator
 from neurosbd.tasks import Task
+from neurosbd.traces import Split
 
 
 class Lessons(Protocol):
@@ -22,6 +24,9 @@ class Lessons(Protocol):
     name: str
     examples: int  # per epoch
     tested: int  # examples of the test
+    steps: int  # per trial
+    widths: dict[Split, int]  # examples per batch
+    batches: dict[Split, int]  # per epoch, per test
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -37,6 +42,10 @@ class Lessons(Protocol):
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:
         """How well each example went, 0..1, [B]."""
+        ...
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Which examples of their split a batch shows, int64 [B]."""
         ...
 
 
@@ -65,6 +74,9 @@ class DatasetLessons:
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
         self.examples, self.tested = len(train), len(self.test)
+        self.steps = time.steps
+        self.widths: dict[Split, int] = {"train": self.batch_size, "test": max(100, self.batch_size)}
+        self.batches: dict[Split, int] = {"train": len(self.stream), "test": -(-self.tested // self.widths["test"])}
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -77,13 +89,20 @@ class DatasetLessons:
 
     def tests(self) -> Iterator[Trial]:
         """The test split in order."""
-        for number, (x, target) in enumerate(self.test.batches(max(100, self.batch_size))):
+        for number, (x, target) in enumerate(self.test.batches(self.widths["test"])):
             frames = self.presentation.frames(x, generator(self.seed, "encoder", "test", number))
             yield Trial(frames, target, self.presentation.weights)
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:
         """1 where the largest output is that of the class."""
         return (outcome.output.argmax(1) == trial.target).double()
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Numbers in the split."""
+        if on == "train":
+            return self.stream.index(epoch, number)
+        width = self.widths["test"]
+        return np.arange(number * width, min((number + 1) * width, self.tested))
 
 
 class TaskLessons:
@@ -103,11 +122,15 @@ class TaskLessons:
         self.task = task
         self.seed = definition.seed
         self.batch_size, self.dt = definition.training.batch_size, definition.time.dt
-        self.batches, self.test_batches = definition.training.batches, definition.training.test_batches
-        self.examples, self.tested = self.batches * self.batch_size, self.test_batches * self.batch_size
+        self.batches: dict[Split, int] = {
+            "train": definition.training.batches, "test": definition.training.test_batches
+        }  # fmt: skip
+        self.steps = task.steps
+        self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)
+        self.examples, self.tested = (self.batches[on] * self.batch_size for on in ("train", "test"))
 
     def __len__(self) -> int:
-        return self.batches
+        return self.batches["train"]
 
     def trial(self, epoch: int, number: int) -> Trial:
         """New examples."""
@@ -115,12 +138,17 @@ class TaskLessons:
 
     def tests(self) -> Iterator[Trial]:
         """The same examples every time."""
-        for number in range(self.test_batches):
+        for number in range(self.batches["test"]):
             yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:
         """As the task judges."""
         return self.task.success(trial, outcome)
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Trials counted through: no two of a training are the same, those of the test are in every epoch."""
+        first = number + (epoch * self.batches["train"] if on == "train" else 0)
+        return np.arange(first * self.batch_size, (first + 1) * self.batch_size)
 
 
 def _check_task(definition: Definition, task: Task) -> None:

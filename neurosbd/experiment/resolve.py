@@ -3,7 +3,7 @@
 import copy
 import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,12 @@ def _leaves(value: Any, at: str = "") -> list[str]:
     else:
         return [at] if at else []
     return [leaf for key, item in items for leaf in _leaves(item, f"{at}.{key}" if at else str(key))]
+
+
+def recorded(definition: Definition, settings: Mapping[str, Any], record: Sequence[str]) -> dict[str, Any]:
+    """The settings, with more signals to record than the definition has."""
+    more = [spec for spec in record if spec not in definition.record.signals]
+    return {**settings, **({"record.signals": [*definition.record.signals, *more]} if more else {})}
 
 
 def describe(resolved: Resolved) -> list[tuple[str, str, str]]:

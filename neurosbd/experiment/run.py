@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
 from neurosbd.tasks import Panel
+from neurosbd.traces import NotRecorded, Trace, open_trace
+from neurosbd.traces.writer import PARTIAL
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
-CURVES = "curves.csv"
+CURVES, TRACE = "curves.csv", "trace.h5"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,20 @@ class Run:
         """The resolved definition this run carried out."""
         return validate(Definition, self.config["definition"], str(self.path / CONFIG))
 
+    @cached_property
+    def trace(self) -> Trace:
+        """What was recorded, opened when first asked for; of a run that is not finished, up to its last block.
+
+        Raises:
+            UsageError: if nothing was recorded, or the file is not readable.
+        """
+        whole, partial = self.path / TRACE, self.path / f"{TRACE}{PARTIAL}"
+        if not (whole.exists() or partial.exists()):
+            raise NotRecorded(
+                f"{self.path}: nothing was recorded; run again with --record, for example --record '*.rate'", "*.rate"
+            )
+        return open_trace(whole if whole.exists() else partial)
+
     def network(self) -> Network:
         """The network with the weights of the last checkpoint, on the CPU."""
         network = self.definition.network()
@@ -51,12 +68,14 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open the directory of a run, finished or not.
+    """Open the directory of a run, finished or not, or a trace file by itself.
 
     Raises:
         UsageError: if it holds no run.
     """
     path = Path(path)
+    if path.is_file():
+        return _lone_trace(path)
     if not (path / CONFIG).is_file():
         raise UsageError(f"{path}: holds no run (no {CONFIG}); give the directory that `neurosbd fit` printed")
     metrics = []
@@ -68,6 +87,16 @@ def open_run(path: str | Path) -> Run:
             raise UsageError(f"{path / METRICS}: not a line of JSON per epoch ({problem})") from None
     result = read_json(path / RESULT) if (path / RESULT).exists() else {"status": "running"}
     return Run(path, read_json(path / CONFIG), metrics, result)
+
+
+def _lone_trace(path: Path) -> Run:
+    """The run of a trace file; without its directory it has no metrics and no checkpoint."""
+    if path.name in (TRACE, f"{TRACE}{PARTIAL}") and (path.parent / CONFIG).is_file():
+        return open_run(path.parent)
+    trace = open_trace(path)
+    run = Run(path.parent, trace.config, [], {"status": "unknown"})
+    vars(run)["trace"] = trace
+    return run
 
 
 def holds_run(path: Path) -> bool:

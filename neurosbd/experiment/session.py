@@ -11,8 +11,10 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.network import Network
+from neurosbd.recording import Course, Recorder, Unwatched, Watch, plan
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
+from neurosbd.traces import Split
 
 
 class Tally:
@@ -41,7 +43,7 @@ class Session:
         lessons: where its trials come from.
         device: where everything lives.
     Raises:
-        UsageError: if rule and network do not fit, or nothing is there to learn.
+        UsageError: if rule and network do not fit, nothing is there to learn, or it cannot be recorded as asked.
     """
 
     def __init__(self, definition: Definition, lessons: Lessons, device: torch.device) -> None:
@@ -57,7 +59,23 @@ class Session:
         self.epoch = 0
         self.number = 0  # of the next batch
         self.tally = Tally(device)
+        self.recorder = self._recorder()
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
+
+    def _recorder(self) -> Recorder | None:
+        asked, lessons, training = self.definition.record, self.lessons, self.definition.training
+        course = Course(
+            lessons.steps, training.epochs, lessons.batches, lessons.widths, self.network.dt, self.definition.seed
+        )
+        found = plan(asked.signals, asked.limit, self.network, self.learner, course)
+        if found is None:
+            return None
+        return Recorder(found, course, self.network, self.learner, self.loss, self.device)
+
+    def _watch(self, on: Split, number: int, trial: Trial) -> Watch:
+        if self.recorder is None:
+            return Unwatched()
+        return self.recorder.trial(on, self.epoch, number, trial, self.lessons.samples(on, self.epoch, number))
 
     def step(self) -> Outcome:
         """Learn from the next batch and move on.
@@ -69,14 +87,17 @@ class Session:
         done = self.epoch * len(self.lessons) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.lessons))
         self.optimizer.zero_grad()
-        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
-        outcome = self.learner.learn(trial, noise=generator(self.definition.seed, "noise", self.epoch, self.number))
+        trial, noise = self._again()
+        watch = self._watch("train", self.number, trial)
+        outcome = self.learner.learn(trial, watch.observers, noise, watch.witness)
         if done % self._check_every == 0 and not torch.isfinite(outcome.loss):
             raise RunError(self._diagnose(done))
+        watch.learned(self._again)
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
         self.optimizer.step()
         self.learner.settle()
+        watch.done()
         self.schedule.step()
         self.tally.add(outcome, self.lessons.success(trial, outcome))
         self.number += 1
@@ -93,9 +114,22 @@ class Session:
         for number, trial in enumerate(self.trials()):
             account = Account(trial, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
-            simulate(self.network, trial.inputs, (*observers, account), generator=noise)
+            watch = self._watch("test", number, trial)
+            simulate(self.network, trial.inputs, (*observers, *watch.observers, account), generator=noise)
             tally.add(account.outcome(), self.lessons.success(trial, account.outcome()))
         return tally.read()
+
+    def _again(self) -> tuple[Trial, torch.Generator]:
+        """The next trial of the training and its noise, the same however often it is asked for."""
+        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
+        return trial, generator(self.definition.seed, "noise", self.epoch, self.number)
+
+    def observe_untrained(self) -> None:
+        """Have the recorder see the test before the first step, if it records tests at all."""
+        if self.recorder is not None and self.recorder.tests and (self.epoch, self.number) == (0, 0):
+            self.epoch = -1
+            self.evaluate()
+            self.epoch = 0
 
     def trials(self) -> Iterator[Trial]:
         """Those of the test, where the network is."""
@@ -119,6 +153,7 @@ class Session:
             "epoch": self.epoch,
             "number": self.number,
             "tally": self.tally.sums,
+            "recorder": None if self.recorder is None else self.recorder.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], source: str) -> None:
@@ -137,12 +172,13 @@ class Session:
             raise UsageError(f"{source}: the checkpoint does not belong to this model and rule ({first})") from None
         self.epoch, self.number = state["epoch"], state["number"]
         self.tally.sums = state["tally"].to(self.device)
+        if self.recorder is not None:
+            self.recorder.load_state_dict(state["recorder"])
 
     @torch.no_grad()
     def _diagnose(self, step: int) -> str:
         """Where a loss that is not finite came from."""
-        noise = generator(self.definition.seed, "noise", self.epoch, self.number)
-        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
+        trial, noise = self._again()
         frame = simulate(self.network, trial.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]

@@ -1,6 +1,6 @@
 """Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from neurosbd.experiment.figure import draw
 from neurosbd.experiment.lessons import TaskLessons
 from neurosbd.experiment.machine import check_device, provenance
 from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.resolve import load_model
+from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import CONFIG, RESULT, Run, open_run
 from neurosbd.experiment.session import Session, parameter_groups
 from neurosbd.experiment.training import Training, begin
@@ -34,6 +34,7 @@ def run_experiment(
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    record: Sequence[str] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -46,6 +47,7 @@ def run_experiment(
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
+        record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md; tasks only.
         resume: go on from the checkpoint in the run directory, bit for bit; tasks only.
         reporter: told of the progress; none: silence.
 
@@ -58,12 +60,16 @@ def run_experiment(
     """
     reporter = reporter or Silent()
     settings = dict(settings or {}) | ({} if seed is None else {"seed": seed})
-    definition = load_model(experiment, rule, settings)
+    definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
     if definition.task is not None:
         return _train(definition, out, device, resume, reporter)
     if definition.protocol is not None:
         if resume:
             raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+        if definition.record.signals:
+            raise UsageError(
+                f"{definition.name}: a protocol makes its own measurements and is not recorded; remove --record"
+            )
         return _measure(definition, out, reporter)
     raise UsageError(f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}")
 

@@ -1,5 +1,7 @@
 """The training loop over epochs, and what it writes: shared by data sets and tasks."""
 
+import contextlib
+import json
 import signal
 import time
 from pathlib import Path
@@ -14,8 +16,10 @@ from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.machine import peak_memory, provenance
 from neurosbd.experiment.progress import Reporter, duration, epoch_line
-from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, Run, open_run
+from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
 from neurosbd.experiment.session import Session
+from neurosbd.files import read_json
+from neurosbd.traces.writer import describe
 
 
 def begin(session: Session, out: str | Path | None, resume: bool, reporter: Reporter) -> Path:
@@ -37,6 +41,7 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
         directory.prepare(path)
         record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(session.device)}
         directory.write_record(path / CONFIG, record)
+    _start_recording(session, path, reporter)
     weights = sum(p.numel() for p in session.network.parameters())
     lessons = session.lessons
     reporter.say(
@@ -47,9 +52,22 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
     return path
 
 
+def _start_recording(session: Session, path: Path, reporter: Reporter) -> None:
+    """Open the trace of a session; one that is whole already stays as it is."""
+    recorder, epochs = session.recorder, session.definition.training.epochs
+    if recorder is None:
+        return
+    if session.epoch >= epochs and (path / TRACE).exists():
+        session.recorder = None
+        return
+    reporter.say(f"{recorder.plan.estimate(epochs)}, into {path / TRACE}")
+    config = read_json(path / CONFIG)
+    recorder.start(path / TRACE, json.dumps(config), describe(config))
+
+
 def _resume(session: Session, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
-    recorded = open_run(path).config.get("definition", {})
+    recorded = open_run(path).definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")
     recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
     if recorded != asked:
@@ -86,10 +104,14 @@ class Training:
         epochs = self.session.definition.training.epochs
         before = _on_request(self._ask_checkpoint)
         try:
+            self.session.observe_untrained()
             with Interrupt() as interrupt:
                 while self.session.epoch < epochs and not interrupt.asked:
                     self._epoch(interrupt)
+            self._end_recording(self.session.epoch >= epochs)
         except RunError as problem:
+            with contextlib.suppress(RunError):
+                self._end_recording(complete=False)
             self._close("failed", str(problem))
             raise RunError(f"{problem}. {self._kept()}") from None
         except OSError as problem:
@@ -98,6 +120,10 @@ class Training:
             self.reporter.end_live()
             _on_request(before)
         return self._close("finished" if self.session.epoch >= epochs else "interrupted")
+
+    def _end_recording(self, complete: bool) -> None:
+        if self.session.recorder is not None:
+            self.session.recorder.close(complete)
 
     def _kept(self) -> str:
         there = (self.path / CHECKPOINT).exists()

@@ -1,12 +1,20 @@
 """Losses and their scores: what the network is asked to do, and what is broadcast. Layer 1."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from neurosbd.losses.bernoulli import Bernoulli
 from neurosbd.losses.cross_entropy import CrossEntropy
+from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
+from neurosbd.losses.generic import bregman, exponential_family, from_function
+from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
+from neurosbd.losses.pinball import Pinball
+from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
 from neurosbd.losses.squared_error import SquaredError
+from neurosbd.losses.targets import TARGETS, Targets
 
 
 class Loss(Protocol):
@@ -21,4 +29,46 @@ class Loss(Protocol):
         ...
 
 
-LOSSES: dict[str, Callable[..., Loss]] = {"cross_entropy": CrossEntropy, "squared_error": SquaredError}
+@runtime_checkable
+class Described(Loss, Protocol):
+    """A loss that says what it wants."""
+
+    @property
+    def targets(self) -> Targets:
+        """Which targets are legal."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Outputs per value of the target; they come in blocks, all values of the first, then of the second."""
+        ...
+
+
+class Predictive(Described, Protocol):
+    """A loss whose outputs describe a distribution of the target: an entry of LOSSES."""
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Targets drawn from the distribution of which the output is the optimum: there the mean score is 0."""
+        ...
+
+
+LOSSES: dict[str, Callable[..., Predictive]] = {
+    "cross_entropy": CrossEntropy,
+    "bernoulli": Bernoulli,
+    "brier": Brier,
+    "spherical": Spherical,
+    "ranked_probability": RankedProbability,
+    "squared_error": SquaredError,
+    "gaussian": Gaussian,
+    "crps": GaussianCRPS,
+    "pinball": Pinball,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
+    "gamma": Gamma,
+}
+
+__all__ = [
+    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Gamma", "Gaussian", "GaussianCRPS", "Loss",
+    "NegativeBinomial", "Pinball", "Poisson", "Predictive", "RankedProbability", "Spherical", "SquaredError", "Targets",
+    "bregman", "exponential_family", "from_function",
+]  # fmt: skip

@@ -1,30 +1,93 @@
 """Softmax cross-entropy."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neurosbd.losses.targets import as_vector
+from neurosbd.errors import UsageError
+from neurosbd.losses.targets import CLASSES, as_vector, row
+
+
+def check_smoothing(owner: object, amount: float) -> None:
+    """Raise ValueError unless 0 <= label_smoothing < 1."""
+    if not 0 <= amount < 1:
+        raise ValueError(f"{type(owner).__name__}.label_smoothing must be in [0, 1), got {amount}")
+
+
+def check_weights(owner: object, name: str, weights: tuple[float, ...] | None) -> None:
+    """Raise ValueError unless all weights are positive; a weight of 0 would leave a class without a minimiser."""
+    if weights is not None and not (weights and all(0 < w < math.inf for w in weights)):
+        raise ValueError(f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}")
+
+
+def laid_out(weights: tuple[float, ...], output: Tensor, name: str) -> Tensor:
+    """Weights as a row like the output.
+
+    Raises:
+        UsageError: if there is not one per output.
+    """
+    if len(weights) != output.shape[1]:
+        raise UsageError(
+            f"{name} has {len(weights)} values, but the output is {list(output.shape)}; give one per column"
+        )
+    return row(weights, output)
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
     """Negative log-likelihood of a class under softmax(output).
 
-        loss = -sum_c y_c log p_c,   p = softmax(output)
-        score = p sum(y) - y         (its components sum to 0)
+        loss = -sum_c t_c log p_c,   p = softmax(output),   t_c = w_c ((1 - e) y_c + e sum(y) / C)
+        score = p sum(t) - t         (its components sum to 0)
 
-    Targets are labels [B] or probabilities [B, C].
+    Targets are labels [B] or probabilities [B, C]. With e > 0 or w the loss is another one, with another minimiser
+    (p is proportional to w ((1 - e) E[y|x] + e / C)), where the conditional mean of the score is 0 as ever.
 
-    Source: A1 of this project's notes; as score of a softmax model, Bridle 1990.
+    Args:
+        label_smoothing: e, the share of every target that is spread over all classes, in [0, 1).
+        class_weights: w > 0, one per class; none: all 1. Unlike torch's mean over a batch, which divides by the sum
+            of the weights of its labels, ours divides by the number of examples.
+    Source: A1 of this project's notes; as score of a softmax model, Bridle 1990. Smoothing: Szegedy et al. 2016,
+        arXiv 1512.00567, section 7.
     """
+
+    targets, parameters = CLASSES, 1
+
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_smoothing(self, self.label_smoothing)
+        check_weights(self, "class_weights", self.class_weights)
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""
-        return -(as_vector(target, output) * torch.log_softmax(output, 1)).sum(1)
+        return -(self._aim(target, output) * torch.log_softmax(output, 1)).sum(1)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, C]."""
-        y = as_vector(target, output)
+        y = self._aim(target, output)
         return torch.softmax(output, 1) * y.sum(1, keepdim=True) - y
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Labels [B] from the model of which softmax(output) is the optimum.
+
+        With smoothing no optimum has a class rarer than e / C (before weighing); there the nearest model is taken.
+        """
+        chance = torch.softmax(output, 1)
+        if self.class_weights is not None:
+            chance = chance / laid_out(self.class_weights, output, "class_weights")
+        if self.label_smoothing:
+            chance = chance / chance.sum(1, keepdim=True)
+            chance = (chance - self.label_smoothing / output.shape[1]).clamp_min(0)
+        return torch.multinomial(chance, 1, generator=generator)[:, 0]
+
+    def _aim(self, target: Tensor, output: Tensor) -> Tensor:
+        y = as_vector(target, output)
+        if self.label_smoothing:
+            y = torch.lerp(y, y.mean(1, keepdim=True), self.label_smoothing)
+        if self.class_weights is not None:
+            y = y * laid_out(self.class_weights, output, "class_weights")
+        return y

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from neurosbd.losses.targets import as_vector
+from neurosbd.losses.targets import REALS, as_vector
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class SquaredError:
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, section 2.
     """
 
+    targets, parameters = REALS, 1
+
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, [B]."""
         return 0.5 * (output - as_vector(target, output)).square().sum(1)
@@ -26,3 +29,7 @@ class SquaredError:
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, k]."""
         return output - as_vector(target, output)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Values [B, k]: Gaussian around the output, variance 1."""
+        return output + torch.randn(output.shape, dtype=output.dtype, device=output.device, generator=generator)

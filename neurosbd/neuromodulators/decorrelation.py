@@ -67,3 +67,7 @@ class Decorrelation:
         learned = torch.addmm(state.learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
         projection = torch.add(state.frozen, learned, alpha=self.learned)
         return self.layout.spread(heard.score @ projection, heard.value), Feedback(state.frozen, learned)
+
+    def projection(self, state: Feedback) -> Tensor:
+        """R0 + learned R, [C, M]."""
+        return torch.add(state.frozen, state.learned, alpha=self.learned)

@@ -55,3 +55,7 @@ class FixedRandom:
     def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
         """score R0 spread over the population, [B, *size]."""
         return self.layout.spread(heard.score @ state.frozen, heard.value), state
+
+    def projection(self, state: Frozen) -> Tensor:
+        """R0, [C, M]."""
+        return state.frozen

@@ -75,6 +75,10 @@ class Reward:
             return self.layout.spread(signal @ state.projection, heard.value), after
         return signal.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
 
+    def projection(self, state: Expectation) -> Tensor | None:
+        """Of several channels, [channels, M]; one channel reaches all units alike."""
+        return state.projection if self.channels > 1 else None
+
     def _checked(self, heard: Heard) -> Tensor:
         """The reward as [B, channels]."""
         reward, batch = heard.reward, len(heard.value)

@@ -41,6 +41,10 @@ class Transposed:
         """score gain W_out, [B, units]."""
         return _felt(heard) @ _outgoing(heard, "symmetric"), state
 
+    def projection(self, state: tuple[()]) -> None:
+        """The readout's own weights, nothing else."""
+        return None
+
 
 class Followed(NamedTuple):
     """State of feedback weights that follow the readout."""
@@ -84,3 +88,7 @@ class Following:
         kept = (1 - self.forgetting) ** heard.share
         feedback = now + kept * (state.feedback - state.seen)
         return _felt(heard) @ feedback, Followed(feedback, now.clone())
+
+    def projection(self, state: Followed) -> Tensor:
+        """B^T, [C, units]."""
+        return state.feedback

@@ -48,6 +48,10 @@ class EligibilityPropagation:
         weight = torch.einsum("bi,bij->ij", local.signal, state.weight)
         return Synapses(weight, None if local.synapses.bias is None else (local.signal * state.bias).sum(0)), state
 
+    def eligibility(self, state: Synapses, local: Local, examples: Tensor) -> Tensor:
+        """ebar, [E, post, pre]."""
+        return state.weight[examples]
+
 
 class Regulation(NamedTuple):
     """State of a regulated rule."""
@@ -109,6 +113,10 @@ class RateRegulated:
         change = _sum(pulled, state.pulled, -1)
         total = change if gradient is None else _sum(gradient, change)
         return total, Regulation(inner, steps, spikes, eligible, pulled)
+
+    def eligibility(self, state: Regulation, local: Local, examples: Tensor) -> Tensor:
+        """That of the rule."""
+        return self.inner.eligibility(state.inner, local, examples)
 
 
 def _sum(one: Synapses, other: Synapses, factor: float = 1.0) -> Synapses:

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.filters import decay
 from neurosbd.process import Local, Synapses
+from neurosbd.rules.waiting import Waiting, joined, nothing, rewarded, standing
 
 Bounds = Literal["additive", "multiplicative"]
 Pairing = Literal["all", "nearest"]
@@ -108,12 +109,16 @@ class SpikeTiming:
         down = local.outer(found.post, local.pre).weight.mul_(minus)
         return Synapses(down.sub_(up).div_(len(local.pre)), None), state
 
+    def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
+        """There is none: every pairing changes the weight at once."""
+        raise ValueError("stdp waits for nothing, so it has no eligibility; record dweight instead")
+
 
 class Tagged(NamedTuple):
     """Traces of spikes, and the pairings that wait for a reward."""
 
-    traces: Any
-    e: Tensor  # one per example and synapse, [B, *weight]
+    traces: PairTraces
+    waiting: Waiting
 
 
 @dataclass(frozen=True)
@@ -141,20 +146,27 @@ class RewardedSpikeTiming:
 
     def init(self, local: Local) -> Tagged:
         """Nothing waits."""
-        weight = local.synapses.weight
-        return Tagged(self.window.init(local), weight.new_zeros((len(local.pre), *weight.shape)))
+        return Tagged(self.window.init(local), nothing(local))
 
     def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
         """The waiting pairings times the signal, when there is one."""
         found, traces = self.window.after(state.traces, local, dt)
         plus, minus = self.window.factors(local.synapses.weight)
         kept, post = math.exp(-dt / self.tau_e), local.post.value
-        if isinstance(plus, float) and isinstance(minus, float):  # one pass over all synapses
-            e = local.each((post * plus, found.post * -minus), (found.pre, local.pre), state.e, kept)
+        if isinstance(plus, Tensor) and isinstance(minus, Tensor):  # of this step's weight: nothing to put off
+            e = state.waiting.folded.mul_(kept)
+            pairs = local.each(post[None], found.pre[None])
+            e.addcmul_(pairs, plus)
+            e.addcmul_(local.each(found.post[None], local.pre[None], pairs, 0.0), minus, value=-1)
+            waiting = state.waiting._replace(folded=e)
         else:
-            up, down = (local.each((a,), (b,), None, 0.0) for a, b in ((post, found.pre), (found.post, local.pre)))
-            e = torch.add(up * plus - down * minus, state.e, alpha=kept)
-        return rewarded(local.signal, e), Tagged(traces, e)
+            posts, pres = [post * plus, found.post * -minus], [found.pre, local.pre]
+            waiting = joined(state.waiting, posts, pres, kept, local)
+        return rewarded(local.signal, waiting, local), Tagged(traces, waiting)
+
+    def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
+        """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
+        return standing(state.waiting, local, examples)
 
 
 @dataclass(frozen=True)
@@ -177,27 +189,16 @@ class PolicyGradient:
         if not 0 < self.tau_e < math.inf:
             raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 
-    def init(self, local: Local) -> Tagged:
+    def init(self, local: Local) -> Waiting:
         """Nothing waits."""
-        weight = local.synapses.weight
-        return Tagged((), weight.new_zeros((len(local.pre), *weight.shape)))
+        return nothing(local)
 
-    def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
+    def step(self, state: Waiting, local: Local, dt: float) -> tuple[Synapses | None, Waiting]:
         """What waits times the signal, when there is one."""
-        e = local.each((local.surprise(),), (local.eligible.trace,), state.e, math.exp(-dt / self.tau_e))
-        return rewarded(local.signal, e), Tagged((), e)
+        kept = math.exp(-dt / self.tau_e)
+        waiting = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
+        return rewarded(local.signal, waiting, local), waiting
 
-
-def rewarded(signal: Tensor | None, e: Tensor) -> Synapses | None:
-    """sum_b signal[b, i] e[b, i, ...]; a signal that one value per example was expanded to is not multiplied out."""
-    if signal is None:
-        return None
-    if not any(signal.stride()[1:]):
-        one = signal.flatten(1)[:, 0]
-        return Synapses((one @ e.flatten(1)).view(e.shape[1:]), None)
-    if signal.ndim > 2:
-        raise ValueError(
-            f"an eligibility [batch, *weight] = {list(e.shape)} of a map takes one signal per example [batch], got "
-            f"[batch, *size] = {list(signal.shape)}"
-        )
-    return Synapses(torch.einsum("bi,bij->ij", signal, e), None)
+    def eligibility(self, state: Waiting, local: Local, examples: Tensor | slice) -> Tensor:
+        """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
+        return standing(state, local, examples)

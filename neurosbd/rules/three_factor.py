@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from neurosbd.process import Local, Synapses
 
 
@@ -24,3 +26,7 @@ class ThreeFactor:
     def step(self, state: tuple[()], local: Local, dt: float) -> tuple[Synapses | None, tuple[()]]:
         """sum_b signal e, like the synapses."""
         return (None if local.signal is None else local.eligible.contract(local.signal)), state
+
+    def eligibility(self, state: tuple[()], local: Local, examples: Tensor) -> Tensor:
+        """e of this step, [E, *weight]."""
+        return local.eligible.of(examples, local)

@@ -1,0 +1,168 @@
+"""Effective dimension of the activity of every layer over training.
+
+The participation ratio of the covariance C of the activity over examples says along how many directions it varies:
+
+    PR = (tr C)^2 / tr(C^2)
+
+It is 1 if all units move together and the number of units if they are independent and equally strong. The steps of a
+trial are averaged first, so spikes count as rates. With n examples and v = n - 1, PR is too small (it cannot exceed v,
+and 1/PR grows by about 1/n); the corrected value divides unbiased estimates of its numerator and denominator:
+
+    PR' = ((v + 1) (tr C)^2 - 2 tr(C^2)) / (v tr(C^2) - (tr C)^2)
+
+Source: Gao et al. 2017, bioRxiv 214262 (participation ratio of neural activity); Srivastava 2005, J. Japan Statist.
+Soc. 35:251 (unbiased traces of a covariance, exact for Gaussian data).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurosbd import Run
+from neurosbd.report import measured, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_UNITS = 2048  # of a layer; more are thinned out evenly, since C has their square
+RELIABLE = 2.0  # corrected over plain PR above which more examples are needed
+COLLAPSED = 2.0  # dimensions
+
+
+@dataclass(frozen=True)
+class Result:
+    """Dimensions of every recorded layer; NaN at epochs in which a layer was not recorded or did not vary.
+
+    layer: names of the recorded signals, '@test' behind those of test batches.
+    """
+
+    layer: tuple[str, ...] = measured("1")
+    epoch: np.ndarray = measured("epochs")
+    participation_ratio: np.ndarray = measured("dimensions", "layer", "epoch")
+    corrected: np.ndarray = measured("dimensions", "layer", "epoch")
+    share: np.ndarray = measured("dimensions per unit", "layer", "epoch")
+    examples: np.ndarray = measured("1", "layer", "epoch")
+    units: np.ndarray = measured("1", "layer")
+
+
+class Moments:
+    """Mean and covariance of examples that come piece by piece, in float64.
+
+    Pieces are merged by Chan, Golub, LeVeque 1983, so that a large mean costs no digits.
+    """
+
+    def __init__(self, units: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(units)
+        self.scatter = np.zeros((units, units))  # sum over examples of (x - mean)(x - mean)^T
+
+    def add(self, x: np.ndarray) -> None:
+        """Take in examples [n, units]."""
+        if not len(x):
+            return
+        x = x.astype(np.float64)
+        mean, total = x.mean(0), self.count + len(x)
+        shift = mean - self.mean
+        x -= mean
+        self.scatter += x.T @ x
+        self.scatter += np.outer(shift, shift) * (self.count * len(x) / total)
+        self.mean += shift * (len(x) / total)
+        self.count = total
+
+    def dimensions(self) -> tuple[float, float]:
+        """Participation ratio, plain and corrected for few examples; NaN without variance or examples."""
+        v = self.count - 1
+        trace, square = float(np.trace(self.scatter)), float(np.sum(self.scatter**2))
+        if v < 2 or square <= 0:
+            return np.nan, np.nan
+        plain = trace**2 / square
+        below = v * square - trace**2
+        return plain, ((v + 1) * trace**2 - 2 * square) / below if below > 0 else np.nan
+
+
+def analyse(run: Run) -> Result:
+    """Dimensions of every layer whose `rate` or `spikes` were recorded, per epoch; of test batches, if there are.
+
+    Raises:
+        NotRecorded: if neither was.
+    """
+    signals = run.trace.need("rate", "spikes")
+    tested = {signal.where for signal in signals if signal.on == "test"}
+    signals = [signal for signal in signals if signal.on == "test" or signal.where not in tested]
+    epochs = np.unique(np.concatenate([signal.epoch for signal in signals]))
+    table = np.full((4, len(signals), len(epochs)), np.nan)
+    units = []
+    for i, signal in enumerate(signals):
+        chosen = _thinned(signal.shape[-1])
+        units.append(len(chosen))
+        for j, epoch in enumerate(epochs):
+            moments = Moments(len(chosen))
+            for rows, values in signal.trials(int(epoch)):
+                there = signal.sample[rows.start] >= 0
+                moments.add(values[:, there][..., chosen].mean(0))
+            ratio, unbiased = moments.dimensions()
+            table[:, i, j] = ratio, unbiased, ratio / len(chosen), moments.count
+    layer = tuple(f"{s.where}{'@test' if s.on == 'test' else ''}" for s in signals)
+    plain, corrected, share, examples = table
+    return Result(layer, epochs + 1, plain, corrected, share, examples, np.array(units))
+
+
+def _thinned(units: int) -> np.ndarray:
+    return np.unique(np.linspace(0, units - 1, min(units, MOST_UNITS)).round().astype(int))
+
+
+def figure(result: Result) -> "Figure":
+    """Dimensions over epochs, and the same per unit."""
+    drawing, (left, right) = panels(2, width=4.2, height=3.0)
+    for i, layer in enumerate(result.layer):
+        (line,) = left.plot(
+            result.epoch, result.participation_ratio[i], "o-", ms=3, label=f"{layer} ({result.units[i]} units)"
+        )
+        left.plot(result.epoch, result.corrected[i], ":", color=line.get_color())
+        right.plot(result.epoch, result.share[i], "o-", ms=3, color=line.get_color())
+    left.plot([], [], "k:", label="corrected for few examples")
+    left.set(xlabel="epoch", ylabel="participation ratio, dimensions", ylim=(0, None), title="effective dimension")
+    right.set(xlabel="epoch", ylabel="dimensions per unit", ylim=(0, None), title="relative to the number of units")
+    drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    for ax in (left, right):
+        ax.locator_params("x", integer=True)
+    return drawing
+
+
+def caption(result: Result) -> str:
+    """First and last dimension of every layer, and how many examples they rest on."""
+    changes = [
+        f"{layer} {np.round(known[0], 1):g} to {np.round(known[-1], 1):g} of {units}"
+        for layer, row, units in zip(result.layer, result.participation_ratio, result.units, strict=True)
+        if len(known := row[np.isfinite(row)])
+    ]
+    counted = result.examples[result.examples > 0]
+    few = f"{counted.min():.0f}" + (f" to {counted.max():.0f}" if counted.max() > counted.min() else "")
+    return (
+        f"Participation ratio of the activity over {few} examples per epoch, first to last epoch: "
+        f"{'; '.join(changes) or 'no layer varied'}. Dotted: corrected for the bias of few examples, which makes the "
+        f"plain value too small."
+    )
+
+
+def advice(result: Result) -> list[str]:
+    """Layers that collapsed, and dimensions that rest on too few examples."""
+    found = []
+    for i, layer in enumerate(result.layer):
+        known = np.flatnonzero(np.isfinite(result.participation_ratio[i]))
+        if not len(known):
+            found.append(f"{layer}: its activity did not vary between examples, or fewer than 3 were recorded.")
+            continue
+        last, corrected = result.participation_ratio[i, known[-1]], result.corrected[i, known[-1]]
+        if last < COLLAPSED and result.units[i] >= 10 and result.examples[i, known[-1]] >= 10:
+            found.append(
+                f"{layer}: its activity collapsed onto {last:.1f} of {result.units[i]} dimensions; try a smaller "
+                f"learning rate, a stronger random projection (rule.scale), or several score channels."
+            )
+        if not corrected < RELIABLE * last:
+            found.append(
+                f"{layer}: its dimension rests on {result.examples[i, known[-1]]:.0f} examples and is underestimated; "
+                f"record more of them (a larger examples= filter)."
+            )
+    return found

@@ -1,0 +1,197 @@
+"""Loss, accuracy and speed over the epochs: how the training went.
+
+Everything comes from metrics.jsonl, so that runs without a trace have it too. Training values are means over the
+batches of an epoch, each before its own update; test values are taken after the last one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurosbd import Run, UsageError
+from neurosbd.report import measured, panels
+
+OVERFITTED = 0.10  # gap between training and test accuracy
+RISEN = 1.10  # loss over its own minimum
+TAIL = 0.2  # part of the training that counts as its end
+
+
+@dataclass(frozen=True)
+class Result:
+    """Values per epoch, counted from 1; NaN where something was not finite or not measured."""
+
+    epoch: np.ndarray = measured("1", "epoch")
+    train_loss: np.ndarray = measured("1", "epoch")
+    test_loss: np.ndarray = measured("1", "epoch")
+    train_accuracy: np.ndarray = measured("1", "epoch")  # 0..1
+    test_accuracy: np.ndarray = measured("1", "epoch")
+    samples_per_second: np.ndarray = measured("1/s", "epoch")  # of learning, without the test
+    seconds: np.ndarray = measured("s", "epoch")  # with it
+    peak_memory: float = measured("MB")
+    chance: float = measured("1")  # accuracy of guessing; NaN where the outputs are no classes
+
+
+def analyse(run: Run) -> Result:
+    """The metrics of a run as arrays.
+
+    Raises:
+        UsageError: if no epoch was finished.
+    """
+    if not run.metrics:
+        raise UsageError(f"{run.path}: no epoch was finished, so there are no curves yet; go on with --resume")
+    memory = _column(run, "peak_memory_bytes")
+    return Result(
+        epoch=_column(run, "epoch"),
+        train_loss=_column(run, "train_loss"),
+        test_loss=_column(run, "test_loss"),
+        train_accuracy=_column(run, "train_accuracy"),
+        test_accuracy=_column(run, "test_accuracy"),
+        samples_per_second=_column(run, "samples_per_second"),
+        seconds=_column(run, "seconds"),
+        peak_memory=float(np.max(memory, initial=-np.inf, where=np.isfinite(memory))) / 1e6
+        if np.isfinite(memory).any()
+        else float("nan"),
+        chance=_chance(run),
+    )
+
+
+def _column(run: Run, name: str) -> np.ndarray:
+    values = [line.get(name) for line in run.metrics]
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _chance(run: Run) -> float:
+    """1 / classes, where every output stands for one."""
+    definition = run.definition
+    outputs = int(np.prod(definition.output_size()))
+    classes = outputs > 1 and (definition.task is None or definition.loss.kind == "cross_entropy")
+    return 1 / outputs if classes else float("nan")
+
+
+def figure(result: Result) -> Any:
+    """Loss, accuracy and throughput against the epoch."""
+    accurate = bool(np.isfinite([result.train_accuracy, result.test_accuracy]).any())
+    drawn, axes = panels(3 if accurate else 2)
+    loss, *middle, speed = axes
+    _pair(loss, result.epoch, result.train_loss, result.test_loss)
+    values = np.concatenate([result.train_loss, result.test_loss])
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive) and positive.max() > 10 * positive.min():
+        loss.set_yscale("log")
+        loss.tick_params(which="minor", labelsize=7)
+    loss.set(title="Loss", ylabel="mean loss")
+    loss.legend(frameon=False, fontsize=8)
+    for accuracy in middle:
+        _pair(accuracy, result.epoch, 100 * result.train_accuracy, 100 * result.test_accuracy)
+        if np.isfinite(result.chance):
+            accuracy.axhline(100 * result.chance, color="0.5", linestyle="--", linewidth=1, label="guessing")
+        accuracy.set(title="Accuracy", ylabel="accuracy (%)")
+        accuracy.legend(frameon=False, fontsize=8, loc="best")
+    speed.plot(result.epoch, result.samples_per_second, ".-", markersize=4, color="0.3", linewidth=1.2)
+    speed.set(title="Throughput of learning", ylabel="examples / s", ylim=(0, None))
+    for ax in axes:
+        ax.set_xlabel("epoch")
+        ax.locator_params(axis="x", integer=True)
+    return drawn
+
+
+def _pair(ax: Any, epoch: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
+    """Test over training, with marks so that a single epoch can be seen."""
+    ax.plot(epoch, train, ".--", markersize=4, linewidth=1.2, label="training")
+    ax.plot(epoch, test, ".-", markersize=4, linewidth=1.6, label="test")
+
+
+def caption(result: Result) -> str:
+    """Where it ended, how good it was at best, how long it took."""
+    last, total = int(result.epoch[-1]), float(np.nansum(result.seconds))
+    speed = f"{np.nanmedian(result.samples_per_second):,.0f} examples/s" if _any(result.samples_per_second) else ""
+    memory = f", {result.peak_memory:,.0f} MB at most" if np.isfinite(result.peak_memory) else ""
+    cost = f"It took {total:,.1f} s ({speed}{memory})." if speed else f"It took {total:,.1f} s."
+    if not _any(result.test_accuracy):
+        test, train = result.test_loss[-1], result.train_loss[-1]
+        return f"After epoch {last} the test loss is {test:.3g} (training {train:.3g}). {cost}"
+    best = int(np.nanargmax(result.test_accuracy))
+    return (
+        f"After epoch {last} the test accuracy is {result.test_accuracy[-1]:.1%} (training "
+        f"{result.train_accuracy[-1]:.1%}, guessing {result.chance:.1%}); the best was "
+        f"{result.test_accuracy[best]:.1%} after epoch {int(result.epoch[best])}. {cost}"
+    ).replace(", guessing nan%", "")
+
+
+def _any(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).any())
+
+
+def advice(result: Result) -> list[str]:
+    """What is unhealthy: no finite loss, a loss that rises, guessing, over-fitting, an end that came too early."""
+    found = [_not_finite(result), _guessing(result), _rising(result), _overfitted(result), _unfinished(result)]
+    return [text for text in found if text]
+
+
+def _not_finite(result: Result) -> str | None:
+    broken = result.epoch[~(np.isfinite(result.train_loss) & np.isfinite(result.test_loss))]
+    if not len(broken):
+        return None
+    return (
+        f"the loss is NaN or infinite in {len(broken)} of {len(result.epoch)} epochs, first in epoch {int(broken[0])}; "
+        f"try a third of the learning rate (training.optimizer.lr), or training.clip_norm = 1.0"
+    )
+
+
+def _guessing(result: Result) -> str | None:
+    """Judged by the best epoch, so that a collapse at the end is told as a rise of the loss."""
+    both = np.concatenate([result.train_accuracy, result.test_accuracy])
+    if len(result.epoch) < 2 or not (_any(both) and np.isfinite(result.chance)):
+        return None
+    best, limit = np.nanmax(both), min(2 * result.chance, result.chance + 0.1 * (1 - result.chance))
+    if best >= limit:
+        return None
+    return (
+        f"the accuracy never left chance: {best:.1%} at best, guessing gives {result.chance:.1%}; try a learning rate "
+        f"3 to 10 times larger or smaller, a faster output layer (training.rates), and rule = 'bp' to see whether the "
+        f"network and the data can be learned at all"
+    )
+
+
+def _rising(result: Result) -> str | None:
+    loss = result.train_loss
+    if len(loss) < 3 or not np.isfinite(loss[-1]):
+        return None
+    low = int(np.nanargmin(loss))
+    if loss[-1] <= RISEN * abs(loss[low]) or low >= len(loss) - 2:
+        return None
+    return (
+        f"the training loss rises again, from {loss[low]:.3g} in epoch {int(result.epoch[low])} to {loss[-1]:.3g}: "
+        f"the updates no longer descend; try a lower learning rate or a schedule that ends near zero "
+        f"(training.schedule = 'one_cycle' or 'cosine')"
+    )
+
+
+def _overfitted(result: Result) -> str | None:
+    gap = result.train_accuracy[-1] - result.test_accuracy[-1]
+    if gap > OVERFITTED:
+        return (
+            f"over-fitting: training accuracy {result.train_accuracy[-1]:.1%}, test {result.test_accuracy[-1]:.1%}, "
+            f"a gap of {100 * gap:.1f} points; try weight decay, more or augmented data (data.flip, data.crop), or a "
+            f"smaller network"
+        )
+    loss = result.test_loss
+    low = int(np.nanargmin(loss)) if _any(loss) else 0
+    if low < len(loss) - 2 and loss[-1] > RISEN * loss[low] and result.train_loss[-1] < result.train_loss[low]:
+        return (
+            f"over-fitting: the test loss rose from {loss[low]:.3g} in epoch {int(result.epoch[low])} to "
+            f"{loss[-1]:.3g} while the training loss fell; try fewer epochs, weight decay, or augmentation"
+        )
+    return None
+
+
+def _unfinished(result: Result) -> str | None:
+    """Still gaining at least half a point per epoch over the last fifth."""
+    length = int(TAIL * len(result.epoch))
+    if length < 2 or not np.isfinite(result.test_accuracy[[-1, -1 - length]]).all():
+        return None
+    gain = 100 * (result.test_accuracy[-1] - result.test_accuracy[-1 - length]) / length
+    if gain < 0.5:
+        return None
+    return f"the test accuracy was still rising by {gain:.1f} points per epoch at the end; more epochs should help"

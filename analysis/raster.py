@@ -1,0 +1,219 @@
+"""One trial as it happened: spikes, membrane voltages, population rates; activity of rate networks as a heat map.
+
+Shown is one example of one trial of the last recorded epoch: the first recorded place in the batch, the first whole
+batch. The rate of a population is the number of its spikes per step and recorded neuron over the duration of a step,
+averaged over 5 steps. Voltages are those before the reset of the step takes effect, so a spike shows above threshold.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurosbd import Run
+from neurosbd.report import COLOURS, measured, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VOLTAGES = 4  # traces of a population
+SMOOTH = 5  # steps
+SILENT, BUSY = 0.0, 0.5  # spikes per step and neuron
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial. Times count from its start; NaN behind shorter rows.
+
+    spike_population: number of the population in `spiking`; spike_neuron: place among the recorded neurons.
+    rates: of the spiking populations. heat: activity of the others; its x is time, or the examples of the batch where
+        a trial has one step (`heat_x` says which).
+    """
+
+    trial: str = measured("1")
+    spiking: tuple[str, ...] = measured("1")
+    neurons: np.ndarray = measured("1", "spiking")
+    time: np.ndarray = measured("s", "spiking", "step")
+    rates: np.ndarray = measured("Hz", "spiking", "step")
+    spike_time: np.ndarray = measured("s", "spike")
+    spike_population: np.ndarray = measured("1", "spike")
+    spike_neuron: np.ndarray = measured("1", "spike")
+    voltage_of: tuple[str, ...] = measured("1")
+    voltage_time: np.ndarray = measured("s", "voltage_of", "moment")
+    voltage: np.ndarray = measured("threshold", "voltage_of", "neuron", "moment")
+    threshold: np.ndarray = measured("threshold", "voltage_of")
+    graded: tuple[str, ...] = measured("1")
+    heat_x: str = measured("1")
+    heat: np.ndarray = measured("1", "graded", "neuron", "x")
+
+
+def analyse(run: Run) -> Result:
+    """One trial of everything recorded as `spikes`, `v` or `rate`.
+
+    Raises:
+        NotRecorded: if there is none of them.
+    """
+    trace = run.trace
+    signals = _of_one_split([signal for signal in trace.need("spikes", "v", "rate") if len(signal)])
+    epoch, batch = _trial(signals)
+    parts = [(s, *_rows(s, epoch, batch)) for s in signals]
+    shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in ("spikes", "v", "rate")}
+    spikes = [(s, time * trace.dt, values[:, 0]) for s, time, values in shown["spikes"]]
+    volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T) for s, time, values in shown["v"]]
+    long = any(len(time) > 1 for _, time, _ in shown["rate"])
+    heats = [values[:, 0].T if long else values[0].T for _, _, values in shown["rate"]]
+    events = [np.nonzero(z) for _, _, z in spikes]
+    where = [np.full(len(when), i) for i, (when, _) in enumerate(events)]
+    return Result(
+        f"epoch {epoch + 1}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}",
+        tuple(s.where for s, _, _ in spikes),
+        np.array([z.shape[1] for _, _, z in spikes], int),
+        _stacked([time for _, time, _ in spikes]),
+        _stacked([_rate(z, time, trace.dt) for _, time, z in spikes]),
+        np.concatenate([np.zeros(0), *(time[when] for (_, time, _), (when, _) in zip(spikes, events, strict=True))]),
+        np.concatenate([np.zeros(0, int), *where]),
+        np.concatenate([np.zeros(0, int), *(neuron for _, neuron in events)]),
+        tuple(s.where for s, _, _ in volts),
+        _stacked([time for _, time, _ in volts]),
+        _stacked([v for _, _, v in volts], 2),
+        np.array([_threshold(run, s.where) for s, _, _ in volts]),
+        tuple(s.where for s, _, _ in shown["rate"]),
+        f"time, steps of {trace.dt * 1e3:g} ms" if long else "example of the batch",
+        _stacked(heats, 2),
+    )
+
+
+def _of_one_split(signals: list[Any]) -> list[Any]:
+    """Those of training or of test batches, whichever are more."""
+    tested = [signal for signal in signals if signal.on == "test"]
+    return tested if 2 * len(tested) > len(signals) else [signal for signal in signals if signal.on == "train"]
+
+
+def _trial(signals: list[Any]) -> tuple[int, int]:
+    """Last epoch, and its first batch that all signals share and that has all its steps."""
+    shared: set[tuple[int, int]] | None = None
+    for signal in signals:
+        pairs = np.stack((signal.epoch, signal.batch), 1)
+        trials, steps = np.unique(pairs, axis=0, return_counts=True)
+        whole = {(int(e), int(b)) for (e, b), n in zip(trials, steps, strict=True) if n == steps.max()}
+        shared = whole if shared is None or not shared & whole else shared & whole
+    return min(shared or {(0, 0)}, key=lambda trial: (-trial[0], trial[1]))
+
+
+def _rows(signal: Any, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [T] and values [T, examples, neurons] of a trial, without the places that a short batch left empty."""
+    rows = signal.rows(epoch=epoch, batch=batch)
+    values = signal[rows]
+    return signal.step[rows], values[:, signal.sample[rows[0]] >= 0] if len(rows) else values
+
+
+def _stacked(parts: list[np.ndarray], axes: int = 1) -> np.ndarray:
+    """Arrays of `axes` axes in one, NaN where one is shorter."""
+    shape = [max((part.shape[axis] for part in parts), default=0) for axis in range(axes)]
+    whole = np.full((len(parts), *shape), np.nan)
+    for i, part in enumerate(parts):
+        whole[(i, *(slice(n) for n in part.shape))] = part
+    return whole
+
+
+def _rate(z: np.ndarray, time: np.ndarray, dt: float) -> np.ndarray:
+    """Smoothed population rate, Hz."""
+    window = np.ones(min(SMOOTH, len(time)))
+    counted = np.convolve(z.mean(1), window, "same") / np.convolve(np.ones(len(time)), window, "same")
+    return counted / dt
+
+
+def _threshold(run: Run, population: str) -> float:
+    """Threshold of a population, if all its neurons share a fixed one."""
+    spec = run.definition.population.get(population)
+    value = getattr(spec.neuron, "v_threshold", None) if spec is not None else None
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def figure(result: Result) -> "Figure":
+    """Rasters, rates and voltages on one axis of time; heat maps of what does not spike."""
+    kinds = [("raster", i) for i in range(len(result.spiking))] + [("rate", 0)] * bool(result.spiking)
+    kinds += [("voltage", i) for i in range(len(result.voltage_of))] + [("heat", i) for i in range(len(result.graded))]
+    drawing, axes = panels(len(kinds), columns=1, width=7.5, height=1.8)
+    timed = [ax for ax, (kind, _) in zip(axes, kinds, strict=True) if kind != "heat"]
+    draw = {"raster": _raster, "rate": _rates, "voltage": _voltage, "heat": _heat}
+    for ax, (kind, i) in zip(axes, kinds, strict=True):
+        draw[kind](ax, result, i)
+    for ax in timed:
+        ax.set_xlim(*_span(result))
+        ax.tick_params(labelbottom=ax is timed[-1])
+    if timed:
+        timed[-1].set_xlabel("time in the trial, ms")
+    drawing.suptitle(result.trial, fontsize=9)
+    return drawing
+
+
+def _span(result: Result) -> tuple[float, float]:
+    """First and last moment, ms, with half a step on either side."""
+    times = np.concatenate([result.time.ravel(), result.voltage_time.ravel()]) * 1e3
+    steps = np.unique(times[np.isfinite(times)])
+    half = np.diff(steps).min() / 2 if len(steps) > 1 else 0.5
+    return steps[0] - half, steps[-1] + half
+
+
+def _raster(ax: Any, result: Result, i: int) -> None:
+    chosen = result.spike_population == i
+    times, neurons = result.spike_time[chosen] * 1e3, result.spike_neuron[chosen]
+    size = np.clip(150 / max(1, result.neurons[i]), 0.5, 12) ** 1.2
+    style = {"marker": "|" if size > 3 else ".", "linewidths": 0.8, "rasterized": True}
+    ax.scatter(times, neurons, size, COLOURS[i % len(COLOURS)], **style)
+    ax.set(ylim=(-0.5, result.neurons[i] - 0.5), ylabel="neuron", title=f"spikes of {result.spiking[i]}")
+    ax.locator_params("y", integer=True)
+
+
+def _rates(ax: Any, result: Result, _: int) -> None:
+    for i, name in enumerate(result.spiking):
+        ax.plot(result.time[i] * 1e3, result.rates[i], color=COLOURS[i % len(COLOURS)], lw=1.2, label=name)
+    ax.set(ylabel="rate, Hz", ylim=(0, None), title=f"population rates (mean of {SMOOTH} steps)")
+    ax.legend(fontsize=7, frameon=False, ncols=4)
+
+
+def _voltage(ax: Any, result: Result, i: int) -> None:
+    for k, v in enumerate(result.voltage[i]):
+        ax.plot(result.voltage_time[i] * 1e3, v, color=COLOURS[k % len(COLOURS)], lw=0.9)
+    if np.isfinite(result.threshold[i]):
+        ax.axhline(result.threshold[i], color="0.3", ls="--", lw=0.8)
+    dashed = ", dashed: threshold" if np.isfinite(result.threshold[i]) else ""
+    neurons = int(np.isfinite(result.voltage[i, :, 0]).sum())
+    ax.set(ylabel="v, thresholds", title=f"membrane of {neurons} neurons of {result.voltage_of[i]}{dashed}")
+
+
+def _heat(ax: Any, result: Result, i: int) -> None:
+    values = result.heat[i]
+    values = values[np.isfinite(values).any(1)][:, np.isfinite(values).any(0)]
+    low = min(0.0, float(values.min(initial=0)))
+    limit = float(np.abs(values).max(initial=1e-9))
+    cmap, vmin = ("RdBu_r", -limit) if low < 0 else ("viridis", 0)
+    image = ax.imshow(values, cmap, vmin=vmin, vmax=limit, aspect="auto", origin="lower", interpolation="nearest")
+    ax.set(xlabel=result.heat_x, ylabel="neuron", title=f"activity of {result.graded[i]}")
+    ax.locator_params(integer=True)
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.01)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("rate", fontsize=9)
+
+
+def caption(result: Result) -> str:
+    """What fires how often in this trial."""
+    rates = [f"{name} {np.nanmean(r):.3g} Hz" for name, r in zip(result.spiking, result.rates, strict=True)]
+    mean = f"Mean rates: {', '.join(rates)}. " if rates else ""
+    graded = f"Heat maps: activity of {', '.join(result.graded)}. " if result.graded else ""
+    return f"One example in one trial ({result.trial}). {mean}{graded}".strip()
+
+
+def advice(result: Result) -> list[str]:
+    """Populations that are silent in this trial, or fire in most steps."""
+    found = []
+    for i, name in enumerate(result.spiking):
+        times = result.time[i][np.isfinite(result.time[i])]
+        steps = max(1, len(times))
+        share = np.sum(result.spike_population == i) / (steps * max(1, result.neurons[i]))
+        if share <= SILENT:
+            found.append(f"{name}: not one spike in this trial; raise the gain of its incoming weights.")
+        elif share > BUSY:
+            found.append(f"{name}: spikes in {share:.0%} of all steps; lower the gain of its incoming weights.")
+    return found

@@ -1,0 +1,91 @@
+"""A run in the files of others: NWB and SONATA from its trace, NIR from its network. Layer 4."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from neurosbd.errors import UsageError, nearest
+from neurosbd.experiment.run import Run, open_run
+from neurosbd.interchange import to_nir
+from neurosbd.interchange.nir_files import nir_package
+from neurosbd.traces.reader import Trace
+from neurosbd.traces.series import Rows, coordinates
+from neurosbd.traces.sonata import write_sonata
+from neurosbd.traces.writer import TraceWriter, describe
+
+
+def export(run: Run | str | Path, to: str, path: str | Path) -> Path:
+    """Write what a run left behind into one file of another format; see docs/traces.md, "Export".
+
+    Args:
+        run: a run, its directory, or a trace file.
+        to: 'nwb' (the trace; for pynwb, MatNWB, neo), 'sonata' (spikes, potentials and rates; for libsonata) or 'nir'
+            (the network of the last checkpoint; NIR of Pedersen et al. 2024).
+        path: of the new file.
+    Returns:
+        The path.
+    Raises:
+        UsageError: if `to` is no format, the file is there already or cannot be written, nothing was recorded, or NIR
+            cannot say what the network is. Nothing is left behind then.
+    """
+    path = Path(path)
+    if to not in FORMATS:
+        raise UsageError(f"there is no format '{to}' to export to{nearest(to, FORMATS)}")
+    if os.path.lexists(path):
+        raise UsageError(f"{path}: exists already; remove it or choose another name")
+    run = run if isinstance(run, Run) else open_run(run)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            FORMATS[to](run, made)
+            os.replace(made, path)
+    except OSError as problem:
+        raise UsageError(f"{path}: cannot be written ({problem.strerror or problem})") from None
+    except RuntimeError as problem:  # of HDF5, when the disk is full
+        raise UsageError(f"{path}: cannot be written ({problem})") from None
+    return path
+
+
+def _nwb(run: Run, path: Path) -> None:
+    """The trace anew: all that is committed, with its tables."""
+    trace = run.trace
+    description = describe(trace.config) + ("" if trace.complete else "; the run did not come to its end")
+    writer = TraceWriter.create(path, trace.contents, json.dumps(trace.config), description, trace.started)
+    try:
+        for clock in range(len(trace.contents.clocks)):
+            for rows in _blocks(trace, clock):
+                writer.append(clock, rows)
+    except BaseException:
+        writer.close(complete=False)
+        raise
+    writer.close(complete=True, limited=False)
+
+
+def _blocks(trace: Trace, clock: int) -> Iterator[Rows]:
+    """What a clock recorded, in blocks as a writer takes them."""
+    when = {name: trace.coordinate(clock, name) for name in coordinates(trace.contents.clocks[clock])}
+    when.setdefault("sample", np.zeros((trace.rows[clock], 0), np.int64))
+    signals = [trace[series.name] for series in trace.contents.of(clock)]
+    length = trace.contents.block_rows(clock)
+    for start in range(0, trace.rows[clock], length):
+        part = slice(start, min(start + length, trace.rows[clock]))
+        yield Rows(**{name: values[part] for name, values in when.items()}, values={s.name: s[part] for s in signals})
+
+
+def _sonata(run: Run, path: Path) -> None:
+    trace = run.trace
+    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+        write_sonata(trace, file)
+
+
+def _nir(run: Run, path: Path) -> None:
+    nir = nir_package()
+    nir.write(path, to_nir(run.network()))
+
+
+FORMATS: dict[str, Callable[[Run, Path], None]] = {"nwb": _nwb, "sonata": _sonata, "nir": _nir}

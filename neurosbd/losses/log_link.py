@@ -1,0 +1,116 @@
+"""Counts and positive quantities: likelihoods whose output is the logarithm of the mean."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Negative log-likelihood of counts with mean exp(output).
+
+        loss = sum_k ( exp(output_k) - y_k output_k + log y_k! )
+        score = exp(output) - y
+
+    Targets are counts >= 0 [B, k]; they need not be integers.
+
+    Source: A1 of this project's notes; Nelder, Wedderburn 1972, J. R. Stat. Soc. A 135:370 (log-linear models).
+    """
+
+    targets, parameters = COUNTS, 1
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each example in nats, [B]."""
+        y = as_values(target, output, COUNTS)
+        return (torch.exp(output) - y * output + torch.lgamma(y + 1)).sum(1)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """d loss / d output of each example, [B, k]."""
+        return torch.exp(output) - as_values(target, output, COUNTS)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Counts [B, k]."""
+        return torch.poisson(torch.exp(output), generator=generator)
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Negative log-likelihood of positive values with mean exp(output) and coefficient of variation 1/sqrt(shape).
+
+        loss = sum_k ( a output_k + a y_k exp(-output_k) - (a - 1) log y_k - a log a + log Gamma(a) )
+        score = a (1 - y exp(-output))
+
+    Targets are values > 0 [B, k].
+
+    Args:
+        shape: a > 0; 1 is the exponential distribution.
+    Source: A1 of this project's notes; McCullagh, Nelder 1989, Generalized Linear Models, chapter 8.
+    """
+
+    targets, parameters = POSITIVE, 1
+
+    shape: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shape < math.inf:
+            raise ValueError(f"Gamma.shape must be positive, got {self.shape}")
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each example in nats, [B]."""
+        y, a = as_values(target, output, POSITIVE), self.shape
+        constant = math.lgamma(a) - a * math.log(a)
+        return (a * (output + y * torch.exp(-output)) - (a - 1) * torch.log(y) + constant).sum(1)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """d loss / d output of each example, [B, k]."""
+        return self.shape * (1 - as_values(target, output, POSITIVE) * torch.exp(-output))
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Values > 0 [B, k]."""
+        # torch.distributions takes no generator
+        standard = torch.ops.aten._standard_gamma(torch.full_like(output, self.shape), generator)
+        return (torch.exp(output) * standard / self.shape).clamp_min(torch.finfo(output.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class NegativeBinomial:
+    """Negative log-likelihood of counts that vary more than Poisson's: mean mu = exp(output), variance mu + mu^2 / r.
+
+        loss = sum_k ( (y_k + r) log(r + mu_k) - y_k output_k - r log r - log Gamma(y_k + r) / (Gamma(r) y_k!) )
+        score = (mu - y) r / (r + mu)
+
+    Targets are counts >= 0 [B, k]. As r grows, this becomes Poisson's.
+
+    Args:
+        r: > 0, the smaller the more the counts spread.
+    Source: A1 of this project's notes; Hilbe 2011, Negative Binomial Regression, chapter 8 (NB2).
+    """
+
+    targets, parameters = COUNTS, 1
+
+    r: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.r < math.inf:
+            raise ValueError(f"NegativeBinomial.r must be positive, got {self.r}")
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of each example in nats, [B]."""
+        y, odds = as_values(target, output, COUNTS), output - math.log(self.r)
+        constant = torch.lgamma(y + 1) - torch.lgamma(y + self.r) + math.lgamma(self.r)
+        return (constant - self.r * logsigmoid(-odds) - y * logsigmoid(odds)).sum(1)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """d loss / d output of each example, [B, k]."""
+        # mu / (r + mu) and r / (r + mu) without ever making mu, which may be too large to hold
+        y, odds = as_values(target, output, COUNTS), output - math.log(self.r)
+        return self.r * torch.sigmoid(odds) - y * torch.sigmoid(-odds)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Counts [B, k]: Poisson with a rate that is gamma-distributed."""
+        return torch.poisson(Gamma(self.r).sample(output, generator), generator=generator)

@@ -1,0 +1,7 @@
+"""Recording: what a run is asked to remember, and the observer that takes it down. Layer 3."""
+
+from neurosbd.recording.plan import Course, Plan, plan
+from neurosbd.recording.recorder import Recorder, Unwatched, Watch
+from neurosbd.recording.request import Request
+
+__all__ = ["Course", "Plan", "Recorder", "Request", "Unwatched", "Watch", "plan"]

@@ -1,0 +1,259 @@
+"""Records a training: an observer of its runs and a witness of its learning that changes neither. Layer 3."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd.learners import Learner, Trial
+from neurosbd.local import Witness
+from neurosbd.losses import Loss
+from neurosbd.network import Frame, Network
+from neurosbd.recording.gathering import Gathering
+from neurosbd.recording.plan import Course, Plan
+from neurosbd.recording.probes import Correspondence, alignment
+from neurosbd.recording.signals import Moment, kind_of, projection
+from neurosbd.simulation import Observer
+from neurosbd.traces.series import Series, Split
+from neurosbd.traces.writer import TraceWriter
+
+Again = Callable[[], tuple[Trial, torch.Generator]]
+
+
+class Watch(Protocol):
+    """How one trial is watched, by whoever drives it: give the observers and the witness along, then say what was
+    done."""
+
+    observers: tuple[Observer, ...]
+    witness: Witness | None
+
+    def learned(self, again: Again) -> None:
+        """The gradients are there, nothing has changed yet; `again` makes the same trial and noise once more."""
+        ...
+
+    def done(self) -> None:
+        """The weights are up to date."""
+        ...
+
+
+class Unwatched:
+    """Nothing is recorded of this trial."""
+
+    observers: tuple[Observer, ...] = ()
+    witness: Witness | None = None
+
+    def learned(self, again: Again) -> None:
+        """Nothing."""
+
+    def done(self) -> None:
+        """Nothing."""
+
+
+class Recorder:
+    """Takes rows whenever their clock says so and hands whole blocks to a writer.
+
+    Args:
+        plan: what to record.
+        course: of the training.
+        network: being trained.
+        learner: that trains it.
+        loss: of the network.
+        device: where the network is.
+    """
+
+    def __init__(
+        self, plan: Plan, course: Course, network: Network, learner: Learner, loss: Loss, device: torch.device
+    ) -> None:
+        self.plan = plan
+        self.course = course
+        self.network = network
+        self.learner = learner
+        self.loss = loss
+        contents = plan.contents
+        kinds = {series.what: kind_of(series.what, network) for series in contents.series}
+        reads = {what: kind.read if kind else None for what, kind in kinds.items()}
+        self.readings = [  # of each clock: (name, how it is read, where)
+            [(s.name, read, s.where) for s in contents.of(n) if (read := reads[s.what]) is not None]
+            for n in range(len(contents.clocks))
+        ]
+        self.gatherings = [
+            Gathering(clock, contents.of(n), contents.block_rows(n), device) for n, clock in enumerate(contents.clocks)
+        ]
+        self.writer: TraceWriter | None = None
+        self._state: dict[str, Any] | None = None
+
+    def start(self, path: Path, config: str, description: str) -> None:
+        """Open the file: a new one, or the one of the checkpoint that was loaded."""
+        contents = self.plan.contents
+        if self._state is not None:
+            self.writer = TraceWriter.resume(path, contents, self._state["rows"])
+            for gathering, state in zip(self.gatherings, self._state["pending"], strict=True):
+                gathering.load_state_dict(state)
+            return
+        self.writer = TraceWriter.create(path, contents, config, description)
+        for number, gathering in enumerate(self.gatherings):
+            if gathering.clock.around:
+                self.open(number, 0.0, -1, -1, 0, np.zeros(0, np.int64))
+                _Weights(self, number).take()
+
+    @property
+    def tests(self) -> bool:
+        """Whether anything of test batches is recorded."""
+        return any(g.clock.on == "test" for g in self.gatherings)
+
+    def trial(self, on: Split, epoch: int, number: int, trial: Trial, sample: np.ndarray) -> Watch:
+        """How to watch a trial.
+
+        Args:
+            on: training or test.
+            epoch: from 0; -1 for the test before the first.
+            number: of the batch within the epoch.
+            trial: about to be run.
+            sample: which examples of their split are in it, int64 [B].
+        """
+        per_step = [
+            n for n, g in enumerate(self.gatherings)
+            if g.clock.per == "step" and g.clock.on == on and not number % g.clock.batches
+            and (epoch < 0 or epoch % g.clock.epochs == 0)
+        ]  # fmt: skip
+        done = epoch * self.course.batches["train"] + number + 1
+        last = done == self.course.batches["train"] * self.course.epochs
+        per_batch = [
+            n for n, g in enumerate(self.gatherings)
+            if on == "train" and g.clock.per == "batch" and (done % g.clock.batches == 0 or (last and g.clock.around))
+        ]  # fmt: skip
+        if not (per_step or per_batch):
+            return Unwatched()
+        return _Watched(self, on, epoch, number, trial, sample, per_step, per_batch)
+
+    def whats(self, clocks: list[int]) -> set[str]:
+        """What is recorded when these clocks say so."""
+        return {series.what for n in clocks for series in self.gatherings[n].series.values()}
+
+    def open(self, clock: int, time: float, step: int, batch: int, epoch: int, sample: np.ndarray) -> None:
+        """Begin a row of a clock; a block that is full goes to the writer first."""
+        gathering = self.gatherings[clock]
+        if gathering.full:
+            assert self.writer is not None, "the recorder was not started"
+            self.writer.append(clock, gathering.take())
+        gathering.open(time, step, batch, epoch, sample)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the file holds for certain, and the rows that are still to come into it."""
+        assert self.writer is not None, "the recorder was not started"
+        return {"rows": self.writer.drain(), "pending": [gathering.state_dict() for gathering in self.gatherings]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, once started."""
+        self._state = state
+
+    def close(self, complete: bool) -> None:
+        """Write what is left and end the file."""
+        if self.writer is None:
+            return
+        for number, gathering in enumerate(self.gatherings):
+            if gathering.count:
+                self.writer.append(number, gathering.take())
+        self.writer.close(complete)
+        self.writer = None
+
+
+class _Watched:
+    """One trial of which something is recorded. See `Watch`."""
+
+    def __init__(
+        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Trial, sample: np.ndarray,
+        per_step: list[int], per_batch: list[int],
+    ) -> None:  # fmt: skip
+        self.recorder = recorder
+        self.epoch, self.number, self.trial, self.sample = epoch, number, trial, sample
+        course = recorder.course
+        before = epoch + (on == "test")  # the first test comes before the first epoch
+        self.start = (before * course.batches[on] + number) * course.steps * course.dt
+        self.per_step, self.per_batch = per_step, per_batch
+        self.open: list[int] = []
+        self.weights = [_Weights(recorder, n) for n in per_batch]
+        wanted = recorder.whats(per_batch)
+        self.correspondence = Correspondence(recorder.network) if "hebbian" in wanted else None
+        self.probing = "alignment" in wanted
+        series = {s.what: s for n in per_step for s in recorder.plan.contents.of(n)}
+        self.witness: Witness | None = self if series.keys() & {"third_factor", "eligibility"} else None
+        self.observers = (self.observe, *((self.correspondence,) if self.correspondence else ()))
+
+    @torch.no_grad()
+    def observe(self, t: int, frame: Frame) -> None:
+        """Take the rows of this step."""
+        recorder = self.recorder
+        moment = Moment(recorder.network, recorder.loss, self.trial, t, frame)
+        self.open = [n for n in self.per_step if t % recorder.gatherings[n].clock.steps == 0]
+        for n in self.open:
+            recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
+            for name, read, where in recorder.readings[n]:
+                recorder.gatherings[n].put(name, read(moment, where))
+
+    def told(self, population: str, signal: Tensor | None) -> None:
+        """See `Witness`."""
+        for gathering, series in self._open("third_factor", population):
+            gathering.put(series.name, signal)
+
+    def remembered(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+        """See `Witness`."""
+        for gathering, series in self._open("eligibility", connection):
+            gathering.put(series.name, eligibility(gathering.examples()))
+
+    def _open(self, what: str, where: str) -> list[tuple[Gathering, Series]]:
+        gatherings = [self.recorder.gatherings[n] for n in self.open]
+        return [(g, s) for g in gatherings for s in g.series.values() if (s.what, s.where) == (what, where)]
+
+    def learned(self, again: Again) -> None:
+        """Compare the gradients with others while they are there."""
+        course = self.recorder.course
+        for n in self.per_batch:
+            time = self.start + course.steps * course.dt
+            self.recorder.open(n, time, course.steps - 1, self.number, self.epoch, np.zeros(0, np.int64))
+        measured = {"alignment": {}, "hebbian": {}}
+        if self.probing:
+            measured["alignment"] = alignment(self.recorder.network, self.recorder.loss, *again())
+        if self.correspondence is not None:
+            measured["hebbian"] = self.correspondence.read()
+        for n in self.per_batch:
+            for series in self.recorder.gatherings[n].series.values():
+                if series.what in measured:
+                    self.recorder.gatherings[n].put(series.name, measured[series.what][series.where])
+
+    def done(self) -> None:
+        """Take the rows of this batch."""
+        for weights in self.weights:
+            weights.take()
+
+
+class _Weights:
+    """Weights, their changes and projections around one update.
+
+    Args:
+        recorder: whose clock.
+        clock: that has a row per batch.
+    """
+
+    def __init__(self, recorder: Recorder, clock: int) -> None:
+        self.recorder = recorder
+        self.gathering = recorder.gatherings[clock]
+        weights = recorder.network.weights
+        self.before = {s.where: weights[s.where].detach().clone() for s in self._of("dweight")}
+
+    def _of(self, what: str) -> list[Series]:
+        return [series for series in self.gathering.series.values() if series.what == what]
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Put them into the open row."""
+        network = self.recorder.network
+        for series in self._of("weight"):
+            self.gathering.put(series.name, network.weights[series.where])
+        for series in self._of("dweight"):
+            self.gathering.put(series.name, network.weights[series.where] - self.before[series.where])
+        for series in self._of("projection"):
+            self.gathering.put(series.name, projection(self.recorder.learner, series.where))

@@ -1,0 +1,6 @@
+"""Analyses of runs: what they must offer, how they are drawn, the page that shows them. Layer 4."""
+
+from neurosbd.report.measured import measured
+from neurosbd.report.panels import COLOURS, panels
+
+__all__ = ["COLOURS", "measured", "panels"]

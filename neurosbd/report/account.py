@@ -1,0 +1,195 @@
+"""What ran, how it went, and where it came from: the words and tables of a run that need no trace."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from neurosbd import library
+from neurosbd.errors import UsageError
+from neurosbd.experiment.progress import duration
+from neurosbd.experiment.run import Run
+
+_SMALL_PNG = 5_000_000  # bytes
+_PNG = b"\x89PNG\r\n\x1a\n"
+_NO_SETTINGS = ("name", "about", "source", "seed", "record")
+
+
+def setting(run: Run, key: str, default: Any = None) -> Any:
+    """A value of the resolved definition by dotted key, without demanding that the rest of it is valid."""
+    value: Any = run.config.get("definition")
+    for step in key.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return default if value is None else value
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Every value by dotted key; defaults are filled in where the run was made before a setting existed."""
+    try:
+        content = run.definition.model_dump(mode="json")
+    except UsageError:  # of another version: as it stands there
+        content = run.config.get("definition")
+    return {key: value for key, value in flat(content).items() if value is not None}
+
+
+def is_experiment(run: Run) -> bool:
+    """Whether it was carried out by `neurosbd simulate`."""
+    return bool(setting(run, "task") or setting(run, "protocol"))
+
+
+def what_ran(run: Run) -> list[tuple[str, str]]:
+    """The model, its rule, its data, its seed and how far it came."""
+    subset = setting(run, "data.subset")
+    task = setting(run, "task.kind") or setting(run, "protocol.kind")
+    data = task or f"{setting(run, 'data.name', '?')}{f', {subset} training examples per class' if subset else ''}"
+    done, asked = len(run.metrics), setting(run, "training.epochs")
+    rows = [
+        ("model", setting(run, "name", "?")),
+        ("rule", setting(run, "rule.kind", "?")),
+        ("loss", setting(run, "loss.kind", "?")),
+        ("task" if task else "data", data),
+        ("seed", setting(run, "seed", "?")),
+        ("epochs", f"{done} of {asked}" if asked and not setting(run, "protocol") else None),
+        ("optimizer", _optimizer(run)),
+        ("time", f"{setting(run, 'time.steps')} steps of {1000 * setting(run, 'time.dt'):g} ms per example")
+        if isinstance(setting(run, "time.dt"), float) and setting(run, "time.steps", 1) != 1
+        else ("time", None),
+        ("duration", _duration(run)),
+    ]
+    return [(key, str(value)) for key, value in rows if value is not None]
+
+
+def _optimizer(run: Run) -> str | None:
+    kind, rate = setting(run, "training.optimizer.kind"), setting(run, "training.optimizer.lr")
+    if kind is None or setting(run, "protocol"):
+        return None
+    return f"{kind}, learning rate {rate}, batches of {setting(run, 'training.batch_size')}"
+
+
+def _duration(run: Run) -> str | None:
+    seconds = [line.get("seconds") for line in run.metrics]
+    measured = [value for value in seconds if isinstance(value, int | float)]
+    total = sum(measured)
+    return None if not measured else f"{total:.1f} s" if total < 60 else duration(total)
+
+
+def how_it_went(run: Run) -> list[tuple[str, str, str]]:
+    """Key figures: (what, value, remark). Of the last epoch; the best one is named as what it is."""
+    rows: list[tuple[str, str, str]] = []
+    for last in run.metrics[-1:]:
+        rows += [(f"{split} accuracy", percent(last.get(f"{split}_accuracy")), "") for split in ("test", "train")]
+        rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in ("test", "train")]
+    scored = [line for line in run.metrics if isinstance(line.get("test_accuracy"), int | float)]
+    if scored:
+        best = max(scored, key=lambda line: line["test_accuracy"])
+        remark = f"epoch {best.get('epoch', '?')}; chosen on the test set, so no result to report"
+        rows.append(("highest test accuracy", percent(best["test_accuracy"]), remark))
+    measures = run.result.get("measures")
+    if isinstance(measures, Mapping):
+        rows += [(str(name).replace("_", " "), number(value), "") for name, value in measures.items()]
+    return rows
+
+
+def complaints(run: Run) -> list[str]:
+    """What the run itself says is wrong: its end, its warnings, values that are no numbers."""
+    status, reason = run.result.get("status", "?"), run.result.get("reason")
+    found = {
+        "failed": [f"the run failed: {reason}"],
+        "interrupted": ["the run was interrupted; these are its values so far. Go on with --resume"],
+        "running": ["the run is still going on, or was killed; these are its values so far"],
+    }.get(status, [])
+    broken = [
+        line.get("epoch") for line in run.metrics if any(v is None for k, v in line.items() if k.endswith("_loss"))
+    ]
+    if broken:
+        found.append(
+            f"the loss is NaN or infinite in {len(broken)} of {len(run.metrics)} epochs, first in epoch {broken[0]}"
+        )
+    warnings = run.result.get("warnings")
+    return found + [str(warning) for warning in warnings if warning] if isinstance(warnings, list) else found
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Versions, commit, device, and the files."""
+    config = run.config
+    versions = config.get("versions")
+    rows = [
+        ("versions", ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, Mapping) else None),
+        ("commit", config.get("commit")),
+        ("device", f"{config.get('device', '?')} ({config.get('device_type', '?')})"),
+        ("threads", config.get("threads")),
+        ("run", run.path.resolve().name),
+        ("source of the model", setting(run, "source") or None),
+    ]
+    return [(key, str(value)) for key, value in rows if value is not None]
+
+
+def changed(run: Run) -> list[tuple[str, str, str]] | str:
+    """Settings that differ from the model as it ships: (key, here, there), or why that cannot be said."""
+    name = setting(run, "name", "")
+    if name not in library.names("models"):
+        return f"'{name}' is no model that ships; every setting is in config.json"
+    from neurosbd.experiment.resolve import load_model
+
+    try:
+        shipped = load_model(name, setting(run, "rule.kind")).model_dump(mode="json")
+    except UsageError as problem:
+        return str(problem)
+    here, there = settings(run), flat(shipped)
+    keys = [key for key in {**here, **there} if key.partition(".")[0] not in _NO_SETTINGS]
+    return [
+        (key, text(here.get(key)), text(there.get(key)))
+        for key in keys
+        if text(here.get(key)) != text(there.get(key))
+    ]  # fmt: skip
+
+
+def all_settings(run: Run) -> list[tuple[str, str]]:
+    """Every resolved value."""
+    return [(key, text(value)) for key, value in flat(run.config.get("definition")).items()]
+
+
+def flat(value: Any, at: str = "") -> dict[str, Any]:
+    """Dotted key -> plain value, of nested tables and arrays of tables."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        items = enumerate(value)
+    else:
+        return {at: value} if at else {}
+    return {k: v for key, item in items for k, v in flat(item, f"{at}.{key}" if at else str(key)).items()}
+
+
+def own_figure(path: Path) -> bytes | None:
+    """The figure that `neurosbd simulate` left, if it is one."""
+    try:
+        with (path / "figure.png").open("rb") as stream:
+            content = stream.read(_SMALL_PNG + 1)
+    except OSError:
+        return None
+    return content if content.startswith(_PNG) and len(content) <= _SMALL_PNG else None
+
+
+def command_to_record(run: Run, specs: Iterable[str]) -> str:
+    """The command that would have recorded these signals too."""
+    verb = "simulate" if is_experiment(run) else "fit"
+    records = " ".join(f"--record {shlex.quote(spec)}" for spec in dict.fromkeys(specs))
+    given = (setting(run, "name", "MODEL"), "--rule", setting(run, "rule.kind"), "--seed", setting(run, "seed", 0))
+    return f"neurosbd {verb} {' '.join(shlex.quote(str(part)) for part in given)} {records}"
+
+
+def percent(value: Any) -> str:
+    """A fraction as a percentage; a dash for what is no number."""
+    return f"{value:.2%}" if isinstance(value, int | float) else "–"
+
+
+def number(value: Any) -> str:
+    """Four digits; a dash for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def text(value: Any) -> str:
+    """A setting as a person reads it."""
+    return "–" if value is None else str(value)

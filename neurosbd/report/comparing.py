@@ -1,0 +1,226 @@
+"""The comparison of runs: rules and seeds side by side, as a table, a figure and a page."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosbd.errors import UsageError
+from neurosbd.experiment.run import Run
+from neurosbd.report.account import number, setting
+from neurosbd.report.comparison_figure import figure
+from neurosbd.report.drawing import check_installed, draw
+from neurosbd.report.grouping import Group, concerns, differing, groups, label
+from neurosbd.report.opening import opened
+from neurosbd.report.page import INDEX, check_folder, install, render
+from neurosbd.report.quantities import Table, plain
+from neurosbd.report.statistics import LEVEL, Estimate, estimate
+
+_FINAL = {"test_accuracy": "test accuracy", "test_loss": "test loss"}
+_INCH = 88  # pixels of the page per inch of the figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group: how it is called, what it differs in, its runs, and an estimate per quantity."""
+
+    label: str
+    group: Group
+    estimates: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found and wrote.
+
+    path: the page, index.html; comparison.csv, comparison.json and the figure lie beside it.
+    rows: one per group.
+    keys: settings that tell groups of one model and rule apart.
+    warnings: what makes the comparison unfair or uncertain.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what was estimated."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.estimates))
+
+    @property
+    def table(self) -> str:
+        """For a terminal."""
+        table = overview(self)
+        lines = [table.head, *(tuple(map(number, row)) for row in table.rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
+        return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Comparison:
+    """Compare runs: groups that agree in everything but the seed, a row each.
+
+    Values are those of the last epoch; nothing is selected on the test set. Only finished runs count.
+
+    Args:
+        paths: directories of runs.
+        out: folder to write to.
+
+    Returns:
+        The comparison, with n, mean, standard deviation and 95 % interval of every quantity.
+
+    Raises:
+        UsageError: if one of them is no run, or matplotlib, scipy or jinja2 is missing. Nothing has been written then.
+    """
+    check_installed()
+    if not paths:
+        raise UsageError("there is nothing to compare; give the directories of runs")
+    places = dict.fromkeys(Path(path).resolve() for path in paths)
+    runs = [opened(path) for path in places]
+    found = groups(runs)
+    apart, rest = differing(found)
+    warnings = concerns(found)
+    if len(places) < len(paths):
+        warnings.append("a run was given more than once; it is counted once")
+    models, rules = ({getattr(group, name) for group in found} for name in ("model", "rule"))
+    rows = tuple(Row(label(group, apart, len(models) > 1, len(rules) > 1), group, _estimates(group)) for group in found)
+    comparison = Comparison(Path(out) / INDEX, rows, tuple(apart), tuple(warnings))
+    check_folder(Path(out))
+    install(Path(out), _files(comparison, rest))
+    return comparison
+
+
+def _estimates(group: Group) -> dict[str, Estimate]:
+    values = [_values(run) for run in group.finished]
+    names = dict.fromkeys(name for one in values for name in one)
+    return {name: estimate([one[name] for one in values if name in one]) for name in names}
+
+
+def _values(run: Run) -> dict[str, float]:
+    """Figures of a run: of its last epoch, its measures, and its seconds; those that are numbers."""
+    last = run.metrics[-1] if run.metrics else {}
+    found: dict[str, Any] = {name: last.get(key) for key, name in _FINAL.items()}
+    measures = run.result.get("measures")
+    if isinstance(measures, Mapping):
+        found |= {str(name).replace("_", " "): value for name, value in measures.items()}
+    found["seconds"] = run.result.get("seconds")
+    return {name: float(v) for name, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def overview(comparison: Comparison) -> Table:
+    """A row per group: model, rule, differing settings, n, and every quantity as mean ± std [interval]."""
+    head = ("model", "rule", *comparison.keys, "n", *comparison.quantities)
+    rows = []
+    for row in comparison.rows:
+        known = [row.group.settings.get(key, "–") for key in comparison.keys]
+        cells = [_cell(name, row.estimates.get(name)) for name in comparison.quantities]
+        rows.append((row.group.model, row.group.rule, *known, len(row.group.finished), *cells))
+    return Table(head, tuple(rows))
+
+
+def _cell(name: str, found: Estimate | None) -> str:
+    """mean ± std [low, high]; accuracies in percent."""
+    if found is None or found.mean is None:
+        return "–"
+    percent = name.endswith("accuracy")
+
+    def shown(value: float) -> str:
+        return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+
+    deviation = None if found.std is None else shown(found.std) if percent else f"{found.std:.2g}"
+    spread = f" ± {deviation}" if deviation else ""
+    interval = f" [{shown(found.low)}, {shown(found.high)}]" if found.low is not None and found.high is not None else ""
+    return f"{shown(found.mean)}{spread}{interval}{' %' if percent else ''}"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """How the intervals were made, and where there is none."""
+    found: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        told = {found.remark for name, found in row.estimates.items() if name != "seconds"}
+        for remark in sorted(told - {"BCa"}):
+            found.setdefault(remark, []).append(row.label)
+    return [f"{remark} ({'; '.join(labels)})" for remark, labels in found.items()]
+
+
+def _files(comparison: Comparison, rest: Sequence[str]) -> dict[str, bytes]:
+    drawing = draw(figure([(row.label, row.group, row.estimates) for row in comparison.rows]))
+    page = render(
+        "comparison.html",
+        overview=overview(comparison),
+        warnings=comparison.warnings,
+        remarks=remarks(comparison),
+        level=f"{LEVEL:.0%}",
+        image=drawing.embedded,
+        width=round(drawing.width * _INCH),
+        runs=_runs(comparison),
+        rest=Table(
+            ("setting", *(row.label for row in comparison.rows)),
+            tuple((key, *(row.group.settings.get(key, "–") for row in comparison.rows)) for key in rest),
+        ),
+    )
+    return {
+        INDEX: page.encode(),
+        "comparison.csv": _csv(comparison).encode(),
+        "comparison.json": _json(comparison).encode(),
+        "figure.png": drawing.png,
+        "figure.svg": drawing.svg,
+    }
+
+
+def _runs(comparison: Comparison) -> Table:
+    """Every run by itself."""
+    names = comparison.quantities
+    rows = [
+        (
+            row.label,
+            setting(run, "seed", "?"),
+            run.result.get("status", "?"),
+            *(100 * value if name.endswith("accuracy") and value is not None else value for name, value in
+              ((name, _values(run).get(name)) for name in names)),
+            str(run.path.name),
+        )
+        for row in comparison.rows
+        for run in row.group.runs
+    ]  # fmt: skip
+    head = ("group", "seed", "status", *(f"{n} (%)" if n.endswith("accuracy") else n for n in names), "run")
+    return Table(head, tuple(rows))
+
+
+def _csv(comparison: Comparison) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("model", "rule", *comparison.keys, "quantity", "n", "mean", "std", "low", "high", "interval"))
+    for row in comparison.rows:
+        known = [row.group.settings.get(key, "") for key in comparison.keys]
+        for name, found in row.estimates.items():
+            numbers = ["" if v is None else v for v in (found.n, found.mean, found.std, found.low, found.high)]
+            writer.writerow((row.group.model, row.group.rule, *known, name, *numbers, found.remark))
+    return stream.getvalue()
+
+
+def _json(comparison: Comparison) -> str:
+    content = {
+        "level": LEVEL,
+        "groups": [
+            {
+                "label": row.label,
+                "model": row.group.model,
+                "rule": row.group.rule,
+                "settings": {key: row.group.settings.get(key) for key in comparison.keys},
+                "runs": [
+                    {"path": str(run.path), "seed": setting(run, "seed"), "status": run.result.get("status"),
+                     "values": _values(run)}
+                    for run in row.group.runs
+                ],
+                "estimates": {name: asdict(found) for name, found in row.estimates.items()},
+            }
+            for row in comparison.rows
+        ],
+        "warnings": comparison.warnings,
+    }  # fmt: skip
+    return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,157 @@
+"""What a trace file holds: series of rows, and the clocks that say when each row was taken."""
+
+import math
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from neurosbd.schema import Record
+
+FORMAT = 1
+GROUP = "/neurosbd"
+PARTIAL = ".partial"  # behind the name of a file that has not come to its clean end
+BLOCK_BYTES = 8 << 20  # what a clock's series gather before they are moved and written
+MOST_ROWS = 512  # per block
+CHUNK_BYTES = 1 << 20  # what a reader has to load at least
+DTYPES = ("uint8", "float32")
+MOST_COLUMNS = 2**31  # values of a row
+
+Split = Literal["train", "test"]
+Size = Annotated[int, Field(ge=0, lt=2**40)]
+Count = Annotated[int, Field(ge=1, lt=2**40)]
+
+
+class Clock(Record):
+    """When rows are taken, and of which examples; series that agree in this share it.
+
+    on: 'train' or 'test' batches.
+    per: a row per 'step' of a trial, or per 'batch'.
+    steps, batches, epochs: every so many.
+    examples: places in the batch; () where rows have no examples.
+    around: of a row per batch: also one before the first batch, and one after the last.
+    """
+
+    on: Split = "train"
+    per: Literal["step", "batch"] = "step"
+    steps: Count = 1
+    batches: Count = 1
+    epochs: Count = 1
+    examples: tuple[Size, ...] = ()
+    around: bool = False
+
+
+class Series(Record):
+    """One recorded signal: rows of the same shape.
+
+    name: 'hidden.spikes', '@test' behind it if of test batches.
+    what, where: 'spikes' and 'hidden'; '' for what belongs to the whole network.
+    about, unit: for people.
+    path: of its dataset in the file, [rows, *columns].
+    clock: number of its clock.
+    axes: 'row', then a name per column axis.
+    columns: shape of a row.
+    dtype: 'uint8' (compressed) or 'float32' (as it is).
+    items: neurons or synapses of the last axis, counted through; none: all of them.
+    size: of the population, shape of the weight.
+    """
+
+    name: str = Field(min_length=1, max_length=500)
+    what: str
+    where: str
+    about: str = ""
+    unit: str
+    path: str = Field(pattern=r"^(/acquisition|/processing/learning|/neurosbd/spikes)/[A-Za-z0-9_.@-]+/data$")
+    clock: Size
+    axes: tuple[str, ...]
+    columns: tuple[Size, ...] = Field(max_length=2)
+    dtype: Literal["uint8", "float32"] = "float32"
+    items: tuple[Size, ...] | None = None
+    size: tuple[Size, ...] = ()
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> "Series":
+        if len(self.axes) != 1 + len(self.columns):
+            raise ValueError(f"{self.name}: {len(self.axes)} axes, but rows of shape {self.columns}")
+        if self.items is not None and self.columns[-1:] != (len(self.items),):
+            raise ValueError(f"{self.name}: {len(self.items)} items, but rows of shape {self.columns}")
+        if math.prod(self.columns) >= MOST_COLUMNS:
+            raise ValueError(f"{self.name}: rows of shape {self.columns}; legal are fewer than {MOST_COLUMNS:,} values")
+        return self
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row."""
+        return math.prod(self.columns) * np.dtype(self.dtype).itemsize
+
+
+class Contents(Record):
+    """The table of contents of a trace file."""
+
+    clocks: tuple[Clock, ...]
+    series: tuple[Series, ...]
+    dt: float = Field(gt=0)  # s
+    batch_size: Count
+    steps: Count  # per trial
+    expected: tuple[Count, ...] = ()  # rows of each clock, if that is known before
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Contents":
+        if self.expected and len(self.expected) != len(self.clocks):
+            raise ValueError(f"{len(self.expected)} expected lengths for {len(self.clocks)} clocks")
+        for series in self.series:
+            if series.clock >= len(self.clocks):
+                raise ValueError(f"{series.name}: there is no clock {series.clock}")
+            examples = self.clocks[series.clock].examples
+            if "example" in series.axes[1:2] and series.columns[0] != len(examples):
+                raise ValueError(f"{series.name}: rows of shape {series.columns}, but {len(examples)} examples")
+        for what, values in (("name", [s.name for s in self.series]), ("path", [s.path for s in self.series])):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two series have the same {what}")
+        return self
+
+    def of(self, clock: int) -> list[Series]:
+        """The series of a clock."""
+        return [series for series in self.series if series.clock == clock]
+
+    def block_rows(self, clock: int) -> int:
+        """Rows that the series of a clock gather before they are written; the length of their chunks."""
+        row = sum(series.row_bytes for series in self.of(clock))
+        expected = self.expected[clock] if self.expected else MOST_ROWS
+        return max(1, min(MOST_ROWS, expected, BLOCK_BYTES // max(row, 1)))
+
+
+class Rows(NamedTuple):
+    """A block of one clock: when its rows were taken, and what they hold; all arrays have the same length."""
+
+    time: np.ndarray  # float64, s of simulated time
+    step: np.ndarray  # int32, within the trial
+    batch: np.ndarray  # int32, within the epoch; -1 before the first
+    epoch: np.ndarray  # int32, from 0
+    sample: np.ndarray  # int64 [rows, examples]: which example of the data set was shown
+    values: dict[str, np.ndarray]  # series name -> [rows, *columns]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+def coordinates(clock: Clock) -> dict[str, Any]:
+    """Datasets that say when the rows of a clock were taken, and their types."""
+    return {"time": "f8", "step": "i4", "batch": "i4", "epoch": "i4"} | ({"sample": "i8"} if clock.examples else {})
+
+
+def place(clock: int, coordinate: str) -> str:
+    """Where a coordinate of a clock lies in the file.
+
+    Times are called as NWB calls them: they are linked into its groups, and hdmf keeps the first name it meets.
+    """
+    return f"{GROUP}/clocks/{clock}/{'timestamps' if coordinate == 'time' else coordinate}"
+
+
+def chunk_shape(series: Series, rows: int) -> tuple[int, ...]:
+    """Chunks of a dataset: `rows` long, the columns split until one is at most 1 MiB (or a column is)."""
+    shape = list(series.columns)
+    for axis in range(len(shape)):
+        rest = rows * math.prod(shape[axis + 1 :]) * np.dtype(series.dtype).itemsize
+        shape[axis] = max(1, min(shape[axis], CHUNK_BYTES // max(1, rest)))
+    return (rows, *shape)

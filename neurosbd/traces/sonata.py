@@ -1,0 +1,135 @@
+"""A trace as SONATA files: spikes and one report per population, for libsonata, Blue Brain SNAP and the Allen tools.
+
+Source: SONATA data format 0.1 (Dai et al. 2020, PLoS Comput. Biol. 16:e1007696).
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from neurosbd.errors import UsageError
+from neurosbd.traces.reader import Signal, Trace
+
+_SORTING = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype="u1")
+_REPORTED = ("v", "rate")
+_CHUNK = 1 << 18  # bytes
+
+
+class _Trial(NamedTuple):
+    """One example of one batch, in a slot of time of its own."""
+
+    start: float  # ms
+    epoch: int
+    batch: int
+    example: int
+    sample: int
+    values: np.ndarray  # [step, neuron]
+
+
+def write_sonata(trace: Trace, file: h5py.File) -> None:
+    """Write the spikes of a trace, and its potentials or rates.
+
+    SONATA has one time axis and no examples: every example of every recorded batch is a trial, and trials follow one
+    another without a gap, batch after batch and in a batch example after example. `node_ids` are the numbers of the
+    neurons in their population. Which trial is which says /neurosbd/trials. A last trial that was cut off is left out.
+    Populations are named as here, '@test' behind those of test batches; where both v and rate of one were recorded, v
+    is its report and the rate is that of 'NAME.rate'.
+
+    Args:
+        trace: to read.
+        file: new and empty.
+    Raises:
+        NotRecorded: if there are neither spikes nor potentials nor rates.
+    """
+    found = trace.need("spikes", *_REPORTED)
+    file.attrs["magic"] = np.uint32(0x0A7A)
+    file.attrs["version"] = np.array([0, 1], np.uint32)
+    for signal in found:
+        population = signal.name.replace(f".{signal.what}", "")
+        if signal.what == "spikes":
+            _write_spikes(file, signal, population)
+        else:
+            taken = f"report/{population}" in file
+            _write_report(file, signal, f"{population}.{signal.what}" if taken else population)
+
+
+def _write_spikes(file: h5py.File, signal: Signal, population: str) -> None:
+    group = file.create_group(f"spikes/{population}")
+    group.attrs.create("sorting", 2, dtype=_SORTING)
+    times, nodes = _growing(group, "timestamps", "f8"), _growing(group, "node_ids", "u8")
+    times.attrs["units"] = "ms"
+    trials = _Trials(file, signal)
+    for trial in trials:
+        step, item = np.nonzero(trial.values)
+        _append(times, trial.start + step * trials.dt)
+        _append(nodes, signal.items[item])
+
+
+def _write_report(file: h5py.File, signal: Signal, population: str) -> None:
+    group = file.create_group(f"report/{population}")
+    count = len(signal.items)
+    data = _growing(group, "data", "f4", (count,))
+    data.attrs["units"] = "" if signal.unit == "1" else signal.unit
+    trials = _Trials(file, signal)
+    for trial in trials:
+        _append(data, trial.values)
+    mapping = group.create_group("mapping")
+    mapping["node_ids"] = signal.items.astype(np.uint64)
+    mapping["node_ids"].attrs["sorted"] = np.uint8((np.diff(signal.items) > 0).all())
+    mapping["index_pointers"] = np.arange(count + 1, dtype=np.uint64)
+    mapping["element_ids"] = np.zeros(count, np.uint32)
+    mapping["time"] = np.array([0, len(data) * trials.dt, trials.dt])
+    mapping["time"].attrs["units"] = "ms"
+
+
+class _Trials:
+    """The trials of a signal one after another, noted in the file as they go by.
+
+    dt: time between two rows, ms.
+    """
+
+    def __init__(self, file: h5py.File, signal: Signal) -> None:
+        self.signal = signal
+        contents = signal.trace.contents
+        self.dt = signal.clock.steps * contents.dt * 1e3
+        self.rows = -(-contents.steps // signal.clock.steps)  # per trial
+        group = file.create_group(f"neurosbd/trials/{signal.name}")
+        kinds = {"start": "f8", "epoch": "i4", "batch": "i4", "example": "i8", "sample": "i8"}
+        self._notes = {name: _growing(group, name, kind) for name, kind in kinds.items()}
+        self._notes["start"].attrs["units"] = "ms"
+
+    def __iter__(self) -> Iterator[_Trial]:
+        number, signal = 0, self.signal
+        for rows, values in signal.trials():
+            if len(values) > self.rows:
+                raise UsageError(
+                    f"{signal.trace.path}: '{signal.name}' has trials of more than {self.rows} rows; damaged"
+                )
+            if len(values) < self.rows:
+                continue
+            here = [place for place in range(len(signal.examples)) if signal.sample[rows.start, place] >= 0]
+            trials = [
+                _Trial(
+                    (number + n) * self.rows * self.dt, int(signal.epoch[rows.start]), int(signal.batch[rows.start]),
+                    int(signal.examples[place]), int(signal.sample[rows.start, place]), values[:, place],
+                )
+                for n, place in enumerate(here)
+            ]  # fmt: skip
+            for name, notes in self._notes.items():
+                _append(notes, np.array([getattr(trial, name) for trial in trials]))
+            number += len(trials)
+            yield from trials
+
+
+def _growing(group: h5py.Group, name: str, kind: str, shape: tuple[int, ...] = ()) -> Any:
+    row = max(1, int(np.prod(shape))) * np.dtype(kind).itemsize
+    chunk = (max(1, min(1024, _CHUNK // row)), *shape)
+    return group.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=chunk)
+
+
+def _append(data: Any, values: np.ndarray) -> None:
+    start = len(data)
+    data.resize(start + len(values), axis=0)
+    data[start:] = values

@@ -1,0 +1,113 @@
+"""The tables of NWB, from what was recorded: spike times per neuron, and when there was a trial."""
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from neurosbd.traces.series import Contents, Series, place
+
+MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
+MOST_SPIKES = 20_000_000
+
+
+def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool = True) -> dict[str, Any]:
+    """Columns of the Units table: a row per neuron and place in the batch.
+
+    Time is simulated time as the rows have it, so examples side by side in a batch share it.
+
+    Args:
+        file: open, with its rows.
+        contents: of the file.
+        rows: of each clock.
+        limited: no table of more than 200,000 rows or 20 million spikes, which takes long at the end of a run.
+    Returns:
+        Column name -> values; {} if that is too much.
+    """
+    spiking = [series for series in contents.series if series.what == "spikes"]
+    counts = [int(np.prod(series.columns)) for series in spiking]
+    if limited and sum(counts) > MOST_UNITS:
+        return {}
+    columns: dict[str, list[Any]] = {name: [] for name in ("population", "neuron", "example")}
+    times, ends, intervals = [np.zeros(0)], [np.zeros(0, int)], [np.zeros((0, 2))]
+    spikes = 0
+    for series, count in zip(spiking, counts, strict=True):
+        found = _spikes(file, series, rows[series.clock], MOST_SPIKES - spikes if limited else None)
+        if found is None:
+            return {}
+        moments, each = found
+        ends.append(spikes + np.cumsum(each))
+        times.append(moments)
+        spikes += len(moments)
+        intervals.append(np.tile(_observed(file, series, rows[series.clock], contents.dt), (count, 1)))
+        for name, values in _whose(series, contents).items():
+            columns[name] += values
+    total = sum(counts)
+    return {
+        "id": np.arange(total),
+        "spike_times": np.concatenate(times),
+        "spike_times_index": np.concatenate(ends).astype(np.uint32),
+        "obs_intervals": np.concatenate(intervals),
+        "obs_intervals_index": np.arange(1, total + 1, dtype=np.uint32),
+        **columns,
+    }
+
+
+def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str, Any]:
+    """Columns of the table of trials: a row per batch of which there is a row per step; {} if there are too many."""
+    found: set[tuple[float, float, str, int, int]] = set()
+    for number, clock in enumerate(contents.clocks):
+        if clock.per == "step" and rows[number]:
+            time, step, epoch, batch = (_coordinate(file, number, name, rows[number]) for name in _WHEN)
+            first = np.flatnonzero(np.diff(epoch, prepend=-1) | np.diff(batch, prepend=-1))
+            starts = time[first] - step[first] * contents.dt
+            stops = starts + contents.steps * contents.dt
+            when = zip(starts.tolist(), stops.tolist(), epoch[first].tolist(), batch[first].tolist(), strict=True)
+            found |= {(round(start, 9), round(stop, 9), clock.on, e, b) for start, stop, e, b in when}
+    if len(found) > MOST_UNITS:
+        return {}
+    names = ("start_time", "stop_time", "split", "epoch", "batch")
+    values = zip(*sorted(found), strict=True) if found else [()] * len(names)
+    return {"id": np.arange(len(found)), **{n: list(v) for n, v in zip(names, values, strict=True)}}
+
+
+_WHEN = ("time", "step", "epoch", "batch")
+
+
+def _whose(series: Series, contents: Contents) -> dict[str, list[Any]]:
+    """Whose spikes the units of a series are, example after example."""
+    examples, count = contents.clocks[series.clock].examples, series.columns[1]
+    neurons = list(range(count) if series.items is None else series.items)
+    return {
+        "population": [series.name.replace(".spikes", "")] * count * len(examples),
+        "neuron": neurons * len(examples),
+        "example": [example for example in examples for _ in neurons],
+    }
+
+
+def _spikes(file: h5py.File, series: Series, rows: int, most: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Spike times of all units, unit after unit, and how many each has, read block by block; None: more than `most`."""
+    data: Any = file[series.path]
+    time = _coordinate(file, series.clock, "time", rows)
+    units, moments = [np.zeros(0, int)], [np.zeros(0)]
+    count, step = 0, data.chunks[0]
+    for start in range(0, rows, step):
+        when, *where = np.nonzero(data[start : min(start + step, rows)])
+        units.append(np.ravel_multi_index(tuple(where), series.columns))
+        moments.append(time[start + when])
+        count += len(when)
+        if most is not None and count > most:
+            return None
+    unit = np.concatenate(units)
+    order = np.argsort(unit, kind="stable")
+    return np.concatenate(moments)[order], np.bincount(unit, minlength=int(np.prod(series.columns)))
+
+
+def _coordinate(file: h5py.File, clock: int, name: str, rows: int) -> np.ndarray:
+    data: Any = file[place(clock, name)]
+    return data[:rows]
+
+
+def _observed(file: h5py.File, series: Series, rows: int, dt: float) -> tuple[float, float]:
+    time = _coordinate(file, series.clock, "time", rows)
+    return (float(time[0]), float(time[-1]) + dt) if rows else (0.0, 0.0)
