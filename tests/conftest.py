@@ -6,11 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
 
-# The tensors here are small: more threads only wait for each other, and tests run beside other work.
+# The tensors here are small: more threads only wait for each other, and tests run beside other work. OpenMP looks once,
+# when torch is loaded; a process started by a test has to find the same, since other threads give other roundings.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
+
+import torch
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
