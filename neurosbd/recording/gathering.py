@@ -49,10 +49,7 @@ class Gathering:
     def _start(self) -> None:
         self.count = 0
         self._coordinates: list[tuple[float, int, int, int, np.ndarray]] = []
-        self._values = {
-            s.name: torch.empty((self.length, *s.columns), dtype=_TYPES[s.dtype], device=self.device)
-            for s in self.series.values()
-        }
+        self._values: dict[str, Tensor] = {}  # series -> rows, [length, *columns] or as the values lie in memory
 
     @property
     def full(self) -> bool:
@@ -83,11 +80,11 @@ class Gathering:
             name: of the series.
             value: [B, *size]; of an eligibility [E, *size] for the `examples`; [*size] for rows per batch.
         """
-        row = self._values[name][self.count - 1]
         if value is None:
-            row.fill_(float("nan"))
+            self._block(name)[self.count - 1].fill_(float("nan"))
             return
         some = self._picking[name](value.detach())
+        row = self._block(name, some)[self.count - 1]
         if row.dtype == torch.uint8:
             some = some.to(torch.bool).view(torch.uint8)  # several times as fast as straight to uint8
         rows = self._present.rows
@@ -96,6 +93,24 @@ class Gathering:
             return
         row.fill_(float("nan") if row.is_floating_point() else 0)  # the last batch of an epoch may have fewer examples
         row.index_copy_(0, rows, some.reshape(len(rows), *row.shape[1:]).to(row.dtype))
+
+    def _block(self, name: str, like: Tensor | None = None) -> Tensor:
+        """Rows of a series, made when the first of them comes up.
+
+        Maps are kept in the order in which they lie in memory; the writer puts them in order while the run goes on.
+        """
+        block = self._values.get(name)
+        if block is None:
+            series = self.series[name]
+            kind, columns = _TYPES[series.dtype], series.columns
+            if like is not None and like.ndim == 4 and self._present.rows is None:
+                one = torch.empty_like(like, dtype=kind)
+                shape, strides = (self.length, *one.shape), (one.numel(), *one.stride())
+                block = torch.empty_strided(shape, strides, dtype=kind, device=self.device)
+            else:
+                block = torch.empty((self.length, *columns), dtype=kind, device=self.device)
+            self._values[name] = block
+        return block
 
     def examples(self) -> Tensor:
         """Places of the recorded examples that the batch of the open row has."""
@@ -113,12 +128,12 @@ class Gathering:
         kinds = (np.float64, np.int32, np.int32, np.int32)
         time, step, batch, epoch = (np.array(c, kind) for c, kind in zip(columns[:4], kinds, strict=True))
         sample = np.array(columns[4], np.int64).reshape(self.count, len(self.clock.examples))
-        values = {name: value[: self.count].cpu().numpy() for name, value in self._values.items()}
+        values = {name: self._block(name)[: self.count].cpu().numpy() for name in self.series}
         return Rows(time, step, batch, epoch, sample, values)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, as tensors."""
-        rows = self.pending()
+        rows = self.pending().ordered(self.series.values())
         plain = {name: torch.from_numpy(getattr(rows, name)) for name in Rows._fields[:-1]}
         return {**plain, "values": {name: torch.from_numpy(v).clone() for name, v in rows.values.items()}}
 
@@ -131,7 +146,7 @@ class Gathering:
         ]
         self.count = len(self._coordinates)
         for name, value in state["values"].items():
-            self._values[name][: self.count] = value.to(self.device)
+            self._block(name)[: self.count] = value.to(self.device)
 
 
 def _picking(series: Series, clock: Clock) -> Picking:

@@ -1,6 +1,7 @@
 """What a trace file holds: series of rows, and the clocks that say when each row was taken."""
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -129,10 +130,17 @@ class Rows(NamedTuple):
     batch: np.ndarray  # int32, within the epoch; -1 before the first
     epoch: np.ndarray  # int32, from 0
     sample: np.ndarray  # int64 [rows, examples]: which example of the data set was shown
-    values: dict[str, np.ndarray]  # series name -> [rows, *columns]
+    values: dict[
+        str, np.ndarray
+    ]  # series name -> [rows, *columns], or the same values in more axes, in any memory order
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def ordered(self, series: Iterable[Series]) -> "Rows":
+        """The same rows, their values as [rows, *columns]."""
+        values = {s.name: self.values[s.name].reshape(len(self), *s.columns) for s in series}
+        return Rows(self.time, self.step, self.batch, self.epoch, self.sample, values)
 
 
 def coordinates(clock: Clock) -> dict[str, Any]:

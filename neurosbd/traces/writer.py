@@ -170,10 +170,11 @@ class TraceWriter:
 
     def _commit(self, clock: int, rows: Rows) -> None:
         """Append everywhere, flush, count, flush."""
-        start = self._rows[clock]
+        start, found = self._rows[clock], self.contents.of(clock)
+        rows = rows.ordered(found)
         for name in coordinates(self.contents.clocks[clock]):
             _append(self._file[place(clock, name)], start, getattr(rows, name))  # type: ignore[arg-type]
-        for series in self.contents.of(clock):
+        for series in found:
             _append(self._file[series.path], start, rows.values[series.name])  # type: ignore[arg-type]
         self._file.flush()
         self._rows[clock] = start + len(rows)
