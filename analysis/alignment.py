@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
-from neurosbd.traces import NotRecorded, Signal
+from neurosbd.report import COLOURS, batches_learned, measured, panels, smoothed, start_and_end
+from neurosbd.traces import NotRecorded
 
 UNALIGNED = 85.0  # degrees; at 90 an update does not change the loss
 UNEQUAL = 100.0  # ratio of norms between two layers
@@ -49,11 +49,11 @@ def analyse(run: Run) -> Result:
         raise NotRecorded(
             f'{run.trace.path}: no batch was measured so far; run on, or again with --record "{spec}"', spec
         )
-    batch = np.unique(np.concatenate([_batches(signal) for signal in signals]))
+    batch = np.unique(np.concatenate([batches_learned(signal) for signal in signals]))
     epoch = np.zeros(len(batch), int)
     cosine, ratio = np.full((2, len(signals), len(batch)), np.nan)
     for number, signal in enumerate(signals):
-        at = np.searchsorted(batch, _batches(signal))
+        at = np.searchsorted(batch, batches_learned(signal))
         cosine[number, at], ratio[number, at] = signal[:].astype(float).T
         epoch[at] = signal.epoch + 1
     return Result(
@@ -67,11 +67,6 @@ def analyse(run: Run) -> Result:
     )
 
 
-def _batches(signal: Signal) -> np.ndarray:
-    """Batches learned so far, [row]: the simulated time in units of a trial, which has step + 1 steps."""
-    return np.rint(signal.time / (signal.trace.dt * (signal.step + 1))).astype(int)
-
-
 def figure(result: Result) -> Any:
     """Angle, cosine and norm ratio against the batch; thin as measured, thick the median of neighbours."""
     drawn, (angle, cosine, ratio) = panels(3)
@@ -81,7 +76,7 @@ def figure(result: Result) -> Any:
             there = np.isfinite(values[number]) & (values[number] > 0 if ax is ratio else True)
             batch, value = result.batch[there], values[number, there]
             ax.plot(batch, value, color=colour, linewidth=0.6, alpha=0.35)
-            ax.plot(*_smooth(batch, value), ".-", markersize=4, color=colour, linewidth=1.6, label=connection)
+            ax.plot(*smoothed(batch, value), ".-", markersize=4, color=colour, linewidth=1.6, label=connection)
     angle.axhline(90, color="0.5", linestyle="--", linewidth=1)
     cosine.axhline(0, color="0.5", linestyle="--", linewidth=1)
     ratio.axhline(1, color="0.5", linestyle="--", linewidth=1)
@@ -99,19 +94,12 @@ def figure(result: Result) -> Any:
     return drawn
 
 
-def _smooth(x: np.ndarray, y: np.ndarray, points: int = 25) -> tuple[np.ndarray, np.ndarray]:
-    """Medians of neighbours, three at least where there are enough, in at most so many groups."""
-    count = min(points, max(len(x) // 3, min(len(x), 8)))
-    groups = np.array_split(np.arange(len(x)), count) if count else []
-    return np.array([x[g].mean() for g in groups]), np.array([np.median(y[g]) for g in groups])
-
-
 def caption(result: Result) -> str:
     """Median angle of every connection at both ends of the training."""
-    moves = [
-        f"{connection} {_ends(angle)[0]:.0f} to {_ends(angle)[1]:.0f} degrees (length {_ends(ratio)[1]:.2g} times)"
-        for connection, angle, ratio in zip(result.connection, result.angle, result.ratio, strict=True)
-    ]
+    moves = []
+    for connection, angle, ratio in zip(result.connection, result.angle, result.ratio, strict=True):
+        start, end = start_and_end(angle)
+        moves.append(f"{connection} {start:.0f} to {end:.0f} degrees (length {start_and_end(ratio)[1]:.2g} times)")
     return (
         f"Angle between what every connection was told to change and the gradient of backprop on the same batch, "
         f"median of the first and of the last quarter of {result.batch[-1]:,} batches: {', '.join(moves)}. At 90 "
@@ -119,19 +107,12 @@ def caption(result: Result) -> str:
     )
 
 
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    """Median of the first and of the last quarter; NaN if nothing is there."""
-    there = values[np.isfinite(values)]
-    if not len(there):
-        return float("nan"), float("nan")
-    quarter = max(1, len(there) // 4)
-    return float(np.median(there[:quarter])), float(np.median(there[-quarter:]))
-
-
 def advice(result: Result) -> list[str]:
     """Layers whose update does not descend, and layers that move at very different lengths."""
-    found = [_unaligned(name, _ends(angle)[1]) for name, angle in zip(result.connection, result.angle, strict=True)]
-    lengths = {name: _ends(ratio)[1] for name, ratio in zip(result.connection, result.ratio, strict=True)}
+    found = [
+        _unaligned(name, start_and_end(angle)[1]) for name, angle in zip(result.connection, result.angle, strict=True)
+    ]
+    lengths = {name: start_and_end(ratio)[1] for name, ratio in zip(result.connection, result.ratio, strict=True)}
     lengths = {name: length for name, length in lengths.items() if np.isfinite(length) and length > 0}
     if lengths and not result.adaptive:
         long, short = (pick(lengths, key=lambda name: lengths[name]) for pick in (max, min))

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
-from neurosbd.traces import NotRecorded, Signal
+from neurosbd.report import COLOURS, batches_learned, measured, panels, smoothed, start_and_end
+from neurosbd.traces import NotRecorded
 
 FLOOR = 1e-6  # of the largest norm of a connection; below, a direction is rounding
 
@@ -53,11 +53,11 @@ def analyse(run: Run) -> Result:
             f'{run.trace.path}: no batch was measured so far; run on, or again with --record "{spec}"', spec
         )
     training = run.definition.training
-    batch = np.unique(np.concatenate([_batches(signal) for signal in signals]))
+    batch = np.unique(np.concatenate([batches_learned(signal) for signal in signals]))
     epoch = np.zeros(len(batch), int)
     cosine, norm = np.full((2, len(signals), len(batch)), np.nan)
     for number, signal in enumerate(signals):
-        at = np.searchsorted(batch, _batches(signal))
+        at = np.searchsorted(batch, batches_learned(signal))
         cosine[number, at], norm[number, at] = signal[:].astype(float).T
         epoch[at] = signal.epoch + 1
     floor = FLOOR * np.nanmax(norm, axis=1, initial=0, keepdims=True)
@@ -73,11 +73,6 @@ def analyse(run: Run) -> Result:
     )
 
 
-def _batches(signal: Signal) -> np.ndarray:
-    """Batches learned so far, [row]: the simulated time in units of a trial, which has step + 1 steps."""
-    return np.rint(signal.time / (signal.trace.dt * (signal.step + 1))).astype(int)
-
-
 def figure(result: Result) -> Any:
     """Cosine and norm against the batch; thin as measured, thick the median of neighbours."""
     drawn, (cosine, norm) = panels(2, width=4.2, height=3.0)
@@ -87,7 +82,7 @@ def figure(result: Result) -> Any:
             there = np.isfinite(values[number]) & (values[number] > 0 if ax is norm else True)
             batch, value = result.batch[there], values[number, there]
             ax.plot(batch, value, color=colour, linewidth=0.6, alpha=0.35)
-            ax.plot(*_smooth(batch, value), ".-", markersize=4, color=colour, linewidth=1.6, label=connection)
+            ax.plot(*smoothed(batch, value), ".-", markersize=4, color=colour, linewidth=1.6, label=connection)
     cosine.axhline(0, color="0.5", linestyle="--", linewidth=1)
     widest = max(0.1, 1.1 * np.nanmax(np.abs(result.cosine), initial=0))
     cosine.set(title="Descent against Hebb's change", xlabel="batch", ylabel="cosine", ylim=(-widest, widest))
@@ -97,17 +92,10 @@ def figure(result: Result) -> Any:
     return drawn
 
 
-def _smooth(x: np.ndarray, y: np.ndarray, points: int = 25) -> tuple[np.ndarray, np.ndarray]:
-    """Medians of neighbours, three at least where there are enough, in at most so many groups."""
-    count = min(points, max(len(x) // 3, min(len(x), 8)))
-    groups = np.array_split(np.arange(len(x)), count) if count else []
-    return np.array([x[g].mean() for g in groups]), np.array([np.median(y[g]) for g in groups])
-
-
 def caption(result: Result) -> str:
     """Median cosine at both ends, and what has to be known to read it."""
     moves = [
-        f"{connection} {_ends(values)[0]:+.2f} to {_ends(values)[1]:+.2f}"
+        f"{connection} {start_and_end(values)[0]:+.2f} to {start_and_end(values)[1]:+.2f}"
         for connection, values in zip(result.connection, result.cosine, strict=True)
     ]
     return (
@@ -117,12 +105,3 @@ def caption(result: Result) -> str:
         f"Hebbian mechanism: near convergence weight decay makes every rule look Hebbian, and noise of small batches "
         f"the opposite."
     )
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    """Median of the first and of the last quarter; NaN if nothing is there."""
-    there = values[np.isfinite(values)]
-    if not len(there):
-        return float("nan"), float("nan")
-    quarter = max(1, len(there) // 4)
-    return float(np.median(there[:quarter])), float(np.median(there[-quarter:]))
