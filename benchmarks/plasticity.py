@@ -54,7 +54,8 @@ def _ours(name: str, every: int = 1) -> Step:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.local import LocalRun, modulators
+    from neurosbd.local import LocalRun
+    from neurosbd.memory import blank
     from neurosbd.network import Connection, Frame, Network, Population, State
     from neurosbd.neurons import LIF
     from neurosbd.process import Activity
@@ -66,7 +67,7 @@ def _ours(name: str, every: int = 1) -> Step:
     network = Network(populations, [Connection("input", "output", Dense())], generator)
     rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
-    run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
+    run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
     state = network.init(pre, generator).state
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     steps = itertools.count(1)

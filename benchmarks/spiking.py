@@ -65,7 +65,7 @@ def neurosbd(x: Any, y: Any) -> Train:
     ]
     seed = torch.Generator().manual_seed(0)
     network = Network(populations, connections, seed, dt)
-    learner = learner_of(RULES["sbd"](projection="shared"), network, LOSSES["cross_entropy"](), seed)
+    learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
     trial = Trial(x, y, weights=(1 / len(x),) * len(x))
 

@@ -20,15 +20,21 @@ class Row:
 
 
 def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
+    from neurosbd.expansions import EXPANSIONS
+    from neurosbd.homeostasis import HOMEOSTASES
     from neurosbd.losses import LOSSES
+    from neurosbd.neuromodulators import LAYOUTS
     from neurosbd.neurons import NEURONS
     from neurosbd.rules import RULES
 
-    return {"rules": RULES, "neurons": NEURONS, "losses": LOSSES}
+    return {
+        "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS, "expansions": EXPANSIONS,
+        "homeostases": HOMEOSTASES,
+    }  # fmt: skip
 
 
 def catalogue(kind: str) -> list[Row]:
-    """All items of a kind: models, data, rules, neurons, losses or analyses."""
+    """All items of a kind: models, data, analyses, or a table of the engine (rules, neurons, losses, ...)."""
     if kind == "analyses":
         return [_row(name, documentation(library.find("analysis", name))) for name in library.names("analysis")]
     if kind in ("models", "data"):

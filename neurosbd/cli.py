@@ -22,12 +22,12 @@ start here:
   neurosbd analyse runs/digits-mlp-sbd-seed0  a page about a run: how it went, what is unhealthy, figures
   neurosbd compare runs/digits-mlp-*          rules and seeds side by side
   neurosbd export RUN --to nwb run.nwb        a run for other tools: NWB, SONATA, NIR
-  neurosbd list models                        what ships; also: data, rules, neurons, losses, analyses
+  neurosbd list models                        what ships; also: data, rules, neurons, losses, ...
   neurosbd show cifar10-small                 every value of a model and where it comes from
 
 exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
 """
-KINDS = ("models", "data", "rules", "neurons", "losses", "analyses")
+KINDS = ("models", "data", "rules", "neurons", "losses", "projections", "expansions", "homeostases", "analyses")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_analyse(commands)
     _add_compare(commands)
     _add_export(commands)
-    listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses, analyses")
+    listing = commands.add_parser("list", help=f"what there is: {', '.join(KINDS)}")
     listing.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     show = commands.add_parser("show", help="the resolved definition of anything in the lists")
     show.add_argument("name", metavar="NAME", help="any name of these lists, or a .toml or .py file")

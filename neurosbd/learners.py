@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.local import LocalRun, Witness, check, followers, modulators
+from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
+from neurosbd.memory import blank, followers
 from neurosbd.network import Frame, Network
+from neurosbd.process import Scored
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
 
@@ -155,7 +157,7 @@ class LocalLearner:
         self.rule = rule
         self.progress = 0.0
         self.hidden = followers(network, rule)
-        self.modulators = modulators(network, rule, generator)
+        self.memory = blank(network, rule, loss, generator)
         check(network, rule)
 
     def learn(
@@ -168,21 +170,23 @@ class LocalLearner:
         """One batch; see `Learner.learn`."""
         account = Account(trial, self.loss, self.network.readout)
         with torch.no_grad():
-            run = LocalRun(self.network, self.rule, self.modulators, self.progress, trial.task, witness)
-            scored = [t for t, weight in enumerate(trial.weights) if weight]
+            run = LocalRun(self.network, self.rule, self.memory, self.progress, trial.task, witness)
+            counted = [t for t, weight in enumerate(trial.weights) if weight]
 
             def observe(t: int, frame: Frame) -> None:
                 output = frame.activity[self.network.readout].value
                 account(t, frame)
-                score = reward = None
+                scored, reward, share = None, None, 1 / len(counted)
                 if self.rule.rewarded:
                     if trial.reward is not None:
                         reward = trial.reward(t, frame)
-                    elif t == scored[-1]:
+                    elif t == counted[-1]:
                         reward = (account.outcome().output.argmax(1) == trial.target).to(output.dtype)
                 if trial.weights[t]:
-                    score = self.loss.score(output, trial.target_at(t)) / len(output)
-                run.step(frame, score, reward, trial.weights[t], 1 / len(scored))
+                    target = trial.target_at(t)
+                    score = self.loss.score(output, target) / len(output)
+                    scored = Scored(score, output, target, self.loss, frame.activity, share)
+                run.step(frame, scored, reward, trial.weights[t], share)
 
             simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
         return account.outcome()
@@ -197,15 +201,12 @@ class LocalLearner:
                         self.network.weights[connection.name].clamp_(*self.rule.bounds)
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the neuromodulators by population, as plain dictionaries of tensors."""
-        return {name: state._asdict() for name, state in self.modulators.items() if state}
+        """The memory of the rule, as plain containers of tensors."""
+        return self.memory.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back neuromodulators; shapes must be those of this network."""
-        for name, present in self.modulators.items():
-            if present:
-                loaded = {key: state[name][key].to(value) for key, value in present._asdict().items()}
-                self.modulators[name] = type(present)(**loaded)
+        """Put back the memory; shapes must be those of this network."""
+        self.memory.load_state_dict(state)
 
 
 class BackpropLearner:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.filters import decay
+from neurosbd.memory import Memory, outgoing
 from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.process import Activity, Arrival, Heard, Local, Neuron, Stochastic, Synapses
+from neurosbd.process import Activity, Arrival, Heard, Local, Neuron, Scored, Stochastic, Synapses
 from neurosbd.rules import LocalRule, ThreeFactor
 
 
@@ -25,7 +26,7 @@ class _Plan(NamedTuple):
 class _Told(NamedTuple):
     """What everyone is told at a step."""
 
-    score: Tensor | None  # [B, C]
+    score: Tensor | None  # and its expansion, [B, C + D]
     felt: Tensor | None  # score times the gain of the readout, [B, C]
     reward: Tensor | None  # [B]
     weight: float  # of this step in the loss
@@ -50,7 +51,7 @@ class LocalRun:
     Args:
         network: that runs.
         rule: what to carry out.
-        modulators: states of the neuromodulators by population; brought up to date as they hear.
+        memory: of the rule; brought up to date as it goes on.
         progress: of the training, 0..1.
         task: of each example, [B].
         witness: watches; none: nobody.
@@ -60,14 +61,14 @@ class LocalRun:
         self,
         network: Network,
         rule: LocalRule,
-        modulators: dict[str, Any],
+        memory: Memory,
         progress: float,
         task: Tensor | None,
         witness: Witness | None = None,
     ) -> None:
         self.network = network
         self.rule = rule
-        self.modulators = modulators
+        self.memory = memory
         self.progress = progress
         self.task = task
         self.witness = witness
@@ -86,17 +87,19 @@ class LocalRun:
         self.hearing: dict[str, Tensor] = {}
         self.underway: dict[str, deque[Tensor | None]] = {}
 
-    def step(self, frame: Frame, score: Tensor | None, reward: Tensor | None, weight: float, share: float) -> None:
+    def step(self, frame: Frame, scored: Scored | None, reward: Tensor | None, weight: float, share: float) -> None:
         """Learn from one frame; its activity leaves it.
 
         Args:
             frame: of the network, just stepped.
-            score: d mean-loss / d output [B, C]; None where the step is not scored.
+            scored: the score of the step and where it comes from; None where there is none.
             reward: [B]; None where there is none.
             weight: of this step in the loss.
             share: of the batch that this step's score or reward stands for.
         """
-        told = _Told(score, self._felt(frame, score), reward, weight, share)
+        score = None if scored is None else scored.score
+        felt = self._felt(frame, score)  # by the activity of the readout, before anything leaves the frame
+        told = _Told(None if scored is None else self._expanded(scored), felt, reward, weight, share)
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
@@ -113,7 +116,7 @@ class LocalRun:
 
     def _third_factor(self, name: str, activity: Activity, told: _Told) -> Tensor | None:
         heard = self._hear(name, activity)
-        modulator = self.rule.neuromodulator
+        modulator, memory = self.rule.neuromodulator, self.memory
         signal = None
         if modulator is not None and (told.reward if self.rule.rewarded else told.score) is not None:
             hearing = Heard(
@@ -125,15 +128,32 @@ class LocalRun:
                 outgoing(self.network, name),
                 told.reward,
                 self.task,
+                memory.expanded,
             )
-            signal, self.modulators[name] = modulator.step(self.modulators[name], hearing, self.network.dt)
+            signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
             if not self.rule.rewarded and told.weight != 1:
                 signal = _scaled(signal, told.weight)
         if self.rule.delay:
             queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
             queue.append(signal)
             signal = queue.popleft()
+        if told.score is not None:
+            for number, homeostasis in enumerate(self.rule.homeostasis):
+                states = memory.homeostasis[name]
+                pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
+                pull = pull if told.weight == 1 else pull * told.weight
+                signal = pull if signal is None else signal + pull
         return signal
+
+    def _expanded(self, scored: Scored) -> Tensor:
+        """The score and all blocks of its expansion side by side, [B, C + D]."""
+        if not self.rule.expansion:
+            return scored.score
+        columns, states = [scored.score], self.memory.expansion
+        for number, block in enumerate(self.rule.expansion):
+            block_columns, states[number] = block.step(states[number], scored, self.network.dt)
+            columns.append(block_columns)
+        return torch.cat(columns, 1)
 
     def _felt(self, frame: Frame, score: Tensor | None) -> Tensor | None:
         """d loss / d drive of the readout."""
@@ -182,38 +202,11 @@ class LocalRun:
         return gradient
 
 
-def followers(network: Network, rule: LocalRule) -> list[str]:
-    """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
-    names = [name for name in network.incoming if any(c.plastic for c in network.incoming[name])]
-    return [name for name in names if name != network.readout or rule.readout == "rule"]
-
-
-def modulators(network: Network, rule: LocalRule, generator: torch.Generator) -> dict[str, Any]:
-    """The neuromodulators of a rule by population, before any learning; projections are drawn from `generator`.
-
-    Raises:
-        ValueError: naming the population, if the rule cannot be told to it.
-    """
-    if rule.neuromodulator is None:
-        return {}
-    some = next(network.parameters())
-    score = some.new_zeros((1, *network.populations[network.readout].size))
-    states: dict[str, Any] = {}
-    for name in followers(network, rule):
-        silence = some.new_zeros((1, *network.populations[name].size))
-        try:
-            heard = Heard(silence, score, outgoing=outgoing(network, name))
-            states[name] = rule.neuromodulator.init(heard, generator)
-        except ValueError as problem:
-            raise ValueError(f"population '{name}': {problem}") from None
-    return states
-
-
 def check(network: Network, rule: LocalRule) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, {}, 0.0, None)
+        run = LocalRun(network, rule, Memory(), 0.0, None)
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:
@@ -255,16 +248,6 @@ def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
     neuron = network.populations[name].neuron
     assert neuron is not None
     return ELIGIBILITIES["factorised" if neuron.factorises else asked]()
-
-
-def outgoing(network: Network, name: str) -> Tensor | None:
-    """Weight [C, units] of a dense connection without pooling from a population to the readout, if there is one."""
-    for connection in network.incoming[network.readout]:
-        weight = network.weights[connection.name]
-        size = network.populations[name].size
-        if connection.pre == name and name != network.readout and weight.ndim == 2 and weight.shape[1:] == size:
-            return weight
-    return None
 
 
 def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:

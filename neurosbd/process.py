@@ -6,11 +6,11 @@ A *process* is a frozen dataclass of constants with two pure functions:
     step(state, input, dt) -> (output, state)
 
 State is a NamedTuple of tensors and is handed back to the caller, so saving, resetting, copying and
-moving it are the caller's plain operations. Neurons, encoders, eligibilities, neuromodulators and
-rules are processes.
+moving it are the caller's plain operations. Neurons, encoders, eligibilities, expansions, neuromodulators,
+homeostases and rules are processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -33,17 +33,29 @@ class Synapses(NamedTuple):
     bias: Tensor | None  # [post]; conv [out]
 
 
+class Scored(NamedTuple):
+    """What an expansion of the score is made of: what is known at the output, and what may gate it."""
+
+    score: Tensor  # d mean-loss / d output, so each row carries its 1/B, [B, C]
+    output: Tensor  # where it was taken, [B, C]
+    target: Tensor  # labels [B] or targets [B, k]
+    loss: Any  # whose score it is, an entry of LOSSES
+    activity: Mapping[str, Activity]  # of every population at this step, the input's first
+    share: float = 1.0  # of a batch that this step stands for
+
+
 class Heard(NamedTuple):
     """What a neuromodulator hears at one population."""
 
     value: Tensor  # activity of the population, [B, *size]
-    score: Tensor  # d mean-loss / d output, so each row carries its 1/B, [B, C]
+    score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]
     progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
     share: float = 1.0  # of a batch that this hearing stands for: 1 / number of hearings
     felt: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
     outgoing: Tensor | None = None  # weight of a dense connection to the readout, [C, units], if there is one
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
+    expanded: int = 0  # D, how many of the columns of the score are its expansion
 
 
 class Flow(NamedTuple):
@@ -143,6 +155,39 @@ class Stochastic(Protocol):
 
     def surprise(self, activity: Activity) -> Tensor:
         """d log P(spikes) / d drive of this step, [B, *size]."""
+        ...
+
+
+class Expansion(Protocol):
+    """A block of further columns for the score: as the score's own, their conditional mean is 0 at the optimum.
+
+    Its state lives as long as the experiment and is checkpointed with it.
+    """
+
+    def init(self, scored: Scored, generator: torch.Generator) -> Any:
+        """State before any learning; random parts are drawn from `generator`."""
+        ...
+
+    def step(self, state: Any, scored: Scored, dt: float) -> tuple[Tensor, Any]:
+        """Columns [B, D] of this step; as the score they carry 1/B."""
+        ...
+
+
+class Homeostasis(Protocol):
+    """Keeps a population alive by its own activity, without hearing the loss.
+
+    Its state lives as long as the experiment and is checkpointed with it.
+    """
+
+    def init(self, value: Tensor, generator: torch.Generator) -> Any:
+        """State before any learning, for activities like `value` [B, *size]."""
+        ...
+
+    def step(self, state: Any, value: Tensor, share: float) -> tuple[Tensor, Any]:
+        """d cost / d value of every unit, to be descended, a mean over the batch: each row carries 1/B, [B, *size].
+
+        `share` is the part of a batch that this step stands for.
+        """
         ...
 
 

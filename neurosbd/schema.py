@@ -49,12 +49,19 @@ class Entry(Record):
     def made(self) -> Any:
         """The object this entry describes."""
         values = {name: getattr(self, name) for name in type(self).parameters}
-        return type(self).make(**{k: v.made() if isinstance(v, Entry) else v for k, v in values.items()})
+        return type(self).make(**{key: _made(value) for key, value in values.items()})
 
     @model_validator(mode="after")
     def _legal(self) -> "Entry":
         self.made()  # the constants check themselves
         return self
+
+
+def _made(value: Any) -> Any:
+    """What an entry, or a tuple of entries, describes; anything else is itself."""
+    if isinstance(value, tuple):
+        return tuple(_made(item) for item in value)
+    return value.made() if isinstance(value, Entry) else value
 
 
 class OneOf:
@@ -101,6 +108,8 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
 
 def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
     """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers."""
+    if get_origin(hint) is tuple and get_args(hint)[0] in nested:
+        return tuple[Annotated[Entry, OneOf(nested[get_args(hint)[0]])], ...], default
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     tables = {part: nested[part] for part in parts if part in nested}
     if not tables:

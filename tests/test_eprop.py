@@ -31,13 +31,13 @@ def test_adaptive_feedback_approaches_the_readout_by_its_forgetting(scored: int)
     learner: Any = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(3))
 
     def distance() -> float:
-        state = learner.modulators["hidden"]
+        state = learner.memory.modulators["hidden"]
         return (state.feedback - state.seen).norm().item()
 
     before = distance()
     for _ in range(4):
         learner.learn(task)
-        torch.testing.assert_close(learner.modulators["hidden"].seen, network.weights["hidden->output"].detach())
+        torch.testing.assert_close(learner.memory.modulators["hidden"].seen, network.weights["hidden->output"].detach())
         assert distance() == pytest.approx(0.8 * before, rel=1e-10)
         before = distance()
         with torch.no_grad():

@@ -10,9 +10,10 @@ PACKAGE = ROOT / "neurosbd"
 LAYERS = [
     {"errors", "process", "library", "files", "seeds", "schema", "hdf5"}
     | {"surrogates", "distributions", "filters", "noise"},
-    {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"},
+    {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
+    | {"expansions", "homeostasis"},
     {"network"},
-    {"simulation", "learners", "local", "interchange", "recording"},
+    {"simulation", "learners", "local", "memory", "interchange", "recording"},
     {"tasks", "datasets", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},
 ]

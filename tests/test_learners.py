@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosbd.learners import LocalLearner, Trial, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Frame, Network
-from neurosbd.neuromodulators import Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
+from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.process import Heard
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
@@ -42,9 +42,9 @@ def test_sbd_with_a_frozen_projection_is_dfa_bitwise(make: Any, projection: Any,
     """A8 (5). Must fail when lam < 1 and the learned part counts (tried: forgetting = 0.9)."""
     network = make()
     x, target = batch(network)
-    learned(network, RULES["sbd"](projection=projection, **frozen), x, target)
+    learned(network, RULES["sbd"](projection=LAYOUTS[projection](), **frozen), x, target)
     sbd = grads(network)
-    learned(network, RULES["dfa"](projection=projection), x, target)
+    learned(network, RULES["dfa"](projection=LAYOUTS[projection]()), x, target)
     assert all(torch.equal(sbd[name], value) for name, value in grads(network).items())
 
 
@@ -67,14 +67,14 @@ def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
     w2, w3 = network.weights["hidden1->hidden2"].detach(), network.weights["hidden2->output"].detach()
     rule = LocalRule(ThreeFactor(), FixedRandom(Full()))
     learner = LocalLearner(network, made, rule, torch.Generator())
-    learner.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
+    learner.memory.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
     learner.learn(Trial(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target, loss)
     for name, exact in grads(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
     network.zero_grad()
-    learner.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
+    learner.memory.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
     learner.learn(Trial(x[None], target))
     wrong = grads(network)["weights.input->hidden1"]
     assert not torch.allclose(wrong, local["weights.input->hidden1"], rtol=1e-2)
@@ -87,7 +87,7 @@ def test_one_hidden_layer_with_transposed_readout_is_backprop_and_finite_differe
     x, target = batch(network)
     loss = LOSSES["cross_entropy"]()
     learner = LocalLearner(network, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), torch.Generator())
-    learner.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner.memory.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
     learner.learn(Trial(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target)
@@ -156,7 +156,7 @@ def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_s
         results = []
         for added in (torch.zeros(1, 7).double(), torch.randn(1, 7).double()):
             network.zero_grad()
-            learner.modulators = {"hidden1": Frozen(frozen + added)}
+            learner.memory.modulators = {"hidden1": Frozen(frozen + added)}
             learner.learn(Trial(x[None], target))
             results.append(grads(network)["weights.input->hidden1"])
         assert torch.allclose(*results, rtol=1e-10, atol=1e-13) == same
@@ -235,12 +235,12 @@ def test_a_hand_computed_two_layer_case() -> None:
         network.weights["hidden1->output"].copy_(torch.tensor([[1.0, -1.0]]))
     rule = LocalRule(ThreeFactor(), Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.5)))
     learner = LocalLearner(network, LOSSES["squared_error"](), rule, torch.Generator())
-    learner.modulators["hidden1"] = Feedback(torch.zeros(1, 2).double(), torch.tensor([[1.0, 1.0]]).double())
+    learner.memory.modulators["hidden1"] = Feedback(torch.zeros(1, 2).double(), torch.tensor([[1.0, 1.0]]).double())
     learner.learn(Trial(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double()))
     # h = (1, 2), (3, 6);  z = -1, -3;  s = -1, -2;  mean s h = (-7/2, -7)
     # R = 1/2 (1, 1) + 1/2 (-7/2, -7) = (-1.25, -3);  q = -1 R, -2 R;  all gains 1
     # dW1 = mean(q x) = R mean(s x) = R (-1 - 6) / 2 = -3.5 R = (4.375, 10.5);  dW2 = (-7/2, -7)
-    torch.testing.assert_close(learner.modulators["hidden1"].learned, torch.tensor([[-1.25, -3.0]]).double())
+    torch.testing.assert_close(learner.memory.modulators["hidden1"].learned, torch.tensor([[-1.25, -3.0]]).double())
     gradient = network.weights["input->hidden1"].grad
     torch.testing.assert_close(gradient, torch.tensor([[4.375], [10.5]]).double())
     torch.testing.assert_close(network.weights["hidden1->output"].grad, torch.tensor([[-3.5, -7.0]]).double())
@@ -343,5 +343,5 @@ def test_feedback_survives_a_round_trip() -> None:
     one = learned(network, RULES["sbd"](), x, target)
     two = LocalLearner(network, LOSSES["cross_entropy"](), RULES["sbd"](), torch.Generator().manual_seed(99))  # pyright: ignore[reportArgumentType]
     two.load_state_dict(one.state_dict())
-    for a, b in zip(one.modulators["hidden1"], two.modulators["hidden1"], strict=True):
+    for a, b in zip(one.memory.modulators["hidden1"], two.memory.modulators["hidden1"], strict=True):
         assert torch.equal(a, b)

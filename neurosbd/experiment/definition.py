@@ -8,10 +8,14 @@ from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialise
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError, nearest
+from neurosbd.expansions import EXPANSIONS
+from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.losses import LOSSES
 from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.process import Expansion, Homeostasis
 from neurosbd.recording import Request
 from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
@@ -36,7 +40,7 @@ NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distributi
 GeometryEntry = Annotated[
     ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
 ]
-RuleEntry = Annotated[Entry, OneOf(RULES)]
+RuleEntry = Annotated[Entry, OneOf(RULES, {Layout: LAYOUTS, Expansion: EXPANSIONS, Homeostasis: HOMEOSTASES})]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]

@@ -18,9 +18,10 @@ class Frozen(NamedTuple):
 
 
 def draw_projection(heard: Heard, layout: Layout, scale: float, generator: torch.Generator) -> Tensor:
-    """Gaussian projection [C, M] with standard deviation `scale`, on the device of the activity."""
-    shape = heard.score.shape[1], layout.summary(heard.value).shape[1]
-    return (torch.randn(shape, generator=generator) * scale).to(heard.value)
+    """Gaussian projection [C, M] with standard deviation `scale`, on the device of the activity; 0 for an expansion."""
+    outputs, units = heard.score.shape[1] - heard.expanded, layout.summary(heard.value).shape[1]
+    drawn = torch.randn(outputs, units, generator=generator) * scale
+    return torch.cat((drawn, drawn.new_zeros(heard.expanded, units))).to(heard.value)
 
 
 def check_scale(owner: object, scale: float) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.learners import Learner, LocalLearner, Trial
-from neurosbd.local import LocalRun, followers
+from neurosbd.local import LocalRun
 from neurosbd.losses import Loss
+from neurosbd.memory import Memory, followers
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.process import gain
 from neurosbd.rules import LocalRule
@@ -174,7 +175,7 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
 
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, {}, 0.0, None, Asking())
+        run = LocalRun(network, rule, Memory(), 0.0, None, Asking())
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:
@@ -185,7 +186,7 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
 def projection(learner: Learner, population: str) -> Tensor | None:
     """What the score is projected by to a population, [C, M]."""
     assert isinstance(learner, LocalLearner) and learner.rule.neuromodulator is not None
-    return learner.rule.neuromodulator.projection(learner.modulators[population])
+    return learner.rule.neuromodulator.projection(learner.memory.modulators[population])
 
 
 def size_of(what: str, kind: Kind, where: str, network: Network, learner: Learner) -> tuple[int, ...]:

@@ -4,17 +4,18 @@ from dataclasses import replace
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.neuromodulators import LAYOUTS, Decorrelation, FixedRandom, Forgetting
+from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Layout, Shared
+from neurosbd.process import Expansion, Homeostasis
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
 
-LayoutName = Literal["full", "shared"]
 Shape = Literal["constant", "linear", "geometric"]
 Heard = Literal["value", "filtered"]
+SHARED = Shared()
 
 
 def sbd(
-    projection: LayoutName = "shared",
+    projection: Layout = SHARED,
     scale: float = 0.02,
     learned: float = 1.0,
     forgetting: float = 0.9,
@@ -26,6 +27,8 @@ def sbd(
     delay: int = 0,
     rate_target: float = 10.0,
     rate_cost: float = 0.0,
+    expansion: tuple[Expansion, ...] = (),
+    homeostasis: tuple[Homeostasis, ...] = (),
 ) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
@@ -34,7 +37,7 @@ def sbd(
     where e is the eligibility: gain x pre for rate neurons, gain x filtered pre for spiking ones.
 
     Args:
-        projection: 'shared' over the positions of a map, or 'full' (one row per unit).
+        projection: what has a row of its own in R, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
         scale: standard deviation of the frozen part R0, >= 0.
         learned: weight of the learned part R, >= 0.
         forgetting: lam at the start of the training, 0..1, per batch.
@@ -46,6 +49,8 @@ def sbd(
         delay: steps from the score to the third factor, >= 0.
         rate_target: firing rate that spiking units are drawn to, Hz, > 0.
         rate_cost: weight of that, >= 0.
+        expansion: blocks of further columns for the score, see EXPANSIONS.
+        homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
     Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
         and so is all of it for spiking neurons.
@@ -53,15 +58,17 @@ def sbd(
     curve = Forgetting(forgetting, forgetting_end, forgetting_shape)
     return LocalRule(
         regulated(ThreeFactor(), rate_target, rate_cost),
-        Decorrelation(LAYOUTS[projection](), scale, learned, curve),
+        Decorrelation(projection, scale, learned, curve),
         eligibility=eligibility,
         hearing=tau_activity if activity == "filtered" else None,
         delay=delay,
+        expansion=expansion,
+        homeostasis=homeostasis,
     )
 
 
 def ebd(
-    projection: LayoutName = "shared",
+    projection: Layout = SHARED,
     scale: float = 0.02,
     learned: float = 1.0,
     forgetting: float = 0.9,
@@ -73,6 +80,8 @@ def ebd(
     delay: int = 0,
     rate_target: float = 10.0,
     rate_cost: float = 0.0,
+    expansion: tuple[Expansion, ...] = (),
+    homeostasis: tuple[Homeostasis, ...] = (),
 ) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
@@ -82,36 +91,39 @@ def ebd(
     """
     rule = sbd(
         projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
-        eligibility, delay, rate_target, rate_cost,
+        eligibility, delay, rate_target, rate_cost, expansion, homeostasis,
     )  # fmt: skip
     return replace(rule, loss="squared_error")
 
 
 def dfa(
-    projection: LayoutName = "shared",
+    projection: Layout = SHARED,
     scale: float = 0.02,
     eligibility: EligibilityName = "factorised",
     delay: int = 0,
     rate_target: float = 10.0,
     rate_cost: float = 0.0,
+    homeostasis: tuple[Homeostasis, ...] = (),
 ) -> LocalRule:
     """Direct feedback alignment: the score through a fixed random projection.
 
         d weight = (R0^T score) e
 
     Args:
-        projection: 'shared' over the positions of a map, or 'full' (one row per unit).
+        projection: what has a row of its own in R, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
         scale: standard deviation of R0, >= 0.
         eligibility: 'factorised' (any connection) or 'exact' (per synapse, dense connections).
         delay: steps from the score to the third factor, >= 0.
         rate_target: firing rate that spiking units are drawn to, Hz, > 0.
         rate_cost: weight of that, >= 0.
+        homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
     Source: Nokland 2016, NeurIPS, arXiv 1609.01596.
     Differs: injected before pooling, as in EBD.
     """
     return LocalRule(
         regulated(ThreeFactor(), rate_target, rate_cost),
-        FixedRandom(LAYOUTS[projection](), scale),
+        FixedRandom(projection, scale),
         eligibility=eligibility,
         delay=delay,
+        homeostasis=homeostasis,
     )

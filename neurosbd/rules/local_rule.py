@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.process import Neuromodulator, Plasticity
+from neurosbd.process import Expansion, Homeostasis, Neuromodulator, Plasticity
 from neurosbd.rules.eligibility_propagation import RateRegulated
 
 Readout = Literal["gradient", "rule"]
@@ -24,6 +24,8 @@ class LocalRule:
         readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
             like the others.
         rewarded: the neuromodulator wants a reward, not a score.
+        expansion: blocks of further columns, which the neuromodulators hear beside the score.
+        homeostasis: added to the third factor of every population that follows the rule.
         bounds: to which the weights that follow the rule are clamped after each update; None: free.
     Raises:
         ValueError: if a constant is out of range.
@@ -37,6 +39,8 @@ class LocalRule:
     delay: int = 0
     readout: Readout = "gradient"
     rewarded: bool = False
+    expansion: tuple[Expansion, ...] = ()
+    homeostasis: tuple[Homeostasis, ...] = ()
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.local import LocalRun, modulators
+from neurosbd.local import LocalRun
+from neurosbd.memory import blank
 from neurosbd.network import Network
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
@@ -97,7 +98,7 @@ class Conditioning:
     ) -> Any:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
-        run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
+        run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
         for t in range(steps):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosbd.local import LocalRun, modulators
+from neurosbd.local import LocalRun
+from neurosbd.memory import blank
 from neurosbd.network import Network
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
@@ -82,7 +83,7 @@ class Pairing:
         weight = next(iter(network.weights.values()))
         apply, before = optimizer(network), self.start
         weight[0, 0], weight[0, 1] = self.start, self.teacher
-        run = LocalRun(network, rule, modulators(network, rule, generator), 0.0, None)
+        run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
         pre, post = self.longest, self.longest + lag
         frame = network.init(weight.new_zeros(1, 2))
         for t in range(self.pairs * self.period):

@@ -1,0 +1,121 @@
+"""What a local rule has learned outside the synapses: projections, expectations, running statistics. Layer 3."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurosbd.losses import Loss
+from neurosbd.network import Network
+from neurosbd.process import Activity, Heard, Scored
+from neurosbd.rules import LocalRule
+
+
+@dataclass
+class Memory:
+    """States that outlive the runs of a rule and are checkpointed with the network. States are NamedTuples of tensors.
+
+    Args:
+        modulators: of the neuromodulator, by population.
+        homeostasis: of every homeostasis of the rule, by population.
+        expansion: of every block of the expansion of the score.
+        expanded: columns of that expansion.
+    """
+
+    modulators: dict[str, Any] = field(default_factory=dict)
+    homeostasis: dict[str, list[Any]] = field(default_factory=dict)
+    expansion: list[Any] = field(default_factory=list)
+    expanded: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers of tensors."""
+        return {
+            "modulators": {name: _plain(state) for name, state in self.modulators.items() if state},
+            "homeostasis": {name: [_plain(s) for s in states] for name, states in self.homeostasis.items()},
+            "expansion": [_plain(state) for state in self.expansion],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave; shapes must be those of this network."""
+        for name, state in self.modulators.items():
+            if state:
+                self.modulators[name] = _like(state, saved["modulators"][name])
+        for name, states in self.homeostasis.items():
+            self.homeostasis[name] = [_like(*pair) for pair in zip(states, saved["homeostasis"][name], strict=True)]
+        self.expansion = [_like(*pair) for pair in zip(self.expansion, saved["expansion"], strict=True)]
+
+
+def _plain(state: Any) -> dict[str, Tensor]:
+    return state._asdict() if state else {}
+
+
+def _like(present: Any, saved: dict[str, Tensor]) -> Any:
+    """A state of the same type as the present one, on its device."""
+    if not present:
+        return present
+    return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
+
+
+def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> Memory:
+    """The memory of a rule before any learning; projections are drawn from `generator`.
+
+    Args:
+        network: with its parameters on their device.
+        rule: whose memory it is.
+        loss: whose score is expanded; None for rules that hear no score.
+        generator: source of everything random.
+    Raises:
+        ValueError: naming the population, if the rule cannot be told to it.
+    """
+    memory = Memory()
+    some = next(network.parameters())
+    score = some.new_zeros((1, *network.populations[network.readout].size))
+    if rule.expansion:
+        _expand(memory, network, rule, loss, score, generator)
+    score = torch.cat((score, score.new_zeros(1, memory.expanded)), 1)
+    for name in followers(network, rule):
+        silence = some.new_zeros((1, *network.populations[name].size))
+        try:
+            if rule.neuromodulator is not None:
+                heard = Heard(silence, score, outgoing=outgoing(network, name), expanded=memory.expanded)
+                memory.modulators[name] = rule.neuromodulator.init(heard, generator)
+            if rule.homeostasis:
+                memory.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
+        except ValueError as problem:
+            raise ValueError(f"population '{name}': {problem}") from None
+    return memory
+
+
+def _expand(
+    memory: Memory, network: Network, rule: LocalRule, loss: Loss | None, output: Tensor, generator: torch.Generator
+) -> None:
+    """The states of the expansion, and how many columns it has."""
+    if loss is None or rule.rewarded:
+        raise ValueError("only a score can be expanded; this rule hears none")
+    values = output.shape[1] // getattr(loss, "parameters", 1)
+    silence = {
+        name: Activity(*(output.new_zeros((1, *population.size)),) * 2)
+        for name, population in network.populations.items()
+    }
+    scored = Scored(output, output, output[:, :values], loss, silence)
+    for block in rule.expansion:
+        state = block.init(scored, generator)
+        memory.expansion.append(state)
+        memory.expanded += block.step(state, scored, network.dt)[0].shape[1]
+
+
+def followers(network: Network, rule: LocalRule) -> list[str]:
+    """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
+    names = [name for name in network.incoming if any(c.plastic for c in network.incoming[name])]
+    return [name for name in names if name != network.readout or rule.readout == "rule"]
+
+
+def outgoing(network: Network, name: str) -> Tensor | None:
+    """Weight [C, units] of a dense connection without pooling from a population to the readout, if there is one."""
+    for connection in network.incoming[network.readout]:
+        weight = network.weights[connection.name]
+        size = network.populations[name].size
+        if connection.pre == name and name != network.readout and weight.ndim == 2 and weight.shape[1:] == size:
+            return weight
+    return None
