@@ -29,11 +29,18 @@ RULES = ("sbd", "dfa", "bp")
 
 
 class Step:
-    """One rule on one model with random data of the right shape."""
+    """One rule on one model, with settings of its own if any, on random data of the right shape."""
 
-    def __init__(self, model: str, rule: str, device: torch.device, batch_size: int | None) -> None:
+    def __init__(
+        self,
+        model: str,
+        rule: str,
+        device: torch.device,
+        batch_size: int | None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         # The recipe of the model's own rule for all, so that rules differ in nothing but the rule.
-        definition = load_model(model, rule)
+        definition = load_model(model, rule, settings)
         self.batch_size = batch_size or load_model(model).training.batch_size
         self.device = device
         self.network = definition.network().to(device)
@@ -84,9 +91,15 @@ class Step:
 
     def resident(self) -> int:
         """Bytes of projections and optimizer state."""
-        kept = [t for state in self.learner.state_dict().values() for t in state.values()]
-        kept += [t for s in self.optimizer.state.values() for t in s.values() if isinstance(t, torch.Tensor)]
-        return sum(t.numel() * t.element_size() for t in kept)
+        return _bytes([self.learner.state_dict(), *self.optimizer.state.values()])
+
+
+def _bytes(kept: Any) -> int:
+    """Of all tensors in plain containers."""
+    if isinstance(kept, torch.Tensor):
+        return kept.numel() * kept.element_size()
+    inner = kept.values() if isinstance(kept, dict) else kept if isinstance(kept, list | tuple) else ()
+    return sum(_bytes(item) for item in inner)
 
 
 def measure(model: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

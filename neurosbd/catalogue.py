@@ -26,10 +26,11 @@ def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
     from neurosbd.neuromodulators import LAYOUTS
     from neurosbd.neurons import NEURONS
     from neurosbd.rules import RULES
+    from neurosbd.upkeep import UPKEEPS
 
     return {
         "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS, "expansions": EXPANSIONS,
-        "homeostases": HOMEOSTASES,
+        "homeostases": HOMEOSTASES, "upkeeps": UPKEEPS,
     }  # fmt: skip
 
 

@@ -27,7 +27,9 @@ start here:
 
 exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
 """
-KINDS = ("models", "data", "rules", "neurons", "losses", "projections", "expansions", "homeostases", "analyses")
+KINDS = (
+    "models", "data", "rules", "neurons", "losses", "projections", "expansions", "homeostases", "upkeeps", "analyses",
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):

@@ -189,6 +189,7 @@ class LocalLearner:
                 run.step(frame, scored, reward, trial.weights[t], share)
 
             simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
+            run.keep_up()
         return account.outcome()
 
     @torch.no_grad()

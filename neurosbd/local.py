@@ -9,9 +9,10 @@ from torch import Tensor
 
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.filters import decay
-from neurosbd.memory import Memory, outgoing
+from neurosbd.losses.curvature import curved
+from neurosbd.memory import Memory, outgoing, plastic
 from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.process import Activity, Arrival, Heard, Local, Neuron, Scored, Stochastic, Synapses
+from neurosbd.process import Activity, Arrival, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
 from neurosbd.rules import LocalRule, ThreeFactor
 
 
@@ -75,17 +76,19 @@ class LocalRun:
         self.kappa = _kappa(network)
         self.plans: dict[str, _Plan] = {}
         for name in network.incoming:
-            connections = [c for c in network.incoming[name] if c.plastic]
+            connections = plastic(network, name)
             by_gradient = name == network.readout and rule.readout == "gradient"
             # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
             plasticity = ThreeFactor() if by_gradient else rule.plasticity
             asked = "exact" if by_gradient else rule.eligibility
             if connections:
+                _check_coupled(network, name, plasticity)
                 self.plans[name] = _Plan(plasticity, _eligibility(network, name, asked), connections)
         self.eligibility: dict[str, Any] = {}
         self.traces: dict[str, Any] = {}
         self.hearing: dict[str, Tensor] = {}
         self.underway: dict[str, deque[Tensor | None]] = {}
+        self.correlated: Tensor | None = None  # activity of this step through the correlations with it, [B, C + D]
 
     def step(self, frame: Frame, scored: Scored | None, reward: Tensor | None, weight: float, share: float) -> None:
         """Learn from one frame; its activity leaves it.
@@ -100,11 +103,12 @@ class LocalRun:
         score = None if scored is None else scored.score
         felt = self._felt(frame, score)  # by the activity of the readout, before anything leaves the frame
         told = _Told(None if scored is None else self._expanded(scored), felt, reward, weight, share)
+        self.correlated = None
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
             if name == self.network.readout and self.rule.readout == "gradient":
-                signal = None if score is None else score * weight
+                signal = None if scored is None else self._own_gradient(scored) * weight
             else:
                 signal = self._third_factor(name, activity, told)
             if self.witness is not None:
@@ -113,6 +117,25 @@ class LocalRun:
                 gradient = self.follow(connection, plan, activity, signal, frame)
                 if gradient is not None:
                     _add(self.network.synapses(connection), gradient, self.network.present(connection))
+
+    def keep_up(self) -> None:
+        """After the last step of a batch: what the weights ask for themselves."""
+        for name, states in self.memory.upkeep.items():
+            connection = self.network.connections[name]
+            synapses, present = self.network.synapses(connection), self.network.present(connection)
+            for number, upkeep in enumerate(self.rule.upkeep):
+                pull, states[number] = upkeep.step(states[number], synapses, present)
+                if pull is not None:
+                    _add(synapses, Synapses(*(None if p is None else p.clone() for p in pull)), None)
+
+    def _own_gradient(self, scored: Scored) -> Tensor:
+        """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
+        score = scored.score
+        if self.correlated is None:
+            return score
+        direction = self.correlated[:, : score.shape[1]]  # the rows of an expansion are left alone
+        moved = curved(scored.loss.per_example, scored.output, scored.target, direction)
+        return torch.add(score, moved, alpha=self.rule.forward_broadcast / len(score))
 
     def _third_factor(self, name: str, activity: Activity, told: _Told) -> Tensor | None:
         heard = self._hear(name, activity)
@@ -131,18 +154,24 @@ class LocalRun:
                 memory.expanded,
             )
             signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
+            if self.rule.forward_broadcast:
+                through = modulator.correlated(memory.modulators[name], hearing)
+                self.correlated = through if self.correlated is None else self.correlated + through
             if not self.rule.rewarded and told.weight != 1:
                 signal = _scaled(signal, told.weight)
         if self.rule.delay:
             queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
             queue.append(signal)
             signal = queue.popleft()
-        if told.score is not None:
-            for number, homeostasis in enumerate(self.rule.homeostasis):
-                states = memory.homeostasis[name]
-                pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
-                pull = pull if told.weight == 1 else pull * told.weight
-                signal = pull if signal is None else signal + pull
+        return signal if told.score is None else self._kept_alive(name, activity, signal, told)
+
+    def _kept_alive(self, name: str, activity: Activity, signal: Tensor | None, told: _Told) -> Tensor | None:
+        """The third factor and what the activity of a hidden population asks for itself, undelayed."""
+        states = self.memory.homeostasis.get(name, [])
+        for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
+            pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
+            pull = pull if told.weight == 1 else _scaled(pull, told.weight)
+            signal = pull if signal is None else signal + pull
         return signal
 
     def _expanded(self, scored: Scored) -> Tensor:
@@ -222,6 +251,16 @@ def _scaled(signal: Tensor, weight: float) -> Tensor:
     """signal * weight; what is shared between positions stays shared, as one value in memory."""
     once = tuple(slice(1) if stride == 0 else slice(None) for stride in signal.stride())
     return (signal[once] * weight).expand(signal.shape)
+
+
+def _check_coupled(network: Network, name: str, plasticity: Any) -> None:
+    """Raise ValueError if a plasticity wants the gain of every unit by itself and there is none."""
+    neuron = network.populations[name].neuron
+    if isinstance(neuron, Coupled) and not isinstance(plasticity, ThreeFactor):
+        raise ValueError(
+            f"population '{name}': the units of a {type(neuron).__name__} share {neuron.coupled}, so that none has an "
+            f"eligibility of its own; use rule 'sbd', 'ebd' or 'dfa' without rate_cost, or 'bp'"
+        )
 
 
 def _surprise(neuron: Neuron, activity: Activity) -> Tensor:

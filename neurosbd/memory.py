@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network import Connection, Network
 from neurosbd.process import Activity, Heard, Scored
 from neurosbd.rules import LocalRule
 
@@ -18,13 +18,15 @@ class Memory:
 
     Args:
         modulators: of the neuromodulator, by population.
-        homeostasis: of every homeostasis of the rule, by population.
+        homeostasis: of every homeostasis of the rule, by hidden population.
+        upkeep: of every upkeep of the rule, by connection onto a hidden population.
         expansion: of every block of the expansion of the score.
         expanded: columns of that expansion.
     """
 
     modulators: dict[str, Any] = field(default_factory=dict)
     homeostasis: dict[str, list[Any]] = field(default_factory=dict)
+    upkeep: dict[str, list[Any]] = field(default_factory=dict)
     expansion: list[Any] = field(default_factory=list)
     expanded: int = 0
 
@@ -33,6 +35,7 @@ class Memory:
         return {
             "modulators": {name: _plain(state) for name, state in self.modulators.items() if state},
             "homeostasis": {name: [_plain(s) for s in states] for name, states in self.homeostasis.items()},
+            "upkeep": {name: [_plain(s) for s in states] for name, states in self.upkeep.items()},
             "expansion": [_plain(state) for state in self.expansion],
         }
 
@@ -41,8 +44,10 @@ class Memory:
         for name, state in self.modulators.items():
             if state:
                 self.modulators[name] = _like(state, saved["modulators"][name])
-        for name, states in self.homeostasis.items():
-            self.homeostasis[name] = [_like(*pair) for pair in zip(states, saved["homeostasis"][name], strict=True)]
+        for kind in ("homeostasis", "upkeep"):
+            kept: dict[str, list[Any]] = getattr(self, kind)
+            for name, states in kept.items():
+                kept[name] = [_like(*pair) for pair in zip(states, saved[kind][name], strict=True)]
         self.expansion = [_like(*pair) for pair in zip(self.expansion, saved["expansion"], strict=True)]
 
 
@@ -80,8 +85,11 @@ def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch
             if rule.neuromodulator is not None:
                 heard = Heard(silence, score, outgoing=outgoing(network, name), expanded=memory.expanded)
                 memory.modulators[name] = rule.neuromodulator.init(heard, generator)
-            if rule.homeostasis:
+            if name != network.readout:
                 memory.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
+                for connection in plastic(network, name):
+                    synapses = network.synapses(connection)
+                    memory.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
         except ValueError as problem:
             raise ValueError(f"population '{name}': {problem}") from None
     return memory
@@ -107,8 +115,13 @@ def _expand(
 
 def followers(network: Network, rule: LocalRule) -> list[str]:
     """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
-    names = [name for name in network.incoming if any(c.plastic for c in network.incoming[name])]
+    names = [name for name in network.incoming if plastic(network, name)]
     return [name for name in names if name != network.readout or rule.readout == "rule"]
+
+
+def plastic(network: Network, name: str) -> list[Connection]:
+    """Plastic connections onto a population."""
+    return [connection for connection in network.incoming[name] if connection.plastic]
 
 
 def outgoing(network: Network, name: str) -> Tensor | None:

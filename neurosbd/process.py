@@ -128,7 +128,10 @@ class Neuron(Protocol):
         ...
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """`signal * gain`, in one pass over memory; shape of `signal`."""
+        """`signal * gain`, in one pass over memory; shape of `signal`.
+
+        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times `signal`.
+        """
         ...
 
     @property
@@ -146,6 +149,16 @@ class Neuron(Protocol):
 
     def flow(self, state: Any, activity: Activity, dt: float) -> Flow:
         """How a change of the inner state after this step goes on, resets taken as they fell."""
+        ...
+
+
+@runtime_checkable
+class Coupled(Protocol):
+    """A neuron whose value depends on the drives of other units of its population, too."""
+
+    @property
+    def coupled(self) -> str:
+        """Which units those are, in words."""
         ...
 
 
@@ -174,7 +187,7 @@ class Expansion(Protocol):
 
 
 class Homeostasis(Protocol):
-    """Keeps a population alive by its own activity, without hearing the loss.
+    """Keeps a hidden population alive by its own activity, without hearing the loss.
 
     Its state lives as long as the experiment and is checkpointed with it.
     """
@@ -187,6 +200,24 @@ class Homeostasis(Protocol):
         """d cost / d value of every unit, to be descended, a mean over the batch: each row carries 1/B, [B, *size].
 
         `share` is the part of a batch that this step stands for.
+        """
+        ...
+
+
+class Upkeep(Protocol):
+    """Keeps the synapses of a hidden connection fit by their own weights, without seeing any activity.
+
+    Its state lives as long as the experiment and is checkpointed with it.
+    """
+
+    def init(self, synapses: Synapses) -> Any:
+        """State before any learning, for synapses like these."""
+        ...
+
+    def step(self, state: Any, synapses: Synapses, present: Tensor | None) -> tuple[Synapses | None, Any]:
+        """d cost / d synapses of a batch, to be descended; it belongs to the state. None if there is none.
+
+        `present` is 1 where there is a synapse, 0 where not, like the weight; None if all are there.
         """
         ...
 
@@ -211,6 +242,15 @@ class Neuromodulator(Protocol):
         ...
 
 
+@runtime_checkable
+class Correlating(Protocol):
+    """A neuromodulator that keeps the correlation R of score and activity, and so knows its cost 1/2 ||R||^2."""
+
+    def correlated(self, state: Any, heard: Heard) -> Tensor:
+        """d cost / d score, times the batch: the activity of every example through R, [B, C + D]."""
+        ...
+
+
 class Plasticity(Protocol):
     """Turns local quantities into a loss-gradient-shaped change. No learning rate in here."""
 
@@ -232,5 +272,5 @@ class Plasticity(Protocol):
 
 
 def gain(neuron: Neuron, activity: Activity, dt: float) -> Tensor:
-    """d value / d drive of every unit at this step of `dt` s, [B, *size]."""
+    """d value / d drive of every unit at this step of `dt` s, [B, *size]; of coupled units, of the sum of values."""
     return neuron.gate(activity, torch.ones_like(activity.value), dt)

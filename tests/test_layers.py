@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "process", "library", "files", "seeds", "schema", "hdf5"}
     | {"surrogates", "distributions", "filters", "noise"},
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
-    | {"expansions", "homeostasis"},
+    | {"expansions", "homeostasis", "upkeep"},
     {"network"},
     {"simulation", "learners", "local", "memory", "interchange", "recording"},
     {"tasks", "datasets", "checkpoints", "experiment", "catalogue", "report", "exporting"},

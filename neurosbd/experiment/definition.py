@@ -13,15 +13,16 @@ from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.losses import LOSSES
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, Layout
-from neurosbd.neurons import NEURONS
+from neurosbd.neurons import NEURONS, RATES
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
-from neurosbd.process import Expansion, Homeostasis
+from neurosbd.process import Expansion, Homeostasis, Neuron, Upkeep
 from neurosbd.recording import Request
 from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS
+from neurosbd.upkeep import UPKEEPS
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -36,11 +37,14 @@ class ConnectionEntry(Entry):
     delay: int | None = None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
 
 
-NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS})]
+NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES})]
 GeometryEntry = Annotated[
     ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
 ]
-RuleEntry = Annotated[Entry, OneOf(RULES, {Layout: LAYOUTS, Expansion: EXPANSIONS, Homeostasis: HOMEOSTASES})]
+RuleEntry = Annotated[
+    Entry,
+    OneOf(RULES, {Layout: LAYOUTS, Expansion: EXPANSIONS, Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS}),
+]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]

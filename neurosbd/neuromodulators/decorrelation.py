@@ -68,6 +68,10 @@ class Decorrelation:
         projection = torch.add(state.frozen, learned, alpha=self.learned)
         return self.layout.spread(heard.score @ projection, heard.value), Feedback(state.frozen, learned)
 
+    def correlated(self, state: Feedback, heard: Heard) -> Tensor:
+        """R h[b], [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
+        return self.layout.summary(heard.value) @ state.learned.t()
+
     def projection(self, state: Feedback) -> Tensor:
         """R0 + learned R, [C, M]."""
         return torch.add(state.frozen, state.learned, alpha=self.learned)

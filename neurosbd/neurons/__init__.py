@@ -10,17 +10,13 @@ from neurosbd.neurons.integrate_and_fire import IF
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
 from neurosbd.neurons.lif import LIF
-from neurosbd.neurons.rate import HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from neurosbd.neurons.normalised import Normalised
+from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.process import Neuron
 
 NEURONS: dict[str, Callable[..., Neuron]] = {
-    "relu": ReLU,
-    "leaky_relu": LeakyReLU,
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-    "softplus": Softplus,
-    "hard_sigmoid": HardSigmoid,
-    "identity": Identity,
+    **RATES,
+    "normalised": Normalised,
     "if": IF,
     "lif": LIF,
     "alif": ALIF,
@@ -32,6 +28,6 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
 }
 
 __all__ = [
-    "ALIF", "IF", "LI", "LIF", "NEURONS", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity", "Izhikevich",
-    "LeakyReLU", "ReLU", "Sigmoid", "Softplus", "Tanh",
+    "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity",
+    "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Tanh",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ At a kink the gain is torch's: 0 for relu at 0 and for hard_sigmoid at both ends
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -209,3 +210,14 @@ class HardSigmoid:
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """signal where 0 < value < 1."""
         return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0)
+
+
+RATES: dict[str, Callable[..., Neuron]] = {
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "softplus": Softplus,
+    "hard_sigmoid": HardSigmoid,
+    "identity": Identity,
+}

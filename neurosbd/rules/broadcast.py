@@ -5,7 +5,7 @@ from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Layout, Shared
-from neurosbd.process import Expansion, Homeostasis
+from neurosbd.process import Expansion, Homeostasis, Upkeep
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
 
@@ -29,6 +29,8 @@ def sbd(
     rate_cost: float = 0.0,
     expansion: tuple[Expansion, ...] = (),
     homeostasis: tuple[Homeostasis, ...] = (),
+    upkeep: tuple[Upkeep, ...] = (),
+    forward_broadcast: float = 0.0,
 ) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
@@ -51,6 +53,8 @@ def sbd(
         rate_cost: weight of that, >= 0.
         expansion: blocks of further columns for the score, see EXPANSIONS.
         homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
+        upkeep: what keeps the weights of hidden connections fit, see UPKEEPS.
+        forward_broadcast: how much the readout also descends 1/2 sum ||R||^2 through the score, >= 0; 0: not at all.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
     Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
         and so is all of it for spiking neurons.
@@ -64,6 +68,8 @@ def sbd(
         delay=delay,
         expansion=expansion,
         homeostasis=homeostasis,
+        upkeep=upkeep,
+        forward_broadcast=forward_broadcast,
     )
 
 
@@ -82,6 +88,8 @@ def ebd(
     rate_cost: float = 0.0,
     expansion: tuple[Expansion, ...] = (),
     homeostasis: tuple[Homeostasis, ...] = (),
+    upkeep: tuple[Upkeep, ...] = (),
+    forward_broadcast: float = 0.0,
 ) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
@@ -91,7 +99,7 @@ def ebd(
     """
     rule = sbd(
         projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
-        eligibility, delay, rate_target, rate_cost, expansion, homeostasis,
+        eligibility, delay, rate_target, rate_cost, expansion, homeostasis, upkeep, forward_broadcast,
     )  # fmt: skip
     return replace(rule, loss="squared_error")
 
@@ -104,6 +112,7 @@ def dfa(
     rate_target: float = 10.0,
     rate_cost: float = 0.0,
     homeostasis: tuple[Homeostasis, ...] = (),
+    upkeep: tuple[Upkeep, ...] = (),
 ) -> LocalRule:
     """Direct feedback alignment: the score through a fixed random projection.
 
@@ -117,6 +126,7 @@ def dfa(
         rate_target: firing rate that spiking units are drawn to, Hz, > 0.
         rate_cost: weight of that, >= 0.
         homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
+        upkeep: what keeps the weights of hidden connections fit, see UPKEEPS.
     Source: Nokland 2016, NeurIPS, arXiv 1609.01596.
     Differs: injected before pooling, as in EBD.
     """
@@ -126,4 +136,5 @@ def dfa(
         eligibility=eligibility,
         delay=delay,
         homeostasis=homeostasis,
+        upkeep=upkeep,
     )

@@ -1,10 +1,11 @@
 """What a local rule is made of: who changes the synapses, and who tells them."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.process import Expansion, Homeostasis, Neuromodulator, Plasticity
+from neurosbd.process import Correlating, Expansion, Homeostasis, Neuromodulator, Plasticity, Upkeep
 from neurosbd.rules.eligibility_propagation import RateRegulated
 
 Readout = Literal["gradient", "rule"]
@@ -25,7 +26,10 @@ class LocalRule:
             like the others.
         rewarded: the neuromodulator wants a reward, not a score.
         expansion: blocks of further columns, which the neuromodulators hear beside the score.
-        homeostasis: added to the third factor of every population that follows the rule.
+        homeostasis: added to the third factor of every hidden population that follows the rule.
+        upkeep: added to the gradient of every plastic connection onto such a population, once per batch.
+        forward_broadcast: how much the readout also descends the costs 1/2 ||R||^2 of all those populations through
+            the score, >= 0; 0: not at all. Needs a neuromodulator that keeps R.
         bounds: to which the weights that follow the rule are clamped after each update; None: free.
     Raises:
         ValueError: if a constant is out of range.
@@ -41,6 +45,8 @@ class LocalRule:
     rewarded: bool = False
     expansion: tuple[Expansion, ...] = ()
     homeostasis: tuple[Homeostasis, ...] = ()
+    upkeep: tuple[Upkeep, ...] = ()
+    forward_broadcast: float = 0.0
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +54,13 @@ class LocalRule:
             raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
         if self.hearing is not None and not self.hearing > 0:
             raise ValueError(f"tau_activity must be a positive time in s, got {self.hearing}")
+        if not 0 <= self.forward_broadcast < math.inf:
+            raise ValueError(f"forward_broadcast must be a number >= 0, got {self.forward_broadcast}")
+        if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):
+            raise ValueError(
+                "forward_broadcast needs a neuromodulator that keeps the correlation of score and activity "
+                "(Decorrelation), and a readout that descends its gradient"
+            )
 
 
 def regulated(plasticity: Plasticity, target: float, cost: float) -> Plasticity:

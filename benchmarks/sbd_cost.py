@@ -1,0 +1,110 @@
+"""Cost of every option of score broadcast, as ratios to backprop in one run.
+
+    python benchmarks/sbd_cost.py [--json] [--models cifar10-cnn cifar10-mlp] [--repeats 100] [--threads 1] [--only ...]
+
+The options are those of the tables: every layout of the projection, every expansion of the score, every homeostasis
+and upkeep with its default constants, besides the forward broadcast and normalised drives of all hidden populations.
+Each is set alone, on the model's own recipe; `sbd` is that recipe. Same network, loss, batch, optimizer and memory
+layout; all take turns within one process, after a warm-up. The ratio is the median over the turns to that of backprop, with the
+quartiles of the ratios of the single turns; `mean` is the ratio of the whole times, which has in it what happens only
+once in some batches (an inverse that is renewed; with 100 turns, once); `more` is the whole time less that of sbd, as a
+part of that of sbd.
+"""
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+import torch
+from step_cost import Step
+
+from neurosbd.expansions import EXPANSIONS
+from neurosbd.experiment.machine import provenance
+from neurosbd.experiment.resolve import load_model
+from neurosbd.homeostasis import HOMEOSTASES
+from neurosbd.network import INPUT
+from neurosbd.neuromodulators import LAYOUTS
+from neurosbd.upkeep import UPKEEPS
+
+PLAIN = {"bp": ("bp", {}), "dfa": ("dfa", {}), "sbd": ("sbd", {})}
+
+
+def options(model: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> rule and settings."""
+    found: dict[str, tuple[str, dict[str, Any]]] = dict(PLAIN)
+    found |= {f"projection {name}": ("sbd", {"rule.projection": name}) for name in LAYOUTS}
+    found |= {f"expansion {name}": ("sbd", {"rule.expansion": [name]}) for name in EXPANSIONS}
+    found |= {f"homeostasis {name}": ("sbd", {"rule.homeostasis": [name]}) for name in HOMEOSTASES}
+    found |= {f"upkeep {name}": ("sbd", {"rule.upkeep": [name]}) for name in UPKEEPS}
+    found["forward broadcast"] = ("sbd", {"rule.forward_broadcast": 0.1})
+    populations = load_model(model).population
+    hidden = [name for name in list(populations)[:-1] if name != INPUT]
+    for over in ("population", "channels"):
+        neuron = {"kind": "normalised", "over": over}
+        found[f"normalised over {over}"] = ("sbd", {f"population.{name}.neuron": neuron for name in hidden})
+    return found
+
+
+def measure(model: str, asked: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    """One model: all options in turns."""
+    chosen = options(model)
+    if asked.only:
+        chosen = {name: v for name, v in chosen.items() if name in PLAIN or any(word in name for word in asked.only)}
+    steps = {name: Step(model, rule, device, asked.batch_size, settings) for name, (rule, settings) in chosen.items()}
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(asked.repeats):
+        for name in list(steps)[:: 1 if turn % 2 else -1]:
+            times[name].append(steps[name].timed())
+    rows = []
+    for name, taken in times.items():
+        ratios = sorted(a / b for a, b in zip(taken, times["bp"], strict=True))
+        rows.append(
+            {
+                "model": model,
+                "batch_size": steps[name].batch_size,
+                "option": name,
+                "ms": 1e3 * statistics.median(taken),
+                "ratio": statistics.median(taken) / statistics.median(times["bp"]),
+                "ratio_quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
+                "mean_ratio": sum(taken) / sum(times["bp"]),
+                "more_than_sbd": sum(taken) / sum(times["sbd"]) - 1,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["cifar10-cnn"])
+    parser.add_argument("--only", nargs="+", help="words of the options that are wanted, besides bp, dfa and sbd")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, help="default: that of each model's recipe")
+    parser.add_argument("--threads", type=int, help="default: torch's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    device = torch.device(asked.device)
+    rows = [row for model in asked.models for row in measure(model, asked, device)]
+    told = provenance(device)
+    if asked.json:
+        print(json.dumps({"rows": rows, **told}, indent=1))
+        return
+    print(f"torch {told['versions']['torch']}, {told['device']}, {told['threads']} threads")
+    print(f"{'model':<14}{'batch':>6}  {'option':<28}{'ms':>8}{'of bp':>8}{'quartiles':>12}{'mean':>8}{'more':>8}")
+    for row in rows:
+        low, high = row["ratio_quartiles"]
+        print(
+            f"{row['model']:<14}{row['batch_size']:>6}  {row['option']:<28}{row['ms']:>8.2f}{row['ratio']:>8.3f}"
+            f"{low:>7.2f}-{high:.2f}{row['mean_ratio']:>8.3f}{row['more_than_sbd']:>8.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

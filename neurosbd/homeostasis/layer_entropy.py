@@ -1,0 +1,92 @@
+"""Layer entropy: the activity of a population shall vary along as many directions as it can."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.homeostasis.moments import check_cost, check_forgetting
+from neurosbd.neuromodulators.layouts import Shared
+
+CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions
+
+
+class Spread(NamedTuple):
+    """State of a layer entropy over N units (of a map: channels)."""
+
+    correlation: Tensor  # R, running mean of h h^T, [N, N]
+    inverse: Tensor  # (R + epsilon I)^-1 when it was last taken, [N, N]
+    age: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
+
+
+@dataclass(frozen=True)
+class LayerEntropy:
+    """cost = -weight/2 logdet(R + epsilon I), with R the running correlation of the activity h.
+
+        R <- lam R + (1 - lam) mean_b h[b] h[b]^T
+        pull[b] = -weight (R + epsilon I)^-1 h[b] / B
+
+    That cost is the negative entropy of a Gaussian with the correlation R, up to a constant. h is the activity of
+    every unit; of a map, the mean of every channel over its positions. lam is per batch; the steps of a spiking run
+    each take their share. At lam = 0 and refresh = 1 the pull is the derivative of the cost of this batch; else the
+    factor (1 - lam) is left to the learning rate. R starts at the identity.
+
+    Cost: two products of N^2 x `examples` a step and one Cholesky inverse, N^3, in `refresh` batches; 2 N^2 numbers of
+    memory. Only the first `examples` of every batch are heard and pulled, each in the name of as many others; a mean
+    over batches, which come shuffled, is the same. The inverse is taken anew from R each time, so no error builds up.
+
+    Args:
+        weight: of the cost, >= 0.
+        forgetting: lam, per batch, 0 <= lam < 1.
+        epsilon: added to the diagonal, > 0: directions with less power than this are not pulled harder.
+        examples: of every batch that are heard, >= 1.
+        refresh: batches after which the inverse is taken again, >= 1.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: layer entropy, weight about 1e-10.
+    Differs: a subset of the examples, and an inverse as old as `refresh` batches, where the paper inverts for every
+        batch; the channels of a map are our own reading: there the paper has the entropy of the weights, which is
+        `weight_entropy` among the upkeeps.
+    """
+
+    weight: float = 1e-4
+    forgetting: float = 0.99
+    epsilon: float = 1e-2
+    examples: int = 16
+    refresh: int = 100
+
+    def __post_init__(self) -> None:
+        check_cost(self, self.weight)
+        check_forgetting(self, self.forgetting)
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"LayerEntropy.epsilon must be a positive number, got {self.epsilon}")
+        for name in ("examples", "refresh"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"LayerEntropy.{name} must be at least 1, got {getattr(self, name)}")
+
+    def init(self, value: Tensor, generator: torch.Generator) -> Spread:
+        """As if every unit had varied by itself, with power 1."""
+        one = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
+        return Spread(one, one / (1 + self.epsilon), torch.zeros((), dtype=torch.float64))
+
+    def step(self, state: Spread, value: Tensor, share: float) -> tuple[Tensor, Spread]:
+        """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
+        h = CHANNELS.summary(value[: self.examples])
+        lam, heard = self.forgetting**share, len(h)
+        correlation = torch.addmm(state.correlation, h.t(), h, beta=lam, alpha=(1 - lam) / heard)
+        inverse, age = state.inverse, state.age + share
+        if age >= self.refresh - 1e-6:  # shares add up to a batch but for rounding
+            inverse, age = self._inverted(correlation, inverse), torch.zeros_like(age)
+        units = value[0].numel() / h.shape[1]  # a unit has this part in the mean of its channel
+        pull = value.new_zeros((len(value), h.shape[1]))
+        torch.mm(h, inverse, out=pull[:heard]).mul_(-self.weight / (heard * units))
+        return CHANNELS.spread(pull, value), Spread(correlation, inverse, age)
+
+    def _inverted(self, correlation: Tensor, before: Tensor) -> Tensor:
+        """(R + epsilon I)^-1; the one before if R is no correlation any more. Nothing is looked at, no device waits."""
+        ridge = correlation.clone()
+        ridge.diagonal().add_(self.epsilon)
+        factor, failed = torch.linalg.cholesky_ex(ridge)
+        return torch.where(failed == 0, torch.cholesky_inverse(factor), before)
