@@ -5,10 +5,10 @@
 The options are those of the tables: every layout of the projection, every expansion of the score, every homeostasis
 and upkeep with its default constants, besides the forward broadcast and normalised drives of all hidden populations.
 Each is set alone, on the model's own recipe; `sbd` is that recipe. Same network, loss, batch, optimizer and memory
-layout; all take turns within one process, after a warm-up. The ratio is the median over the turns to that of backprop, with the
-quartiles of the ratios of the single turns; `mean` is the ratio of the whole times, which has in it what happens only
-once in some batches (an inverse that is renewed; with 100 turns, once); `more` is the whole time less that of sbd, as a
-part of that of sbd.
+layout; all take turns within one process, after a warm-up. The ratio is the median over the turns to that of backprop,
+with the quartiles of the ratios of the single turns; `mean` is the ratio of the whole times, which has in it what
+happens only once in some batches (an inverse that is renewed; in 100 turns, once); `more` is the whole time less that
+of sbd, as a part of that of sbd.
 """
 
 import argparse
