@@ -72,7 +72,7 @@ class Learner(Protocol):
         ...
 
     def settle(self) -> None:
-        """After the optimizer's step: put weights back into their bounds, if the rule has any."""
+        """After the optimizer's step: weights go back into their bounds, adaptive neurons remember what they saw."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,6 +130,20 @@ class Account:
         return Outcome(self.total.detach() / whole, self.output / whole)
 
 
+class Adaptation:
+    """Observer that follows what the adaptive neurons of a network measure during a trial of `steps`."""
+
+    def __init__(self, network: Network, steps: int) -> None:
+        self.network = network
+        self.share = 1 / steps
+        self.memories = {name: network.memory(name) for name in network.adaptive}
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Bring the memories up to date, aside from the network."""
+        for name, memory in self.memories.items():
+            self.memories[name] = self.network.adaptive[name].adapted(memory, frame.activity[name], self.share)
+
+
 class LocalLearner:
     """Learn online by a local rule: one pass forward, every population by itself.
 
@@ -158,6 +172,7 @@ class LocalLearner:
         self.progress = 0.0
         self.hidden = followers(network, rule)
         self.memory = blank(network, rule, loss, generator)
+        self.adaptation = Adaptation(network, 1)
         check(network, rule)
 
     def learn(
@@ -169,6 +184,7 @@ class LocalLearner:
     ) -> Outcome:
         """One batch; see `Learner.learn`."""
         account = Account(trial, self.loss, self.network.readout)
+        self.adaptation = Adaptation(self.network, len(trial.weights))
         with torch.no_grad():
             run = LocalRun(self.network, self.rule, self.memory, self.progress, trial.task, witness)
             counted = [t for t, weight in enumerate(trial.weights) if weight]
@@ -188,13 +204,14 @@ class LocalLearner:
                     scored = Scored(score, output, target, self.loss, frame.activity, share)
                 run.step(frame, scored, reward, trial.weights[t], share)
 
-            simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
+            simulate(self.network, trial.inputs, (*observers, self.adaptation, observe), generator=noise)
             run.keep_up()
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Clamp the weights that follow the rule."""
+        """Clamp the weights that follow the rule; the network remembers what it measured."""
+        self.network.remember(self.adaptation.memories)
         if self.rule.bounds is not None:
             for name in self.hidden:
                 for connection in self.network.incoming[name]:
@@ -217,6 +234,7 @@ class BackpropLearner:
         self.network = network
         self.loss = loss
         self.progress = 0.0
+        self.adaptation = Adaptation(network, 1)
 
     def learn(
         self,
@@ -227,10 +245,11 @@ class BackpropLearner:
     ) -> Outcome:
         """One batch; see `Learner.learn`. There is nothing for a witness to see."""
         account = Account(trial, self.loss, self.network.readout)
+        self.adaptation = Adaptation(self.network, len(trial.weights))
 
         with torch.enable_grad():
             # The frame goes at once, else the activity that backward is done with would live on to the end.
-            simulate(self.network, trial.inputs, (*observers, account), generator=noise)
+            simulate(self.network, trial.inputs, (*observers, self.adaptation, account), generator=noise)
             if account.total is not None:
                 account.total.backward()
         for connection in self.network.connections.values():
@@ -240,8 +259,10 @@ class BackpropLearner:
                 gradient.mul_(present)
         return account.outcome()
 
+    @torch.no_grad()
     def settle(self) -> None:
-        """Backprop's weights are free."""
+        """Backprop's weights are free; the network remembers what it measured."""
+        self.network.remember(self.adaptation.memories)
 
     def state_dict(self) -> dict[str, Any]:
         """Backprop keeps nothing outside the network."""

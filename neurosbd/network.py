@@ -3,7 +3,7 @@
 The network is a description plus parameters. It holds no activity: `step` maps a frame to the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neurosbd.connections import Geometry
 from neurosbd.distributions import drawn
-from neurosbd.process import Activity, Neuron, Synapses
+from neurosbd.process import Activity, Adaptive, Neuron, Synapses
 
 INPUT = "input"  # the population that is clamped to the data
 
@@ -87,6 +87,11 @@ class Network(nn.Module):
         order = {p.name: i for i, p in enumerate(populations)}
         _check(populations, connections, order)
         self.populations = {p.name: self._settle(p, generator) for p in populations}
+        self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
+        self._memories = {n: neuron.blank(self.populations[n].size) for n, neuron in self.adaptive.items()}
+        for name, memory in self._memories.items():
+            for key, value in memory._asdict().items():
+                self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
         self.dt = dt
         self.readout = populations[-1].name
@@ -125,6 +130,25 @@ class Network(nn.Module):
         In the type of the weight, since multiplying by it is 30 times faster than filling by a boolean mask.
         """
         return self._buffers.get(f"present:{connection.name}")
+
+    def memory(self, name: str) -> Any:
+        """What the neurons of an adaptive population remember; a NamedTuple of tensors."""
+        kind = self._memories[name]
+        return type(kind)(*(self._buffers[f"memory:{name}:{key}"] for key in kind._fields))
+
+    def remember(self, memories: Mapping[str, Any]) -> None:
+        """Put memories of adaptive populations in the place of those there are."""
+        for name, memory in memories.items():
+            for present, new in zip(self.memory(name), memory, strict=True):
+                present.copy_(new)
+
+    def train(self, mode: bool = True) -> "Network":
+        """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
+        super().train(mode)
+        for name, neuron in self.adaptive.items():
+            acting = neuron if mode else neuron.at_rest(self.memory(name))
+            self.populations[name] = replace(self.populations[name], neuron=acting)
+        return self
 
     def init(self, example: Tensor, generator: torch.Generator | None = None) -> Frame:
         """Frame before the first step, for inputs like `example` [B, *input size]: all at rest.
@@ -202,7 +226,7 @@ class Network(nn.Module):
             if moved and population.neuron is not None:
                 neuron = replace(population.neuron, **moved)  # type: ignore[type-var]
                 self.populations[name] = replace(population, neuron=neuron)
-        return self
+        return self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Readout after one step from rest, [B, C]: what a feed-forward rate network computes."""

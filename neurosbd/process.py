@@ -163,6 +163,26 @@ class Coupled(Protocol):
 
 
 @runtime_checkable
+class Adaptive(Protocol):
+    """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not.
+
+    The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
+    """
+
+    def blank(self, size: tuple[int, ...]) -> Any:
+        """The memory of a population of this size before any learning."""
+        ...
+
+    def adapted(self, memory: Any, activity: Activity, share: float) -> Any:
+        """The memory after a step that stands for `share` of a batch."""
+        ...
+
+    def at_rest(self, memory: Any) -> Neuron:
+        """The neuron that works with the memory."""
+        ...
+
+
+@runtime_checkable
 class Stochastic(Protocol):
     """A neuron that draws its spikes, and knows how unlikely they were."""
 

@@ -57,10 +57,10 @@ class Run:
         return open_trace(whole if whole.exists() else partial)
 
     def network(self) -> Network:
-        """The network with the weights of the last checkpoint, on the CPU."""
+        """The network with the weights of the last checkpoint, on the CPU, not learning."""
         network = self.definition.network()
         network.load_state_dict(self.checkpoint()["network"])
-        return network
+        return network.eval()
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything in the last checkpoint (weights, projections, optimizer, position)."""

@@ -111,12 +111,14 @@ class Session:
     def evaluate(self, observers: tuple[Observer, ...] = ()) -> tuple[float, float]:
         """Mean loss and accuracy on the test split."""
         tally = Tally(self.device)
+        self.network.eval()
         for number, trial in enumerate(self.trials()):
             account = Account(trial, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
             watch = self._watch("test", number, trial)
             simulate(self.network, trial.inputs, (*observers, *watch.observers, account), generator=noise)
             tally.add(account.outcome(), self.lessons.success(trial, account.outcome()))
+        self.network.train()
         return tally.read()
 
     def _again(self) -> tuple[Trial, torch.Generator]:

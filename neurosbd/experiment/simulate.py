@@ -104,7 +104,7 @@ def _example(session: Session) -> Panel:
 
     noise = generator(session.definition.seed, "noise", "test", 0)
     account = Account(trial, session.loss, session.network.readout)
-    simulate(session.network, trial.inputs, (account, keep), generator=noise)
+    simulate(session.network.eval(), trial.inputs, (account, keep), generator=noise)
     return session.definition.task.made().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
 
 

@@ -12,11 +12,13 @@ from neurosbd.neurons.leaky_integrator import LI
 from neurosbd.neurons.lif import LIF
 from neurosbd.neurons.normalised import Normalised
 from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from neurosbd.neurons.standardised import Standardised
 from neurosbd.process import Neuron
 
 NEURONS: dict[str, Callable[..., Neuron]] = {
     **RATES,
     "normalised": Normalised,
+    "standardised": Standardised,
     "if": IF,
     "lif": LIF,
     "alif": ALIF,
@@ -29,5 +31,5 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity",
-    "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Tanh",
+    "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
 ]  # fmt: skip

@@ -18,17 +18,17 @@ from neurosbd.process import Activity, Flow, Neuron
 _aten = torch.ops.aten
 
 
-def _stateless(_: Neuron, drive: Tensor, generator: torch.Generator | None = None) -> tuple[()]:
+def stateless(_: Neuron, drive: Tensor, generator: torch.Generator | None = None) -> tuple[()]:
     """Nothing to remember: the value depends on the present drive only."""
     return ()
 
 
-def _unfiltered(_: Neuron, dt: float) -> tuple[()]:
+def unfiltered(_: Neuron, dt: float) -> tuple[()]:
     """No filter between drive and value."""
     return ()
 
 
-def _forgetful(_: Neuron, state: tuple[()], activity: Activity, dt: float) -> Flow:
+def forgetful(_: Neuron, state: tuple[()], activity: Activity, dt: float) -> Flow:
     """Nothing of this step reaches the next."""
     return Flow(((0.0,),), (1.0,), (1.0,))
 
@@ -40,7 +40,7 @@ class Identity:
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, output layer.
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = drive, [B, *size]."""
@@ -63,7 +63,7 @@ class ReLU:
     Source: Nair, Hinton 2010, ICML.
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = max(drive, 0), [B, *size]."""
@@ -93,7 +93,7 @@ class LeakyReLU:
 
     slope: float = 0.01
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def __post_init__(self) -> None:
         if not (self.slope > 0 and math.isfinite(self.slope)):
@@ -121,7 +121,7 @@ class Tanh:
     Source: LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 4.4.
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = tanh(drive), [B, *size]."""
@@ -145,7 +145,7 @@ class Sigmoid:
     Source: Wilson, Cowan 1972, Biophys. J. 12 (sigmoid response function).
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = sigmoid(drive), [B, *size]."""
@@ -170,7 +170,7 @@ class Softplus:
     Differs: none; above drive = 20 torch returns the drive itself (relative error below 1e-9).
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = log(1 + exp(drive)), [B, *size]."""
@@ -195,7 +195,7 @@ class HardSigmoid:
     Differs: slope 1 through 0..1, not the slope 0.2 that some libraries call hard sigmoid.
     """
 
-    init, filters, flow = _stateless, _unfiltered, _forgetful
+    init, filters, flow = stateless, unfiltered, forgetful
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = min(max(drive, 0), 1), [B, *size]."""

@@ -1,0 +1,148 @@
+"""A rate neuron whose drive has mean 0 and variance 1 over the examples it learns from."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.neurons.rate import RATES, ReLU, forgetful, stateless, unfiltered
+from neurosbd.process import Activity, Neuron
+
+_aten = torch.ops.aten
+
+
+class Moments(NamedTuple):
+    """What a standardised neuron remembers of its drives."""
+
+    mean: Tensor  # [units] or [channels]
+    variance: Tensor  # like mean
+
+
+class Measured(NamedTuple):
+    """What the gate of a standardised neuron needs."""
+
+    drive: Tensor  # [B, *size]
+    mean: Tensor  # over the batch (and the positions of a map), [units] or [channels]
+    factor: Tensor  # 1 / sqrt(variance + epsilon), like mean
+    memory: object  # of the neuron within
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """value = f(n), n = (u - mean u) / sqrt(var u + epsilon), over the batch and, in a map, over the positions.
+
+    While the network learns, mean and variance are those of the batch, and each unit remembers them:
+
+        mean <- mean + rate (mean u - mean),   variance <- variance + rate (var u - variance)
+
+    When it does not (`network.eval()`), it uses what it remembers, and examples have nothing to do with each other.
+    A change of one drive moves the mean and variance of all, so `gate` is the transpose of that derivative,
+
+        gate(s) = (g - mean(g) - n mean(g n)) / sqrt(var u + epsilon),   g = f'(n) s
+
+    with the means taken like those of u. It asks nothing of other units: each removes from its own third factor
+    what its own threshold and its own gain would undo anyway. Without those two terms broadcast rules learn worse
+    than with no normalisation (python benchmarks/normalisation.py).
+
+    Args:
+        neuron: f, a rate neuron.
+        rate: of the running moments, per batch, 0..1.
+        epsilon: added to the variance, in units of drive^2, > 0.
+    Raises:
+        ValueError: if `neuron` is no rate neuron, or a constant is out of range.
+    Source: Ioffe, Szegedy 2015, ICML (batch normalisation); as adaptation of threshold and gain of a unit, intrinsic
+        plasticity: Triesch 2007, Neural Comput. 19.
+    Differs: no learned gain and offset.
+    """
+
+    neuron: Neuron = field(default_factory=ReLU)
+    rate: float = 0.1
+    epsilon: float = 1e-5
+
+    init, filters, flow = stateless, unfiltered, forgetful
+
+    def __post_init__(self) -> None:
+        if type(self.neuron) not in RATES.values():
+            raise ValueError(f"a standardised neuron needs one of {', '.join(RATES)}, got {type(self.neuron).__name__}")
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"Standardised.rate must be in 0..1, got {self.rate}")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"Standardised.epsilon must be a positive number, got {self.epsilon}")
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = f(n), [B, *size]."""
+        normal, mean, factor = _aten.native_batch_norm(drive, None, None, None, None, True, 0.0, self.epsilon)
+        inner, _ = self.neuron.step((), normal, dt)
+        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.memory)), state
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """(g - mean(g) - n mean(g n)) / sqrt(var u + epsilon), with g = f'(n) signal."""
+        drive, mean, factor, memory = activity.memory
+        g = self.neuron.gate(Activity(activity.value, activity.potential, memory), signal, dt)
+        return _aten.native_batch_norm_backward(
+            g, drive, None, None, None, mean, factor, True, self.epsilon, [True, False, False]
+        )[0]
+
+    def blank(self, size: tuple[int, ...]) -> Moments:
+        """Before anything was seen: mean 0, variance 1."""
+        return Moments(torch.zeros(size[0]), torch.ones(size[0]))
+
+    def adapted(self, memory: Moments, activity: Activity, share: float) -> Moments:
+        """The moments after a step that stands for `share` of a batch."""
+        measured: Measured = activity.memory
+        rate = 1 - (1 - self.rate) ** share
+        variance = measured.factor.detach().square().reciprocal() - self.epsilon
+        return Moments(
+            torch.lerp(memory.mean, measured.mean.detach(), rate), torch.lerp(memory.variance, variance, rate)
+        )
+
+    def at_rest(self, memory: Moments) -> "AtRest":
+        """The neuron that goes on with what this one remembers."""
+        return AtRest(self, *memory)
+
+    @property
+    def coupled(self) -> str:
+        """What makes examples depend on each other."""
+        return "the mean and variance of their drives over the batch"
+
+    @property
+    def factorises(self) -> bool:
+        """Gate x pre is the whole derivative."""
+        return True
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """A standardised neuron of a network that does not learn: value = f((u - mean) / sqrt(variance + epsilon)).
+
+    Args:
+        learning: the neuron while it learns.
+        mean: remembered, [units] or [channels].
+        variance: remembered, like `mean`.
+    Source: Ioffe, Szegedy 2015, ICML, algorithm 2.
+    """
+
+    learning: Standardised
+    mean: Tensor
+    variance: Tensor
+
+    init, filters, flow = stateless, unfiltered, forgetful
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = f(n), [B, *size]."""
+        normal, _, _ = _aten.native_batch_norm(
+            drive, None, None, self.mean, self.variance, False, 0.0, self.learning.epsilon
+        )
+        return self.learning.neuron.step((), normal, dt)[0], state
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """f'(n) signal / sqrt(variance + epsilon)."""
+        factor: Any = torch.rsqrt(self.variance + self.learning.epsilon)
+        return self.learning.neuron.gate(activity, signal, dt) * factor.view(-1, *(1,) * (signal.ndim - 2))
+
+    @property
+    def factorises(self) -> bool:
+        """Gain x pre is the whole derivative."""
+        return True
