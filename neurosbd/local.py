@@ -125,8 +125,9 @@ class LocalRun:
             synapses, present = self.network.synapses(connection), self.network.present(connection)
             for number, upkeep in enumerate(self.rule.upkeep):
                 pull, states[number] = upkeep.step(states[number], synapses, present)
-                if pull is not None:
-                    _add(synapses, Synapses(*(None if p is None else p.clone() for p in pull)), None)
+                for parameter, change in zip(synapses, pull or (), strict=pull is not None):
+                    if parameter is not None and change is not None:  # the state's own, so nothing may be added to it
+                        parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
     def _own_gradient(self, scored: Scored) -> Tensor:
         """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""

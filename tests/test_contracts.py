@@ -39,6 +39,7 @@ TABLES = [
     NEUROMODULATORS, LAYOUTS, RULES, OPTIMIZERS, SCHEDULES, HOMEOSTASES, UPKEEPS,
 ]  # fmt: skip
 REQUIRED: dict[str, dict[str, Any]] = {
+    "weight_entropy": {"on": "all"},
     "conv2d": {"kernel": 3, "padding": 1},
     "steps": {"epochs": (1, 3)},
     "uniform": {"low": 1.0, "high": 2.0},
@@ -344,9 +345,10 @@ SIZES = pytest.mark.parametrize("size", [(6,), (3, 4, 5)], ids=["units", "map"])
 
 
 def _eager(homeostasis: Any, **constants: Any) -> Any:
-    """The same, renewed at every batch where it would wait."""
+    """The same, with all examples heard and all renewed at every batch where it would wait."""
     fields = {field.name for field in dataclasses.fields(homeostasis)}
-    return dataclasses.replace(homeostasis, **({"refresh": 1} if "refresh" in fields else {}), **constants)
+    whole = {name: value for name, value in {"refresh": 1, "examples": 100}.items() if name in fields}
+    return dataclasses.replace(homeostasis, **whole, **constants)
 
 
 def _alike(one: Any, two: Any) -> None:
@@ -420,7 +422,7 @@ def test_homeostases_look_at_no_value_on_an_accelerator(name: str, size: tuple[i
 @every(UPKEEPS)
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (4, 3, 3, 3), (4, 2, 2, 3, 3, 3)])
 def test_upkeeps_are_pure_and_pull_the_synapses_that_are_there(name: str, shape: tuple[int, ...]) -> None:
-    upkeep = made(UPKEEPS, name)
+    upkeep: Any = made(UPKEEPS, name)
     present = (torch.rand(shape) < 0.7).double()
     synapses = Synapses(torch.randn(shape).double() * present, torch.randn(shape[0]).double())
     state, kept = upkeep.init(synapses), copy.deepcopy(synapses)
@@ -429,7 +431,7 @@ def test_upkeeps_are_pure_and_pull_the_synapses_that_are_there(name: str, shape:
     two, _ = upkeep.step(state, synapses, present)
     assert torch.equal(one.weight, two.weight) and one.weight.shape == shape and one.weight.any()
     assert not one.weight[present == 0].any()
-    assert all(torch.equal(a, b) for a, b in zip((*state, *synapses), (*before, *kept), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((*state, synapses.weight), (*before, kept.weight), strict=True))
     strong, _ = dataclasses.replace(upkeep, weight=3 * upkeep.weight).step(state, synapses, present)
     torch.testing.assert_close(strong.weight, 3 * one.weight)
     empty = Synapses(torch.empty(shape, device="meta"), None)

@@ -98,7 +98,8 @@ def test_every_cost_is_tested() -> None:
 def test_running_moments_are_the_weighted_sums_of_all_batches() -> None:
     batches = torch.randn(30, 5, 4, dtype=torch.float64)
     states: list[Any] = []
-    for homeostasis in (Power(0.3, forgetting=0.8), LayerEntropy(forgetting=0.8)):
+    both: tuple[Any, ...] = (Power(0.3, forgetting=0.8), LayerEntropy(forgetting=0.8))
+    for homeostasis in both:
         state = homeostasis.init(batches[0], seeded())
         for value in batches:
             _, state = homeostasis.step(state, value, 1.0)
@@ -112,18 +113,19 @@ def test_running_moments_are_the_weighted_sums_of_all_batches() -> None:
 @pytest.mark.parametrize("forgetting", [0.9, 0.999])
 def test_the_inverse_does_not_drift(forgetting: float) -> None:
     """10,000 batches in float32 against the direct inverse in float64, some units silent, some near copies, powers from
-    .01 to 10. Must fail when the inverse is carried on by rank-one formulas in float32 without renewal (tried)."""
-    entropy = LayerEntropy(forgetting=forgetting, epsilon=1e-2, refresh=50)
-    mixing = torch.randn(48, 48) / 7 * torch.logspace(-1, 0.5, 48)
-    state = entropy.init(torch.zeros(1, 48), seeded())
-    exact = torch.eye(48, dtype=torch.float64)
+    .01 to 10. Must fail when the inverse is not renewed (tried); carried on by the Woodbury identity in float32 it is
+    lost, see benchmarks/layer_entropy.py."""
+    entropy = LayerEntropy(forgetting=forgetting, epsilon=1e-2, examples=16, refresh=50)
+    mixing = torch.randn(32, 32) / 6 * torch.logspace(-1, 0.5, 32)
+    state = entropy.init(torch.zeros(1, 32), seeded())
+    exact = torch.eye(32, dtype=torch.float64)
     for _ in range(10_000):
-        h = torch.relu(torch.randn(16, 48) @ mixing)
+        h = torch.relu(torch.randn(16, 32) @ mixing)
         h[:, :5], h[:, 5] = 0, h[:, 6]
         _, state = entropy.step(state, h, 1.0)
         exact = forgetting * exact + (1 - forgetting) * (h.t() @ h).double() / 16
     assert state.age == 0  # just renewed
-    direct = torch.linalg.inv(exact + 1e-2 * torch.eye(48, dtype=torch.float64))
+    direct = torch.linalg.inv(exact + 1e-2 * torch.eye(32, dtype=torch.float64))
     assert (state.inverse - direct).norm() < 1e-4 * direct.norm()
     assert (state.inverse - state.inverse.t()).abs().max() < 1e-4 * direct.abs().max()
 
@@ -180,7 +182,7 @@ def spread(weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (4, 2, 3, 3), (20, 2, 2, 2), (3, 2, 2, 2, 2, 2)])
 def test_weight_entropy_is_the_derivative_of_its_cost(shape: tuple[int, ...]) -> None:
     """Wide and tall, kernels, kernels per position. Must fail when a tall weight is not transposed back (tried)."""
-    upkeep, synapses = WeightEntropy(0.7, 0.05), Synapses(laid(shape), None)
+    upkeep, synapses = WeightEntropy(0.7, 0.05, on="all"), Synapses(laid(shape), None)
     pull, _ = upkeep.step(upkeep.init(synapses), synapses, None)
     assert pull is not None and pull.weight.stride() == synapses.weight.stride()
     torch.testing.assert_close(pull.weight, derivative(lambda w: -0.7 * spread(w), synapses.weight))
@@ -190,7 +192,7 @@ def test_weight_entropy_is_the_derivative_of_its_cost(shape: tuple[int, ...]) ->
 
 
 def test_weight_entropy_holds_its_pull_and_takes_it_anew() -> None:
-    upkeep, state, pulls = WeightEntropy(refresh=3), None, []
+    upkeep, state, pulls = WeightEntropy(refresh=3, on="all"), None, []
     for _ in range(7):
         synapses = Synapses(torch.randn(4, 6), None)
         state = upkeep.init(synapses) if state is None else state
@@ -202,14 +204,15 @@ def test_weight_entropy_holds_its_pull_and_takes_it_anew() -> None:
 
 
 def test_weight_entropy_can_leave_dense_connections_alone_and_refuses_what_it_does_not_know() -> None:
-    upkeep = WeightEntropy(on="kernels")
+    upkeep = WeightEntropy()
     dense = Synapses(torch.randn(4, 6), None)
     assert upkeep.step(upkeep.init(dense), dense, None) == (None, ())
     with pytest.raises(ValueError, match=r"weight_entropy knows weights \[post, pre\].*got \[2, 2, 2\]"):
         upkeep.init(Synapses(torch.randn(2, 2, 2), None))
-    for name, value in (("weight", -1.0), ("epsilon", 0.0), ("refresh", 0)):
+    bad: dict[str, Any] = {"weight": -1.0, "epsilon": 0.0, "refresh": 0}
+    for name in bad:
         with pytest.raises(ValueError, match=rf"WeightEntropy\.{name} must be"):
-            WeightEntropy(**{name: value})
+            WeightEntropy(**{name: bad[name]})
 
 
 # In a rule ----------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ def grads(network: Network, rule: Any, batches: int = 1, loss: Any = None) -> di
 
 EVERYTHING: dict[str, Any] = {
     **{name: {"homeostasis": (make(weight=10.0),)} for name, make in HOMEOSTASES.items()},
-    **{name: {"upkeep": (make(weight=10.0),)} for name, make in UPKEEPS.items()},
+    **{name: {"upkeep": (make(weight=10.0, on="all"),)} for name, make in UPKEEPS.items()},
 }
 
 
@@ -263,7 +266,8 @@ def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() 
 @pytest.mark.parametrize("name", list(EVERYTHING))
 @pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3], sparsity=0.3), cnn], ids=["mlp", "cnn"])
 def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
-    network, rule = make(), RULES["sbd"](**EVERYTHING[name])
+    network: Network = make()
+    rule: Any = RULES["sbd"](**EVERYTHING[name])
     one, two = (LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded(seed)) for seed in (1, 2))
     x, target = torch.randn(4, 8, *network.populations["input"].size, dtype=torch.float64), torch.arange(8) % 3
     for batch in x[:3]:
@@ -280,7 +284,9 @@ def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
 def test_learning_does_not_write_over_what_an_upkeep_holds() -> None:
     """Must fail when the pull itself becomes the gradient (tried)."""
     network = mlp([5, 7, 3])
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), RULES["dfa"](upkeep=(WeightEntropy(),)), seeded())
+    learner = LocalLearner(
+        network, LOSSES["cross_entropy"](), RULES["dfa"](upkeep=(WeightEntropy(on="all"),)), seeded()
+    )
     batch = Trial(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3)
     learner.learn(batch)
     held = learner.memory.upkeep["input->hidden1"][0].pull.clone()
@@ -298,7 +304,8 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
     found = []
     for homeostasis in ((), (LayerEntropy(1.0),)):
         network.zero_grad()
-        learner = LocalLearner(network, LOSSES["cross_entropy"](), RULES["sbd"](homeostasis=homeostasis), seeded())
+        rule: Any = RULES["sbd"](homeostasis=homeostasis)
+        learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded())
         learner.learn(trial)
         found.append(network.weights["input->hidden"].grad.clone())  # type: ignore[union-attr]
     assert found[1].isfinite().all() and not torch.equal(*found)
@@ -422,7 +429,7 @@ ALIVE = {
     "training.epochs": 3,
     "data.subset": 40,
     "rule.homeostasis": [{"kind": "power", "weight": 0.1}, {"kind": "layer_entropy", "refresh": 4}, "sparsity"],
-    "rule.upkeep": [{"kind": "weight_entropy", "refresh": 4}],
+    "rule.upkeep": [{"kind": "weight_entropy", "on": "all", "refresh": 4}],
     "rule.forward_broadcast": 0.1,
     "population.hidden2.neuron": {"kind": "normalised", "neuron": "tanh", "by": "power"},
 }

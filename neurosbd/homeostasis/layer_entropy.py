@@ -28,10 +28,11 @@ class LayerEntropy:
         R <- lam R + (1 - lam) mean_b h[b] h[b]^T
         pull[b] = -weight (R + epsilon I)^-1 h[b] / B
 
-    That cost is the negative entropy of a Gaussian with the correlation R, up to a constant. h is the activity of
-    every unit; of a map, the mean of every channel over its positions. lam is per batch; the steps of a spiking run
-    each take their share. At lam = 0 and refresh = 1 the pull is the derivative of the cost of this batch; else the
-    factor (1 - lam) is left to the learning rate. R starts at the identity.
+    That cost is the negative entropy of a Gaussian with the correlation R, up to a constant. It falls with every
+    direction that opens up, and with sheer power too: alone it makes the activity large, beside `power` it makes it
+    rich. h is the activity of every unit; of a map, the mean of every channel over its positions. lam is per batch; the
+    steps of a spiking run each take their share. At lam = 0 and refresh = 1 the pull is the derivative of the cost of
+    this batch; else the factor (1 - lam) is left to the learning rate. R starts at the identity.
 
     Cost: two products of N^2 x `examples` a step and one Cholesky inverse, N^3, in `refresh` batches; 2 N^2 numbers of
     memory. Only the first `examples` of every batch are heard and pulled, each in the name of as many others; a mean
@@ -51,11 +52,11 @@ class LayerEntropy:
         `weight_entropy` among the upkeeps.
     """
 
-    weight: float = 1e-4
-    forgetting: float = 0.99
+    weight: float = 1e-3
+    forgetting: float = 0.995
     epsilon: float = 1e-2
-    examples: int = 16
-    refresh: int = 100
+    examples: int = 8
+    refresh: int = 50
 
     def __post_init__(self) -> None:
         check_cost(self, self.weight)

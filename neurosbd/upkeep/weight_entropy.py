@@ -27,31 +27,33 @@ class WeightEntropy:
 
     Of the two the smaller system is solved. The weight of a convolution is [out, in x kernel x kernel]; that of a
     locally connected layer is that at every position, and the cost is their sum. Weights move slowly, so a pull is
-    held for `refresh` batches: at refresh = 1 it is the derivative of the cost at every batch.
+    held for `refresh` batches: at refresh = 1 it is the derivative of the cost at every batch. Kernels cost little; a
+    dense weight costs a pass over memory at every batch and a solve as dear as many batches at every renewal, so that
+    `on` = 'all' wants a longer `refresh`.
 
     Args:
         weight: of the cost, >= 0.
         epsilon: added to the diagonal, > 0.
         refresh: batches for which a pull is held, >= 1.
-        on: 'all' connections, or only those with 'kernels' (convolutions, locally connected layers).
+        on: connections with 'kernels' (convolutions, locally connected layers), as in the paper, or 'all'.
     Raises:
         ValueError: if a constant is out of range.
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: the entropy of the weights stands for that of the
         layer in convolutions and locally connected layers.
-    Differs: a pull as old as `refresh` batches; dense connections as well.
+    Differs: a pull as old as `refresh` batches; dense connections, if they are wanted.
     """
 
     weight: float = 1e-4
     epsilon: float = 1e-2
-    refresh: int = 100
-    on: Which = "all"
+    refresh: int = 10
+    on: Which = "kernels"
 
     def __post_init__(self) -> None:
         for name in ("weight", "epsilon"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"WeightEntropy.{name} must be a number >= 0, got {getattr(self, name)}")
         if self.epsilon == 0:
-            raise ValueError("WeightEntropy.epsilon must be > 0, or weights with fewer directions have no entropy")
+            raise ValueError("WeightEntropy.epsilon must be > 0, got 0: a weight of fewer directions has no logdet")
         if self.refresh < 1:
             raise ValueError(f"WeightEntropy.refresh must be at least 1, got {self.refresh}")
 
