@@ -29,7 +29,7 @@ from neurosbd.process import Heard, Synapses, gain
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import SURROGATES
-from tests.conftest import cnn, mlp
+from tests.conftest import cnn, lc, mlp
 from tests.targets import example, slope
 
 TABLES = [
@@ -38,6 +38,7 @@ TABLES = [
 ]  # fmt: skip
 REQUIRED: dict[str, dict[str, Any]] = {
     "conv2d": {"kernel": 3, "padding": 1},
+    "local2d": {"kernel": 3, "padding": 1},
     "steps": {"epochs": (1, 3)},
     "uniform": {"low": 1.0, "high": 2.0},
     "normal": {"mean": 1.0, "std": 0.5},
@@ -142,10 +143,10 @@ def _wired(name: str, pool: Any, bias: bool) -> tuple[Any, Synapses, Tensor, tup
     pre: tuple[int, ...] = (2, 6, 6)
     geometry = dataclasses.replace(made(CONNECTIONS, name), pool=pool, bias=bias)
     side = 6 if pool is None else 3
-    post = {"dense": (7,), "conv2d": (5, side, side)}[name]
-    shape = geometry.weight_shape(pre, post)
-    weight = torch.randn(shape, dtype=torch.float64)
-    synapses = Synapses(weight, torch.randn(shape[0], dtype=torch.float64) if bias else None)
+    post = (7,) if name == "dense" else (5, side, side)
+    start = geometry.start(geometry.weight_shape(pre, post), seeded())
+    assert (start.bias is not None) == bias
+    synapses = Synapses(*(None if s is None else torch.randn_like(s, dtype=torch.float64) for s in start))  # type: ignore[arg-type]
     return geometry, synapses, torch.randn(4, *pre, dtype=torch.float64), post
 
 
@@ -176,10 +177,11 @@ def test_outer_equals_autograd(name: str, pool: str | None, bias: bool) -> None:
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
-def test_strided_convolution_outer_equals_autograd() -> None:
-    geometry = CONNECTIONS["conv2d"](kernel=2, stride=2, padding=1, bias=True)
-    shape = geometry.weight_shape((3, 7, 7), (4, 4, 4))
-    synapses = Synapses(torch.randn(shape).double().requires_grad_(), torch.randn(4).double().requires_grad_())
+@pytest.mark.parametrize("name", ["conv2d", "local2d"])
+def test_strided_outer_equals_autograd(name: str) -> None:
+    geometry = CONNECTIONS[name](kernel=2, stride=2, padding=1, bias=True)
+    start = geometry.start(geometry.weight_shape((3, 7, 7), (4, 4, 4)), seeded())
+    synapses = Synapses(*(torch.randn_like(s).double().requires_grad_() for s in start))
     x, factor = torch.randn(2, 3, 7, 7).double(), torch.randn(2, 4, 4, 4).double()
     leaves = [s for s in synapses if s is not None]
     exact = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), leaves)
@@ -356,11 +358,11 @@ def _grown(rule: str, network: Network, target: Tensor, x: Tensor) -> dict[str, 
 
 
 @every(SMOOTH)
-@pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3]), cnn], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3]), cnn, lc], ids=["mlp", "cnn", "lc"])
 def test_rules_fill_grad_of_every_parameter_and_change_nothing_else(name: str, make: Any) -> None:
     network = make()
     if name in DENSE_ONLY and len(network.populations["input"].size) == 3:
-        with pytest.raises(ValueError, match=r"input->conv1.*dense"):
+        with pytest.raises(ValueError, match=r"input->.*dense"):
             learner_of(RULES[name](), network, LOSSES["cross_entropy"](), seeded())
         return
     before = copy.deepcopy(network.state_dict())
