@@ -1,9 +1,10 @@
 """What the first layer looks for: the weights from the input as pictures, and how training changed them.
 
 A unit of a dense connection shows its weights over the input; a kernel shows itself, and a locally connected map has as
-many as units. Three input channels are red, green and blue, drawn as 0.5 + w / (2 max |w|); any other number of channels
-is drawn side by side, on a diverging scale that is symmetric about 0. All pictures share the scale max |w|. Shown are the units of the largest norm. Weights before
-training are the recorded ones if the trace has them all, otherwise they are drawn again from the seed of the run.
+many as units. Three input channels are red, green and blue, drawn as 0.5 + w / (2 max |w|); any other number of
+channels is drawn side by side, on a diverging scale that is symmetric about 0. All pictures share the scale max |w|.
+Shown are the units of the largest norm. Weights before training are the recorded ones if the trace has them all,
+otherwise they are drawn again from the seed of the run.
 """
 
 from dataclasses import dataclass

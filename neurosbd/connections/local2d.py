@@ -150,9 +150,11 @@ class _Drive(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(  # type: ignore[override]
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[None, Tensor | None, Tensor | None]:
         """Its adjoints, as far as they are wanted."""
-        (slope,) = slopes
+        (slope,) = grad_outputs
         arriving, weight = ctx.saved_tensors
         _, before, learns = ctx.needs_input_grad
         onto_pre = ctx.geometry._onto_pre(slope, weight, arriving) if before else None
