@@ -1,9 +1,10 @@
 """What the first layer looks for: the weights from the input as pictures, and how training changed them.
 
-A unit of a dense connection shows its weights over the input; a kernel shows itself. Three input channels are red,
-green and blue, drawn as 0.5 + w / (2 max |w|); any other number of channels is drawn side by side, on a diverging scale
-that is symmetric about 0. All pictures share the scale max |w|. Shown are the units of the largest norm. Weights before
-training are the recorded ones if the trace has them all, otherwise they are drawn again from the seed of the run.
+A unit of a dense connection shows its weights over the input; a kernel shows itself, and a locally connected map has as
+many as units. Three input channels are red, green and blue, drawn as 0.5 + w / (2 max |w|); any other number of
+channels is drawn side by side, on a diverging scale that is symmetric about 0. All pictures share the scale max |w|.
+Shown are the units of the largest norm. Weights before training are the recorded ones if the trace has them all,
+otherwise they are drawn again from the seed of the run.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ def analyse(run: Run) -> Result:
     arriving = pool.size(size) if pool is not None else size
     final = network.weights[connection.name].detach().double().numpy()
     first = _initial(run, connection.name, final.shape)
+    if final.ndim == 6:  # every unit of the map has a kernel of its own
+        final, first = (w.reshape(-1, *w.shape[3:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
     after, before = (_pictures(w[chosen], arriving) for w in (final, first))
     return Result(connection.name, len(final), chosen, after, after - before, _moved(final[chosen], first[chosen]))

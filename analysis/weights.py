@@ -4,8 +4,8 @@
     stable rank = ||W||_F^2 / ||W||_2^2        (between 1 and the rank)
 
 W(0) is the first recorded snapshot, usually the one before the first batch. Kernels [out, in, k, k] are read as
-matrices [out, in k k]. Where only some synapses were recorded, drift and norm are those of the recorded ones, and there
-are no singular values.
+matrices [out, in k k], and local ones [out, height, width, in, k, k] as [out height width, in k k]. Where only some
+synapses were recorded, drift and norm are those of the recorded ones, and there are no singular values.
 
 Source: Rudelson, Vershynin 2007, J. ACM 54:21 (stable rank).
 """
@@ -81,8 +81,9 @@ def analyse(run: Run) -> Result:
 
 
 def _flat(size: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a weight as a matrix."""
-    return size[0], int(np.prod(size[1:]))
+    """Rows and columns of a weight as a matrix; where every position has a kernel of its own, it is a row."""
+    rows = 3 if len(size) == 6 else 1
+    return int(np.prod(size[:rows])), int(np.prod(size[rows:]))
 
 
 def _progress(signal: Any) -> np.ndarray:

@@ -296,4 +296,9 @@ def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None
         gradient.weight.mul_(present)
     for parameter, change in zip(synapses, gradient, strict=True):
         if parameter is not None and change is not None:
-            parameter.grad = change if parameter.grad is None else parameter.grad.add_(change)
+            if parameter.grad is not None:
+                parameter.grad.add_(change)
+            elif change.stride() == parameter.stride():
+                parameter.grad = change
+            else:  # fused optimizers walk through both by their memory
+                parameter.grad = torch.empty_like(parameter).copy_(change)

@@ -108,16 +108,14 @@ class Network(nn.Module):
             shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
         except ValueError as problem:
             raise ValueError(f"connection '{name}': {problem}") from None
-        weight = geometry.weight.draw(shape, generator)
-        if weight.ndim == 4:
-            weight = weight.contiguous(memory_format=torch.channels_last)
+        weight, bias = geometry.start(shape, generator)
         present = geometry.mask(shape, generator)
         if present is not None:
             self.register_buffer(f"present:{name}", present)
             weight = weight * present
         self.weights[name] = nn.Parameter(weight, requires_grad=connection.plastic)
-        if geometry.bias:
-            self.biases[name] = nn.Parameter(torch.zeros(shape[0]), requires_grad=connection.plastic)
+        if bias is not None:
+            self.biases[name] = nn.Parameter(bias, requires_grad=connection.plastic)
 
     def synapses(self, connection: Connection) -> Synapses:
         """The parameters of a connection."""

@@ -29,8 +29,8 @@ class Activity(NamedTuple):
 class Synapses(NamedTuple):
     """The plastic quantities of one connection, or anything of their shape (a gradient, a trace)."""
 
-    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]
-    bias: Tensor | None  # [post]; conv [out]
+    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]; local [*post, in, kh, kw]
+    bias: Tensor | None  # [*post]; conv [out]
 
 
 class Scored(NamedTuple):

@@ -14,7 +14,7 @@ os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
 
 import torch
 
-from neurosbd.connections import Conv2d, Dense
+from neurosbd.connections import Conv2d, Dense, Local2d
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
@@ -46,6 +46,22 @@ def cnn(neuron: str = "relu") -> Network:
         Connection("conv1", "conv2", Conv2d(3, stride=2, padding=1, pool=AveragePool())),
         Connection("conv2", "fc", Dense(bias=True)),
         Connection("fc", "output", Dense(bias=True)),
+    ]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
+    """A float64 locally connected network on 2x8x8 maps, with stride, padding, pooling and biases."""
+    populations = [
+        Population("input", (2, 8, 8), None),
+        Population("first", (4, 8, 8), NEURONS[neuron]()),
+        Population("second", (6, 2, 2), NEURONS[neuron]()),
+        Population("output", (3,), NEURONS["identity"]()),
+    ]
+    connections = [
+        Connection("input", "first", Local2d(3, padding=1, bias=True, sparsity=sparsity)),
+        Connection("first", "second", Local2d(3, 2, 1, AveragePool(), sparsity=sparsity)),
+        Connection("second", "output", Dense(bias=True)),
     ]
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()
 

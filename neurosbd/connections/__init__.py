@@ -6,8 +6,11 @@ from neurosbd.connections.conv2d import Conv2d
 from neurosbd.connections.dense import Dense
 from neurosbd.connections.geometry import Geometry
 from neurosbd.connections.initialisers import INITIALISERS, Initialiser
+from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
 
-CONNECTIONS: dict[str, Callable[..., Geometry]] = {"dense": Dense, "conv2d": Conv2d}
+CONNECTIONS: dict[str, Callable[..., Geometry]] = {"dense": Dense, "conv2d": Conv2d, "local2d": Local2d}
 
-__all__ = ["CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Pooling"]
+__all__ = [
+    "CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d", "Pooling",
+]  # fmt: skip

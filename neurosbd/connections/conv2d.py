@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
+from neurosbd.connections.kernels import check_kernel, fitted
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
 
@@ -43,26 +44,16 @@ class Conv2d:
 
     def __post_init__(self) -> None:
         check_sparsity(self, self.sparsity)
-        for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"Conv2d.{name} must be at least {least}, got {getattr(self, name)}")
+        check_kernel(self)
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(out channels, in channels, kernel, kernel)."""
-        arriving = self.pool.size(pre) if self.pool else pre
-        if len(arriving) != 3:
-            raise ValueError(f"a conv2d connection reads maps of size [channels, height, width], got {list(arriving)}")
-        if min(arriving[1:]) + 2 * self.padding < self.kernel:
-            raise ValueError(f"a kernel of {self.kernel} does not fit into the map {list(arriving)}")
-        maps = [(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in arriving[1:]]
-        if len(post) != 3 or list(post[1:]) != maps:
-            channels = post[0] if post else "channels"
-            raise ValueError(
-                f"conv2d with kernel {self.kernel}, stride {self.stride}, padding {self.padding} over "
-                f"{list(arriving)} delivers maps of {maps[0]}x{maps[1]}, but the size is {list(post)}; "
-                f"write size = [{channels}, {maps[0]}, {maps[1]}]"
-            )
-        return post[0], arriving[0], self.kernel, self.kernel
+        return post[0], fitted(self, pre, post), self.kernel, self.kernel
+
+    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+        """Kernels drawn, channels-last in memory."""
+        weight = self.weight.draw(shape, generator).contiguous(memory_format=torch.channels_last)
+        return Synapses(weight, torch.zeros(shape[0]) if self.bias else None)
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         """1 where there is a synapse."""

@@ -46,6 +46,10 @@ class Dense:
             raise ValueError(f"a dense connection drives a population of size [n], got {list(post)}")
         return post[0], math.prod(self.pool.size(pre) if self.pool else pre)
 
+    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+        """Weights drawn."""
+        return Synapses(self.weight.draw(shape, generator), torch.zeros(shape[0]) if self.bias else None)
+
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         """1 where there is a synapse."""
         present = sparse_mask(shape, self.sparsity, generator)

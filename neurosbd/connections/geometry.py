@@ -23,11 +23,15 @@ class Geometry(Protocol):
 
     @property
     def bias(self) -> bool:
-        """Whether every post unit (conv: channel) has a bias, starting at 0."""
+        """Whether every post unit (conv: channel) has a bias."""
         ...
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the weight between populations of these sizes; ValueError if they do not fit."""
+        ...
+
+    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+        """A weight of `shape` as `weight` draws it, laid out in memory for speed, and biases of 0 if there are any."""
         ...
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
@@ -47,7 +51,8 @@ class Geometry(Protocol):
         ...
 
     def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
-        """kept e[b] + sum_k posts[k, b] x pres[k, b], for each example by itself (summed over positions).
+        """kept e[b] + sum_k posts[k, b] x pres[k, b], for each example by itself (conv: summed over
+        positions).
 
         Args:
             posts: post factors, [K, B, *size].

@@ -140,9 +140,14 @@ class _Writer:
     def _weights(self, connection: Connection) -> Any:
         """The node of the weights, folded."""
         geometry, synapses = connection.geometry, self.network.synapses(connection)
+        if not isinstance(geometry, Dense | Conv2d):
+            raise UsageError(
+                f"connection '{connection.name}': NIR has no weights for {type(geometry).__name__}; legal are dense "
+                f"and conv2d"
+            )
         factor = self.factors[connection.post]
         where = f"population '{connection.post}'"
-        pool = getattr(geometry, "pool", None)
+        pool = geometry.pool
         about: dict[str, Any] = {
             "post": connection.post,
             "plastic": int(connection.plastic),
@@ -156,15 +161,13 @@ class _Writer:
             about["pool"] = "average"
         present = self.network.present(connection)
         if present is not None:
-            about["sparsity"] = float(getattr(geometry, "sparsity", 0.0))
+            about["sparsity"] = geometry.sparsity
             about["present"] = _array(present).astype(np.uint8)
             about["autapses"] = int(getattr(geometry, "autapses", True))
         kept = {"neurosbd": about}
         weight, bias = weight.astype(np.float32), bias.astype(np.float32)
         if isinstance(geometry, Dense):
             return self.nir.Affine(weight, bias, metadata=kept)
-        if not isinstance(geometry, Conv2d):
-            raise UsageError(f"connection '{connection.name}': NIR has no {type(geometry).__name__} weights")
         size = self.network.populations[connection.pre].size
         arriving = pool.size(size) if pool else size
         sides = ((side, side) for side in (geometry.stride, geometry.padding, 1))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting
-from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Layout, Shared
+from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Layout, LowRank, Patchwise, Shared
 from neurosbd.neuromodulators.reward import Expectation, Reward
 from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
 from neurosbd.process import Neuromodulator
@@ -20,5 +20,5 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 
 __all__ = [
     "LAYOUTS", "NEUROMODULATORS", "Decorrelation", "Expectation", "Feedback", "FixedRandom", "Followed", "Following",
-    "Forgetting", "Frozen", "Full", "Layout", "Reward", "Shared", "Transposed",
+    "Forgetting", "Frozen", "Full", "Layout", "LowRank", "Patchwise", "Reward", "Shared", "Transposed",
 ]  # fmt: skip

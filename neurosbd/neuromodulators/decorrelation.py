@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.forgetting import Forgetting
-from neurosbd.neuromodulators.layouts import Layout, Shared
+from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.process import Heard
 
 
@@ -18,6 +18,7 @@ class Feedback(NamedTuple):
 
     frozen: Tensor  # R0 [C, M], float32
     learned: Tensor  # R [C, M], float32: running correlation of score and activity
+    basis: Tensor = NO_BASIS  # of the layout
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Decorrelation:
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
     Args:
-        layout: one row per unit or per channel.
+        layout: which units share a row of the projection, see LAYOUTS.
         scale: standard deviation of the frozen random part R0, >= 0.
         learned: weight of the learned part, >= 0.
         forgetting: lam, constant or scheduled over the training.
@@ -56,17 +57,18 @@ class Decorrelation:
 
     def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
         """Draw R0; R starts at 0."""
-        frozen = draw_projection(heard, self.layout, self.scale, generator)
-        return Feedback(frozen, torch.zeros_like(frozen))
+        frozen, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        return Feedback(frozen, torch.zeros_like(frozen), basis)
 
     def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
         """Update R with this batch, then project the score with it, [B, *size]."""
         lam = self.forgetting.factor(heard.progress) ** heard.share
-        activity = self.layout.summary(heard.value)
+        activity = self.layout.summary(heard.value, state.basis)
         # The rows of the score carry 1/B, so this sum over the batch is the mean.
         learned = torch.addmm(state.learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
         projection = torch.add(state.frozen, learned, alpha=self.learned)
-        return self.layout.spread(heard.score @ projection, heard.value), Feedback(state.frozen, learned)
+        signal = self.layout.spread(heard.score @ projection, heard.value, state.basis)
+        return signal, state._replace(learned=learned)
 
     def correlated(self, state: Feedback, heard: Heard) -> Tensor:
         """R h[b], [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""

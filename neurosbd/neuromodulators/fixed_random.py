@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.neuromodulators.layouts import Layout, Shared
+from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.process import Heard
 
 
@@ -15,13 +15,18 @@ class Frozen(NamedTuple):
     """State of a projection that does not learn."""
 
     frozen: Tensor  # [C, M], float32
+    basis: Tensor = NO_BASIS  # of the layout
 
 
-def draw_projection(heard: Heard, layout: Layout, scale: float, generator: torch.Generator) -> Tensor:
-    """Gaussian projection [C, M] with standard deviation `scale`, on the device of the activity; 0 for an expansion."""
-    outputs, units = heard.score.shape[1] - heard.expanded, layout.summary(heard.value).shape[1]
-    drawn = torch.randn(outputs, units, generator=generator) * scale
-    return torch.cat((drawn, drawn.new_zeros(heard.expanded, units))).to(heard.value)
+def draw_projection(
+    heard: Heard, channels: int, layout: Layout, scale: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Gaussian projection [channels, M] with standard deviation `scale`, 0 for the expansion of a score, and the basis
+    of its layout; on the device of the activity."""
+    basis = layout.init(heard.value, generator)
+    units = layout.summary(heard.value[:1], basis).shape[1]
+    drawn = torch.randn(channels - heard.expanded, units, generator=generator) * scale
+    return torch.cat((drawn, drawn.new_zeros(heard.expanded, units))).to(heard.value), basis
 
 
 def check_scale(owner: object, scale: float) -> None:
@@ -35,7 +40,7 @@ class FixedRandom:
     """signal[b] = score[b] R0, with R0 drawn once.
 
     Args:
-        layout: one row of R0 per unit or per channel.
+        layout: which units share a row of R0, see LAYOUTS.
         scale: standard deviation of the entries of R0, >= 0.
     Raises:
         ValueError: if `scale` is negative or not finite.
@@ -51,11 +56,11 @@ class FixedRandom:
 
     def init(self, heard: Heard, generator: torch.Generator) -> Frozen:
         """Draw R0."""
-        return Frozen(draw_projection(heard, self.layout, self.scale, generator))
+        return Frozen(*draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator))
 
     def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
         """score R0 spread over the population, [B, *size]."""
-        return self.layout.spread(heard.score @ state.frozen, heard.value), state
+        return self.layout.spread(heard.score @ state.frozen, heard.value, state.basis), state
 
     def projection(self, state: Frozen) -> Tensor:
         """R0, [C, M]."""

@@ -1,66 +1,185 @@
-"""How a projection is laid over a population: one row per unit, or one per channel.
+"""How a projection is laid over a population: a row per unit, per channel, per patch, or along few directions.
 
 A layout turns an activity [B, *size] into the coordinates [B, M] in which a projection [C, M] lives,
 and spreads a signal [B, M] back over the population. M is the last axis of a projection, so that its
 skinny products with [B, C] scores read memory in order: about five times faster than [M, C].
+
+In all of them a projection whose entries have the standard deviation `scale` gives every unit a signal of the same
+variance, scale^2 |score|^2.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+NO_BASIS = torch.empty(0)  # of the layouts that need none
 
 
 class Layout(Protocol):
     """Coordinates of a projection over one population."""
 
-    def summary(self, value: Tensor) -> Tensor:
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """Basis of the coordinates over a population like `value` [B, *size], drawn once; empty where none is needed.
+
+        It is kept, moved and checkpointed with the projection.
+        """
+        ...
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Activity [B, *size] in the coordinates of the projection, [B, M]."""
         ...
 
-    def spread(self, signal: Tensor, like: Tensor) -> Tensor:
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Signal [B, M] over the population, [B, *size of like]."""
         ...
 
 
 @dataclass(frozen=True)
 class Full:
-    """One row per unit; for maps one per channel and position.
+    """One row per unit; for maps one per channel and position. M = units, no basis, no product of its own.
 
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD): units of a conv layer are channels x height x width.
     Differs: rows of a map are ordered position by position (channels-last), which costs no copy.
     """
 
-    def summary(self, value: Tensor) -> Tensor:
-        """Every unit, [B, units]."""
-        if value.ndim == 4:
-            value = value.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        return value.flatten(1)
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing; the generator is not advanced."""
+        return value.new_empty(0)
 
-    def spread(self, signal: Tensor, like: Tensor) -> Tensor:
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
+        """Every unit, [B, units]."""
+        return _units(value)
+
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every unit its own signal."""
-        if like.ndim == 4:
-            batch, channels, height, width = like.shape
-            return signal.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        return signal.view(like.shape)
+        return _over(signal, like)
 
 
 @dataclass(frozen=True)
 class Shared:
     """One row per channel, shared over the positions of a map; for other populations the same as full.
 
-    The correlation is taken with the mean over positions, so frozen and learned parts keep their scale.
+    The correlation is taken with the mean over positions, so frozen and learned parts keep their scale. M = channels;
+    one pass over the activity, and no memory for the signal.
+
     Source: this project's own reading (algorithms A6: as accurate as full, hundreds of times smaller).
     """
 
-    def summary(self, value: Tensor) -> Tensor:
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing; the generator is not advanced."""
+        return value.new_empty(0)
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over positions, [B, channels]."""
         return value.mean((2, 3)) if value.ndim == 4 else value.flatten(1)
 
-    def spread(self, signal: Tensor, like: Tensor) -> Tensor:
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a channel the same signal; an expanded view, nothing is written."""
         return signal[:, :, None, None].expand(like.shape) if like.ndim == 4 else signal.view(like.shape)
 
 
-LAYOUTS = {"full": Full, "shared": Shared}
+@dataclass(frozen=True)
+class Patchwise:
+    """One row per channel and square patch of a map; for other populations the same as full.
+
+    The correlation is taken with the mean over the positions of a patch. Patches lie side by side from the first
+    position on, and those at the far border are cut where the map ends. M = channels x ceil(height / patch) x
+    ceil(width / patch), ordered patch by patch: patch = 1 is full, patch >= the map is shared. One pass over the
+    activity and one over the signal, no basis.
+
+    Args:
+        patch: side in pixels of the map, >= 1.
+    Raises:
+        ValueError: if `patch` is out of range.
+    Source: this project's own reading, between the two others.
+    """
+
+    patch: int = 4
+
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"Patchwise.patch must be at least 1 pixel, got {self.patch}")
+
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing; the generator is not advanced."""
+        return value.new_empty(0)
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
+        """Mean over each patch, [B, patches x channels]."""
+        if value.ndim == 4:
+            value = functional.avg_pool2d(value, self._sides(value), ceil_mode=True)
+        return _units(value)
+
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch the same signal."""
+        if like.ndim != 4:
+            return signal.view(like.shape)
+        (batch, channels, height, width), (tall, wide) = like.shape, self._sides(like)
+        down, across = -(-height // tall), -(-width // wide)
+        patches = signal.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
+        maps = patches.reshape(batch, down * tall, across * wide, channels)
+        return maps[:, :height, :width].permute(0, 3, 1, 2)
+
+    def _sides(self, value: Tensor) -> tuple[int, int]:
+        """Of a patch; none is larger than the map."""
+        return min(self.patch, value.shape[2]), min(self.patch, value.shape[3])
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """All units of a population along a few fixed random directions.
+
+        summary = h P,   spread = signal P^T,   |P[i]| = 1 for every unit i
+
+    so that a learned projection R = mean score (h P)^T tells the units mean score h^T P P^T: the full correlation,
+    since P P^T is the identity on average, and a mixture of other units' of the relative size 1 / sqrt(rank).
+    M = rank. The basis holds units x rank numbers, and a step makes two products of batch x units x rank; full makes
+    two of batch x units x outputs, so this is the smaller one only while rank < outputs.
+
+    Args:
+        rank: number of directions, >= 1.
+    Raises:
+        ValueError: if `rank` is out of range.
+    Source: this project's own reading; random projections keep angles as in Johnson, Lindenstrauss 1984.
+    """
+
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"LowRank.rank must be at least 1, got {self.rank}")
+
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """P^T, Gaussian directions of length 1, [rank, units]."""
+        drawn = torch.randn((math.prod(value.shape[1:]), self.rank), generator=generator)
+        return functional.normalize(drawn).t().contiguous().to(value)
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
+        """h P, [B, rank]."""
+        return _units(value) @ basis.t()
+
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """signal P^T over the units."""
+        return _over(signal @ basis, like)
+
+
+def _units(value: Tensor) -> Tensor:
+    """[B, units]; a map position by position."""
+    if value.ndim == 4:
+        value = value.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    return value.flatten(1)
+
+
+def _over(signal: Tensor, like: Tensor) -> Tensor:
+    """The other way, [B, *size of like], without a copy."""
+    if like.ndim == 4:
+        batch, channels, height, width = like.shape
+        return signal.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return signal.view(like.shape)
+
+
+LAYOUTS = {"full": Full, "shared": Shared, "patchwise": Patchwise, "low_rank": LowRank}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.neuromodulators.fixed_random import check_scale
+from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.process import Heard
 
@@ -17,6 +17,7 @@ class Expectation(NamedTuple):
     mean: Tensor  # [tasks, channels]
     seen: Tensor  # rewards so far, [tasks]
     projection: Tensor  # [channels, M]; [1, 0] for one channel, which reaches all units alike
+    basis: Tensor  # of the layout of the projection
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Reward:
         tasks: number of separate baselines, >= 1; without `Heard.task` all examples are of task 0.
         channels: rewards per example, >= 1.
         scale: standard deviation of the projection of several channels, >= 0.
-        layout: one row of the projection per unit or per channel of a map.
+        layout: which units share a row of the projection, see LAYOUTS.
     Raises:
         ValueError: if a constant is out of range.
     Source: Fremaux, Sprekeler, Gerstner 2010, J. Neurosci. 30 (why the baseline is per task); Williams 1992.
@@ -54,10 +55,11 @@ class Reward:
 
     def init(self, heard: Heard, generator: torch.Generator) -> Expectation:
         """Nothing expected; the projection of several channels is drawn."""
-        units = self.layout.summary(heard.value).shape[1] if self.channels > 1 else 0
-        projection = (torch.randn(self.channels, units, generator=generator) * self.scale).to(heard.value)
         zero = heard.value.new_zeros(self.tasks, self.channels)
-        return Expectation(zero, zero[:, 0].clone(), projection)
+        projection, basis = zero.new_empty(1, 0), zero.new_empty(0)
+        if self.channels > 1:
+            projection, basis = draw_projection(heard, self.channels, self.layout, self.scale, generator)
+        return Expectation(zero, zero[:, 0].clone(), projection, basis)
 
     def step(self, state: Expectation, heard: Heard, dt: float) -> tuple[Tensor, Expectation]:
         """[B, *size]; an expanded view where all units are told the same."""
@@ -68,11 +70,10 @@ class Reward:
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
         expected = torch.where(first & there, mean, state.mean) if self.rate > 0 else state.mean
         signal = (expected[task] - reward) / len(reward)
-        after = Expectation(
-            torch.where(there, expected + self.rate * (mean - expected), expected), state.seen + count, state.projection
-        )
+        moved = torch.where(there, expected + self.rate * (mean - expected), expected)
+        after = state._replace(mean=moved, seen=state.seen + count)
         if self.channels > 1:
-            return self.layout.spread(signal @ state.projection, heard.value), after
+            return self.layout.spread(signal @ state.projection, heard.value, state.basis), after
         return signal.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
 
     def projection(self, state: Expectation) -> Tensor | None:

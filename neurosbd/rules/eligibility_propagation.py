@@ -58,7 +58,7 @@ class Regulation(NamedTuple):
 
     inner: Any
     steps: int
-    spikes: Tensor  # sum over batch, positions and steps, one per channel or unit
+    spikes: Tensor  # sum over batch, steps and the positions that share a kernel, one per unit or channel
     eligible: Synapses  # sum over batch and steps
     pulled: Synapses  # gradient given out so far
 
@@ -67,7 +67,7 @@ class Regulation(NamedTuple):
 class RateRegulated:
     """A rule plus the gradient that draws every unit's firing rate towards a target.
 
-        E = cost / 2 sum_i (f_i - f_target)^2,     f_i = mean spikes per ms over batch and time (and positions)
+        E = cost / 2 sum_i (f_i - f_target)^2,     f_i = mean spikes per ms over batch and time (conv: and positions)
         d weight[i, j] += cost (f_i - f_target) (1 / T) sum_t mean_b e[b, i, j, t]
 
     Every step adds what makes the sum so far equal to this gradient for the steps so far, so at the end of
@@ -94,20 +94,20 @@ class RateRegulated:
     def init(self, local: Local) -> Regulation:
         """No spike yet."""
         zero = Synapses(*(None if s is None else torch.zeros_like(s) for s in local.synapses))  # type: ignore[arg-type]
-        spikes = local.synapses.weight.new_zeros(len(local.synapses.weight))
+        spikes = torch.zeros_like(local.post.value).sum((0, *_shared(local)))
         return Regulation(self.inner.init(local), 0, spikes, zero, zero)
 
     def step(self, state: Regulation, local: Local, dt: float) -> tuple[Synapses | None, Regulation]:
         """The rule's gradient and the next part of the pull."""
         gradient, inner = self.inner.step(state.inner, local, dt)
         value, steps = local.post.value, state.steps + 1
-        positions = value[0, 0].numel()
-        spikes = state.spikes + value.flatten(2).sum((0, 2)) if value.ndim > 2 else state.spikes + value.sum(0)
+        positions = math.prod(value.shape[axis] for axis in _shared(local))
+        spikes = state.spikes + value.sum((0, *_shared(local)))
         eligible = _sum(state.eligible, local.eligible.contract(torch.ones_like(value)))
         per_ms = spikes / (len(value) * positions * steps * dt * 1e3)
         share = self.cost * (per_ms - self.target * 1e-3) / (len(value) * positions * steps * dt * 1e3)
         pulled = Synapses(
-            eligible.weight * share.view(-1, *(1,) * (eligible.weight.ndim - 1)),
+            eligible.weight * share.view(*share.shape, *(1,) * (eligible.weight.ndim - share.ndim)),
             None if eligible.bias is None else eligible.bias * share,
         )
         change = _sum(pulled, state.pulled, -1)
@@ -117,6 +117,11 @@ class RateRegulated:
     def eligibility(self, state: Regulation, local: Local, examples: Tensor) -> Tensor:
         """That of the rule."""
         return self.inner.eligibility(state.inner, local, examples)
+
+
+def _shared(local: Local) -> tuple[int, ...]:
+    """Axes of the activity along which units share weights: the positions of a convolution, [out, in, k, k]."""
+    return (2, 3) if local.synapses.weight.ndim == 4 else ()
 
 
 def _sum(one: Synapses, other: Synapses, factor: float = 1.0) -> Synapses:
