@@ -1,8 +1,19 @@
 """Picks what a series asks for out of the values of a step. Layer 3."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class _Gather(NamedTuple):
+    """Where chosen values lie in memory: at `distances` from the beginning of each row of a matrix."""
+
+    shape: tuple[int, int]
+    strides: tuple[int, int]
+    distances: Tensor  # int64, on the device of the values
+    found: tuple[int, int]  # examples (1 if there are none), items
 
 
 class Picking:
@@ -20,18 +31,18 @@ class Picking:
         self._along = None if items is None else np.unravel_index(np.array(items), size)
         self._examples = examples
         self._rows: dict[int, slice | Tensor] = {}  # size of the batch -> chosen examples
-        self._distances: dict[object, Tensor] = {}  # layout -> of the chosen values from the first one, in memory
+        self._gathers: dict[object, _Gather] = {}  # by layout
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Of values [B, *size] or [*size]: [E, *size], or what was chosen, counted through."""
+        """Of values [B, *size] or [*size]: [E, *size], or [E, chosen] or [1, chosen]."""
         if self._along is None:
             return values if self._examples is None else values[self._where(values)]
         layout = values.shape, values.stride()
-        distances = self._distances.get(layout)
-        if distances is None:
-            distances = self._distances[layout] = self._measured(values)
-        extent = 1 + sum((n - 1) * s for n, s in zip(*layout, strict=True))
-        return values.as_strided((extent,), (1,)).index_select(0, distances)
+        gather = self._gathers.get(layout)
+        if gather is None:
+            gather = self._gathers[layout] = self._measured(values, self._along)
+        some = values.as_strided(gather.shape, gather.strides).index_select(1, gather.distances)
+        return some if some.shape == gather.found else some.view(gather.found)
 
     def _where(self, values: Tensor) -> slice | Tensor:
         """The chosen examples that this batch has."""
@@ -39,8 +50,7 @@ class Picking:
         where = self._rows.get(batch)
         if where is None:
             places = self._places(batch)
-            first = np.array_equal(places, np.arange(len(places)))
-            where = slice(len(places)) if first else torch.from_numpy(places).to(values.device)
+            where = slice(len(places)) if _leading(places) else torch.from_numpy(places).to(values.device)
             self._rows[batch] = where
         return where
 
@@ -48,10 +58,19 @@ class Picking:
         places = np.arange(batch) if self._examples is None else np.array(self._examples)
         return places[places < batch]
 
-    def _measured(self, values: Tensor) -> Tensor:
-        assert self._along is not None
+    def _measured(self, values: Tensor, along: tuple[np.ndarray, ...]) -> _Gather:
+        """A row per example if these are the first ones, which needs few distances; else one row of everything."""
         strides = np.array(values.stride())
-        distances = strides[values.ndim - len(self._along) :] @ np.stack(self._along)
-        if values.ndim > len(self._along):
-            distances = self._places(values.shape[0])[:, None] * strides[0] + distances
-        return torch.from_numpy(distances.ravel()).to(values.device)
+        extent = 1 + int((np.array(values.shape) - 1) @ strides)
+        distances = strides[values.ndim - len(along) :] @ np.stack(along)
+        places, items = self._places(values.shape[0]) if values.ndim > len(along) else np.zeros(1, int), len(distances)
+        if _leading(places):
+            shape, steps = (len(places), int(distances.max()) + 1), (values.stride(0), 1)
+        else:
+            shape, steps = (1, extent), (extent, 1)
+            distances = (places[:, None] * strides[0] + distances).ravel()
+        return _Gather(shape, steps, torch.from_numpy(distances).to(values.device), (len(places), items))
+
+
+def _leading(places: np.ndarray) -> bool:
+    return np.array_equal(places, np.arange(len(places)))

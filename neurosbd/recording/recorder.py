@@ -1,5 +1,6 @@
 """Records a training: an observer of its runs and a witness of its learning that changes neither. Layer 3."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,7 +139,7 @@ class Recorder:
         gathering = self.gatherings[clock]
         if gathering.full:
             assert self.writer is not None, "the recorder was not started"
-            self.writer.append(clock, gathering.take())
+            self.writer.append(clock, *gathering.take())
         gathering.open(time, step, batch, epoch, sample)
 
     def state_dict(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class Recorder:
             return
         for number, gathering in enumerate(self.gatherings):
             if gathering.count:
-                self.writer.append(number, gathering.take())
+                self.writer.append(number, *gathering.take())
         self.writer.close(complete)
         self.writer = None
 
@@ -183,16 +184,18 @@ class _Watched:
         self.witness: Witness | None = self if series.keys() & {"third_factor", "eligibility"} else None
         self.observers = (self.observe, *((self.correspondence,) if self.correspondence else ()))
 
-    @torch.no_grad()
     def observe(self, t: int, frame: Frame) -> None:
         """Take the rows of this step."""
         recorder = self.recorder
         moment = Moment(recorder.network, recorder.loss, self.trial, t, frame)
         self.open = [n for n in self.per_step if t % recorder.gatherings[n].clock.steps == 0]
-        for n in self.open:
-            recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
-            for name, read, where in recorder.readings[n]:
-                recorder.gatherings[n].put(name, read(moment, where))
+        # Local rules learn without a graph: leaving one that is not there takes as long as a row of spikes.
+        with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
+            for n in self.open:
+                recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
+                put = recorder.gatherings[n].put
+                for name, read, where in recorder.readings[n]:
+                    put(name, read(moment, where))
 
     def told(self, population: str, signal: Tensor | None) -> None:
         """See `Witness`."""
@@ -208,6 +211,7 @@ class _Watched:
         gatherings = [self.recorder.gatherings[n] for n in self.open]
         return [(g, s) for g in gatherings for s in g.series.values() if (s.what, s.where) == (what, where)]
 
+    @torch.no_grad()
     def learned(self, again: Again) -> None:
         """Compare the gradients with others while they are there."""
         course = self.recorder.course
