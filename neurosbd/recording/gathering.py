@@ -24,7 +24,7 @@ class _Presence(NamedTuple):
     places: Tensor
 
 
-class _Strip:
+class Strip:
     """The rows of one series within a block.
 
     Maps are kept in the order in which they lie in memory; the writer puts them in order while the run goes on.
@@ -38,7 +38,7 @@ class _Strip:
 
     def __init__(self, series: Series, clock: Clock, start: int, length: int) -> None:
         chosen = clock.examples if clock.per == "step" and series.what != "eligibility" else None
-        self._pick = Picking(series.items, series.size, chosen)
+        self._pick = None if chosen is None and series.items is None else Picking(series.items, series.size, chosen)
         self._kind = _TYPES[series.dtype]
         self._columns = series.columns
         self._length = length
@@ -54,6 +54,7 @@ class _Strip:
         """All rows of the block, [length, *columns], or each as the values lie in memory."""
         if like is not None:
             self._shape, self._strides = tuple(like.shape), torch.empty_like(like, device="meta").stride()
+        self._ndim = len(self._shape)
         rows = self._on(self._place)
         self._rows = rows.unbind()
         return rows
@@ -70,14 +71,14 @@ class _Strip:
 
     def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
         """Fill a row of the block; `present`: rows of the examples that the batch has, None: all."""
-        some = None if value is None else self._pick(value)
+        some = value if value is None or self._pick is None else self._pick(value)
         if not self._rows:
             self.lay(some if present is None else None)
         row = self._rows[at]
         if some is None:
             row.fill_(float("nan"))
         elif present is None:
-            (row if some.ndim == len(self._shape) else row.view(some.shape)).copy_(some)
+            (row if some.ndim == self._ndim else row.view(some.shape)).copy_(some)
         else:  # the last batch of an epoch may have fewer examples
             row.fill_(float("nan") if row.is_floating_point() else 0)
             row.index_copy_(0, present, some.reshape(len(present), *row.shape[1:]).to(row.dtype))
@@ -105,10 +106,10 @@ class Gathering:
         self._places = np.array(clock.examples, np.int64)
         self._presence: dict[int, _Presence] = {}  # by the size of the batch
         self._sample: np.ndarray | None = None
-        self._strips: dict[str, _Strip] = {}
+        self._strips: dict[str, Strip] = {}
         self._bytes = 0  # of a block
         for s in series:
-            self._strips[s.name] = _Strip(s, clock, self._bytes, length)
+            self._strips[s.name] = Strip(s, clock, self._bytes, length)
             self._bytes += -(-length * s.row_bytes // _ALIGNED) * _ALIGNED
         self._written: deque[Tensor] = deque()  # blocks that can be filled again
         self._start()

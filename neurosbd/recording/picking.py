@@ -8,12 +8,11 @@ from torch import Tensor
 
 
 class _Gather(NamedTuple):
-    """Where chosen values lie in memory: at `distances` from the beginning of each row of a matrix."""
+    """Where chosen values of maps lie in memory: so far from the first value of their example."""
 
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # examples (1 if there are none), memory of one
     strides: tuple[int, int]
     distances: Tensor  # int64, on the device of the values
-    found: tuple[int, int]  # examples (1 if there are none), items
 
 
 class Picking:
@@ -28,49 +27,50 @@ class Picking:
     """
 
     def __init__(self, items: tuple[int, ...] | None, size: tuple[int, ...], examples: tuple[int, ...] | None) -> None:
-        self._along = None if items is None else np.unravel_index(np.array(items), size)
-        self._examples = examples
-        self._rows: dict[int, slice | Tensor] = {}  # size of the batch -> chosen examples
+        self._items = None if items is None else torch.tensor(items)
+        self._size = size
+        self._examples = None if examples is None else np.array(examples, np.int64)
+        self._rows: dict[int, slice | Tensor | None] = {}  # size of the batch -> chosen examples; None: all
         self._gathers: dict[object, _Gather] = {}  # by layout
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Of values [B, *size] or [*size]: [E, *size], or [E, chosen] or [1, chosen]."""
-        if self._along is None:
-            return values if self._examples is None else values[self._where(values)]
-        layout = values.shape, values.stride()
-        gather = self._gathers.get(layout)
-        if gather is None:
-            gather = self._gathers[layout] = self._measured(values, self._along)
-        some = values.as_strided(gather.shape, gather.strides).index_select(1, gather.distances)
-        return some if some.shape == gather.found else some.view(gather.found)
+        """Of values [B, *size] or [*size]: [E, *size], or [E, chosen], or [chosen]."""
+        if self._examples is not None:
+            batch = len(values)
+            where = self._rows[batch] if batch in self._rows else self._look(values, self._examples)
+            if where is not None:
+                values = values[where]
+        if self._items is None:
+            return values
+        if len(self._size) == 1:
+            return values.index_select(-1, self._on(values))
+        gather = self._gathers.get((values.shape, values.stride())) or self._measure(values)
+        return values.as_strided(gather.shape, gather.strides).index_select(1, gather.distances)
 
-    def _where(self, values: Tensor) -> slice | Tensor:
-        """The chosen examples that this batch has."""
-        batch = values.shape[0]
-        where = self._rows.get(batch)
-        if where is None:
-            places = self._places(batch)
-            where = slice(len(places)) if _leading(places) else torch.from_numpy(places).to(values.device)
-            self._rows[batch] = where
-        return where
+    def _on(self, values: Tensor) -> Tensor:
+        """The chosen items, where the values are."""
+        assert self._items is not None
+        if self._items.device != values.device:
+            self._items = self._items.to(values.device)
+        return self._items
 
-    def _places(self, batch: int) -> np.ndarray:
-        places = np.arange(batch) if self._examples is None else np.array(self._examples)
-        return places[places < batch]
+    def _look(self, values: Tensor, examples: np.ndarray) -> slice | Tensor | None:
+        """Once per size of the batch, since moving indices to a device makes it wait."""
+        batch = len(values)
+        there = examples[examples < batch]
+        leading = np.array_equal(there, np.arange(len(there)))
+        some = slice(len(there)) if leading else torch.from_numpy(there).to(values.device)
+        self._rows[batch] = None if leading and len(there) == batch else some
+        return self._rows[batch]
 
-    def _measured(self, values: Tensor, along: tuple[np.ndarray, ...]) -> _Gather:
-        """A row per example if these are the first ones, which needs few distances; else one row of everything."""
-        strides = np.array(values.stride())
-        extent = 1 + int((np.array(values.shape) - 1) @ strides)
-        distances = strides[values.ndim - len(along) :] @ np.stack(along)
-        places, items = self._places(values.shape[0]) if values.ndim > len(along) else np.zeros(1, int), len(distances)
-        if _leading(places):
-            shape, steps = (len(places), int(distances.max()) + 1), (values.stride(0), 1)
-        else:
-            shape, steps = (1, extent), (extent, 1)
-            distances = (places[:, None] * strides[0] + distances).ravel()
-        return _Gather(shape, steps, torch.from_numpy(distances).to(values.device), (len(places), items))
-
-
-def _leading(places: np.ndarray) -> bool:
-    return np.array_equal(places, np.arange(len(places)))
+    def _measure(self, values: Tensor) -> _Gather:
+        """Once per layout."""
+        assert self._items is not None
+        inner = values.ndim - len(self._size)
+        strides = np.array(values.stride()[inner:])
+        distances = torch.from_numpy(strides @ np.stack(np.unravel_index(self._items.cpu().numpy(), self._size)))
+        rows = (len(values), values.stride(0)) if inner else (1, 1)
+        extent = int(distances.max()) + 1
+        gather = _Gather((rows[0], extent), (rows[1], 1), distances.to(values.device))
+        self._gathers[values.shape, values.stride()] = gather
+        return gather
