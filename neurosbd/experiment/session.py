@@ -11,7 +11,7 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.network import Network
-from neurosbd.recording import Course, Recorder, Unwatched, Watch, plan
+from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
 from neurosbd.traces import Split
@@ -67,10 +67,9 @@ class Session:
         course = Course(
             lessons.steps, training.epochs, lessons.batches, lessons.widths, self.network.dt, self.definition.seed
         )
-        found = plan(asked.signals, asked.limit, self.network, self.learner, course)
-        if found is None:
-            return None
-        return Recorder(found, course, self.network, self.learner, self.loss, self.device)
+        subject = Subject.of(self.network, self.learner, self.loss)
+        found = plan(asked.signals, asked.limit, subject, course)
+        return None if found is None else Recorder(found, course, subject, self.device)
 
     def _watch(self, on: Split, number: int, trial: Trial) -> Watch:
         if self.recorder is None:

@@ -1,5 +1,6 @@
 """Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import CONFIG, RESULT, Run, open_run
 from neurosbd.experiment.session import Session, parameter_groups
-from neurosbd.experiment.training import Training, begin
+from neurosbd.experiment.training import Training, begin, start_recording
 from neurosbd.learners import Account
 from neurosbd.network import Frame, Network
+from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 from neurosbd.simulation import simulate
-from neurosbd.tasks import Findings, Panel
+from neurosbd.tasks import Findings, Panel, Protocol
+from neurosbd.traces import Split
 
 
 def run_experiment(
@@ -47,7 +50,7 @@ def run_experiment(
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
-        record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md; tasks only.
+        record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
         resume: go on from the checkpoint in the run directory, bit for bit; tasks only.
         reporter: told of the progress; none: silence.
 
@@ -66,10 +69,6 @@ def run_experiment(
     if definition.protocol is not None:
         if resume:
             raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
-        if definition.record.signals:
-            raise UsageError(
-                f"{definition.name}: a protocol makes its own measurements and is not recorded; remove --record"
-            )
         return _measure(definition, out, reporter)
     raise UsageError(f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}")
 
@@ -113,30 +112,56 @@ def _measure(definition: Definition, out: str | Path | None, reporter: Reporter)
     rule = definition.rule.made()
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
-    definition.network()  # anything wrong with it is said before something is written
+    network, protocol = definition.network(), definition.protocol.made()
+    recorder = _recorder(definition, network, rule, protocol)
     stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
     path = Path(out) if out is not None else directory.free_name(stem)
     directory.prepare(path)
     record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(torch.device("cpu"))}
     directory.write_record(path / CONFIG, record)
     reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
+    if recorder is not None:
+        start_recording(recorder, path, reporter)
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
         return definition.training.optimizer.made().build(parameter_groups(network, definition))
 
+    def watch(number: int) -> Watch:
+        examples = np.arange(protocol.extent(network.dt).examples)
+        return Unwatched() if recorder is None else recorder.trial("train", 0, number, None, examples)
+
     try:
-        findings = definition.protocol.made().carry_out(
-            definition.network, rule, optimizer, generator(definition.seed, "protocol"), reporter.live_line
+        findings = protocol.carry_out(
+            network, rule, optimizer, generator(definition.seed, "protocol"), watch, reporter.live_line
         )
-    except ValueError as problem:
+        _end_recording(recorder, complete=True)
+    except (ValueError, RunError) as problem:
         directory.write_record(path / RESULT, {"status": "failed", "reason": str(problem)})
         raise RunError(f"{definition.name}: {problem}") from None
     except KeyboardInterrupt:
         directory.write_record(path / RESULT, {"status": "interrupted", "reason": None})
         raise
     finally:
+        with contextlib.suppress(RunError):  # what went wrong has been said
+            _end_recording(recorder, complete=False)
         reporter.end_live()
     return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
+
+
+def _recorder(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> Recorder | None:
+    """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
+    trials, steps, examples = protocol.extent(network.dt)
+    widths: dict[Split, int] = {"train": examples, "test": examples}
+    course = Course(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
+    subject = Subject(network, rule, {}, None)
+    found = plan(definition.record.signals, definition.record.limit, subject, course)
+    return None if found is None else Recorder(found, course, subject, torch.device("cpu"))
+
+
+def _end_recording(recorder: Recorder | None, complete: bool) -> None:
+    """Nothing if it has ended."""
+    if recorder is not None:
+        recorder.close(complete)
 
 
 def _keep(path: Path, result: dict[str, Any], findings: Findings, reporter: Reporter) -> Run:

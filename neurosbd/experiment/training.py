@@ -19,6 +19,7 @@ from neurosbd.experiment.progress import Reporter, duration, epoch_line
 from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
 from neurosbd.experiment.session import Session
 from neurosbd.files import read_json
+from neurosbd.recording import Recorder
 from neurosbd.traces.writer import describe
 
 
@@ -41,7 +42,10 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
         directory.prepare(path)
         record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(session.device)}
         directory.write_record(path / CONFIG, record)
-    _start_recording(session, path, reporter)
+    if session.recorder is not None and session.epoch >= definition.training.epochs and (path / TRACE).exists():
+        session.recorder = None  # a trace that is whole already stays as it is
+    if session.recorder is not None:
+        start_recording(session.recorder, path, reporter)
     weights = sum(p.numel() for p in session.network.parameters())
     lessons = session.lessons
     reporter.say(
@@ -52,15 +56,9 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
     return path
 
 
-def _start_recording(session: Session, path: Path, reporter: Reporter) -> None:
-    """Open the trace of a session; one that is whole already stays as it is."""
-    recorder, epochs = session.recorder, session.definition.training.epochs
-    if recorder is None:
-        return
-    if session.epoch >= epochs and (path / TRACE).exists():
-        session.recorder = None
-        return
-    reporter.say(f"{recorder.plan.estimate(epochs)}, into {path / TRACE}")
+def start_recording(recorder: Recorder, path: Path, reporter: Reporter) -> None:
+    """Open the trace of a run directory and say how large it will be."""
+    reporter.say(f"{recorder.plan.estimate(recorder.course.epochs)}, into {path / TRACE}")
     config = read_json(path / CONFIG)
     recorder.start(path / TRACE, json.dumps(config), describe(config))
 

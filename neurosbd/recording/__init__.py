@@ -3,5 +3,6 @@
 from neurosbd.recording.plan import Course, Plan, plan
 from neurosbd.recording.recorder import Recorder, Unwatched, Watch
 from neurosbd.recording.request import Request
+from neurosbd.recording.signals import Subject
 
-__all__ = ["Course", "Plan", "Recorder", "Request", "Unwatched", "Watch", "plan"]
+__all__ = ["Course", "Plan", "Recorder", "Request", "Subject", "Unwatched", "Watch", "plan"]

@@ -1,6 +1,8 @@
 """Gathers the rows of one clock in blocks on the device of the run. Layer 3."""
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,9 @@ from torch import Tensor
 
 from neurosbd.recording.picking import Picking
 from neurosbd.traces.series import Clock, Rows, Series
+
+_TYPES = {"uint8": torch.bool, "float32": torch.float32}  # spikes: nothing is copied to bytes as fast as truth
+_ALIGNED = 64  # bytes
 
 
 class _Presence(NamedTuple):
@@ -19,14 +24,72 @@ class _Presence(NamedTuple):
     places: Tensor
 
 
-_TYPES = {"uint8": torch.uint8, "float32": torch.float32}
+class Strip:
+    """The rows of one series within a block.
+
+    Maps are kept in the order in which they lie in memory; the writer puts them in order while the run goes on.
+
+    Args:
+        series: whose values these are.
+        clock: of the series.
+        start: byte of the block where they begin.
+        length: rows of a block.
+    """
+
+    def __init__(self, series: Series, clock: Clock, start: int, length: int) -> None:
+        chosen = clock.examples if clock.per == "step" and series.what != "eligibility" else None
+        self._pick = None if chosen is None and series.items is None else Picking(series.items, series.size, chosen)
+        self._kind = _TYPES[series.dtype]
+        self._columns = series.columns
+        self._length = length
+        self._bytes = slice(start, start + length * series.row_bytes)
+
+    def begin(self, block: Tensor) -> None:
+        """Fill this block from now on."""
+        self._place = block[self._bytes].view(self._kind)
+        self._shape, self._strides = self._columns, None  # of a row
+        self._rows: tuple[Tensor, ...] = ()  # made once and for all: in a run they are far from the cache
+
+    def lay(self, like: Tensor | None = None) -> Tensor:
+        """All rows of the block, [length, *columns], or each as the values lie in memory."""
+        if like is not None:
+            self._shape, self._strides = tuple(like.shape), torch.empty_like(like, device="meta").stride()
+        self._ndim = len(self._shape)
+        rows = self._on(self._place)
+        self._rows = rows.unbind()
+        return rows
+
+    def _on(self, place: Tensor) -> Tensor:
+        if self._strides is None:
+            return place.view(self._length, *self._shape)
+        size = math.prod(self._shape)
+        return place.as_strided((self._length, *self._shape), (size, *self._strides), place.storage_offset())
+
+    def copied(self, host: Tensor, count: int) -> np.ndarray:
+        """The first rows in a copy of the block."""
+        return self._on(host[self._bytes].view(self._kind))[:count].numpy()
+
+    def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
+        """Fill a row of the block; `present`: rows of the examples that the batch has, None: all."""
+        some = value if value is None or self._pick is None else self._pick(value)
+        if not self._rows:
+            self.lay(some if present is None else None)
+        row = self._rows[at]
+        if some is None:
+            row.fill_(float("nan"))
+        elif present is None:
+            (row if some.ndim == self._ndim else row.view(some.shape)).copy_(some)
+        else:  # the last batch of an epoch may have fewer examples
+            row.fill_(float("nan") if row.is_floating_point() else 0)
+            row.index_copy_(0, present, some.reshape(len(present), *row.shape[1:]).to(row.dtype))
 
 
 class Gathering:
     """The block that is being filled.
 
     A row is opened, its values are put in as they come up, and it counts when the next one is opened or the trial
-    ends. Nothing is moved to the host before the block is full.
+    ends. Nothing is moved to the host before the block is full, then it is moved at once. Blocks that were written
+    are filled again: memory that is new costs more than what is put there.
 
     Args:
         clock: of these series.
@@ -43,13 +106,22 @@ class Gathering:
         self._places = np.array(clock.examples, np.int64)
         self._presence: dict[int, _Presence] = {}  # by the size of the batch
         self._sample: np.ndarray | None = None
-        self._picking = {s.name: _picking(s, clock) for s in series}
+        self._strips: dict[str, Strip] = {}
+        self._bytes = 0  # of a block
+        for s in series:
+            self._strips[s.name] = Strip(s, clock, self._bytes, length)
+            self._bytes += -(-length * s.row_bytes // _ALIGNED) * _ALIGNED
+        self._written: deque[Tensor] = deque()  # blocks that can be filled again
         self._start()
 
     def _start(self) -> None:
         self.count = 0
         self._coordinates: list[tuple[float, int, int, int, np.ndarray]] = []
-        self._values: dict[str, Tensor] = {}  # series -> rows, [length, *columns] or as the values lie in memory
+        # The block that was written last is the likeliest to be in the cache.
+        reused = self._written.pop() if self._written else None
+        self._block = torch.empty(self._bytes, dtype=torch.uint8, device=self.device) if reused is None else reused
+        for strip in self._strips.values():
+            strip.begin(self._block)
 
     @property
     def full(self) -> bool:
@@ -80,47 +152,17 @@ class Gathering:
             name: of the series.
             value: [B, *size]; of an eligibility [E, *size] for the `examples`; [*size] for rows per batch.
         """
-        if value is None:
-            self._block(name)[self.count - 1].fill_(float("nan"))
-            return
-        some = self._picking[name](value.detach())
-        row = self._block(name, some)[self.count - 1]
-        if row.dtype == torch.uint8:
-            some = some.to(torch.bool).view(torch.uint8)  # several times as fast as straight to uint8
-        rows = self._present.rows
-        if rows is None:
-            row.view(some.shape).copy_(some)
-            return
-        row.fill_(float("nan") if row.is_floating_point() else 0)  # the last batch of an epoch may have fewer examples
-        row.index_copy_(0, rows, some.reshape(len(rows), *row.shape[1:]).to(row.dtype))
-
-    def _block(self, name: str, like: Tensor | None = None) -> Tensor:
-        """Rows of a series, made when the first of them comes up.
-
-        Maps are kept in the order in which they lie in memory; the writer puts them in order while the run goes on.
-        """
-        block = self._values.get(name)
-        if block is None:
-            series = self.series[name]
-            kind, columns = _TYPES[series.dtype], series.columns
-            if like is not None and like.ndim == 4 and self._present.rows is None:
-                one = torch.empty_like(like, dtype=kind)
-                shape, strides = (self.length, *one.shape), (one.numel(), *one.stride())
-                block = torch.empty_strided(shape, strides, dtype=kind, device=self.device)
-            else:
-                block = torch.empty((self.length, *columns), dtype=kind, device=self.device)
-            self._values[name] = block
-        return block
+        self._strips[name].put(self.count - 1, value, self._present.rows)
 
     def examples(self) -> Tensor:
         """Places of the recorded examples that the batch of the open row has."""
         return self._present.places
 
-    def take(self) -> Rows:
-        """The rows so far, on the host; the next block begins."""
-        rows = self.pending()
+    def take(self) -> tuple[Rows, Callable[[], None]]:
+        """The rows so far, on the host, and what to call once they are not needed any more; the next block begins."""
+        rows, block = self.pending(), self._block
         self._start()
-        return rows
+        return rows, lambda: self._written.append(block)
 
     def pending(self) -> Rows:
         """The rows so far, on the host."""
@@ -128,7 +170,9 @@ class Gathering:
         kinds = (np.float64, np.int32, np.int32, np.int32)
         time, step, batch, epoch = (np.array(c, kind) for c, kind in zip(columns[:4], kinds, strict=True))
         sample = np.array(columns[4], np.int64).reshape(self.count, len(self.clock.examples))
-        values = {name: self._block(name)[: self.count].cpu().numpy() for name in self.series}
+        host = self._block.cpu()
+        kinds = {name: series.dtype for name, series in self.series.items()}
+        values = {name: strip.copied(host, self.count).view(kinds[name]) for name, strip in self._strips.items()}
         return Rows(time, step, batch, epoch, sample, values)
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,9 +190,4 @@ class Gathering:
         ]
         self.count = len(self._coordinates)
         for name, value in state["values"].items():
-            self._block(name)[: self.count] = value.to(self.device)
-
-
-def _picking(series: Series, clock: Clock) -> Picking:
-    chosen = clock.examples if clock.per == "step" and series.what != "eligibility" else None
-    return Picking(series.items, series.size, chosen)
+            self._strips[name].lay()[: self.count] = value.to(self.device)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from neurosbd.errors import UsageError, nearest
-from neurosbd.learners import Learner
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import KINDS, Kind, fields, kind_of, places, size_of
+from neurosbd.recording.signals import KINDS, SCORED, Kind, Subject, fields, kind_of, places, size_of
 from neurosbd.seeds import generator
 from neurosbd.traces.series import Clock, Contents, Series, Split
 
@@ -64,14 +63,13 @@ class _Asked(NamedTuple):
     number: int  # of the clock
 
 
-def plan(specs: Sequence[str], limit: float, network: Network, learner: Learner, course: Course) -> Plan | None:
+def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -> Plan | None:
     """Resolve what was asked for; None if nothing was.
 
     Args:
         specs: WHERE.WHAT[filters] each.
         limit: largest size, GB.
-        network: with its learner: who is there to be recorded.
-        learner: of the network.
+        subject: who is there to be recorded.
         course: of the training.
     Raises:
         UsageError: if something is not there to be recorded, or all of it is larger than the limit.
@@ -80,12 +78,12 @@ def plan(specs: Sequence[str], limit: float, network: Network, learner: Learner,
     series: list[Series] = []
     sizes: list[tuple[str, int]] = []
     for request in map(Request.parse, specs):
-        kind = _kind(request, network)
+        kind = _kind(request, subject.network, course)
         clock = _clock(request, kind, course)
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
-        for where in _where(request, kind, network, learner):
-            found = _series(asked, where, size_of(request.what, kind, where, network, learner), course.seed)
-            if request.what == "v" and type(network.populations[where].neuron).__name__ == "Izhikevich":
+        for where in _where(request, kind, subject):
+            found = _series(asked, where, size_of(request.what, kind, where, subject), course.seed)
+            if request.what == "v" and type(subject.network.populations[where].neuron).__name__ == "Izhikevich":
                 found = found.model_copy(update={"unit": "mV"})
             if any(found.name == other.name for other in series):
                 raise UsageError(f"--record {request.spec}: '{found.name}' is asked for twice; ask once")
@@ -108,7 +106,7 @@ def plan(specs: Sequence[str], limit: float, network: Network, learner: Learner,
     return result
 
 
-def _kind(request: Request, network: Network) -> Kind:
+def _kind(request: Request, network: Network, course: Course) -> Kind:
     kind = kind_of(request.what, network)
     if kind is None:
         states = {field for name in network.incoming for field in fields(network, name)} - {"spike"}
@@ -118,23 +116,28 @@ def _kind(request: Request, network: Network) -> Kind:
         raise UsageError(
             f"--record {request.spec}: {request.what} is counted per training batch; it has no examples and no on=test"
         )
+    if request.on == "test" and not course.batches["test"]:
+        raise UsageError(f"--record {request.spec}: a protocol has no test; leave out on=test")
     if request.on == "test" and kind.read is None:
         raise UsageError(f"--record {request.spec}: nothing is learned in the test, so it has no {request.what}")
     return kind
 
 
-def _where(request: Request, kind: Kind, network: Network, learner: Learner) -> list[str]:
-    legal = places(request.what, kind, network, learner)
+def _where(request: Request, kind: Kind, subject: Subject) -> list[str]:
+    legal = places(request.what, kind, subject)
+    if not legal:
+        unscored = "; nobody scores a protocol" if subject.loss is None and request.what in SCORED else ""
+        raise UsageError(
+            f"--record {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
+        )
     if kind.of == "network":
         if request.where:
             raise UsageError(f"--record {request.spec}: {request.what} belongs to the network; write {request.what}")
         return legal
-    if not legal:
-        raise UsageError(f"--record {request.spec}: no {kind.of} has {request.what} under this model and rule")
     if request.where == "*":
         return legal
     if request.where not in legal:
-        known = [*network.populations, *network.connections]
+        known = [*subject.network.populations, *subject.network.connections]
         lacks = f"'{request.where}' has no {request.what}"
         what = lacks if request.where in known else f"there is no '{request.where}'"
         raise UsageError(f"--record {request.spec}: {what}{nearest(request.where, [*legal, '*'])}")

@@ -1,5 +1,6 @@
 """Records a training: an observer of its runs and a witness of its learning that changes neither. Layer 3."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Learner, Trial
+from neurosbd.learners import Trial
 from neurosbd.local import Witness
-from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network import Frame
 from neurosbd.recording.gathering import Gathering
 from neurosbd.recording.plan import Course, Plan
 from neurosbd.recording.probes import Correspondence, alignment
-from neurosbd.recording.signals import Moment, kind_of, projection
+from neurosbd.recording.signals import Moment, Subject, kind_of, projection
 from neurosbd.simulation import Observer
 from neurosbd.traces.series import Series, Split
 from neurosbd.traces.writer import TraceWriter
@@ -30,8 +30,8 @@ class Watch(Protocol):
     observers: tuple[Observer, ...]
     witness: Witness | None
 
-    def learned(self, again: Again) -> None:
-        """The gradients are there, nothing has changed yet; `again` makes the same trial and noise once more."""
+    def learned(self, again: Again | None = None) -> None:
+        """The gradients are there, nothing has changed yet; `again` makes the same scored trial and noise once more."""
         ...
 
     def done(self) -> None:
@@ -45,7 +45,7 @@ class Unwatched:
     observers: tuple[Observer, ...] = ()
     witness: Witness | None = None
 
-    def learned(self, again: Again) -> None:
+    def learned(self, again: Again | None = None) -> None:
         """Nothing."""
 
     def done(self) -> None:
@@ -58,22 +58,16 @@ class Recorder:
     Args:
         plan: what to record.
         course: of the training.
-        network: being trained.
-        learner: that trains it.
-        loss: of the network.
+        subject: that is recorded.
         device: where the network is.
     """
 
-    def __init__(
-        self, plan: Plan, course: Course, network: Network, learner: Learner, loss: Loss, device: torch.device
-    ) -> None:
+    def __init__(self, plan: Plan, course: Course, subject: Subject, device: torch.device) -> None:
         self.plan = plan
         self.course = course
-        self.network = network
-        self.learner = learner
-        self.loss = loss
+        self.subject = subject
         contents = plan.contents
-        kinds = {series.what: kind_of(series.what, network) for series in contents.series}
+        kinds = {series.what: kind_of(series.what, subject.network) for series in contents.series}
         reads = {what: kind.read if kind else None for what, kind in kinds.items()}
         self.readings = [  # of each clock: (name, how it is read, where)
             [(s.name, read, s.where) for s in contents.of(n) if (read := reads[s.what]) is not None]
@@ -104,14 +98,14 @@ class Recorder:
         """Whether anything of test batches is recorded."""
         return any(g.clock.on == "test" for g in self.gatherings)
 
-    def trial(self, on: Split, epoch: int, number: int, trial: Trial, sample: np.ndarray) -> Watch:
+    def trial(self, on: Split, epoch: int, number: int, trial: Trial | None, sample: np.ndarray) -> Watch:
         """How to watch a trial.
 
         Args:
             on: training or test.
             epoch: from 0; -1 for the test before the first.
             number: of the batch within the epoch.
-            trial: about to be run.
+            trial: about to be run; None: one that nobody scores.
             sample: which examples of their split are in it, int64 [B].
         """
         per_step = [
@@ -138,7 +132,7 @@ class Recorder:
         gathering = self.gatherings[clock]
         if gathering.full:
             assert self.writer is not None, "the recorder was not started"
-            self.writer.append(clock, gathering.take())
+            self.writer.append(clock, *gathering.take())
         gathering.open(time, step, batch, epoch, sample)
 
     def state_dict(self) -> dict[str, Any]:
@@ -156,7 +150,7 @@ class Recorder:
             return
         for number, gathering in enumerate(self.gatherings):
             if gathering.count:
-                self.writer.append(number, gathering.take())
+                self.writer.append(number, *gathering.take())
         self.writer.close(complete)
         self.writer = None
 
@@ -165,7 +159,7 @@ class _Watched:
     """One trial of which something is recorded. See `Watch`."""
 
     def __init__(
-        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Trial, sample: np.ndarray,
+        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Trial | None, sample: np.ndarray,
         per_step: list[int], per_batch: list[int],
     ) -> None:  # fmt: skip
         self.recorder = recorder
@@ -177,22 +171,24 @@ class _Watched:
         self.open: list[int] = []
         self.weights = [_Weights(recorder, n) for n in per_batch]
         wanted = recorder.whats(per_batch)
-        self.correspondence = Correspondence(recorder.network) if "hebbian" in wanted else None
+        self.correspondence = Correspondence(recorder.subject.network) if "hebbian" in wanted else None
         self.probing = "alignment" in wanted
         series = {s.what: s for n in per_step for s in recorder.plan.contents.of(n)}
         self.witness: Witness | None = self if series.keys() & {"third_factor", "eligibility"} else None
         self.observers = (self.observe, *((self.correspondence,) if self.correspondence else ()))
 
-    @torch.no_grad()
     def observe(self, t: int, frame: Frame) -> None:
         """Take the rows of this step."""
         recorder = self.recorder
-        moment = Moment(recorder.network, recorder.loss, self.trial, t, frame)
+        moment = Moment(recorder.subject, self.trial, t, frame)
         self.open = [n for n in self.per_step if t % recorder.gatherings[n].clock.steps == 0]
-        for n in self.open:
-            recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
-            for name, read, where in recorder.readings[n]:
-                recorder.gatherings[n].put(name, read(moment, where))
+        # Local rules learn without a graph: leaving one that is not there takes as long as a row of spikes.
+        with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
+            for n in self.open:
+                recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
+                put = recorder.gatherings[n].put
+                for name, read, where in recorder.readings[n]:
+                    put(name, read(moment, where))
 
     def told(self, population: str, signal: Tensor | None) -> None:
         """See `Witness`."""
@@ -208,7 +204,8 @@ class _Watched:
         gatherings = [self.recorder.gatherings[n] for n in self.open]
         return [(g, s) for g in gatherings for s in g.series.values() if (s.what, s.where) == (what, where)]
 
-    def learned(self, again: Again) -> None:
+    @torch.no_grad()
+    def learned(self, again: Again | None = None) -> None:
         """Compare the gradients with others while they are there."""
         course = self.recorder.course
         for n in self.per_batch:
@@ -216,7 +213,9 @@ class _Watched:
             self.recorder.open(n, time, course.steps - 1, self.number, self.epoch, np.zeros(0, np.int64))
         measured = {"alignment": {}, "hebbian": {}}
         if self.probing:
-            measured["alignment"] = alignment(self.recorder.network, self.recorder.loss, *again())
+            network, _, _, loss = self.recorder.subject
+            assert loss is not None and again is not None
+            measured["alignment"] = alignment(network, loss, *again())
         if self.correspondence is not None:
             measured["hebbian"] = self.correspondence.read()
         for n in self.per_batch:
@@ -241,7 +240,7 @@ class _Weights:
     def __init__(self, recorder: Recorder, clock: int) -> None:
         self.recorder = recorder
         self.gathering = recorder.gatherings[clock]
-        weights = recorder.network.weights
+        weights = recorder.subject.network.weights
         self.before = {s.where: weights[s.where].detach().clone() for s in self._of("dweight")}
 
     def _of(self, what: str) -> list[Series]:
@@ -250,10 +249,10 @@ class _Weights:
     @torch.no_grad()
     def take(self) -> None:
         """Put them into the open row."""
-        network = self.recorder.network
+        network = self.recorder.subject.network
         for series in self._of("weight"):
             self.gathering.put(series.name, network.weights[series.where])
         for series in self._of("dweight"):
             self.gathering.put(series.name, network.weights[series.where] - self.before[series.where])
         for series in self._of("projection"):
-            self.gathering.put(series.name, projection(self.recorder.learner, series.where))
+            self.gathering.put(series.name, projection(self.recorder.subject, series.where))

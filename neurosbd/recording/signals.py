@@ -17,12 +17,26 @@ from neurosbd.process import gain
 from neurosbd.rules import LocalRule
 
 
+class Subject(NamedTuple):
+    """Who is recorded."""
+
+    network: Network
+    rule: LocalRule | None  # None: backprop
+    modulators: Mapping[str, Any]  # states of the neuromodulators by population, always those of now
+    loss: Loss | None  # None: nobody scores what the network does
+
+    @classmethod
+    def of(cls, network: Network, learner: Learner, loss: Loss) -> "Subject":
+        """A network that is trained."""
+        local = isinstance(learner, LocalLearner)
+        return cls(network, learner.rule if local else None, learner.memory.modulators if local else {}, loss)
+
+
 class Moment(NamedTuple):
     """One step of a trial, as an observer sees it."""
 
-    network: Network
-    loss: Loss
-    trial: Trial
+    subject: Subject
+    trial: Trial | None  # None: nobody scores it
     t: int
     frame: Frame
 
@@ -62,9 +76,10 @@ def _rate(moment: Moment, where: str) -> Tensor:
 
 
 def _gain(moment: Moment, where: str) -> Tensor:
-    neuron = moment.network.populations[where].neuron
+    network = moment.subject.network
+    neuron = network.populations[where].neuron
     assert neuron is not None
-    return gain(neuron, moment.frame.activity[where], moment.network.dt)
+    return gain(neuron, moment.frame.activity[where], network.dt)
 
 
 def drive(network: Network, frame: Frame, where: str) -> Tensor:
@@ -77,21 +92,21 @@ def drive(network: Network, frame: Frame, where: str) -> Tensor:
 
 
 def _score(moment: Moment, where: str) -> Tensor:
-    output = moment.frame.activity[moment.network.readout].value
-    if not moment.trial.weights[moment.t]:
-        return torch.zeros_like(output)
-    return moment.loss.score(output, moment.trial.target_at(moment.t))
+    (network, _, _, loss), trial, t, frame = moment
+    assert loss is not None and trial is not None
+    output = frame.activity[network.readout].value
+    return loss.score(output, trial.target_at(t)) if trial.weights[t] else torch.zeros_like(output)
 
 
 def _loss(moment: Moment, where: str) -> Tensor:
-    output = moment.frame.activity[moment.network.readout].value
-    if not moment.trial.weights[moment.t]:
-        return output.new_zeros(len(output))
-    return moment.loss.per_example(output, moment.trial.target_at(moment.t))
+    (network, _, _, loss), trial, t, frame = moment
+    assert loss is not None and trial is not None
+    output = frame.activity[network.readout].value
+    return loss.per_example(output, trial.target_at(t)) if trial.weights[t] else output.new_zeros(len(output))
 
 
 def _drive(moment: Moment, where: str) -> Tensor:
-    return drive(moment.network, moment.frame, where)
+    return drive(moment.subject.network, moment.frame, where)
 
 
 _UNITS, _SYNAPSES, _ROW, _MEASURES = ("example", "neuron"), ("example", "synapse"), ("synapse",), ("measure",)
@@ -114,6 +129,7 @@ KINDS: dict[str, Kind] = {
     "hebbian": Kind("cosine of the descent with drive x pre, its norm", "1", "connection", _MEASURES, _RARELY),
 }
 MEASURES = 2  # columns of alignment and hebbian
+SCORED = ("score", "loss", "alignment", "hebbian", "projection")  # only where somebody scores what the network does
 
 
 def kind_of(what: str, network: Network) -> Kind | None:
@@ -135,11 +151,13 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
     return tuple(name for name, value in found.items() if isinstance(value, Tensor) and value.shape[1:] == size)
 
 
-def places(what: str, kind: Kind, network: Network, learner: Learner) -> list[str]:
+def places(what: str, kind: Kind, subject: Subject) -> list[str]:
     """Populations or connections that have this signal; [''] for the network."""
+    network, rule = subject.network, subject.rule
+    if subject.loss is None and what in SCORED:
+        return []
     if kind.of == "network":
         return [""]
-    rule = learner.rule if isinstance(learner, LocalLearner) else None
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
     told = followers(network, rule) if rule is not None and rule.neuromodulator is not None else []
     if what in ("gain", "drive"):
@@ -153,7 +171,7 @@ def places(what: str, kind: Kind, network: Network, learner: Learner) -> list[st
         "dweight": lambda: plastic,
         "alignment": lambda: plastic,
         "hebbian": lambda: plastic,
-        "projection": lambda: [name for name in told if projection(learner, name) is not None],
+        "projection": lambda: [name for name in told if projection(subject, name) is not None],
     }
     if what in found:
         return found[what]()
@@ -183,20 +201,21 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
     return found
 
 
-def projection(learner: Learner, population: str) -> Tensor | None:
-    """What the score is projected by to a population, [C, M]."""
-    assert isinstance(learner, LocalLearner) and learner.rule.neuromodulator is not None
-    return learner.rule.neuromodulator.projection(learner.memory.modulators[population])
+def projection(subject: Subject, population: str) -> Tensor | None:
+    """What the score is projected by to a population, [C, M]; None if it is not."""
+    assert subject.rule is not None and subject.rule.neuromodulator is not None
+    return subject.rule.neuromodulator.projection(subject.modulators[population])
 
 
-def size_of(what: str, kind: Kind, where: str, network: Network, learner: Learner) -> tuple[int, ...]:
+def size_of(what: str, kind: Kind, where: str, subject: Subject) -> tuple[int, ...]:
     """Shape of what the last axis of a row counts through."""
+    network = subject.network
     if kind.axes[-1] == "measure":
         return (MEASURES,)
     if kind.of == "network":
         return network.populations[network.readout].size if "output" in kind.axes else ()
     if what == "projection":
-        there = projection(learner, where)
+        there = projection(subject, where)
         assert there is not None
         return tuple(there.shape)
     return network.populations[where].size if kind.of == "population" else tuple(network.weights[where].shape)

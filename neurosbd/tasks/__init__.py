@@ -8,7 +8,7 @@ from neurosbd.tasks.evidence import EvidenceAccumulation
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.pairing import Pairing
 from neurosbd.tasks.pattern import PatternGeneration
-from neurosbd.tasks.task import Protocol, Task
+from neurosbd.tasks.task import Extent, Protocol, Task
 
 TASKS: dict[str, Callable[..., Task]] = {
     "evidence_accumulation": EvidenceAccumulation,
@@ -18,4 +18,4 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {"pairing": Pairing, "conditioning": Conditioning}
 
-__all__ = ["PROTOCOLS", "TASKS", "Findings", "Panel", "Protocol", "Task"]
+__all__ = ["PROTOCOLS", "TASKS", "Extent", "Findings", "Panel", "Protocol", "Task"]

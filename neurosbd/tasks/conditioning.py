@@ -1,7 +1,7 @@
 """Conditioning with a distal reward: dopamine comes seconds after the spikes that earned it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
+from neurosbd.recording import Unwatched, Watch
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
+from neurosbd.tasks.task import Extent
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,27 @@ class Conditioning:
                 f"{self.window}, {self.update}, {self.shortest}, {self.longest}"
             )
 
+    def extent(self, dt: float) -> Extent:
+        """A trial is what lies between two updates; the last one may be shorter."""
+        return Extent(-(-self._steps(dt) // self.update), self.update, self.batch)
+
+    def _steps(self, dt: float) -> int:
+        return round(self.duration / dt)
+
     def carry_out(
         self,
-        build: Callable[[], Network],
+        network: Network,
         rule: LocalRule,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
+        watch: Callable[[int], Watch],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Strength of the rewarded synapse and of all others over time."""
-        network = build()
-        steps = round(self.duration / network.dt)
+        steps = self._steps(network.dt)
         every = max(1, steps // 200)
         strengths: list[tuple[float, float, float, float]] = []
-        for t, weight in enumerate(self._weights(network, rule, optimizer(network), steps, generator)):
+        for t, weight in enumerate(self._weights(network, rule, optimizer(network), generator, watch)):
             if t % every == 0 or t == steps - 1:
                 others = weight[0, 1:]
                 strengths.append((t * network.dt, weight[0, 0].item(), others.mean().item(), others.max().item()))
@@ -94,23 +103,38 @@ class Conditioning:
 
     @torch.no_grad()
     def _weights(
-        self, network: Network, rule: LocalRule, apply: torch.optim.Optimizer, steps: int, generator: torch.Generator
-    ) -> Any:
+        self,
+        network: Network,
+        rule: LocalRule,
+        apply: torch.optim.Optimizer,
+        generator: torch.Generator,
+        watch: Callable[[int], Watch],
+    ) -> Iterator[Tensor]:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
         run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
+        steps, trial = self._steps(network.dt), Unwatched()
         for t in range(steps):
+            since = t % self.update
+            if since == 0:
+                trial = watch(t // self.update)
+                run.witness = trial.witness
             x = (torch.rand(self.batch, weight.shape[1], generator=generator) < self.rate * network.dt).to(weight)
             frame = network.step(frame, x)
+            for observe in trial.observers:
+                observe(since, frame)
             level = dopamine.after(x[:, 0], frame.activity[network.readout].value[:, 0])
             run.step(frame, None, level, 1.0, 1.0)
-            if (t + 1) % self.update == 0 and weight.grad is not None:
-                apply.step()
-                apply.zero_grad()
-                if rule.bounds is not None:
-                    weight.clamp_(*rule.bounds)
+            if since == self.update - 1:
+                trial.learned()
+                if weight.grad is not None:
+                    apply.step()
+                    apply.zero_grad()
+                    if rule.bounds is not None:
+                        weight.clamp_(*rule.bounds)
+                trial.done()
             yield weight
 
 

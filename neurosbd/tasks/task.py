@@ -1,7 +1,7 @@
 """What a task and a protocol must offer."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.learners import Outcome, Trial
 from neurosbd.network import Network
+from neurosbd.recording import Watch
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 
@@ -42,24 +43,38 @@ class Task(Interface):
         ...
 
 
+class Extent(NamedTuple):
+    """How long a protocol goes on; its trials follow one another without a gap."""
+
+    trials: int
+    steps: int  # per trial
+    examples: int  # side by side
+
+
 class Protocol(Interface):
     """An experiment that is not a training: it drives a network and its rule by itself."""
 
+    def extent(self, dt: float) -> Extent:
+        """What `carry_out` will take, at steps of dt, s."""
+        ...
+
     def carry_out(
         self,
-        build: Callable[[], Network],
+        network: Network,
         rule: LocalRule,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
+        watch: Callable[[int], Watch],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Measure.
 
         Args:
-            build: makes the network anew, with its initial weights.
+            network: with its initial weights.
             rule: what changes them.
             optimizer: how its gradients are applied.
             generator: of all randomness.
+            watch: how trial n is watched, asked for when its network is ready to run.
             progress: told (done, of, a line) now and then.
         """
         ...

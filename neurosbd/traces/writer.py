@@ -6,7 +6,7 @@ All datasets exist before the first row. A block is appended, flushed, and only 
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class TraceWriter:
         self._committed: h5py.Dataset = file[f"{GROUP}/committed"]  # type: ignore[assignment]
         self._rows = [int(n) for n in self._committed[:]]
         self._problem: Exception | None = None
-        self._queue: queue.Queue[tuple[int, Rows] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[int, Rows, Callable[[], object]] | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="trace writer", daemon=True)
         self._thread.start()
 
@@ -107,15 +107,19 @@ class TraceWriter:
         file.flush()
         return cls(path, file, contents)
 
-    def append(self, clock: int, rows: Rows) -> None:
+    def append(self, clock: int, rows: Rows, done: Callable[[], object] = lambda: None) -> None:
         """Hand over a block: `contents.block_rows(clock)` rows, or fewer in the last one of a session.
 
+        Args:
+            clock: of the rows.
+            rows: to be added; not to be changed before they are written.
+            done: called, in the thread of the writer, when they are.
         Raises:
             RunError: if an earlier block could not be written.
         """
         self._check()
         if len(rows):
-            self._queue.put((clock, rows))
+            self._queue.put((clock, rows, done))
 
     def drain(self) -> list[int]:
         """Wait until everything handed over is committed; rows of each clock.
@@ -160,8 +164,10 @@ class TraceWriter:
     def _work(self) -> None:
         while (block := self._queue.get()) is not None:
             try:
+                clock, rows, done = block
                 if self._problem is None:
-                    self._commit(*block)
+                    self._commit(clock, rows)
+                done()
             except Exception as problem:  # told to the run at its next call
                 self._problem = problem
             finally:
