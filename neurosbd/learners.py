@@ -15,7 +15,7 @@ from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
 from neurosbd.memory import blank, followers
 from neurosbd.network import Frame, Network
-from neurosbd.process import Scored
+from neurosbd.process import Scored, Tracking
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
 
@@ -72,7 +72,7 @@ class Learner(Protocol):
         ...
 
     def settle(self) -> None:
-        """After the optimizer's step: put weights back into their bounds, if the rule has any."""
+        """After the optimizer's step: put weights back into their bounds, and let those that follow a statistic follow."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,6 +158,7 @@ class LocalLearner:
         self.progress = 0.0
         self.hidden = followers(network, rule)
         self.memory = blank(network, rule, loss, generator)
+        self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
         check(network, rule)
 
     def learn(
@@ -189,11 +190,19 @@ class LocalLearner:
                 run.step(frame, scored, reward, trial.weights[t], share)
 
             simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
+        if isinstance(self.rule.plasticity, Tracking):
+            self.followed = run.traces
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Clamp the weights that follow the rule."""
+        """Clamp the weights that follow the rule, and move those that follow the activity."""
+        if isinstance(self.rule.plasticity, Tracking):
+            for name, state in self.followed.items():
+                weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
+                after = self.rule.plasticity.track(state, weight)
+                weight.copy_(after if present is None else after * present)
+            self.followed = {}
         if self.rule.bounds is not None:
             for name in self.hidden:
                 for connection in self.network.incoming[name]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.neurons.adex import AdEx
 from neurosbd.neurons.alif import ALIF
+from neurosbd.neurons.corinfomax import CorInfoMax
 from neurosbd.neurons.cubalif import CubaLIF
 from neurosbd.neurons.escape import Escape
 from neurosbd.neurons.integrate_and_fire import IF
@@ -21,6 +22,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "softplus": Softplus,
     "hard_sigmoid": HardSigmoid,
     "identity": Identity,
+    "corinfomax": CorInfoMax,
     "if": IF,
     "lif": LIF,
     "alif": ALIF,
@@ -32,6 +34,6 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
 }
 
 __all__ = [
-    "ALIF", "IF", "LI", "LIF", "NEURONS", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity", "Izhikevich",
-    "LeakyReLU", "ReLU", "Sigmoid", "Softplus", "Tanh",
+    "ALIF", "IF", "LI", "LIF", "NEURONS", "AdEx", "CorInfoMax", "CubaLIF", "Escape", "HardSigmoid", "Identity",
+    "Izhikevich", "LeakyReLU", "ReLU", "Sigmoid", "Softplus", "Tanh",
 ]  # fmt: skip
