@@ -72,7 +72,7 @@ class Learner(Protocol):
         ...
 
     def settle(self) -> None:
-        """After the optimizer's step: put weights back into their bounds, and let those that follow a statistic follow."""
+        """After the optimizer's step: put weights back into their bounds, move those that follow a statistic."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def test_two_steps_worked_out_by_hand() -> None:
 def test_without_prediction_the_update_is_the_slope_of_the_correlation() -> None:
     """Phi: with lam = 0, d 1/2 |R|^2 at fixed score by finite differences of the last step, basal and apical.
 
-    Must fail when the eligibility is not of the last step alone (tried: the first step's), or R does not hold the batch.
+    Must fail when the eligibility is not that of the last step (tried), or R does not hold the batch (tried).
     """
     network = recurrent(CorInfoMax(gamma=0.05))
     x, target = batch()
@@ -283,28 +283,28 @@ def test_a_neuron_without_compartments_adds_them_up_bitwise() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     cell = [Population("input", (3,), None), Population("output", (2,), dataclasses.replace(CELL))]
     relu = [Population("input", (3,), None), Population("output", (2,), NEURONS["relu"]())]
-    wrong: Any = Connection("input", "output", Dense(), compartment="spine")
+    spine: Any = "spine"
     with pytest.raises(ValueError, match=r"input->output.*CorInfoMax, has no compartment 'spine'.*apical"):
-        Network(cell, [wrong], torch.Generator())
+        Network(cell, [Connection("input", "output", Dense(), compartment=spine)], torch.Generator())
     basal = [Connection("input", "output", Dense(), compartment="basal")]
-    with pytest.raises(ValueError, match="input->output.*neuron 'corinfomax', or compartment = 'soma'"):
+    with pytest.raises(ValueError, match=r"input->output.*neuron 'corinfomax', or compartment = 'soma'"):
         learner_on(Network(relu, basal, torch.Generator()))
     lateral = [*basal, Connection("input", "output", Dense(), compartment="lateral")]
     with pytest.raises(ValueError, match="declared twice"):
         Network(cell, lateral, torch.Generator())
     biased = [*basal, Connection("output", "output", Dense(bias=True), compartment="lateral")]
-    with pytest.raises(ValueError, match="output->output.*without a bias"):
+    with pytest.raises(ValueError, match=r"output->output.*without a bias"):
         learner_on(Network(cell, biased, torch.Generator()))
     fast = [Population("input", (3,), None), Population("output", (2,), CorInfoMax(tau_mem=5e-3))]
-    with pytest.raises(ValueError, match="overshoots.*at least 0.00717"):
+    with pytest.raises(ValueError, match=r"overshoots.*at least 0.00717"):
         Network(fast, basal, torch.Generator())(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="settled"):
         learner_of(RULES["sbd"](), recurrent(), LOSSES["squared_error"](), torch.Generator())
     for constants in ({"epsilon": 0.0}, {"gamma": -1.0}, {"leak": float("nan")}, {"tau_mem": 0.0}):
-        with pytest.raises(ValueError, match=f"CorInfoMax.{next(iter(constants))}"):
+        with pytest.raises(ValueError, match=rf"CorInfoMax\.{next(iter(constants))}"):
             CorInfoMax(**constants)
     for constants in ({"forward": -1.0}, {"memory": 0.0}, {"memory": 1.5}, {"lateral": float("inf")}):
-        with pytest.raises(ValueError, match=f"corinfomax.{next(iter(constants))}"):
+        with pytest.raises(ValueError, match=rf"corinfomax\.{next(iter(constants))}"):
             RULES["corinfomax"](**constants)
 
 
@@ -319,7 +319,7 @@ SHORT = {"training.epochs": 2, "data.subset": 20, "data.test_subset": 5, "time.s
 
 
 def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """B included, which no optimizer holds. Must fail when what B follows is left to the next batch (tried)."""
+    """B included, which no optimizer holds. Must fail when what B follows waits for the next batch (tried)."""
     from neurosbd.experiment.lessons import DatasetLessons
     from neurosbd.experiment.session import Session
 

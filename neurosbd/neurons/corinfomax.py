@@ -48,11 +48,11 @@ class CorInfoMax:
         ValueError: if a constant is out of range, or a step of dt would overshoot.
     Source: Bozkurt, Pehlevan, Erdogan 2023, NeurIPS, arXiv 2306.04810; constants of its code for MNIST.
     Differs: where nothing drives the apical dendrite, as in the last layer, there is no term for it; the authors' code
-        has one that pulls to 0. gamma is free of the forgetting factor of B.
+        has one that pulls to 0. gamma is free of lam, the memory of B; its default goes with that of the rule.
     """
 
     epsilon: float = 0.15
-    gamma: float = 1e-5
+    gamma: float = 1e-4
     leak: float = 0.5
     tau_mem: float = 20e-3
 

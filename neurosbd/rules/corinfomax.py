@@ -20,7 +20,7 @@ def corinfomax(
     backward: float = 0.0,
     apical: float = 1.0,
     lateral: float = 0.0,
-    memory: float = 0.999,
+    memory: float = 0.9999,
     expansion: tuple[Expansion, ...] = (),
     homeostasis: tuple[Homeostasis, ...] = (),
 ) -> LocalRule:

@@ -40,15 +40,16 @@ class Correlative:
         ValueError: if a constant is out of range.
     Source: Erdogan, Pehlevan, Erdogan 2025, NeurIPS, arXiv 2504.11558, algorithms 1 and 3; Bozkurt, Pehlevan, Erdogan
         2023, NeurIPS, arXiv 2306.04810 (prediction and lateral synapses).
-    Differs: Phi has the neuron's gain, dt / (tau_mem epsilon) where the papers have 1. B is the exact inverse (Woodbury)
-        and so stays positive definite; the papers' B / lam - gamma mean_b z z^T, z = B pre, is its first order in 1 - lam.
+    Differs: Phi has the neuron's gain, dt / (tau_mem epsilon) where the papers have 1. B is the exact inverse
+        (Woodbury), so it stays positive definite without the third factor; the papers' B / lam - gamma mean_b z z^T,
+        z = B pre, is its first order in 1 - lam.
     """
 
     forward: float = 0.0
     backward: float = 0.0
     apical: float = 1.0
     lateral: float = 0.0
-    memory: float = 0.999
+    memory: float = 0.9999
 
     def __post_init__(self) -> None:
         for name in ("forward", "backward", "apical", "lateral"):
@@ -66,8 +67,8 @@ class Correlative:
         weight, place = local.synapses.weight, local.compartment
         if place != "soma" and local.post.memory is None:
             raise ValueError(
-                f"corinfomax learns at '{place}' synapses from the potential of that compartment, which this neuron does "
-                f"not have; use neuron 'corinfomax', or compartment = 'soma'"
+                f"corinfomax learns at '{place}' synapses from the potential of that compartment, which this neuron "
+                f"does not have; use neuron 'corinfomax', or compartment = 'soma'"
             )
         if place != "lateral":
             return ()
