@@ -15,7 +15,7 @@ from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
 from neurosbd.memory import blank, followers
 from neurosbd.network import Frame, Network
-from neurosbd.process import Scored
+from neurosbd.process import Scored, Tracking
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
 
@@ -72,7 +72,9 @@ class Learner(Protocol):
         ...
 
     def settle(self) -> None:
-        """After the optimizer's step: weights go back into their bounds, adaptive neurons remember what they saw."""
+        """After the optimizer's step: weights go back into their bounds, those that follow a statistic move,
+        adaptive neurons remember what they saw.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -173,6 +175,7 @@ class LocalLearner:
         self.hidden = followers(network, rule)
         self.memory = blank(network, rule, loss, generator)
         self.adaptation = Adaptation(network, 1)
+        self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
         check(network, rule)
 
     def learn(
@@ -206,12 +209,20 @@ class LocalLearner:
 
             simulate(self.network, trial.inputs, (*observers, self.adaptation, observe), generator=noise)
             run.keep_up()
+        if isinstance(self.rule.plasticity, Tracking):
+            self.followed = run.traces
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Clamp the weights that follow the rule; the network remembers what it measured."""
+        """Clamp the weights that follow the rule, move those that follow the activity; adaptive neurons remember."""
         self.network.remember(self.adaptation.memories)
+        if isinstance(self.rule.plasticity, Tracking):
+            for name, state in self.followed.items():
+                weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
+                after = self.rule.plasticity.track(state, weight)
+                weight.copy_(after if present is None else after * present)
+            self.followed = {}
         if self.rule.bounds is not None:
             for name in self.hidden:
                 for connection in self.network.incoming[name]:

@@ -107,7 +107,7 @@ class LocalRun:
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
-            if name == self.network.readout and self.rule.readout == "gradient":
+            if name == self.network.readout and self.rule.readout != "rule":
                 signal = None if scored is None else self._own_gradient(scored) * weight
             else:
                 signal = self._third_factor(name, activity, told)
@@ -221,8 +221,9 @@ class LocalRun:
         eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
         each, kappa = connection.geometry.each, self.kappa
         local = Local(
-            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa
-        )
+            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
+            connection.compartment,
+        )  # fmt: skip
         if name not in self.traces:
             self.traces[name] = plan.plasticity.init(local)
         gradient, self.traces[name] = plan.plasticity.step(self.traces[name], local, dt)

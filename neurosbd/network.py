@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neurosbd.connections import Geometry
 from neurosbd.distributions import drawn
-from neurosbd.process import Activity, Adaptive, Neuron, Synapses
+from neurosbd.process import Activity, Adaptive, Compartment, Compartmental, Neuron, Synapses
 
 INPUT = "input"  # the population that is clamped to the data
 
@@ -35,6 +35,7 @@ class Connection:
     geometry: Geometry
     plastic: bool = True
     delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
+    compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
 
     @property
     def name(self) -> str:
@@ -96,6 +97,8 @@ class Network(nn.Module):
         self.dt = dt
         self.readout = populations[-1].name
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
+        self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
+        self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}
         self.delays = {c.name: _delay(c, order[c.pre] >= order[c.post]) for c in connections}
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
@@ -176,7 +179,7 @@ class Network(nn.Module):
         carried: dict[str, Tensor] = {}
         neurons: dict[str, Any] = {}
         for name, connections in self.incoming.items():
-            drive = None
+            drives: dict[str, Tensor] = {}
             for connection in connections:
                 if self.delays[connection.name]:
                     arriving = frame.state.underway[connection.name][0]
@@ -184,9 +187,11 @@ class Network(nn.Module):
                     arriving = connection.geometry.carry(activity[connection.pre].value)
                 carried[connection.name] = arriving
                 part = connection.geometry.drive(self.synapses(connection), arriving)
-                drive = part if drive is None else drive + part
+                place = self.places[connection.name]
+                drives[place] = drives[place] + part if place in drives else part
             neuron = self.populations[name].neuron
-            assert neuron is not None and drive is not None
+            assert neuron is not None
+            drive: Any = drives if name in self.compartmental else drives["soma"]
             activity[name], neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
         underway = {}
         for name, queue in frame.state.underway.items():
@@ -262,6 +267,12 @@ def _check(populations: Sequence[Population], connections: Sequence[Connection],
                 raise ValueError(f"connection '{connection.name}': no population '{end}'; there are {list(order)}")
         if connection.post == INPUT:
             raise ValueError(f"connection '{connection.name}': the input is clamped to the data and cannot be driven")
+        neuron = populations[order[connection.post]].neuron
+        if isinstance(neuron, Compartmental) and connection.compartment not in neuron.compartments:
+            raise ValueError(
+                f"connection '{connection.name}': its post neuron, {type(neuron).__name__}, has no compartment "
+                f"'{connection.compartment}'; there are {list(neuron.compartments)}"
+            )
         if names.count(connection.name) > 1:
             raise ValueError(f"connection '{connection.name}' is declared twice")
     for name in list(order)[1:]:

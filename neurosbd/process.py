@@ -11,10 +11,12 @@ homeostases and rules are processes.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+Compartment = Literal["soma", "basal", "apical", "lateral"]
 
 
 class Activity(NamedTuple):
@@ -23,7 +25,8 @@ class Activity(NamedTuple):
     value: Tensor  # what its axons send, rate or spike, [B, *size]
     potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
     # spiking one from its momentary threshold plus its resting threshold
-    memory: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential
+    memory: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
+    # compartments their potentials, {compartment: [B, *size]}
 
 
 class Synapses(NamedTuple):
@@ -114,6 +117,7 @@ class Local(NamedTuple):
     # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
     surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
     kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
+    compartment: Compartment = "soma"  # of the postsynaptic neuron, where the synapse sits
 
 
 class Neuron(Protocol):
@@ -179,6 +183,16 @@ class Adaptive(Protocol):
 
     def at_rest(self, memory: Any) -> Neuron:
         """The neuron that works with the memory."""
+        ...
+
+
+@runtime_checkable
+class Compartmental(Protocol):
+    """A neuron with compartments: its `step` takes the drive of each by name, {compartment: [B, *size]}."""
+
+    @property
+    def compartments(self) -> tuple[Compartment, ...]:
+        """Where its synapses can sit."""
         ...
 
 
@@ -288,6 +302,15 @@ class Plasticity(Protocol):
         Raises:
             ValueError: if this plasticity keeps nothing that waits.
         """
+        ...
+
+
+@runtime_checkable
+class Tracking(Protocol):
+    """A plasticity some of whose weights follow a statistic of the activity, which is no gradient to be descended."""
+
+    def track(self, state: Any, weight: Tensor) -> Tensor:
+        """Weight after a trial that ended in `state`; the same tensor where there is nothing to follow."""
         ...
 
 

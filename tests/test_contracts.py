@@ -220,6 +220,7 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
         "xavier": math.sqrt(2 / (fan_in + fan_out)),
         "zeros": 0.0,
         "constant": 0.0,
+        "diagonal": math.sqrt((1 / fan_in) * (1 - 1 / fan_in)),  # 16 ones in [16, 20, 5, 5]
     }[name.split("_")[0]]
     assert weight.std().item() == pytest.approx(expected, rel=1e-2, abs=1e-9)
     one, two = (made(INITIALISERS, name).draw((3, 4), torch.Generator().manual_seed(5)) for _ in range(2))

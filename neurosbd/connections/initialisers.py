@@ -140,6 +140,30 @@ class Constant:
         return torch.full(shape, self.value)
 
 
+@dataclass(frozen=True)
+class Diagonal:
+    """weight = value from each unit to the one of the same number, else 0; of a kernel at its centre.
+
+    Args:
+        value: any finite number.
+    Source: standard; the inverse correlation of uncorrelated units of power 1 / value (Erdogan et al. 2025, EBD, I.2.3,
+        start from a random matrix times its transpose, of the same mean).
+    """
+
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"Diagonal.value must be finite, got {self.value}")
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`; the generator is not advanced."""
+        weight = torch.zeros(shape)
+        centre = weight[(..., *(extent // 2 for extent in shape[2:]))]
+        centre.diagonal().fill_(self.value)
+        return weight
+
+
 INITIALISERS = {
     "kaiming_normal": KaimingNormal,
     "kaiming_uniform": KaimingUniform,
@@ -147,4 +171,5 @@ INITIALISERS = {
     "xavier_uniform": XavierUniform,
     "zeros": Zeros,
     "constant": Constant,
+    "diagonal": Diagonal,
 }

@@ -15,7 +15,7 @@ from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
-from neurosbd.process import Expansion, Homeostasis, Neuron, Upkeep
+from neurosbd.process import Compartment, Expansion, Homeostasis, Neuron, Upkeep
 from neurosbd.recording import Request
 from neurosbd.rules import RULES
 from neurosbd.schema import Entry, OneOf, Record
@@ -35,6 +35,7 @@ class ConnectionEntry(Entry):
     post: str
     plastic: bool = True
     delay: int | None = None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    compartment: Compartment = "soma"  # of the post neuron, if it has any
 
 
 NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES})]
@@ -148,7 +149,7 @@ class Definition(Record):
             Population(name, spec.size, spec.neuron.made() if spec.neuron else None)
             for name, spec in self.population.items()
         ]
-        connections = [Connection(c.pre, c.post, c.made(), c.plastic, c.delay) for c in self.connection]
+        connections = [Connection(c.pre, c.post, c.made(), c.plastic, c.delay, c.compartment) for c in self.connection]
         try:
             network = Network(populations, connections, generator(self.seed, "weights"), self.time.dt)
         except ValueError as problem:

@@ -72,7 +72,7 @@ class Decorrelation:
 
     def correlated(self, state: Feedback, heard: Heard) -> Tensor:
         """R h[b], [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
-        return self.layout.summary(heard.value) @ state.learned.t()
+        return self.layout.summary(heard.value, state.basis) @ state.learned.t()
 
     def projection(self, state: Feedback) -> Tensor:
         """R0 + learned R, [C, M]."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.neurons.adex import AdEx
 from neurosbd.neurons.alif import ALIF
+from neurosbd.neurons.corinfomax import CorInfoMax
 from neurosbd.neurons.cubalif import CubaLIF
 from neurosbd.neurons.escape import Escape
 from neurosbd.neurons.integrate_and_fire import IF
@@ -19,6 +20,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     **RATES,
     "normalised": Normalised,
     "standardised": Standardised,
+    "corinfomax": CorInfoMax,
     "if": IF,
     "lif": LIF,
     "alif": ALIF,
@@ -30,6 +32,6 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
 }
 
 __all__ = [
-    "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CubaLIF", "Escape", "HardSigmoid", "Identity",
+    "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CubaLIF", "Escape", "HardSigmoid", "Identity",
     "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
 ]  # fmt: skip

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from neurosbd.rules.backprop import Backprop, bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, sbd
+from neurosbd.rules.corinfomax import corinfomax
+from neurosbd.rules.correlative import Correlative
 from neurosbd.rules.eligibility_propagation import EligibilityPropagation, RateRegulated
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.local_rule import LocalRule
@@ -17,6 +19,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,
     "ebd": ebd,
     "dfa": dfa,
+    "corinfomax": corinfomax,
     "eprop": eprop,
     "rstdp": rstdp,
     "rmax": rmax,
@@ -26,6 +29,6 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 
 __all__ = [
-    "RULES", "Backprop", "EligibilityPropagation", "LocalRule", "PolicyGradient", "RateRegulated",
+    "RULES", "Backprop", "Correlative", "EligibilityPropagation", "LocalRule", "PolicyGradient", "RateRegulated",
     "RewardedSpikeTiming", "Rule", "SpikeTiming", "ThreeFactor", "Window",
 ]  # fmt: skip

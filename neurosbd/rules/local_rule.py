@@ -23,7 +23,7 @@ class LocalRule:
         hearing: time constant of the filter through which the neuromodulator hears the activity, s; None: unfiltered.
         delay: steps between the score or reward and the arrival of the third factor, >= 0.
         readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
-            like the others.
+            like the others; 'score': like the others, with the score itself as its third factor.
         rewarded: the neuromodulator wants a reward, not a score.
         expansion: blocks of further columns, which the neuromodulators hear beside the score.
         homeostasis: added to the third factor of every hidden population that follows the rule.
@@ -41,7 +41,7 @@ class LocalRule:
     eligibility: EligibilityName = "factorised"
     hearing: float | None = None
     delay: int = 0
-    readout: Readout = "gradient"
+    readout: Readout | Literal["score"] = "gradient"
     rewarded: bool = False
     expansion: tuple[Expansion, ...] = ()
     homeostasis: tuple[Homeostasis, ...] = ()

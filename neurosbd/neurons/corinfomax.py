@@ -1,0 +1,128 @@
+"""Pyramidal neuron with three compartments: correlative information maximisation between layers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neurosbd.distributions import check_positive
+from neurosbd.process import Activity, Compartment, Flow
+
+_aten = torch.ops.aten
+
+
+class CorInfoMaxState(NamedTuple):
+    """Soma and dendrites; a compartment that nothing drives stays at 0."""
+
+    u: Tensor  # somatic potential, [B, *size]
+    basal: Tensor  # prediction of the rate by the layer below
+    apical: Tensor  # prediction of the rate by the layer above
+    lateral: Tensor  # B r: what makes the layer spread
+
+
+@dataclass(frozen=True)
+class CorInfoMax:
+    """Rate neuron that settles between what its basal and its apical dendrite predict, pushed apart by its layer.
+
+        tau_mem du/dt = leak (r - u) + sum_c (v_c - u) / epsilon + n gamma lateral,      r = min(max(u, 0), 1)
+
+    v_c are the potentials of the n dendrites that are there, basal and apical. At rest r maximises, over 0 <= r <= 1,
+
+        n gamma / 2 r^T B r - sum_c |r - v_c|^2 / (2 epsilon)
+
+    the layer's part of the correlative information: how far the layer spreads, less how badly its neighbours predict
+    it. One step is one Euler step of dt; gain = dt / (tau_mem epsilon) where 0 < r < 1, else 0, of the basal and the
+    apical dendrite; the one of the lateral drive has another factor, which is the rule's. Synapses without a
+    compartment count as basal ones.
+
+    Args:
+        epsilon: tolerated prediction error, > 0.
+        gamma: weight of the lateral drive for each neighbouring layer, >= 0; (1 - lam) / lam in the objective.
+        leak: how hard the rate pulls the potential back to itself, >= 0; it changes the way, not the goal.
+        tau_mem: time constant, s, > 0; dt / tau_mem is the paper's neural learning rate.
+    Raises:
+        ValueError: if a constant is out of range, or a step of dt would overshoot.
+    Source: Bozkurt, Pehlevan, Erdogan 2023, NeurIPS, arXiv 2306.04810; constants of its code for MNIST.
+    Differs: where nothing drives the apical dendrite, as in the last layer, there is no term for it; the authors' code
+        has one that pulls to 0. gamma is free of lam, the memory of B; its default goes with that of the rule.
+    """
+
+    epsilon: float = 0.15
+    gamma: float = 1e-4
+    leak: float = 0.5
+    tau_mem: float = 20e-3
+
+    compartments: ClassVar[tuple[Compartment, ...]] = ("soma", "basal", "apical", "lateral")
+
+    def __post_init__(self) -> None:
+        check_positive(self, "epsilon", "tau_mem")
+        for name in ("gamma", "leak"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"CorInfoMax.{name} must be a number >= 0, got {getattr(self, name)}")
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CorInfoMaxState:
+        """At rest: all potentials 0."""
+        zero = torch.zeros_like(drive)
+        return CorInfoMaxState(zero, zero, zero, zero)
+
+    def step(
+        self, state: CorInfoMaxState, drive: Tensor | Mapping[str, Tensor], dt: float
+    ) -> tuple[Activity, CorInfoMaxState]:
+        """Rate after one Euler step; `drive` by compartment, or that of the basal dendrite alone, [B, *size]."""
+        potentials = _potentials({"basal": drive} if isinstance(drive, Tensor) else drive)
+        dendrites = [potentials[name] for name in ("basal", "apical") if name in potentials]
+        rate = dt / self.tau_mem
+        u = self._kept(len(dendrites), dt) * state.u
+        if self.leak:
+            u = torch.add(u, functional.hardtanh(state.u, 0.0, 1.0), alpha=rate * self.leak)
+        for potential in dendrites:
+            u = torch.add(u, potential, alpha=rate / self.epsilon)
+        if "lateral" in potentials:
+            u = torch.add(u, potentials["lateral"], alpha=rate * self.gamma * len(dendrites))
+        return Activity(functional.hardtanh(u, 0.0, 1.0), u, potentials), state._replace(u=u, **potentials)
+
+    def _kept(self, dendrites: int, dt: float) -> float:
+        """Part of the potential that is left after a step."""
+        kept = 1 - dt / self.tau_mem * (self.leak + dendrites / self.epsilon)
+        if kept < 0:
+            raise ValueError(
+                f"CorInfoMax: a step of {dt:g} s overshoots with {dendrites} dendrites, leak {self.leak} and epsilon "
+                f"{self.epsilon}; tau_mem must be at least {dt * (self.leak + dendrites / self.epsilon):.3g} s, "
+                f"got {self.tau_mem}"
+            )
+        return kept
+
+    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+        """signal * dt / (tau_mem epsilon) where 0 < u < 1."""
+        return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0) * (dt / (self.tau_mem * self.epsilon))
+
+    @property
+    def factorises(self) -> bool:
+        """No: the pull of the rate on the potential depends on where it is."""
+        return False
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """There is no such cascade."""
+        raise ValueError(
+            "the eligibility of CorInfoMax neurons does not factorise into pre and post while they settle; use "
+            "rule.eligibility = 'settled' (scored at rest, time.scored = 'last') or 'exact' (dense connections)"
+        )
+
+    def flow(self, state: CorInfoMaxState, activity: Activity, dt: float) -> Flow:
+        """The potential leaks on, held by its own rate while that is not at a bound."""
+        dendrites = sum(name in activity.memory for name in ("basal", "apical"))
+        free = _aten.hardtanh_backward(torch.ones_like(activity.potential), activity.potential, 0.0, 1.0)
+        return Flow(((self._kept(dendrites, dt) + dt / self.tau_mem * self.leak * free,),), (1.0,), (1.0,))
+
+
+def _potentials(drives: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the compartments; what has none of its own drives the basal dendrite."""
+    potentials = {name: value for name, value in drives.items() if name != "soma"}
+    if "soma" in drives:
+        basal = potentials.get("basal")
+        potentials["basal"] = drives["soma"] if basal is None else basal + drives["soma"]
+    return potentials
