@@ -13,7 +13,7 @@ LAYERS = [
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"},
     {"network"},
     {"simulation", "learners", "local", "interchange", "recording"},
-    {"tasks", "datasets", "checkpoints", "experiment", "catalogue", "report", "exporting"},
+    {"tasks", "datasets", "measures", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,6 +9,7 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits, kind_of
 from neurosbd.errors import UsageError, nearest
 
+
 def read_digits(definition: DatasetFile, folder: Path) -> Splits:
     """images [N, 8, 8] and labels [N]; in each class, every fifth image is a test image."""
     arrays = _load(folder / definition.files["all"][0], ("images", "labels"))

@@ -32,16 +32,16 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
         UsageError: if a file is missing, truncated or corrupt.
         RunError: if the content of a file is not the published one.
     """
-    definition = load_file(name, READERS) if not (Path(name).is_dir() or Path(name).suffix in (".npz", ".csv")) else None
+    own = Path(name).is_dir() or Path(name).suffix in (".npz", ".csv")
+    definition = None if own else load_file(name, READERS)
     folder = locate(definition, root) if definition is not None and definition.files else Path(root or name)
     files = required(definition) if definition is not None else []
     verified = sum(_verified(definition, folder, file) for file in files) if definition is not None else 0
     data = load_data(name, root)
     what = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
     called = data.classes or data.variables
-    lines = [
-        f"size {list(data.size)}, {len(called)} {what}: {', '.join(called[:12])}" + (", ..." if len(called) > 12 else "")
-    ]
+    names = ", ".join(called[:12]) + (", ..." if len(called) > 12 else "")
+    lines = [f"size {list(data.size)}, {len(called)} {what}: {names}"]
     for split, samples in (("train", data.train), ("test", data.test)):
         lines.append(f"{split}: {len(samples):,} examples, {_spread(samples.targets, data)}")
         if isinstance(samples, EventSamples):

@@ -23,7 +23,6 @@ from neurosbd.errors import UsageError
 from neurosbd.seeds import generator
 
 
-
 def _generate(definition: DatasetFile, folder: Path) -> Splits:
     """Both splits from the process of the definition; nothing is read."""
     if definition.process is None or definition.draws is None:
@@ -210,9 +209,7 @@ def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Sample
     if splits.kind == "classes":
         return data
     target_mean, target_std = measure(splits.train.targets, 1.0)
-    return replace(
-        data, kind=splits.kind, variables=splits.variables, target_mean=target_mean, target_std=target_std
-    )
+    return replace(data, kind=splits.kind, variables=splits.variables, target_mean=target_mean, target_std=target_std)
 
 
 def measure(values: np.ndarray, maximum: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
