@@ -67,7 +67,9 @@ class DatasetLessons:
         if encoder.intensity:
             data = as_intensities(data)
         loss = definition.loss.made()
+        self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
         if data.kind != "classes" and loss.targets is REALS:
+            self.offset, self.scale = data.target_mean, data.target_std
             data = standardised(data)
         self.name = data.name
         self.seed = definition.seed
