@@ -1,4 +1,4 @@
-"""Loss, accuracy and speed over the epochs: how the training went.
+"""Loss, accuracy (or what else a loss is judged by) and speed over the epochs: how the training went.
 
 Everything comes from metrics.jsonl, so that runs without a trace have it too. Training values are means over the
 batches of an epoch, each before its own update; test values are taken after the last one.
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run, UsageError
+from neurosbd.measures import MEASURES, title
 from neurosbd.report import measured, panels
 
-OVERFITTED = 0.10  # gap between training and test accuracy
+OVERFITTED = 0.10  # gap between training and test, in accuracy or share explained
 RISEN = 1.10  # loss over its own minimum
 TAIL = 0.2  # part of the training that counts as its end
 
@@ -21,15 +22,31 @@ TAIL = 0.2  # part of the training that counts as its end
 class Result:
     """Values per epoch, counted from 1; NaN where something was not finite or not measured."""
 
+    measure: tuple[str, ...]  # accuracy, or what values are judged by; the first is the one that counts
     epoch: np.ndarray = measured("1", "epoch")
     train_loss: np.ndarray = measured("1", "epoch")
     test_loss: np.ndarray = measured("1", "epoch")
-    train_accuracy: np.ndarray = measured("1", "epoch")  # 0..1
-    test_accuracy: np.ndarray = measured("1", "epoch")
+    train_measure: np.ndarray = measured("1", "measure", "epoch")  # shares are 0..1
+    test_measure: np.ndarray = measured("1", "measure", "epoch")
     samples_per_second: np.ndarray = measured("1/s", "epoch")  # of learning, without the test
     seconds: np.ndarray = measured("s", "epoch")  # with it
     peak_memory: float = measured("MB")
-    chance: float = measured("1")  # accuracy of guessing; NaN where the outputs are no classes
+    chance: float = measured("1")  # the first measure of guessing, or of a constant; NaN where it is not known
+    nominal: float = measured("1")  # what the coverage should be; NaN where there are no intervals
+
+    @property
+    def train(self) -> np.ndarray:
+        """The first measure, [epoch]."""
+        return self.train_measure[0]
+
+    @property
+    def test(self) -> np.ndarray:
+        """The first measure, [epoch]."""
+        return self.test_measure[0]
+
+    def said(self, value: float) -> str:
+        """A value of the first measure in words."""
+        return f"{value:.1%}" if MEASURES[self.measure[0]].percent else f"{value:.3f}"
 
 
 def analyse(run: Run) -> Result:
@@ -41,18 +58,21 @@ def analyse(run: Run) -> Result:
     if not run.metrics:
         raise UsageError(f"{run.path}: no epoch was finished, so there are no curves yet; go on with --resume")
     memory = _column(run, "peak_memory_bytes")
+    names = tuple(name for name in MEASURES if any(f"test_{name}" in line for line in run.metrics)) or ("accuracy",)
     return Result(
         epoch=_column(run, "epoch"),
         train_loss=_column(run, "train_loss"),
         test_loss=_column(run, "test_loss"),
-        train_accuracy=_column(run, "train_accuracy"),
-        test_accuracy=_column(run, "test_accuracy"),
+        measure=names,
+        train_measure=np.array([_column(run, f"train_{name}") for name in names]),
+        test_measure=np.array([_column(run, f"test_{name}") for name in names]),
         samples_per_second=_column(run, "samples_per_second"),
         seconds=_column(run, "seconds"),
         peak_memory=float(np.max(memory, initial=-np.inf, where=np.isfinite(memory))) / 1e6
         if np.isfinite(memory).any()
         else float("nan"),
-        chance=_chance(run),
+        chance=_chance(run, names[0]),
+        nominal=float(getattr(run.definition.loss.made(), "interval_level", np.nan)) if "coverage" in names else np.nan,
     )
 
 
@@ -61,8 +81,10 @@ def _column(run: Run, name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
-def _chance(run: Run) -> float:
-    """1 / classes, where every output stands for one."""
+def _chance(run: Run, measure: str) -> float:
+    """1 / classes, where every output stands for one; 0 for a share explained."""
+    if measure != "accuracy":
+        return 0.0
     definition = run.definition
     outputs = int(np.prod(definition.output_size()))
     classes = outputs > 1 and (definition.task is None or definition.loss.kind == "cross_entropy")
@@ -71,8 +93,8 @@ def _chance(run: Run) -> float:
 
 def figure(result: Result) -> Any:
     """Loss, accuracy and throughput against the epoch."""
-    accurate = bool(np.isfinite([result.train_accuracy, result.test_accuracy]).any())
-    drawn, axes = panels(3 if accurate else 2)
+    there = [i for i in range(len(result.measure)) if _any(result.train_measure[i]) or _any(result.test_measure[i])]
+    drawn, axes = panels(2 + len(there))
     loss, *middle, speed = axes
     _pair(loss, result.epoch, result.train_loss, result.test_loss)
     values = np.concatenate([result.train_loss, result.test_loss])
@@ -82,18 +104,28 @@ def figure(result: Result) -> Any:
         loss.tick_params(which="minor", labelsize=7)
     loss.set(title="Loss", ylabel="mean loss")
     loss.legend(frameon=False, fontsize=8)
-    for accuracy in middle:
-        _pair(accuracy, result.epoch, 100 * result.train_accuracy, 100 * result.test_accuracy)
-        if np.isfinite(result.chance):
-            accuracy.axhline(100 * result.chance, color="0.5", linestyle="--", linewidth=1, label="guessing")
-        accuracy.set(title="Accuracy", ylabel="accuracy (%)")
-        accuracy.legend(frameon=False, fontsize=8, loc="best")
+    for ax, i in zip(middle, there, strict=True):
+        _measure(ax, result, i)
     speed.plot(result.epoch, result.samples_per_second, ".-", markersize=4, color="0.3", linewidth=1.2)
     speed.set(title="Throughput of learning", ylabel="examples / s", ylim=(0, None))
     for ax in axes:
         ax.set_xlabel("epoch")
         ax.locator_params(axis="x", integer=True)
     return drawn
+
+
+def _measure(ax: Any, result: Result, i: int) -> None:
+    """One measure, with what it would be without learning, or what it should be."""
+    name = result.measure[i]
+    percent = MEASURES[name].percent
+    factor, word = (100, f"{title(name)} (%)") if percent else (1, title(name))
+    _pair(ax, result.epoch, factor * result.train_measure[i], factor * result.test_measure[i])
+    level, label = (result.nominal, "nominal") if name == "coverage" else (result.chance, "guessing")
+    if np.isfinite(level):
+        label = "a constant" if i == 0 and name != "accuracy" else label
+        ax.axhline(factor * level, color="0.5", linestyle="--", linewidth=1, label=label)
+    ax.set(title=title(name)[0].upper() + title(name)[1:], ylabel=word)
+    ax.legend(frameon=False, fontsize=8, loc="best")
 
 
 def _pair(ax: Any, epoch: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
@@ -108,15 +140,20 @@ def caption(result: Result) -> str:
     speed = f"{np.nanmedian(result.samples_per_second):,.0f} examples/s" if _any(result.samples_per_second) else ""
     memory = f", {result.peak_memory:,.0f} MB at most" if np.isfinite(result.peak_memory) else ""
     cost = f"It took {total:,.1f} s ({speed}{memory})." if speed else f"It took {total:,.1f} s."
-    if not _any(result.test_accuracy):
+    if not _any(result.test):
         test, train = result.test_loss[-1], result.train_loss[-1]
         return f"After epoch {last} the test loss is {test:.3g} (training {train:.3g}). {cost}"
-    best = int(np.nanargmax(result.test_accuracy))
+    best, said = int(np.nanargmax(result.test)), result.said
+    guessing = f", guessing {said(result.chance)}" if result.chance > 0 else ""
+    covered = ""
+    if "coverage" in result.measure:
+        share = result.test_measure[result.measure.index("coverage"), -1]
+        covered = f" Intervals of {result.nominal:.0%} hold {share:.1%} of the test targets."
     return (
-        f"After epoch {last} the test accuracy is {result.test_accuracy[-1]:.1%} (training "
-        f"{result.train_accuracy[-1]:.1%}, guessing {result.chance:.1%}); the best was "
-        f"{result.test_accuracy[best]:.1%} after epoch {int(result.epoch[best])}. {cost}"
-    ).replace(", guessing nan%", "")
+        f"After epoch {last} the test {title(result.measure[0])} is {said(result.test[-1])} (training "
+        f"{said(result.train[-1])}{guessing}); the best was {said(result.test[best])} after epoch "
+        f"{int(result.epoch[best])}.{covered} {cost}"
+    )
 
 
 def _any(values: np.ndarray) -> bool:
@@ -141,14 +178,16 @@ def _not_finite(result: Result) -> str | None:
 
 def _guessing(result: Result) -> str | None:
     """Judged by the best epoch, so that a collapse at the end is told as a rise of the loss."""
-    both = np.concatenate([result.train_accuracy, result.test_accuracy])
+    both = np.concatenate([result.train, result.test])
     if len(result.epoch) < 2 or not (_any(both) and np.isfinite(result.chance)):
         return None
     best, limit = np.nanmax(both), min(2 * result.chance, result.chance + 0.1 * (1 - result.chance))
     if best >= limit:
         return None
+    guess = "guessing" if result.measure[0] == "accuracy" else "a constant"
     return (
-        f"the accuracy never left chance: {best:.1%} at best, guessing gives {result.chance:.1%}; try a learning rate "
+        f"the {title(result.measure[0])} never left chance: {result.said(best)} at best, {guess} gives "
+        f"{result.said(result.chance)}; try a learning rate "
         f"3 to 10 times larger or smaller, a faster output layer (training.rates), and rule = 'bp' to see whether the "
         f"network and the data can be learned at all"
     )
@@ -169,12 +208,13 @@ def _rising(result: Result) -> str | None:
 
 
 def _overfitted(result: Result) -> str | None:
-    gap = result.train_accuracy[-1] - result.test_accuracy[-1]
+    gap = result.train[-1] - result.test[-1]
+    augmented = " or augmented data (data.flip, data.crop)" if result.measure[0] == "accuracy" else ""
     if gap > OVERFITTED:
         return (
-            f"over-fitting: training accuracy {result.train_accuracy[-1]:.1%}, test {result.test_accuracy[-1]:.1%}, "
-            f"a gap of {100 * gap:.1f} points; try weight decay, more or augmented data (data.flip, data.crop), or a "
-            f"smaller network"
+            f"over-fitting: training {title(result.measure[0])} {result.said(result.train[-1])}, test "
+            f"{result.said(result.test[-1])}, a gap of {100 * gap:.1f} points; try weight decay, more data{augmented}, "
+            f"or a smaller network"
         )
     loss = result.test_loss
     low = int(np.nanargmin(loss)) if _any(loss) else 0
@@ -189,9 +229,12 @@ def _overfitted(result: Result) -> str | None:
 def _unfinished(result: Result) -> str | None:
     """Still gaining at least half a point per epoch over the last fifth."""
     length = int(TAIL * len(result.epoch))
-    if length < 2 or not np.isfinite(result.test_accuracy[[-1, -1 - length]]).all():
+    if length < 2 or not np.isfinite(result.test[[-1, -1 - length]]).all():
         return None
-    gain = 100 * (result.test_accuracy[-1] - result.test_accuracy[-1 - length]) / length
+    gain = 100 * (result.test[-1] - result.test[-1 - length]) / length
     if gain < 0.5:
         return None
-    return f"the test accuracy was still rising by {gain:.1f} points per epoch at the end; more epochs should help"
+    return (
+        f"the test {title(result.measure[0])} was still rising by {gain:.1f} points per epoch at the end; more epochs "
+        f"should help"
+    )

@@ -1,9 +1,9 @@
-"""Train one model under several rules and seeds; print mean, standard deviation and n of the test accuracy.
+"""Train one model under several rules and seeds; print mean, standard deviation and n of what it is judged by.
 
     python benchmarks/accuracy.py MODEL [--rules sbd ebd dfa bp] [--seeds 3] [--set KEY=VALUE ...] [--json]
 
-Every rule of a seed starts from the same weights and sees the same batches. The accuracy is that of
-the last epoch; nothing is selected on the test set.
+Every rule of a seed starts from the same weights and sees the same batches. The test accuracy (R², explained deviance)
+is that of the last epoch; nothing is selected on the test set.
 """
 
 import argparse
@@ -20,12 +20,15 @@ import neurosbd
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.progress import duration
 from neurosbd.experiment.resolve import parse_setting
+from neurosbd.measures import shown, title
+from neurosbd.report.account import judged_by
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     """One row per rule."""
     settings = dict(parse_setting(text) for text in options.set)
     rows: list[dict[str, object]] = []
+    merit = ""
     with tempfile.TemporaryDirectory() as scratch:
         for rule in options.rules:
             test, train, seconds = [], [], []
@@ -39,8 +42,9 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 if run.result["status"] != "finished":
                     sys.exit(f"{rule} seed {seed} was {run.result['status']}; no table")
                 seconds.append(time.perf_counter() - start)
-                test.append(run.metrics[-1]["test_accuracy"])
-                train.append(run.metrics[-1]["train_accuracy"])
+                merit = judged_by(run)[0]
+                test.append(run.metrics[-1][f"test_{merit}"])
+                train.append(run.metrics[-1][f"train_{merit}"])
                 print(
                     f"{rule} seed {seed}: test {test[-1]:.4f} in {duration(seconds[-1])}", file=sys.stderr, flush=True
                 )
@@ -48,7 +52,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 {
                     "rule": rule,
                     "n": len(test),
-                    "test_accuracy": test,
+                    "measure": merit,
+                    f"test_{merit}": test,
                     "mean": statistics.mean(test),
                     "std": statistics.stdev(test) if len(test) > 1 else 0.0,
                     "train_mean": statistics.mean(train),
@@ -79,12 +84,12 @@ def main() -> None:
         print(json.dumps({"model": options.model, "set": options.set, "rows": rows, **provenance(device)}, indent=1))
         return
     print(f"{options.model} {' '.join(options.set)}")
-    print(f"{'rule':<6}{'test accuracy':>22}{'n':>4}{'train':>9}{'time':>10}")
+    name = str(rows[0]["measure"])
+    print(f"{'rule':<6}{'test ' + title(name):>26}{'n':>4}{'train':>9}{'time':>10}")
     for row in rows:
-        spread = f"{row['mean']:.2%} +- {row['std']:.2%}"
-        print(
-            f"{row['rule']:<6}{spread:>22}{row['n']:>4}{row['train_mean']:>9.2%}{duration(float(str(row['seconds']))):>10}"
-        )
+        mean, std, train, seconds = (float(str(row[key])) for key in ("mean", "std", "train_mean", "seconds"))
+        spread = f"{shown(name, mean)} +- {shown(name, std)}"
+        print(f"{row['rule']:<6}{spread:>26}{row['n']:>4}{shown(name, train):>9}{duration(seconds):>10}")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit = commands.add_parser("fit", help="train a model on data by a learning rule")
     fit.add_argument("model", metavar="MODEL", help="a model of `neurosbd list models`, or a .toml file")
     fit.add_argument(
-        "--data", metavar="D", help="a data set, a .toml or .npz file, or a folder (default: the model's own)"
+        "--data", metavar="D", help="a data set, a .toml, .npz or .csv file, or a folder (default: the model's own)"
     )
     fit.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the model's own)")
     fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")

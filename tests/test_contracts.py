@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neurosbd.catalogue import catalogue
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Dense
+from neurosbd.datasets.processes import PROCESSES
 from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.eligibility import ELIGIBILITIES
 from neurosbd.encoders import ENCODERS
@@ -36,7 +37,7 @@ from tests.targets import example, slope
 
 TABLES = [
     NEURONS, ELIGIBILITIES, ENCODERS, SURROGATES, DISTRIBUTIONS, CONNECTIONS, POOLINGS, INITIALISERS, LOSSES,
-    NEUROMODULATORS, LAYOUTS, RULES, OPTIMIZERS, SCHEDULES, HOMEOSTASES, UPKEEPS,
+    NEUROMODULATORS, LAYOUTS, RULES, OPTIMIZERS, SCHEDULES, HOMEOSTASES, UPKEEPS, PROCESSES,
 ]  # fmt: skip
 REQUIRED: dict[str, dict[str, Any]] = {
     "weight_entropy": {"on": "all"},
@@ -70,7 +71,19 @@ def test_tables_are_not_empty() -> None:
 def test_every_entry_is_documented_and_reproducible(table: Any, name: str) -> None:
     doc = inspect.getdoc(table[name]) or ""
     assert len(doc.splitlines()[0]) > 10
-    if table in (NEURONS, RULES, LOSSES, NEUROMODULATORS, INITIALISERS, POOLINGS, CONNECTIONS, HOMEOSTASES, UPKEEPS):
+    sourced = (
+        NEURONS,
+        RULES,
+        LOSSES,
+        NEUROMODULATORS,
+        INITIALISERS,
+        POOLINGS,
+        CONNECTIONS,
+        HOMEOSTASES,
+        UPKEEPS,
+        PROCESSES,
+    )
+    if table in sourced:
         assert "Source:" in doc
     entry = made(table, name)
     assert entry == made(table, name)  # frozen constants compare by value

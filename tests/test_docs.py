@@ -38,6 +38,19 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
         assert name in text, name
 
 
+def test_every_measure_and_regression_set_is_in_its_page() -> None:
+    from neurosbd.datasets.definition import load_file
+    from neurosbd.datasets.load import READERS
+    from neurosbd.library import names
+    from neurosbd.measures import MEASURES
+
+    text = (ROOT / "docs" / "regression.md").read_text()
+    sets = [name for name in names("data") if load_file(name, READERS).targets]
+    assert len(sets) >= 4
+    for name in (*MEASURES, *sets):
+        assert f"| `{name}` |" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 

@@ -456,7 +456,7 @@ def test_batches_run_through_all_recordings_in_order(shd: Path) -> None:
     split = resident(data.test, data, CPU)
     parts = list(split.batches(8))
     assert [len(batch) for batch, _ in parts] == [8, 8, 4] and len(split) == 20
-    assert torch.equal(torch.cat([y for _, y in parts]), split.labels)
+    assert torch.equal(torch.cat([y for _, y in parts]), split.targets)
     steps = int(np.ceil(data.duration / 0.01))  # covers everything
     assert sum(float(frames(batch, steps, 0.01, binary=False).sum()) for batch, _ in parts) == len(data.test.time)
 

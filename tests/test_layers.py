@@ -14,7 +14,7 @@ LAYERS = [
     | {"expansions", "homeostasis", "upkeep"},
     {"network"},
     {"simulation", "learners", "local", "memory", "interchange", "recording"},
-    {"tasks", "datasets", "checkpoints", "experiment", "catalogue", "report", "exporting"},
+    {"tasks", "datasets", "measures", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

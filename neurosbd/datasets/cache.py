@@ -16,7 +16,7 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import actual, cache_folder, required
 from neurosbd.datasets.samples import EventSamples, Samples, Splits
 
-_FORMAT = 2
+_FORMAT = 3
 _KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
 
 
@@ -47,13 +47,18 @@ def _write(splits: Splits[Any], place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     workplace = Path(tempfile.mkdtemp(prefix=".decoding-", dir=place.parent))
     try:
-        about: dict[str, Any] = {"kind": type(splits.train).__name__, "classes": splits.classes}
+        about: dict[str, Any] = {
+            "samples": type(splits.train).__name__,
+            "classes": splits.classes,
+            "kind": splits.kind,
+            "variables": splits.variables,
+        }
         for split, samples in (("train", splits.train), ("test", splits.test)):
             content = {field.name: getattr(samples, field.name) for field in fields(samples)}
             for name, value in content.items():
                 if isinstance(value, np.ndarray):
                     np.save(workplace / f"{split}_{name}.npy", np.ascontiguousarray(value))
-            about[split] = {name: value for name, value in content.items() if not isinstance(value, np.ndarray)}
+            about[split] = {name: value for name, value in content.items() if isinstance(value, tuple)}
         (workplace / "about.json").write_text(json.dumps(about))
         workplace.replace(place)
     finally:
@@ -70,6 +75,7 @@ def _read(place: Path) -> Splits[Any]:
             for path in place.glob(f"{split}_*.npy")
         }
         plain: dict[str, Any] = {name: tuple(value) for name, value in about[split].items()}
-        return _KINDS[about["kind"]](**arrays, **plain)
+        return _KINDS[about["samples"]](**arrays, **plain)
 
-    return Splits(samples("train"), samples("test"), tuple(about["classes"]))
+    classes, variables = (tuple(about[name]) for name in ("classes", "variables"))
+    return Splits(samples("train"), samples("test"), classes, about["kind"], variables)

@@ -1,16 +1,19 @@
 """Dataset files: what a TOML file in data/ may say."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from neurosbd import library
+from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
-from neurosbd.schema import Record, validate
+from neurosbd.schema import Entry, OneOf, Record, validate
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+ProcessEntry = Annotated[Entry, OneOf(PROCESSES)]
 
 
 class Download(Record):
@@ -26,6 +29,14 @@ class Download(Record):
         return self.url.rsplit("/", 1)[-1]
 
 
+class Draws(Record):
+    """draws: how much is generated, and from which seed."""
+
+    train: Count
+    test: Count
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
 class DatasetFile(Record):
     """A data set: where its files are, how to read them, what is in them."""
 
@@ -38,7 +49,11 @@ class DatasetFile(Record):
     files: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # role -> file names, as the reader wants
     packed: str = ""  # suffix of the packed form of each file, which the reader opens as well
     options: dict[str, int] = Field(default_factory=dict)  # constants of the reader
+    process: ProcessEntry | None = None  # that generates it, in place of files
+    draws: Draws | None = None
     classes: tuple[str, ...] = ()
+    targets: Literal["binary", "counts", "positive", "reals"] | None = None  # kind of the values to predict
+    variables: tuple[str, ...] = ()  # names of these values
     maximum: Annotated[int, Field(gt=0, le=255)] = 255  # value of a white pixel
     mean: tuple[Fraction, ...] = ()  # per channel, white = 1; none: measured on the training images
     std: tuple[Spread, ...] = ()

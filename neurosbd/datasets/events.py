@@ -87,38 +87,38 @@ class EventBatch:
 class EventResident:
     """One split of recordings on the device.
 
-    time, unit, offsets, labels, size: as in `EventSamples`.
+    time, unit, offsets, targets, size: as in `EventSamples`.
     longest: events of the longest recording.
     """
 
     time: Tensor
     unit: Tensor
     offsets: Tensor
-    labels: Tensor
+    targets: Tensor
     size: tuple[int, ...]
     longest: int
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def batch(self, index: Tensor) -> tuple[EventBatch, Tensor]:
-        """Events of the recordings `index` [B], and labels [B]. Does not wait for the device."""
+        """Events of the recordings `index` [B], and targets [B]. Does not wait for the device."""
         start = self.offsets[index][:, None]
         event = start + torch.arange(self.longest, device=index.device)
         beyond = event >= self.offsets[index + 1][:, None]
         event = event.masked_fill(beyond, 0)
-        return EventBatch(self.time[event].masked_fill(beyond, -1), self.unit[event], self.size), self.labels[index]
+        return EventBatch(self.time[event].masked_fill(beyond, -1), self.unit[event], self.size), self.targets[index]
 
     def batches(self, size: int) -> Iterator[tuple[EventBatch, Tensor]]:
         """All recordings in order."""
         for start in range(0, len(self), size):
-            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.labels.device))
+            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.targets.device))
 
 
 def event_resident(samples: EventSamples, device: torch.device) -> EventResident:
     """A split of recordings, moved to the device."""
-    arrays = (samples.time, samples.unit, samples.offsets, samples.labels)
-    time, unit, offsets, labels = (torch.from_numpy(array).to(device) for array in arrays)
+    arrays = (samples.time, samples.unit, samples.offsets, samples.targets)
+    time, unit, offsets, targets = (torch.from_numpy(array).to(device) for array in arrays)
     return EventResident(
-        time, unit, offsets, labels, samples.size, int((samples.offsets[1:] - samples.offsets[:-1]).max())
+        time, unit, offsets, targets, samples.size, int((samples.offsets[1:] - samples.offsets[:-1]).max())
     )

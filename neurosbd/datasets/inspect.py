@@ -32,18 +32,18 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
         UsageError: if a file is missing, truncated or corrupt.
         RunError: if the content of a file is not the published one.
     """
-    definition = load_file(name, READERS) if not (Path(name).is_dir() or Path(name).suffix == ".npz") else None
+    own = Path(name).is_dir() or Path(name).suffix in (".npz", ".csv")
+    definition = None if own else load_file(name, READERS)
     folder = locate(definition, root) if definition is not None and definition.files else Path(root or name)
     files = required(definition) if definition is not None else []
     verified = sum(_verified(definition, folder, file) for file in files) if definition is not None else 0
     data = load_data(name, root)
-    lines = [
-        f"size {list(data.size)}, {len(data.classes)} classes: {', '.join(data.classes[:12])}"
-        + (", ..." if len(data.classes) > 12 else "")
-    ]
+    what = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
+    called = data.classes or data.variables
+    names = ", ".join(called[:12]) + (", ..." if len(called) > 12 else "")
+    lines = [f"size {list(data.size)}, {len(called)} {what}: {names}"]
     for split, samples in (("train", data.train), ("test", data.test)):
-        counts = np.bincount(samples.labels, minlength=len(data.classes))
-        lines.append(f"{split}: {len(samples.labels):,} examples, {counts.min()}..{counts.max()} per class")
+        lines.append(f"{split}: {len(samples):,} examples, {_spread(samples.targets, data)}")
         if isinstance(samples, EventSamples):
             events = np.diff(samples.offsets)
             lines.append(
@@ -52,6 +52,14 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
             )
     lines += _timing(data) if data.duration else _normalisation(data)
     return Report(data.name, str(folder), verified, len(files) - verified, tuple(lines))
+
+
+def _spread(targets: np.ndarray, data: Dataset) -> str:
+    """How many there are of each class, or the range of the values."""
+    if data.kind == "classes":
+        counts = np.bincount(targets, minlength=len(data.classes))
+        return f"{counts.min()}..{counts.max()} per class"
+    return f"targets {targets.min():g}..{targets.max():g}, mean {targets.mean():.4g}, std {targets.std():.4g}"
 
 
 def _verified(definition: DatasetFile, folder: Path, file: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Generic
 import numpy as np
 
 from neurosbd import library
-from neurosbd.datasets.arrays import read_arrays, read_digits
+from neurosbd.datasets.arrays import read_arrays, read_digits, read_table
 from neurosbd.datasets.cache import cached
 from neurosbd.datasets.cifar import read as read_cifar
 from neurosbd.datasets.definition import DatasetFile, load_file
@@ -15,10 +15,25 @@ from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
 from neurosbd.datasets.nmnist import read as read_nmnist
 from neurosbd.datasets.pictures import has_class_folders, read_folder, read_tiny_imagenet
+from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
+from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import UsageError
 from neurosbd.seeds import generator
+
+
+def _generate(definition: DatasetFile, folder: Path) -> Splits:
+    """Both splits from the process of the definition; nothing is read."""
+    if definition.process is None or definition.draws is None:
+        raise UsageError(f"{definition.name}: reader 'generated' needs process and draws; see data/spike-counts.toml")
+    process, draws = definition.process.made(), definition.draws
+    train, test = (
+        generated(process, count, generator(draws.seed, "draws", split))
+        for split, count in (("train", draws.train), ("test", draws.test))
+    )
+    return Splits(train, test, kind=definition.targets or "reals", variables=definition.variables)
+
 
 READERS = {
     "digits": read_digits,
@@ -27,15 +42,22 @@ READERS = {
     "tiny_imagenet": read_tiny_imagenet,
     "folder": read_folder,
     "arrays": read_arrays,
+    "csv": read_csv,
+    "table": read_table,
+    "generated": _generate,
     "nmnist": read_nmnist,
     "shd": read_shd,
 }
+_OWN = {".npz": "arrays", ".csv": "csv"}  # suffix of a user's own file -> definition
 
 
 @dataclass(frozen=True)
 class Dataset(Generic[S]):
     """A decoded data set on the host: images as uint8, features, or recordings of events.
 
+    classes: names, of a set with classes; variables: names of the values to predict, of all others.
+    kind: of the targets, a name of `neurosbd.losses.TARGETS`.
+    target_mean, target_std: per variable, of the training split; none for classes.
     size: of one example, or of one frame of a recording, as a network sees it, (channels, height, width) or (n,).
     maximum: value that counts as 1. mean, std: per channel or feature, in units of the maximum; none for events.
     duration: time that covers every event of the whole set, s; 0 for images and features, which stand still.
@@ -50,6 +72,15 @@ class Dataset(Generic[S]):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     duration: float = 0.0
+    kind: str = "classes"
+    variables: tuple[str, ...] = ()
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or values to predict."""
+        return len(self.classes) if self.kind == "classes" else len(self.variables)
 
 
 def load_data(
@@ -62,12 +93,12 @@ def load_data(
     """Load a data set.
 
     Args:
-        name: a shipped data set (`neurosbd list data`), a .toml file, an .npz file of your own, or a
+        name: a shipped data set (`neurosbd list data`), a .toml file, an .npz or .csv file of your own, or a
             folder with class folders of pictures.
         root: folder with the files; none: NEUROSBD_DATA, then the download folder.
-        subset: training examples per class; none: all.
-        subset_seed: none takes the first ones of each class, else they are drawn with this seed.
-        test_subset: test examples per class; none: all.
+        subset: training examples per class, or in all if there are no classes; none: all.
+        subset_seed: none takes the first ones (of each class), else they are drawn with this seed.
+        test_subset: test examples per class, or in all; none: all.
 
     Raises:
         UsageError: if the set is not there, or a file is truncated, corrupt or not what it should be.
@@ -77,11 +108,11 @@ def load_data(
     ((1, 8, 8), 1442, 355)
     """
     definition, root = _definition(name, root)
-    folder = locate(definition, root) if definition.files else _folder(definition, root)
-    splits = cached(definition, folder, lambda: check(READERS[definition.reader](definition, folder), str(folder)))
+    splits = _splits(definition, root)
+    chosen = _of_each_class if splits.kind == "classes" else _of_all
     train, test = (
-        _subset(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
-        _subset(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
+        chosen(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
+        chosen(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
     )
     if isinstance(splits.train, EventSamples):
         duration = max(splits.train.duration, splits.test.duration)
@@ -110,24 +141,48 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
 
 def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile, str | Path | None]:
     path = Path(name)
-    if path.suffix == ".npz":
+    if path.suffix in _OWN:
         if not path.is_file():
             raise UsageError(f"{path}: there is no such file")
-        generic = load_file("arrays", READERS)
+        generic = load_file(_OWN[path.suffix], READERS)
         return generic.model_copy(update={"name": path.stem, "files": {"all": (path.name,)}}), path.parent
     if path.is_dir() and str(name) not in library.names("data"):
         return load_file("folder", READERS).model_copy(update={"name": path.resolve().name}), path
     return load_file(name, READERS), root
 
 
+def _splits(definition: DatasetFile, root: str | Path | None) -> Splits:
+    """The whole set: generated, decoded, or from the cache."""
+    read = READERS[definition.reader]
+    if definition.process is not None:
+        return check(read(definition, Path()), definition.name)
+    folder = locate(definition, root) if definition.files else _folder(definition, root)
+    return cached(definition, folder, lambda: check(read(definition, folder), str(folder)))
+
+
 def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
     if root is None:
-        what = ".npz file" if definition.reader == "arrays" else "folder"
+        what = next((f"{suffix} file" for suffix, reader in _OWN.items() if reader == definition.reader), "folder")
         raise UsageError(f"data set '{definition.name}' is your own: point --data to the {what}")
     return Path(root)
 
 
-def _subset(samples: S, per_class: int | None, seed: int | None, key: str) -> S:
+def _order(count: int, seed: int | None, key: str) -> np.ndarray:
+    """Numbers of the examples, as they are or shuffled."""
+    if seed is None:
+        return np.arange(count)
+    return np.random.default_rng(generator(seed, "subset", key).initial_seed()).permutation(count)
+
+
+def _of_all(samples: S, count: int | None, seed: int | None, key: str) -> S:
+    if count is None:
+        return samples
+    if count > len(samples):
+        raise UsageError(f"{key} is {count}, but there are {len(samples)} examples; choose at most that")
+    return samples.take(np.sort(_order(len(samples), seed, key)[:count]))
+
+
+def _of_each_class(samples: S, per_class: int | None, seed: int | None, key: str) -> S:
     if per_class is None:
         return samples
     counts = np.bincount(samples.labels)
@@ -135,10 +190,7 @@ def _subset(samples: S, per_class: int | None, seed: int | None, key: str) -> S:
         raise UsageError(
             f"{key} is {per_class}, but class {int(counts.argmin())} has {counts.min()} examples; choose at most that"
         )
-    order = np.arange(len(samples.labels))
-    if seed is not None:
-        order = generator(seed, "subset", key).initial_seed()
-        order = np.random.default_rng(order).permutation(len(samples.labels))
+    order = _order(len(samples), seed, key)
     chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in range(len(counts))])
     chosen.sort()
     return samples.take(chosen)
@@ -153,7 +205,11 @@ def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Sample
     else:
         mean, std = measure(values, maximum)
     size = values.shape[1:] if flat else (values.shape[3], *values.shape[1:3])
-    return Dataset(definition.name, splits.train, splits.test, splits.classes, size, maximum, mean, std)
+    data = Dataset(definition.name, splits.train, splits.test, splits.classes, size, maximum, mean, std)
+    if splits.kind == "classes":
+        return data
+    target_mean, target_std = measure(splits.train.targets, 1.0)
+    return replace(data, kind=splits.kind, variables=splits.variables, target_mean=target_mean, target_std=target_std)
 
 
 def measure(values: np.ndarray, maximum: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -6,8 +6,26 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 
 from neurosbd.errors import UsageError
+from neurosbd.losses.targets import TARGETS
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The distribution that targets were drawn from.
+
+    mean: E[y|x], [N, k].
+    std: of y given x, [N, k].
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def take(self, index: np.ndarray) -> "Truth":
+        """That of the examples with these numbers."""
+        return Truth(self.mean[index], self.std[index])
 
 
 @dataclass(frozen=True)
@@ -15,11 +33,13 @@ class Samples:
     """Examples of one split in memory or memory-mapped.
 
     values: images uint8 [N, height, width, channels], or features float32 [N, n].
-    labels: classes int64 [N].
+    targets: classes int64 [N], or values to predict float32 [N, k].
+    truth: of generated data.
     """
 
     values: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
+    truth: Truth | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -31,7 +51,12 @@ class Samples:
 
     def take(self, index: np.ndarray) -> "Samples":
         """The examples with these numbers."""
-        return Samples(self.values[index], self.labels[index])
+        return Samples(self.values[index], self.targets[index], self.truth and self.truth.take(index))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The targets of a set with classes, int64 [N]."""
+        return self.targets
 
     def fault(self) -> str | None:
         """What makes the values unusable."""
@@ -50,14 +75,14 @@ class EventSamples:
     time: of each event since the start of its recording, us, int32 [E].
     unit: that the event comes from, a flat index into `size`, int32 [E].
     offsets: int64 [N + 1].
-    labels: classes int64 [N].
+    targets: classes int64 [N].
     size: of a frame as a network sees it, (polarities, height, width) or (channels,).
     """
 
     time: np.ndarray
     unit: np.ndarray
     offsets: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     size: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -69,6 +94,11 @@ class EventSamples:
         return self.size
 
     @property
+    def labels(self) -> np.ndarray:
+        """The targets of a set with classes, int64 [N]."""
+        return self.targets
+
+    @property
     def duration(self) -> float:
         """Time that covers every event, s."""
         return (int(self.time.max(initial=-1)) + 1) * 1e-6
@@ -78,7 +108,7 @@ class EventSamples:
         counts = np.diff(self.offsets)[index]
         offsets = _offsets(counts)
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], counts)
-        return EventSamples(self.time[events], self.unit[events], offsets, self.labels[index], self.size)
+        return EventSamples(self.time[events], self.unit[events], offsets, self.targets[index], self.size)
 
     def fault(self) -> str | None:
         """What makes the events unusable."""
@@ -111,30 +141,44 @@ S = TypeVar("S", Samples, EventSamples)
 
 @dataclass(frozen=True)
 class Splits(Generic[S]):
-    """Both splits of a data set, with the names of the classes."""
+    """Both splits of a data set, and what their targets are.
+
+    classes: their names; none where values are to be predicted.
+    kind: of the targets, a name of `neurosbd.losses.TARGETS`.
+    variables: names of the values to be predicted; none for classes.
+    """
 
     train: S
     test: S
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    kind: str = "classes"
+    variables: tuple[str, ...] = ()
+
+
+def kind_of(targets: np.ndarray) -> str:
+    """The narrowest kind of targets that all these values are: binary, counts, positive or reals."""
+    if np.equal(np.mod(targets, 1), 0).all() and targets.min(initial=0) >= 0:
+        return "binary" if targets.max(initial=0) <= 1 else "counts"
+    return "positive" if targets.min(initial=1) > 0 else "reals"
 
 
 def check(splits: Splits[S], source: str) -> Splits[S]:
-    """Refuse what no network can learn from: nothing there, NaN, labels without a class.
+    """Refuse what no network can learn from: nothing there, NaN, labels without a class, targets of another kind.
 
     Raises:
         UsageError: with the split, the figures and the fix.
     """
     for split, samples in (("train", splits.train), ("test", splits.test)):
         where = f"{source}: {split}"
-        if len(samples) != len(samples.labels):
-            raise UsageError(f"{where}: {len(samples)} examples, but {len(samples.labels)} labels")
+        what = "labels" if splits.kind == "classes" else "targets"
+        if len(samples) != len(samples.targets):
+            raise UsageError(f"{where}: {len(samples)} examples, but {len(samples.targets)} {what}")
         if len(samples) == 0:
             raise UsageError(f"{where}: there is no example in it")
-        low, high = int(samples.labels.min()), int(samples.labels.max())
-        if low < 0 or high >= len(splits.classes):
-            raise UsageError(
-                f"{where}: labels go from {low} to {high}, but there are {len(splits.classes)} classes from 0"
-            )
+        if splits.kind == "classes":
+            _check_labels(samples.targets, splits.classes, where)
+        else:
+            _check_targets(samples.targets, splits, where)
         fault = samples.fault()
         if fault:
             raise UsageError(f"{where}: {fault}")
@@ -143,3 +187,30 @@ def check(splits: Splits[S], source: str) -> Splits[S]:
             f"{source}: train examples are {list(splits.train.shape)}, test examples {list(splits.test.shape)}"
         )
     return splits
+
+
+def _check_labels(labels: np.ndarray, classes: tuple[str, ...], where: str) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise UsageError(f"{where}: labels go from {low} to {high}, but there are {len(classes)} classes from 0")
+
+
+def _check_targets(targets: np.ndarray, splits: Splits[S], where: str) -> None:
+    kind = TARGETS[splits.kind]
+    if targets.ndim != 2 or targets.shape[1] != len(splits.variables):
+        raise UsageError(
+            f"{where}: targets are {list(targets.shape)}, but there are {len(splits.variables)} variables "
+            f"({', '.join(splits.variables[:8])}); give a column for each"
+        )
+    wrong = targets[~kind.allows(torch.from_numpy(targets)).numpy()]
+    if len(wrong):
+        raise UsageError(
+            f"{where}: {len(wrong)} of {targets.size} targets are no {kind.name}, the first is {wrong[0]:g}; legal are "
+            f"{kind.legal}"
+        )
+    same = np.flatnonzero(splits.train.targets.min(0) == splits.train.targets.max(0))
+    if len(same):
+        raise UsageError(
+            f"{where}: '{splits.variables[same[0]]}' is the same for all training examples, so there is nothing to "
+            f"predict; leave it out"
+        )

@@ -24,16 +24,16 @@ class Resident:
     """One split on the device, with its normalisation."""
 
     values: Tensor  # uint8 [N, height, width, channels] or float32 [N, n]
-    labels: Tensor  # int64 [N]
+    targets: Tensor  # classes int64 [N], or values float32 [N, k]
     shift: Tensor  # added after scaling, per channel
     scale: Tensor  # multiplies the raw values, per channel
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised examples [B, *size] (maps channels-last) and labels [B]."""
-        return self._normal(self.values[index]), self.labels[index]
+        """Normalised examples [B, *size] (maps channels-last) and their targets."""
+        return self._normal(self.values[index]), self.targets[index]
 
     def moved(self, index: Tensor, offset: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
         """As `batch`, each image shifted by `offset` [B, 2] pixels (borders reflect) and mirrored where told."""
@@ -41,7 +41,7 @@ class Resident:
         rows = _reflect(torch.arange(height, device=index.device) + offset[:, :1], height)
         columns = _reflect(torch.arange(width, device=index.device) + offset[:, 1:], width)
         columns = torch.where(mirror[:, None], columns.flip(1), columns)
-        return self._normal(self.values[index[:, None, None], rows[:, :, None], columns[:, None, :]]), self.labels[
+        return self._normal(self.values[index[:, None, None], rows[:, :, None], columns[:, None, :]]), self.targets[
             index
         ]
 
@@ -52,7 +52,7 @@ class Resident:
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All examples in order."""
         for start in range(0, len(self), size):
-            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.labels.device))
+            yield self.batch(torch.arange(start, min(start + size, len(self)), device=self.targets.device))
 
 
 def _reflect(position: Tensor, length: int) -> Tensor:
@@ -71,7 +71,7 @@ def resident(samples: Samples | EventSamples, data: Dataset, device: torch.devic
     mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (data.mean, data.std))
     return Resident(
         torch.from_numpy(samples.values).to(device),
-        torch.from_numpy(samples.labels).to(device),
+        torch.from_numpy(samples.targets).to(device),
         -mean / std,
         1 / (std * data.maximum),
     )
@@ -82,18 +82,25 @@ def as_intensities(data: Dataset) -> Dataset:
     return replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
 
 
+def standardised(data: Dataset) -> Dataset:
+    """The same set with its values to predict in units of their deviation from their mean, of the training split."""
+    mean, std = (np.array(v, np.float32) for v in (data.target_mean, data.target_std))
+    train, test = (replace(samples, targets=(samples.targets - mean) / std) for samples in (data.train, data.test))
+    return replace(data, train=train, test=test)
+
+
 class Split(Protocol):
     """What batches are drawn from: a `Resident` or an `EventResident`."""
 
     @property
-    def labels(self) -> Tensor:
-        """Classes int64 [N]."""
+    def targets(self) -> Tensor:
+        """Classes int64 [N], or values float32 [N, k]."""
         ...
 
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor) -> tuple[Any, Tensor]:
-        """Examples or events of `index` [B], and labels [B]."""
+        """Examples or events of `index` [B], and their targets."""
         ...
 
 
@@ -124,7 +131,7 @@ class Stream:
         return -(-len(self.split) // self.batch_size)
 
     def batch(self, epoch: int, number: int) -> tuple[Any, Tensor]:
-        """Batch `number` of an epoch: examples [B, *size] or an `EventBatch`, and labels [B]."""
+        """Batch `number` of an epoch: examples [B, *size] or an `EventBatch`, and their targets."""
         index = self._order(epoch)[self._place(number)]
         if not (self.flip or self.crop):
             return self.split.batch(index)
@@ -143,12 +150,12 @@ class Stream:
         return torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
 
     def _draw_order(self, epoch: int) -> Tensor:
-        return self._host_order(epoch).to(self.split.labels.device)
+        return self._host_order(epoch).to(self.split.targets.device)
 
     def _draw_moves(self, epoch: int) -> tuple[Tensor, Tensor]:
         count = len(self.split)
         offset = torch.randint(-self.crop, self.crop + 1, (count, 2), generator=generator(self.seed, "crop", epoch))
         first = torch.rand(count, generator=generator(self.seed, "flip")) < 0.5
         mirror = (first if epoch % 2 == 0 else ~first) & self.flip
-        device = self.split.labels.device
+        device = self.split.targets.device
         return offset.to(device), mirror.to(device)

@@ -71,9 +71,9 @@ class DataSpec(Record):
 
     name: str = "digits"  # a shipped dataset or a .toml file
     root: str | None = None  # folder with the files; none: NEUROSBD_DATA, then the download folder
-    subset: Count | None = None  # training images per class
+    subset: Count | None = None  # training examples per class, or in all if there are no classes
     subset_seed: int | None = None  # none: the first ones; else drawn with this seed
-    test_subset: Count | None = None  # test images per class
+    test_subset: Count | None = None  # test examples per class, or in all
     encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
     flip: bool = False  # mirror every image in every other epoch
     crop: Annotated[int, Field(ge=0)] = 0  # shift by up to so many pixels, reflecting the border

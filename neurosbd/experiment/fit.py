@@ -32,7 +32,7 @@ def fit(
 
     Args:
         model: a shipped model (`neurosbd list models`) or a .toml file.
-        data: data set in place of the model's own: a name, a .toml or .npz file, or a folder.
+        data: data set in place of the model's own: a name, a .toml, .npz or .csv file, or a folder.
         rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
         seed: of weights, projections, order and augmentation; none: the model's own.
         settings: further values by dotted key, {"training.epochs": 3}.

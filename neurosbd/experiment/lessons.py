@@ -5,14 +5,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.stream import Stream, as_intensities, resident
-from neurosbd.errors import UsageError
+from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.matching import check_fit, check_task
 from neurosbd.experiment.presentation import Presentation, score_weights
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Trial
+from neurosbd.losses.targets import REALS
+from neurosbd.measures import Accuracy, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.tasks import Task
 from neurosbd.traces import Split
@@ -27,6 +28,8 @@ class Lessons(Protocol):
     steps: int  # per trial
     widths: dict[Split, int]  # examples per batch
     batches: dict[Split, int]  # per epoch, per test
+    values: int  # to predict, per example
+    measures: tuple[Measure, ...]  # what it is judged by; the first says which epoch was the best
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -40,10 +43,6 @@ class Lessons(Protocol):
         """The whole test."""
         ...
 
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
-        """How well each example went, 0..1, [B]."""
-        ...
-
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Which examples of their split a batch shows, int64 [B]."""
         ...
@@ -51,6 +50,8 @@ class Lessons(Protocol):
 
 class DatasetLessons:
     """Batches of a data set, each example shown for the steps of the definition.
+
+    Values to predict are standardised for losses that take all reals, and left as they are for all others.
 
     Args:
         definition: what is trained.
@@ -61,10 +62,15 @@ class DatasetLessons:
     """
 
     def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
-        _check_fit(definition, data)
+        check_fit(definition, data)
         encoder, time = definition.data.encoder.made(), definition.time
         if encoder.intensity:
             data = as_intensities(data)
+        loss = definition.loss.made()
+        self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
+        if data.kind != "classes" and loss.targets is REALS:
+            self.offset, self.scale = data.target_mean, data.target_std
+            data = standardised(data)
         self.name = data.name
         self.seed = definition.seed
         self.batch_size = definition.training.batch_size
@@ -74,6 +80,8 @@ class DatasetLessons:
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
         self.examples, self.tested = len(train), len(self.test)
+        self.values = data.outputs
+        self.measures = measures_of(loss, train.targets)
         self.steps = time.steps
         self.widths: dict[Split, int] = {"train": self.batch_size, "test": max(100, self.batch_size)}
         self.batches: dict[Split, int] = {"train": len(self.stream), "test": -(-self.tested // self.widths["test"])}
@@ -92,10 +100,6 @@ class DatasetLessons:
         for number, (x, target) in enumerate(self.test.batches(self.widths["test"])):
             frames = self.presentation.frames(x, generator(self.seed, "encoder", "test", number))
             yield Trial(frames, target, self.presentation.weights)
-
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
-        """1 where the largest output is that of the class."""
-        return (outcome.output.argmax(1) == trial.target).double()
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Numbers in the split."""
@@ -116,7 +120,7 @@ class TaskLessons:
     """
 
     def __init__(self, definition: Definition, task: Task) -> None:
-        _check_task(definition, task)
+        check_task(definition, task)
         assert definition.task is not None
         self.name = definition.task.kind
         self.task = task
@@ -126,6 +130,8 @@ class TaskLessons:
             "train": definition.training.batches, "test": definition.training.test_batches
         }  # fmt: skip
         self.steps = task.steps
+        self.values = task.sizes()[1]
+        self.measures: tuple[Measure, ...] = (Accuracy(task.success),)
         self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)
         self.examples, self.tested = (self.batches[on] * self.batch_size for on in ("train", "test"))
 
@@ -141,55 +147,7 @@ class TaskLessons:
         for number in range(self.batches["test"]):
             yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
 
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
-        """As the task judges."""
-        return self.task.success(trial, outcome)
-
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Trials counted through: no two of a training are the same, those of the test are in every epoch."""
         first = number + (epoch * self.batches["train"] if on == "train" else 0)
         return np.arange(first * self.batch_size, (first + 1) * self.batch_size)
-
-
-def _check_task(definition: Definition, task: Task) -> None:
-    inputs, outputs = task.sizes()
-    asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
-    for what, (there, wanted) in asked.items():
-        if there != wanted:
-            raise UsageError(
-                f"{definition.name}: the {what} has size {list(there)}, but the task needs {list(wanted)}; set its size"
-            )
-    if definition.time.dt != 1e-3:
-        raise UsageError(
-            f"{definition.name}: tasks are told in ms, so time.dt must be 1e-3 s, got {definition.time.dt}"
-        )
-
-
-def _check_fit(definition: Definition, data: Dataset) -> None:
-    size, output = definition.input_size(), definition.output_size()
-    if size != data.size:
-        raise UsageError(
-            f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
-            f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
-        )
-    classes = len(data.classes)
-    if output != (classes,):
-        raise UsageError(
-            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has "
-            f"{classes} classes; set population.{list(definition.population)[-1]}.size = [{classes}]"
-        )
-    if (definition.data.flip or definition.data.crop) and len(data.size) != 3:
-        raise UsageError(
-            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
-        )
-    if data.duration and definition.data.encoder.kind != "constant":
-        raise UsageError(
-            f"{definition.name}: data.encoder is '{definition.data.encoder.kind}', but '{data.name}' consists of "
-            f"events, which are binned as they are; remove data.encoder"
-        )
-    if data.duration and (definition.data.flip or definition.data.crop):
-        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
-    if definition.data.crop and definition.data.crop >= min(data.size[1:]):
-        raise UsageError(
-            f"{definition.name}: data.crop is {definition.data.crop}, but images are {data.size[1]}x{data.size[2]}"
-        )

@@ -4,18 +4,27 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from neurosbd.measures import MEASURES, shown, title
+
 Say = Callable[[str], None]
 
 
 def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
-    """One line per epoch: losses, accuracies, speed, time left."""
+    """One line per epoch: losses, measures, speed, time left."""
     width = len(str(epochs))
+    train, test = (f"{on} {metrics[f'{on}_loss']:.4f} {_measures(metrics, on)}" for on in ("train", "test"))
     return (
         f"epoch {metrics['epoch']:>{width}}/{epochs}  "
-        f"train {metrics['train_loss']:.4f} {metrics['train_accuracy']:6.2%}  "
-        f"test {metrics['test_loss']:.4f} {metrics['test_accuracy']:6.2%}  "
+        f"{train}  {test}  "
         f"{metrics['samples_per_second']:,.0f} samples/s  {duration(left)} left"
     )
+
+
+def _measures(metrics: dict[str, Any], on: str) -> str:
+    """Those of a split; accuracies go without saying."""
+    there = [name for name in MEASURES if f"{on}_{name}" in metrics]
+    words = [("" if name == "accuracy" else f"{title(name)} ", shown(name, metrics[f"{on}_{name}"])) for name in there]
+    return " ".join(f"{word}{value:>6}" for word, value in words)
 
 
 def duration(seconds: float) -> str:

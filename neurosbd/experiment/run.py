@@ -28,7 +28,7 @@ class Run:
 
     path: its directory.
     config: everything resolved: model, data, rule, optimizer, seed, versions, commit, device.
-    metrics: one dictionary per finished epoch; accuracies are fractions 0..1.
+    metrics: one dictionary per finished epoch: loss and measures of training and test (shares are fractions 0..1).
     result: final and best values and the status ('finished', 'interrupted', 'failed', 'running').
     """
 

@@ -1,15 +1,15 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
+from neurosbd.measures import Measure
 from neurosbd.network import Network
 from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
 from neurosbd.seeds import generator
@@ -18,21 +18,31 @@ from neurosbd.traces import Split
 
 
 class Tally:
-    """Running sums of an epoch, on the device: no synchronisation until they are read."""
+    """Running sums of an epoch, on the device: no synchronisation until they are read.
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, hits, examples
+    Args:
+        measures: what is asked for besides the loss.
+        values: to predict, per example.
+        device: where the sums are.
+    """
 
-    def add(self, outcome: Outcome, success: Tensor) -> None:
-        """Count a batch: its mean loss, and how well each example went, [B] or one for all."""
+    def __init__(self, measures: Sequence[Measure], values: int, device: torch.device) -> None:
+        self.measures = measures
+        self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
+        self.sums = torch.zeros(sum(self.widths), dtype=torch.float64, device=device)
+
+    def add(self, trial: Trial, outcome: Outcome) -> None:
+        """Count a batch."""
         count = len(outcome.output)
         loss = outcome.loss.double()
-        self.sums += torch.stack((loss * count, success.mean() * count, torch.full_like(loss, count)))
+        single = torch.stack((loss * count, torch.full_like(loss, count)))
+        self.sums += torch.cat((single, *(measure.sums(trial, outcome) for measure in self.measures)))
 
-    def read(self) -> tuple[float, float]:
-        """Mean loss and accuracy so far."""
-        loss, hits, count = self.sums.tolist()
-        return (loss / count, hits / count) if count else (float("nan"), float("nan"))
+    def read(self) -> dict[str, float]:
+        """Mean loss and every measure so far, by name."""
+        (loss, count), *sums = (part.tolist() for part in self.sums.cpu().split(self.widths))
+        found = {"loss": loss / count if count else float("nan")}
+        return found | {m.name: m.value(part) for m, part in zip(self.measures, sums, strict=True)}
 
 
 class Session:
@@ -58,9 +68,12 @@ class Session:
         self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(lessons))
         self.epoch = 0
         self.number = 0  # of the next batch
-        self.tally = Tally(device)
+        self.tally = self._tally()
         self.recorder = self._recorder()
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
+
+    def _tally(self) -> Tally:
+        return Tally(self.lessons.measures, self.lessons.values, self.device)
 
     def _recorder(self) -> Recorder | None:
         asked, lessons, training = self.definition.record, self.lessons, self.definition.training
@@ -98,25 +111,25 @@ class Session:
         self.learner.settle()
         watch.done()
         self.schedule.step()
-        self.tally.add(outcome, self.lessons.success(trial, outcome))
+        self.tally.add(trial, outcome)
         self.number += 1
         return outcome
 
     def next_epoch(self) -> None:
         """Start the next epoch."""
-        self.epoch, self.number, self.tally = self.epoch + 1, 0, Tally(self.device)
+        self.epoch, self.number, self.tally = self.epoch + 1, 0, self._tally()
 
     @torch.no_grad()
-    def evaluate(self, observers: tuple[Observer, ...] = ()) -> tuple[float, float]:
-        """Mean loss and accuracy on the test split."""
-        tally = Tally(self.device)
+    def evaluate(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
+        """Mean loss and every measure on the test split, by name."""
+        tally = self._tally()
         self.network.eval()
         for number, trial in enumerate(self.trials()):
             account = Account(trial, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
             watch = self._watch("test", number, trial)
             simulate(self.network, trial.inputs, (*observers, *watch.observers, account), generator=noise)
-            tally.add(account.outcome(), self.lessons.success(trial, account.outcome()))
+            tally.add(trial, account.outcome())
         self.network.train()
         return tally.read()
 
@@ -168,11 +181,11 @@ class Session:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
+            self.tally.sums.copy_(state["tally"])
         except (RuntimeError, KeyError, ValueError) as problem:
             first = str(problem).splitlines()[0]
             raise UsageError(f"{source}: the checkpoint does not belong to this model and rule ({first})") from None
         self.epoch, self.number = state["epoch"], state["number"]
-        self.tally.sums = state["tally"].to(self.device)
         if self.recorder is not None:
             self.recorder.load_state_dict(state["recorder"])
 

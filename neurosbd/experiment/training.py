@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from neurosbd.experiment.progress import Reporter, duration, epoch_line
 from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
 from neurosbd.experiment.session import Session
 from neurosbd.files import read_json
+from neurosbd.measures import shown, title
 from neurosbd.recording import Recorder
 from neurosbd.traces.writer import describe
 
@@ -133,7 +135,9 @@ class Training:
         start, first = time.perf_counter(), session.number
         while session.number < len(session.lessons):
             session.step()
-            self.reporter.live(session.epoch + 1, session.number, len(session.lessons), lambda: session.tally.read()[0])
+            self.reporter.live(
+                session.epoch + 1, session.number, len(session.lessons), lambda: session.tally.read()["loss"]
+            )
             every = session.definition.training.checkpoint_every
             if interrupt.asked or self.checkpoint_asked or (every and session.number % every == 0):
                 self._checkpoint()
@@ -149,16 +153,13 @@ class Training:
     def _record(self, learned: float, first: int, start: float) -> None:
         session, training = self.session, self.session.definition.training
         health = HealthCheck(session.network)
-        train_loss, train_accuracy = session.tally.read()
-        test_loss, test_accuracy = session.evaluate((health,))
+        trained, tested = session.tally.read(), session.evaluate((health,))
         seconds = time.perf_counter() - start
         seen = min(session.lessons.examples, session.number * training.batch_size) - first * training.batch_size
         line = {
             "epoch": session.epoch + 1,
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            **{f"train_{name}": value for name, value in trained.items()},
+            **{f"test_{name}": value for name, value in tested.items()},
             "seconds": seconds,
             "samples_per_second": seen / learned,
             "peak_memory_bytes": peak_memory(session.device),
@@ -182,13 +183,15 @@ class Training:
 
     def _close(self, status: str, reason: str | None = None) -> Run:
         """Write result.json and say how it ended."""
-        best = max(self.metrics, key=lambda m: m["test_accuracy"], default=None)
+        merit = self.session.lessons.measures[0].name
+        key = f"test_{merit}"
+        best = max(self.metrics, key=lambda m: _finite(m[key]), default=None)
         result = {
             "status": status,
             "reason": reason,
             "epochs": len(self.metrics),
             "final": self.metrics[-1] if self.metrics else None,
-            "best": {"epoch": best["epoch"], "test_accuracy": best["test_accuracy"]} if best else None,
+            "best": {"epoch": best["epoch"], key: best[key]} if best else None,
             "seconds": sum(m["seconds"] for m in self.metrics),
             "warnings": self.warnings,
         }
@@ -196,10 +199,15 @@ class Training:
         if status == "finished" and self.metrics:
             last = self.metrics[-1]
             self.reporter.say(
-                f"finished in {duration(result['seconds'])}: test accuracy {last['test_accuracy']:.2%}; "
+                f"finished in {duration(result['seconds'])}: test {title(merit)} {shown(merit, last[key])}; "
                 f"run kept in {self.path}"
             )
         return open_run(self.path)
+
+
+def _finite(value: float | None) -> float:
+    """A value that can be compared; what is not defined is worse than all others."""
+    return -math.inf if value is None or math.isnan(value) else value
 
 
 def _on_request(handler: Any) -> Any:

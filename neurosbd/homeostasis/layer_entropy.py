@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.homeostasis.moments import check_cost, check_forgetting
-from neurosbd.neuromodulators.layouts import Shared
+from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
 
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions
 
@@ -74,7 +74,7 @@ class LayerEntropy:
 
     def step(self, state: Spread, value: Tensor, share: float) -> tuple[Tensor, Spread]:
         """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
-        h = CHANNELS.summary(value[: self.examples])
+        h = CHANNELS.summary(value[: self.examples], NO_BASIS)
         lam, heard = self.forgetting**share, len(h)
         correlation = torch.addmm(state.correlation, h.t(), h, beta=lam, alpha=(1 - lam) / heard)
         inverse, age = state.inverse, state.age + share
@@ -83,7 +83,7 @@ class LayerEntropy:
         units = value[0].numel() / h.shape[1]  # a unit has this part in the mean of its channel
         pull = value.new_zeros((len(value), h.shape[1]))
         torch.mm(h, inverse, out=pull[:heard]).mul_(-self.weight / (heard * units))
-        return CHANNELS.spread(pull, value), Spread(correlation, inverse, age)
+        return CHANNELS.spread(pull, value, NO_BASIS), Spread(correlation, inverse, age)
 
     def _inverted(self, correlation: Tensor, before: Tensor) -> Tensor:
         """(R + epsilon I)^-1; the one before if R is no correlation any more. Nothing is looked at, no device waits."""

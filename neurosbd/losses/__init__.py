@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neurosbd.losses.bernoulli import Bernoulli
 from neurosbd.losses.cross_entropy import CrossEntropy
+from neurosbd.losses.deviance import Deviance
 from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
@@ -52,6 +53,34 @@ class Predictive(Described, Protocol):
         ...
 
 
+@runtime_checkable
+class PredictsMean(Described, Protocol):
+    """A loss whose outputs tell the mean of the target, in the terms of a likelihood."""
+
+    @property
+    def deviance(self) -> Deviance:
+        """How far values are from a mean."""
+        ...
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x] where the output is the optimum, [B, k]."""
+        ...
+
+
+@runtime_checkable
+class PredictsInterval(Described, Protocol):
+    """A loss whose outputs tell where the target lies with a given probability."""
+
+    @property
+    def interval_level(self) -> float:
+        """This probability; 0 if there is no interval."""
+        ...
+
+    def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Both ends where the output is the optimum, [B, k] each."""
+        ...
+
+
 LOSSES: dict[str, Callable[..., Predictive]] = {
     "cross_entropy": CrossEntropy,
     "bernoulli": Bernoulli,
@@ -68,7 +97,7 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 }
 
 __all__ = [
-    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Gamma", "Gaussian", "GaussianCRPS", "Loss",
-    "NegativeBinomial", "Pinball", "Poisson", "Predictive", "RankedProbability", "Spherical", "SquaredError", "Targets",
-    "bregman", "exponential_family", "from_function",
+    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Gamma", "Gaussian",
+    "GaussianCRPS", "Loss", "NegativeBinomial", "Pinball", "Poisson", "Predictive", "PredictsInterval", "PredictsMean",
+    "RankedProbability", "Spherical", "SquaredError", "Targets", "bregman", "exponential_family", "from_function",
 ]  # fmt: skip

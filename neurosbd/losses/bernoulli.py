@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_out
+from neurosbd.losses.deviance import BERNOULLI
 from neurosbd.losses.targets import BINARY, as_vector
 
 
@@ -27,7 +28,7 @@ class Bernoulli:
     Source: A1 of this project's notes; Cox 1958, J. R. Stat. Soc. B 20:215 (logistic regression).
     """
 
-    targets, parameters = BINARY, 1
+    targets, parameters, deviance = BINARY, 1, BERNOULLI
 
     label_smoothing: float = 0.0
     positive_weights: tuple[float, ...] | None = None
@@ -46,16 +47,19 @@ class Bernoulli:
         yes, no = self._aims(target, output)
         return torch.sigmoid(output) * (yes + no) - yes
 
-    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum.
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x] of which sigmoid(output) is the optimum, [B, k].
 
         With smoothing no optimum is surer than e / 2; there the nearest model is taken.
         """
         if self.positive_weights is not None:
             output = output - laid_out(self.positive_weights, output, "positive_weights").log()
         e = self.label_smoothing
-        chance = ((torch.sigmoid(output) - e / 2) / (1 - e)).clamp(0, 1)
-        return torch.bernoulli(chance, generator=generator)
+        return ((torch.sigmoid(output) - e / 2) / (1 - e)).clamp(0, 1)
+
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Values 0 or 1 [B, k] with the chances of `mean`."""
+        return torch.bernoulli(self.mean(output), generator=generator)
 
     def _aims(self, target: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Weight of yes and of no."""

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.losses.deviance import SQUARE
 from neurosbd.losses.targets import REALS, as_values
+
+LEVEL = 0.9  # probability of the predictive interval
+_REACH = math.sqrt(2) * torch.erfinv(torch.tensor(LEVEL, dtype=torch.float64)).item()  # in standard deviations
+
+
+def _between(mean: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    return mean - _REACH * spread, mean + _REACH * spread
 
 
 def _around(mean: Tensor, spread: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -26,7 +34,7 @@ class Gaussian:
     Source: A1 of this project's notes; Nix, Weigend 1994, ICNN 1:55.
     """
 
-    targets, parameters = REALS, 2
+    targets, parameters, deviance, interval_level = REALS, 2, SQUARE, LEVEL
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""
@@ -40,6 +48,15 @@ class Gaussian:
         mean, log_variance, y = self._parts(output, target)
         precision = torch.exp(-log_variance)
         return torch.cat(((mean - y) * precision, 0.5 - 0.5 * (mean - y).square() * precision), 1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return output.chunk(2, 1)[0]
+
+    def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Ends of the central interval of 90 %, [B, k] each."""
+        mean, log_variance = output.chunk(2, 1)
+        return _between(mean, torch.exp(0.5 * log_variance))
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""
@@ -66,7 +83,7 @@ class GaussianCRPS:
     Source: Gneiting, Raftery, Westveld, Goldman 2005, Mon. Weather Rev. 133:1098, equation 5.
     """
 
-    targets, parameters = REALS, 2
+    targets, parameters, deviance, interval_level = REALS, 2, SQUARE, LEVEL
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in units of the target, [B]."""
@@ -77,6 +94,15 @@ class GaussianCRPS:
         """d loss / d output of each example, [B, 2 k]."""
         _, _, sigma, x = self._parts(output, target)
         return torch.cat((-torch.erf(x), sigma * _excess(x)), 1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return output.chunk(2, 1)[0]
+
+    def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Ends of the central interval of 90 %, [B, k] each."""
+        mean, log_sigma = output.chunk(2, 1)
+        return _between(mean, torch.exp(log_sigma))
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""

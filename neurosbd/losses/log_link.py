@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from neurosbd.losses.deviance import GAMMA, POISSON, Deviance, negative_binomial
 from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
 
 
@@ -22,7 +23,7 @@ class Poisson:
     Source: A1 of this project's notes; Nelder, Wedderburn 1972, J. R. Stat. Soc. A 135:370 (log-linear models).
     """
 
-    targets, parameters = COUNTS, 1
+    targets, parameters, deviance = COUNTS, 1, POISSON
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""
@@ -32,6 +33,10 @@ class Poisson:
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, k]."""
         return torch.exp(output) - as_values(target, output, COUNTS)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return torch.exp(output)
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts [B, k]."""
@@ -52,7 +57,7 @@ class Gamma:
     Source: A1 of this project's notes; McCullagh, Nelder 1989, Generalized Linear Models, chapter 8.
     """
 
-    targets, parameters = POSITIVE, 1
+    targets, parameters, deviance = POSITIVE, 1, GAMMA
 
     shape: float = 1.0
 
@@ -69,6 +74,10 @@ class Gamma:
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, k]."""
         return self.shape * (1 - as_values(target, output, POSITIVE) * torch.exp(-output))
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return torch.exp(output)
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values > 0 [B, k]."""
@@ -99,6 +108,11 @@ class NegativeBinomial:
         if not 0 < self.r < math.inf:
             raise ValueError(f"NegativeBinomial.r must be positive, got {self.r}")
 
+    @property
+    def deviance(self) -> Deviance:
+        """That of counts with the variance m + m^2 / r."""
+        return negative_binomial(self.r)
+
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""
         y, odds = as_values(target, output, COUNTS), output - math.log(self.r)
@@ -110,6 +124,10 @@ class NegativeBinomial:
         # mu / (r + mu) and r / (r + mu) without ever making mu, which may be too large to hold
         y, odds = as_values(target, output, COUNTS), output - math.log(self.r)
         return self.r * torch.sigmoid(odds) - y * torch.sigmoid(-odds)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return torch.exp(output)
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts [B, k]: Poisson with a rate that is gamma-distributed."""

@@ -39,6 +39,16 @@ class Pinball:
         """Outputs per value."""
         return len(self.levels)
 
+    @property
+    def interval_level(self) -> float:
+        """Probability between the first and the last level; 0 of a single one."""
+        return self.levels[-1] - self.levels[0]
+
+    def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """First and last quantile, [B, k] each."""
+        quantile = output.reshape(len(output), len(self.levels), -1)
+        return quantile[:, 0], quantile[:, -1]
+
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in units of the target, [B]."""
         y, quantile = self._parts(output, target)

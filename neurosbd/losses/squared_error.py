@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.losses.deviance import SQUARE
 from neurosbd.losses.targets import REALS, as_vector
 
 
@@ -20,7 +21,7 @@ class SquaredError:
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, section 2.
     """
 
-    targets, parameters = REALS, 1
+    targets, parameters, deviance = REALS, 1, SQUARE
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, [B]."""
@@ -29,6 +30,10 @@ class SquaredError:
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, k]."""
         return output - as_vector(target, output)
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]."""
+        return output
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]: Gaussian around the output, variance 1."""

@@ -9,6 +9,7 @@ from neurosbd import library
 from neurosbd.errors import UsageError
 from neurosbd.experiment.progress import duration
 from neurosbd.experiment.run import Run
+from neurosbd.measures import MEASURES, shown, title
 
 _SMALL_PNG = 5_000_000  # bytes
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,8 +41,9 @@ def is_experiment(run: Run) -> bool:
 def what_ran(run: Run) -> list[tuple[str, str]]:
     """The model, its rule, its data, its seed and how far it came."""
     subset = setting(run, "data.subset")
+    each = " per class" if subset and "accuracy" in judged_by(run) else ""
     task = setting(run, "task.kind") or setting(run, "protocol.kind")
-    data = task or f"{setting(run, 'data.name', '?')}{f', {subset} training examples per class' if subset else ''}"
+    data = task or f"{setting(run, 'data.name', '?')}{f', {subset} training examples' if subset else ''}{each}"
     done, asked = len(run.metrics), setting(run, "training.epochs")
     rows = [
         ("model", setting(run, "name", "?")),
@@ -76,18 +78,30 @@ def _duration(run: Run) -> str | None:
 def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     """Key figures: (what, value, remark). Of the last epoch; the best one is named as what it is."""
     rows: list[tuple[str, str, str]] = []
+    merits = judged_by(run)
     for last in run.metrics[-1:]:
-        rows += [(f"{split} accuracy", percent(last.get(f"{split}_accuracy")), "") for split in ("test", "train")]
+        for name in merits:
+            rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in ("test", "train")]
         rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in ("test", "train")]
-    scored = [line for line in run.metrics if isinstance(line.get("test_accuracy"), int | float)]
+    key = f"test_{merits[0]}" if merits else ""
+    scored = [line for line in run.metrics if isinstance(line.get(key), int | float)]
     if scored:
-        best = max(scored, key=lambda line: line["test_accuracy"])
+        best = max(scored, key=lambda line: line[key])
         remark = f"epoch {best.get('epoch', '?')}; chosen on the test set, so no result to report"
-        rows.append(("highest test accuracy", percent(best["test_accuracy"]), remark))
+        rows.append((f"highest test {title(merits[0])}", _measured(merits[0], best[key]), remark))
     measures = run.result.get("measures")
     if isinstance(measures, Mapping):
         rows += [(str(name).replace("_", " "), number(value), "") for name, value in measures.items()]
     return rows
+
+
+def judged_by(run: Run) -> list[str]:
+    """Names of the measures of a run; the first says which epoch was the best."""
+    return [name for name in MEASURES if any(f"test_{name}" in line for line in run.metrics)]
+
+
+def _measured(name: str, value: Any) -> str:
+    return shown(name, value) if isinstance(value, int | float) else "–"
 
 
 def complaints(run: Run) -> list[str]:
@@ -176,11 +190,6 @@ def command_to_record(run: Run, specs: Iterable[str]) -> str:
     records = " ".join(f"--record {shlex.quote(spec)}" for spec in dict.fromkeys(specs))
     given = (setting(run, "name", "MODEL"), "--rule", setting(run, "rule.kind"), "--seed", setting(run, "seed", 0))
     return f"neurosbd {verb} {' '.join(shlex.quote(str(part)) for part in given)} {records}"
-
-
-def percent(value: Any) -> str:
-    """A fraction as a percentage; a dash for what is no number."""
-    return f"{value:.2%}" if isinstance(value, int | float) else "–"
 
 
 def number(value: Any) -> str:

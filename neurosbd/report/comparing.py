@@ -14,12 +14,12 @@ from neurosbd.report.account import number, setting
 from neurosbd.report.comparison_figure import figure
 from neurosbd.report.drawing import check_installed, draw
 from neurosbd.report.grouping import Group, concerns, differing, groups, label
+from neurosbd.report.merits import KEYS, is_percent
 from neurosbd.report.opening import opened
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
 
-_FINAL = {"test_accuracy": "test accuracy", "test_loss": "test loss"}
 _INCH = 88  # pixels of the page per inch of the figure
 
 
@@ -103,7 +103,7 @@ def _estimates(group: Group) -> dict[str, Estimate]:
 def _values(run: Run) -> dict[str, float]:
     """Figures of a run: of its last epoch, its measures, and its seconds; those that are numbers."""
     last = run.metrics[-1] if run.metrics else {}
-    found: dict[str, Any] = {name: last.get(key) for key, name in _FINAL.items()}
+    found: dict[str, Any] = {name: last.get(key) for name, key in KEYS.items()}
     measures = run.result.get("measures")
     if isinstance(measures, Mapping):
         found |= {str(name).replace("_", " "): value for name, value in measures.items()}
@@ -123,10 +123,10 @@ def overview(comparison: Comparison) -> Table:
 
 
 def _cell(name: str, found: Estimate | None) -> str:
-    """mean ± std [low, high]; accuracies in percent."""
+    """mean ± std [low, high]; shares in percent."""
     if found is None or found.mean is None:
         return "–"
-    percent = name.endswith("accuracy")
+    percent = is_percent(name)
 
     def shown(value: float) -> str:
         return f"{100 * value:.2f}" if percent else f"{value:.4g}"
@@ -180,14 +180,14 @@ def _runs(comparison: Comparison) -> Table:
             row.label,
             setting(run, "seed", "?"),
             run.result.get("status", "?"),
-            *(100 * value if name.endswith("accuracy") and value is not None else value for name, value in
+            *(100 * value if is_percent(name) and value is not None else value for name, value in
               ((name, _values(run).get(name)) for name in names)),
             str(run.path.name),
         )
         for row in comparison.rows
         for run in row.group.runs
     ]  # fmt: skip
-    head = ("group", "seed", "status", *(f"{n} (%)" if n.endswith("accuracy") else n for n in names), "run")
+    head = ("group", "seed", "status", *(f"{n} (%)" if is_percent(n) else n for n in names), "run")
     return Table(head, tuple(rows))
 
 

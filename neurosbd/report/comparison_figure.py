@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd.report.grouping import Group
+from neurosbd.report.merits import KEYS, is_percent
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.statistics import Estimate
 
@@ -19,19 +20,19 @@ Drawn = tuple[str, Group, Mapping[str, Estimate]]
 
 
 def figure(rows: Sequence[Drawn]) -> Any:
-    """Test accuracy of the last epoch per group, and test accuracy and loss over the epochs.
+    """What runs are judged by at the last epoch per group, and that and the loss over the epochs.
 
-    Runs without accuracies (protocols) show their first measure.
+    Runs that were not trained (protocols) show their first measure.
     """
-    curves = [key for key in ("test_accuracy", "test_loss") if any(_curves(group, key) for _, group, _ in rows)]
+    curves = [name for name, key in KEYS.items() if any(_curves(group, key) for _, group, _ in rows)]
     quantity = next((name for _, _, estimates in rows for name in estimates if name != "seconds"), "test accuracy")
     drawn, axes = panels(1 + len(curves), width=4.0, height=3.0 + 0.12 * max(0, len(rows) - 6))
     _points(axes[0], rows, quantity)
-    for ax, key in zip(axes[1:], curves, strict=True):
+    for ax, course in zip(axes[1:], curves, strict=True):
+        percent = is_percent(course)
         for place, (name, group, _) in enumerate(rows):
-            _band(ax, _curves(group, key), key, name, place)
-        unit = " (%)" if key.endswith("accuracy") else ""
-        ax.set(xlabel="epoch", ylabel=key.replace("_", " ") + unit, title="mean and std over seeds")
+            _band(ax, _curves(group, KEYS[course]), 100 if percent else 1, name, place)
+        ax.set(xlabel="epoch", ylabel=course + (" (%)" if percent else ""), title="mean and std over seeds")
         ax.locator_params(axis="x", integer=True)
     handles, labels = axes[-1].get_legend_handles_labels() if curves else ([], [])
     if handles:
@@ -47,8 +48,8 @@ def style(place: int) -> dict[str, Any]:
 
 def _points(ax: "Axes", rows: Sequence[Drawn], quantity: str) -> None:
     """Every seed as a dot, the mean as a bar with its interval."""
-    percent = 100 if quantity.endswith("accuracy") else 1
-    key = quantity.replace(" ", "_")
+    percent = 100 if is_percent(quantity) else 1
+    key = KEYS.get(quantity, quantity.replace(" ", "_"))
     for place, (_, group, estimates) in enumerate(rows):
         colour = style(place)["color"]
         values = [percent * value for run in group.finished if (value := _last(run, quantity, key)) is not None]
@@ -85,13 +86,12 @@ def _curves(group: Group, key: str) -> list[dict[int, float]]:
     return [curve for curve in made if curve]
 
 
-def _band(ax: "Axes", curves: list[dict[int, float]], key: str, name: str, place: int) -> None:
+def _band(ax: "Axes", curves: list[dict[int, float]], factor: float, name: str, place: int) -> None:
     """Mean over the seeds at every epoch that all of them have, with a band of one standard deviation."""
     if not curves:
         return
-    percent = 100 if key.endswith("accuracy") else 1
     epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
-    values = percent * np.array([[curve[epoch] for epoch in epochs] for curve in curves], float)
+    values = factor * np.array([[curve[epoch] for epoch in epochs] for curve in curves], float)
     mean = values.mean(0)
     look = style(place)
     marker = "." if len(epochs) < 3 else None

@@ -1,0 +1,118 @@
+"""Do a definition and what it is trained on fit? Asked before anything is written."""
+
+import torch
+
+from neurosbd.datasets.load import Dataset
+from neurosbd.errors import UsageError
+from neurosbd.experiment.definition import Definition
+from neurosbd.losses import LOSSES, Predictive
+from neurosbd.losses.targets import CLASSES
+from neurosbd.rules import LocalRule
+from neurosbd.tasks import Task
+
+
+def check_task(definition: Definition, task: Task) -> None:
+    """Refuse a task whose sizes or time are not those of the definition.
+
+    Raises:
+        UsageError: with both sizes.
+    """
+    inputs, outputs = task.sizes()
+    asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
+    for what, (there, wanted) in asked.items():
+        if there != wanted:
+            raise UsageError(
+                f"{definition.name}: the {what} has size {list(there)}, but the task needs {list(wanted)}; set its size"
+            )
+    if definition.time.dt != 1e-3:
+        raise UsageError(
+            f"{definition.name}: tasks are told in ms, so time.dt must be 1e-3 s, got {definition.time.dt}"
+        )
+
+
+def check_fit(definition: Definition, data: Dataset) -> None:
+    """Refuse a data set that the network, loss, rule or augmentation of a definition cannot work on.
+
+    Raises:
+        UsageError: with what is there, what is wanted, and the setting that makes it fit.
+    """
+    size = definition.input_size()
+    if size != data.size:
+        raise UsageError(
+            f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
+            f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
+        )
+    _check_loss(definition, data)
+    _check_readout(definition, data)
+    _check_augmentation(definition, data)
+    rule = definition.rule.made()
+    if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
+        raise UsageError(
+            f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
+            f"values to predict; choose a rule that is sent the score: sbd, ebd, dfa, eprop or bp"
+        )
+
+
+def fitting(data: Dataset) -> list[str]:
+    """Names of the losses for which every target of a data set is legal."""
+    return [name for name, make in LOSSES.items() if _legal(make(), data)]
+
+
+def _legal(loss: Predictive, data: Dataset) -> bool:
+    if data.kind != "classes":
+        targets = (torch.from_numpy(samples.targets) for samples in (data.train, data.test))
+        return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in targets)
+    try:  # a loss for values may take labels as well, as one-hot rows
+        loss.per_example(torch.zeros(2, 2 * loss.parameters), torch.tensor([0, 1]))
+    except UsageError:
+        return False
+    return True
+
+
+def _check_loss(definition: Definition, data: Dataset) -> None:
+    legal = fitting(data)
+    if definition.loss.kind not in legal:
+        there = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
+        raise UsageError(
+            f"{definition.name}: loss '{definition.loss.kind}' wants {definition.loss.made().targets.legal}, but "
+            f"'{data.name}' has {there}; losses that fit: {', '.join(legal)}"
+        )
+
+
+def _check_readout(definition: Definition, data: Dataset) -> None:
+    loss, output, name = definition.loss.made(), definition.output_size(), list(definition.population)[-1]
+    needed = loss.parameters * data.outputs
+    if output != (needed,):
+        what = "classes" if data.kind == "classes" else "values to predict"
+        each = f", for each of which loss '{definition.loss.kind}' needs {loss.parameters} outputs"
+        raise UsageError(
+            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {data.outputs} {what}"
+            f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
+        )
+    try:  # options of the loss, such as a weight per class
+        loss.per_example(torch.zeros(1, needed), torch.from_numpy(data.train.targets[:1]))
+    except UsageError as problem:
+        raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
+
+
+def _check_augmentation(definition: Definition, data: Dataset) -> None:
+    asked = definition.data
+    moved = asked.flip or asked.crop
+    if moved and data.kind != "classes":
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop keep the class of an image, but '{data.name}' has values to "
+            f"predict, which may change with it; remove them"
+        )
+    if moved and len(data.size) != 3:
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
+        )
+    if data.duration and asked.encoder.kind != "constant":
+        raise UsageError(
+            f"{definition.name}: data.encoder is '{asked.encoder.kind}', but '{data.name}' consists of events, which "
+            f"are binned as they are; remove data.encoder"
+        )
+    if data.duration and moved:
+        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
+    if asked.crop and asked.crop >= min(data.size[1:]):
+        raise UsageError(f"{definition.name}: data.crop is {asked.crop}, but images are {data.size[1]}x{data.size[2]}")

@@ -1,0 +1,59 @@
+"""What a network is judged by on a split: sums that stay on the device until they are read. Layer 4."""
+
+from torch import Tensor
+
+from neurosbd.learners import Outcome, Trial
+from neurosbd.losses import Loss, PredictsInterval, PredictsMean
+from neurosbd.losses.deviance import SQUARE
+from neurosbd.losses.pinball import Pinball
+from neurosbd.measures.accuracy import Accuracy
+from neurosbd.measures.coverage import Coverage
+from neurosbd.measures.explained import ExplainedDeviance, ExplainedPinball, RSquared
+from neurosbd.measures.measure import Measure
+
+MEASURES: dict[str, type[Accuracy | RSquared | ExplainedDeviance | ExplainedPinball | Coverage]] = {
+    "accuracy": Accuracy,
+    "r_squared": RSquared,
+    "explained_deviance": ExplainedDeviance,
+    "explained_pinball": ExplainedPinball,
+    "coverage": Coverage,
+}
+
+__all__ = [
+    "MEASURES", "Accuracy", "Coverage", "ExplainedDeviance", "ExplainedPinball", "Measure", "RSquared", "measures_of",
+    "shown", "title",
+]  # fmt: skip
+
+
+def measures_of(loss: Loss, targets: Tensor) -> tuple[Measure, ...]:
+    """What a loss is measured by on a data set; the first says which epoch was the best.
+
+    Args:
+        loss: whose outputs are judged.
+        targets: of the training split: classes int64 [N], or values [N, k].
+    """
+    if not targets.is_floating_point():
+        return (Accuracy(right_class),)
+    found: list[Measure] = []
+    if isinstance(loss, PredictsMean):
+        found.append(RSquared(loss) if loss.deviance is SQUARE else ExplainedDeviance(loss))
+    if isinstance(loss, Pinball):
+        found.append(ExplainedPinball.against(loss, targets))
+    if isinstance(loss, PredictsInterval) and loss.interval_level > 0:
+        found.append(Coverage(loss))
+    return tuple(found)
+
+
+def right_class(trial: Trial, outcome: Outcome) -> Tensor:
+    """1 where the largest output is that of the class, [B]."""
+    return (outcome.output.argmax(1) == trial.target).double()
+
+
+def title(name: str) -> str:
+    """A measure as a person reads it."""
+    return MEASURES[name].title
+
+
+def shown(name: str, value: float) -> str:
+    """Its value as a person reads it: a percentage, or a number with three decimals."""
+    return f"{value:.2%}" if MEASURES[name].percent else f"{value:.3f}"
