@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
+from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.memory import Memory, outgoing
 from neurosbd.network import INPUT, Connection, Frame, Network
@@ -146,13 +147,14 @@ class LocalRun:
         return signal
 
     def _expanded(self, scored: Scored) -> Tensor:
-        """The score and all blocks of its expansion side by side, [B, C + D]."""
+        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
         if not self.rule.expansion:
             return scored.score
-        columns, states = [scored.score], self.memory.expansion
+        columns, states, moments = [scored.score], self.memory.expansion, self.memory.moments
         for number, block in enumerate(self.rule.expansion):
-            block_columns, states[number] = block.step(states[number], scored, self.network.dt)
-            columns.append(block_columns)
+            own, states[number] = block.step(states[number], scored, self.network.dt)
+            own, moments[number] = matched(moments[number], scored.score, own, block.weight, scored.share)
+            columns.append(own)
         return torch.cat(columns, 1)
 
     def _felt(self, frame: Frame, score: Tensor | None) -> Tensor | None:

@@ -10,6 +10,7 @@ from neurosbd.losses.bernoulli import Bernoulli
 from neurosbd.losses.cross_entropy import CrossEntropy
 from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
+from neurosbd.losses.law import Forecasting, Informative, Law, Lawful
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
 from neurosbd.losses.pinball import Pinball
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
@@ -51,6 +52,10 @@ class Predictive(Described, Protocol):
         """Targets drawn from the distribution of which the output is the optimum: there the mean score is 0."""
         ...
 
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T | output] under that distribution, [B, C, C]; of the target only its kind counts."""
+        ...
+
 
 LOSSES: dict[str, Callable[..., Predictive]] = {
     "cross_entropy": CrossEntropy,
@@ -68,7 +73,7 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 }
 
 __all__ = [
-    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Gamma", "Gaussian", "GaussianCRPS", "Loss",
-    "NegativeBinomial", "Pinball", "Poisson", "Predictive", "RankedProbability", "Spherical", "SquaredError", "Targets",
-    "bregman", "exponential_family", "from_function",
+    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Forecasting", "Gamma", "Gaussian",
+    "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Pinball", "Poisson", "Predictive",
+    "RankedProbability", "Spherical", "SquaredError", "Targets", "bregman", "exponential_family", "from_function",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_out
+from neurosbd.losses.law import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
 
 
@@ -47,15 +48,26 @@ class Bernoulli:
         return torch.sigmoid(output) * (yes + no) - yes
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum.
+        """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum."""
+        return torch.bernoulli(self.chance(output), generator=generator)
+
+    def chance(self, output: Tensor) -> Tensor:
+        """Probabilities of a yes of which sigmoid(output) is the optimum, [B, k].
 
         With smoothing no optimum is surer than e / 2; there the nearest model is taken.
         """
         if self.positive_weights is not None:
             output = output - laid_out(self.positive_weights, output, "positive_weights").log()
         e = self.label_smoothing
-        chance = ((torch.sigmoid(output) - e / 2) / (1 - e)).clamp(0, 1)
-        return torch.bernoulli(chance, generator=generator)
+        return ((torch.sigmoid(output) - e / 2) / (1 - e)).clamp(0, 1)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T], [B, k, k]: of one-hot labels, or of values 0 and 1 that are independent of each other."""
+        chance, yes = self.chance(output), torch.ones_like(output)
+        slope = self.score(output, yes) - self.score(output, yes - 1)
+        if target.ndim == 1:
+            return slope[:, :, None] * one_hot_covariance(chance) * slope[:, None, :]
+        return torch.diag_embed(slope.square() * chance * (1 - chance))
 
     def _aims(self, target: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Weight of yes and of no."""
