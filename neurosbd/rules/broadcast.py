@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Layout, Shared
+from neurosbd.neuromodulators import ActivationName, Decorrelation, FixedRandom, Forgetting, Layout, Shared
 from neurosbd.process import Expansion, Homeostasis
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
@@ -29,6 +29,8 @@ def sbd(
     rate_cost: float = 0.0,
     expansion: tuple[Expansion, ...] = (),
     homeostasis: tuple[Homeostasis, ...] = (),
+    activations: tuple[ActivationName, ...] = ("identity",),
+    expansion_forgetting: float = 0.998,
 ) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
@@ -51,6 +53,8 @@ def sbd(
         rate_cost: weight of that, >= 0.
         expansion: blocks of further columns for the score, see EXPANSIONS.
         homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
+        activations: functions g of h that are decorrelated from the score, see ACTIVATIONS.
+        expansion_forgetting: lam of the rows of R that belong to the expansion, 0..1, per batch.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
     Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
         and so is all of it for spiking neurons.
@@ -58,7 +62,7 @@ def sbd(
     curve = Forgetting(forgetting, forgetting_end, forgetting_shape)
     return LocalRule(
         regulated(ThreeFactor(), rate_target, rate_cost),
-        Decorrelation(projection, scale, learned, curve),
+        Decorrelation(projection, scale, learned, curve, activations, Forgetting(expansion_forgetting)),
         eligibility=eligibility,
         hearing=tau_activity if activity == "filtered" else None,
         delay=delay,
@@ -82,6 +86,8 @@ def ebd(
     rate_cost: float = 0.0,
     expansion: tuple[Expansion, ...] = (),
     homeostasis: tuple[Homeostasis, ...] = (),
+    activations: tuple[ActivationName, ...] = ("identity",),
+    expansion_forgetting: float = 0.998,
 ) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
@@ -91,7 +97,8 @@ def ebd(
     """
     rule = sbd(
         projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
-        eligibility, delay, rate_target, rate_cost, expansion, homeostasis,
+        eligibility, delay, rate_target, rate_cost, expansion, homeostasis, activations,
+        expansion_forgetting,
     )  # fmt: skip
     return replace(rule, loss="squared_error")
 
