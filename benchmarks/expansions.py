@@ -1,7 +1,7 @@
 """What an expansion of the score gains: validation accuracy of SBD with every form of it against SBD without.
 
-    python benchmarks/expansions.py [--model cifar10-small] [--seeds 3] [--forms base bartlett ...] [--set KEY=VALUE ...]
-                                    [--train 500] [--validation 200] [--out expansions.json]
+    python benchmarks/expansions.py [--model cifar10-small] [--seeds 3] [--forms base bartlett ...] [--train 500]
+                                    [--validation 200] [--set KEY=VALUE ...] [--out expansions.json]
 
 Trains on the first images of each class of the training set and validates on its last ones; the test set is not
 touched. Seed by seed, all forms of a seed start from the same weights and projection and see the same batches, so that
@@ -42,6 +42,8 @@ class Form(NamedTuple):
     forgetting: float = 0.998  # of the rows of R that belong to the expansion
     activations: tuple[str, ...] = ("identity",)  # functions of the activity, besides
     start: float = 0.0  # standard deviation of the rows of R0 that belong to the expansion *
+    tied: bool = False  # those rows are the rows of R0 of the score, class by class *
+    louder: float = 1.0  # factor on all of R0, the control of a tied start *
     per_column: bool = False  # every column, not the block, is made as loud as the others *
 
 
@@ -68,6 +70,13 @@ FORMS = {
     **{f"{n}, lam {lam:g}": Form((b,), lam) for n, b in HOW.items() for lam in (0.9, 0.98, 0.9995)},
     **{f"*{n}, random start": Form((b,), start=0.02) for n, b in HOW.items()},
     **{f"*{n}, per column": Form((b,), per_column=True) for n, b in HOW.items()},
+    "*another, brier, tied start": Form(WHICH["another, brier"], tied=True),
+    "*coarse, tied start": Form(WHICH["coarse"], tied=True),
+    "*another, spherical, tied start": Form(WHICH["another, spherical"], tied=True),
+    "*forecast, tied start": Form(WHICH["forecast"], tied=True),
+    "*another, brier, tied start, per column": Form(WHICH["another, brier"], tied=True, per_column=True),
+    "*base, R0 x 1.5": Form(louder=1.5),
+    "*base, R0 x 2": Form(louder=2.0),
     "identity and square": Form(activations=("identity", "square")),
     "identity and tanh": Form(activations=("identity", "tanh")),
     "identity, cosine, sine": Form(activations=("identity", "cosine", "sine")),
@@ -111,11 +120,17 @@ def altered(session: Session, form: Form) -> None:
     if rule is not learner.rule:
         drawn = generator(session.definition.seed, "projection")
         session.learner = learner = LocalLearner(session.network, session.loss, rule, drawn)
+    for state in learner.memory.modulators.values():
+        state.frozen.mul_(form.louder)
     if form.start:
         drawn = generator(session.definition.seed, "start")
         for state in learner.memory.modulators.values():
             rows = state.frozen[-learner.memory.expanded :]
             rows.copy_(torch.randn(rows.shape, generator=drawn) * form.start)
+    if form.tied:
+        for state in learner.memory.modulators.values():
+            own = state.frozen[: -learner.memory.expanded]
+            state.frozen[-learner.memory.expanded :] = own.repeat(learner.memory.expanded // len(own), 1)
 
 
 def held_out(name: str, train: int, validation: int) -> Dataset:
@@ -134,7 +149,7 @@ def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]
     place = torch.device("cpu")
     session = Session(definition, DatasetLessons(definition, data, place), place)
     altered(session, form)
-    start = time.process_time()
+    start, train = time.process_time(), math.nan
     while session.epoch < definition.training.epochs:
         for _ in range(len(session.lessons)):
             session.step()
@@ -149,12 +164,14 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval."""
     if len(values) < 2:
         return float(values.mean()), math.nan
-    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    factor = stats.t.ppf(0.975, len(values) - 1) / math.sqrt(len(values))
+    return float(values.mean()), float(factor * values.std(ddof=1))
 
 
 def table(runs: dict[str, dict[str, Any]], forms: list[str], seeds: int) -> str:
     """A line per form, of the seeds that it has in common with the base."""
-    lines = ["| form | columns | accuracy, % | gain, points | n | CPU s per epoch |", "| --- | --- | --- | --- | --- | --- |"]
+    heads = ("form", "columns", "accuracy, %", "gain, points", "n", "CPU s per epoch")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name in forms:
         common = [s for s in range(seeds) if f"{name}/{s}" in runs and f"base/{s}" in runs]
         if not common:
@@ -204,7 +221,8 @@ def main() -> None:
                 if options.out:
                     about = provenance(torch.device("cpu")) | {"model": options.model, "settings": asked}
                     about |= {"train": options.train, "validation": options.validation}
-                    about |= {"rule": definition.rule.model_dump(mode="json", exclude={"expansion", "expansion_forgetting", "activations"})}
+                    varied = {"expansion", "expansion_forgetting", "activations"}
+                    about |= {"rule": definition.rule.model_dump(mode="json", exclude=varied)}
                     options.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1))
     except (UsageError, RunError) as problem:
         sys.exit(str(problem))

@@ -12,8 +12,8 @@ from neurosbd.losses import Bernoulli, Gamma, NegativeBinomial, Pinball, Poisson
 from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Activity, Scored
 
-COUNTS = 150  # of a count distribution with mean about 1; beyond, less than 1e-16 is left
-NODES = 120  # of a quadrature
+COUNTS = 80  # of a count distribution with mean about 1; beyond, less than 1e-16 is left
+NODES = 90  # of a quadrature
 
 
 def scored(loss: Any, output: Tensor, target: Tensor) -> Scored:
@@ -48,10 +48,10 @@ def _line(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:
     first = output[0].item()
     if isinstance(loss, Poisson):
         counts = np.arange(COUNTS)
-        return _pair(counts, stats.poisson(math.exp(first)).pmf(counts))
+        return _pair(counts, stats.poisson.pmf(counts, math.exp(first)))
     if isinstance(loss, NegativeBinomial):
-        counts = np.arange(20 * COUNTS)
-        return _pair(counts, stats.nbinom(loss.r, loss.r / (loss.r + math.exp(first))).pmf(counts))
+        counts = np.arange(5 * COUNTS)
+        return _pair(counts, stats.nbinom.pmf(counts, loss.r, loss.r / (loss.r + math.exp(first))))
     if isinstance(loss, Gamma):
         nodes, weights = special.roots_genlaguerre(NODES, loss.shape - 1)
         return _pair(nodes * math.exp(first) / loss.shape, weights / math.gamma(loss.shape))

@@ -38,6 +38,16 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
         assert name in text, name
 
 
+def test_every_expansion_and_activation_is_in_its_page() -> None:
+    from neurosbd.expansions import EXPANSIONS
+    from neurosbd.neuromodulators import ACTIVATIONS
+
+    for page, table in (("expansions.md", EXPANSIONS), ("rules.md", ACTIVATIONS)):
+        text = (ROOT / "docs" / page).read_text()
+        for name in table:
+            assert f"`{name}`" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.errors import UsageError
 from neurosbd.expansions.matching import check_weight
-from neurosbd.losses import Described, Informative
+from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Scored
 
@@ -71,7 +71,7 @@ class Bartlett:
     def step(self, state: Pairs | tuple[()], scored: Scored, dt: float) -> tuple[Tensor, Pairs | tuple[()]]:
         """[B, D]."""
         loss, batch = scored.loss, len(scored.output)
-        if isinstance(loss, Described) and loss.targets is CLASSES and scored.target.ndim == 2:
+        if getattr(loss, "targets", None) is CLASSES and scored.target.ndim == 2:
             raise UsageError(
                 "the expansion 'bartlett' wants labels: targets that are probabilities have no known second moment"
             )

@@ -1,6 +1,5 @@
 """Scores gated by what is known without the label: functions of the input, of hidden activity, of the forecast."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 

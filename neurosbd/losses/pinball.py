@@ -65,7 +65,7 @@ class Pinball:
         return value
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
-        """E[score score^T] = min(tau, tau') - tau tau' for the same value, else 0, [B, L k, L k]: quantiles say that."""
+        """E[score score^T] = min(tau, tau') - tau tau' for the same value, else 0, [B, L k, L k]."""
         level, values = row(self.levels, output), output.shape[1] // len(self.levels)
         same = torch.minimum(level[:, None], level) - level[:, None] * level
         eye = torch.eye(values, dtype=output.dtype, device=output.device)
