@@ -1,13 +1,19 @@
 """What there is: every table of the engine and every item of the library, with a line and a source. Layer 4."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import UsageError, nearest
+from neurosbd.experiment.definition import Definition
+from neurosbd.memory import blank, widths
+from neurosbd.network import Network
 from neurosbd.report.analyses import documentation
+from neurosbd.rules import LocalRule
+from neurosbd.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -85,4 +91,26 @@ def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None)
     lines = [f"{k:<{key}}  {v:<{min(value, 40)}}  {origin}" for k, v, origin in rows]
     lines += ["", f"{sum(p.numel() for p in network.parameters()):,} weights"]
     lines += [f"  {n}: weight {list(w.shape)}" for n, w in network.weights.items()]
-    return "\n".join(lines)
+    return "\n".join(lines + _broadcast(resolved.definition, network))
+
+
+def _broadcast(definition: Definition, network: Network) -> list[str]:
+    """How many columns are broadcast and what they cost, if the score is expanded."""
+    rule, loss = definition.rule.made(), definition.loss.made()
+    if not isinstance(rule, LocalRule) or not rule.expansion:
+        return []
+    try:
+        memory = blank(network, rule, loss, generator(definition.seed, "projection"))
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+    score = math.prod(network.populations[network.readout].size)
+    heard = [rule.neuromodulator.projection(state) for state in memory.modulators.values() if rule.neuromodulator]
+    rows = sum(projection.shape[1] for projection in heard if projection is not None)
+    blocks = zip(rule.expansion, widths(network, rule, loss), strict=True)
+    return [
+        "",
+        f"score of {score} columns, expanded by {memory.expanded}: "
+        + ", ".join(f"{type(block).__name__.lower()} {width}" for block, width in blocks),
+        f"  correlation and broadcast: {2 * (score + memory.expanded) * rows:,} multiplications per example in place "
+        f"of {2 * score * rows:,}",
+    ]

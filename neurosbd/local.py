@@ -2,17 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
+from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.losses.curvature import curved
 from neurosbd.memory import Memory, outgoing, plastic
 from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.process import Activity, Arrival, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
+from neurosbd.process import Activity, Arrival, Correlating, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
 from neurosbd.rules import LocalRule, ThreeFactor
 
 
@@ -156,7 +157,7 @@ class LocalRun:
             )
             signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
             if self.rule.forward_broadcast:
-                through = modulator.correlated(memory.modulators[name], hearing)
+                through = cast(Correlating, modulator).correlated(memory.modulators[name], hearing)
                 self.correlated = through if self.correlated is None else self.correlated + through
             if not self.rule.rewarded and told.weight != 1:
                 signal = _scaled(signal, told.weight)
@@ -176,13 +177,14 @@ class LocalRun:
         return signal
 
     def _expanded(self, scored: Scored) -> Tensor:
-        """The score and all blocks of its expansion side by side, [B, C + D]."""
+        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
         if not self.rule.expansion:
             return scored.score
-        columns, states = [scored.score], self.memory.expansion
+        columns, states, moments = [scored.score], self.memory.expansion, self.memory.moments
         for number, block in enumerate(self.rule.expansion):
-            block_columns, states[number] = block.step(states[number], scored, self.network.dt)
-            columns.append(block_columns)
+            own, states[number] = block.step(states[number], scored, self.network.dt)
+            own, moments[number] = matched(moments[number], scored.score, own, block.weight, scored.share)
+            columns.append(own)
         return torch.cat(columns, 1)
 
     def _felt(self, frame: Frame, score: Tensor | None) -> Tensor | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurosbd.expansions import Moments, unheard
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
 from neurosbd.process import Activity, Heard, Scored
@@ -21,6 +22,7 @@ class Memory:
         homeostasis: of every homeostasis of the rule, by hidden population.
         upkeep: of every upkeep of the rule, by connection onto a hidden population.
         expansion: of every block of the expansion of the score.
+        moments: of every block, by which it is made as loud as the score.
         expanded: columns of that expansion.
     """
 
@@ -28,6 +30,7 @@ class Memory:
     homeostasis: dict[str, list[Any]] = field(default_factory=dict)
     upkeep: dict[str, list[Any]] = field(default_factory=dict)
     expansion: list[Any] = field(default_factory=list)
+    moments: list[Moments] = field(default_factory=list)
     expanded: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,6 +40,7 @@ class Memory:
             "homeostasis": {name: [_plain(s) for s in states] for name, states in self.homeostasis.items()},
             "upkeep": {name: [_plain(s) for s in states] for name, states in self.upkeep.items()},
             "expansion": [_plain(state) for state in self.expansion],
+            "moments": [_plain(state) for state in self.moments],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -49,6 +53,7 @@ class Memory:
             for name, states in kept.items():
                 kept[name] = [_like(*pair) for pair in zip(states, saved[kind][name], strict=True)]
         self.expansion = [_like(*pair) for pair in zip(self.expansion, saved["expansion"], strict=True)]
+        self.moments = [_like(*pair) for pair in zip(self.moments, saved["moments"], strict=True)]
 
 
 def _plain(state: Any) -> dict[str, Tensor]:
@@ -76,9 +81,10 @@ def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch
     memory = Memory()
     some = next(network.parameters())
     score = some.new_zeros((1, *network.populations[network.readout].size))
-    if rule.expansion:
-        _expand(memory, network, rule, loss, score, generator)
-    score = torch.cat((score, score.new_zeros(1, memory.expanded)), 1)
+    scored = _scored(network, rule, loss, score) if rule.expansion else None
+    if scored is not None:
+        memory.expanded = sum(block.width(scored) for block in rule.expansion)
+        score = torch.cat((score, score.new_zeros(1, memory.expanded)), 1)
     for name in followers(network, rule):
         silence = some.new_zeros((1, *network.populations[name].size))
         try:
@@ -92,13 +98,21 @@ def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch
                     memory.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
         except ValueError as problem:
             raise ValueError(f"population '{name}': {problem}") from None
+    if scored is not None:  # last, so that the projection of the score is the one without an expansion
+        memory.expansion = [block.init(scored, generator) for block in rule.expansion]
+        memory.moments = [unheard(scored.score) for _ in rule.expansion]
     return memory
 
 
-def _expand(
-    memory: Memory, network: Network, rule: LocalRule, loss: Loss | None, output: Tensor, generator: torch.Generator
-) -> None:
-    """The states of the expansion, and how many columns it has."""
+def widths(network: Network, rule: LocalRule, loss: Loss) -> list[int]:
+    """How many columns every block of the expansion has."""
+    some = next(network.parameters())
+    scored = _scored(network, rule, loss, some.new_zeros((1, *network.populations[network.readout].size)))
+    return [block.width(scored) for block in rule.expansion]
+
+
+def _scored(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor) -> Scored:
+    """What an expansion hears, in silence."""
     if loss is None or rule.rewarded:
         raise ValueError("only a score can be expanded; this rule hears none")
     values = output.shape[1] // getattr(loss, "parameters", 1)
@@ -106,11 +120,7 @@ def _expand(
         name: Activity(*(output.new_zeros((1, *population.size)),) * 2)
         for name, population in network.populations.items()
     }
-    scored = Scored(output, output, output[:, :values], loss, silence)
-    for block in rule.expansion:
-        state = block.init(scored, generator)
-        memory.expansion.append(state)
-        memory.expanded += block.step(state, scored, network.dt)[0].shape[1]
+    return Scored(output, output, output[:, :values], loss, silence)
 
 
 def followers(network: Network, rule: LocalRule) -> list[str]:

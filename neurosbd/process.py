@@ -43,7 +43,7 @@ class Scored(NamedTuple):
     output: Tensor  # where it was taken, [B, C]
     target: Tensor  # labels [B] or targets [B, k]
     loss: Any  # whose score it is, an entry of LOSSES
-    activity: Mapping[str, Activity]  # of every population at this step, the input's first
+    activity: Mapping[str, Activity]  # of every population at this step, the input's first, the readout's last
     share: float = 1.0  # of a batch that this step stands for
 
 
@@ -167,7 +167,7 @@ class Coupled(Protocol):
 
 
 @runtime_checkable
-class Adaptive(Protocol):
+class Adaptive(Neuron, Protocol):
     """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not.
 
     The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
@@ -211,12 +211,25 @@ class Expansion(Protocol):
     Its state lives as long as the experiment and is checkpointed with it.
     """
 
+    @property
+    def weight(self) -> float:
+        """How loud it is beside the score, >= 0."""
+        ...
+
+    def width(self, scored: Scored) -> int:
+        """D, its number of columns."""
+        ...
+
     def init(self, scored: Scored, generator: torch.Generator) -> Any:
-        """State before any learning; random parts are drawn from `generator`."""
+        """State before any learning; random parts are drawn from `generator`.
+
+        Raises:
+            ValueError: if the mean would not be 0 for this loss, or nothing would be added.
+        """
         ...
 
     def step(self, state: Any, scored: Scored, dt: float) -> tuple[Tensor, Any]:
-        """Columns [B, D] of this step; as the score they carry 1/B."""
+        """Columns [B, D] of this step, of any scale; as the score they carry 1/B."""
         ...
 
 

@@ -18,13 +18,14 @@ from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.eligibility import ELIGIBILITIES
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError
+from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.learners import Trial, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.losses.admissibility import admissible
 from neurosbd.losses.targets import BINARY, CLASSES
 from neurosbd.network import Connection, Network, Population
-from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
+from neurosbd.neuromodulators import ACTIVATIONS, LAYOUTS, NEUROMODULATORS, Decorrelation, Forgetting
 from neurosbd.neurons import NEURONS
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.process import Adaptive, Coupled, Heard, Synapses, gain
@@ -32,12 +33,13 @@ from neurosbd.rules import RULES, LocalRule
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import SURROGATES
 from neurosbd.upkeep import UPKEEPS
+from tests.conditional import scored
 from tests.conftest import cnn, lc, mlp
 from tests.targets import example, slope
 
 TABLES = [
     NEURONS, ELIGIBILITIES, ENCODERS, SURROGATES, DISTRIBUTIONS, CONNECTIONS, POOLINGS, INITIALISERS, LOSSES,
-    NEUROMODULATORS, LAYOUTS, RULES, OPTIMIZERS, SCHEDULES, HOMEOSTASES, UPKEEPS, PROCESSES,
+    NEUROMODULATORS, LAYOUTS, EXPANSIONS, RULES, OPTIMIZERS, SCHEDULES, HOMEOSTASES, UPKEEPS, PROCESSES,
 ]  # fmt: skip
 REQUIRED: dict[str, dict[str, Any]] = {
     "weight_entropy": {"on": "all"},
@@ -71,19 +73,8 @@ def test_tables_are_not_empty() -> None:
 def test_every_entry_is_documented_and_reproducible(table: Any, name: str) -> None:
     doc = inspect.getdoc(table[name]) or ""
     assert len(doc.splitlines()[0]) > 10
-    sourced = (
-        NEURONS,
-        RULES,
-        LOSSES,
-        NEUROMODULATORS,
-        INITIALISERS,
-        POOLINGS,
-        CONNECTIONS,
-        HOMEOSTASES,
-        UPKEEPS,
-        PROCESSES,
-    )
-    if table in sourced:
+    unsourced = (ELIGIBILITIES, ENCODERS, SURROGATES, DISTRIBUTIONS, LAYOUTS, OPTIMIZERS, SCHEDULES)
+    if not any(table is other for other in unsourced):
         assert "Source:" in doc
     entry = made(table, name)
     assert entry == made(table, name)  # frozen constants compare by value
@@ -485,6 +476,92 @@ def test_upkeeps_are_pure_and_pull_the_synapses_that_are_there(name: str, shape:
     empty = Synapses(torch.empty(shape, device="meta"), None)
     upkeep.step(upkeep.init(empty), empty, None)  # looks at no value
     assert [t.shape for t in after] == [t.shape for t in state]
+
+
+@every(ACTIVATIONS)
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("size", [(6,), (3, 4, 5)])
+@pytest.mark.parametrize("others", [(), ("identity",)])
+def test_signal_is_the_derivative_of_the_squared_correlation(
+    name: str, layout: str, size: tuple[int, ...], others: tuple[Any, ...]
+) -> None:
+    """lam = 0, no frozen part: signal = d 1/2 sum_g ||mean s g(h)^T||^2 / d h at fixed score, by finite differences.
+
+    A layout that shares takes the mean over positions but gives each the whole signal: there, up to their number.
+    Must fail when g' is taken of another g, or R holds the batch before (tried).
+    """
+    names: tuple[Any, ...] = tuple(dict.fromkeys((*others, name)))
+    made_layout = LAYOUTS[layout]()
+    decorrelation = Decorrelation(made_layout, 0.0, forgetting=Forgetting(0.0), activations=names)
+    value, score = torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64) / 4
+    heard = Heard(value, score)
+    signal, _ = decorrelation.step(decorrelation.init(heard, seeded()), heard, DT)
+
+    basis = made_layout.init(value, seeded())
+
+    def correlation(h: Tensor) -> Tensor:
+        parts = [score.t() @ made_layout.summary(ACTIVATIONS[each].value(h), basis) for each in names]
+        return 0.5 * torch.stack([part.square().sum() for part in parts]).sum()
+
+    shared = math.prod(size) / made_layout.summary(value, basis).shape[1]
+    for index in range(0, value.numel(), 7):
+        move = torch.zeros_like(value)
+        move.view(-1)[index] = 1e-5
+        slope = (correlation(value + move) - correlation(value - move)) / 2e-5 * shared
+        torch.testing.assert_close(signal.reshape(-1)[index], slope, rtol=1e-6, atol=1e-8)
+
+
+# Expansions ---------------------------------------------------------------------------------------
+
+
+def _heard(name: str, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
+    """An expansion and what it hears, of the first loss that it accepts."""
+    block = EXPANSIONS[name]()
+    for loss in LOSSES:
+        made_loss = made(LOSSES, loss)
+        output, target = example(made_loss, 6, 5)
+        heard = scored(made_loss, output.to(dtype), target)
+        try:
+            block.init(heard, seeded())
+        except ValueError:
+            continue
+        return block, heard
+    raise AssertionError(f"no loss is good enough for the expansion {name}")
+
+
+@every(EXPANSIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_expansions_are_pure_and_as_wide_as_they_say(name: str, dtype: torch.dtype) -> None:
+    block, heard = _heard(name, dtype)
+    assert block.weight == 1.0
+    state = block.init(heard, seeded())
+    before = copy.deepcopy(state)
+    columns, after = block.step(state, heard, DT)
+    again, _ = block.step(state, heard, DT)
+    assert torch.equal(columns, again) and columns.dtype == dtype
+    assert columns.shape == (6, block.width(heard)) and torch.isfinite(columns).all() and columns.any()
+    assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True)) and type(after) is type(state)
+    alone = heard._replace(
+        score=heard.score[2:3] * 6,  # which carries 1/B
+        output=heard.output[2:3],
+        target=heard.target[2:3],
+        activity={n: a._replace(value=a.value[2:3], potential=a.potential[2:3]) for n, a in heard.activity.items()},
+    )
+    torch.testing.assert_close(block.step(state, alone, DT)[0][0] / 6, columns[2])
+
+
+@every(EXPANSIONS)
+def test_expansions_look_at_no_value_on_an_accelerator(name: str) -> None:
+    """So a step never waits for the device; tensors without data tell."""
+    block, heard = _heard(name)
+    state = block.init(heard, seeded())
+    far = type(state)(*(tensor.to("meta") for tensor in state))
+    activity = {n: a._replace(value=a.value.to("meta")) for n, a in heard.activity.items()}
+    moved = heard._replace(
+        score=heard.score.to("meta"), output=heard.output.to("meta"), target=heard.target.to("meta"), activity=activity
+    )
+    columns, _ = block.step(far, moved, DT)
+    assert columns.device.type == "meta" and columns.shape == (6, block.width(heard))
 
 
 # Rules --------------------------------------------------------------------------------------------

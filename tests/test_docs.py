@@ -51,6 +51,16 @@ def test_every_measure_and_regression_set_is_in_its_page() -> None:
         assert f"| `{name}` |" in text, name
 
 
+def test_every_expansion_and_activation_is_in_its_page() -> None:
+    from neurosbd.expansions import EXPANSIONS
+    from neurosbd.neuromodulators import ACTIVATIONS
+
+    for page, table in (("expansions.md", EXPANSIONS), ("rules.md", ACTIVATIONS)):
+        text = (ROOT / "docs" / page).read_text()
+        for name in table:
+            assert f"`{name}`" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 

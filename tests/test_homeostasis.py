@@ -19,7 +19,8 @@ from neurosbd.network import Network
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.neurons import LIF, Normalised
 from neurosbd.process import Synapses
-from neurosbd.rules import RULES, LocalRule, ThreeFactor
+from neurosbd.rules import RULES
+from neurosbd.rules.broadcast import LocalRule, ThreeFactor, dfa
 from neurosbd.simulation import simulate
 from neurosbd.upkeep import UPKEEPS, WeightEntropy
 from tests.conftest import cnn, mlp
@@ -284,9 +285,7 @@ def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
 def test_learning_does_not_write_over_what_an_upkeep_holds() -> None:
     """Must fail when the pull itself becomes the gradient (tried)."""
     network = mlp([5, 7, 3])
-    learner = LocalLearner(
-        network, LOSSES["cross_entropy"](), RULES["dfa"](upkeep=(WeightEntropy(on="all"),)), seeded()
-    )
+    learner = LocalLearner(network, LOSSES["cross_entropy"](), dfa(upkeep=(WeightEntropy(on="all"),)), seeded())
     batch = Trial(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3)
     learner.learn(batch)
     held = learner.memory.upkeep["input->hidden1"][0].pull.clone()

@@ -1,38 +1,83 @@
 """Second moments of the score, less what the model expects them to be."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.losses import CrossEntropy
+from neurosbd.errors import UsageError
+from neurosbd.expansions.matching import check_weight
+from neurosbd.losses import Informative
+from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Scored
+
+
+class Pairs(NamedTuple):
+    """The two sides of every quadratic form."""
+
+    left: Tensor  # [C, D]
+    right: Tensor  # [C, D]
 
 
 @dataclass(frozen=True)
 class Bartlett:
-    """Products of two components of the score, less their mean under the model.
+    """Products of two components of the score, less their mean under the model of the loss.
 
-        column[b, (i, j)] = s_i s_j - (p_i [i = j] - p_i p_j),   i <= j,   p = softmax(output)
+        column[b, (i, j)] = s_i s_j - I_ij,   i <= j,        I = E_model[s s^T | x]      D = C (C + 1) / 2
+        column[b, m] = v_m^T (s s^T - I) w_m,                v, w ~ N(0, 1) / sqrt(C)    D = features
 
-    At the optimum p is the distribution of the labels, and by the second Bartlett identity the mean is 0.
-    D = C (C + 1) / 2.
+    At the optimum the model is the distribution of the target, and by the second Bartlett identity the mean is 0.
+    For labels it is so whatever their distribution; for values only if the loss has their law right, and several
+    values are independent. For softmax and labels the column is p_i s_j + p_j s_i - [i = j] s_i: the symmetric part of
+    p (x) s.
 
+    Args:
+        features: 0: all pairs; else the number of random quadratic forms, for outputs with many components.
+        weight: of the block, when it has been made as loud as the score, >= 0.
     Raises:
-        ValueError: if the loss is not the cross-entropy.
+        ValueError: if a constant is out of range; at the start, if the loss has no model.
+        UsageError: at the first step, if targets are probabilities of classes: their second moment is not known.
     Source: this project's own reading (algorithms A5 ii); Bartlett 1953, Biometrika 40, for the identity.
     """
 
-    def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
-        """Nothing of its own."""
-        if not isinstance(scored.loss, CrossEntropy):
-            raise ValueError(f"the bartlett expansion needs the loss cross_entropy, got {type(scored.loss).__name__}")
-        return ()
+    features: int = 0
+    weight: float = 1.0
 
-    def step(self, state: tuple[()], scored: Scored, dt: float) -> tuple[Tensor, tuple[()]]:
-        """[B, C (C + 1) / 2]."""
-        batch, outputs = scored.output.shape
-        s, p = scored.score * batch, torch.softmax(scored.output, 1)
-        i, j = torch.triu_indices(outputs, outputs, device=s.device)
-        expected = torch.where(i == j, p[:, i], 0.0) - p[:, i] * p[:, j]
-        return (s[:, i] * s[:, j] - expected) / batch, state
+    def __post_init__(self) -> None:
+        check_weight(self, self.weight)
+        if self.features < 0:
+            raise ValueError(f"Bartlett.features must be an integer >= 0, got {self.features}")
+
+    def width(self, scored: Scored) -> int:
+        """C (C + 1) / 2, or `features`."""
+        outputs = scored.score.shape[1]
+        return self.features or outputs * (outputs + 1) // 2
+
+    def init(self, scored: Scored, generator: torch.Generator) -> Pairs | tuple[()]:
+        """Draw the forms, if they are random."""
+        if not isinstance(scored.loss, Informative):
+            raise ValueError(
+                f"the loss {type(scored.loss).__name__} has no model of its targets, so the mean of s s^T is not "
+                f"known; give it a method information(output, target), or another expansion"
+            )
+        if not self.features:
+            return ()
+        outputs = scored.score.shape[1]
+        drawn = torch.randn(2, outputs, self.features, generator=generator) / math.sqrt(outputs)
+        return Pairs(*drawn.to(scored.score))
+
+    def step(self, state: Pairs | tuple[()], scored: Scored, dt: float) -> tuple[Tensor, Pairs | tuple[()]]:
+        """[B, D]."""
+        loss, batch = scored.loss, len(scored.output)
+        if getattr(loss, "targets", None) is CLASSES and scored.target.ndim == 2:
+            raise UsageError(
+                "the expansion 'bartlett' wants labels: targets that are probabilities have no known second moment"
+            )
+        expected = loss.information(scored.output, scored.target) / batch
+        if state:
+            seen = (scored.score @ state.left) * (scored.score @ state.right) * batch
+            return seen - torch.einsum("bij,im,jm->bm", expected, *state), state
+        i, j = torch.triu_indices(*expected.shape[1:], device=expected.device)
+        return scored.score[:, i] * scored.score[:, j] * batch - expected[:, i, j], state

@@ -20,6 +20,7 @@ from neurosbd.experiment.progress import Reporter, duration, epoch_line
 from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
 from neurosbd.experiment.session import Session
 from neurosbd.files import read_json
+from neurosbd.learners import LocalLearner
 from neurosbd.measures import shown, title
 from neurosbd.recording import Recorder
 from neurosbd.traces.writer import describe
@@ -52,10 +53,16 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
     lessons = session.lessons
     reporter.say(
         f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss.kind}, {weights:,} weights; "
-        f"{lessons.name}: {lessons.examples:,} train, {lessons.tested:,} test; "
+        f"{_expansion(session)}{lessons.name}: {lessons.examples:,} train, {lessons.tested:,} test; "
         f"{session.device}, seed {definition.seed}"
     )
     return path
+
+
+def _expansion(session: Session) -> str:
+    """How many columns are broadcast beside the score, if any."""
+    expanded = session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0
+    return f"score expanded by {expanded} columns; " if expanded else ""
 
 
 def start_recording(recorder: Recorder, path: Path, reporter: Reporter) -> None:

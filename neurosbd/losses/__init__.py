@@ -11,6 +11,7 @@ from neurosbd.losses.cross_entropy import CrossEntropy
 from neurosbd.losses.deviance import Deviance
 from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
+from neurosbd.losses.law import Forecasting, Informative, Law, Lawful
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
 from neurosbd.losses.pinball import Pinball
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
@@ -50,6 +51,10 @@ class Predictive(Described, Protocol):
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Targets drawn from the distribution of which the output is the optimum: there the mean score is 0."""
+        ...
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T | output] under that distribution, [B, C, C]; of the target only its kind counts."""
         ...
 
 
@@ -97,7 +102,8 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 }
 
 __all__ = [
-    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Gamma", "Gaussian",
-    "GaussianCRPS", "Loss", "NegativeBinomial", "Pinball", "Poisson", "Predictive", "PredictsInterval", "PredictsMean",
-    "RankedProbability", "Spherical", "SquaredError", "Targets", "bregman", "exponential_family", "from_function",
+    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Forecasting", "Gamma",
+    "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Pinball", "Poisson",
+    "Predictive", "PredictsInterval", "PredictsMean", "RankedProbability", "Spherical", "SquaredError", "Targets",
+    "bregman", "exponential_family", "from_function",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_out
 from neurosbd.losses.deviance import BERNOULLI
+from neurosbd.losses.law import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
 
 
@@ -47,8 +48,12 @@ class Bernoulli:
         yes, no = self._aims(target, output)
         return torch.sigmoid(output) * (yes + no) - yes
 
-    def mean(self, output: Tensor) -> Tensor:
-        """E[y|x] of which sigmoid(output) is the optimum, [B, k].
+    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum."""
+        return torch.bernoulli(self.chance(output), generator=generator)
+
+    def chance(self, output: Tensor) -> Tensor:
+        """Probabilities of a yes of which sigmoid(output) is the optimum, [B, k].
 
         With smoothing no optimum is surer than e / 2; there the nearest model is taken.
         """
@@ -57,9 +62,17 @@ class Bernoulli:
         e = self.label_smoothing
         return ((torch.sigmoid(output) - e / 2) / (1 - e)).clamp(0, 1)
 
-    def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Values 0 or 1 [B, k] with the chances of `mean`."""
-        return torch.bernoulli(self.mean(output), generator=generator)
+    def mean(self, output: Tensor) -> Tensor:
+        """E[y|x], [B, k]: the chance of a yes."""
+        return self.chance(output)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T], [B, k, k]: of one-hot labels, or of values 0 and 1 that are independent of each other."""
+        chance, yes = self.chance(output), torch.ones_like(output)
+        slope = self.score(output, yes) - self.score(output, yes - 1)
+        if target.ndim == 1:
+            return slope[:, :, None] * one_hot_covariance(chance) * slope[:, None, :]
+        return torch.diag_embed(slope.square() * chance * (1 - chance))
 
     def _aims(self, target: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Weight of yes and of no."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses.deviance import SQUARE
+from neurosbd.losses.law import Law, gaussian_law
 from neurosbd.losses.targets import REALS, as_values
 
 LEVEL = 0.9  # probability of the predictive interval
@@ -60,8 +61,18 @@ class Gaussian:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""
+        law = self.law(output)
+        return _around(law.mean, law.spread, generator)
+
+    def law(self, output: Tensor) -> Law:
+        """Gaussian of every value."""
         mean, log_variance = output.chunk(2, 1)
-        return _around(mean, torch.exp(0.5 * log_variance), generator)
+        return gaussian_law(mean, torch.exp(0.5 * log_variance))
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = diag(1 / v, 1 / 2), [B, 2 k, 2 k]."""
+        _, log_variance = output.chunk(2, 1)
+        return torch.diag_embed(torch.cat((torch.exp(-log_variance), torch.full_like(log_variance, 0.5)), 1))
 
     def _parts(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y = as_values(target, output, REALS, ("means", "log-variances"))
@@ -106,8 +117,20 @@ class GaussianCRPS:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""
+        law = self.law(output)
+        return _around(law.mean, law.spread, generator)
+
+    def law(self, output: Tensor) -> Law:
+        """Gaussian of every value."""
         mean, log_sigma = output.chunk(2, 1)
-        return _around(mean, torch.exp(log_sigma), generator)
+        return gaussian_law(mean, torch.exp(log_sigma))
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = diag(1 / 3, sigma^2 (2 / sqrt 3 - 1) / pi), [B, 2 k, 2 k]."""
+        # erf(w / sqrt 2) is uniform on (-1, 1); E phi = 1 / (2 sqrt pi), E phi^2 = 1 / (2 pi sqrt 3)
+        _, log_sigma = output.chunk(2, 1)
+        own = torch.exp(2 * log_sigma) * ((2 / math.sqrt(3) - 1) / math.pi)
+        return torch.diag_embed(torch.cat((torch.full_like(own, 1 / 3), own), 1))
 
     def _parts(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """y, mu, sigma and w / sqrt 2."""

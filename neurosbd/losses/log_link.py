@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.deviance import GAMMA, POISSON, Deviance, negative_binomial
+from neurosbd.losses.law import Law, polar
 from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
 
 
@@ -41,6 +42,20 @@ class Poisson:
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts [B, k]."""
         return torch.poisson(torch.exp(output), generator=generator)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = diag(mu), [B, k, k]."""
+        return torch.diag_embed(torch.exp(output))
+
+    def law(self, output: Tensor) -> Law:
+        """Poisson of every value."""
+        mean, spread = torch.exp(output), torch.exp(0.5 * output)
+
+        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+            angle = frequency / spread
+            return polar(torch.exp(mean * (torch.cos(angle) - 1)), mean * (torch.sin(angle) - angle))
+
+        return Law(mean, spread, wave)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,21 @@ class Gamma:
         # torch.distributions takes no generator
         standard = torch.ops.aten._standard_gamma(torch.full_like(output, self.shape), generator)
         return (torch.exp(output) * standard / self.shape).clamp_min(torch.finfo(output.dtype).tiny)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = diag(a), [B, k, k]."""
+        return torch.diag_embed(torch.full_like(output, self.shape))
+
+    def law(self, output: Tensor) -> Law:
+        """Gamma of every value."""
+        mean, root = torch.exp(output), math.sqrt(self.shape)
+
+        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+            modulus = (1 + frequency**2 / self.shape) ** (-0.5 * self.shape)
+            phase = self.shape * math.atan(frequency / root) - frequency * root
+            return polar(torch.full_like(mean, modulus), torch.full_like(mean, phase))
+
+        return Law(mean, mean / root, wave)
 
 
 @dataclass(frozen=True)
@@ -132,3 +162,20 @@ class NegativeBinomial:
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Counts [B, k]: Poisson with a rate that is gamma-distributed."""
         return torch.poisson(Gamma(self.r).sample(output, generator), generator=generator)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = diag(mu r / (r + mu)), [B, k, k]."""
+        return torch.diag_embed(self.r * torch.sigmoid(output - math.log(self.r)))
+
+    def law(self, output: Tensor) -> Law:
+        """Negative binomial of every value."""
+        mean, q = torch.exp(output), torch.sigmoid(output - math.log(self.r))
+        spread = torch.sqrt(mean / (1 - q))
+
+        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+            angle = frequency / spread
+            across, along = q * torch.sin(angle), 1 - q * torch.cos(angle)
+            modulus = ((1 - q).square() / (across.square() + along.square())) ** (0.5 * self.r)
+            return polar(modulus, self.r * torch.atan2(across, along) - angle * mean)
+
+        return Law(mean, spread, wave)

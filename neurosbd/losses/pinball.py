@@ -74,6 +74,13 @@ class Pinball:
             value = torch.where(inside, torch.lerp(quantile[:, i], quantile[:, i + 1], part), value)
         return value
 
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T] = min(tau, tau') - tau tau' for the same value, else 0, [B, L k, L k]."""
+        level, values = row(self.levels, output), output.shape[1] // len(self.levels)
+        same = torch.minimum(level[:, None], level) - level[:, None] * level
+        eye = torch.eye(values, dtype=output.dtype, device=output.device)
+        return torch.kron(same, eye).expand(len(output), -1, -1)
+
     def _parts(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         y = as_values(target, output, REALS, tuple(f"{level:g} quantiles" for level in self.levels))
         return y[:, None], output.reshape(len(output), len(self.levels), -1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.losses.law import information_of_labels
 from neurosbd.losses.targets import CLASSES, as_vector
 
 
@@ -26,6 +27,16 @@ def _drawn(self: object, output: Tensor, generator: torch.Generator | None = Non
     return torch.multinomial(torch.softmax(output, 1), 1, generator=generator)[:, 0]
 
 
+def _chance(self: object, output: Tensor) -> Tensor:
+    """Probabilities of the labels, [B, C]."""
+    return torch.softmax(output, 1)
+
+
+def _information(self: "Brier | Spherical | RankedProbability", output: Tensor, target: Tensor) -> Tensor:
+    """E[score score^T] over all labels, [B, C, C]."""
+    return information_of_labels(self.score, output, torch.softmax(output, 1))
+
+
 @dataclass(frozen=True)
 class Brier:
     """Squared distance of softmax(output) from the target.
@@ -38,7 +49,8 @@ class Brier:
     Source: Brier 1950, Mon. Weather Rev. 78:1; Gneiting, Raftery 2007, JASA 102:359, section 3.
     """
 
-    targets, parameters, sample = CLASSES, 1, _drawn
+    targets, parameters = CLASSES, 1
+    sample, chance, information = _drawn, _chance, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to 2, [B]."""
@@ -63,7 +75,8 @@ class Spherical:
     Source: Gneiting, Raftery 2007, JASA 102:359, section 3 (pseudospherical with exponent 2); the sign is ours.
     """
 
-    targets, parameters, sample = CLASSES, 1, _drawn
+    targets, parameters = CLASSES, 1
+    sample, chance, information = _drawn, _chance, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to 1, [B]."""
@@ -90,7 +103,8 @@ class RankedProbability:
     Source: Epstein 1969, J. Appl. Meteorol. 8:985; Murphy 1971, J. Appl. Meteorol. 10:155. Not divided by C - 1.
     """
 
-    targets, parameters, sample = CLASSES, 1, _drawn
+    targets, parameters = CLASSES, 1
+    sample, chance, information = _drawn, _chance, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to C - 1, [B]."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses.deviance import SQUARE
+from neurosbd.losses.law import Law, gaussian_law, one_hot_covariance
 from neurosbd.losses.targets import REALS, as_vector
 
 
@@ -38,3 +39,13 @@ class SquaredError:
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]: Gaussian around the output, variance 1."""
         return output + torch.randn(output.shape, dtype=output.dtype, device=output.device, generator=generator)
+
+    def information(self, output: Tensor, target: Tensor) -> Tensor:
+        """E[score score^T], [B, k, k]: diag z - z z^T for labels, whatever their distribution; else 1, the variance."""
+        if target.ndim == 1:
+            return one_hot_covariance(output)
+        return torch.eye(output.shape[1], dtype=output.dtype, device=output.device).expand(len(output), -1, -1)
+
+    def law(self, output: Tensor) -> Law:
+        """Gaussian around the output, variance 1; not of labels."""
+        return gaussian_law(output, torch.ones_like(output))

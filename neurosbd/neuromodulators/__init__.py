@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting
@@ -19,6 +20,7 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 }
 
 __all__ = [
-    "LAYOUTS", "NEUROMODULATORS", "Decorrelation", "Expectation", "Feedback", "FixedRandom", "Followed", "Following",
-    "Forgetting", "Frozen", "Full", "Layout", "LowRank", "Patchwise", "Reward", "Shared", "Transposed",
+    "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Expectation",
+    "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Layout", "LowRank",
+    "Patchwise", "Reward", "Shared", "Transposed",
 ]  # fmt: skip

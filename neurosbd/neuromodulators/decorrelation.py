@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.errors import nearest
+from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
@@ -16,8 +18,8 @@ from neurosbd.process import Heard
 class Feedback(NamedTuple):
     """State of a projection with a frozen and a learned part."""
 
-    frozen: Tensor  # R0 [C, M], float32
-    learned: Tensor  # R [C, M], float32: running correlation of score and activity
+    frozen: Tensor  # R0 [C, G M], float32; 0 beyond the first M columns
+    learned: Tensor  # R [C, G M], float32: running correlation of the score and G functions of the activity
     basis: Tensor = NO_BASIS  # of the layout
 
 
@@ -25,11 +27,14 @@ class Feedback(NamedTuple):
 class Decorrelation:
     """Broadcast the score through its own correlation with the activity, so that activity decorrelates.
 
-        R <- lam R + (1 - lam) mean_b score[b] h[b]^T
-        signal[b] = score[b] (R0 + learned R)
+        R_g <- lam R_g + (1 - lam) mean_b score[b] g(h[b])^T          for every g of `activations`
+        signal[b] = sum_g g'(h[b]) . (score[b] (R0_g + learned R_g))
 
+    With the identity alone, as by default, that is score[b] (R0 + learned R). R0 belongs to the first g, those of the
+    others are 0. At the optimum every function of the activity is uncorrelated with the score, so several ask for
+    more; g(h) = h^2 is the error-modulated Hebbian rule.
     lam is per batch: with several hearings in a batch, the steps of a spiking run, each takes its share.
-    Descending `signal` lowers 1/2 ||R||^2, the squared correlation of score and activity, which is
+    Descending `signal` lowers 1/2 sum_g ||R_g||^2, the squared correlation of score and activity, which is
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
     Args:
@@ -37,8 +42,11 @@ class Decorrelation:
         scale: standard deviation of the frozen random part R0, >= 0.
         learned: weight of the learned part, >= 0.
         forgetting: lam, constant or scheduled over the training.
+        activations: names of g, see ACTIVATIONS.
+        expanded: lam of the rows that belong to an expansion of the score. They are many and start at 0, so what they
+            hold is noise until it has been averaged: it should be nearer to 1 than that of the score.
     Raises:
-        ValueError: if `scale` or `learned` is negative or not finite.
+        ValueError: if `scale` or `learned` is negative or not finite, or an activation is unknown or there twice.
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, equations 9-12, with the score of
         any loss in place of the error (Uzun et al. 2026, SBD, arXiv 2605.30638, from its abstract).
     Differs: R0 does not decay; in the paper it is the start of R and fades with lam^t. The factor
@@ -49,31 +57,57 @@ class Decorrelation:
     scale: float = 0.02
     learned: float = 1.0
     forgetting: Forgetting = field(default_factory=Forgetting)
+    activations: tuple[ActivationName, ...] = ("identity",)
+    expanded: Forgetting = field(default_factory=lambda: Forgetting(0.998))
 
     def __post_init__(self) -> None:
         check_scale(self, self.scale)
         if not (self.learned >= 0 and math.isfinite(self.learned)):
             raise ValueError(f"Decorrelation.learned must be a number >= 0, got {self.learned}")
+        for name in self.activations:
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activations: there is no '{name}'{nearest(name, ACTIVATIONS)}")
+        if not self.activations or len(set(self.activations)) < len(self.activations):
+            raise ValueError(f"activations must be one or more different names, got {self.activations}")
 
     def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
         """Draw R0; R starts at 0."""
-        frozen, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        first, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        frozen = torch.cat((first, first.new_zeros(len(first), (len(self.activations) - 1) * first.shape[1])), 1)
         return Feedback(frozen, torch.zeros_like(frozen), basis)
 
     def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
         """Update R with this batch, then project the score with it, [B, *size]."""
-        lam = self.forgetting.factor(heard.progress) ** heard.share
-        activity = self.layout.summary(heard.value, state.basis)
-        # The rows of the score carry 1/B, so this sum over the batch is the mean.
-        learned = torch.addmm(state.learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
+        functions = [ACTIVATIONS[name] for name in self.activations]
+        learned = self._learned(state.learned, heard, self._summary(state, heard))
         projection = torch.add(state.frozen, learned, alpha=self.learned)
-        signal = self.layout.spread(heard.score @ projection, heard.value, state.basis)
-        return signal, state._replace(learned=learned)
+        shares = (heard.score @ projection).chunk(len(functions), 1)
+        signals = [self._signal(g, share, heard.value, state.basis) for g, share in zip(functions, shares, strict=True)]
+        return sum(signals[1:], signals[0]), state._replace(learned=learned)
 
     def correlated(self, state: Feedback, heard: Heard) -> Tensor:
-        """R h[b], [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
-        return self.layout.summary(heard.value, state.basis) @ state.learned.t()
+        """R g(h[b]), [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
+        return self._summary(state, heard) @ state.learned.t()
 
     def projection(self, state: Feedback) -> Tensor:
-        """R0 + learned R, [C, M]."""
+        """R0 + learned R, [C, M], of one function after the other, [C, G M]."""
         return torch.add(state.frozen, state.learned, alpha=self.learned)
+
+    def _summary(self, state: Feedback, heard: Heard) -> Tensor:
+        """Every function of the activity in the coordinates of R, side by side, [B, G M]."""
+        parts = [self.layout.summary(ACTIVATIONS[name].value(heard.value), state.basis) for name in self.activations]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _learned(self, learned: Tensor, heard: Heard, activity: Tensor) -> Tensor:
+        """R with this batch in it. The rows of the score carry 1/B, so the sum over the batch is the mean."""
+        lam, own = (f.factor(heard.progress) ** heard.share for f in (self.forgetting, self.expanded))
+        if not heard.expanded:
+            return torch.addmm(learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
+        sizes = (len(learned) - heard.expanded, heard.expanded)
+        parts = zip(learned.split(sizes), heard.score.split(sizes, 1), (lam, own), strict=True)
+        return torch.cat([torch.addmm(r, s.t(), activity, beta=f, alpha=1 - f) for r, s, f in parts])
+
+    def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:
+        """What one function asks of every unit, [B, *size]."""
+        spread = self.layout.spread(share.contiguous(), value, basis)
+        return spread if function.slope is None else spread * function.slope(value)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Layout, Shared
+from neurosbd.neuromodulators import ActivationName, Decorrelation, FixedRandom, Forgetting, Layout, Shared
 from neurosbd.process import Expansion, Homeostasis, Upkeep
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
@@ -31,6 +31,8 @@ def sbd(
     homeostasis: tuple[Homeostasis, ...] = (),
     upkeep: tuple[Upkeep, ...] = (),
     forward_broadcast: float = 0.0,
+    activations: tuple[ActivationName, ...] = ("identity",),
+    expansion_forgetting: float = 0.998,
 ) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
@@ -55,6 +57,8 @@ def sbd(
         homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
         upkeep: what keeps the weights of hidden connections fit, see UPKEEPS.
         forward_broadcast: how much the readout also descends 1/2 sum ||R||^2 through the score, >= 0; 0: not at all.
+        activations: functions g of h that are decorrelated from the score, see ACTIVATIONS.
+        expansion_forgetting: lam of the rows of R that belong to the expansion, 0..1, per batch.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
     Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
         and so is all of it for spiking neurons.
@@ -62,7 +66,7 @@ def sbd(
     curve = Forgetting(forgetting, forgetting_end, forgetting_shape)
     return LocalRule(
         regulated(ThreeFactor(), rate_target, rate_cost),
-        Decorrelation(projection, scale, learned, curve),
+        Decorrelation(projection, scale, learned, curve, activations, Forgetting(expansion_forgetting)),
         eligibility=eligibility,
         hearing=tau_activity if activity == "filtered" else None,
         delay=delay,
@@ -90,6 +94,8 @@ def ebd(
     homeostasis: tuple[Homeostasis, ...] = (),
     upkeep: tuple[Upkeep, ...] = (),
     forward_broadcast: float = 0.0,
+    activations: tuple[ActivationName, ...] = ("identity",),
+    expansion_forgetting: float = 0.998,
 ) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
@@ -99,7 +105,8 @@ def ebd(
     """
     rule = sbd(
         projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
-        eligibility, delay, rate_target, rate_cost, expansion, homeostasis, upkeep, forward_broadcast,
+        eligibility, delay, rate_target, rate_cost, expansion, homeostasis, upkeep, forward_broadcast, activations,
+        expansion_forgetting,
     )  # fmt: skip
     return replace(rule, loss="squared_error")
 

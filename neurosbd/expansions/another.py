@@ -1,0 +1,79 @@
+"""The score of another loss of the same outputs, which has its optimum at the same place."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from neurosbd.errors import nearest
+from neurosbd.expansions.matching import check_weight
+from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
+from neurosbd.losses.log_link import Gamma
+from neurosbd.process import Scored
+
+Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
+# Every family has one optimum, whatever the distribution of the target: the probabilities of the labels as a softmax,
+# the mean as an exponential.
+_SOFTMAX = {
+    "cross_entropy": CrossEntropy(), "brier": Brier(), "spherical": Spherical(),
+    "ranked_probability": RankedProbability(),
+}  # fmt: skip
+_LOG_MEAN = {"poisson": Poisson(), "negative_binomial": NegativeBinomial()}
+
+
+@dataclass(frozen=True)
+class Another:
+    """Score of another admissible loss, whose optimum is that of the loss in use.
+
+        column[b] = d other(output, target) / d output
+
+    'cross_entropy' (without options), 'brier', 'spherical' and 'ranked_probability' share an optimum, and so do
+    'poisson', 'negative_binomial' and gamma; there every mean is 0, whatever the distribution of the target. Others
+    agree under a model at best, or read the outputs differently. For labels the column is J(p) s: the score,
+    recombined as the forecast wants it. D = C.
+
+    Args:
+        loss: whose score it is.
+        weight: of the block, when it has been made as loud as the score, >= 0.
+    Raises:
+        ValueError: if a constant is out of range; at the start, if the optima differ.
+    Source: this project's own reading (algorithms A5 iii).
+    """
+
+    loss: Name = "brier"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self, self.weight)
+        if self.loss not in _SOFTMAX | _LOG_MEAN:
+            raise ValueError(f"Another.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}")
+
+    def width(self, scored: Scored) -> int:
+        """C."""
+        return scored.score.shape[1]
+
+    def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
+        """Nothing of its own."""
+        family = _family(scored.loss)
+        if self.loss not in family:
+            legal = f"; legal here: {', '.join(family)}" if family else ""
+            raise ValueError(
+                f"the expansion 'another' cannot take '{self.loss}' beside {scored.loss}: they do not have the same "
+                f"optimum{legal}"
+            )
+        if type(family[self.loss]) is type(scored.loss):
+            raise ValueError(f"the expansion 'another' adds nothing with the loss in use, '{self.loss}'")
+        return ()
+
+    def step(self, state: tuple[()], scored: Scored, dt: float) -> tuple[Tensor, tuple[()]]:
+        """[B, C]."""
+        other = (_SOFTMAX | _LOG_MEAN)[self.loss]
+        return other.score(scored.output, scored.target) / len(scored.output), state
+
+
+def _family(loss: object) -> dict[str, Any]:
+    """Losses that have the optimum of this one."""
+    if isinstance(loss, Brier | Spherical | RankedProbability) or (isinstance(loss, CrossEntropy) and loss.plain):
+        return _SOFTMAX
+    return _LOG_MEAN if isinstance(loss, Poisson | NegativeBinomial | Gamma) else {}

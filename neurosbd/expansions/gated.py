@@ -1,0 +1,90 @@
+"""Scores gated by what is known without the label: functions of the input, of hidden activity, of the forecast."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.errors import nearest
+from neurosbd.expansions.matching import check_weight
+from neurosbd.losses import Forecasting
+from neurosbd.process import Scored
+
+MEMORY = 0.99  # of the running mean of a gate, per batch
+TOP = "top"
+FORECAST = "forecast"
+
+
+class Gates(NamedTuple):
+    """What a gate is made of."""
+
+    directions: Tensor  # of the random features, [units, M]; [0, M] if the gates are the forecast itself
+    mean: Tensor  # running mean of the gates, of earlier batches, [M]
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The score times functions a(x) of the stimulus: a projection that depends on the input.
+
+        column[b, (m, c)] = (a_m(x[b]) - mean a_m) s_c[b],    a_m = tanh(W_m . u / |u|),   W_mj ~ N(0, 1)
+
+    so that the signal is s (R + sum_m (a_m - mean a_m) R_m). u is the activity of a population, the forecast, or
+    the input; the direction alone counts, so a gate is bounded and depends on no scale. The conditional mean is
+    a(x) E[s|x] = 0 whenever that of the score is: no model is needed. The running mean is of earlier batches.
+    D = M C.
+
+    Args:
+        source: 'input', 'top' (the population before the readout), another population, or 'forecast' (the
+            probabilities of the labels).
+        features: M >= 1; 0: all probabilities of the forecast as they are, p (x) s.
+        weight: of the block, when it has been made as loud as the score, >= 0.
+    Raises:
+        ValueError: if a constant is out of range; at the start, if there is no such population or no forecast.
+    Source: this project's own reading (algorithms A5 i).
+    """
+
+    source: str = TOP
+    features: int = 4
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self, self.weight)
+        least = 0 if self.source == FORECAST else 1
+        if self.features < least:
+            raise ValueError(f"Gated.features must be an integer >= {least} of '{self.source}', got {self.features}")
+
+    def width(self, scored: Scored) -> int:
+        """M C."""
+        gates = self.features or scored.score.shape[1]
+        return gates * scored.score.shape[1]
+
+    def init(self, scored: Scored, generator: torch.Generator) -> Gates:
+        """Draw W; means start at 0."""
+        units = self._heard(scored).shape[1]
+        directions = torch.randn(units, self.features, generator=generator) if self.features else torch.zeros(0, units)
+        return Gates(directions.to(scored.score), scored.score.new_zeros(directions.shape[1]))
+
+    def step(self, state: Gates, scored: Scored, dt: float) -> tuple[Tensor, Gates]:
+        """[B, M C], gate by gate."""
+        gates = self._heard(scored)
+        if self.features:
+            gates = torch.tanh(torch.nn.functional.normalize(gates) @ state.directions)
+        mean = torch.lerp(gates.mean(0), state.mean, MEMORY**scored.share)
+        columns = (gates - state.mean)[:, :, None] * scored.score[:, None, :]
+        return columns.flatten(1), Gates(state.directions, mean)
+
+    def _heard(self, scored: Scored) -> Tensor:
+        """What the gates are functions of, [B, units]."""
+        if self.source == FORECAST:
+            if not isinstance(scored.loss, Forecasting):
+                raise ValueError(
+                    f"the loss {type(scored.loss).__name__} forecasts no probabilities; give Gated.source = 'top'"
+                )
+            return scored.loss.chance(scored.output)
+        names = list(scored.activity)
+        name = names[-2] if self.source == TOP else self.source
+        if name not in scored.activity:
+            legal = nearest(name, [TOP, FORECAST, *names])
+            raise ValueError(f"Gated.source: there is no population '{name}'{legal}")
+        return scored.activity[name].value.flatten(1).to(scored.score.dtype)

@@ -1,0 +1,50 @@
+"""How loud a block of an expansion is: its columns together have the second moment of the score."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MEMORY = 0.99  # of the running moments, per batch
+
+
+class Moments(NamedTuple):
+    """Running second moments, of a batch before the present one."""
+
+    score: Tensor  # sum_b |score[b]|^2, []
+    block: Tensor  # sum_b |column[b]|^2, []
+
+
+def unheard(score: Tensor) -> Moments:
+    """Moments before the first batch."""
+    return Moments(score.new_zeros(()), score.new_zeros(()))
+
+
+def matched(moments: Moments, score: Tensor, block: Tensor, weight: float, share: float) -> tuple[Tensor, Moments]:
+    """A block as loud as the score, times `weight`.
+
+        block <- weight sqrt(M_score / M_block) block,   then   M <- m M + (1 - m) sum_b |.[b]|^2
+
+    The scale comes from earlier batches alone. If it saw the labels of the present one, a mean of 0 given the
+    inputs would not survive the product. So the first batch, before anything is known, hears 0.
+
+    Args:
+        moments: so far.
+        score: [B, C].
+        block: columns, [B, D].
+        weight: of the block, >= 0.
+        share: of a batch that this step stands for; m is to the power of it.
+    Source: this project's own reading (algorithms A5: scale each block to the same second moment as the score).
+    """
+    ratio = moments.score / moments.block.clamp_min(torch.finfo(block.dtype).tiny)
+    scale = weight * torch.sqrt(torch.where(moments.block > 0, ratio, 0.0))
+    memory = MEMORY**share
+    after = [torch.lerp(x.square().sum(), before, memory) for before, x in zip(moments, (score, block), strict=True)]
+    return block * scale, Moments(*after)
+
+
+def check_weight(owner: object, weight: float) -> None:
+    """Raise ValueError unless a weight is a finite number >= 0."""
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"{type(owner).__name__}.weight must be a number >= 0, got {weight}")

@@ -1,0 +1,67 @@
+"""Waves of the residual, less what the model expects of them: for values and counts."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurosbd.errors import UsageError
+from neurosbd.expansions.matching import check_weight
+from neurosbd.losses import Lawful
+from neurosbd.process import Scored
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Bounded nonlinear functions psi of the residual, less their mean under the model of the loss.
+
+        w = (y - mean(output)) / spread(output)
+        column[b, (f, k)] = cos(f w_k) - E_model[cos(f w_k)],  sin(f w_k) - E_model[sin(f w_k)]
+
+    The means are the characteristic function of the model, in closed form. Together all frequencies know everything
+    about the distribution: the columns vanish in the mean only if the model is right. For labels every psi(y) is
+    linear in the one-hot vector, so psi - E psi is linear in the score and would add nothing: refused.
+    D = 2 k frequencies.
+
+    Args:
+        frequencies: in radians per standard deviation, > 0. Far below 1 a wave is the score (sin) or its square (cos).
+        weight: of the block, when it has been made as loud as the score, >= 0.
+    Raises:
+        ValueError: if a constant is out of range; at the start, if the loss has no law of values or counts.
+        UsageError: at the first step, if targets are labels.
+    Source: this project's own reading (algorithms A5 iv).
+    """
+
+    frequencies: tuple[float, ...] = (1.0, 2.0)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self, self.weight)
+        if not self.frequencies or not all(0 < f < math.inf for f in self.frequencies):
+            raise ValueError(f"Waves.frequencies must be positive numbers, got {self.frequencies}")
+
+    def width(self, scored: Scored) -> int:
+        """2 k frequencies."""
+        return 2 * len(self.frequencies) * scored.score.shape[1] // getattr(scored.loss, "parameters", 1)
+
+    def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
+        """Nothing of its own."""
+        if not isinstance(scored.loss, Lawful):
+            raise ValueError(
+                f"the expansion 'waves' wants a loss with a law of values or counts, not {type(scored.loss).__name__}: "
+                f"of labels, or of yes and no, every function is linear in the score already"
+            )
+        return ()
+
+    def step(self, state: tuple[()], scored: Scored, dt: float) -> tuple[Tensor, tuple[()]]:
+        """[B, D], frequency by frequency, cosines first."""
+        if scored.target.ndim == 1:
+            raise UsageError("the expansion 'waves' adds nothing for labels: there it is linear in the score")
+        law = scored.loss.law(scored.output)
+        residual = (scored.target.to(law.mean) - law.mean) / law.spread
+        columns = []
+        for frequency in self.frequencies:
+            cosine, sine = law.wave(frequency)
+            columns += [torch.cos(frequency * residual) - cosine, torch.sin(frequency * residual) - sine]
+        return torch.cat(columns, 1) / len(scored.output), state

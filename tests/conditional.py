@@ -1,0 +1,68 @@
+"""The targets that the model of a loss allows given one output, with their weights: enumerated, or by quadrature."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import special, stats
+from torch import Tensor
+
+from neurosbd.losses import Bernoulli, Gamma, NegativeBinomial, Pinball, Poisson
+from neurosbd.losses.targets import CLASSES
+from neurosbd.process import Activity, Scored
+
+COUNTS = 80  # of a count distribution with mean about 1; beyond, less than 1e-16 is left
+NODES = 90  # of a quadrature
+
+
+def scored(loss: Any, output: Tensor, target: Tensor) -> Scored:
+    """What an expansion hears: the score of a batch, and some activity that does not depend on the target."""
+    batch = len(output)
+    generator = torch.Generator().manual_seed(7)
+    heard = {name: torch.randn(1, *size, generator=generator) for name, size in _SIZES.items()}
+    activity = {n: v.to(output).expand(batch, *v.shape[1:]) for n, v in heard.items()}
+    shown = {name: Activity(value, value) for name, value in (activity | {"output": output}).items()}
+    return Scored(loss.score(output, target) / batch, output, target, loss, shown)
+
+
+_SIZES = {"input": (2, 3, 3), "conv": (4, 2, 2), "fc": (6,)}
+
+
+def conditional(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets [N] or [N, k] and weights [N] that sum to 1, for an output [C], float64."""
+    if loss.targets is CLASSES:
+        return torch.arange(len(output)), loss.chance(output[None])[0]
+    if isinstance(loss, Bernoulli):
+        targets, yes = loss.targets.support(len(output), torch.Generator()), loss.chance(output[None])
+        return targets, torch.where(targets == 1, yes, 1 - yes).prod(1)
+    values = len(output) // loss.parameters
+    lines = [_line(loss, output.reshape(loss.parameters, values)[:, k]) for k in range(values)]
+    targets = torch.cartesian_prod(*[places for places, _ in lines]).reshape(-1, values)
+    weights = torch.cartesian_prod(*[weights for _, weights in lines]).reshape(-1, values).prod(1)
+    return targets, weights
+
+
+def _line(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Places and weights of one value of the target."""
+    first = output[0].item()
+    if isinstance(loss, Poisson):
+        counts = np.arange(COUNTS)
+        return _pair(counts, stats.poisson.pmf(counts, math.exp(first)))
+    if isinstance(loss, NegativeBinomial):
+        counts = np.arange(5 * COUNTS)
+        return _pair(counts, stats.nbinom.pmf(counts, loss.r, loss.r / (loss.r + math.exp(first))))
+    if isinstance(loss, Gamma):
+        nodes, weights = special.roots_genlaguerre(NODES, loss.shape - 1)
+        return _pair(nodes * math.exp(first) / loss.shape, weights / math.gamma(loss.shape))
+    if isinstance(loss, Pinball):
+        quantiles = output.numpy()
+        between = np.concatenate(([quantiles[0] - 1], (quantiles[1:] + quantiles[:-1]) / 2, [quantiles[-1] + 1]))
+        return _pair(between, np.diff((0.0, *loss.levels, 1.0)))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    law = loss.law(output[None])
+    return _pair(law.mean.item() + law.spread.item() * nodes, weights / math.sqrt(2 * math.pi))
+
+
+def _pair(places: np.ndarray, weights: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.as_tensor(places, dtype=torch.float64), torch.as_tensor(weights, dtype=torch.float64)

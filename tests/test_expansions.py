@@ -1,0 +1,361 @@
+"""Expansions of the score: conditional mean zero by enumeration and quadrature, closed forms, matching, learning."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import neurosbd
+from neurosbd import checkpoints
+from neurosbd.errors import UsageError
+from neurosbd.expansions import EXPANSIONS, Another, Bartlett, Coarse, Gated, Moments, Waves, matched, unheard
+from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.losses import LOSSES, from_function
+from neurosbd.losses.targets import CLASSES
+from neurosbd.rules import RULES
+from tests.conditional import conditional, scored
+from tests.conftest import mlp
+
+BLOCKS = {
+    **{name: make() for name, make in EXPANSIONS.items()},
+    "gated by the input": Gated("input", 3),
+    "gated by maps": Gated("conv", 2),
+    "gated by the forecast": Gated("forecast", 0),
+    "gated by features of the forecast": Gated("forecast", 3),
+    "random forms": Bartlett(features=5),
+    "another, spherical": Another("spherical"),
+    "another, ranked": Another("ranked_probability"),
+    "another, likelihood": Another("cross_entropy"),
+    "another, poisson": Another("poisson"),
+    "another, negative binomial": Another("negative_binomial"),
+    "one grouping": Coarse(1, 2),
+    "slow waves": Waves((0.3,)),
+}
+FORMS = {
+    **{name: make() for name, make in LOSSES.items()},
+    "smoothed": LOSSES["cross_entropy"](label_smoothing=0.2),
+    "weighed": LOSSES["cross_entropy"](0.1, (1.0, 2.0, 0.5, 1.5)),
+    "weighed yes": LOSSES["bernoulli"](0.1, (1.0, 2.0, 0.5, 1.5)),
+    "quartiles": LOSSES["pinball"](levels=(0.25, 0.5, 0.75)),
+    "gamma of shape 3": LOSSES["gamma"](shape=3.0),
+    "counts that spread": LOSSES["negative_binomial"](r=2.5),
+}
+CLASSES_OF = 4
+
+
+def outputs(loss: Any, seed: int = 0) -> Tensor:
+    """A place [C] that can be an optimum: 4 classes, or 2 values of anything else."""
+    generator = torch.Generator().manual_seed(seed)
+    values = CLASSES_OF if loss.targets is CLASSES or getattr(loss, "positive_weights", None) else 2
+    output = torch.randn(loss.parameters, values, dtype=torch.float64, generator=generator)
+    output = output * (0.3 if values == CLASSES_OF else 0.6)  # with smoothing, no class is rarer than that allows
+    return output.sort(0).values.flatten()
+
+
+def accepted(block: Any, loss: Any) -> Any:
+    """State of a block for a loss; None if it is refused, with a reason."""
+    output = outputs(loss)
+    target, _ = conditional(loss, output)
+    heard = scored(loss, output.expand(len(target), -1), target)
+    try:
+        return block.init(heard, torch.Generator().manual_seed(3))
+    except ValueError as problem:
+        assert len(str(problem)) > 40
+        return None
+
+
+PAIRS = [(b, f) for b in BLOCKS for f in FORMS if accepted(BLOCKS[b], FORMS[f]) is not None]
+
+
+def means(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Conditional mean of every column, and of its absolute value; the 1/B of a batch taken off."""
+    columns = columns * len(columns)
+    return weights @ columns, weights @ columns.abs()
+
+
+@pytest.mark.parametrize(("block", "form"), PAIRS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_conditional_mean_is_zero(block: str, form: str, seed: int) -> None:
+    """A8 (7): over all targets that the model allows, float64, 1e-12.
+
+    Must fail when the mean of s s^T is left out, a wave has another frequency than its mean, the share within a group
+    is of other logits, or another loss is smoothed (all tried).
+    """
+    loss = FORMS[form]
+    output = outputs(loss, seed)
+    target, weights = conditional(loss, output)
+    assert abs(weights.sum().item() - 1) < 1e-13
+    heard = scored(loss, output.expand(len(target), -1), target)
+    state = BLOCKS[block].init(heard, torch.Generator().manual_seed(3))
+    _, state = BLOCKS[block].step(state, heard, 1e-3)  # so that running means are not 0
+    columns, _ = BLOCKS[block].step(state, heard, 1e-3)
+    mean, size = means(columns, weights)
+    assert columns.shape == (len(target), BLOCKS[block].width(heard)) and size.max() > 1e-3
+    assert (mean.abs() <= 1e-12 * size.clamp_min(1.0)).all(), (mean.abs() / size).max()
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_functions_of_the_score_alone_are_no_expansions(form: str) -> None:
+    """The control: squares and signs of the score are far from 0 in the mean, for every loss."""
+    loss = FORMS[form]
+    worst = []
+    for seed in range(3):
+        output = outputs(loss, seed)
+        target, weights = conditional(loss, output)
+        score = loss.score(output.expand(len(target), -1), target)
+        mean, size = means(score / len(score), weights)
+        assert (mean.abs() <= 1e-12 * size.clamp_min(1.0)).all()  # that of the score is 0
+        assert (weights @ score.square()).min() > 1e-3
+        worst.append((weights @ torch.sign(score)).abs().max())
+    # a median, and the mean of a CRPS or Gaussian, is the one place where signs balance: the other rows do not
+    assert max(worst) > 1e-2 or form in ("pinball", "squared_error")
+
+
+def test_bartlett_of_one_hot_targets_needs_no_model() -> None:
+    """Squared error and one against the rest, with labels: diag p - p p^T at their optimum, whatever p."""
+    chance = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    for name, output in (("squared_error", chance), ("bernoulli", torch.logit(chance))):
+        loss, target = LOSSES[name](), torch.arange(4)
+        heard = scored(loss, output.expand(4, -1), target)
+        columns, _ = Bartlett().step(Bartlett().init(heard, torch.Generator()), heard, 1e-3)
+        mean, size = means(columns, chance)
+        assert mean.abs().max() < 1e-15 and size.min() > 1e-2
+
+
+def test_bartlett_of_softmax_is_the_symmetric_part_of_forecast_times_score() -> None:
+    """s_i s_j - I_ij = p_i s_j + p_j s_i - [i = j] s_i. Must fail for targets that are not one-hot."""
+    loss, output = LOSSES["cross_entropy"](), torch.randn(6, 5, dtype=torch.float64)
+    target = torch.randint(0, 5, (6,))
+    heard = scored(loss, output, target)
+    columns, _ = Bartlett().step((), heard, 1e-3)
+    s, p = loss.score(output, target), torch.softmax(output, 1)
+    i, j = torch.triu_indices(5, 5)
+    expected = p[:, i] * s[:, j] + p[:, j] * s[:, i] - (i == j) * s[:, i]
+    torch.testing.assert_close(columns * 6, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_bartlett_refuses_targets_that_are_probabilities() -> None:
+    loss, output = LOSSES["cross_entropy"](), torch.randn(6, 4, dtype=torch.float64)
+    with pytest.raises(UsageError, match="wants labels"):
+        Bartlett().step((), scored(loss, output, torch.softmax(output, 1)), 1e-3)
+
+
+def test_coarse_columns_are_the_score_of_the_groups() -> None:
+    """Oracle: autograd of -log P_g(y). Linear in the score they are not: their matrix changes with the forecast."""
+    block, loss = Coarse(2, 3), LOSSES["cross_entropy"]()
+    output = torch.randn(6, 7, dtype=torch.float64).requires_grad_()
+    target = torch.randint(0, 7, (6,))
+    heard = scored(loss, output.detach(), target)
+    state = block.init(heard, torch.Generator().manual_seed(1))
+    columns, _ = block.step(state, heard, 1e-3)
+    for number, together in enumerate(state.together.view(2, 7, 7)):
+        assert (together.sum(1) >= 2).all() and torch.equal(together, together.t())
+        group = (torch.softmax(output, 1) @ together)[torch.arange(6), target]
+        (exact,) = torch.autograd.grad(-group.log().sum(), output)
+        torch.testing.assert_close(6 * columns[:, 7 * number : 7 * number + 7], exact, rtol=1e-10, atol=1e-12)
+
+
+def test_coarse_columns_survive_groups_that_are_ruled_out() -> None:
+    """exp(-400) in place of the shares would be 0 / 0."""
+    output = torch.tensor([[0.0, -1.0, -400.0, -401.0]], dtype=torch.float32)
+    heard = scored(LOSSES["cross_entropy"](), output, torch.tensor([3]))
+    block = Coarse(3, 2)
+    columns, _ = block.step(block.init(heard, torch.Generator().manual_seed(0)), heard, 1e-3)
+    assert torch.isfinite(columns).all()
+
+
+def test_gates_are_bounded_and_know_no_scale() -> None:
+    """Gates of the activity times 1000 are the same; must fail without the norm (tried)."""
+    loss = LOSSES["cross_entropy"]()
+    output, target = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    heard = scored(loss, output, target)
+    block = Gated("fc", 3)
+    state = block.init(heard, torch.Generator().manual_seed(0))
+    columns, after = block.step(state, heard, 1e-3)
+    fc = heard.activity["fc"]
+    louder = {**heard.activity, "fc": fc._replace(value=fc.value * 1000)}
+    again, _ = block.step(state, heard._replace(activity=louder), 1e-3)
+    torch.testing.assert_close(columns, again)
+    gates = columns.view(5, 3, 4) / heard.score[:, None]
+    assert gates.abs().max() <= 1 and (gates - gates[:, :, :1]).abs().max() < 1e-5
+    torch.testing.assert_close(after.mean, 0.01 * gates[..., 0].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("block", "loss", "reason"),
+    [
+        (Bartlett(), from_function(lambda z, y: (z - y).square().sum(1)), "no model of its targets"),
+        (Gated("fd"), LOSSES["cross_entropy"](), "did you mean 'fc'"),
+        (Gated("forecast"), LOSSES["squared_error"](), "forecasts no probabilities"),
+        (Another("brier"), LOSSES["cross_entropy"](label_smoothing=0.1), "same optimum"),
+        (Another("brier"), LOSSES["brier"](), "adds nothing"),
+        (Another("poisson"), LOSSES["cross_entropy"](), "legal here: cross_entropy, brier"),
+        (Coarse(), LOSSES["poisson"](), "softmax"),
+        (Coarse(groups=4), LOSSES["cross_entropy"](), "fewer than the 4 classes"),
+        (Waves(), LOSSES["cross_entropy"](), "linear in the score already"),
+        (Waves(), LOSSES["bernoulli"](), "linear in the score already"),
+        (Waves(), LOSSES["pinball"](), "law of values or counts"),
+    ],
+)
+def test_what_would_not_average_to_zero_or_adds_nothing_is_refused(block: Any, loss: Any, reason: str) -> None:
+    output = torch.randn(3, 4, dtype=torch.float64)
+    target = torch.rand(3, 4).double() if loss.targets is not CLASSES else torch.arange(3)
+    with pytest.raises(ValueError, match=reason):
+        block.init(scored(loss, output, target), torch.Generator())
+
+
+def test_constants_out_of_range_are_refused() -> None:
+    for make in (
+        lambda: Gated(features=0), lambda: Gated(weight=-1.0), lambda: Bartlett(features=-1), lambda: Coarse(0),
+        lambda: Coarse(groups=1), lambda: Waves(()), lambda: Waves((0.0,)), lambda: Another("hinge"),  # type: ignore[arg-type]
+        lambda: Bartlett(weight=math.nan),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"must be|wants|there is no"):
+            make()
+
+
+# Laws ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [name for name, loss in FORMS.items() if hasattr(loss, "law")])
+def test_laws_are_those_of_the_model(form: str) -> None:
+    """Mean, spread and waves by quadrature. Must fail when the spread is the variance (tried)."""
+    loss: Any = FORMS[form]
+    output = outputs(loss)
+    target, weights = conditional(loss, output)
+    law = loss.law(output[None])
+    torch.testing.assert_close(weights @ target, law.mean[0], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(weights @ (target - law.mean).square(), law.spread[0].square(), rtol=1e-11, atol=1e-12)
+    residual = (target - law.mean) / law.spread
+    for frequency in (0.5, 1.0, 2.0):
+        cosine, sine = law.wave(frequency)
+        torch.testing.assert_close(weights @ torch.cos(frequency * residual), cosine[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(weights @ torch.sin(frequency * residual), sine[0], rtol=0, atol=1e-12)
+
+
+# Matching -----------------------------------------------------------------------------------------
+
+
+def test_a_block_becomes_as_loud_as_the_score() -> None:
+    torch.manual_seed(0)
+    moments, score, louder = unheard(torch.zeros(1, 3)), torch.zeros(0), torch.zeros(0)
+    for number in range(400):
+        score, block = torch.randn(50, 3), 7 * torch.randn(50, 8)
+        louder, moments = matched(moments, score, block, 0.5, 1.0)
+        assert (number > 0) == bool(louder.any())  # before anything is known, silence
+    assert louder.square().sum() / score.square().sum() == pytest.approx(0.25, rel=0.2)
+    assert moments.block / moments.score == pytest.approx(49 * 8 / 3, rel=0.1)
+
+
+def test_the_scale_does_not_see_the_labels_of_its_batch() -> None:
+    """Else a mean of 0 would not survive. Must fail when moments are brought up to date first (tried)."""
+    moments = Moments(torch.tensor(2.0), torch.tensor(3.0))
+    block = torch.randn(5, 4)
+    scales = [matched(moments, score, block, 1.0, 1.0)[0] / block for score in (torch.zeros(5, 3), torch.ones(5, 3))]
+    assert torch.equal(*scales) and torch.allclose(scales[0], torch.tensor(2 / 3).sqrt())
+
+
+def test_steps_of_a_batch_count_as_parts_of_it() -> None:
+    score, block = torch.ones(1, 1), torch.ones(1, 1)
+    whole = matched(unheard(score), score, block, 1.0, 1.0)[1]
+    half = matched(unheard(score), score, block, 1.0, 0.5)[1]
+    torch.testing.assert_close(matched(half, score, block, 1.0, 0.5)[1], whole)
+
+
+def test_matching_is_finite_when_nothing_is_wrong_any_more() -> None:
+    tiny = Moments(torch.tensor(0.0), torch.tensor(1e-38))
+    assert torch.isfinite(matched(tiny, torch.zeros(2, 3), torch.zeros(2, 3), 1.0, 1.0)[0]).all()
+
+
+# In a network -------------------------------------------------------------------------------------
+
+
+def learner(network: Any, loss: Any, *blocks: Any, seed: int = 3) -> LocalLearner:
+    made = learner_of(RULES["sbd"](expansion=blocks), network, loss, torch.Generator().manual_seed(seed))
+    assert isinstance(made, LocalLearner)
+    return made
+
+
+def gradients(network: Any, learns: LocalLearner, trial: Trial) -> dict[str, Tensor]:
+    network.zero_grad()
+    learns.learn(trial)
+    return {n: p.grad.clone() for n, p in network.named_parameters()}
+
+
+def test_an_expansion_starts_from_the_rule_without_it() -> None:
+    """Its rows of R0 are 0 and its first batch silent: bit for bit. Weight 0 stays so; another weight does not."""
+    network = mlp([5, 7, 3])
+    x, target = torch.randn(2, 8, 5, dtype=torch.float64), torch.randint(0, 3, (8,))
+    trials = [Trial(x[i][None], target) for i in (0, 1)]
+    loss = LOSSES["cross_entropy"]()
+    plain = learner(network, loss)
+    before = [gradients(network, plain, trial) for trial in trials]
+    for block, same in ((Bartlett(), False), (Bartlett(weight=0.0), True), (Gated("input", 2), False)):
+        expanded = learner(network, loss, block)
+        assert expanded.memory.modulators["hidden1"].frozen[3:].abs().sum() == 0
+        after = [gradients(network, expanded, trial) for trial in trials]
+        for old, new in zip(before[0].values(), after[0].values(), strict=True):
+            torch.testing.assert_close(old, new, rtol=1e-14, atol=0)
+        weight = "weights.input->hidden1"
+        assert torch.allclose(before[1][weight], after[1][weight], rtol=1e-12, atol=0) == same
+
+
+def test_rows_of_the_projection_belong_to_the_blocks_in_turn() -> None:
+    network, loss = mlp([5, 7, 3]), LOSSES["cross_entropy"]()
+    made = learner(network, loss, Gated("top", 2), Bartlett(), Another())
+    assert made.memory.expanded == 2 * 3 + 6 + 3
+    assert made.memory.modulators["hidden1"].learned.shape == (3 + 15, 7)
+
+
+def test_rules_without_a_score_cannot_be_expanded() -> None:
+    rule = replace(RULES["rstdp"](), expansion=(Bartlett(),))
+    with pytest.raises(ValueError, match="only a score can be expanded"):
+        learner_of(rule, mlp([5, 7, 3]), LOSSES["cross_entropy"](), torch.Generator())
+
+
+def test_what_an_expansion_remembers_is_checkpointed_bitwise(tmp_path: Path) -> None:
+    """Must fail when the moments or the running means stay behind (tried)."""
+    loss = LOSSES["cross_entropy"]()
+    blocks = (Gated("top", 2), Bartlett(features=4), Coarse(1, 2), Another())
+    torch.manual_seed(0)
+    x, target = torch.randn(6, 8, 5, dtype=torch.float64), torch.randint(0, 3, (6, 8))
+    trials = [Trial(x[i][None], target[i]) for i in range(6)]
+    network = mlp([5, 7, 3])
+    through = learner(network, loss, *blocks)
+    for trial in trials[:3]:
+        gradients(network, through, trial)
+    checkpoints.save(tmp_path / "c.pt", through.state_dict())
+    resumed = learner(network, loss, *blocks, seed=99)
+    resumed.load_state_dict(checkpoints.load(tmp_path / "c.pt"))
+    for trial in trials[3:]:
+        one, two = gradients(network, through, trial), gradients(network, resumed, trial)
+        assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in EXPANSIONS if name != "waves"])
+def test_a_network_learns_with_every_block(name: str, tmp_path: Path) -> None:
+    settings = {"rule.expansion": (name,), "training.epochs": 12, "data.subset": 100}
+    run = neurosbd.fit("digits-mlp", rule="sbd", settings=settings, out=tmp_path / "run", device="cpu")
+    assert run.metrics[-1]["test_accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("name", ["waves", "gated", "bartlett"])
+def test_count_regression_learns_with_every_block(name: str) -> None:
+    """Poisson counts of a nonlinear function: most of the way from the first loss to that of the true rate."""
+    torch.manual_seed(0)
+    x = torch.randn(512, 4, dtype=torch.float64)
+    rate = torch.sin(2 * x[:, :1]) + 0.5 * x[:, 1:2].abs()
+    target, loss, network = torch.poisson(torch.exp(rate)), LOSSES["poisson"](), mlp([4, 32, 1])
+    learns = learner(network, loss, EXPANSIONS[name]())
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    start, best = (loss.per_example(z, target).mean() for z in (network(x).detach(), rate))
+    for _ in range(300):
+        optimizer.zero_grad()
+        learns.learn(Trial(x[None], target))
+        optimizer.step()
+    end = loss.per_example(network(x).detach(), target).mean()
+    assert end - best < 0.4 * (start - best)
