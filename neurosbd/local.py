@@ -12,7 +12,7 @@ from neurosbd.filters import decay
 from neurosbd.losses.curvature import curved
 from neurosbd.memory import Memory, outgoing, plastic
 from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.process import Activity, Arrival, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
+from neurosbd.process import Activity, Arrival, Correlating, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
 from neurosbd.rules import LocalRule, ThreeFactor
 
 
@@ -155,7 +155,7 @@ class LocalRun:
                 memory.expanded,
             )
             signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
-            if self.rule.forward_broadcast:
+            if self.rule.forward_broadcast and isinstance(modulator, Correlating):
                 through = modulator.correlated(memory.modulators[name], hearing)
                 self.correlated = through if self.correlated is None else self.correlated + through
             if not self.rule.rewarded and told.weight != 1:
