@@ -38,6 +38,15 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
         assert name in text, name
 
 
+def test_what_keeps_a_network_alive_is_in_the_page_of_rules() -> None:
+    from neurosbd.homeostasis import HOMEOSTASES
+    from neurosbd.upkeep import UPKEEPS
+
+    text = (ROOT / "docs" / "rules.md").read_text()
+    for name in (*HOMEOSTASES, *UPKEEPS):
+        assert f"| `{name}` |" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 
