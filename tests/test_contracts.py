@@ -384,10 +384,10 @@ SIZES = pytest.mark.parametrize("size", [(6,), (3, 4, 5)], ids=["units", "map"])
 
 
 def _eager(homeostasis: Any, **constants: Any) -> Any:
-    """The same, with all examples heard and all renewed at every batch where it would wait."""
+    """The same with a weight that tolerances can see, all examples heard, and all renewed at every batch."""
     fields = {field.name for field in dataclasses.fields(homeostasis)}
     whole = {name: value for name, value in {"refresh": 1, "examples": 100}.items() if name in fields}
-    return dataclasses.replace(homeostasis, **whole, **constants)
+    return dataclasses.replace(homeostasis, **({"weight": 1.0} | whole | constants))
 
 
 def _alike(one: Any, two: Any) -> None:

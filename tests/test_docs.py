@@ -61,6 +61,15 @@ def test_every_expansion_and_activation_is_in_its_page() -> None:
             assert f"`{name}`" in text, name
 
 
+def test_what_keeps_a_network_alive_is_in_the_page_of_rules() -> None:
+    from neurosbd.homeostasis import HOMEOSTASES
+    from neurosbd.upkeep import UPKEEPS
+
+    text = (ROOT / "docs" / "rules.md").read_text()
+    for name in (*HOMEOSTASES, *UPKEEPS):
+        assert f"| `{name}` |" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 

@@ -20,7 +20,7 @@ from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Fro
 from neurosbd.neurons import LIF, Normalised
 from neurosbd.process import Synapses
 from neurosbd.rules import RULES
-from neurosbd.rules.broadcast import LocalRule, ThreeFactor, dfa
+from neurosbd.rules.broadcast import LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
 from neurosbd.upkeep import UPKEEPS, WeightEntropy
 from tests.conftest import cnn, mlp
@@ -283,16 +283,15 @@ def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
 
 
 def test_learning_does_not_write_over_what_an_upkeep_holds() -> None:
-    """Must fail when the pull itself becomes the gradient (tried)."""
+    """A rule of nothing else: the first pull becomes the gradient, further ones are added to it. Must fail when it
+    becomes the gradient without a copy (tried)."""
     network = mlp([5, 7, 3])
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), dfa(upkeep=(WeightEntropy(on="all"),)), seeded())
-    batch = Trial(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3)
-    learner.learn(batch)
-    held = learner.memory.upkeep["input->hidden1"][0].pull.clone()
-    network.zero_grad()
+    rule = LocalRule(ThreeFactor(), None, upkeep=(WeightEntropy(on="all"),))
+    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded())
     for _ in range(3):
-        learner.learn(batch)
-    assert torch.equal(learner.memory.upkeep["input->hidden1"][0].pull, held)
+        learner.learn(Trial(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3))
+    held = learner.memory.upkeep["input->hidden1"][0].pull
+    torch.testing.assert_close(network.weights["input->hidden1"].grad, 3 * held)
 
 
 def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
