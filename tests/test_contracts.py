@@ -114,16 +114,17 @@ SPIKING = [name for name in NEURONS if hasattr(made(NEURONS, name), "v_threshold
 @pytest.mark.parametrize("name", [name for name in NEURONS if name not in SPIKING])
 def test_gain_by_finite_differences(name: str) -> None:
     neuron = made(NEURONS, name)
-    drive = torch.tensor([[-2.3, -0.7, 0.4, 0.9, 1.7]], dtype=torch.float64)
+    drive = torch.tensor([[-2.3, -0.7, 0.4, 0.9, 1.7], [0.3, 2.1, -0.6, -1.4, 0.8]], dtype=torch.float64)
     step = 1e-6
 
     def value(u: Tensor) -> Tensor:
         return neuron.step(neuron.init(u, seeded()), u, 1e-3)[0].value
 
-    signal = torch.tensor([[0.3, -1.1, 0.7, 1.3, -0.2]], dtype=torch.float64)
-    slope = [(signal * (value(drive + move) - value(drive - move))).sum() / (2 * step) for move in step * torch.eye(5)]
+    signal = torch.tensor([[0.3, -1.1, 0.7, 1.3, -0.2], [0.9, 0.4, -0.8, 0.1, 1.2]], dtype=torch.float64)
+    moves = step * torch.eye(drive.numel()).double().view(-1, *drive.shape)
+    slope = torch.stack([(signal * (value(drive + move) - value(drive - move))).sum() for move in moves]) / (2 * step)
     activity, _ = neuron.step(neuron.init(drive, seeded()), drive, 1e-3)
-    torch.testing.assert_close(neuron.gate(activity, signal, DT), torch.stack(slope)[None], rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(neuron.gate(activity, signal, DT), slope.view_as(drive), rtol=1e-8, atol=1e-9)
 
 
 @every(NEURONS)
@@ -485,30 +486,29 @@ def test_upkeeps_are_pure_and_pull_the_synapses_that_are_there(name: str, shape:
 def test_signal_is_the_derivative_of_the_squared_correlation(
     name: str, layout: str, size: tuple[int, ...], others: tuple[Any, ...]
 ) -> None:
-    """lam = 0, no frozen part: signal = d 1/2 sum_g ||mean s g(h)^T||^2 / d h at fixed score, by finite differences.
+    """lam = 0, no frozen part: signal = g'(h) d 1/2 sum_g ||mean s m_g^T||^2 / d m_g at fixed score, by finite
+    differences, where m_g is g(h) in the coordinates of the layout.
 
-    A layout that shares takes the mean over positions but gives each the whole signal: there, up to their number.
     Must fail when g' is taken of another g, or R holds the batch before (tried).
     """
     names: tuple[Any, ...] = tuple(dict.fromkeys((*others, name)))
     made_layout = LAYOUTS[layout]()
     decorrelation = Decorrelation(made_layout, 0.0, forgetting=Forgetting(0.0), activations=names)
     value, score = torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64) / 4
-    heard = Heard(value, score)
-    signal, _ = decorrelation.step(decorrelation.init(heard, seeded()), heard, DT)
+    heard, small = Heard(value, score), 1e-5
+    state = decorrelation.init(heard, seeded())
+    signal, _ = decorrelation.step(state, heard, DT)
+    expected = torch.zeros_like(value)
+    for each in names:
+        g = ACTIVATIONS[each].value
+        summary = made_layout.summary(g(value), state.basis)
+        moves = small * torch.eye(summary.numel(), dtype=torch.float64).view(-1, *summary.shape)
+        costs = [(score.t() @ (summary + sign * moves)).square().sum((1, 2)) / 2 for sign in (1, -1)]
+        slope = ((costs[0] - costs[1]) / (2 * small)).view(summary.shape)
+        own = (g(value + small) - g(value - small)) / (2 * small)
+        expected += own * made_layout.spread(slope, value, state.basis)
+    torch.testing.assert_close(signal, expected, rtol=1e-6, atol=1e-8)
 
-    basis = made_layout.init(value, seeded())
-
-    def correlation(h: Tensor) -> Tensor:
-        parts = [score.t() @ made_layout.summary(ACTIVATIONS[each].value(h), basis) for each in names]
-        return 0.5 * torch.stack([part.square().sum() for part in parts]).sum()
-
-    shared = math.prod(size) / made_layout.summary(value, basis).shape[1]
-    for index in range(0, value.numel(), 7):
-        move = torch.zeros_like(value)
-        move.view(-1)[index] = 1e-5
-        slope = (correlation(value + move) - correlation(value - move)) / 2e-5 * shared
-        torch.testing.assert_close(signal.reshape(-1)[index], slope, rtol=1e-6, atol=1e-8)
 
 
 # Expansions ---------------------------------------------------------------------------------------
