@@ -158,6 +158,7 @@ class LocalLearner:
         self.progress = 0.0
         self.hidden = followers(network, rule)
         self.memory = blank(network, rule, loss, generator)
+        self.tracking = rule.plasticity if isinstance(rule.plasticity, Tracking) else None
         self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
         check(network, rule)
 
@@ -190,17 +191,17 @@ class LocalLearner:
                 run.step(frame, scored, reward, trial.weights[t], share)
 
             simulate(self.network, trial.inputs, (*observers, observe), generator=noise)
-        if isinstance(self.rule.plasticity, Tracking):
+        if self.tracking is not None:
             self.followed = run.traces
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
         """Clamp the weights that follow the rule, and move those that follow the activity."""
-        if isinstance(self.rule.plasticity, Tracking):
+        if self.tracking is not None:
             for name, state in self.followed.items():
                 weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
-                after = self.rule.plasticity.track(state, weight)
+                after = self.tracking.track(state, weight)
                 weight.copy_(after if present is None else after * present)
             self.followed = {}
         if self.rule.bounds is not None:
