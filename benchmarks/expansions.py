@@ -153,11 +153,16 @@ def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]
     while session.epoch < definition.training.epochs:
         for _ in range(len(session.lessons)):
             session.step()
-        train = session.tally.read()[1]
+        train = session.tally.read()["accuracy"]
         session.next_epoch()
     seconds = (time.process_time() - start) / definition.training.epochs
     expanded = session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0
-    return {"accuracy": session.evaluate()[1], "train": train, "columns": expanded, "cpu_seconds_per_epoch": seconds}
+    return {
+        "accuracy": session.evaluate()["accuracy"],
+        "train": train,
+        "columns": expanded,
+        "cpu_seconds_per_epoch": seconds,
+    }
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -175,6 +175,7 @@ class LocalLearner:
         self.hidden = followers(network, rule)
         self.memory = blank(network, rule, loss, generator)
         self.adaptation = Adaptation(network, 1)
+        self.tracking = rule.plasticity if isinstance(rule.plasticity, Tracking) else None
         self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
         check(network, rule)
 
@@ -209,7 +210,7 @@ class LocalLearner:
 
             simulate(self.network, trial.inputs, (*observers, self.adaptation, observe), generator=noise)
             run.keep_up()
-        if isinstance(self.rule.plasticity, Tracking):
+        if self.tracking is not None:
             self.followed = run.traces
         return account.outcome()
 
@@ -217,10 +218,10 @@ class LocalLearner:
     def settle(self) -> None:
         """Clamp the weights that follow the rule, move those that follow the activity; adaptive neurons remember."""
         self.network.remember(self.adaptation.memories)
-        if isinstance(self.rule.plasticity, Tracking):
+        if self.tracking is not None:
             for name, state in self.followed.items():
                 weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
-                after = self.rule.plasticity.track(state, weight)
+                after = self.tracking.track(state, weight)
                 weight.copy_(after if present is None else after * present)
             self.followed = {}
         if self.rule.bounds is not None:

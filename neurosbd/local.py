@@ -294,7 +294,10 @@ def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
 
 
 def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:
-    """Add a gradient to `.grad`, leaving absent synapses alone."""
+    """Add a gradient to `.grad`, leaving absent synapses alone.
+
+    It lies in memory as its parameter does, since torch's fused optimizers do not look at the strides of a gradient.
+    """
     if present is not None:
         gradient.weight.mul_(present)
     for parameter, change in zip(synapses, gradient, strict=True):

@@ -214,3 +214,16 @@ def test_eligibility_after_one_spike_is_the_closed_form(tau_mem: float, tau_out:
     close(torch.stack([s.weight[3, 2] for s in watching.e]), e)
     close(torch.stack([s.weight[0, 3, 2] for s in watching.ebar]), ebar)
     close(torch.stack([s.bias[3] for s in watching.e]), psi * (1 - alpha**age) / (1 - alpha))  # type: ignore[index]
+
+
+def test_a_gradient_from_an_exact_eligibility_is_applied_where_it_belongs() -> None:
+    """A fused optimizer gives what a plain one does. Must fail when the gradient is left a view with gaps (tried)."""
+    after = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = layered(ALIF(beta=0.5))
+        task = trial(lively(network))
+        learned(network, LocalRule(ThreeFactor(), Given(), eligibility="exact"), task)
+        torch.optim.SGD(network.parameters(), 1.0, fused=fused).step()
+        after.append([p.detach().clone() for p in network.parameters()])
+    torch.testing.assert_close(*after, rtol=1e-12, atol=1e-12)

@@ -15,6 +15,7 @@ from neurosbd.interchange import to_nir
 from neurosbd.learners import LocalLearner, Trial, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
+from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 from neurosbd.process import Synapses
 from neurosbd.rules import RULES
@@ -142,7 +143,7 @@ def test_a_network_learns_as_its_dense_twin(rule: str, neuron: str, steps: int) 
     x, target = maps(steps, 5, 2, 8, 8) * 3, torch.randint(0, 3, (5,))
     found = []
     for network, inputs in ((local, x), (twin, x.flatten(2))):
-        made = RULES[rule]() if rule == "bptt" else RULES[rule](projection="full")
+        made = RULES[rule]() if rule == "bptt" else RULES[rule](projection=LAYOUTS["full"]())
         learner = learner_of(made, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
         if network is twin and isinstance(learner, LocalLearner):
             rows_of(network, local, learner)
