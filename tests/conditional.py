@@ -8,7 +8,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from neurosbd.losses import Bernoulli, Gamma, NegativeBinomial, Pinball, Poisson
+from neurosbd.losses import Bernoulli, Gamma, Gaussian, NegativeBinomial, Pinball, Poisson, SquaredError
 from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Activity, Scored
 
@@ -60,8 +60,11 @@ def _line(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:
         between = np.concatenate(([quantiles[0] - 1], (quantiles[1:] + quantiles[:-1]) / 2, [quantiles[-1] + 1]))
         return _pair(between, np.diff((0.0, *loss.levels, 1.0)))
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    law = loss.law(output[None])
-    return _pair(law.mean.item() + law.spread.item() * nodes, weights / math.sqrt(2 * math.pi))
+    if isinstance(loss, SquaredError):
+        spread = 1.0
+    else:  # the second output is a log-variance, or a log standard deviation
+        spread = math.exp((0.5 if isinstance(loss, Gaussian) else 1.0) * output[1].item())
+    return _pair(first + spread * nodes, weights / math.sqrt(2 * math.pi))
 
 
 def _pair(places: np.ndarray, weights: np.ndarray) -> tuple[Tensor, Tensor]:

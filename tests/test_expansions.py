@@ -11,6 +11,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd import checkpoints
+from neurosbd.catalogue import show
 from neurosbd.errors import UsageError
 from neurosbd.expansions import EXPANSIONS, Another, Bartlett, Coarse, Gated, Moments, Waves, matched, unheard
 from neurosbd.learners import LocalLearner, Trial, learner_of
@@ -309,6 +310,13 @@ def test_rows_of_the_projection_belong_to_the_blocks_in_turn() -> None:
     made = learner(network, loss, Gated("top", 2), Bartlett(), Another())
     assert made.memory.expanded == 2 * 3 + 6 + 3
     assert made.memory.modulators["hidden1"].learned.shape == (3 + 15, 7)
+
+
+def test_what_an_expansion_costs_is_shown() -> None:
+    text = show("digits-mlp", "sbd", {"rule.expansion": ("bartlett", "gated")})
+    assert "score of 10 columns, expanded by 95: bartlett 55, gated 40" in text
+    assert f"{2 * 105 * 192:,} multiplications per example in place of {2 * 10 * 192:,}" in text
+    assert "expanded" not in show("digits-mlp", "sbd").splitlines()[-1]
 
 
 def test_rules_without_a_score_cannot_be_expanded() -> None:
