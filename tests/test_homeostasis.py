@@ -429,6 +429,7 @@ ALIVE = {
     "rule.homeostasis": [{"kind": "power", "weight": 0.1}, {"kind": "layer_entropy", "refresh": 4}, "sparsity"],
     "rule.upkeep": [{"kind": "weight_entropy", "on": "all", "refresh": 4}],
     "rule.forward_broadcast": 0.1,
+    "population.hidden1.neuron": {"kind": "standardised", "neuron": "relu"},
     "population.hidden2.neuron": {"kind": "normalised", "neuron": "tanh", "by": "power"},
 }
 

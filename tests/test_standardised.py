@@ -1,0 +1,154 @@
+"""Neurons that measure their batch while the network learns, and work with what they remember when it does not."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import neurosbd
+from neurosbd.connections import Conv2d, Dense
+from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.losses import LOSSES
+from neurosbd.network import Connection, Network, Population
+from neurosbd.neuromodulators import FixedRandom, Frozen, Full
+from neurosbd.neurons import LIF, NEURONS, ReLU, Standardised, Tanh
+from neurosbd.rules import RULES, LocalRule, ThreeFactor
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def network(rate: float = 0.1) -> Network:
+    neuron = Standardised(Tanh(), rate)
+    populations = [
+        Population("input", (5,), None), Population("hidden", (7,), neuron), Population("output", (3,), NEURONS["identity"]())
+    ]  # fmt: skip
+    connections = [Connection("input", "hidden", Dense(bias=True)), Connection("hidden", "output", Dense())]
+    return Network(populations, connections, seeded()).double()
+
+
+def batch(count: int = 8) -> tuple[Tensor, Tensor]:
+    generator = seeded()
+    return 2 + 3 * torch.randn(count, 5, dtype=torch.float64, generator=generator), torch.arange(count) % 3
+
+
+def test_broadcasting_the_true_derivative_is_backprop() -> None:
+    """One hidden layer, transposed readout. Must fail when the gate only divides by the deviation (tried)."""
+    net, (x, target) = network(), batch()
+    loss = LOSSES["cross_entropy"]()
+    learner = LocalLearner(net, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), seeded())
+    learner.memory.modulators = {"hidden": Frozen(net.weights["hidden->output"].detach().clone())}
+    learner.learn(Trial(x[None], target))
+    local = {key: p.grad.clone() for key, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    learner_of(RULES["bp"](), net, loss, seeded()).learn(Trial(x[None], target))
+    for key, p in net.named_parameters():
+        torch.testing.assert_close(local[key], p.grad, rtol=1e-9, atol=1e-12)
+    assert p.grad is not None and p.grad.any()
+
+
+def test_the_third_factor_moves_neither_mean_nor_variance_of_a_drive() -> None:
+    """sum_b gate(s) = 0 and sum_b gate(s) u = 0 for every unit; in a map over its positions too."""
+    neuron = Standardised(ReLU())
+    for size in ((6,), (3, 4, 5)):
+        drive = torch.randn(9, *size, dtype=torch.float64, generator=seeded())
+        activity, _ = neuron.step((), drive, 1e-3)
+        gated = neuron.gate(activity, torch.randn_like(drive), 1e-3)
+        over = (0, *range(2, drive.ndim))
+        assert gated.abs().max() > 0.01
+        torch.testing.assert_close(gated.sum(over), torch.zeros(size[0]).double(), atol=1e-10, rtol=0)
+        assert (gated * drive).sum(over).abs().max() < 1e-4  # epsilon is part of the variance
+
+
+def test_what_is_remembered_is_the_running_mean_of_what_was_measured() -> None:
+    """Must fail when the memory moves before `settle`, or a probe moves it (tried)."""
+    net, (x, target) = network(rate=0.25), batch()
+    drive = x @ net.weights["input->hidden"].T
+    learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
+    learner.learn(Trial(x[None], target))
+    assert torch.equal(net.memory("hidden").mean, torch.zeros(7).double())
+    learner.settle()
+    torch.testing.assert_close(net.memory("hidden").mean, 0.25 * drive.mean(0))
+    torch.testing.assert_close(net.memory("hidden").variance, 0.75 + 0.25 * drive.var(0, correction=0))
+    for _ in range(60):
+        learner.learn(Trial(x[None], target))
+        learner.settle()
+    net.eval()
+    torch.testing.assert_close(net(x), net.train()(x), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", ["sbd", "bp"])
+def test_steps_of_a_trial_share_the_rate_of_a_batch(rule: str) -> None:
+    (x, target), memories = batch(), []
+    for steps in (1, 4):
+        net = network()
+        learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
+        learner.learn(Trial(x.expand(steps, *x.shape), target, (1 / steps,) * steps))
+        learner.settle()
+        memories.append(net.memory("hidden"))
+    for one, four in zip(*memories, strict=True):
+        torch.testing.assert_close(one, four)
+
+
+def test_a_network_that_does_not_learn_treats_examples_by_themselves() -> None:
+    net, (x, _) = network().eval(), batch()
+    torch.testing.assert_close(net(x)[:1], net(x[:1]))
+    assert not torch.allclose(net.train()(x)[:1], net(x[:1]))
+
+
+def test_memories_move_and_load_with_the_network() -> None:
+    one, two = network(), network().eval()
+    one.remember({"hidden": one.memory("hidden")._replace(mean=torch.arange(7).double())})
+    two.load_state_dict(one.state_dict())
+    x, _ = batch()
+    torch.testing.assert_close(two(x), one.eval()(x))
+    single = copy.deepcopy(two).float()
+    torch.testing.assert_close(single(x.float()), two(x).float())
+    assert single.memory("hidden").mean.dtype == torch.float32
+
+
+def test_maps_are_standardised_by_channel() -> None:
+    populations = [
+        Population("input", (2, 6, 6), None), Population("conv", (3, 6, 6), Standardised()),
+        Population("output", (3,), NEURONS["identity"]()),
+    ]  # fmt: skip
+    connections = [Connection("input", "conv", Conv2d(3, padding=1)), Connection("conv", "output", Dense())]
+    net = Network(populations, connections, seeded())
+    assert net.memory("conv").mean.shape == (3,)
+    x, target = torch.randn(8, 2, 6, 6), torch.arange(8) % 3
+    learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
+    learner.learn(Trial(x[None], target))
+    gradient = net.weights["input->conv"].grad
+    assert gradient is not None and gradient.any()
+
+
+def test_what_cannot_be_standardised_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a standardised neuron needs one of relu.*got LIF"):
+        Standardised(LIF())
+    with pytest.raises(ValueError, match=r"rate must be in 0..1, got 2"):
+        Standardised(rate=2)
+    with pytest.raises(ValueError, match=r"epsilon must be a positive number, got 0"):
+        Standardised(epsilon=0)
+    for rule in (RULES["eprop"](), RULES["sbd"](rate_cost=1.0)):
+        with pytest.raises(ValueError, match=r"population 'hidden'.*no.* eligibility of its own.*'sbd'"):
+            learner_of(rule, network(), LOSSES["cross_entropy"](), seeded())
+
+
+def test_a_run_is_tested_with_what_it_remembers(tmp_path: Path) -> None:
+    """And looking at the true gradient on the side changes nothing."""
+    settings = {
+        "training.epochs": 2, "data.subset": 40,
+        "population.hidden1.neuron": {"kind": "standardised", "neuron": "relu"},
+    }  # fmt: skip
+    plain = neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "plain")
+    watched = neurosbd.fit(
+        "digits-mlp", settings={**settings, "record.signals": ["*.alignment", "hidden1.rate"]}, out=tmp_path / "watched"
+    )
+    one, two = plain.network(), watched.network()
+    assert not one.training
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[key]), key
+    assert one.memory("hidden1").mean.any()
