@@ -24,7 +24,8 @@ def seeded() -> torch.Generator:
 def network(rate: float = 0.1) -> Network:
     neuron = Standardised(Tanh(), rate)
     populations = [
-        Population("input", (5,), None), Population("hidden", (7,), neuron), Population("output", (3,), NEURONS["identity"]())
+        Population("input", (5,), None), Population("hidden", (7,), neuron),
+        Population("output", (3,), NEURONS["identity"]()),
     ]  # fmt: skip
     connections = [Connection("input", "hidden", Dense(bias=True)), Connection("hidden", "output", Dense())]
     return Network(populations, connections, seeded()).double()
