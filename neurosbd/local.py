@@ -173,7 +173,7 @@ class LocalRun:
         for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
             pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
             pull = pull if told.weight == 1 else _scaled(pull, told.weight)
-            signal = pull if signal is None else signal + pull
+            signal = pull if signal is None else _sum(signal, pull)
         return signal
 
     def _expanded(self, scored: Scored) -> Tensor:
@@ -255,6 +255,13 @@ def _scaled(signal: Tensor, weight: float) -> Tensor:
     """signal * weight; what is shared between positions stays shared, as one value in memory."""
     once = tuple(slice(1) if stride == 0 else slice(None) for stride in signal.stride())
     return (signal[once] * weight).expand(signal.shape)
+
+
+def _sum(one: Tensor, other: Tensor) -> Tensor:
+    """one + other; what both share between positions stays shared, as one value in memory."""
+    strides = zip(one.stride(), other.stride(), strict=True)
+    once = tuple(slice(1) if not (a or b) else slice(None) for a, b in strides)
+    return (one[once] + other[once]).expand(one.shape)
 
 
 def _check_coupled(network: Network, name: str, plasticity: Any) -> None:

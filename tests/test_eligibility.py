@@ -15,7 +15,7 @@ from neurosbd.eligibility import Exact, Factorised
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Transposed
 from neurosbd.neurons import ALIF, LI, LIF, NEURONS
-from neurosbd.process import Arrival, Heard, Local, Neuron, Synapses
+from neurosbd.process import Arrival, Coupled, Heard, Local, Neuron, Synapses
 from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import Boxcar
@@ -35,8 +35,13 @@ def _around(value: float) -> Uniform:
 
 
 def variants() -> Iterator[Any]:
-    """Every neuron as it is, with every reset, with refractoriness, and with constants of each unit."""
+    """Every neuron as it is, with every reset, with refractoriness, and with constants of each unit.
+
+    Not coupled ones: none of their units has an eligibility of its own, and that they say so is tested.
+    """
     for name, build in NEURONS.items():
+        if isinstance(build(), Coupled):
+            continue
         fields = {f.name: f for f in dataclasses.fields(build()) if f.init}  # type: ignore[arg-type]
         own = {n: _around(getattr(build(), n)) for n, f in fields.items() if f.type == Constant}
         resets = [{"reset": r} for r in ("to_value", "none")] if "reset" in fields else []

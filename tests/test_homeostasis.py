@@ -104,7 +104,7 @@ def test_running_moments_are_the_weighted_sums_of_all_batches() -> None:
         state = homeostasis.init(batches[0], seeded())
         for value in batches:
             _, state = homeostasis.step(state, value, 1.0)
-        states.append(state)
+        states.append(homeostasis.settled(state) if isinstance(homeostasis, LayerEntropy) else state)
     weights = 0.2 * 0.8 ** torch.arange(29, -1, -1, dtype=torch.float64)
     second = torch.einsum("t,tbi,tbj->ij", weights, batches, batches) / 5
     torch.testing.assert_close(states[0].power, second.diagonal() + 0.8**30 * 0.3)
@@ -309,6 +309,7 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
     assert found[1].isfinite().all() and not torch.equal(*found)
     (state,) = learner.memory.homeostasis["hidden"]
     assert state.age == pytest.approx(1.0) and not torch.equal(state.correlation, torch.eye(6).double())
+    assert len(state.waiting) < 64  # of 160 activities heard
 
 
 # Forward broadcast --------------------------------------------------------------------------------

@@ -10,15 +10,18 @@ from torch import Tensor
 from neurosbd.homeostasis.moments import check_cost, check_forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
 
+WAITING = 64  # activities; products with fewer of them at once are dearer, with more they take memory
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions
 
 
 class Spread(NamedTuple):
     """State of a layer entropy over N units (of a map: channels)."""
 
-    correlation: Tensor  # R, running mean of h h^T, [N, N]
+    correlation: Tensor  # R, running mean of h h^T, when activities were last taken into it, [N, N]
+    waiting: Tensor  # those heard since, each as faded as it is old, [K, N], K < WAITING
+    since: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
     inverse: Tensor  # (R + epsilon I)^-1 when it was last taken, [N, N]
-    age: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
+    age: Tensor  # batches since then, []; on the host
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class LayerEntropy:
     steps of a spiking run each take their share. At lam = 0 and refresh = 1 the pull is the derivative of the cost of
     this batch; else the factor (1 - lam) is left to the learning rate. R starts at the identity.
 
-    Cost: two products of N^2 x `examples` a step and one Cholesky inverse, N^3, in `refresh` batches; 2 N^2 numbers of
-    memory. Only the first `examples` of every batch are heard and pulled, each in the name of as many others; a mean
-    over batches, which come shuffled, is the same. The inverse is taken anew from R each time, so no error builds up.
+    Cost: two products of N^2 x `examples` a step, one of them put off until it is large enough to be quick, and one
+    Cholesky inverse, N^3, in `refresh` batches; 2 N^2 numbers of memory. Only the first `examples` of every batch are
+    heard and pulled, each in the name of as many others; batches come shuffled, so the mean is the same. The inverse is
+    taken anew from R each time, so no error builds up.
 
     Args:
         weight: of the cost, >= 0.
@@ -56,7 +60,7 @@ class LayerEntropy:
     forgetting: float = 0.995
     epsilon: float = 1e-2
     examples: int = 8
-    refresh: int = 50
+    refresh: int = 100
 
     def __post_init__(self) -> None:
         check_cost(self, self.weight)
@@ -70,20 +74,31 @@ class LayerEntropy:
     def init(self, value: Tensor, generator: torch.Generator) -> Spread:
         """As if every unit had varied by itself, with power 1."""
         one = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
-        return Spread(one, one / (1 + self.epsilon), torch.zeros((), dtype=torch.float64))
+        now = torch.zeros((), dtype=torch.float64)
+        return Spread(one, one[:0], now, one / (1 + self.epsilon), now)
 
     def step(self, state: Spread, value: Tensor, share: float) -> tuple[Tensor, Spread]:
         """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
         h = CHANNELS.summary(value[: self.examples], NO_BASIS)
         lam, heard = self.forgetting**share, len(h)
-        correlation = torch.addmm(state.correlation, h.t(), h, beta=lam, alpha=(1 - lam) / heard)
-        inverse, age = state.inverse, state.age + share
-        if age >= self.refresh - 1e-6:  # shares add up to a batch but for rounding
-            inverse, age = self._inverted(correlation, inverse), torch.zeros_like(age)
+        waiting = torch.cat((state.waiting * math.sqrt(lam), h * math.sqrt((1 - lam) / heard)))
+        state = state._replace(waiting=waiting, since=state.since + share, age=state.age + share)
+        due = bool(state.age >= self.refresh - 1e-6)  # shares add up to a batch but for rounding
+        if due or len(waiting) >= WAITING:
+            state = self.settled(state)
+        if due:
+            inverse = self._inverted(state.correlation, state.inverse)
+            state = state._replace(inverse=inverse, age=torch.zeros_like(state.age))
         units = value[0].numel() / h.shape[1]  # a unit has this part in the mean of its channel
         pull = value.new_zeros((len(value), h.shape[1]))
-        torch.mm(h, inverse, out=pull[:heard]).mul_(-self.weight / (heard * units))
-        return CHANNELS.spread(pull, value, NO_BASIS), Spread(correlation, inverse, age)
+        torch.mm(h, state.inverse, out=pull[:heard]).mul_(-self.weight / (heard * units))
+        return CHANNELS.spread(pull, value, NO_BASIS), state
+
+    def settled(self, state: Spread) -> Spread:
+        """The same with nothing waiting: R <- lam^since R + waiting^T waiting."""
+        waiting, faded = state.waiting, self.forgetting ** float(state.since)
+        correlation = torch.addmm(state.correlation, waiting.t(), waiting, beta=faded)
+        return state._replace(correlation=correlation, waiting=waiting[:0], since=torch.zeros_like(state.since))
 
     def _inverted(self, correlation: Tensor, before: Tensor) -> Tensor:
         """(R + epsilon I)^-1; the one before if R is no correlation any more. Nothing is looked at, no device waits."""
