@@ -288,8 +288,10 @@ def test_weight_decay_never_touches_projections(tmp_path: Path) -> None:
     fit("digits-mlp", rule="dfa", settings=settings, out=tmp_path / "a")
     session = session_of(load_model("digits-mlp", "dfa", settings), load_data("digits"))
     kept = open_run(tmp_path / "a").checkpoint()["learner"]
-    for name, state in session.learner.state_dict().items():
-        assert torch.equal(state["frozen"], kept[name]["frozen"])
+    before = session.learner.state_dict()["modulators"]
+    assert set(before) == {"hidden1", "hidden2"}
+    for name, state in before.items():
+        assert torch.equal(state["frozen"], kept["modulators"][name]["frozen"])
     assert weights(tmp_path / "a")["weights.input->hidden1"].norm() < 5
 
 

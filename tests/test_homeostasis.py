@@ -17,6 +17,7 @@ from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Network
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Frozen, Full, Shared
+from neurosbd.neuromodulators.layouts import NO_BASIS
 from neurosbd.neurons import LIF, Normalised
 from neurosbd.process import Synapses
 from neurosbd.rules import RULES
@@ -361,7 +362,7 @@ def test_forward_broadcast_descends_the_squared_correlations_through_the_score(n
     assert all(not gradient.any() for key, gradient in added.items() if "output" not in key)
     with torch.no_grad():
         activity = simulate(network, x[None]).activity
-    hidden = [layout.summary(activity[name].value) for name in ("conv1", "conv2", "fc")]
+    hidden = [layout.summary(activity[name].value, NO_BASIS) for name in ("conv1", "conv2", "fc")]
     fc, bias = activity["fc"].value, network.biases[last.name].detach()
 
     def cost(weight: Tensor) -> Tensor:

@@ -124,10 +124,10 @@ def test_weights_start_at_the_scale_of_a_convolution(name: str) -> None:
 
 def rows_of(network: Network, local: Network, learner: Any) -> None:
     """Give the dense twin the projections of the maps: theirs are counted position by position."""
-    for name, state in learner.modulators.items():
+    for name, state in learner.memory.modulators.items():
         channels, *positions = (*local.populations[name].size, 1)[:3]
         order = torch.arange(state[0].shape[1]).view(*positions, channels).movedim(-1, 0).flatten()
-        learner.modulators[name] = type(state)(*(part[:, order] if part.ndim == 2 else part for part in state))
+        learner.memory.modulators[name] = type(state)(*(part[:, order] if part.ndim == 2 else part for part in state))
 
 
 @pytest.mark.parametrize(("neuron", "steps"), [("relu", 1), ("lif", 6)])
