@@ -126,12 +126,18 @@ def figure(result: Result) -> Any:
 
 def _histogram(ax: Any, result: Result) -> None:
     width = 1 / BINS
-    ax.bar(result.bin, result.pit, 0.92 * width, color=COLOURS[0])
+    ax.bar(result.bin, result.pit, 0.92 * width, color=COLOURS[0], alpha=0.6)
     error = 2 * np.sqrt((1 - width) / (width * result.targets))
-    ax.axhspan(1 - error, 1 + error, color="0.5", alpha=0.25, linewidth=0, label="uniform, 2 s.e.")
+    ax.axhspan(1 - error, 1 + error, color="0.5", alpha=0.25, linewidth=0, zorder=0, label="uniform, 2 s.e.")
     ax.axhline(1, color="0.4", linewidth=1)
-    ax.set(title="Where targets fall in their forecast", xlabel="pit", ylabel="density", xlim=(0, 1))
-    ax.legend(frameon=False, fontsize=8)
+    ax.set(
+        title="Where targets fall in their forecast",
+        xlabel="probability integral transform",
+        ylabel="density",
+        xlim=(0, 1),
+    )
+    ax.set_ylim(top=1.25 * max(1 + error, result.pit.max()))
+    ax.legend(frameon=False, fontsize=8, loc="upper right")
 
 
 def _band(ax: Any, result: Result, known: bool) -> None:
