@@ -43,8 +43,8 @@ class Standardised:
         gate(s) = (g - mean(g) - n mean(g n)) / sqrt(var u + epsilon),   g = f'(n) s
 
     with the means taken like those of u. It asks nothing of other units: each removes from its own third factor
-    what its own threshold and its own gain would undo anyway. Without those two terms broadcast rules learn worse
-    than with no normalisation (python benchmarks/normalisation.py).
+    what its own threshold and its own gain would undo anyway. Without those two terms sbd learns maps worse
+    than without any normalisation (python benchmarks/normalisation.py).
 
     Args:
         neuron: f, a rate neuron.
