@@ -462,7 +462,7 @@ class Interrupted:
 @pytest.mark.parametrize("stop", [3, 13, 18])
 def test_a_run_with_everything_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
     """Through `neurosbd fit --resume`, in the middle of a refresh and at the end of an epoch. Must fail when the age of
-    an inverse is not kept (tried)."""
+    an inverse is not kept."""
     from neurosbd.cli import main
 
     whole = fit("digits-mlp", settings=ALIVE, out=tmp_path / "whole")
