@@ -133,12 +133,12 @@ class Account:
 
 
 class Adaptation:
-    """Observer that follows what the adaptive neurons of a network measure during a trial of `steps`."""
+    """Observer that follows what the adaptive neurons of a network measure in a trial of `steps`; at rest, nothing."""
 
     def __init__(self, network: Network, steps: int) -> None:
         self.network = network
         self.share = 1 / steps
-        self.memories = {name: network.memory(name) for name in network.adaptive}
+        self.memories = {name: network.memory(name) for name in network.adaptive if network.training}
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Bring the memories up to date, aside from the network."""

@@ -100,6 +100,17 @@ def test_a_network_that_does_not_learn_treats_examples_by_themselves() -> None:
     assert not torch.allclose(net.train()(x)[:1], net(x[:1]))
 
 
+@pytest.mark.parametrize("rule", ["sbd", "bp"])
+def test_a_network_at_rest_can_learn_and_remembers_nothing_new(rule: str) -> None:
+    """As with torch's own: the moments stay, the weights move. Must fail when it is measured all the same (tried)."""
+    net, (x, target) = network().eval(), batch()
+    learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
+    learner.learn(Trial(x[None], target))
+    learner.settle()
+    gradient = net.weights["input->hidden"].grad
+    assert gradient is not None and gradient.any() and not net.memory("hidden").mean.any()
+
+
 def test_memories_move_and_load_with_the_network() -> None:
     one, two = network(), network().eval()
     one.remember({"hidden": one.memory("hidden")._replace(mean=torch.arange(7).double())})

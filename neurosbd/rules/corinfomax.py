@@ -1,12 +1,10 @@
 """CorInfoMax-EBD by name."""
 
-from neurosbd.neuromodulators import Decorrelation, Forgetting, Layout, Shared
+from neurosbd.neuromodulators import Decorrelation, Forgetting, Layout
 from neurosbd.process import Expansion, Homeostasis
-from neurosbd.rules.broadcast import Shape
+from neurosbd.rules.broadcast import SHARED, Shape
 from neurosbd.rules.correlative import Correlative
 from neurosbd.rules.local_rule import LocalRule
-
-SHARED = Shared()
 
 
 def corinfomax(
