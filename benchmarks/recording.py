@@ -36,7 +36,7 @@ from typing import Any
 
 TRACES = {"traces": "{}.v[neurons=random 100, examples=0]", "every": "*.v[neurons=random 100]"}
 FIRST = {"dense": "hidden", "conv": "conv1"}
-BOUTS = {"dense": 30, "conv": 6, "digits": 600}  # steps: several blocks each
+BOUTS = {"dense": 8, "conv": 2, "digits": 200}  # steps: short, since other machines come and go within seconds
 DENSE = """
 rule = { kind = "sbd", scale = 0.05 }
 [time]
