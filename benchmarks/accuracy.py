@@ -1,6 +1,6 @@
 """Train one model under several rules and seeds; print mean, standard deviation and n of what it is judged by.
 
-    python benchmarks/accuracy.py MODEL [--rules sbd ebd dfa bp] [--seeds 3] [--set KEY=VALUE ...] [--json]
+    python benchmarks/accuracy.py MODEL [--rules sbd ebd dfa bp] [--recipe R] [--seeds 3] [--set KEY=VALUE ...] [--json]
 
 Every rule of a seed starts from the same weights and sees the same batches. The test accuracy (R², explained deviance)
 is that of the last epoch; nothing is selected on the test set.
@@ -36,8 +36,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 start = time.perf_counter()
                 out = Path(options.out or scratch) / f"{rule}-{seed}"
                 run = neurosbd.fit(
-                    options.model, rule=rule, seed=seed, settings=settings, data=options.data, out=out,
-                    device=options.device,
+                    options.model, rule=rule, recipe=options.recipe, seed=seed, settings=settings, data=options.data,
+                    out=out, device=options.device,
                 )  # fmt: skip
                 if run.result["status"] != "finished":
                     sys.exit(f"{rule} seed {seed} was {run.result['status']}; no table")
@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--rules", nargs="+", default=["sbd", "ebd", "dfa", "bp"])
+    parser.add_argument("--recipe", help="see `neurosbd list recipes`")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--data")
@@ -83,7 +84,7 @@ def main() -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         print(json.dumps({"model": options.model, "set": options.set, "rows": rows, **provenance(device)}, indent=1))
         return
-    print(f"{options.model} {' '.join(options.set)}")
+    print(f"{options.model} {options.recipe or ''} {' '.join(options.set)}")
     name = str(rows[0]["measure"])
     print(f"{'rule':<6}{'test ' + title(name):>26}{'n':>4}{'train':>9}{'time':>10}")
     for row in rows:

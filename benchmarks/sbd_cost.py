@@ -3,12 +3,12 @@
     python benchmarks/sbd_cost.py [--json] [--models cifar10-cnn cifar10-mlp] [--repeats 100] [--threads 1] [--only ...]
 
 The options are those of the tables: every layout of the projection, every expansion of the score, every homeostasis
-and upkeep with its default constants, besides the forward broadcast and normalised drives of all hidden populations.
-Each is set alone, on the model's own recipe; `sbd` is that recipe. Same network, loss, batch, optimizer and memory
-layout; all take turns within one process, after a warm-up. The ratio is the median over the turns to that of backprop,
-with the quartiles of the ratios of the single turns; `mean` is the ratio of the whole times, which has in it what
-happens only once in some batches (an inverse that is renewed; in 100 turns, once); `more` is the whole time less that
-of sbd, as a part of that of sbd.
+and upkeep with its default constants, besides the forward broadcast and normalised and standardised drives of all
+hidden populations. Each is set alone, on the model's own recipe; `sbd` is that recipe, `sbp` another rule. Same
+network, loss, batch, optimizer and memory layout; all take turns within one process, after a warm-up. The ratio is
+the median over the turns to that of backprop, with the quartiles of the ratios of the single turns; `mean` is the
+ratio of the whole times, which has in it what happens only once in some batches (an inverse that is renewed; in 100
+turns, once); `more` is the whole time less that of sbd, as a part of that of sbd.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from neurosbd.network import INPUT
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.upkeep import UPKEEPS
 
-PLAIN = {"bp": ("bp", {}), "dfa": ("dfa", {}), "sbd": ("sbd", {})}
+PLAIN = {"bp": ("bp", {}), "dfa": ("dfa", {}), "sbd": ("sbd", {}), "sbp": ("sbp", {})}
 
 
 def options(model: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -43,6 +43,8 @@ def options(model: str) -> dict[str, tuple[str, dict[str, Any]]]:
     for over in ("population", "channels"):
         neuron = {"kind": "normalised", "over": over}
         found[f"normalised over {over}"] = ("sbd", {f"population.{name}.neuron": neuron for name in hidden})
+    for rule in ("bp", "sbd", "sbp"):
+        found[f"standardised, {rule}"] = (rule, {f"population.{name}.neuron": "standardised" for name in hidden})
     return found
 
 

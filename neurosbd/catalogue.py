@@ -27,6 +27,7 @@ class Row:
 
 def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
     from neurosbd.expansions import EXPANSIONS
+    from neurosbd.experiment.recipes import RECIPES
     from neurosbd.homeostasis import HOMEOSTASES
     from neurosbd.losses import LOSSES
     from neurosbd.neuromodulators import LAYOUTS
@@ -35,8 +36,8 @@ def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
     from neurosbd.upkeep import UPKEEPS
 
     return {
-        "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS, "expansions": EXPANSIONS,
-        "homeostases": HOMEOSTASES, "upkeeps": UPKEEPS,
+        "rules": RULES, "recipes": RECIPES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS,
+        "expansions": EXPANSIONS, "homeostases": HOMEOSTASES, "upkeeps": UPKEEPS,
     }  # fmt: skip
 
 
@@ -63,7 +64,9 @@ def _row(name: str, text: str) -> Row:
     return Row(name, lines[0] if lines else "", source)
 
 
-def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None) -> str:
+def show(
+    name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
+) -> str:
     """The definition of an item: a model with the origin of every value, a data set, a table entry, an analysis."""
     if name in library.names("data"):
         return (library.find("data", name)).read_text(encoding="utf-8").rstrip()
@@ -75,16 +78,16 @@ def show(name: str, rule: str | None = None, settings: Mapping[str, Any] | None 
         path = library.find("analysis", name)
         return f"{path.stem} (analyses)\n{path}\n\n{documentation(path)}"
     if name.endswith(".toml") or name in library.names("models"):
-        return _show_model(name, rule, settings)
+        return _show_model(name, rule, settings, recipe)
     legal = [n for kind in ("models", "data", "analysis") for n in library.names(kind)]
     legal += [n for table in _tables().values() for n in table]
     raise UsageError(f"there is nothing called '{name}'{nearest(name, legal)}")
 
 
-def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None) -> str:
+def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:
     from neurosbd.experiment.resolve import describe, resolve
 
-    resolved = resolve(name, rule, settings)
+    resolved = resolve(name, rule, settings, recipe)
     rows = describe(resolved)
     key, value = (max(len(row[i]) for row in rows) for i in (0, 1))
     network = resolved.definition.network()

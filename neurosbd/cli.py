@@ -18,6 +18,7 @@ _EPILOG = """\
 start here:
   neurosbd fit digits-mlp                     train the smallest model by score broadcast, in seconds
   neurosbd fit digits-mlp --rule bp           the same network by backpropagation
+  neurosbd fit cifar10-cnn --recipe standard  one way of training that fits all networks of rate units
   neurosbd simulate stdp-window               one synapse under pre/post pairing, as a figure
   neurosbd analyse runs/digits-mlp-sbd-seed0  a page about a run: how it went, what is unhealthy, figures
   neurosbd compare runs/digits-mlp-*          rules and seeds side by side
@@ -28,7 +29,8 @@ start here:
 exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
 """
 KINDS = (
-    "models", "data", "rules", "neurons", "losses", "projections", "expansions", "homeostases", "upkeeps", "analyses",
+    "models", "data", "rules", "recipes", "neurons", "losses", "projections", "expansions", "homeostases", "upkeeps",
+    "analyses",
 )  # fmt: skip
 
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="the resolved definition of anything in the lists")
     show.add_argument("name", metavar="NAME", help="any name of these lists, or a .toml or .py file")
     show.add_argument("--rule", help="resolve a model under this rule")
+    show.add_argument("--recipe", help="resolve a model under this recipe")
     show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
     data = commands.add_parser("data", help="download and verify data sets")
     action = data.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -84,6 +87,9 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--data", metavar="D", help="a data set, a .toml, .npz or .csv file, or a folder (default: the model's own)"
     )
     fit.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the model's own)")
+    fit.add_argument(
+        "--recipe", metavar="R", help="how to train: see `neurosbd list recipes` (default: the model's own)"
+    )
     fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
@@ -189,6 +195,7 @@ def _fit(options: argparse.Namespace) -> int:
         options.model,
         data=options.data,
         rule=options.rule,
+        recipe=options.recipe,
         seed=options.seed,
         settings=_settings(options),
         out=options.out,
@@ -268,7 +275,7 @@ def _list(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from neurosbd.catalogue import show
 
-    print(show(options.name, options.rule, _settings(options)))
+    print(show(options.name, options.rule, _settings(options), options.recipe))
     return 0
 
 

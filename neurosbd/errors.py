@@ -4,6 +4,7 @@ Both are shown as their message alone; a traceback is for our own mistakes.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -18,10 +19,13 @@ class RunError(RuntimeError):
 def nearest(name: str, legal: Iterable[str]) -> str:
     """'; did you mean ...? Legal: ...' for an unknown name.
 
-    >>> nearest("sdb", ["sbd", "dfa"])
-    "; did you mean 'sbd'? Legal: sbd, dfa"
+    >>> nearest("sdb", ["sbp", "sbd", "dfa"])
+    "; did you mean 'sbd'? Legal: sbp, sbd, dfa"
     """
     legal = list(legal)
-    close = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ";"
+    close = difflib.get_close_matches(name, legal, cutoff=0.5)
+    likeness = {word: difflib.SequenceMatcher(None, word, name).ratio() for word in close}
+    # Of words that are equally close, the one with the same letters: two of them were exchanged.
+    best = max(close, key=lambda word: (likeness[word], sum((Counter(word) & Counter(name)).values())), default=None)
+    hint = f"; did you mean '{best}'?" if best else ";"
     return f"{hint} Legal: {', '.join(legal)}"

@@ -33,6 +33,7 @@ class _Told(NamedTuple):
     reward: Tensor | None  # [B]
     weight: float  # of this step in the loss
     share: float  # of the batch that this step stands for
+    judge: Callable[[Tensor], Tensor]  # score that another output would have, [B, C] -> [B, C]
 
 
 class Witness(Protocol):
@@ -103,7 +104,8 @@ class LocalRun:
         """
         score = None if scored is None else scored.score
         felt = self._felt(frame, score)  # by the activity of the readout, before anything leaves the frame
-        told = _Told(None if scored is None else self._expanded(scored), felt, reward, weight, share)
+        judge = torch.zeros_like if scored is None else scored.judge
+        told = _Told(None if scored is None else self._expanded(scored), felt, reward, weight, share, judge)
         self.correlated = None
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
@@ -154,6 +156,7 @@ class LocalRun:
                 told.reward,
                 self.task,
                 memory.expanded,
+                told.judge,
             )
             signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
             if self.rule.forward_broadcast:

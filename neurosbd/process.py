@@ -46,6 +46,10 @@ class Scored(NamedTuple):
     activity: Mapping[str, Activity]  # of every population at this step, the input's first, the readout's last
     share: float = 1.0  # of a batch that this step stands for
 
+    def judge(self, output: Tensor) -> Tensor:
+        """The score that another output [B, C] would have."""
+        return self.loss.score(output, self.target) / len(output)
+
 
 class Heard(NamedTuple):
     """What a neuromodulator hears at one population."""
@@ -59,6 +63,8 @@ class Heard(NamedTuple):
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
     expanded: int = 0  # D, how many of the columns of the score are its expansion
+    judge: Callable[[Tensor], Tensor] = torch.zeros_like  # score of any other prediction of the same targets, [B, C]
+    # to [B, C], each row with its 1/B; where there is no target, 0
 
 
 class Flow(NamedTuple):

@@ -22,6 +22,12 @@ from neurosbd.neurons import NEURONS
 REAL = os.environ.get("NEUROSBD_DATA", "")
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
     """A float64 perceptron with an identity readout."""
     names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]

@@ -313,7 +313,7 @@ def test_every_loss_is_admissible(name: str) -> None:
 def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, size: tuple[int, ...]) -> None:
     wants = inspect.signature(NEUROMODULATORS[name]).parameters
     modulator = NEUROMODULATORS[name](**({"layout": LAYOUTS[layout]()} if "layout" in wants else {}))
-    heard = Heard(torch.randn(7, *size), torch.randn(7, 4) / 7, 0.5, reward=torch.rand(7))
+    heard = Heard(torch.randn(7, *size), torch.randn(7, 4) / 7, 0.5, reward=torch.rand(7), judge=lambda z: (z - 1) / 7)
     if name in ("transposed", "following"):
         if len(size) == 3:
             with pytest.raises(ValueError, match="dense connection"):
@@ -326,14 +326,14 @@ def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, 
     two, _ = modulator.step(state, heard, 1e-3)
     assert torch.equal(one, two) and one.shape == heard.value.shape
     projection = modulator.projection(after)
-    if name in ("decorrelation", "fixed_random", "following"):
+    if name not in ("transposed", "reward"):
         assert projection is not None and projection.shape[0] == 4
-        shapes = {"full": math.prod(size), "shared": size[0] if len(size) == 3 else 6, "low_rank": 8}
-        patches = {"patchwise": 3 * 1 * 2 if len(size) == 3 else 6}
-        assert projection.shape[1] == (shapes | patches)[layout if "layout" in wants else "full"]
+        told = LAYOUTS[layout if "layout" in wants else "full"]()
+        assert projection.shape[1] == told.summary(heard.value, told.init(heard.value, seeded())).shape[1]
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
     assert [t.dtype for t in after] == [torch.float32] * len(after)
-    silent, _ = modulator.step(state, heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7)), 1e-3)
+    silence = heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7), judge=torch.zeros_like)
+    silent, _ = modulator.step(state, silence, 1e-3)
     assert not silent.any()
 
 

@@ -70,6 +70,16 @@ def test_what_keeps_a_network_alive_is_in_the_page_of_rules() -> None:
         assert f"| `{name}` |" in text, name
 
 
+def test_every_layout_and_recipe_is_in_its_page() -> None:
+    from neurosbd.experiment.recipes import RECIPES
+    from neurosbd.neuromodulators import LAYOUTS
+
+    for page, table in (("rules.md", LAYOUTS), ("results.md", RECIPES)):
+        text = (ROOT / "docs" / page).read_text()
+        for name in table:
+            assert f"`{name}`" in text, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.library import names
 

@@ -20,6 +20,7 @@ def fit(
     *,
     data: str | None = None,
     rule: str | None = None,
+    recipe: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
@@ -34,6 +35,7 @@ def fit(
         model: a shipped model (`neurosbd list models`) or a .toml file.
         data: data set in place of the model's own: a name, a .toml, .npz or .csv file, or a folder.
         rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
+        recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
         seed: of weights, projections, order and augmentation; none: the model's own.
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
@@ -53,10 +55,10 @@ def fit(
     settings = dict(settings or {})
     if seed is not None:
         settings["seed"] = seed
-    name, root = resolve_data(load_model(model, rule, settings).data.name, data)
+    name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
     if data is not None:
         settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
-    definition = load_model(model, rule, recorded(load_model(model, rule, settings), settings, record))
+    definition = load_model(model, rule, recorded(load_model(model, rule, settings, recipe), settings, record), recipe)
     place = check_device(device)
     if definition.task or definition.protocol:
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import Any
 from neurosbd import library
 from neurosbd.errors import UsageError, nearest
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.recipes import PREFERRED, changes
 from neurosbd.rules import RULES
 from neurosbd.schema import validate
 
@@ -27,13 +28,15 @@ def load_model(
     name: str | Path,
     rule: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
 ) -> Definition:
     """Load a model and its training recipe.
 
     Args:
         name: a shipped model ('digits-mlp', see `neurosbd list models`) or the path of a .toml file.
         rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
-        settings: further values by dotted key, {"training.epochs": 3}; they win over the file.
+        settings: further values by dotted key, {"training.epochs": 3}; they win over the file and the recipe.
+        recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
 
     Returns:
         The resolved definition; `.network()` builds the network.
@@ -44,13 +47,15 @@ def load_model(
     >>> load_model("digits-mlp", settings={"training.epochs": 2}).training.epochs
     2
     """
-    return resolve(name, rule, settings).definition
+    return resolve(name, rule, settings, recipe).definition
 
 
-def resolve(name: str | Path, rule: str | None = None, settings: Mapping[str, Any] | None = None) -> Resolved:
+def resolve(
+    name: str | Path, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
+) -> Resolved:
     """Like `load_model`, and remember where each value came from.
 
-    Later wins: the file, its [override.RULE] table, `settings`.
+    Later wins: the file, its [override.RULE] table, `recipe`, `settings`.
     """
     path = library.find("models", name)
     raw = library.read_toml(path)
@@ -58,14 +63,17 @@ def resolve(name: str | Path, rule: str | None = None, settings: Mapping[str, An
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
     settings = dict(settings or {})
-    _choose_rule(raw, rule, origin)
+    _choose_rule(
+        raw, rule or (PREFERRED if recipe is not None and not {"rule", "rule.kind"} & settings.keys() else None), origin
+    )
     kind = _kind(settings.get("rule.kind", settings.get("rule", raw.get("rule", "sbd"))))
     _check_overrides(overrides, source)
     _merge(raw, overrides.get(kind, {}), origin, f"{source} [override.{kind}]")
-    for key, value in settings.items():
-        _set(raw, key, value)
-        origin |= dict.fromkeys([key, *(k for k in _leaves(raw) if k.startswith(f"{key}."))], "setting")
     raw.setdefault("name", path.stem)
+    if recipe is not None:
+        _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
+        raw["name"] = f"{raw['name']}-{recipe}"
+    _take(raw, settings, origin, "setting")
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
         raw["loss"] = {"kind": needed}
@@ -110,6 +118,15 @@ def _merge(raw: dict[str, Any], changes: Mapping[str, Any], origin: dict[str, st
         else:
             raw[key] = copy.deepcopy(value)
             origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}
+
+
+def _take(raw: dict[str, Any], values: Mapping[str, Any], origin: dict[str, str], source: str) -> None:
+    """Set values by dotted key, each in place of all that was there."""
+    for key, value in values.items():
+        _set(raw, key, value)
+        for old in [k for k in origin if k == key or k.startswith(f"{key}.")]:
+            del origin[old]
+        origin |= dict.fromkeys([key, *(k for k in _leaves(raw) if k.startswith(f"{key}."))], source)
 
 
 def _set(raw: Any, dotted: str, value: Any) -> None:

@@ -6,13 +6,15 @@ from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, Activa
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting
-from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Layout, LowRank, Patchwise, Shared
+from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Grid, Layout, LowRank, Patchwise, Shared
+from neurosbd.neuromodulators.prediction import Predicting, Prediction
 from neurosbd.neuromodulators.reward import Expectation, Reward
 from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
 from neurosbd.process import Neuromodulator
 
 NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "decorrelation": Decorrelation,
+    "prediction": Prediction,
     "fixed_random": FixedRandom,
     "transposed": Transposed,
     "following": Following,
@@ -21,6 +23,6 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 
 __all__ = [
     "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Expectation",
-    "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Layout", "LowRank",
-    "Patchwise", "Reward", "Shared", "Transposed",
+    "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Grid", "Layout", "LowRank",
+    "Patchwise", "Predicting", "Prediction", "Reward", "Shared", "Transposed",
 ]  # fmt: skip

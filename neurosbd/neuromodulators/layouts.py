@@ -110,23 +110,52 @@ class Patchwise:
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over each patch, [B, patches x channels]."""
-        if value.ndim == 4:
-            value = functional.avg_pool2d(value, self._sides(value), ceil_mode=True)
-        return _units(value)
+        return _patch_means(value, *self._sides(value))
 
     def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a patch the same signal."""
-        if like.ndim != 4:
-            return signal.view(like.shape)
-        (batch, channels, height, width), (tall, wide) = like.shape, self._sides(like)
-        down, across = -(-height // tall), -(-width // wide)
-        patches = signal.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
-        maps = patches.reshape(batch, down * tall, across * wide, channels)
-        return maps[:, :height, :width].permute(0, 3, 1, 2)
+        return _tiled(signal, like, *self._sides(like))
 
-    def _sides(self, value: Tensor) -> tuple[int, int]:
+    def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch; none is larger than the map."""
-        return min(self.patch, value.shape[2]), min(self.patch, value.shape[3])
+        return tuple(min(self.patch, length) for length in value.shape[2:])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """As patchwise, with as many patches along each side of every map, however large it is.
+
+    M = channels x patches: no more than channels x divisions^2. A patch is ceil(height / divisions) x ceil(width /
+    divisions), so that a map with fewer positions has one for each. divisions = 1 is shared.
+
+    Args:
+        divisions: of each side of a map, >= 1.
+    Raises:
+        ValueError: if `divisions` is out of range.
+    Source: this project's own reading, so that one setting fits all layers of a network.
+    """
+
+    divisions: int = 4
+
+    def __post_init__(self) -> None:
+        if self.divisions < 1:
+            raise ValueError(f"Grid.divisions must be at least 1, got {self.divisions}")
+
+    def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
+        """Nothing; the generator is not advanced."""
+        return value.new_empty(0)
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
+        """Mean over each patch, [B, patches x channels]."""
+        return _patch_means(value, *self._sides(value))
+
+    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch the same signal."""
+        return _tiled(signal, like, *self._sides(like))
+
+    def _sides(self, value: Tensor) -> tuple[int, ...]:
+        """Of a patch."""
+        return tuple(-(-length // self.divisions) for length in value.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -174,6 +203,22 @@ def _units(value: Tensor) -> Tensor:
     return value.flatten(1)
 
 
+def _patch_means(value: Tensor, *sides: int) -> Tensor:
+    """Means over patches of [tall, wide] positions, cut at the far border, [B, patches x channels]."""
+    return _units(functional.avg_pool2d(value, sides, ceil_mode=True) if sides else value)
+
+
+def _tiled(signal: Tensor, like: Tensor, *sides: int) -> Tensor:
+    """The other way, [B, *size of like]."""
+    if not sides:
+        return signal.view(like.shape)
+    (batch, channels, height, width), (tall, wide) = like.shape, sides
+    down, across = -(-height // tall), -(-width // wide)
+    patches = signal.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
+    maps = patches.reshape(batch, down * tall, across * wide, channels)
+    return maps[:, :height, :width].permute(0, 3, 1, 2)
+
+
 def _over(signal: Tensor, like: Tensor) -> Tensor:
     """The other way, [B, *size of like], without a copy."""
     if like.ndim == 4:
@@ -182,4 +227,4 @@ def _over(signal: Tensor, like: Tensor) -> Tensor:
     return signal.view(like.shape)
 
 
-LAYOUTS = {"full": Full, "shared": Shared, "patchwise": Patchwise, "low_rank": LowRank}
+LAYOUTS = {"full": Full, "shared": Shared, "patchwise": Patchwise, "grid": Grid, "low_rank": LowRank}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from neurosbd.rules.backprop import Backprop, bp, bptt
-from neurosbd.rules.broadcast import dfa, ebd, sbd
+from neurosbd.rules.broadcast import dfa, ebd, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.correlative import Correlative
 from neurosbd.rules.eligibility_propagation import EligibilityPropagation, RateRegulated
@@ -18,6 +18,7 @@ Rule = LocalRule | Backprop
 RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,
     "ebd": ebd,
+    "sbp": sbp,
     "dfa": dfa,
     "corinfomax": corinfomax,
     "eprop": eprop,

@@ -1,10 +1,19 @@
-"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, dfa."""
+"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, sbp, dfa."""
 
 from dataclasses import replace
 from typing import Literal
 
 from neurosbd.eligibility import EligibilityName
-from neurosbd.neuromodulators import ActivationName, Decorrelation, FixedRandom, Forgetting, Layout, Shared
+from neurosbd.neuromodulators import (
+    ActivationName,
+    Decorrelation,
+    FixedRandom,
+    Forgetting,
+    Grid,
+    Layout,
+    Prediction,
+    Shared,
+)
 from neurosbd.process import Expansion, Homeostasis, Upkeep
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
@@ -12,6 +21,7 @@ from neurosbd.rules.three_factor import ThreeFactor
 Shape = Literal["constant", "linear", "geometric"]
 Heard = Literal["value", "filtered"]
 SHARED = Shared()
+GRID = Grid()
 
 
 def sbd(
@@ -109,6 +119,53 @@ def ebd(
         expansion_forgetting,
     )  # fmt: skip
     return replace(rule, loss="squared_error")
+
+
+def sbp(
+    projection: Layout = GRID,
+    rate: float = 1e-2,
+    scale: float = 0.02,
+    own: float = 0.5,
+    activity: Heard = "value",
+    tau_activity: float = 20e-3,
+    eligibility: EligibilityName = "factorised",
+    delay: int = 0,
+    rate_target: float = 10.0,
+    rate_cost: float = 0.0,
+    homeostasis: tuple[Homeostasis, ...] = (),
+    upkeep: tuple[Upkeep, ...] = (),
+) -> LocalRule:
+    """Score broadcast and prediction: the score through weights with which each population predicts the target itself.
+
+        V descends l(V h, y);  d weight = (V^T score) e
+
+    Where sbd projects by the correlation R of score and activity, which fades as both decorrelate, sbp projects by what
+    brings the correlation of the population's own score with its activity to zero, which stays.
+
+    Args:
+        projection: what has a column of its own in V, see LAYOUTS: `Grid()`, a channel in each of 4 x 4 patches.
+        rate: of V, its step per batch (Adam), > 0.
+        scale: standard deviation of V at the start, >= 0.
+        own: weight of the score of the population's own prediction in place of the broadcast one, 0..1.
+        activity: what h is: the 'value' (rate or spike) of the step, or the value 'filtered'.
+        tau_activity: time constant of that filter, s, > 0.
+        eligibility: 'factorised' (any connection) or 'exact' (per synapse, dense connections).
+        delay: steps from the score to the third factor, >= 0.
+        rate_target: firing rate that spiking units are drawn to, Hz, > 0.
+        rate_cost: weight of that, >= 0.
+        homeostasis: what keeps the hidden populations alive, see HOMEOSTASES.
+        upkeep: what keeps the weights of hidden connections fit, see UPKEEPS.
+    Source: this project; kin and differences at `neurosbd.neuromodulators.Prediction`.
+    """
+    return LocalRule(
+        regulated(ThreeFactor(), rate_target, rate_cost),
+        Prediction(projection, rate, scale, own),
+        eligibility=eligibility,
+        hearing=tau_activity if activity == "filtered" else None,
+        delay=delay,
+        homeostasis=homeostasis,
+        upkeep=upkeep,
+    )
 
 
 def dfa(

@@ -1,0 +1,64 @@
+"""Recipes: what to change in any network so that a rule trains it without a knob being touched."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from neurosbd.errors import UsageError, nearest
+from neurosbd.neurons.rate import RATES
+
+Recipe = Callable[[Mapping[str, Any], str], dict[str, Any]]
+
+
+def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
+    """Standardised hidden units, constants of the rule left at their defaults, Adam over one cycle.
+
+    Every hidden unit has its drive standardised over the batch, so that neither the initial weights nor their scale
+    matter and signals of all layers meet activities of one size; weights are drawn anew by Kaiming, those onto the
+    readout a tenth of that. 10 epochs of batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten
+    times as fast under rules that broadcast its score, since it leads them. Data, loss and architecture stay.
+
+    Source: this project; the study is docs/results.md.
+    """
+    _, *hidden, readout = raw["population"]
+    neurons = {name: _standardised(name, raw["population"][name].get("neuron")) for name in hidden}
+    gains = [0.1 if connection["post"] == readout else 1.0 for connection in raw["connection"]]
+    return {
+        **{f"population.{name}.neuron": neuron for name, neuron in neurons.items()},
+        **{f"connection.{i}.weight": {"kind": "kaiming_normal", "gain": gain} for i, gain in enumerate(gains)},
+        "rule": {"kind": rule},
+        "training.epochs": 10,
+        "training.batch_size": 50,
+        "training.optimizer": {"kind": "adam", "lr": 1e-3},
+        "training.schedule": {"kind": "one_cycle"},
+        "training.rates": {} if rule in ("bp", "bptt") else {readout: 10.0},
+    }
+
+
+PREFERRED = "sbp"  # where neither rule nor settings name another
+RECIPES: dict[str, Recipe] = {"standard": standard}
+
+
+def changes(recipe: str, raw: Mapping[str, Any], rule: str, source: str) -> dict[str, Any]:
+    """What a recipe changes in a raw definition that learns by a rule: settings by dotted key.
+
+    Raises:
+        UsageError: if there is no such recipe, or the network is none for it.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"there is no recipe '{recipe}'{nearest(recipe, RECIPES)}")
+    try:
+        return RECIPES[recipe](raw, rule)
+    except (KeyError, TypeError, AttributeError):  # the definition has no network, which its validation will say
+        return {}
+    except ValueError as problem:
+        raise UsageError(f"{source}: recipe '{recipe}': {problem}") from None
+
+
+def _standardised(name: str, neuron: Any) -> Any:
+    """The neuron in a standardised one, unless it is that already."""
+    kind = neuron.get("kind") if isinstance(neuron, dict) else neuron
+    if kind == "standardised":
+        return neuron
+    if kind not in RATES:
+        raise ValueError(f"is for networks of rate units ({', '.join(RATES)}), population '{name}' has '{kind}'")
+    return {"kind": "standardised", "neuron": neuron}

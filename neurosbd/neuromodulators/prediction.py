@@ -1,0 +1,92 @@
+"""Projection of the score by weights with which the population predicts the target itself (SBP)."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
+from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
+from neurosbd.process import Heard
+
+_BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch
+_EPSILON = 1e-8
+
+
+class Predicting(NamedTuple):
+    """State of the prediction weights and of their optimizer."""
+
+    weight: Tensor  # V [C, M]
+    slope: Tensor  # running mean of d own loss / d V, [C, M]
+    power: Tensor  # of its square, [C, M]
+    age: Tensor  # batches so far, []
+    basis: Tensor = NO_BASIS  # of the layout
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Broadcast the score through weights with which every population predicts the target by itself.
+
+        own_score[b] = d l(V h[b], y[b]) / d (V h[b])            of the population's own prediction V h
+        signal[b] = ((1 - own) score[b] + own own_score[b]) V
+        V <- V - rate Adam(sum_b own_score[b]^T h[b])                 after the signal was told
+
+    V starts small and random, as in DFA. It comes to rest where the population's own score is
+    uncorrelated with its activity, the optimum of its prediction; by then it is how the activity tells about the
+    target, and so which way a broadcast score asks it to move. All that is needed is there: own activity, own
+    prediction, and from outside C values of score and target.
+
+    Args:
+        layout: which units share a column of V, see LAYOUTS.
+        rate: of V, its step per batch, > 0.
+        scale: standard deviation of V at the start, >= 0. At 0 nobody but the readout learns from the first batch.
+        own: weight of the own score in the signal, 0..1. 0: the broadcast score alone. 1: every population descends
+            the loss of its own prediction, and the score of the readout is not heard.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: this project. With own = 1 it is the local loss of Mostafa et al. 2018, Front. Neurosci. 12:608 and of
+        Nokland, Eidnes 2019, arXiv 1901.06656, or Mono-Forward of Gong, Li, Abdulla 2025, arXiv 2501.09238, at all
+        layers at once. Near own = 0 is Yang, Lee, Park 2024, IEEE Access 12:81388, where a local module learns to
+        mimic the output of the network and corrects random feedback; here it predicts the target, of any loss, over
+        patches of a map, and is the feedback.
+    """
+
+    layout: Layout = field(default_factory=Grid)
+    rate: float = 1e-2
+    scale: float = 0.02
+    own: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"Prediction.rate must be a number > 0, got {self.rate}")
+        check_scale(self, self.scale)
+        if not 0 <= self.own <= 1:
+            raise ValueError(f"Prediction.own must be in 0..1, got {self.own}")
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+        """Draw V; it has learned nothing."""
+        weight, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        return Predicting(weight, torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(()), basis)
+
+    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
+        """Predict, tell the score through V, [B, *size], and learn to predict better."""
+        activity = self.layout.summary(heard.value, state.basis)
+        own_score = heard.judge(activity @ state.weight.t())
+        told = torch.lerp(heard.score, own_score, self.own) if self.own else heard.score
+        signal = self.layout.spread(told @ state.weight, heard.value, state.basis)
+        return signal, self._learned(state, own_score.t() @ activity, heard.share)
+
+    def projection(self, state: Predicting) -> Tensor:
+        """V, [C, M]."""
+        return state.weight
+
+    def _learned(self, state: Predicting, slope: Tensor, share: float) -> Predicting:
+        """A step of Adam (Kingma, Ba 2015), or the share of one."""
+        first, second = (beta**share for beta in _BETAS)
+        mean = torch.lerp(state.slope, slope, 1 - first)
+        power = torch.lerp(state.power, slope.square(), 1 - second)
+        age = state.age + share
+        young, old = (1 - beta**age for beta in _BETAS)  # what a running mean that started at 0 still lacks
+        change = (mean / young) / ((power / old).sqrt_() + _EPSILON)
+        return Predicting(state.weight - self.rate * share * change, mean, power, age, state.basis)

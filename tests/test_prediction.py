@@ -1,0 +1,197 @@
+"""Score broadcast and prediction: what the prediction weights learn, and what is told through them."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.losses import LOSSES
+from neurosbd.neuromodulators import Full, Grid, Layout, Patchwise, Predicting, Prediction, Shared
+from neurosbd.process import Heard
+from neurosbd.rules import RULES, LocalRule, ThreeFactor
+from tests.conftest import cnn, mlp
+from tests.targets import example
+
+
+def heard(size: tuple[int, ...], target: Tensor, loss: str = "cross_entropy", share: float = 1.0) -> Heard:
+    """A random activity that hears a random score, and its target; float64."""
+    made = LOSSES[loss]()
+    value, score = (torch.randn(len(target), *s, dtype=torch.float64) for s in (size, (4,)))
+    return Heard(value, score / len(target), share=share, judge=lambda z: made.score(z, target) / len(z))
+
+
+def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of every gradient, which are then gone."""
+    found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("layout", [Full(), Shared(), Patchwise(2), Grid(2)], ids=lambda layout: type(layout).__name__)
+@pytest.mark.parametrize("size", [(6,), (3, 4, 6)], ids=["units", "map"])
+def test_prediction_weights_descend_their_own_loss_by_adam(layout: Layout, size: tuple[int, ...]) -> None:
+    """Ten batches against autograd and torch's optimizer, to 1e-12; told with own = 1 is the slope of that loss by the
+    activity. Must fail when V learns before the signal is told (tried), or power is not corrected for its start
+    (tried)."""
+    torch.manual_seed(0)
+    modulator, loss = Prediction(layout, rate=0.03, scale=0.0, own=1.0), LOSSES["cross_entropy"]()
+    target = torch.tensor([0, 3, 1, 2, 1])
+    state = modulator.init(heard(size, target), torch.Generator())
+    weight = torch.zeros_like(state.weight, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], 0.03)
+    for _ in range(10):
+        hearing = heard(size, target)
+        value = hearing.value.requires_grad_()
+        output = layout.summary(value, state.basis) @ weight.t()
+        optimizer.zero_grad()
+        loss.per_example(output, target).mean().backward()
+        told, state = modulator.step(state, hearing._replace(value=value.detach()), 1e-3)
+        assert value.grad is not None
+        positions = math.prod(size[1:]) / (
+            state.weight.shape[1] / size[0]
+        )  # a signal is per unit, its mean told to all
+        torch.testing.assert_close(told, value.grad * positions, rtol=1e-10, atol=1e-12)
+        optimizer.step()
+        torch.testing.assert_close(state.weight, weight.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_between_the_broadcast_and_the_own_score() -> None:
+    """The signal is linear in `own`, and at 0 the broadcast score alone through V."""
+    torch.manual_seed(0)
+    target = torch.tensor([0, 3, 1])
+    hearing = heard((6,), target)
+    state = Prediction().init(hearing, torch.Generator())._replace(weight=torch.randn(4, 6, dtype=torch.float64))
+    zero, half, one = (Prediction(own=own).step(state, hearing, 1e-3)[0] for own in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(zero, hearing.score @ state.weight)
+    torch.testing.assert_close(half, (zero + one) / 2)
+    assert not torch.allclose(zero, one)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) -> None:
+    """On activity that stays: the optimum of a convex readout, found by Newton's way (L-BFGS). Must fail when V
+    ascends (tried)."""
+    torch.manual_seed(0)
+    value, made = torch.randn(60, 5, dtype=torch.float64), LOSSES[loss]()
+    target = (torch.rand(60, generator=torch.Generator().manual_seed(1)) * 3).long()
+    hearing = Heard(value, value.new_zeros(60, 3), judge=lambda z: made.score(z, target) / len(z))
+    state = Prediction().init(hearing, torch.Generator().manual_seed(2))
+    for rate in (3e-2, 3e-3, 3e-4, 3e-5):
+        for _ in range(500):
+            _, state = Prediction(rate=rate).step(state, hearing, 1e-3)
+    best = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([best], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
+
+    def cost() -> Tensor:
+        search.zero_grad()
+        found = made.per_example(value @ best.t(), target).mean()
+        found.backward()
+        return found
+
+    search.step(cost)  # type: ignore[arg-type]
+    assert (hearing.judge(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
+    common = 1.0 if loss == "cross_entropy" else 0.0  # what all classes share means nothing there
+    one, other = (v - common * v.mean(0) for v in (state.weight, best.detach()))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+def test_hearings_take_their_shares_of_a_batch() -> None:
+    """Half a batch twice is one batch, for a slope that stays: moments and age to 1e-12, and V. Must fail when the rate
+    is not shared (tried)."""
+    target = torch.tensor([0, 3, 1])
+    slope = torch.randn(3, 4, dtype=torch.float64)
+    hearing = heard((6,), target)._replace(judge=lambda z: slope)
+    whole = Prediction().init(hearing, torch.Generator())
+    halves = whole
+    for _ in range(3):
+        _, whole = Prediction().step(whole, hearing, 1e-3)
+        for _ in range(2):
+            _, halves = Prediction().step(halves, hearing._replace(share=0.5), 1e-3)
+    for one, other in zip(whole, halves, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_hidden_layer_that_predicts_by_the_readout_is_backprop(loss: str, own: float) -> None:
+    """V = weights of the readout, which has no bias: own and broadcast score are the same, and so is backprop's. Must
+    fail when V is any other (tried)."""
+    made = LOSSES[loss]()
+    network = mlp([5, 7, 4 * made.parameters], bias=False)
+    torch.manual_seed(0)
+    x, (_, target) = torch.randn(6, 5, dtype=torch.float64), example(made, 6, 4)
+    learner = LocalLearner(network, made, LocalRule(ThreeFactor(), Prediction(Full(), own=own)), torch.Generator())
+    readout = network.weights["hidden1->output"].detach().clone()
+    blank: Predicting = learner.memory.modulators["hidden1"]
+    learner.memory.modulators["hidden1"] = blank._replace(weight=readout)
+    learner.learn(Trial(x[None], target))
+    local = gradients(network)
+    learner_of(RULES["bp"](), network, made, torch.Generator()).learn(Trial(x[None], target))
+    for name, exact in gradients(network).items():
+        torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
+
+
+def told_to_hidden(own: float, change: Callable[[LocalLearner], None]) -> list[dict[str, Tensor]]:
+    """Gradients of a convolutional network after some learning, before and after a change."""
+    torch.manual_seed(0)
+    network, trial = cnn(), Trial(torch.randn(1, 6, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 1]))
+    rule = LocalRule(ThreeFactor(), Prediction(Grid(2), scale=0.0, own=own))
+    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator())
+    learner.learn(trial)
+    assert not any(g.any() for name, g in gradients(network).items() if "output" not in name)  # nobody predicts yet
+    found = []
+    for _ in range(2):
+        before = dict(learner.memory.modulators)
+        learner.learn(trial)
+        found.append(gradients(network))
+        learner.memory.modulators = before
+        change(learner)
+    return found
+
+
+@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
+def test_what_lies_above_matters_by_its_score_alone(own: float) -> None:
+    """Other weights of the readout change the hidden layers' updates unless they hear their own score only. Must fail
+    when the own score is left out (tried)."""
+
+    def change(learner: LocalLearner) -> None:
+        with torch.no_grad():
+            learner.network.weights["fc->output"].mul_(-3)
+
+    one, other = told_to_hidden(own, change)
+    hidden = [name for name in one if "output" not in name]
+    same = [torch.equal(one[name], other[name]) for name in hidden]
+    assert hidden and (all(same) if own == 1 else not any(same))
+
+
+@pytest.mark.parametrize("size", [(3, 8, 6), (2, 3, 3), (6,)])
+def test_a_grid_has_as_many_patches_on_every_map(size: tuple[int, ...]) -> None:
+    """One division is shared, more than there are positions full, and in between patches of a fraction of the map. Must
+    fail when the sides of a patch are rounded down (tried)."""
+    torch.manual_seed(0)
+    value = torch.randn(2, *size, dtype=torch.float64)
+    alike: list[tuple[Layout, Layout]] = [(Grid(1), Shared()), (Grid(100), Full())]
+    basis = torch.empty(0)
+    for grid, other in alike:
+        summary = grid.summary(value, basis)
+        torch.testing.assert_close(summary, other.summary(value, basis))
+        torch.testing.assert_close(grid.spread(summary, value, basis), other.spread(summary, value, basis))
+    assert Grid(2).summary(value, basis).shape[1] == size[0] * (4 if len(size) == 3 else 1)
+    if size == (3, 8, 6):
+        halves = value.view(2, 3, 2, 4, 2, 3).mean((3, 5))
+        torch.testing.assert_close(Grid(2).summary(value, basis), halves.permute(0, 2, 3, 1).flatten(1))
+
+
+def test_constants_out_of_range_are_refused() -> None:
+    for make, message in [
+        (lambda: Prediction(rate=0.0), "rate must be a number > 0, got 0.0"),
+        (lambda: Prediction(rate=math.inf), "rate"),
+        (lambda: Prediction(scale=-1.0), "scale must be a number >= 0, got -1.0"),
+        (lambda: Prediction(own=1.5), "own must be in 0..1, got 1.5"),
+        (lambda: Grid(0), "at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
