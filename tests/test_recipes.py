@@ -81,6 +81,7 @@ def test_every_network_of_rate_units_can_follow(name: str, recipe: str) -> None:
 def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -> None:
     resolved = resolve(tiny, settings={"training.epochs": 3, "rule.rate": 0.03}, recipe="standard")
     definition, origin = resolved.definition, resolved.origin
+    assert load_model(tiny, recipe="standard").training.epochs == 1
     assert definition.training.epochs == 3 and origin["training.epochs"] == "setting"
     assert definition.training.batch_size == 50 and origin["training.batch_size"] == "recipe 'standard'"
     assert definition.training.optimizer.kind == "adam" and definition.training.rates == {"output": 10.0}

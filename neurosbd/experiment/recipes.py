@@ -14,8 +14,8 @@ def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
 
     Every hidden unit has its drive standardised over the batch, so that neither the initial weights nor their scale
     matter and signals of all layers meet activities of one size; weights are drawn anew by Kaiming, those onto the
-    readout a tenth of that. 10 epochs of batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten
-    times as fast under rules that broadcast its score, since it leads them. Data, loss and architecture stay.
+    readout a tenth of that. Batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten times as fast
+    under rules that broadcast its score, since it leads them. Data, loss, architecture and the number of epochs stay.
 
     Source: this project; the study is docs/results.md.
     """
@@ -26,7 +26,6 @@ def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
         **{f"population.{name}.neuron": neuron for name, neuron in neurons.items()},
         **{f"connection.{i}.weight": {"kind": "kaiming_normal", "gain": gain} for i, gain in enumerate(gains)},
         "rule": {"kind": rule},
-        "training.epochs": 10,
         "training.batch_size": 50,
         "training.optimizer": {"kind": "adam", "lr": 1e-3},
         "training.schedule": {"kind": "one_cycle"},
