@@ -28,14 +28,14 @@ class Predicting(NamedTuple):
 class Prediction:
     """Broadcast the score through weights with which every population predicts the target by itself.
 
-        own_score[b] = d l(V h[b], y[b]) / d (V h[b])            of the population's own prediction V h
+        own_score[b] = d l(V h[b], y[b]) / d (V h[b])        of the population's own prediction V h
         signal[b] = ((1 - own) score[b] + own own_score[b]) V
-        V <- V - rate Adam(sum_b own_score[b]^T h[b])                 after the signal was told
+        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the signal was told
 
-    V starts small and random, as in DFA. It comes to rest where the population's own score is
-    uncorrelated with its activity, the optimum of its prediction; by then it is how the activity tells about the
-    target, and so which way a broadcast score asks it to move. All that is needed is there: own activity, own
-    prediction, and from outside C values of score and target.
+    V starts small and random, as in DFA. It comes to rest where the population's own score is uncorrelated with its
+    activity, the optimum of its prediction; by then it is how the activity tells about the target, and so which way a
+    broadcast score asks it to move. All that is needed is there: own activity, own prediction, and from outside C
+    values of score and of target. As under the other rules, every position of a map hears the whole signal.
 
     Args:
         layout: which units share a column of V, see LAYOUTS.
@@ -45,11 +45,11 @@ class Prediction:
             the loss of its own prediction, and the score of the readout is not heard.
     Raises:
         ValueError: if a constant is out of range.
-    Source: this project. With own = 1 it is the local loss of Mostafa et al. 2018, Front. Neurosci. 12:608 and of
-        Nokland, Eidnes 2019, arXiv 1901.06656, or Mono-Forward of Gong, Li, Abdulla 2025, arXiv 2501.09238, at all
-        layers at once. Near own = 0 is Yang, Lee, Park 2024, IEEE Access 12:81388, where a local module learns to
-        mimic the output of the network and corrects random feedback; here it predicts the target, of any loss, over
-        patches of a map, and is the feedback.
+    Source: this project. With own = 1 it is the local loss of Mostafa et al. 2018, Front. Neurosci. 12:608 (there of
+        fixed random classifiers), of Nokland, Eidnes 2019, arXiv 1901.06656, or Mono-Forward of Gong, Li, Abdulla
+        2025, arXiv 2501.09238, at all layers at once. Near own = 0 is Yang, Lee, Park 2024, IEEE Access 12:81388,
+        where a local module learns to mimic the output of the network and corrects random feedback; here it predicts
+        the target, of any loss, over patches of a map, and is the feedback.
     """
 
     layout: Layout = field(default_factory=Grid)
