@@ -49,6 +49,7 @@ class Strip:
         self._place = block[self._bytes].view(self._kind)
         self._shape, self._strides = self._columns, None  # of a row
         self._rows: tuple[Tensor, ...] = ()  # made once and for all: in a run they are far from the cache
+        self._flat: tuple[Tensor, ...] = ()  # the same, each in one line
 
     def lay(self, like: Tensor | None = None) -> Tensor:
         """All rows of the block, [length, *columns], or each as the values lie in memory."""
@@ -57,6 +58,7 @@ class Strip:
         self._ndim = len(self._shape)
         rows = self._on(self._place)
         self._rows = rows.unbind()
+        self._flat = () if self._pick is None else self._place.view(self._length, math.prod(self._columns)).unbind()
         return rows
 
     def _on(self, place: Tensor) -> Tensor:
@@ -71,6 +73,9 @@ class Strip:
 
     def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
         """Fill a row of the block; `present`: rows of the examples that the batch has, None: all."""
+        whole = value is not None and present is None
+        if whole and self._flat and self._pick is not None and self._pick.into(self._flat[at], value):
+            return
         some = value if value is None or self._pick is None else self._pick(value)
         if not self._rows:
             self.lay(some if present is None else None)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class _Gather(NamedTuple):
-    """Where chosen values of maps lie in memory: so far from the first value of their example."""
+    """Where chosen values lie in memory: so far from the first value of all."""
 
-    shape: tuple[int, int]  # examples (1 if there are none), memory of one
-    strides: tuple[int, int]
-    distances: Tensor  # int64, on the device of the values
+    extent: int  # memory from the first value to the last chosen one
+    distances: Tensor  # int64, on the device of the values, one behind the other
+    shape: tuple[int, ...]  # [E, chosen] or [chosen]
 
 
 class Picking:
@@ -27,7 +27,7 @@ class Picking:
     """
 
     def __init__(self, items: tuple[int, ...] | None, size: tuple[int, ...], examples: tuple[int, ...] | None) -> None:
-        self._items = None if items is None else torch.tensor(items)
+        self._items = None if items is None else np.array(items, np.int64)
         self._size = size
         self._examples = None if examples is None else np.array(examples, np.int64)
         self._rows: dict[int, slice | Tensor | None] = {}  # size of the batch -> chosen examples; None: all
@@ -35,42 +35,41 @@ class Picking:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Of values [B, *size] or [*size]: [E, *size], or [E, chosen], or [chosen]."""
-        if self._examples is not None:
-            batch = len(values)
-            where = self._rows[batch] if batch in self._rows else self._look(values, self._examples)
-            if where is not None:
-                values = values[where]
         if self._items is None:
+            return self._whole(values)
+        gather = self._gathers.get((values.shape, values.stride())) or self._measure(values, self._items)
+        return values.as_strided((gather.extent,), (1,)).index_select(0, gather.distances).view(gather.shape)
+
+    def into(self, place: Tensor, values: Tensor) -> bool:
+        """Put what is picked straight into a place [n] of its own; whether that could be done."""
+        if self._items is None or place.dtype != values.dtype:
+            return False
+        gather = self._gathers.get((values.shape, values.stride())) or self._measure(values, self._items)
+        torch.index_select(values.as_strided((gather.extent,), (1,)), 0, gather.distances, out=place)
+        return True
+
+    def _whole(self, values: Tensor) -> Tensor:
+        """All units of the chosen examples, in the layout of the values."""
+        if self._examples is None:
             return values
-        if len(self._size) == 1:
-            return values.index_select(-1, self._on(values))
-        gather = self._gathers.get((values.shape, values.stride())) or self._measure(values)
-        return values.as_strided(gather.shape, gather.strides).index_select(1, gather.distances)
-
-    def _on(self, values: Tensor) -> Tensor:
-        """The chosen items, where the values are."""
-        assert self._items is not None
-        if self._items.device != values.device:
-            self._items = self._items.to(values.device)
-        return self._items
-
-    def _look(self, values: Tensor, examples: np.ndarray) -> slice | Tensor | None:
-        """Once per size of the batch, since moving indices to a device makes it wait."""
         batch = len(values)
-        there = examples[examples < batch]
-        leading = np.array_equal(there, np.arange(len(there)))
-        some = slice(len(there)) if leading else torch.from_numpy(there).to(values.device)
-        self._rows[batch] = None if leading and len(there) == batch else some
-        return self._rows[batch]
+        if batch not in self._rows:  # once per size of the batch, since moving indices to a device makes it wait
+            there = self._examples[self._examples < batch]
+            leading = np.array_equal(there, np.arange(len(there)))
+            some = slice(len(there)) if leading else torch.from_numpy(there).to(values.device)
+            self._rows[batch] = None if leading and len(there) == batch else some
+        where = self._rows[batch]
+        return values if where is None else values[where]
 
-    def _measure(self, values: Tensor) -> _Gather:
+    def _measure(self, values: Tensor, items: np.ndarray) -> _Gather:
         """Once per layout."""
-        assert self._items is not None
         inner = values.ndim - len(self._size)
-        strides = np.array(values.stride()[inner:])
-        distances = torch.from_numpy(strides @ np.stack(np.unravel_index(self._items.cpu().numpy(), self._size)))
-        rows = (len(values), values.stride(0)) if inner else (1, 1)
-        extent = int(distances.max()) + 1
-        gather = _Gather((rows[0], extent), (rows[1], 1), distances.to(values.device))
+        strides = np.array(values.stride()[inner:], np.int64)
+        distances = strides @ np.stack(np.unravel_index(items, self._size))
+        if inner:
+            chosen = np.arange(len(values)) if self._examples is None else self._examples[self._examples < len(values)]
+            distances = values.stride(0) * chosen[:, None] + distances
+        flat = torch.from_numpy(distances.reshape(-1)).to(values.device)
+        gather = _Gather(int(distances.max(initial=-1)) + 1, flat, distances.shape)
         self._gathers[values.shape, values.stride()] = gather
         return gather
