@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--out", help="keep the runs here (default: thrown away)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    neurosbd.keep_freed_memory()  # as `neurosbd fit` does
     try:
         rows = measure(options)
     except (neurosbd.UsageError, neurosbd.RunError) as problem:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neurosbd.allocator import keep_freed_memory
     from neurosbd.datasets import Dataset, load_data
     from neurosbd.errors import RunError, UsageError
     from neurosbd.experiment.definition import Definition
@@ -48,6 +49,7 @@ _HOME = {
     "fit": "experiment.fit",
     "from_nir": "interchange",
     "from_torch": "interchange",
+    "keep_freed_memory": "allocator",
     "load_data": "datasets",
     "load_model": "experiment.resolve",
     "open_run": "experiment.run",
@@ -59,7 +61,8 @@ _HOME = {
 __all__ = [
     "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Network", "NotRecorded", "Population",
     "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "admissible", "analyse", "compare", "export", "fit",
-    "from_nir", "from_torch", "load_data", "load_model", "open_run", "run_experiment", "simulate", "to_nir",
+    "from_nir", "from_torch", "keep_freed_memory", "load_data", "load_model", "open_run", "run_experiment", "simulate",
+    "to_nir",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from neurosbd import __version__
+from neurosbd.allocator import keep_freed_memory
 from neurosbd.errors import RunError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _fit(options: argparse.Namespace) -> int:
+    keep_freed_memory()
     from neurosbd.experiment.fit import fit
     from neurosbd.experiment.progress import Reporter
 
@@ -208,6 +210,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
+    keep_freed_memory()
     from neurosbd.experiment.progress import Reporter
     from neurosbd.experiment.simulate import run_experiment
 

@@ -73,10 +73,16 @@ class Strip:
 
     def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
         """Fill a row of the block; `present`: rows of the examples that the batch has, None: all."""
-        whole = value is not None and present is None
-        if whole and self._flat and self._pick is not None and self._pick.into(self._flat[at], value):
+        pick = self._pick
+        if (
+            pick is not None
+            and self._flat
+            and value is not None
+            and present is None
+            and pick.into(self._flat[at], value)
+        ):
             return
-        some = value if value is None or self._pick is None else self._pick(value)
+        some = value if value is None or pick is None else pick(value)
         if not self._rows:
             self.lay(some if present is None else None)
         row = self._rows[at]
