@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model
 from neurosbd.learners import Trial, learner_of
+from neurosbd.optimizers import apply
 from neurosbd.seeds import generator
 
 MODELS = ("cifar10-mlp", "cifar10-cnn", "tinyimagenet-cnn")
@@ -57,7 +58,7 @@ class Step:
         """Forward, learn, update."""
         self.optimizer.zero_grad()
         self.learner.learn(Trial(self.x, self.target))
-        self.optimizer.step()
+        apply(self.optimizer)
 
     def timed(self) -> float:
         """Seconds of one step."""

@@ -11,6 +11,7 @@ from neurosbd.experiment.lessons import Lessons
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.measures import Measure
 from neurosbd.network import Network
+from neurosbd.optimizers import apply
 from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
@@ -107,7 +108,7 @@ class Session:
         watch.learned(self._again)
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
-        self.optimizer.step()
+        apply(self.optimizer)
         self.learner.settle()
         watch.done()
         self.schedule.step()

@@ -1,0 +1,62 @@
+"""A step of Adam over weights that lie in another order than their axes: torch's own, and `neurosbd.optimizers.apply`.
+
+    python benchmarks/optimizer_step.py [--json] [--repeats 20] [--threads 1]
+
+Kernels as networks here keep them: channels-last of a convolution, [height, width, kernel, kernel, in, out] of a
+locally connected map; and the latter in the order of its axes. Medians, in turns.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from neurosbd.allocator import keep_freed_memory
+from neurosbd.optimizers import Adam, apply
+
+WEIGHTS = {
+    "conv 64x128x5x5": lambda: torch.randn(64, 128, 5, 5).contiguous(memory_format=torch.channels_last),
+    "local 32x16x16x64x5x5": lambda: torch.randn(16, 16, 5, 5, 64, 32).permute(5, 0, 1, 4, 2, 3),
+    "the same in order": lambda: torch.randn(32, 16, 16, 64, 5, 5),
+}
+
+
+def measure(name: str, repeats: int) -> dict[str, Any]:
+    """Both ways in turns."""
+    weight = nn.Parameter(WEIGHTS[name]())
+    weight.grad = torch.randn_like(weight)
+    optimizer = Adam().build([{"params": [weight], "lr": 1e-3}])
+    times: dict[str, list[float]] = {"step": [], "apply": []}
+    for turn in range(repeats + 1):
+        for way, act in (("step", optimizer.step), ("apply", lambda: apply(optimizer))):
+            start = time.perf_counter()
+            act()
+            if turn:  # the first is the warm-up
+                times[way].append(1e3 * (time.perf_counter() - start))
+    return {"weights": name, **{way: statistics.median(single) for way, single in times.items()}}
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    rows = [measure(name, options.repeats) for name in WEIGHTS]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"torch {torch.__version__}, {options.threads} threads\n{'weights':<24}{'step ms':>10}{'apply ms':>10}")
+    for row in rows:
+        print(f"{row['weights']:<24}{row['step']:>10.2f}{row['apply']:>10.2f}")
+
+
+if __name__ == "__main__":
+    main()
