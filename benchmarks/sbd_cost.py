@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from step_cost import Step
 
+from neurosbd.allocator import keep_freed_memory
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    keep_freed_memory()  # as `neurosbd fit` does
     if asked.threads:
         torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)

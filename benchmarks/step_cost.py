@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from neurosbd.allocator import keep_freed_memory
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model
 from neurosbd.learners import Trial, learner_of
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()  # as `neurosbd fit` does
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)

@@ -143,6 +143,10 @@ def test_an_inverse_is_renewed_when_it_is_old_enough_and_survives_nonsense() -> 
     assert renewed == [False, False, True, False, False, True, False]
     _, sick = LayerEntropy(refresh=1).step(state, value * torch.nan, 1.0)
     assert torch.equal(sick.inverse, state.inverse)
+    # Loud activity leaves a correlation that float32 does not hold positive definite: half a factor, with zeros.
+    lost = state._replace(correlation=-torch.diag(torch.tensor([0.0, 0.0, 1e6, 0.0, 0.0])))
+    _, sick = LayerEntropy(refresh=1, forgetting=0.99).step(lost, torch.zeros_like(value), 1.0)
+    assert torch.equal(sick.inverse, state.inverse)
 
 
 def test_the_examples_that_are_heard_stand_for_all() -> None:

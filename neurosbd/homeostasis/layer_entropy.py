@@ -105,4 +105,5 @@ class LayerEntropy:
         ridge = correlation.clone()
         ridge.diagonal().add_(self.epsilon)
         factor, failed = torch.linalg.cholesky_ex(ridge)
-        return torch.where(failed == 0, torch.cholesky_inverse(factor), before)
+        one = torch.eye(len(ridge), dtype=ridge.dtype, device=ridge.device)  # of half a factor there is no inverse
+        return torch.where(failed == 0, torch.cholesky_inverse(torch.where(failed == 0, factor, one)), before)
