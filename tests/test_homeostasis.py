@@ -143,9 +143,9 @@ def test_an_inverse_is_renewed_when_it_is_old_enough_and_survives_nonsense() -> 
     assert renewed == [False, False, True, False, False, True, False]
     _, sick = LayerEntropy(refresh=1).step(state, value * torch.nan, 1.0)
     assert torch.equal(sick.inverse, state.inverse)
-    # Loud activity leaves a correlation that float32 does not hold positive definite: half a factor, with zeros.
-    lost = state._replace(correlation=-torch.diag(torch.tensor([0.0, 0.0, 1e6, 0.0, 0.0])))
-    _, sick = LayerEntropy(refresh=1, forgetting=0.99).step(lost, torch.zeros_like(value), 1.0)
+    # Of loud activity float32 does not hold epsilon: the correlation is singular, and there is half a factor of it.
+    loud = state._replace(correlation=torch.full((5, 5), 1e10))
+    _, sick = LayerEntropy(refresh=1, forgetting=0.0).step(loud, torch.full_like(value, 1e5), 1.0)
     assert torch.equal(sick.inverse, state.inverse)
 
 
