@@ -217,6 +217,9 @@ def confine(cores: int, threads: int) -> None:
     """Have this process use so many cores, and torch so many threads."""
     import torch
 
+    from neurosbd.allocator import keep_freed_memory
+
+    keep_freed_memory()  # as `neurosbd fit` does
     torch.set_num_threads(threads)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])

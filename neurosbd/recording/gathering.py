@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,25 +32,28 @@ class Strip:
 
     Args:
         series: whose values these are.
-        clock: of the series.
-        start: byte of the block where they begin.
-        length: rows of a block.
+        block: bytes, on the device.
+        start: where in the block they begin.
+        length: rows of the block.
+        pick: takes what is recorded out of the values; None: all is.
     """
 
-    def __init__(self, series: Series, clock: Clock, start: int, length: int) -> None:
-        chosen = clock.examples if clock.per == "step" and series.what != "eligibility" else None
-        self._pick = None if chosen is None and series.items is None else Picking(series.items, series.size, chosen)
-        self._kind = _TYPES[series.dtype]
+    def __init__(self, series: Series, block: Tensor, start: int, length: int, pick: Picking | None) -> None:
+        self._pick = pick
+        self._kind = series.dtype
         self._columns = series.columns
         self._length = length
         self._bytes = slice(start, start + length * series.row_bytes)
-
-    def begin(self, block: Tensor) -> None:
-        """Fill this block from now on."""
-        self._place = block[self._bytes].view(self._kind)
+        self._place = block[self._bytes].view(_TYPES[self._kind])
         self._shape, self._strides = self._columns, None  # of a row
-        self._rows: tuple[Tensor, ...] = ()  # made once and for all: in a run they are far from the cache
+        # Made once and for all: in a run they are far from the cache, and making a view takes as long as filling it.
+        self._rows: tuple[Tensor, ...] = ()
         self._flat: tuple[Tensor, ...] = ()  # the same, each in one line
+
+    def reuse(self) -> None:
+        """The block is filled once more; rows that were laid out before a whole value was seen may lie amiss."""
+        if self._strides is None:
+            self._rows = self._flat = ()
 
     def lay(self, like: Tensor | None = None) -> Tensor:
         """All rows of the block, [length, *columns], or each as the values lie in memory."""
@@ -69,20 +73,15 @@ class Strip:
 
     def copied(self, host: Tensor, count: int) -> np.ndarray:
         """The first rows in a copy of the block."""
-        return self._on(host[self._bytes].view(self._kind))[:count].numpy()
+        return self._on(host[self._bytes].view(_TYPES[self._kind]))[:count].numpy().view(self._kind)
 
     def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
         """Fill a row of the block; `present`: rows of the examples that the batch has, None: all."""
-        pick = self._pick
-        if (
-            pick is not None
-            and self._flat
-            and value is not None
-            and present is None
-            and pick.into(self._flat[at], value)
-        ):
-            return
-        some = value if value is None or pick is None else pick(value)
+        some, pick = value, self._pick
+        if value is not None and pick is not None:
+            if present is None and self._flat and pick.into(self._flat[at], value):
+                return
+            some = pick(value)
         if not self._rows:
             self.lay(some if present is None else None)
         row = self._rows[at]
@@ -93,6 +92,13 @@ class Strip:
         else:  # the last batch of an epoch may have fewer examples
             row.fill_(float("nan") if row.is_floating_point() else 0)
             row.index_copy_(0, present, some.reshape(len(present), *row.shape[1:]).to(row.dtype))
+
+
+class _Block(NamedTuple):
+    """Memory of so many rows, and where in it those of each series are."""
+
+    memory: Tensor  # uint8, on the device
+    strips: dict[str, Strip]
 
 
 class Gathering:
@@ -117,22 +123,24 @@ class Gathering:
         self._places = np.array(clock.examples, np.int64)
         self._presence: dict[int, _Presence] = {}  # by the size of the batch
         self._sample: np.ndarray | None = None
-        self._strips: dict[str, Strip] = {}
-        self._bytes = 0  # of a block
-        for s in series:
-            self._strips[s.name] = Strip(s, clock, self._bytes, length)
-            self._bytes += -(-length * s.row_bytes // _ALIGNED) * _ALIGNED
-        self._written: deque[Tensor] = deque()  # blocks that can be filled again
+        self._picks = {s.name: _picking(s, clock) for s in series}
+        self._written: deque[_Block] = deque()  # that can be filled again
         self._start()
 
     def _start(self) -> None:
         self.count = 0
         self._coordinates: list[tuple[float, int, int, int, np.ndarray]] = []
         # The block that was written last is the likeliest to be in the cache.
-        reused = self._written.pop() if self._written else None
-        self._block = torch.empty(self._bytes, dtype=torch.uint8, device=self.device) if reused is None else reused
-        for strip in self._strips.values():
-            strip.begin(self._block)
+        self._block = self._written.pop() if self._written else self._new()
+        for strip in self._block.strips.values():
+            strip.reuse()
+
+    def _new(self) -> _Block:
+        sizes = [-(-self.length * s.row_bytes // _ALIGNED) * _ALIGNED for s in self.series.values()]
+        starts = [0, *accumulate(sizes)]
+        memory = torch.empty(starts.pop(), dtype=torch.uint8, device=self.device)
+        named = zip(self.series.items(), starts, strict=True)
+        return _Block(memory, {n: Strip(s, memory, start, self.length, self._picks[n]) for (n, s), start in named})
 
     @property
     def full(self) -> bool:
@@ -163,7 +171,7 @@ class Gathering:
             name: of the series.
             value: [B, *size]; of an eligibility [E, *size] for the `examples`; [*size] for rows per batch.
         """
-        self._strips[name].put(self.count - 1, value, self._present.rows)
+        self._block.strips[name].put(self.count - 1, value, self._present.rows)
 
     def examples(self) -> Tensor:
         """Places of the recorded examples that the batch of the open row has."""
@@ -181,9 +189,8 @@ class Gathering:
         kinds = (np.float64, np.int32, np.int32, np.int32)
         time, step, batch, epoch = (np.array(c, kind) for c, kind in zip(columns[:4], kinds, strict=True))
         sample = np.array(columns[4], np.int64).reshape(self.count, len(self.clock.examples))
-        host = self._block.cpu()
-        kinds = {name: series.dtype for name, series in self.series.items()}
-        values = {name: strip.copied(host, self.count).view(kinds[name]) for name, strip in self._strips.items()}
+        host = self._block.memory.cpu()
+        values = {name: strip.copied(host, self.count) for name, strip in self._block.strips.items()}
         return Rows(time, step, batch, epoch, sample, values)
 
     def state_dict(self) -> dict[str, Any]:
@@ -201,4 +208,10 @@ class Gathering:
         ]
         self.count = len(self._coordinates)
         for name, value in state["values"].items():
-            self._strips[name].lay()[: self.count] = value.to(self.device)
+            self._block.strips[name].lay()[: self.count] = value.to(self.device)
+
+
+def _picking(series: Series, clock: Clock) -> Picking | None:
+    """What takes a series out of the values of a step; None where it is all of them."""
+    chosen = clock.examples if clock.per == "step" and series.what != "eligibility" else None
+    return None if chosen is None and series.items is None else Picking(series.items, series.size, chosen)

@@ -1,0 +1,145 @@
+"""By which weights a score should be broadcast: validation accuracy of a small CNN under one projection after another.
+
+    python benchmarks/projections.py [--only WORD ...] [--seeds 3] [--train 500] [--validation 300] [--epochs 6]
+
+The network is 16c5-pool-32c5-pool-FC128, `cifar10-small` at half its width, under recipe `standard`. It trains on the
+first images of each class of the training set and is validated on its last ones; the test set is not touched. All
+projections of a seed start from the same weights of the network and see the same batches.
+
+    random         R0, as in dfa
+    correlation    R0 + R, as in sbd
+    readout        V <- V - Adam(sum score h^T): as a readout would learn from the score that is broadcast
+                   (Kolen, Pollack 1994, to every layer at once)
+    output         V h learns to predict the distribution that the network puts out
+    target         V h learns to predict the target: sbp; `own` is the part of its own score in the signal
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from normalisation import held_out
+from torch import Tensor
+
+import neurosbd
+from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.machine import provenance
+from neurosbd.experiment.resolve import load_model
+from neurosbd.experiment.session import Session
+from neurosbd.learners import learner_of
+from neurosbd.neuromodulators import Decorrelation, FixedRandom, Grid, Prediction, Shared
+from neurosbd.neuromodulators.prediction import Predicting
+from neurosbd.process import Heard
+from neurosbd.rules import LocalRule
+from neurosbd.seeds import generator
+
+Judge = Callable[[Tensor], Tensor]
+SIZES = {"conv1": [16, 32, 32], "conv2": [32, 16, 16], "fc": [128]}
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A prediction whose weights are corrected by something else than its own score; the broadcast one is told.
+
+    Args:
+        by: what a neuromodulator hears -> the judge of a prediction.
+    """
+
+    by: Callable[[Heard], Judge]
+    inner: Prediction = field(default_factory=lambda: Prediction(own=0.0))
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+        """As a prediction starts."""
+        return self.inner.init(heard, generator)
+
+    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
+        """As a prediction does it, with another judge."""
+        return self.inner.step(state, heard._replace(judge=self.by(heard)), dt)
+
+    def projection(self, state: Predicting) -> Tensor:
+        """V."""
+        return state.weight
+
+
+def _readout(heard: Heard) -> Judge:
+    return lambda prediction: heard.score
+
+
+def _output(heard: Heard) -> Judge:
+    """Cross-entropy of a prediction against the output: softmax(prediction) - softmax(output), of two scores."""
+    return lambda prediction: heard.judge(prediction) - heard.score
+
+
+PROJECTIONS: dict[str, Any] = {
+    "random, channels": FixedRandom(Shared()),
+    "random, patches": FixedRandom(Grid()),
+    "correlation, channels": Decorrelation(Shared()),
+    "correlation, patches": Decorrelation(Grid()),
+    "readout, patches": Corrected(_readout),
+    "output, patches": Corrected(_output),
+    "target, patches": Prediction(own=0.0),
+    "target, patches, own 0.5": Prediction(own=0.5),
+    "target, patches, own 1": Prediction(own=1.0),
+    "target, channels": Prediction(Shared(), own=0.0),
+    "target, channels, own 0.5": Prediction(Shared(), own=0.5),
+    "backprop": None,
+}
+
+
+def trained(name: str, seed: int, epochs: int, data: Any) -> float:
+    """Validation accuracy after the last epoch, %."""
+    modulator = PROJECTIONS[name]
+    settings: dict[str, Any] = {f"population.{population}.size": size for population, size in SIZES.items()}
+    settings |= {"seed": seed, "training.epochs": epochs}
+    definition = load_model("cifar10-small", "bp" if modulator is None else "sbp", settings, recipe="standard")
+    place = torch.device("cpu")
+    session = Session(definition, DatasetLessons(definition, data, place), place)
+    if modulator is not None:
+        rule = definition.rule.made()
+        assert isinstance(rule, LocalRule)
+        own = replace(rule, neuromodulator=modulator)
+        session.learner = learner_of(own, session.network, session.loss, generator(seed, "projection"))
+    while session.epoch < epochs:
+        for _ in range(len(session.lessons)):
+            session.step()
+        session.next_epoch()
+    return 100 * session.evaluate()["accuracy"]
+
+
+def main() -> None:
+    """Parse, train, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[""], help="words of the projections that are wanted")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
+    parser.add_argument("--train", type=int, default=500, help="training examples per class")
+    parser.add_argument("--validation", type=int, default=300, help="others of the training set, per class")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    neurosbd.keep_freed_memory()
+    rows: dict[str, list[float]] = {}
+    try:
+        data = held_out("cifar10", options.train, options.validation)
+        for name in PROJECTIONS:
+            if any(word in name for word in options.only):
+                for seed in range(options.seeds):
+                    rows.setdefault(name, []).append(trained(name, seed, options.epochs, data))
+                    print(f"{name}, seed {seed}: {rows[name][-1]:.1f} %", file=sys.stderr, flush=True)
+    except (UsageError, RunError) as problem:
+        sys.exit(str(problem))
+    if options.json:
+        print(json.dumps(provenance(torch.device("cpu")) | {"accuracy": rows}, indent=1))
+        return
+    for name, found in rows.items():
+        spread = f" +- {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+        print(f"{name:<28}{statistics.mean(found):6.1f}{spread} %  n {len(found)}")
+
+
+if __name__ == "__main__":
+    main()
