@@ -11,7 +11,8 @@ projections of a seed start from the same weights of the network and see the sam
     readout        V <- V - Adam(sum score h^T): as a readout would learn from the score that is broadcast
                    (Kolen, Pollack 1994, to every layer at once)
     output         V h learns to predict the distribution that the network puts out
-    target         V h learns to predict the target: sbp; `own` is the part of its own score in the signal
+    target         V h learns to predict the target: sbp; `own` is the part of its own score in the signal, 0 unless said
+    sbp            the same at its defaults, but for one constant
 """
 
 import argparse
@@ -88,6 +89,11 @@ PROJECTIONS: dict[str, Any] = {
     "target, patches, own 1": Prediction(own=1.0),
     "target, channels": Prediction(Shared(), own=0.0),
     "target, channels, own 0.5": Prediction(Shared(), own=0.5),
+    "sbp with rate 0.003": Prediction(rate=3e-3),
+    "sbp with rate 0.03": Prediction(rate=3e-2),
+    "sbp with rate 0.1": Prediction(rate=1e-1),
+    "sbp with scale 0.002": Prediction(scale=2e-3),
+    "sbp with scale 0.2": Prediction(scale=2e-1),
     "backprop": None,
 }
 

@@ -36,7 +36,7 @@ from typing import Any
 
 TRACES = {"traces": "{}.v[neurons=random 100, examples=0]", "every": "*.v[neurons=random 100]"}
 FIRST = {"dense": "hidden", "conv": "conv1"}
-BOUTS = {"dense": 8, "conv": 2, "digits": 200}  # steps: short, since other machines come and go within seconds
+BOUTS = {"dense": 32, "conv": 4, "digits": 1000}  # steps: about a second, since other machines come and go
 DENSE = """
 rule = { kind = "sbd", scale = 0.05 }
 [time]
