@@ -11,7 +11,7 @@ projections of a seed start from the same weights of the network and see the sam
     readout        V <- V - Adam(sum score h^T): as a readout would learn from the score that is broadcast
                    (Kolen, Pollack 1994, to every layer at once)
     output         V h learns to predict the distribution that the network puts out
-    target         V h learns to predict the target: sbp; `own` is the part of its own score in the signal, 0 unless said
+    target         V h learns to predict the target: sbp; `own` (or 0) is the part of its own score in the signal
     sbp            the same at its defaults, but for one constant
 """
 
