@@ -14,6 +14,7 @@ turns, once); `more` is the whole time less that of sbd, as a part of that of sb
 import argparse
 import json
 import statistics
+import sys
 from typing import Any
 
 import torch
@@ -54,7 +55,12 @@ def measure(model: str, asked: argparse.Namespace, device: torch.device) -> list
     chosen = options(model)
     if asked.only:
         chosen = {name: v for name, v in chosen.items() if name in PLAIN or any(word in name for word in asked.only)}
-    steps = {name: Step(model, rule, device, asked.batch_size, settings) for name, (rule, settings) in chosen.items()}
+    steps = {}
+    for name, (rule, settings) in chosen.items():
+        try:
+            steps[name] = Step(model, rule, device, asked.batch_size, settings)
+        except ValueError as problem:  # an expansion that this loss does not have
+            print(f"{model}, {name}: left out, {problem}", file=sys.stderr)
     for step in steps.values():
         for _ in range(3):
             step()
