@@ -1,6 +1,7 @@
 """By which weights a score should be broadcast: validation accuracy of a small CNN under one projection after another.
 
     python benchmarks/projections.py [--only WORD ...] [--seeds 3] [--train 500] [--validation 300] [--epochs 6]
+                                     [--set KEY=VALUE ...] [--json]
 
 The network is 16c5-pool-32c5-pool-FC128, `cifar10-small` at half its width, under recipe `standard`. It trains on the
 first images of each class of the training set and is validated on its last ones; the test set is not touched. All
@@ -31,7 +32,7 @@ import neurosbd
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model
+from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
 from neurosbd.learners import learner_of
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Grid, Prediction, Shared
@@ -98,20 +99,19 @@ PROJECTIONS: dict[str, Any] = {
 }
 
 
-def trained(name: str, seed: int, epochs: int, data: Any) -> float:
+def trained(name: str, asked: dict[str, Any], data: Any) -> float:
     """Validation accuracy after the last epoch, %."""
     modulator = PROJECTIONS[name]
     settings: dict[str, Any] = {f"population.{population}.size": size for population, size in SIZES.items()}
-    settings |= {"seed": seed, "training.epochs": epochs}
-    definition = load_model("cifar10-small", "bp" if modulator is None else "sbp", settings, recipe="standard")
+    definition = load_model("cifar10-small", "bp" if modulator is None else "sbp", settings | asked, recipe="standard")
     place = torch.device("cpu")
     session = Session(definition, DatasetLessons(definition, data, place), place)
     if modulator is not None:
         rule = definition.rule.made()
         assert isinstance(rule, LocalRule)
         own = replace(rule, neuromodulator=modulator)
-        session.learner = learner_of(own, session.network, session.loss, generator(seed, "projection"))
-    while session.epoch < epochs:
+        session.learner = learner_of(own, session.network, session.loss, generator(definition.seed, "projection"))
+    while session.epoch < definition.training.epochs:
         for _ in range(len(session.lessons)):
             session.step()
         session.next_epoch()
@@ -126,16 +126,18 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=500, help="training examples per class")
     parser.add_argument("--validation", type=int, default=300, help="others of the training set, per class")
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="wins over the recipe")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     neurosbd.keep_freed_memory()
     rows: dict[str, list[float]] = {}
     try:
+        asked = {"training.epochs": options.epochs} | dict(parse_setting(text) for text in options.set)
         data = held_out("cifar10", options.train, options.validation)
         for name in PROJECTIONS:
             if any(word in name for word in options.only):
                 for seed in range(options.seeds):
-                    rows.setdefault(name, []).append(trained(name, seed, options.epochs, data))
+                    rows.setdefault(name, []).append(trained(name, asked | {"seed": seed}, data))
                     print(f"{name}, seed {seed}: {rows[name][-1]:.1f} %", file=sys.stderr, flush=True)
     except (UsageError, RunError) as problem:
         sys.exit(str(problem))
