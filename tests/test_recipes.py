@@ -8,7 +8,7 @@ import neurosbd
 from neurosbd import library
 from neurosbd.cli import main
 from neurosbd.errors import UsageError
-from neurosbd.experiment.recipes import RECIPES
+from neurosbd.experiment.recipes import RECIPES, changes
 from neurosbd.experiment.resolve import describe, load_model, resolve
 
 TINY = """
@@ -132,3 +132,17 @@ def test_recipes_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
         assert main(["list", "recipes"]) == 0 and name in capsys.readouterr().out
         assert main(["show", "digits-mlp", "--recipe", name]) == 0
         assert f"recipe '{name}'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("units", "rate"), [(2, 10.0), (10, 10.0), (40, 5.0), (1000, 1.0)])
+def test_readouts_of_many_classes_learn_more_slowly(units: int, rate: float) -> None:
+    raw = {"population": {"input": {"size": [4]}, "output": {"size": [units]}}, "connection": []}
+    assert changes("standard", raw, "sbp", "")["training.rates"] == {"output": pytest.approx(rate)}
+    assert changes("standard", raw, "bp", "")["training.rates"] == {}
+
+
+@pytest.mark.parametrize("size", ["[0]", '["many"]', '"many"', "4", "{ a = 1 }", "[]"])
+def test_a_readout_of_no_size_is_left_to_the_validation(size: str, tiny: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("output = { size = [10]", f"output = {{ size = {size}"))
+    with pytest.raises(UsageError, match=r"output\.size"):
+        load_model(tiny, recipe="standard")

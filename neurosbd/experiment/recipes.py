@@ -1,5 +1,6 @@
 """Recipes: what to change in any network so that a rule trains it without a knob being touched."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,12 +16,15 @@ def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
     Every hidden unit has its drive standardised over the batch, so that neither the initial weights nor their scale
     matter and signals of all layers meet activities of one size; weights are drawn anew by Kaiming, those onto the
     readout a tenth of that. Batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten times as fast
-    under rules that broadcast its score, since it leads them. Data, loss, architecture and the number of epochs stay.
+    under rules that broadcast its score, since it leads them, and 10 sqrt(10 / C) times where it has C > 10 units:
+    with many classes most are missing in a batch, and Adam makes their noise as large as any signal. Data, loss,
+    architecture and the number of epochs stay.
 
     Source: this project; the study is docs/results.md.
     """
     _, *hidden, readout = raw["population"]
     neurons = {name: _standardised(name, raw["population"][name].get("neuron")) for name in hidden}
+    units = math.prod(raw["population"][readout]["size"])
     gains = [0.1 if connection["post"] == readout else 1.0 for connection in raw["connection"]]
     return {
         **{f"population.{name}.neuron": neuron for name, neuron in neurons.items()},
@@ -29,7 +33,7 @@ def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
         "training.batch_size": 50,
         "training.optimizer": {"kind": "adam", "lr": 1e-3},
         "training.schedule": {"kind": "one_cycle"},
-        "training.rates": {} if rule in ("bp", "bptt") else {readout: 10.0},
+        "training.rates": {} if rule in ("bp", "bptt") else {readout: 10.0 * math.sqrt(10 / max(10, units))},
     }
 
 
