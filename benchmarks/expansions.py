@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
+from validation import held_out
 
-from neurosbd.datasets.load import Dataset, load_data
+from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import DatasetLessons
@@ -131,17 +132,6 @@ def altered(session: Session, form: Form) -> None:
         for state in learner.memory.modulators.values():
             own = state.frozen[: -learner.memory.expanded]
             state.frozen[-learner.memory.expanded :] = own.repeat(learner.memory.expanded // len(own), 1)
-
-
-def held_out(name: str, train: int, validation: int) -> Dataset:
-    """The training set in two parts, so and so many of each class."""
-    data = load_data(name)
-    classes = [np.flatnonzero(data.train.labels == label) for label in range(len(data.classes))]
-    first = np.sort(np.concatenate([index[:train] for index in classes]))
-    last = np.sort(np.concatenate([index[-validation:] for index in classes]))
-    if set(first) & set(last):
-        raise UsageError(f"{name} has no class with {train} + {validation} training examples; choose fewer")
-    return replace(data, train=data.train.take(first), test=data.train.take(last))
 
 
 def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]:

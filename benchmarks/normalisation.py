@@ -13,14 +13,14 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from validation import held_out, validated
 
-from neurosbd.datasets.load import Dataset, load_data
+from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import provenance
@@ -53,17 +53,6 @@ class Divided:
         return self.whole.neuron.gate(inner, signal, dt) * factor.view(-1, *(1,) * (signal.ndim - 2))
 
 
-def held_out(name: str, train: int, validation: int) -> Dataset:
-    """The training set in two parts, so and so many of each class."""
-    data = load_data(name)
-    classes = [np.flatnonzero(data.train.labels == label) for label in range(len(data.classes))]
-    parts = [[index[:train] for index in classes], [index[-validation:] for index in classes]]
-    first, last = (np.sort(np.concatenate(part)) for part in parts)
-    if set(first) & set(last):
-        raise UsageError(f"{name} has no class with {train} + {validation} training examples; choose fewer")
-    return replace(data, train=data.train.take(first), test=data.train.take(last))
-
-
 def trained(model: str, rule: str, units: str, settings: dict[str, Any], data: Dataset) -> float:
     """Validation accuracy after the last epoch, %."""
     neuron = UNITS[units]
@@ -77,11 +66,7 @@ def trained(model: str, rule: str, units: str, settings: dict[str, Any], data: D
             assert isinstance(there, Standardised)
             session.network.adaptive[name] = Divided(there)  # pyright: ignore[reportArgumentType]
         session.network.train()
-    while session.epoch < definition.training.epochs:
-        for _ in range(len(session.lessons)):
-            session.step()
-        session.next_epoch()
-    return 100 * session.evaluate()["accuracy"]
+    return validated(session)
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from normalisation import held_out
 from torch import Tensor
+from validation import held_out, validated
 
 import neurosbd
 from neurosbd.errors import RunError, UsageError
@@ -111,11 +111,7 @@ def trained(name: str, asked: dict[str, Any], data: Any) -> float:
         assert isinstance(rule, LocalRule)
         own = replace(rule, neuromodulator=modulator)
         session.learner = learner_of(own, session.network, session.loss, generator(definition.seed, "projection"))
-    while session.epoch < definition.training.epochs:
-        for _ in range(len(session.lessons)):
-            session.step()
-        session.next_epoch()
-    return 100 * session.evaluate()["accuracy"]
+    return validated(session)
 
 
 def main() -> None:
