@@ -1,11 +1,11 @@
 """By which weights a score should be broadcast: validation accuracy of a small CNN under one projection after another.
 
-    python benchmarks/projections.py [--only WORD ...] [--seeds 3] [--train 500] [--validation 300] [--epochs 6]
-                                     [--set KEY=VALUE ...] [--json]
+    python benchmarks/projections.py [--only WORD ...] [--model MODEL] [--seeds 3] [--train 500] [--validation 300]
+                                     [--epochs 6] [--set KEY=VALUE ...] [--json]
 
-The network is 16c5-pool-32c5-pool-FC128, `cifar10-small` at half its width, under recipe `standard`. It trains on the
-first images of each class of the training set and is validated on its last ones; the test set is not touched. All
-projections of a seed start from the same weights of the network and see the same batches.
+The network is 16c5-pool-32c5-pool-FC128, `cifar10-small` at half its width, unless a model is named; the recipe is
+`standard`. It trains on the first images of each class of the training set and is validated on its last ones; the test
+set is not touched. All projections of a seed start from the same weights of the network and see the same batches.
 
     random         R0, as in dfa
     correlation    R0 + R, as in sbd
@@ -13,7 +13,10 @@ projections of a seed start from the same weights of the network and see the sam
                    (Kolen, Pollack 1994, to every layer at once)
     output         V h learns to predict the distribution that the network puts out
     target         V h learns to predict the target: sbp; `own` (or 0) is the part of its own score in the signal
-    sbp            the same at its defaults, but for one constant
+    sbd, sbp       the rules at their defaults, but for what is named
+    even           R0 + R, with R always as large as R0
+    squares        V (h, h^2) predicts the target
+    features       V relu(P h) predicts it: at every position twice as many units, P random and fixed
 """
 
 import argparse
@@ -26,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from validation import held_out, validated
 
 import neurosbd
@@ -35,7 +39,8 @@ from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
 from neurosbd.learners import learner_of
-from neurosbd.neuromodulators import Decorrelation, FixedRandom, Grid, Prediction, Shared
+from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Grid, Prediction, Shared
+from neurosbd.neuromodulators.decorrelation import Feedback
 from neurosbd.neuromodulators.prediction import Predicting
 from neurosbd.process import Heard
 from neurosbd.rules import LocalRule
@@ -69,6 +74,65 @@ class Corrected:
         return state.weight
 
 
+@dataclass(frozen=True)
+class Even:
+    """A correlation that is always as large as its random part, however far it has faded."""
+
+    inner: Decorrelation = field(default_factory=Decorrelation)
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
+        """As a correlation starts."""
+        return self.inner.init(heard, generator)
+
+    def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
+        """As a correlation does it, R divided by its own size."""
+        size = float(state.learned.square().mean().sqrt())
+        return replace(self.inner, learned=self.inner.scale / size if size else 0.0).step(state, heard, dt)
+
+    def projection(self, state: Feedback) -> Tensor:
+        """R0 and R, before R is made as large."""
+        return self.inner.projection(state)
+
+
+@dataclass(frozen=True)
+class Featured:
+    """A prediction from features of the activity, each told through its own derivative.
+
+    Args:
+        features: activity [B, *size] -> more units or channels.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    inner: Prediction = field(default_factory=Prediction)
+
+    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+        """As a prediction of so many units starts."""
+        return self.inner.init(heard._replace(value=self.features(heard.value)), generator)
+
+    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
+        """Tell the features, and the activity through them."""
+        with torch.enable_grad():
+            value = heard.value.detach().requires_grad_()
+            features = self.features(value)
+        told, state = self.inner.step(state, heard._replace(value=features.detach()), dt)
+        return torch.autograd.grad(features, value, told)[0], state
+
+    def projection(self, state: Predicting) -> Tensor:
+        """V, over the features."""
+        return state.weight
+
+
+def _squares(activity: Tensor) -> Tensor:
+    return torch.cat((activity, activity.square()), 1)
+
+
+def _random_features(activity: Tensor) -> Tensor:
+    """relu(P h), twice as many channels; P is the same at every call."""
+    units = activity.shape[1]
+    weight = torch.randn((2 * units, units), generator=torch.Generator().manual_seed(0)) * (2 / units) ** 0.5
+    return functional.relu(torch.einsum("oi,bi...->bo...", weight, activity))
+
+
 def _readout(heard: Heard) -> Judge:
     return lambda prediction: heard.score
 
@@ -90,20 +154,28 @@ PROJECTIONS: dict[str, Any] = {
     "target, patches, own 1": Prediction(own=1.0),
     "target, channels": Prediction(Shared(), own=0.0),
     "target, channels, own 0.5": Prediction(Shared(), own=0.5),
+    "even correlation, channels": Even(),
+    "sbd with forgetting 0.5": Decorrelation(forgetting=Forgetting(0.5)),
+    "sbd with forgetting 0.98": Decorrelation(forgetting=Forgetting(0.98)),
+    "sbd with forgetting 0.998": Decorrelation(forgetting=Forgetting(0.998)),
     "sbp with rate 0.003": Prediction(rate=3e-3),
     "sbp with rate 0.03": Prediction(rate=3e-2),
     "sbp with rate 0.1": Prediction(rate=1e-1),
     "sbp with scale 0.002": Prediction(scale=2e-3),
     "sbp with scale 0.2": Prediction(scale=2e-1),
+    "sbp with 8 x 8 patches": Prediction(Grid(8)),
+    "sbp with squares": Featured(_squares),
+    "sbp with random features": Featured(_random_features),
     "backprop": None,
 }
 
 
-def trained(name: str, asked: dict[str, Any], data: Any) -> float:
-    """Validation accuracy after the last epoch, %."""
+def trained(name: str, model: str | None, asked: dict[str, Any], data: Any) -> float:
+    """Validation accuracy after the last epoch, %; no model is the half of cifar10-small."""
     modulator = PROJECTIONS[name]
-    settings: dict[str, Any] = {f"population.{population}.size": size for population, size in SIZES.items()}
-    definition = load_model("cifar10-small", "bp" if modulator is None else "sbp", settings | asked, recipe="standard")
+    settings: dict[str, Any] = {} if model else {f"population.{part}.size": size for part, size in SIZES.items()}
+    kind = "bp" if modulator is None else "sbp"
+    definition = load_model(model or "cifar10-small", kind, settings | asked, recipe="standard")
     place = torch.device("cpu")
     session = Session(definition, DatasetLessons(definition, data, place), place)
     if modulator is not None:
@@ -118,6 +190,7 @@ def main() -> None:
     """Parse, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="words of the projections that are wanted")
+    parser.add_argument("--model", help="of cifar10 (default: half of cifar10-small)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
     parser.add_argument("--train", type=int, default=500, help="training examples per class")
     parser.add_argument("--validation", type=int, default=300, help="others of the training set, per class")
@@ -133,7 +206,7 @@ def main() -> None:
         for name in PROJECTIONS:
             if any(word in name for word in options.only):
                 for seed in range(options.seeds):
-                    rows.setdefault(name, []).append(trained(name, asked | {"seed": seed}, data))
+                    rows.setdefault(name, []).append(trained(name, options.model, asked | {"seed": seed}, data))
                     print(f"{name}, seed {seed}: {rows[name][-1]:.1f} %", file=sys.stderr, flush=True)
     except (UsageError, RunError) as problem:
         sys.exit(str(problem))

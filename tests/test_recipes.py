@@ -94,7 +94,8 @@ def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -
     for rule in ("dfa", "bp"):
         assert load_model(tiny, rule, recipe="standard").rule.kind == rule
         assert load_model(tiny, settings={"rule": rule}, recipe="standard").rule.kind == rule
-    assert load_model(tiny, "bp", recipe="standard").training.rates == {}
+    exact = load_model(tiny, "bp", recipe="standard").training
+    assert exact.rates == {} and exact.optimizer.lr == 3e-3
     assert load_model(tiny, "ebd", recipe="standard").loss.kind == "squared_error"
 
 
