@@ -18,8 +18,8 @@ def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
     readout a tenth of that. Batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten times as fast
     under rules that broadcast its score, since it leads them, and 10 sqrt(10 / C) times where it has C > 10 units:
     with many classes most are missing in a batch, and Adam makes their noise as large as any signal. Backprop has the
-    rate 3e-3 and a readout as fast as the rest, the best tried for it. Data, loss, architecture and the number of epochs
-    stay.
+    rate 3e-3 and a readout as fast as the rest, the best tried for it. Data, loss, architecture and the number of
+    epochs stay.
 
     Source: this project; the study is docs/results.md.
     """
