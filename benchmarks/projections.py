@@ -154,7 +154,7 @@ PROJECTIONS: dict[str, Any] = {
     "target, patches, own 1": Prediction(own=1.0),
     "target, channels": Prediction(Shared(), own=0.0),
     "target, channels, own 0.5": Prediction(Shared(), own=0.5),
-    "even correlation, channels": Even(),
+    "even, channels": Even(),
     "sbd with forgetting 0.5": Decorrelation(forgetting=Forgetting(0.5)),
     "sbd with forgetting 0.98": Decorrelation(forgetting=Forgetting(0.98)),
     "sbd with forgetting 0.998": Decorrelation(forgetting=Forgetting(0.998)),
@@ -190,7 +190,7 @@ def main() -> None:
     """Parse, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="words of the projections that are wanted")
-    parser.add_argument("--model", help="of cifar10 (default: half of cifar10-small)")
+    parser.add_argument("--model", help="default: half of cifar10-small")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
     parser.add_argument("--train", type=int, default=500, help="training examples per class")
     parser.add_argument("--validation", type=int, default=300, help="others of the training set, per class")
@@ -202,7 +202,8 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     try:
         asked = {"training.epochs": options.epochs} | dict(parse_setting(text) for text in options.set)
-        data = held_out("cifar10", options.train, options.validation)
+        source = load_model(options.model or "cifar10-small", "sbp", asked, recipe="standard").data.name
+        data = held_out(source, options.train, options.validation)
         for name in PROJECTIONS:
             if any(word in name for word in options.only):
                 for seed in range(options.seeds):
