@@ -13,22 +13,31 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import torch
+from typing import NamedTuple
 
 import neurosbd
-from neurosbd.experiment.machine import provenance
+from neurosbd.experiment.machine import check_device, provenance
 from neurosbd.experiment.progress import duration
 from neurosbd.experiment.resolve import parse_setting
-from neurosbd.measures import shown, title
+from neurosbd.measures import MEASURES, shown, title
 from neurosbd.report.account import judged_by
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, object]]:
+class Row(NamedTuple):
+    """One rule: its last epochs, seed by seed."""
+
+    rule: str
+    measure: str  # what it is judged by
+    test: list[float]
+    train: list[float]
+    seconds: list[float]  # of a run, tests and saving included
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
     """One row per rule."""
     settings = dict(parse_setting(text) for text in options.set)
-    rows: list[dict[str, object]] = []
-    merit = ""
+    rows: list[Row] = []
+    merit = "loss"
     with tempfile.TemporaryDirectory() as scratch:
         for rule in options.rules:
             test, train, seconds = [], [], []
@@ -42,25 +51,23 @@ def measure(options: argparse.Namespace) -> list[dict[str, object]]:
                 if run.result["status"] != "finished":
                     sys.exit(f"{rule} seed {seed} was {run.result['status']}; no table")
                 seconds.append(time.perf_counter() - start)
-                merit = judged_by(run)[0]
+                merit = next(iter(judged_by(run)), "loss")
                 test.append(run.metrics[-1][f"test_{merit}"])
                 train.append(run.metrics[-1][f"train_{merit}"])
                 print(
                     f"{rule} seed {seed}: test {test[-1]:.4f} in {duration(seconds[-1])}", file=sys.stderr, flush=True
                 )
-            rows.append(
-                {
-                    "rule": rule,
-                    "n": len(test),
-                    "measure": merit,
-                    f"test_{merit}": test,
-                    "mean": statistics.mean(test),
-                    "std": statistics.stdev(test) if len(test) > 1 else 0.0,
-                    "train_mean": statistics.mean(train),
-                    "seconds": statistics.mean(seconds),
-                }
-            )
+            rows.append(Row(rule, merit, test, train, seconds))
     return rows
+
+
+def line(row: Row) -> str:
+    """Mean and standard deviation over the seeds, n, mean of the training split, mean time."""
+    write = shown if row.measure in MEASURES else lambda name, value: f"{value:.4f}"
+    spread = f" +- {write(row.measure, statistics.stdev(row.test))}" if len(row.test) > 1 else ""
+    test, train = (write(row.measure, statistics.mean(values)) for values in (row.test, row.train))
+    took = duration(statistics.mean(row.seconds))
+    return f"{row.rule:<10}{test + spread:>26}{len(row.test):>4}{train:>9}{took:>10}"
 
 
 def main() -> None:
@@ -82,16 +89,14 @@ def main() -> None:
     except (neurosbd.UsageError, neurosbd.RunError) as problem:
         sys.exit(str(problem))
     if options.json:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        print(json.dumps({"model": options.model, "set": options.set, "rows": rows, **provenance(device)}, indent=1))
+        asked = {name: getattr(options, name) for name in ("model", "recipe", "data", "set")}
+        found = {"rows": [row._asdict() for row in rows], **provenance(check_device(options.device))}
+        print(json.dumps(asked | found, indent=1))
         return
     print(f"{options.model} {options.recipe or ''} {' '.join(options.set)}")
-    name = str(rows[0]["measure"])
-    print(f"{'rule':<6}{'test ' + title(name):>26}{'n':>4}{'train':>9}{'time':>10}")
-    for row in rows:
-        mean, std, train, seconds = (float(str(row[key])) for key in ("mean", "std", "train_mean", "seconds"))
-        spread = f"{shown(name, mean)} +- {shown(name, std)}"
-        print(f"{row['rule']:<6}{spread:>26}{row['n']:>4}{shown(name, train):>9}{duration(seconds):>10}")
+    name = rows[0].measure
+    print(f"{'rule':<10}{'test ' + (title(name) if name in MEASURES else name):>26}{'n':>4}{'train':>9}{'time':>10}")
+    print(*map(line, rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What an expansion of the score gains: validation accuracy of SBD with every form of it against SBD without.
+"""What an expansion of the score gains: validation of SBD with every form of it against SBD without.
 
     python benchmarks/expansions.py [--model cifar10-small] [--seeds 3] [--forms base bartlett ...] [--train 500]
                                     [--validation 200] [--set KEY=VALUE ...] [--out expansions.json]
 
-Trains on the first images of each class of the training set and validates on its last ones; the test set is not
-touched. Seed by seed, all forms of a seed start from the same weights and projection and see the same batches, so that
-differences are paired. Prints mean and 95 % interval (Student's t) of accuracy and difference. --out keeps every run;
-runs that are there already are not repeated. Forms with a * are alterations that the engine does not offer.
+Trains on the first examples of the training set (of each class, if it has classes) and validates on its last ones; the
+test set is not touched. Judged by what judges a run of the model (accuracy, R², explained deviance) and by the loss.
+Seed by seed, all forms of a seed start from the same weights and projection and see the same batches, so that
+differences are paired. Prints mean and standard deviation over the seeds; of the difference to the base its mean, its
+95 % interval (Student's t) and, in brackets, how many standard errors it is from 0. A form that the loss of the model
+does not admit is left out, with the reason. --out keeps every run; runs that are there already are not repeated. Forms
+with a * are alterations that the engine does not offer.
 """
 
 import argparse
@@ -22,7 +25,7 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
-from validation import held_out
+from validation import held_out, judged_by
 
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
@@ -32,6 +35,7 @@ from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
 from neurosbd.learners import LocalLearner
+from neurosbd.measures import MEASURES
 from neurosbd.process import Expansion, Scored
 from neurosbd.seeds import generator
 
@@ -50,6 +54,7 @@ class Form(NamedTuple):
 
 BARTLETT, TOP, INPUT = {"kind": "bartlett"}, {"kind": "gated"}, {"kind": "gated", "source": "input"}
 FORECAST = {"kind": "gated", "source": "forecast", "features": 0}
+WAVES = {"kind": "waves"}
 WHICH = {
     "bartlett": (BARTLETT,),
     "bartlett, 16 random forms": ({**BARTLETT, "features": 16},),
@@ -60,10 +65,13 @@ WHICH = {
     "input, 16 features": ({**INPUT, "features": 16},),
     "another, brier": ({"kind": "another"},),
     "another, spherical": ({"kind": "another", "loss": "spherical"},),
+    "another, poisson": ({"kind": "another", "loss": "poisson"},),
     "coarse": ({"kind": "coarse"},),
+    "waves": (WAVES,),
     "top and bartlett": (TOP, BARTLETT),
+    "waves and bartlett": (WAVES, BARTLETT),
 }
-HOW: dict[str, dict[str, Any]] = {"bartlett": BARTLETT, "top, 4 features": TOP}
+HOW: dict[str, dict[str, Any]] = {"bartlett": BARTLETT, "top, 4 features": TOP, "waves": WAVES}
 FORMS = {
     "base": Form(),
     **{name: Form(blocks) for name, blocks in WHICH.items()},
@@ -135,52 +143,108 @@ def altered(session: Session, form: Form) -> None:
 
 
 def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]:
-    """Accuracies in the end and time per epoch."""
+    """What it is judged by and the loss in the end, and time per epoch."""
     place = torch.device("cpu")
     session = Session(definition, DatasetLessons(definition, data, place), place)
     altered(session, form)
+    merit = judged_by(session).name
     start, train = time.process_time(), math.nan
     while session.epoch < definition.training.epochs:
         for _ in range(len(session.lessons)):
             session.step()
-        train = session.tally.read()["accuracy"]
+        train = session.tally.read()[merit]
         session.next_epoch()
     seconds = (time.process_time() - start) / definition.training.epochs
-    expanded = session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0
+    found = session.evaluate()
     return {
-        "accuracy": session.evaluate()["accuracy"],
+        "measure": merit,
+        "value": found[merit],
         "train": train,
-        "columns": expanded,
+        "loss": found["loss"],
+        "columns": session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0,
         "cpu_seconds_per_epoch": seconds,
     }
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval."""
+def change(values: np.ndarray, digits: int) -> str:
+    """Mean of paired differences, half the width of its 95 % interval, and the mean in standard errors."""
+    mean = float(values.mean())
     if len(values) < 2:
-        return float(values.mean()), math.nan
-    factor = stats.t.ppf(0.975, len(values) - 1) / math.sqrt(len(values))
-    return float(values.mean()), float(factor * values.std(ddof=1))
+        return f"{mean:+.{digits}f}"
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+    return f"{mean:+.{digits}f} +- {half:.{digits}f}" + (f" ({mean / error:+.1f})" if error else "")
 
 
 def table(runs: dict[str, dict[str, Any]], forms: list[str], seeds: int) -> str:
     """A line per form, of the seeds that it has in common with the base."""
-    heads = ("form", "columns", "accuracy, %", "gain, points", "n", "CPU s per epoch")
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    lines = []
     for name in forms:
         common = [s for s in range(seeds) if f"{name}/{s}" in runs and f"base/{s}" in runs]
         if not common:
             continue
-        own = [runs[f"{name}/{s}"] for s in common]
-        mine = 100 * np.array([run["accuracy"] for run in own])
-        gain = mine - 100 * np.array([runs[f"base/{s}"]["accuracy"] for s in common])
-        (mean, half), (more, spread) = interval(mine), interval(gain)
+        own, base = ([runs[f"{form}/{s}"] for s in common] for form in (name, "base"))
+        mine, theirs = (100 * np.array([run["value"] for run in side]) for side in (own, base))
+        loss, before = (np.array([run["loss"] for run in side]) for side in (own, base))
+        gain = ["", ""] if name == "base" else [change(mine - theirs, 2), change(loss - before, 4)]
+        spread = f" +- {mine.std(ddof=1):.2f}" if len(common) > 1 else ""
         cost = np.median([run["cpu_seconds_per_epoch"] for run in own])
-        change = "" if name == "base" else f"{more:+.1f} +- {spread:.1f}"
-        lines.append(
-            f"| {name} | {own[0]['columns']} | {mean:.1f} +- {half:.1f} | {change} | {len(common)} | {cost:.2f} |"
-        )
-    return "\n".join(lines)
+        cells = (name, own[0]["columns"], f"{mine.mean():.2f}{spread}", gain[0], f"{loss.mean():.4f}", gain[1])
+        lines.append(f"| {' | '.join(map(str, cells))} | {len(common)} | {cost:.2f} |")
+    if not lines:
+        return "no form has a seed in common with the base"
+    merit = MEASURES[next(iter(runs.values()))["measure"]].title
+    heads = ("form", "columns", f"{merit}, %", "gain, points", "loss", "its change", "n", "CPU s per epoch")
+    return "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *lines])
+
+
+def defined(options: argparse.Namespace, form: Form, seed: int) -> Definition:
+    """The model under sbd, with the settings that were asked for and those of a form."""
+    expanded = {
+        "rule.expansion": form.expansion,
+        "rule.expansion_forgetting": form.forgetting,
+        "rule.activations": form.activations,
+    }
+    return load_model(options.model, "sbd", settings(options) | {"seed": seed} | expanded)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for by --set."""
+    return dict(parse_setting(text) for text in options.set)
+
+
+def study(options: argparse.Namespace, runs: dict[str, dict[str, Any]]) -> None:
+    """Train every form with every seed that is not in `runs` yet, and put it there."""
+    plain = defined(options, FORMS["base"], 0)
+    if plain.task is not None:
+        raise UsageError(f"{plain.name} learns a task, which has no training set; choose a model with data")
+    data = held_out(plain.data.name, options.train, options.validation)
+    refused: set[str] = set()
+    for seed in range(options.seeds):
+        for name in options.forms:
+            if f"{name}/{seed}" in runs or name in refused:
+                continue
+            try:
+                found = trained(defined(options, FORMS[name], seed), data, FORMS[name])
+            except UsageError as problem:  # an expansion that this loss does not have
+                if not FORMS[name].expansion:
+                    raise
+                refused.add(name)
+                print(f"{name}: left out, {problem}", file=sys.stderr, flush=True)
+                continue
+            runs[f"{name}/{seed}"] = found
+            print(f"seed {seed}, {name}: {found}", file=sys.stderr, flush=True)
+            if options.out:
+                keep(options, plain, runs)
+
+
+def keep(options: argparse.Namespace, plain: Definition, runs: dict[str, dict[str, Any]]) -> None:
+    """Write all runs so far, and what they have in common."""
+    about = provenance(torch.device("cpu")) | {"model": options.model, "settings": settings(options)}
+    about |= {"train": options.train, "validation": options.validation}
+    varied = {"expansion", "expansion_forgetting", "activations"}
+    about |= {"rule": plain.rule.model_dump(mode="json", exclude=varied)}
+    options.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1))
 
 
 def main() -> None:
@@ -189,36 +253,16 @@ def main() -> None:
     parser.add_argument("--model", default="cifar10-small")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0..N-1")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), metavar="FORM")
-    parser.add_argument("--train", type=int, default=500, help="training examples per class")
-    parser.add_argument("--validation", type=int, default=200, help="others of the training set, per class")
+    parser.add_argument("--train", type=int, default=500, help="training examples per class, or in all without classes")
+    parser.add_argument("--validation", type=int, default=200, help="others of the training set, counted likewise")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="JSON file with every run")
     options = parser.parse_args()
-    asked = dict(parse_setting(text) for text in options.set)
     runs: dict[str, dict[str, Any]] = {}
     if options.out and options.out.exists():
         runs = json.loads(options.out.read_text())["runs"]
     try:
-        data = held_out(load_model(options.model, "sbd", asked).data.name, options.train, options.validation)
-        for seed in range(options.seeds):
-            for name in options.forms:
-                if f"{name}/{seed}" in runs:
-                    continue
-                form = FORMS[name]
-                expanded = {
-                    "rule.expansion": form.expansion,
-                    "rule.expansion_forgetting": form.forgetting,
-                    "rule.activations": form.activations,
-                }
-                definition = load_model(options.model, "sbd", asked | {"seed": seed} | expanded)
-                runs[f"{name}/{seed}"] = trained(definition, data, form)
-                print(f"seed {seed}, {name}: {runs[f'{name}/{seed}']}", file=sys.stderr, flush=True)
-                if options.out:
-                    about = provenance(torch.device("cpu")) | {"model": options.model, "settings": asked}
-                    about |= {"train": options.train, "validation": options.validation}
-                    varied = {"expansion", "expansion_forgetting", "activations"}
-                    about |= {"rule": definition.rule.model_dump(mode="json", exclude=varied)}
-                    options.out.write_text(json.dumps({"about": about, "runs": runs}, indent=1))
+        study(options, runs)
     except (UsageError, RunError) as problem:
         sys.exit(str(problem))
     print(table(runs, options.forms, options.seeds))

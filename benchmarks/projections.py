@@ -8,7 +8,7 @@ The network is 16c5-pool-32c5-pool-FC128, `cifar10-small` at half its width, unl
 set is not touched. All projections of a seed start from the same weights of the network and see the same batches.
 
     random         R0, as in dfa
-    correlation    R0 + R, as in sbd
+    correlation    R0 + R, as in sbd, with its forgetting of 0.9
     readout        V <- V - Adam(sum score h^T): as a readout would learn from the score that is broadcast
                    (Kolen, Pollack 1994, to every layer at once)
     output         V h learns to predict the distribution that the network puts out
@@ -17,14 +17,16 @@ set is not touched. All projections of a seed start from the same weights of the
     even           R0 + R, with R always as large as R0
     squares        V (h, h^2) predicts the target
     features       V relu(P h) predicts it: at every position twice as many units, P random and fixed
+    backprop       the derivative itself
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ from torch.nn import functional
 from validation import held_out, validated
 
 import neurosbd
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
@@ -129,8 +131,12 @@ def _squares(activity: Tensor) -> Tensor:
 def _random_features(activity: Tensor) -> Tensor:
     """relu(P h), twice as many channels; P is the same at every call."""
     units = activity.shape[1]
-    weight = torch.randn((2 * units, units), generator=torch.Generator().manual_seed(0)) * (2 / units) ** 0.5
-    return functional.relu(torch.einsum("oi,bi...->bo...", weight, activity))
+    return functional.relu(torch.einsum("oi,bi...->bo...", _random_weights(units), activity))
+
+
+@cache
+def _random_weights(units: int) -> Tensor:
+    return torch.randn((2 * units, units), generator=torch.Generator().manual_seed(0)) * (2 / units) ** 0.5
 
 
 def _readout(heard: Heard) -> Judge:
@@ -158,6 +164,7 @@ PROJECTIONS: dict[str, Any] = {
     "sbd with forgetting 0.5": Decorrelation(forgetting=Forgetting(0.5)),
     "sbd with forgetting 0.98": Decorrelation(forgetting=Forgetting(0.98)),
     "sbd with forgetting 0.998": Decorrelation(forgetting=Forgetting(0.998)),
+    "sbd with forgetting 0.999": Decorrelation(forgetting=Forgetting(0.999)),
     "sbp with rate 0.003": Prediction(rate=3e-3),
     "sbp with rate 0.03": Prediction(rate=3e-2),
     "sbp with rate 0.1": Prediction(rate=1e-1),
@@ -186,6 +193,18 @@ def trained(name: str, model: str | None, asked: dict[str, Any], data: Any) -> f
     return validated(session)
 
 
+def _chosen(words: Sequence[str]) -> list[str]:
+    """Names of PROJECTIONS in which one of the words occurs.
+
+    Raises:
+        UsageError: if a word occurs in none.
+    """
+    for word in words:
+        if not any(word in name for name in PROJECTIONS):
+            raise UsageError(f"--only: no projection has '{word}' in its name{nearest(word, PROJECTIONS)}")
+    return [name for name in PROJECTIONS if any(word in name for word in words)]
+
+
 def main() -> None:
     """Parse, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,11 +223,10 @@ def main() -> None:
         asked = {"training.epochs": options.epochs} | dict(parse_setting(text) for text in options.set)
         source = load_model(options.model or "cifar10-small", "sbp", asked, recipe="standard").data.name
         data = held_out(source, options.train, options.validation)
-        for name in PROJECTIONS:
-            if any(word in name for word in options.only):
-                for seed in range(options.seeds):
-                    rows.setdefault(name, []).append(trained(name, options.model, asked | {"seed": seed}, data))
-                    print(f"{name}, seed {seed}: {rows[name][-1]:.1f} %", file=sys.stderr, flush=True)
+        for name in _chosen(options.only):
+            for seed in range(options.seeds):
+                rows.setdefault(name, []).append(trained(name, options.model, asked | {"seed": seed}, data))
+                print(f"{name}, seed {seed}: {rows[name][-1]:.1f} %", file=sys.stderr, flush=True)
     except (UsageError, RunError) as problem:
         sys.exit(str(problem))
     if options.json:

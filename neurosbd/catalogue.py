@@ -3,12 +3,13 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import UsageError, nearest
 from neurosbd.experiment.definition import Definition
+from neurosbd.losses.admissibility import admissible
 from neurosbd.memory import blank, widths
 from neurosbd.network import Network
 from neurosbd.report.analyses import documentation
@@ -18,11 +19,12 @@ from neurosbd.seeds import generator
 
 @dataclass(frozen=True)
 class Row:
-    """One item of a list."""
+    """One item of a list; `checked` is what was found out about it just now, if anything."""
 
     name: str
     about: str
     source: str
+    checked: str = ""
 
 
 def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
@@ -42,7 +44,10 @@ def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
 
 
 def catalogue(kind: str) -> list[Row]:
-    """All items of a kind: models, data, analyses, or a table of the engine (rules, neurons, losses, ...)."""
+    """All items of a kind: models, data, analyses, or a table of the engine (rules, neurons, losses, ...).
+
+    Losses are checked by `neurosbd.admissible`, all of them in two or three seconds.
+    """
     if kind == "analyses":
         return [_row(name, documentation(library.find("analysis", name))) for name in library.names("analysis")]
     if kind in ("models", "data"):
@@ -51,7 +56,18 @@ def catalogue(kind: str) -> list[Row]:
             content = library.read_toml(library.find(kind, name))
             rows.append(Row(name, content.get("about", ""), content.get("source", "")))
         return rows
-    return [_row(name, make.__doc__ or "") for name, make in _tables()[kind].items()]
+    rows = [_row(name, make.__doc__ or "") for name, make in _tables()[kind].items()]
+    return [replace(row, checked=_verdict(row.name)) for row in rows] if kind == "losses" else rows
+
+
+def _verdict(name: str) -> str:
+    """What a loss wants, and whether its score is fit for broadcast."""
+    from neurosbd.losses import LOSSES
+
+    loss, found = LOSSES[name](), admissible(name)
+    outputs = "1 output" if loss.parameters == 1 else f"{loss.parameters} outputs"
+    verdict = f"|E s| = {found.residual:.0e} E|s| at the optimum"
+    return f"targets: {loss.targets.name}, {outputs} for each; {'' if found else 'not '}admissible: {verdict}"
 
 
 def _row(name: str, text: str) -> Row:
@@ -73,7 +89,8 @@ def show(
     for kind, table in _tables().items():
         if name in table:
             constants = str(inspect.signature(table[name])).split(" -> ")[0]
-            return f"{name} ({kind})\n{constants}\n\n{inspect.getdoc(table[name])}"
+            checked = f"\n\n{admissible(name)}" if kind == "losses" else ""
+            return f"{name} ({kind})\n{constants}\n\n{inspect.getdoc(table[name])}{checked}"
     if name.endswith(".py") or name in library.names("analysis"):
         path = library.find("analysis", name)
         return f"{path.stem} (analyses)\n{path}\n\n{documentation(path)}"

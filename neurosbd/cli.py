@@ -89,6 +89,9 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     fit.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the model's own)")
     fit.add_argument(
+        "--loss", metavar="L", help="see `neurosbd list losses`, or a .py file with a function loss(output, target)"
+    )
+    fit.add_argument(
         "--recipe", metavar="R", help="how to train: see `neurosbd list recipes` (default: the model's own)"
     )
     fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
@@ -197,6 +200,7 @@ def _fit(options: argparse.Namespace) -> int:
         options.model,
         data=options.data,
         rule=options.rule,
+        loss=options.loss,
         recipe=options.recipe,
         seed=options.seed,
         settings=_settings(options),
@@ -271,7 +275,8 @@ def _list(options: argparse.Namespace) -> int:
     rows = catalogue(options.kind)
     width = max(len(row.name) for row in rows)
     for row in rows:
-        print(f"{row.name:<{width}}  {row.about}\n{'':<{width}}  source: {row.source}")
+        more = [row.checked] if row.checked else []
+        print(f"{row.name:<{width}}  {row.about}", *more, f"source: {row.source}", sep=f"\n{'':<{width}}  ")
     return 0
 
 

@@ -103,6 +103,9 @@ def learner_of(rule: Rule, network: Network, loss: Loss, generator: torch.Genera
     return LocalLearner(network, loss, rule, generator)
 
 
+UNSCORED = "no step of the trial was scored: give at least one weight above 0"
+
+
 class Account:
     """Observer that adds up loss and output of a trial."""
 
@@ -127,7 +130,7 @@ class Account:
     def outcome(self) -> Outcome:
         """The sums as weighted means."""
         if self.total is None or self.output is None:
-            raise ValueError("no step of the trial was scored: give at least one weight above 0")
+            raise ValueError(UNSCORED)
         whole = sum(self.trial.weights)
         return Outcome(self.total.detach() / whole, self.output / whole)
 
@@ -192,6 +195,8 @@ class LocalLearner:
         with torch.no_grad():
             run = LocalRun(self.network, self.rule, self.memory, self.progress, trial.task, witness)
             counted = [t for t, weight in enumerate(trial.weights) if weight]
+            if not counted:
+                raise ValueError(UNSCORED)
 
             def observe(t: int, frame: Frame) -> None:
                 output = frame.activity[self.network.readout].value
@@ -228,7 +233,10 @@ class LocalLearner:
             for name in self.hidden:
                 for connection in self.network.incoming[name]:
                     if connection.plastic:
-                        self.network.weights[connection.name].clamp_(*self.rule.bounds)
+                        weight, present = self.network.weights[connection.name], self.network.present(connection)
+                        weight.clamp_(*self.rule.bounds)
+                        if present is not None:  # bounds need not contain 0, what is absent stays 0
+                            weight.mul_(present)
 
     def state_dict(self) -> dict[str, Any]:
         """The memory of the rule, as plain containers of tensors."""

@@ -273,7 +273,7 @@ def _check_coupled(network: Network, name: str, plasticity: Any) -> None:
     if isinstance(neuron, Coupled) and not isinstance(plasticity, ThreeFactor):
         raise ValueError(
             f"population '{name}': the units of a {type(neuron).__name__} share {neuron.coupled}, so that none has an "
-            f"eligibility of its own; use rule 'sbd', 'ebd' or 'dfa' without rate_cost, or 'bp'"
+            f"eligibility of its own; use rule 'sbd', 'ebd', 'sbp' or 'dfa' without rate_cost, or 'bp'"
         )
 
 

@@ -44,7 +44,11 @@ class Memory:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave; shapes must be those of this network."""
+        """Put back what `state_dict` gave.
+
+        Raises:
+            ValueError: if it has other shapes than this network and rule.
+        """
         for name, state in self.modulators.items():
             if state:
                 self.modulators[name] = _like(state, saved["modulators"][name])
@@ -64,6 +68,9 @@ def _like(present: Any, saved: dict[str, Tensor]) -> Any:
     """A state of the same type as the present one, on its device."""
     if not present:
         return present
+    for key, value in present._asdict().items():
+        if saved[key].shape != value.shape:
+            raise ValueError(f"{key} of the rule has shape {list(saved[key].shape)}, here it is {list(value.shape)}")
     return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
 
 

@@ -248,10 +248,10 @@ class OneCycle:
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """OneCycleLR whose peaks are the rates of the groups."""
-        peaks = [group["lr"] for group in optimizer.param_groups]
-        return lr_scheduler.OneCycleLR(
-            optimizer, peaks, total_steps=max(epochs * steps, 2), pct_start=self.rise, cycle_momentum=False
-        )
+        peaks, total = [group["lr"] for group in optimizer.param_groups], max(epochs * steps, 2)
+        # OneCycleLR divides by the length of its rise and of its fall, so neither may be exactly 0.
+        rise = self.rise * (1 - 1e-9) if 1 in (self.rise, self.rise * total) else self.rise
+        return lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total, pct_start=rise, cycle_momentum=False)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from neurosbd.losses import Bernoulli, Gamma, Gaussian, NegativeBinomial, Pinbal
 from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Activity, Scored
 
+CLASSES_OF = 4
 COUNTS = 80  # of a count distribution with mean about 1; beyond, less than 1e-16 is left
 NODES = 90  # of a quadrature
 
@@ -27,6 +28,27 @@ def scored(loss: Any, output: Tensor, target: Tensor) -> Scored:
 
 
 _SIZES = {"input": (2, 3, 3), "conv": (4, 2, 2), "fc": (6,)}
+
+
+def outputs(loss: Any, seed: int = 0) -> Tensor:
+    """A place [C] that can be an optimum: 4 classes, or 2 values of anything else."""
+    generator = torch.Generator().manual_seed(seed)
+    values = CLASSES_OF if loss.targets is CLASSES or getattr(loss, "positive_weights", None) else 2
+    output = torch.randn(loss.parameters, values, dtype=torch.float64, generator=generator)
+    output = output * (0.3 if values == CLASSES_OF else 0.6)  # with smoothing, no class is rarer than that allows
+    return output.sort(0).values.flatten()
+
+
+def accepted(block: Any, loss: Any) -> Any:
+    """State of an expansion for a loss; None if it is refused, with a reason."""
+    output = outputs(loss)
+    target, _ = conditional(loss, output)
+    heard = scored(loss, output.expand(len(target), -1), target)
+    try:
+        return block.init(heard, torch.Generator().manual_seed(3))
+    except ValueError as problem:
+        assert len(str(problem)) > 40
+        return None
 
 
 def conditional(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
 
 import torch
 
-from neurosbd.connections import Conv2d, Dense, Local2d
+from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
@@ -67,6 +67,25 @@ def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
     connections = [
         Connection("input", "first", Local2d(3, padding=1, bias=True, sparsity=sparsity)),
         Connection("first", "second", Local2d(3, 2, 1, AveragePool(), sparsity=sparsity)),
+        Connection("second", "output", Dense(bias=True)),
+    ]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+def deep(kind: str, outputs: int = 4) -> Network:
+    """A float64 network on 2x4x4 maps whose two hidden layers are reached by one kind of connection."""
+    flat = kind == "dense"
+    first, second = ((6,), (5,)) if flat else ((3, 4, 4), (4, 2, 2))
+    constants = {} if flat else {"kernel": 3, "padding": 1}
+    populations = [
+        Population("input", (2, 4, 4), None),
+        Population("first", first, NEURONS["tanh"]()),
+        Population("second", second, NEURONS["tanh"]()),
+        Population("output", (outputs,), NEURONS["identity"]()),
+    ]
+    connections = [
+        Connection("input", "first", CONNECTIONS[kind](**constants, bias=True)),
+        Connection("first", "second", CONNECTIONS[kind](**constants, pool=None if flat else AveragePool())),
         Connection("second", "output", Dense(bias=True)),
     ]
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()

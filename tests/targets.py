@@ -1,4 +1,4 @@
-"""Outputs and legal targets for any loss, without knowing which it is."""
+"""Outputs and legal targets for any loss, without knowing which it is, and its derivative there in two ways."""
 
 import torch
 from torch import Tensor
@@ -20,3 +20,10 @@ def slope(loss: Described, output: Tensor, target: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_()
         (exact,) = torch.autograd.grad(loss.per_example(leaf, target).sum(), leaf)
     return exact
+
+
+def differences(loss: Described, output: Tensor, target: Tensor, step: float = 1e-6) -> Tensor:
+    """The same by central differences, every output of every example."""
+    moves = step * torch.eye(output.shape[1], dtype=output.dtype)
+    rises = [loss.per_example(output + move, target) - loss.per_example(output - move, target) for move in moves]
+    return torch.stack(rises, 1) / (2 * step)

@@ -12,6 +12,7 @@ import torch
 from neurosbd.cli import KINDS, main
 from neurosbd.experiment.resolve import load_model
 from neurosbd.library import names
+from neurosbd.losses import LOSSES, from_function
 from neurosbd.rules import RULES
 
 
@@ -40,6 +41,17 @@ def test_help_is_quick_and_imports_no_torch() -> None:
 def test_lists(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     status, out, _ = told(capsys, "list", kind)
     assert status == 0 and out.count("source:") >= 1
+
+
+def test_losses_are_listed_with_what_the_check_finds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every one by itself. Must fail if the verdict is taken for granted (tried here, with a loss that is none)."""
+    _, out, _ = told(capsys, "list", "losses")
+    assert out.count("; admissible: |E s| =") == len(LOSSES)
+    monkeypatch.setitem(LOSSES, "brier", lambda: from_function(lambda z, y: z.sum(1), "classes"))
+    _, out, _ = told(capsys, "list", "losses")
+    assert out.count("not admissible") == 1
 
 
 @pytest.mark.parametrize("name", [*names("models"), *names("data"), "sbd", "relu", "cross_entropy"])

@@ -190,6 +190,17 @@ def test_a_batch_is_its_examples_in_turn() -> None:
     torch.testing.assert_close(followed(inverse, h, 1 - 1e-6), nearly, rtol=1e-9, atol=1e-9)  # the papers' first order
 
 
+def test_an_inverse_that_is_not_symmetric_is_followed_too() -> None:
+    """A third factor at lateral synapses makes it so. Must fail with Z on both sides (tried)."""
+    inverse, h, lam = (
+        torch.eye(4, dtype=torch.float64) + 0.2 * torch.rand(4, 4).double(),
+        torch.rand(5, 4).double(),
+        0.9,
+    )
+    direct = torch.linalg.inv(lam * torch.linalg.inv(inverse) + (1 - lam) * h.t() @ h / len(h))
+    torch.testing.assert_close(followed(inverse, h, lam), direct, rtol=1e-12, atol=1e-12)
+
+
 def test_two_steps_worked_out_by_hand() -> None:
     """One unit per layer, so every number fits a line. Must fail when e_f is v - r, or Phi is added (both tried)."""
     cell = CorInfoMax(epsilon=0.1, gamma=0.0, leak=0.0, tau_mem=20e-3)  # a step moves half of the way per dendrite

@@ -1,6 +1,7 @@
 """Expansions of the score: conditional mean zero by enumeration and quadrature, closed forms, matching, learning."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from neurosbd.learners import LocalLearner, Trial, learner_of
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
 from neurosbd.rules import RULES
-from tests.conditional import conditional, scored
+from tests.conditional import accepted, conditional, outputs, scored
 from tests.conftest import mlp
 
 BLOCKS = {
@@ -45,31 +46,34 @@ FORMS = {
     "gamma of shape 3": LOSSES["gamma"](shape=3.0),
     "counts that spread": LOSSES["negative_binomial"](r=2.5),
 }
-CLASSES_OF = 4
-
-
-def outputs(loss: Any, seed: int = 0) -> Tensor:
-    """A place [C] that can be an optimum: 4 classes, or 2 values of anything else."""
-    generator = torch.Generator().manual_seed(seed)
-    values = CLASSES_OF if loss.targets is CLASSES or getattr(loss, "positive_weights", None) else 2
-    output = torch.randn(loss.parameters, values, dtype=torch.float64, generator=generator)
-    output = output * (0.3 if values == CLASSES_OF else 0.6)  # with smoothing, no class is rarer than that allows
-    return output.sort(0).values.flatten()
-
-
-def accepted(block: Any, loss: Any) -> Any:
-    """State of a block for a loss; None if it is refused, with a reason."""
-    output = outputs(loss)
-    target, _ = conditional(loss, output)
-    heard = scored(loss, output.expand(len(target), -1), target)
-    try:
-        return block.init(heard, torch.Generator().manual_seed(3))
-    except ValueError as problem:
-        assert len(str(problem)) > 40
-        return None
-
-
 PAIRS = [(b, f) for b in BLOCKS for f in FORMS if accepted(BLOCKS[b], FORMS[f]) is not None]
+
+
+def named(entry: Any, table: dict[str, Any]) -> str:
+    """Its name in a table, whatever its constants."""
+    return next(name for name, make in table.items() if type(make()) is type(entry))
+
+
+def documented(block: Any, loss: Any, losses: dict[str, str]) -> bool:
+    """Whether the table of docs/expansions.md names a loss beside a block: all, or families between semicolons."""
+    kind, name = named(block, EXPANSIONS), named(loss, LOSSES)
+    if losses[kind].startswith("all"):
+        return hasattr(loss, "chance") or getattr(block, "source", None) != "forecast"
+    if name == "cross_entropy" and loss != LOSSES[name]():
+        return False  # no options
+    families = [set(re.findall(r"\w+", family)) for family in losses[kind].split(";")]
+    other = getattr(block, "loss", None)  # of the same family, and not the one in use
+    return any(name in family and (other is None or other in family - {name}) for family in families)
+
+
+def test_what_is_accepted_is_what_the_documentation_says() -> None:
+    """Else a pair that is refused by mistake is tested no more. Must fail when coarse refuses brier, or another takes a
+    smoothed loss (both tried)."""
+    page = (Path(__file__).parents[1] / "docs" / "expansions.md").read_text()
+    losses = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", page.split("## How loud")[0], re.M))
+    losses["coarse"] = losses["coarse"].replace("the same four", losses["another"].split(";")[0])
+    assert set(losses) == set(EXPANSIONS)
+    assert set(PAIRS) == {(b, f) for b in BLOCKS for f in FORMS if documented(BLOCKS[b], FORMS[f], losses)}
 
 
 def means(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

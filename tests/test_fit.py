@@ -19,6 +19,7 @@ from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.fit import fit
 from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.run import open_run
 from neurosbd.experiment.session import Session
@@ -254,6 +255,61 @@ def test_a_broken_layer_is_found() -> None:
         session.network.weights["hidden1->hidden2"][3, 4] = float("nan")
     with pytest.raises(RunError, match="weights of 'hidden1->hidden2'"):
         session.step()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_loss_that_is_seldom_looked_at_never_reaches_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    """As on a GPU, where a look waits. Must fail without the look before a checkpoint (tried)."""
+    settings = FAST | {"training.optimizer": {"kind": "sgd", "lr": 1e6}, "training.schedule": "constant"}
+    settings |= {"loss": "squared_error", "training.epochs": epochs}
+    start = Session.__init__
+
+    def seldom(self: Session, *arguments: Any) -> None:
+        start(self, *arguments)
+        self._check_every = 10**6
+
+    monkeypatch.setattr(Session, "__init__", seldom)
+    with pytest.raises(RunError, match="the loss is not finite at step"):
+        fit("digits-mlp", settings=settings, out=tmp_path / "run")
+    assert open_run(tmp_path / "run").result["status"] == "failed"
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_third_factor_that_comes_too_late_is_refused(tmp_path: Path) -> None:
+    """Hidden synapses would never learn, without a word."""
+    for model, rule in (("digits-mlp", "sbd"), ("digits-snn", "rstdp")):
+        with pytest.raises(UsageError, match=r"rule.delay is 1.*no hidden synapse would learn.*at most 0"):
+            fit(model, rule=rule, settings={"rule.delay": 1}, out=tmp_path / "run")
+    late = {"rule.delay": 15, "data.subset": 2, "training.epochs": 1}
+    before = load_model("digits-snn", settings=late).network().state_dict()["weights.input->hidden1"]
+    fit("digits-snn", settings=late, out=tmp_path / "late")
+    assert not torch.equal(weights(tmp_path / "late")["weights.input->hidden1"], before)
+    with pytest.raises(UsageError, match=r"rule.delay is 16, but 15 of the 16 steps"):
+        fit("digits-snn", settings=late | {"rule.delay": 16}, out=tmp_path / "run")
+
+
+def test_warnings_and_speeds_survive_a_resume(tmp_path: Path) -> None:
+    """Must fail if the warnings are those of the process alone, or batches are counted for examples (both tried)."""
+    dead = FAST | {"population.hidden2.neuron": "hard_sigmoid", "connection.1.weight": "zeros"}
+    dead |= {"connection.1.plastic": False, "training.epochs": 2}
+    last = -(-400 // load_model("digits-mlp").training.batch_size)
+
+    class Stop(Silent):
+        def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
+            assert steps == last
+            if (epoch, done) == (2, steps - 1):  # with the step that follows the epoch is through, but not recorded
+                signal.raise_signal(signal.SIGINT)
+
+    whole = fit("digits-mlp", settings=dead, out=tmp_path / "whole")
+    cut = fit("digits-mlp", settings=dead, out=tmp_path / "cut", reporter=Stop())
+    assert cut.result["status"] == "interrupted" and len(cut.metrics) == 1
+    resumed = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)
+    assert resumed.result["warnings"] == whole.result["warnings"] and len(whole.result["warnings"]) == 1
+    assert all((line["samples_per_second"] or 1) > 0 for line in resumed.metrics)
+    again = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)  # nothing is left to do
+    assert again.result["warnings"] == whole.result["warnings"]
 
 
 def test_dead_and_exploding_layers_are_named_once(tmp_path: Path) -> None:

@@ -1,20 +1,26 @@
 """Learners against closed forms, autograd and finite differences: the oracles of A8 and DFA."""
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.connections import CONNECTIONS
+from neurosbd.expansions import EXPANSIONS
 from neurosbd.learners import LocalLearner, Trial, learner_of
 from neurosbd.losses import LOSSES
+from neurosbd.losses.targets import CLASSES
+from neurosbd.memory import widths
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.process import Heard
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
-from tests.conftest import cnn, mlp
+from tests.conditional import accepted
+from tests.conftest import cnn, deep, mlp
 from tests.targets import example
 
 
@@ -35,12 +41,20 @@ def batch(network: Network, count: int = 8) -> tuple[Tensor, Tensor]:
     return torch.randn(count, *size, dtype=torch.float64), torch.randint(0, 3, (count,))
 
 
-@pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3]), cnn], ids=["mlp", "cnn"])
-@pytest.mark.parametrize("projection", ["full", "shared"])
+def blocks(loss: Any) -> tuple[Any, ...]:
+    """Every expansion that a loss takes; test_expansions pins which."""
+    return tuple(make() for make in EXPANSIONS.values() if accepted(make(), loss) is not None)
+
+
+ALONE = Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.0), expanded=Forgetting(0.0))  # R is that of a batch
+
+
+@pytest.mark.parametrize("kind", list(CONNECTIONS))
+@pytest.mark.parametrize("projection", list(LAYOUTS))
 @pytest.mark.parametrize("frozen", [{"forgetting": 1.0}, {"learned": 0.0}])
-def test_sbd_with_a_frozen_projection_is_dfa_bitwise(make: Any, projection: Any, frozen: dict[str, float]) -> None:
+def test_sbd_with_a_frozen_projection_is_dfa_bitwise(kind: str, projection: str, frozen: dict[str, float]) -> None:
     """A8 (5). Must fail when lam < 1 and the learned part counts (tried: forgetting = 0.9)."""
-    network = make()
+    network = deep(kind)
     x, target = batch(network)
     learned(network, RULES["sbd"](projection=LAYOUTS[projection](), **frozen), x, target)
     sbd = grads(network)
@@ -119,65 +133,90 @@ def test_readout_gradient_is_exact_under_every_rule() -> None:
             torch.testing.assert_close(local[key], grads(network)[key], rtol=1e-12, atol=1e-14)
 
 
-def test_update_is_the_partial_derivative_of_the_squared_correlation() -> None:
-    """A8 (6): lam = 0, no frozen part, linear layer: gradient of 1/2 ||mean s h^T||^2 at fixed score.
+@pytest.mark.parametrize("kind", list(CONNECTIONS))
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, loss: str) -> None:
+    """A8 (6): lam = 0, no frozen part: slope of 1/2 ||mean s h^T||^2 at fixed score, expanded as the loss allows,
+    by finite differences along two directions in the weights of either layer.
 
-    Must fail when R is taken before this batch (tried: the gradient is then 0).
+    Must fail when R is taken before this batch, does not hear the expansion, or the gain is left out (all tried).
     """
-    network = mlp([5, 7, 3], neuron="identity", bias=False)
-    x, target = batch(network)
-    loss = LOSSES["cross_entropy"]()
-    with torch.no_grad():
-        score = loss.score(network(x), target) / len(x)
-    rule = LocalRule(ThreeFactor(), Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.0)))
-    learned(network, rule, x, target)
-    weight = network.weights["input->hidden1"].detach()
+    made = LOSSES[loss]()
+    network, scores = deep(kind, 4 * made.parameters), []
 
-    def correlation(w: Tensor) -> Tensor:
-        return 0.5 * (score.t() @ (x @ w.t())).square().sum()
+    class Watched(Decorrelation):
+        def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
+            scores.append(heard.score)
+            return super().step(state, heard, dt)
 
-    numeric = torch.zeros_like(weight)
-    for index in torch.cartesian_prod(torch.arange(7), torch.arange(5)):
-        move = torch.zeros_like(weight)
-        move[tuple(index)] = 1e-4
-        numeric[tuple(index)] = (correlation(weight + move) - correlation(weight - move)) / 2e-4
-    torch.testing.assert_close(grads(network)["weights.input->hidden1"], numeric, rtol=1e-8, atol=1e-12)
+    x, (_, target) = batch(network)[0], example(made, 8, 4)
+    rule = LocalRule(ThreeFactor(), Watched(**vars(ALONE)), expansion=blocks(made))
+    learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
+    for _ in range(2):  # in the first batch an expansion is silent
+        network.zero_grad()
+        learner.learn(Trial(x[None], target))
+    for pre, post in (("input", "first"), ("first", "second")):
+        weight = network.weights[f"{pre}->{post}"].detach()
+        for direction in torch.randn(2, *weight.shape, dtype=torch.float64):
+            costs = []
+            for move in (1e-5, -2e-5, 1e-5):
+                weight += move * direction
+                activity = simulate(network, x[None]).activity[post].value.detach()
+                costs.append(0.5 * (scores[-1].t() @ activity.flatten(1)).square().sum())
+            slope = (grads(network)[f"weights.{pre}->{post}"] * direction).sum()
+            torch.testing.assert_close(slope, (costs[0] - costs[1]) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
-def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_softmax() -> None:
-    """A8 (8), since the score sums to 0 (A8 (2)). Must fail for squared error."""
-    for loss, same in (("cross_entropy", True), ("squared_error", False)):
-        network = mlp([5, 7, 3])
-        x, target = batch(network)
-        learner = LocalLearner(
-            network, LOSSES[loss](), LocalRule(ThreeFactor(), FixedRandom(Full())), torch.Generator()
-        )
-        frozen = torch.randn(3, 7, dtype=torch.float64)
-        results = []
-        for added in (torch.zeros(1, 7).double(), torch.randn(1, 7).double()):
+@pytest.mark.parametrize("kind", list(CONNECTIONS))
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_softmax(kind: str, loss: str) -> None:
+    """A8 (8), since the score sums to 0 (A8 (2)), and so does every expansion that has its columns class by class. Must
+    fail for every other loss (checked here)."""
+    made = LOSSES[loss]()
+    classes = 4 * made.parameters
+    network, rule = deep(kind, classes), LocalRule(ThreeFactor(), FixedRandom(Full()))
+    alone = {block: widths(network, replace(rule, expansion=(block,)), made)[0] for block in blocks(made)}
+    rule = replace(rule, expansion=tuple(block for block, width in alone.items() if width % classes == 0))
+    x, (_, target) = batch(network)[0], example(made, 8, 4)
+    results = []
+    for size in (0.0, 1.0):
+        learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
+        for name, (frozen, _) in learner.memory.modulators.items():
+            torch.manual_seed(1)
+            common = torch.randn_like(frozen[::classes]).repeat_interleave(classes, 0)
+            learner.memory.modulators[name] = Frozen(torch.randn_like(frozen) + size * common)
+        for _ in range(2):  # in the first batch an expansion is silent
             network.zero_grad()
-            learner.memory.modulators = {"hidden1": Frozen(frozen + added)}
             learner.learn(Trial(x[None], target))
-            results.append(grads(network)["weights.input->hidden1"])
-        assert torch.allclose(*results, rtol=1e-10, atol=1e-13) == same
+        results.append([grads(network)[f"weights.{name}"] for name in ("input->first", "first->second")])
+    same = [torch.allclose(*pair, rtol=1e-10, atol=1e-13) for pair in zip(*results, strict=True)]
+    assert all(same) if made.targets is CLASSES else not any(same)
 
 
-def test_labels_drawn_from_the_model_are_uncorrelated_with_its_activity() -> None:
-    """A8 (3): E[s h^T] falls as 1/sqrt(N) for any weights. Must fail for labels from elsewhere."""
-    network = mlp([5, 7, 3])
-    loss = LOSSES["cross_entropy"]()
-    torch.manual_seed(0)
-    norms = []
-    for count in (1_000, 100_000):
-        x = torch.randn(count, 5, dtype=torch.float64)
-        with torch.no_grad():
-            frame = simulate(network, x[None])
-            output, hidden = frame.activity["output"].value, frame.activity["hidden1"].value
-            target = torch.multinomial(torch.softmax(output, 1), 1)[:, 0]
-            norms.append((loss.score(output, target).t() @ hidden / count).norm().item())
-            other = (loss.score(output, target * 0).t() @ hidden / count).norm().item()
-    assert norms[1] < 0.25 * norms[0]  # 1/10 expected
-    assert other > 20 * norms[1]
+@pytest.mark.parametrize("kind", list(CONNECTIONS))
+@pytest.mark.parametrize("loss", [name for name, make in LOSSES.items() if make().targets is CLASSES])
+def test_labels_drawn_from_the_model_are_uncorrelated_with_its_activity(kind: str, loss: str) -> None:
+    """A8 (3): mean s h^T falls as 1/sqrt(N) in either layer for any weights, and so do its expanded rows. Must fail
+    for the labels of other examples (checked here), or the square of the score as an expansion (tried)."""
+    made, network = LOSSES[loss](), deep(kind)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        network.weights["second->output"].mul_(2)  # so that examples differ
+
+    def correlations(count: int, away: int = 0) -> Tensor:
+        """|R| of the score and of its expansion, layer by layer."""
+        rule = LocalRule(ThreeFactor(), ALONE, expansion=blocks(made))
+        learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
+        for examples in (50, count):  # in the first batch an expansion is silent
+            x = torch.randn(examples, 2, 4, 4, dtype=torch.float64, generator=generator)
+            target = made.sample(network(x).detach(), generator).roll(away)
+            learner.learn(Trial(x[None], target))
+        found = [state.learned for state in learner.memory.modulators.values()]
+        return torch.stack([rows.norm() for learned in found for rows in (learned[:4], learned[4:])])
+
+    few, many = correlations(50), correlations(5_000)
+    assert (many < 0.25 * few).all()  # 1/10 expected
+    assert (correlations(5_000, away=1) > 1.5 * many).all()
 
 
 def test_at_the_optimum_of_a_convex_readout_score_and_activity_are_orthogonal() -> None:
@@ -228,22 +267,31 @@ def test_projection_zero_leaves_hidden_layers_alone() -> None:
 
 
 def test_a_hand_computed_two_layer_case() -> None:
-    """EBD's update, every number worked out on paper: 1 input, 2 relu units, 1 output, batch of 2."""
+    """EBD's update, every number worked out on paper: 1 input, 2 relu units, 1 output, two batches of 2.
+
+    R starts at R0 = (1, 1), as in the paper. Must fail if R0 stays (tried: fading 1).
+    """
     network = mlp([1, 2, 1], neuron="relu", bias=False)
     with torch.no_grad():
         network.weights["input->hidden1"].copy_(torch.tensor([[1.0], [2.0]]))
         network.weights["hidden1->output"].copy_(torch.tensor([[1.0, -1.0]]))
-    rule = LocalRule(ThreeFactor(), Decorrelation(Full(), scale=0.0, forgetting=Forgetting(0.5)))
+    rule = RULES["ebd"](projection=Full(), forgetting=0.5, fading=0.5)
+    assert isinstance(rule, LocalRule) and isinstance(rule.neuromodulator, Decorrelation)
     learner = LocalLearner(network, LOSSES["squared_error"](), rule, torch.Generator())
-    learner.memory.modulators["hidden1"] = Feedback(torch.zeros(1, 2).double(), torch.tensor([[1.0, 1.0]]).double())
-    learner.learn(Trial(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double()))
+    learner.memory.modulators["hidden1"] = Feedback(torch.ones(1, 2).double(), torch.zeros(1, 2).double())
+    trial = Trial(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double())
     # h = (1, 2), (3, 6);  z = -1, -3;  s = -1, -2;  mean s h = (-7/2, -7)
     # R = 1/2 (1, 1) + 1/2 (-7/2, -7) = (-1.25, -3);  q = -1 R, -2 R;  all gains 1
     # dW1 = mean(q x) = R mean(s x) = R (-1 - 6) / 2 = -3.5 R = (4.375, 10.5);  dW2 = (-7/2, -7)
-    torch.testing.assert_close(learner.memory.modulators["hidden1"].learned, torch.tensor([[-1.25, -3.0]]).double())
-    gradient = network.weights["input->hidden1"].grad
-    torch.testing.assert_close(gradient, torch.tensor([[4.375], [10.5]]).double())
-    torch.testing.assert_close(network.weights["hidden1->output"].grad, torch.tensor([[-3.5, -7.0]]).double())
+    # and once more with the same weights: R = 1/2 (-1.25, -3) + 1/2 (-7/2, -7) = (-2.375, -5);  dW1 = (8.3125, 17.5)
+    for correlation, expected in (([-1.25, -3.0], [4.375, 10.5]), ([-2.375, -5.0], [8.3125, 17.5])):
+        network.zero_grad()
+        learner.learn(trial)
+        found = rule.neuromodulator.projection(learner.memory.modulators["hidden1"])
+        torch.testing.assert_close(found, torch.tensor([correlation]).double())
+        gradient = network.weights["input->hidden1"].grad
+        torch.testing.assert_close(gradient, torch.tensor([expected]).double().t())
+        torch.testing.assert_close(network.weights["hidden1->output"].grad, torch.tensor([[-3.5, -7.0]]).double())
 
 
 def test_shared_projection_is_the_full_one_with_equal_rows() -> None:
@@ -275,6 +323,26 @@ def test_forgetting_runs_from_start_to_end(shape: Any) -> None:
     assert 0.9 <= curve.factor(0.5) <= 0.99
     if shape == "geometric":
         assert 1 - curve.factor(0.5) == pytest.approx((0.1 * 0.01) ** 0.5)
+
+
+def test_a_forgetting_that_cannot_be_is_refused() -> None:
+    for constants, words in (
+        ({"shape": "cubic"}, "no shape 'cubic'.*Legal: constant, linear, geometric"),
+        ({"shape": "geometric"}, "from 0.9 to 1.0.*0.9999"),
+        ({"start": 1.5}, "start must be in 0..1, got 1.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Forgetting(**constants)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_memory_of_another_network_is_refused() -> None:
+    """Not only one with other populations. Must fail without the look at the shapes (tried)."""
+    memories = [
+        LocalLearner(mlp([5, 7, outputs]), LOSSES["cross_entropy"](), RULES["sbd"](), torch.Generator())  # type: ignore[arg-type]
+        for outputs in (3, 4)
+    ]
+    with pytest.raises(ValueError, match=r"frozen of the rule has shape \[3, 7\], here it is \[4, 7\]"):
+        memories[1].load_state_dict(memories[0].state_dict())
 
 
 @pytest.mark.parametrize("name", ["sbd", "ebd", "dfa"])

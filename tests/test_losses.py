@@ -19,7 +19,7 @@ from neurosbd.losses import LOSSES, Predictive, bregman, exponential_family, fro
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES
 from tests.conftest import mlp
-from tests.targets import example, slope
+from tests.targets import differences, example, slope
 
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in LOSSES),
@@ -54,13 +54,16 @@ def close(one: Tensor, other: Tensor, rtol: float = 1e-10, atol: float = 1e-12) 
 
 @with_options()
 def test_score_with_options_is_the_derivative(name: str, options: dict[str, Any]) -> None:
-    """A8 (1). Must fail when class weights are left out of sum(t) in the score (tried)."""
+    """A8 (1), by autograd and by finite differences. Must fail when class weights are left out of sum(t) in the score
+    (tried)."""
     loss = LOSSES[name](**options)
     output, target = example(loss, 200)
-    close(loss.score(3 * output, target), slope(loss, 3 * output, target))
+    forms = [target]
     if loss.targets in (CLASSES, BINARY):
-        soft = torch.rand(200, 3, dtype=torch.float64)
-        close(loss.score(3 * output, soft), slope(loss, 3 * output, soft))
+        forms += [torch.rand(200, 3, dtype=torch.float64), torch.arange(200) % 3]
+    for form in forms:
+        close(loss.score(3 * output, form), slope(loss, 3 * output, form))
+        close(loss.score(output, form), differences(loss, output, form), rtol=1e-6, atol=1e-8)
 
 
 @with_options(SOFTMAX)

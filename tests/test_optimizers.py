@@ -7,7 +7,7 @@ import torch
 from test_contracts import made
 from torch import Tensor, nn
 
-from neurosbd.optimizers import OPTIMIZERS, apply
+from neurosbd.optimizers import OPTIMIZERS, SCHEDULES, apply
 
 LAYOUTS = {
     "in order": lambda w: w,
@@ -73,3 +73,16 @@ def test_a_step_that_fails_leaves_the_weights_in_shape(monkeypatch: pytest.Monke
         apply(mine)
     assert torch.equal(one, before) and one.grad is not None and one.grad.shape == one.shape
     assert mine.state[one]["exp_avg"].shape == one.shape
+
+
+@pytest.mark.parametrize(("rise", "steps"), [(0.1, 10), (0.25, 4), (0.5, 2), (1.0, 7), (0.0, 7), (0.3, 1)])
+def test_one_cycle_of_any_length(rise: float, steps: int) -> None:
+    """Also where its rise takes one step or all of them. Must fail with torch's own division (tried)."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = OPTIMIZERS["sgd"](lr=2.0).build([{"params": [parameter], "lr": 2.0}])
+    schedule, rates = SCHEDULES["one_cycle"](rise=rise).build(optimizer, 1, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert all(0 < rate <= 2.0 for rate in rates) and (steps < 3 or max(rates) > 1.8)

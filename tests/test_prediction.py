@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.expansions import EXPANSIONS
 from neurosbd.learners import LocalLearner, Trial, learner_of
 from neurosbd.losses import LOSSES
-from neurosbd.neuromodulators import Full, Grid, Layout, Patchwise, Predicting, Prediction, Shared
+from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
 from neurosbd.process import Heard
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from tests.conftest import cnn, mlp
@@ -30,30 +31,28 @@ def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("layout", [Full(), Shared(), Patchwise(2), Grid(2)], ids=lambda layout: type(layout).__name__)
+@pytest.mark.parametrize("name", list(LAYOUTS))
 @pytest.mark.parametrize("size", [(6,), (3, 4, 6)], ids=["units", "map"])
-def test_prediction_weights_descend_their_own_loss_by_adam(layout: Layout, size: tuple[int, ...]) -> None:
+def test_prediction_weights_descend_their_own_loss_by_adam(name: str, size: tuple[int, ...]) -> None:
     """Ten batches against autograd and torch's optimizer, to 1e-12; told with own = 1 is the slope of that loss by the
-    activity. Must fail when V learns before the signal is told (tried), or power is not corrected for its start
-    (tried)."""
+    activity in the coordinates of the layout, spread. Must fail when V learns before the signal is told (tried), or
+    power is not corrected for its start (tried)."""
     torch.manual_seed(0)
-    modulator, loss = Prediction(layout, rate=0.03, scale=0.0, own=1.0), LOSSES["cross_entropy"]()
+    layout, loss = LAYOUTS[name](), LOSSES["cross_entropy"]()
+    modulator = Prediction(layout, rate=0.03, scale=0.0, own=1.0)
     target = torch.tensor([0, 3, 1, 2, 1])
     state = modulator.init(heard(size, target), torch.Generator())
     weight = torch.zeros_like(state.weight, requires_grad=True)
     optimizer = torch.optim.Adam([weight], 0.03)
     for _ in range(10):
         hearing = heard(size, target)
-        value = hearing.value.requires_grad_()
-        output = layout.summary(value, state.basis) @ weight.t()
+        activity = layout.summary(hearing.value, state.basis).requires_grad_()
         optimizer.zero_grad()
-        loss.per_example(output, target).mean().backward()
-        told, state = modulator.step(state, hearing._replace(value=value.detach()), 1e-3)
-        assert value.grad is not None
-        positions = math.prod(size[1:]) / (
-            state.weight.shape[1] / size[0]
-        )  # a signal is per unit, its mean told to all
-        torch.testing.assert_close(told, value.grad * positions, rtol=1e-10, atol=1e-12)
+        loss.per_example(activity @ weight.t(), target).mean().backward()
+        told, state = modulator.step(state, hearing, 1e-3)
+        assert activity.grad is not None
+        expected = layout.spread(activity.grad, hearing.value, state.basis)
+        torch.testing.assert_close(told, expected, rtol=1e-10, atol=1e-12)
         optimizer.step()
         torch.testing.assert_close(state.weight, weight.detach(), rtol=1e-10, atol=1e-12)
 
@@ -195,3 +194,10 @@ def test_constants_out_of_range_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_an_expansion_of_the_score_is_refused() -> None:
+    """V would have rows for its columns, and the loss would take them for outputs."""
+    rule = LocalRule(ThreeFactor(), Prediction(), expansion=(EXPANSIONS["gated"](),))
+    with pytest.raises(ValueError, match=r"population 'hidden1'.*judged by the loss.*remove the expansion"):
+        learner_of(rule, mlp([4, 5, 3]), LOSSES["cross_entropy"](), torch.Generator())

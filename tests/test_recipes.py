@@ -100,6 +100,17 @@ def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -
     assert load_model(tiny, "ebd", recipe="standard").loss.kind == "squared_error"
 
 
+def test_a_rule_that_is_set_is_chosen(tiny: Path) -> None:
+    """By key or by option: constants of another rule are left behind, and a loss that it cannot have is refused."""
+    for key in ("rule", "rule.kind"):
+        chosen = load_model(tiny, settings={key: "dfa", "rule.scale": 0.5})
+        assert chosen == load_model(tiny, "dfa", {"rule.scale": 0.5})
+    assert load_model(tiny, "ebd", {"loss": "squared_error"}).loss.kind == "squared_error"
+    for settings in ({"loss": "cross_entropy"}, {"loss.label_smoothing": 0.1}):
+        with pytest.raises(UsageError, match=r"setting loss.*rule 'ebd' is that of loss 'squared_error'.*'sbd'"):
+            load_model(tiny, "ebd", settings)
+
+
 @pytest.mark.parametrize("rule", ["sbp", "sbd", "ebd", "dfa", "bp"])
 def test_a_network_with_bad_constants_learns_by_the_recipe(rule: str, tiny: Path, tmp_path: Path) -> None:
     """Three epochs of 1,442 digits. Must fail without the recipe (tried: 10 %)."""

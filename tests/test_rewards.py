@@ -383,3 +383,29 @@ def test_rules_that_need_what_is_not_there_say_so() -> None:
     assert isinstance(rule, LocalRule)
     with pytest.raises(ValueError, match=r"input->hidden1.*without a pseudo-derivative.*triangle"):
         learner(rule, spiking([3, 4, 2]))
+
+
+def test_bounds_leave_absent_synapses_absent() -> None:
+    """Also where they do not contain 0. Must fail if the weights are only clamped (tried)."""
+    network = spiking([6, 5, 2])
+    sparse = Connection("input", "hidden1", Dense(sparsity=0.5))
+    populations = list(network.populations.values())
+    network = Network(populations, [sparse, network.connections["hidden1->output"]], torch.Generator().manual_seed(0))
+    learner(rule_of("stdp", w_min=0.1, w_max=1.0), network).settle()
+    weight, present = network.weights["input->hidden1"], network.present(sparse)
+    assert present is not None and 0 < present.sum() < present.numel()
+    assert (weight[present == 0] == 0).all() and (weight[present == 1] >= 0.1).all()
+
+
+def test_a_task_without_a_baseline_is_named() -> None:
+    modulator, value = Reward(tasks=2), torch.zeros(4, 3)
+    heard = Heard(value, value, reward=torch.zeros(4), task=torch.tensor([0, 1, 2, 0]))
+    with pytest.raises(ValueError, match=r"tasks go from 0 to 2.* 2 baselines.*0..1"):
+        modulator.step(modulator.init(heard, torch.Generator()), heard, DT)
+
+
+def test_a_trial_that_is_never_scored_is_refused() -> None:
+    network = spiking([3, 2])
+    trial = Trial(torch.zeros(2, 4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), (0.0, 0.0))
+    with pytest.raises(ValueError, match="no step of the trial was scored"):
+        learner(rule_of("rstdp"), network).learn(trial)

@@ -149,6 +149,19 @@ def test_what_cannot_be_standardised_is_refused() -> None:
             learner_of(rule, network(), LOSSES["cross_entropy"](), seeded())
 
 
+def test_a_single_example_has_no_moments(tmp_path: Path) -> None:
+    """As the last of an epoch it leaves the memory alone, batches of one are refused. Must fail if adapted (tried)."""
+    one = network()
+    learner = learner_of(RULES["sbd"](), one, LOSSES["cross_entropy"](), seeded())
+    x, target = batch(1)
+    before = one.memory("hidden").variance.clone()
+    learner.learn(Trial(x[None], target))
+    learner.settle()
+    assert torch.equal(one.memory("hidden").variance, before)
+    with pytest.raises(neurosbd.UsageError, match=r"'hidden1' is standardised over the batch.*2 or more"):
+        neurosbd.fit("digits-mlp", recipe="standard", settings={"training.batch_size": 1}, out=tmp_path / "run")
+
+
 def test_a_run_is_tested_with_what_it_remembers(tmp_path: Path) -> None:
     """And looking at the true gradient on the side changes nothing."""
     settings = {

@@ -38,7 +38,7 @@ class Another:
         weight: of the block, when it has been made as loud as the score, >= 0.
     Raises:
         ValueError: if a constant is out of range; at the start, if the optima differ.
-    Source: this project's own reading (algorithms A5 iii).
+    Source: this project's own reading, docs/expansions.md.
     """
 
     loss: Name = "brier"

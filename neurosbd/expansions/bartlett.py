@@ -39,7 +39,7 @@ class Bartlett:
     Raises:
         ValueError: if a constant is out of range; at the start, if the loss has no model.
         UsageError: at the first step, if targets are probabilities of classes: their second moment is not known.
-    Source: this project's own reading (algorithms A5 ii); Bartlett 1953, Biometrika 40, for the identity.
+    Source: this project's own reading, docs/expansions.md; Bartlett 1953, Biometrika 40, for the identity.
     """
 
     features: int = 0

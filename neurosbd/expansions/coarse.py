@@ -35,7 +35,7 @@ class Coarse:
     Raises:
         ValueError: if a constant is out of range; at the start, if the loss is not one of softmax probabilities, or
             there are no fewer groups than classes.
-    Source: this project's own reading (algorithms A5 iii).
+    Source: this project's own reading, docs/expansions.md.
     """
 
     groupings: int = 2

@@ -41,7 +41,7 @@ class Gated:
         weight: of the block, when it has been made as loud as the score, >= 0.
     Raises:
         ValueError: if a constant is out of range; at the start, if there is no such population or no forecast.
-    Source: this project's own reading (algorithms A5 i).
+    Source: this project's own reading, docs/expansions.md.
     """
 
     source: str = TOP

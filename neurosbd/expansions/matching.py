@@ -35,7 +35,7 @@ def matched(moments: Moments, score: Tensor, block: Tensor, weight: float, share
         block: columns, [B, D].
         weight: of the block, >= 0.
         share: of a batch that this step stands for; m is to the power of it.
-    Source: this project's own reading (algorithms A5: scale each block to the same second moment as the score).
+    Source: this project's own reading, docs/expansions.md.
     """
     ratio = moments.score / moments.block.clamp_min(torch.finfo(block.dtype).tiny)
     scale = weight * torch.sqrt(torch.where(moments.block > 0, ratio, 0.0))

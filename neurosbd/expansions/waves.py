@@ -30,7 +30,7 @@ class Waves:
     Raises:
         ValueError: if a constant is out of range; at the start, if the loss has no law of values or counts.
         UsageError: at the first step, if targets are labels.
-    Source: this project's own reading (algorithms A5 iv).
+    Source: this project's own reading, docs/expansions.md.
     """
 
     frequencies: tuple[float, ...] = (1.0, 2.0)

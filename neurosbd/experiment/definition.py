@@ -10,7 +10,7 @@ from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
-from neurosbd.losses import LOSSES
+from neurosbd.losses import LOSSES, Own
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
@@ -49,7 +49,7 @@ RuleEntry = Annotated[
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
-LossEntry = Annotated[Entry, OneOf(LOSSES)]
+LossEntry = Annotated[Entry, OneOf({**LOSSES, "own": Own})]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
 
@@ -160,6 +160,11 @@ class Definition(Record):
                     f"{self.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
                 )
         return network
+
+    @property
+    def loss_name(self) -> str:
+        """That of LOSSES, or of a user's own."""
+        return getattr(self.loss, "name", self.loss.kind)
 
     def input_size(self) -> tuple[int, ...]:
         """Size of the input population."""

@@ -13,6 +13,9 @@ from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
 from neurosbd.experiment.training import Training, begin
+from neurosbd.losses import Loss
+from neurosbd.losses.generic import PerExample
+from neurosbd.losses.own import entry
 
 
 def fit(
@@ -20,6 +23,7 @@ def fit(
     *,
     data: str | None = None,
     rule: str | None = None,
+    loss: str | Path | Loss | PerExample | None = None,
     recipe: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -34,7 +38,10 @@ def fit(
     Args:
         model: a shipped model (`neurosbd list models`) or a .toml file.
         data: data set in place of the model's own: a name, a .toml, .npz or .csv file, or a folder.
-        rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
+        rule: learning rule in place of the model's own, see `neurosbd list rules`.
+        loss: in place of the model's own: a name of LOSSES; or one of yours, which is a function (output [B, C],
+            target) -> loss of each example [B], a loss (docs/losses.md), or a .py file that has such a `loss`. A run
+            keeps the name of yours only: give it again to resume.
         recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
         seed: of weights, projections, order and augmentation; none: the model's own.
         settings: further values by dotted key, {"training.epochs": 3}.
@@ -55,6 +62,8 @@ def fit(
     settings = dict(settings or {})
     if seed is not None:
         settings["seed"] = seed
+    if loss is not None:
+        settings["loss"] = entry(loss)
     name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
     if data is not None:
         settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})

@@ -5,8 +5,9 @@ import torch
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError
 from neurosbd.experiment.definition import Definition
-from neurosbd.losses import LOSSES, Predictive
+from neurosbd.losses import LOSSES, Described, Own
 from neurosbd.losses.targets import CLASSES
+from neurosbd.neurons import Standardised
 from neurosbd.rules import LocalRule
 from neurosbd.tasks import Task
 
@@ -45,11 +46,13 @@ def check_fit(definition: Definition, data: Dataset) -> None:
     _check_loss(definition, data)
     _check_readout(definition, data)
     _check_augmentation(definition, data)
+    _check_batch(definition)
+    _check_delay(definition)
     rule = definition.rule.made()
     if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
-            f"values to predict; choose a rule that is sent the score: sbd, ebd, dfa, eprop or bp"
+            f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
         )
 
 
@@ -58,7 +61,7 @@ def fitting(data: Dataset) -> list[str]:
     return [name for name, make in LOSSES.items() if _legal(make(), data)]
 
 
-def _legal(loss: Predictive, data: Dataset) -> bool:
+def _legal(loss: Described, data: Dataset) -> bool:
     if data.kind != "classes":
         targets = (torch.from_numpy(samples.targets) for samples in (data.train, data.test))
         return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in targets)
@@ -70,12 +73,14 @@ def _legal(loss: Predictive, data: Dataset) -> bool:
 
 
 def _check_loss(definition: Definition, data: Dataset) -> None:
-    legal = fitting(data)
-    if definition.loss.kind not in legal:
+    loss = definition.loss.made()
+    if data.kind == "classes" and isinstance(loss, Own):
+        return  # whatever it makes of labels, its trial on the readout will say what is wrong
+    if not _legal(loss, data):
         there = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
         raise UsageError(
-            f"{definition.name}: loss '{definition.loss.kind}' wants {definition.loss.made().targets.legal}, but "
-            f"'{data.name}' has {there}; losses that fit: {', '.join(legal)}"
+            f"{definition.name}: loss '{definition.loss_name}' wants {loss.targets.legal}, but "
+            f"'{data.name}' has {there}; losses that fit: {', '.join(fitting(data))}"
         )
 
 
@@ -84,15 +89,42 @@ def _check_readout(definition: Definition, data: Dataset) -> None:
     needed = loss.parameters * data.outputs
     if output != (needed,):
         what = "classes" if data.kind == "classes" else "values to predict"
-        each = f", for each of which loss '{definition.loss.kind}' needs {loss.parameters} outputs"
+        each = f", for each of which loss '{definition.loss_name}' needs {loss.parameters} outputs"
         raise UsageError(
             f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {data.outputs} {what}"
             f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
         )
-    try:  # options of the loss, such as a weight per class
-        loss.per_example(torch.zeros(1, needed), torch.from_numpy(data.train.targets[:1]))
+    some = torch.from_numpy(data.train.targets[: needed + 1])  # as many as no shape is likely to be taken for another
+    try:  # options of the loss, such as a weight per class, and whatever a user's own may raise
+        loss.per_example(torch.zeros(len(some), needed), some)
     except UsageError as problem:
         raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
+
+
+def _check_batch(definition: Definition) -> None:
+    """A unit that is standardised over the batch says nothing about the only example of a batch."""
+    if definition.training.batch_size > 1:
+        return
+    for name, spec in definition.population.items():
+        if spec.neuron is not None and isinstance(spec.neuron.made(), Standardised) and len(spec.size) == 1:
+            raise UsageError(
+                f"{definition.name}: population '{name}' is standardised over the batch, but training.batch_size is 1; "
+                f"set it to 2 or more, or choose another neuron, such as 'normalised'"
+            )
+
+
+def _check_delay(definition: Definition) -> None:
+    """A third factor that comes after the end of a trial teaches nothing."""
+    rule, time = definition.rule.made(), definition.time
+    if not isinstance(rule, LocalRule):
+        return
+    last = time.scored == "last" or rule.rewarded
+    longest = time.steps - 1 - (time.steps - 1 if last else time.warmup)
+    if rule.delay > longest:
+        raise UsageError(
+            f"{definition.name}: rule.delay is {rule.delay}, but {longest} of the {time.steps} steps of an example "
+            f"come after its first score, so that no hidden synapse would learn; set rule.delay to at most {longest}"
+        )
 
 
 def _check_augmentation(definition: Definition, data: Dataset) -> None:

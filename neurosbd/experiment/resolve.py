@@ -34,7 +34,7 @@ def load_model(
 
     Args:
         name: a shipped model ('digits-mlp', see `neurosbd list models`) or the path of a .toml file.
-        rule: learning rule in place of the model's own: 'sbd', 'ebd', 'dfa' or 'bp'.
+        rule: learning rule in place of the model's own, see `neurosbd list rules`.
         settings: further values by dotted key, {"training.epochs": 3}; they win over the file and the recipe.
         recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
 
@@ -63,10 +63,9 @@ def resolve(
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
     settings = dict(settings or {})
-    _choose_rule(
-        raw, rule or (PREFERRED if recipe is not None and not {"rule", "rule.kind"} & settings.keys() else None), origin
-    )
-    kind = _kind(settings.get("rule.kind", settings.get("rule", raw.get("rule", "sbd"))))
+    asked = next((settings.pop(k) for k in ("rule.kind", "rule") if isinstance(settings.get(k), str)), rule)
+    _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
+    kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
     _check_overrides(overrides, source)
     _merge(raw, overrides.get(kind, {}), origin, f"{source} [override.{kind}]")
     raw.setdefault("name", path.stem)
@@ -76,6 +75,7 @@ def resolve(
     _take(raw, settings, origin, "setting")
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
+        _refuse_another(settings, kind, needed)
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
     return Resolved(validate(Definition, raw, source, origin), origin)
@@ -87,6 +87,16 @@ def _check_overrides(overrides: Any, source: str) -> None:
     for name in overrides:
         if name not in RULES:
             raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
+
+
+def _refuse_another(settings: Mapping[str, Any], rule: str, needed: str) -> None:
+    """A rule that is defined for one loss does not learn another, and must not do so without a word."""
+    for key, value in settings.items():
+        if key.split(".")[0] == "loss" and value not in (needed, {"kind": needed}):
+            raise UsageError(
+                f"setting {key} = {value}: rule '{rule}' is that of loss '{needed}'; remove the setting, or choose "
+                f"rule 'sbd', which takes any loss"
+            )
 
 
 def _kind(rule: Any) -> str:

@@ -94,18 +94,18 @@ class Session:
         """Learn from the next batch and move on.
 
         Raises:
-            RunError: if the loss is not finite; says where it first went wrong. The weights are those
-                before the step.
+            RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
+                step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
         """
         done = self.epoch * len(self.lessons) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.lessons))
         self.optimizer.zero_grad()
-        trial, noise = self._again()
+        trial, noise = self._again(self.number)
         watch = self._watch("train", self.number, trial)
         outcome = self.learner.learn(trial, watch.observers, noise, watch.witness)
         if done % self._check_every == 0 and not torch.isfinite(outcome.loss):
-            raise RunError(self._diagnose(done))
-        watch.learned(self._again)
+            raise RunError(self._diagnose())
+        watch.learned(lambda: self._again(self.number))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
         apply(self.optimizer)
@@ -115,6 +115,17 @@ class Session:
         self.tally.add(trial, outcome)
         self.number += 1
         return outcome
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Look at all losses of the epoch so far and at the weights; waits for the device.
+
+        Raises:
+            RunError: if one of them is not finite.
+        """
+        sums = (self.tally.sums[0], *self.network.parameters())
+        if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
+            raise RunError(self._diagnose())
 
     def next_epoch(self) -> None:
         """Start the next epoch."""
@@ -134,17 +145,19 @@ class Session:
         self.network.train()
         return tally.read()
 
-    def _again(self) -> tuple[Trial, torch.Generator]:
-        """The next trial of the training and its noise, the same however often it is asked for."""
-        trial = self._on_device(self.lessons.trial(self.epoch, self.number))
-        return trial, generator(self.definition.seed, "noise", self.epoch, self.number)
+    def _again(self, number: int) -> tuple[Trial, torch.Generator]:
+        """A trial of this epoch and its noise, the same however often it is asked for."""
+        trial = self._on_device(self.lessons.trial(self.epoch, number))
+        return trial, generator(self.definition.seed, "noise", self.epoch, number)
 
     def observe_untrained(self) -> None:
         """Have the recorder see the test before the first step, if it records tests at all."""
         if self.recorder is not None and self.recorder.tests and (self.epoch, self.number) == (0, 0):
             self.epoch = -1
-            self.evaluate()
-            self.epoch = 0
+            try:
+                self.evaluate()
+            finally:
+                self.epoch = 0
 
     def trials(self) -> Iterator[Trial]:
         """Those of the test, where the network is."""
@@ -191,9 +204,10 @@ class Session:
             self.recorder.load_state_dict(state["recorder"])
 
     @torch.no_grad()
-    def _diagnose(self, step: int) -> str:
+    def _diagnose(self) -> str:
         """Where a loss that is not finite came from."""
-        trial, noise = self._again()
+        number = min(self.number, len(self.lessons) - 1)
+        trial, noise = self._again(number)
         frame = simulate(self.network, trial.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
@@ -201,7 +215,8 @@ class Session:
         sick += [f"loss itself, with the largest activity in '{loudest}'"]
         rates = sorted({group["lr"] for group in self.optimizer.param_groups})
         return (
-            f"the loss is not finite at step {step + 1} (epoch {self.epoch + 1}); first seen in the "
+            f"the loss is not finite at step {self.epoch * len(self.lessons) + number + 1} (epoch {self.epoch + 1}); "
+            f"first seen in the "
             f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
             f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
         )

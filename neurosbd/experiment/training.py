@@ -52,7 +52,7 @@ def begin(session: Session, out: str | Path | None, resume: bool, reporter: Repo
     weights = sum(p.numel() for p in session.network.parameters())
     lessons = session.lessons
     reporter.say(
-        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss.kind}, {weights:,} weights; "
+        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss_name}, {weights:,} weights; "
         f"{_expansion(session)}{lessons.name}: {lessons.examples:,} train, {lessons.tested:,} test; "
         f"{session.device}, seed {definition.seed}"
     )
@@ -103,16 +103,24 @@ class Training:
         self.path = path
         self.reporter = reporter
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
-        self.warnings: list[str] = []
         self.checkpoint_asked = False
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """The first complaint about every population that has one."""
+        first: dict[str, str] = {}
+        for line in self.metrics:
+            for name, text in line.get("warnings", {}).items():
+                first.setdefault(name, f"epoch {line['epoch']}: {text}")
+        return first
 
     def run(self) -> Run:
         """Train to the end, or to an interrupt or a failure."""
         epochs = self.session.definition.training.epochs
         before = _on_request(self._ask_checkpoint)
         try:
-            self.session.observe_untrained()
             with Interrupt() as interrupt:
+                self.session.observe_untrained()
                 while self.session.epoch < epochs and not interrupt.asked:
                     self._epoch(interrupt)
             self._end_recording(self.session.epoch >= epochs)
@@ -121,6 +129,9 @@ class Training:
                 self._end_recording(complete=False)
             self._close("failed", str(problem))
             raise RunError(f"{problem}. {self._kept()}") from None
+        except KeyboardInterrupt:  # a second one: at once
+            self._close("interrupted")
+            raise
         except OSError as problem:
             raise RunError(f"{self.path}: cannot be written ({problem.strerror}). {self._kept()}") from None
         finally:
@@ -153,35 +164,38 @@ class Training:
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
         learned = time.perf_counter() - start
+        session.check()
         self._record(learned, first, start)
         session.next_epoch()
         self._checkpoint()
 
     def _record(self, learned: float, first: int, start: float) -> None:
         session, training = self.session, self.session.definition.training
+        first, last = (min(session.lessons.examples, n * training.batch_size) for n in (first, session.number))
         health = HealthCheck(session.network)
         trained, tested = session.tally.read(), session.evaluate((health,))
         seconds = time.perf_counter() - start
-        seen = min(session.lessons.examples, session.number * training.batch_size) - first * training.batch_size
+        complaints = {layer.name: layer.complaint for layer in health.read() if layer.complaint}
         line = {
             "epoch": session.epoch + 1,
             **{f"train_{name}": value for name, value in trained.items()},
             **{f"test_{name}": value for name, value in tested.items()},
             "seconds": seconds,
-            "samples_per_second": seen / learned,
+            "samples_per_second": (last - first) / learned if last > first else math.nan,
             "peak_memory_bytes": peak_memory(session.device),
+            **({"warnings": complaints} if complaints else {}),
         }
+        new = complaints.keys() - self.warnings.keys()
         self.metrics.append(line)
         directory.write_metrics(self.path, self.metrics)
         left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
         self.reporter.say(epoch_line(line, training.epochs, left))
-        for layer in health.read():
-            already = any(f"'{layer.name}'" in warning for warning in self.warnings)
-            if layer.complaint and not already:
-                self.warnings.append(f"epoch {session.epoch + 1}: {layer.complaint}")
-                self.reporter.say(f"warning: {layer.complaint}")
+        for name, complaint in complaints.items():
+            if name in new:
+                self.reporter.say(f"warning: {complaint}")
 
     def _checkpoint(self) -> None:
+        self.session.check()
         checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
         self.checkpoint_asked = False
 
@@ -190,9 +204,10 @@ class Training:
 
     def _close(self, status: str, reason: str | None = None) -> Run:
         """Write result.json and say how it ended."""
-        merit = self.session.lessons.measures[0].name
-        key = f"test_{merit}"
-        best = max(self.metrics, key=lambda m: _finite(m[key]), default=None)
+        measures = self.session.lessons.measures
+        key = f"test_{measures[0].name if measures else 'loss'}"
+        sign = 1 if measures else -1  # a loss is the better the lower
+        best = max(self.metrics, key=lambda m: _finite(sign * m[key]), default=None)
         result = {
             "status": status,
             "reason": reason,
@@ -200,15 +215,13 @@ class Training:
             "final": self.metrics[-1] if self.metrics else None,
             "best": {"epoch": best["epoch"], key: best[key]} if best else None,
             "seconds": sum(m["seconds"] for m in self.metrics),
-            "warnings": self.warnings,
+            "warnings": list(self.warnings.values()),
         }
         directory.write_record(self.path / RESULT, result)
         if status == "finished" and self.metrics:
-            last = self.metrics[-1]
-            self.reporter.say(
-                f"finished in {duration(result['seconds'])}: test {title(merit)} {shown(merit, last[key])}; "
-                f"run kept in {self.path}"
-            )
+            last = self.metrics[-1][key]
+            merit = f"{title(measures[0].name)} {shown(measures[0].name, last)}" if measures else f"loss {last:.4f}"
+            self.reporter.say(f"finished in {duration(result['seconds'])}: test {merit}; run kept in {self.path}")
         return open_run(self.path)
 
 

@@ -13,6 +13,7 @@ from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
 from neurosbd.losses.law import Forecasting, Informative, Law, Lawful
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
+from neurosbd.losses.own import Own, give
 from neurosbd.losses.pinball import Pinball
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
 from neurosbd.losses.squared_error import SquaredError
@@ -103,7 +104,7 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 
 __all__ = [
     "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Forecasting", "Gamma",
-    "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Pinball", "Poisson",
+    "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Own", "Pinball", "Poisson",
     "Predictive", "PredictsInterval", "PredictsMean", "RankedProbability", "Spherical", "SquaredError", "Targets",
-    "bregman", "exponential_family", "from_function",
+    "bregman", "exponential_family", "from_function", "give",
 ]  # fmt: skip

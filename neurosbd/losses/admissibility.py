@@ -111,7 +111,7 @@ def admissible(
         The verdict with its reason. It is evidence on the distributions tried, not a proof.
     Raises:
         UsageError: if there is no such loss, or it does not say which targets it wants.
-    Source: A1 of this project's notes; the theorem for squared error is B.1 of Erdogan, Pehlevan, Erdogan 2025,
+    Source: this project, docs/losses.md; the theorem for squared error is B.1 of Erdogan, Pehlevan, Erdogan 2025,
         arXiv 2504.11558.
 
     >>> print(admissible("poisson"))

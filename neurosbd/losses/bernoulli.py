@@ -26,7 +26,7 @@ class Bernoulli:
     Args:
         label_smoothing: e, in [0, 1).
         positive_weights: w > 0, one per output, weight of a yes; none: all 1.
-    Source: A1 of this project's notes; Cox 1958, J. R. Stat. Soc. B 20:215 (logistic regression).
+    Source: Cox 1958, J. R. Stat. Soc. B 20:215 (logistic regression).
     """
 
     targets, parameters, deviance = BINARY, 1, BERNOULLI

@@ -20,7 +20,10 @@ def check_smoothing(owner: object, amount: float) -> None:
 def check_weights(owner: object, name: str, weights: tuple[float, ...] | None) -> None:
     """Raise ValueError unless all weights are positive; a weight of 0 would leave a class without a minimiser."""
     if weights is not None and not (weights and all(0 < w < math.inf for w in weights)):
-        raise ValueError(f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}")
+        raise ValueError(
+            f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}; with a weight of 0 "
+            f"the output of a class would have no minimiser"
+        )
 
 
 def laid_out(weights: tuple[float, ...], output: Tensor, name: str) -> Tensor:
@@ -50,7 +53,7 @@ class CrossEntropy:
         label_smoothing: e, the share of every target that is spread over all classes, in [0, 1).
         class_weights: w > 0, one per class; none: all 1. Unlike torch's mean over a batch, which divides by the sum
             of the weights of its labels, ours divides by the number of examples.
-    Source: A1 of this project's notes; as score of a softmax model, Bridle 1990. Smoothing: Szegedy et al. 2016,
+    Source: as score of a softmax model, Bridle 1990. Smoothing: Szegedy et al. 2016,
         arXiv 1512.00567, section 7.
     """
 

@@ -32,7 +32,7 @@ class Gaussian:
 
     Outputs are [B, 2 k]: k means, then k log-variances. Targets are values [B, k].
 
-    Source: A1 of this project's notes; Nix, Weigend 1994, ICNN 1:55.
+    Source: Nix, Weigend 1994, ICNN 1:55.
     """
 
     targets, parameters, deviance, interval_level = REALS, 2, SQUARE, LEVEL

@@ -106,7 +106,7 @@ def exponential_family(
         parameters: outputs per value of the target.
     Raises:
         UsageError: when used, if T(y) has not the shape of the output.
-    Source: A1 of this project's notes; Barndorff-Nielsen 1978, Information and Exponential Families.
+    Source: Barndorff-Nielsen 1978, Information and Exponential Families.
 
     >>> poisson = exponential_family(lambda eta: eta.exp().sum(1), targets="counts")
     >>> poisson.score(torch.zeros(1, 2), torch.tensor([[0.0, 3.0]]))
@@ -148,7 +148,7 @@ def bregman(generator: Function, link: Function, targets: str | Targets = "reals
         generator: phi, [B, k] -> [B]; strictly convex where m and y are, and finite at y.
         link: output [B, k] -> m [B, k]; one to one into the inside of the domain of phi.
         targets: the kind of legal targets, for `admissible`.
-    Source: A1 of this project's notes; Banerjee, Guo, Wang 2005, IEEE Trans. Inf. Theory 51:2664.
+    Source: Banerjee, Guo, Wang 2005, IEEE Trans. Inf. Theory 51:2664.
 
     >>> entropy = bregman(lambda m: torch.special.xlogy(m, m).sum(1) - m.sum(1), torch.exp, targets="counts")
     >>> entropy.score(torch.zeros(1, 2), torch.tensor([[0.0, 3.0]]))

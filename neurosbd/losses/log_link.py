@@ -21,7 +21,7 @@ class Poisson:
 
     Targets are counts >= 0 [B, k]; they need not be integers.
 
-    Source: A1 of this project's notes; Nelder, Wedderburn 1972, J. R. Stat. Soc. A 135:370 (log-linear models).
+    Source: Nelder, Wedderburn 1972, J. R. Stat. Soc. A 135:370 (log-linear models).
     """
 
     targets, parameters, deviance = COUNTS, 1, POISSON
@@ -69,7 +69,7 @@ class Gamma:
 
     Args:
         shape: a > 0; 1 is the exponential distribution.
-    Source: A1 of this project's notes; McCullagh, Nelder 1989, Generalized Linear Models, chapter 8.
+    Source: McCullagh, Nelder 1989, Generalized Linear Models, chapter 8.
     """
 
     targets, parameters, deviance = POSITIVE, 1, GAMMA
@@ -127,7 +127,7 @@ class NegativeBinomial:
 
     Args:
         r: > 0, the smaller the more the counts spread.
-    Source: A1 of this project's notes; Hilbe 2011, Negative Binomial Regression, chapter 8 (NB2).
+    Source: Hilbe 2011, Negative Binomial Regression, chapter 8 (NB2).
     """
 
     targets, parameters = COUNTS, 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
-from neurosbd.neuromodulators.forgetting import Forgetting
+from neurosbd.neuromodulators.forgetting import Forgetting, Shape
 from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Grid, Layout, LowRank, Patchwise, Shared
 from neurosbd.neuromodulators.prediction import Predicting, Prediction
 from neurosbd.neuromodulators.reward import Expectation, Reward
@@ -24,5 +24,5 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 __all__ = [
     "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Expectation",
     "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Grid", "Layout", "LowRank",
-    "Patchwise", "Predicting", "Prediction", "Reward", "Shared", "Transposed",
+    "Patchwise", "Predicting", "Prediction", "Reward", "Shape", "Shared", "Transposed",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from neurosbd.process import Heard
 class Feedback(NamedTuple):
     """State of a projection with a frozen and a learned part."""
 
-    frozen: Tensor  # R0 [C, G M], float32; 0 beyond the first M columns
+    frozen: Tensor  # R0 [C, G M], float32, as far as it has not faded; 0 beyond the first M columns
     learned: Tensor  # R [C, G M], float32: running correlation of the score and G functions of the activity
     basis: Tensor = NO_BASIS  # of the layout
 
@@ -38,19 +38,21 @@ class Decorrelation:
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
     Args:
-        layout: which units share a row of the projection, see LAYOUTS.
+        layout: which units share a column of the projection, see LAYOUTS.
         scale: standard deviation of the frozen random part R0, >= 0.
         learned: weight of the learned part, >= 0.
         forgetting: lam, constant or scheduled over the training.
         activations: names of g, see ACTIVATIONS.
         expanded: lam of the rows that belong to an expansion of the score. They are many and start at 0, so what they
             hold is noise until it has been averaged: it should be nearer to 1 than that of the score.
+        fading: what R0 is multiplied by per batch. With 1, the default, it stays; faded like R (a constant lam), R0 is
+            where R starts, as in the paper.
     Raises:
         ValueError: if `scale` or `learned` is negative or not finite, or an activation is unknown or there twice.
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558, equations 9-12, with the score of
         any loss in place of the error (Uzun et al. 2026, SBD, arXiv 2605.30638, from its abstract).
-    Differs: R0 does not decay; in the paper it is the start of R and fades with lam^t. The factor
-        (1 - lam) of the paper's update is left to the learning rate, as there in practice.
+    Differs: R0 does not fade unless it is told to. The factor (1 - lam) of the paper's update is left to the
+        learning rate, as there in practice.
     """
 
     layout: Layout = field(default_factory=Shared)
@@ -59,6 +61,7 @@ class Decorrelation:
     forgetting: Forgetting = field(default_factory=Forgetting)
     activations: tuple[ActivationName, ...] = ("identity",)
     expanded: Forgetting = field(default_factory=lambda: Forgetting(0.998))
+    fading: Forgetting = field(default_factory=lambda: Forgetting(1.0))
 
     def __post_init__(self) -> None:
         check_scale(self, self.scale)
@@ -79,11 +82,14 @@ class Decorrelation:
     def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
         """Update R with this batch, then project the score with it, [B, *size]."""
         functions = [ACTIVATIONS[name] for name in self.activations]
-        learned = self._learned(state.learned, heard, self._summary(state, heard))
-        projection = torch.add(state.frozen, learned, alpha=self.learned)
+        state = state._replace(
+            frozen=self._faded(state.frozen, heard),
+            learned=self._learned(state.learned, heard, self._summary(state, heard)),
+        )
+        projection = self.projection(state)
         shares = (heard.score @ projection).chunk(len(functions), 1)
         signals = [self._signal(g, share, heard.value, state.basis) for g, share in zip(functions, shares, strict=True)]
-        return sum(signals[1:], signals[0]), state._replace(learned=learned)
+        return sum(signals[1:], signals[0]), state
 
     def correlated(self, state: Feedback, heard: Heard) -> Tensor:
         """R g(h[b]), [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
@@ -97,6 +103,11 @@ class Decorrelation:
         """Every function of the activity in the coordinates of R, side by side, [B, G M]."""
         parts = [self.layout.summary(ACTIVATIONS[name].value(heard.value), state.basis) for name in self.activations]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _faded(self, frozen: Tensor, heard: Heard) -> Tensor:
+        """R0 after this batch; the same tensor as long as it stays."""
+        factor = self.fading.factor(heard.progress) ** heard.share
+        return frozen if factor == 1 else frozen * factor
 
     def _learned(self, learned: Tensor, heard: Heard, activity: Tensor) -> Tensor:
         """R with this batch in it. The rows of the score carry 1/B, so the sum over the batch is the mean."""

@@ -40,7 +40,7 @@ class FixedRandom:
     """signal[b] = score[b] R0, with R0 drawn once.
 
     Args:
-        layout: which units share a row of R0, see LAYOUTS.
+        layout: which units share a column of R0, see LAYOUTS.
         scale: standard deviation of the entries of R0, >= 0.
     Raises:
         ValueError: if `scale` is negative or not finite.

@@ -1,7 +1,12 @@
 """Forgetting factors of a running correlation, constant or scheduled over the training."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from neurosbd.errors import nearest
+
+Shape = Literal["constant", "linear", "geometric"]
+SHAPES: tuple[str, ...] = get_args(Shape)
 
 
 @dataclass(frozen=True)
@@ -17,20 +22,25 @@ class Forgetting:
         end: factor at its end, 0..1.
         shape: which of the three curves.
     Raises:
-        ValueError: if a factor is outside 0..1, or a geometric curve ends at exactly 1.
+        ValueError: if a factor is outside 0..1, a geometric curve starts or ends at exactly 1, or the shape is unknown.
     Source: Erdogan et al. 2025 (EBD), appendix: 0.99999 rising to 1 with the epochs (CNN), 0.999999 (MLP).
     """
 
-    start: float = 0.999
+    start: float = 0.9
     end: float = 1.0
-    shape: Literal["constant", "linear", "geometric"] = "constant"
+    shape: Shape = "constant"
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Forgetting.{name} must be in 0..1, got {getattr(self, name)}")
+        if self.shape not in SHAPES:
+            raise ValueError(f"Forgetting: there is no shape '{self.shape}'{nearest(self.shape, SHAPES)}")
         if self.shape == "geometric" and 1 in (self.start, self.end):
-            raise ValueError("Forgetting of shape 'geometric' never reaches 1; use shape = 'linear'")
+            raise ValueError(
+                f"Forgetting goes geometrically from {self.start} to {self.end}, but such a curve never is exactly 1; "
+                f"give a forgetting_end such as 0.9999, or the shape 'linear'"
+            )
 
     def factor(self, progress: float) -> float:
         """lam when `progress` (0..1) of the training is done."""

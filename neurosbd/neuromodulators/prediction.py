@@ -37,6 +37,10 @@ class Prediction:
     broadcast score asks it to move. All that is needed is there: own activity, own prediction, and from outside C
     values of score and of target. As under the other rules, every position of a map hears the whole signal.
 
+    Every step of V has one size, whatever the score, so a prediction from M inputs moves by up to rate M times their
+    mean. A score that grows exponentially with the prediction (poisson) can run away with it from thousands of units;
+    a smaller rate helps.
+
     Args:
         layout: which units share a column of V, see LAYOUTS.
         rate: of V, its step per batch, > 0.
@@ -66,6 +70,8 @@ class Prediction:
 
     def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
         """Draw V; it has learned nothing."""
+        if heard.expanded:
+            raise ValueError("a prediction is judged by the loss, so it hears the score alone; remove the expansion")
         weight, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
         return Predicting(weight, torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(()), basis)
 

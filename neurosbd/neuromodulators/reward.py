@@ -34,9 +34,9 @@ class Reward:
         tasks: number of separate baselines, >= 1; without `Heard.task` all examples are of task 0.
         channels: rewards per example, >= 1.
         scale: standard deviation of the projection of several channels, >= 0.
-        layout: which units share a row of the projection, see LAYOUTS.
+        layout: which units share a column of the projection, see LAYOUTS.
     Raises:
-        ValueError: if a constant is out of range.
+        ValueError: if a constant is out of range; when told, if a task or the shape of the rewards is.
     Source: Fremaux, Sprekeler, Gerstner 2010, J. Neurosci. 30 (why the baseline is per task); Williams 1992.
     """
 
@@ -92,5 +92,11 @@ class Reward:
                 f"a reward is one value per example{' and channel' if self.channels > 1 else ''}, {axes} = "
                 f"{list(wanted)}, got {list(reward.shape)}; the population is [batch, *size] = "
                 f"{list(heard.value.shape)}"
+            )
+        task = heard.task
+        if task is not None and task.device.type == "cpu" and not bool(((task >= 0) & (task < self.tasks)).all()):
+            raise ValueError(
+                f"tasks go from {task.min().item()} to {task.max().item()}, but there are {self.tasks} baselines; "
+                f"legal are integers in 0..{self.tasks - 1}, set tasks to how many there are"
             )
         return reward.view(batch, self.channels)

@@ -54,7 +54,8 @@ class Standardised:
         ValueError: if `neuron` is no rate neuron, or a constant is out of range.
     Source: Ioffe, Szegedy 2015, ICML (batch normalisation); as adaptation of threshold and gain of a unit, intrinsic
         plasticity: Triesch 2007, Neural Comput. 19.
-    Differs: no learned gain and offset.
+    Differs: no learned gain and offset; the variance that is remembered is that of the batch, divided by the number
+        of its values, not by one less.
     """
 
     neuron: Neuron = field(default_factory=ReLU)
@@ -90,8 +91,10 @@ class Standardised:
         return Moments(torch.zeros(size[0]), torch.ones(size[0]))
 
     def adapted(self, memory: Moments, activity: Activity, share: float) -> Moments:
-        """The moments after a step that stands for `share` of a batch."""
+        """The moments after a step that stands for `share` of a batch; a single value of a unit has no variance."""
         measured: Measured = activity.memory
+        if measured.drive.numel() == measured.mean.numel():
+            return memory
         rate = 1 - (1 - self.rate) ** share
         variance = measured.factor.detach().square().reciprocal() - self.epsilon
         return Moments(

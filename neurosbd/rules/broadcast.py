@@ -1,9 +1,10 @@
 """Rules that broadcast the score through a projection, learned or not: sbd, ebd, sbp, dfa."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from neurosbd.eligibility import EligibilityName
+from neurosbd.errors import nearest
 from neurosbd.neuromodulators import (
     ActivationName,
     Decorrelation,
@@ -12,14 +13,14 @@ from neurosbd.neuromodulators import (
     Grid,
     Layout,
     Prediction,
+    Shape,
     Shared,
 )
 from neurosbd.process import Expansion, Homeostasis, Upkeep
 from neurosbd.rules.local_rule import LocalRule, regulated
 from neurosbd.rules.three_factor import ThreeFactor
 
-Shape = Literal["constant", "linear", "geometric"]
-Heard = Literal["value", "filtered"]
+Hearing = Literal["value", "filtered"]
 SHARED = Shared()
 GRID = Grid()
 
@@ -31,7 +32,7 @@ def sbd(
     forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
-    activity: Heard = "value",
+    activity: Hearing = "value",
     tau_activity: float = 20e-3,
     eligibility: EligibilityName = "factorised",
     delay: int = 0,
@@ -43,6 +44,7 @@ def sbd(
     forward_broadcast: float = 0.0,
     activations: tuple[ActivationName, ...] = ("identity",),
     expansion_forgetting: float = 0.998,
+    fading: float = 1.0,
 ) -> LocalRule:
     """Score broadcast and decorrelation: EBD with the score of any admissible loss.
 
@@ -51,7 +53,7 @@ def sbd(
     where e is the eligibility: gain x pre for rate neurons, gain x filtered pre for spiking ones.
 
     Args:
-        projection: what has a row of its own in R, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
+        projection: what has a column of its own in R, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
         scale: standard deviation of the frozen part R0, >= 0.
         learned: weight of the learned part R, >= 0.
         forgetting: lam at the start of the training, 0..1, per batch.
@@ -69,6 +71,7 @@ def sbd(
         forward_broadcast: how much the readout also descends 1/2 sum ||R||^2 through the score, >= 0; 0: not at all.
         activations: functions g of h that are decorrelated from the score, see ACTIVATIONS.
         expansion_forgetting: lam of the rows of R that belong to the expansion, 0..1, per batch.
+        fading: what R0 is multiplied by per batch, 0..1. 1: it stays; as `forgetting`: R starts at R0, as in EBD.
     Source: Uzun, Erdogan, Pehlevan, Erdogan 2026, arXiv 2605.30638 (abstract only), on Erdogan et al. 2025.
     Differs: everything beyond EBD's equations with the score for the error is this project's own reading,
         and so is all of it for spiking neurons.
@@ -76,9 +79,11 @@ def sbd(
     curve = Forgetting(forgetting, forgetting_end, forgetting_shape)
     return LocalRule(
         regulated(ThreeFactor(), rate_target, rate_cost),
-        Decorrelation(projection, scale, learned, curve, activations, Forgetting(expansion_forgetting)),
+        Decorrelation(
+            projection, scale, learned, curve, activations, Forgetting(expansion_forgetting), Forgetting(fading)
+        ),
         eligibility=eligibility,
-        hearing=tau_activity if activity == "filtered" else None,
+        hearing=_time_constant(activity, tau_activity),
         delay=delay,
         expansion=expansion,
         homeostasis=homeostasis,
@@ -94,7 +99,7 @@ def ebd(
     forgetting: float = 0.9,
     forgetting_end: float = 1.0,
     forgetting_shape: Shape = "constant",
-    activity: Heard = "value",
+    activity: Hearing = "value",
     tau_activity: float = 20e-3,
     eligibility: EligibilityName = "factorised",
     delay: int = 0,
@@ -106,19 +111,16 @@ def ebd(
     forward_broadcast: float = 0.0,
     activations: tuple[ActivationName, ...] = ("identity",),
     expansion_forgetting: float = 0.998,
+    fading: float = 1.0,
 ) -> LocalRule:
     """Error broadcast and decorrelation: sbd with the squared error, whose score is output - target.
 
     Args: as sbd.
     Source: Erdogan, Pehlevan, Erdogan 2025, NeurIPS, arXiv 2504.11558.
-    Differs: shared projection by default; R0 does not fade.
+    Differs: shared projection by default; R0 stays unless `fading` is set to `forgetting`.
     """
-    rule = sbd(
-        projection, scale, learned, forgetting, forgetting_end, forgetting_shape, activity, tau_activity,
-        eligibility, delay, rate_target, rate_cost, expansion, homeostasis, upkeep, forward_broadcast, activations,
-        expansion_forgetting,
-    )  # fmt: skip
-    return replace(rule, loss="squared_error")
+    constants = locals()
+    return replace(sbd(**constants), loss="squared_error")
 
 
 def sbp(
@@ -126,7 +128,7 @@ def sbp(
     rate: float = 1e-2,
     scale: float = 0.02,
     own: float = 0.5,
-    activity: Heard = "value",
+    activity: Hearing = "value",
     tau_activity: float = 20e-3,
     eligibility: EligibilityName = "factorised",
     delay: int = 0,
@@ -161,7 +163,7 @@ def sbp(
         regulated(ThreeFactor(), rate_target, rate_cost),
         Prediction(projection, rate, scale, own),
         eligibility=eligibility,
-        hearing=tau_activity if activity == "filtered" else None,
+        hearing=_time_constant(activity, tau_activity),
         delay=delay,
         homeostasis=homeostasis,
         upkeep=upkeep,
@@ -183,7 +185,7 @@ def dfa(
         d weight = (R0^T score) e
 
     Args:
-        projection: what has a row of its own in R, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
+        projection: what has a column of its own in R0, see LAYOUTS: `Shared()`, a channel; `Full()`, a unit.
         scale: standard deviation of R0, >= 0.
         eligibility: 'factorised' (any connection) or 'exact' (per synapse, dense connections).
         delay: steps from the score to the third factor, >= 0.
@@ -202,3 +204,10 @@ def dfa(
         homeostasis=homeostasis,
         upkeep=upkeep,
     )
+
+
+def _time_constant(activity: Hearing, tau: float) -> float | None:
+    """Of the filter through which a neuromodulator hears the activity; None: there is none."""
+    if activity not in get_args(Hearing):
+        raise ValueError(f"activity: there is no '{activity}'{nearest(activity, get_args(Hearing))}")
+    return tau if activity == "filtered" else None

@@ -1,8 +1,8 @@
 """CorInfoMax-EBD by name."""
 
-from neurosbd.neuromodulators import Decorrelation, Forgetting, Layout
+from neurosbd.neuromodulators import Decorrelation, Forgetting, Layout, Shape
 from neurosbd.process import Expansion, Homeostasis
-from neurosbd.rules.broadcast import SHARED, Shape
+from neurosbd.rules.broadcast import SHARED
 from neurosbd.rules.correlative import Correlative
 from neurosbd.rules.local_rule import LocalRule
 
@@ -35,7 +35,7 @@ def corinfomax(
         backward: weight of predicting it from above, >= 0.
         apical: weight of the third factor at apical synapses, >= 0.
         lateral: weight of the third factor at lateral synapses, per batch, >= 0.
-        memory: lam of the correlations in B, per batch, 0..1.
+        memory: lam of the correlations in B, per batch, 0 < memory <= 1.
     Source: Erdogan, Pehlevan, Erdogan 2025, NeurIPS, arXiv 2504.11558, section 3.2 and appendix I.2.
     Differs: the last layer descends its own local gradient of the squared error; there it is one more decorrelated
         layer. R0 does not fade. B is the exact inverse, and starts where the model file says.

@@ -118,15 +118,16 @@ class Correlative:
 def followed(inverse: Tensor, pre: Tensor, memory: float) -> Tensor:
     """inverse(lam R + (1 - lam) mean_b pre pre^T) from inverse(R) = B, in O(units^2 B + B^3), [units, units].
 
-        B <- (B - Z (B_examples lam / (1 - lam) I + H^T Z)^-1 Z^T) / lam,    H = pre^T, Z = B H
+        B <- (B - Z (B_examples lam / (1 - lam) I + H^T Z)^-1 Y^T) / lam,    H = pre^T, Z = B H, Y = B^T H
 
     Args:
-        inverse: B, symmetric.
+        inverse: B; a third factor at its synapses may have made it unsymmetric.
         pre: activity, [B, units].
         memory: lam, 0 < lam < 1.
     """
     z = pre @ inverse.t()
     among = torch.mm(pre, z.t())
     among.diagonal().add_(len(pre) * memory / (1 - memory))
-    solved, _ = torch.linalg.solve_ex(among, z)  # without a look at whether it worked, which would stall a GPU
+    left = pre @ inverse
+    solved, _ = torch.linalg.solve_ex(among, left)  # without a look at whether it worked, which would stall a GPU
     return torch.addmm(inverse, z.t(), solved, alpha=-1).div_(memory)
