@@ -147,16 +147,16 @@ class LocalRun:
         signal = None
         if modulator is not None and (told.reward if self.rule.rewarded else told.score) is not None:
             hearing = Heard(
-                heard,
-                activity.value.new_zeros((len(activity.value), 0)) if told.score is None else told.score,
-                self.progress,
-                told.share,
-                told.felt,
-                outgoing(self.network, name),
-                told.reward,
-                self.task,
-                memory.expanded,
-                told.judge,
+                value=heard,
+                score=activity.value.new_zeros((len(activity.value), 0)) if told.score is None else told.score,
+                progress=self.progress,
+                share=told.share,
+                felt=told.felt,
+                outgoing=outgoing(self.network, name),
+                reward=told.reward,
+                task=self.task,
+                expanded=memory.expanded,
+                judge=told.judge,
             )
             signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
             if self.rule.forward_broadcast:

@@ -93,6 +93,11 @@ class TimeSpec(Record):
             raise ValueError(f"warmup is {self.warmup}, but only {self.steps} steps are taken, so none would be scored")
         return self
 
+    @property
+    def first_scored(self) -> int:
+        """Number of the first step that has a score; all after it have one too."""
+        return self.steps - 1 if self.scored == "last" else self.warmup
+
 
 class TrainingSpec(Record):
     """[training]."""

@@ -6,13 +6,14 @@ from typing import Any
 
 from neurosbd.datasets.load import load_data, resolve_data
 from neurosbd.errors import UsageError
+from neurosbd.experiment import training
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
-from neurosbd.experiment.training import Training, begin
+from neurosbd.experiment.training import Training
 from neurosbd.losses import Loss
 from neurosbd.losses.generic import PerExample
 from neurosbd.losses.own import entry
@@ -76,4 +77,5 @@ def fit(
     wanted = definition.data
     samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
     session = Session(definition, DatasetLessons(definition, samples, place), place)
-    return Training(session, begin(session, out, resume, reporter), reporter).run()
+    path = (training.resume if resume else training.begin)(session, out, reporter)
+    return Training(session, path, reporter).run()

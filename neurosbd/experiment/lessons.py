@@ -74,7 +74,7 @@ class DatasetLessons:
         self.name = data.name
         self.seed = definition.seed
         self.batch_size = definition.training.batch_size
-        weights = score_weights(time.steps, time.warmup, time.scored == "last")
+        weights = score_weights(time.steps, time.first_scored)
         self.presentation = Presentation(encoder, time.steps, time.dt, weights)
         train = resident(data.train, data, device)
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)

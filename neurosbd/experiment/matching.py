@@ -118,8 +118,7 @@ def _check_delay(definition: Definition) -> None:
     rule, time = definition.rule.made(), definition.time
     if not isinstance(rule, LocalRule):
         return
-    last = time.scored == "last" or rule.rewarded
-    longest = time.steps - 1 - (time.steps - 1 if last else time.warmup)
+    longest = 0 if rule.rewarded else time.steps - 1 - time.first_scored  # the reward comes at the end
     if rule.delay > longest:
         raise UsageError(
             f"{definition.name}: rule.delay is {rule.delay}, but {longest} of the {time.steps} steps of an example "

@@ -32,8 +32,6 @@ class Presentation:
         return encode(self.encoder, batch, self.steps, self.dt, noise)
 
 
-def score_weights(steps: int, warmup: int, last: bool) -> tuple[float, ...]:
-    """Equal weights of all steps but the first `warmup`, or all on the last step."""
-    if last:
-        return (*(0.0,) * (steps - 1), 1.0)
-    return (*(0.0,) * warmup, *(1 / (steps - warmup),) * (steps - warmup))
+def score_weights(steps: int, first: int) -> tuple[float, ...]:
+    """Equal weights of all steps from `first` on; they sum to 1."""
+    return (*(0.0,) * first, *(1 / (steps - first),) * (steps - first))

@@ -51,12 +51,28 @@ def changes(recipe: str, raw: Mapping[str, Any], rule: str, source: str) -> dict
     """
     if recipe not in RECIPES:
         raise UsageError(f"there is no recipe '{recipe}'{nearest(recipe, RECIPES)}")
+    if not _is_network(raw):
+        return {}  # which its validation will say
     try:
         return RECIPES[recipe](raw, rule)
-    except (KeyError, TypeError, AttributeError):  # the definition has no network, which its validation will say
-        return {}
     except ValueError as problem:
         raise UsageError(f"{source}: recipe '{recipe}': {problem}") from None
+
+
+def _is_network(raw: Mapping[str, Any]) -> bool:
+    """Whether a raw definition has what a recipe looks at: populations with sizes, connections with ends."""
+    populations, connections = raw.get("population"), raw.get("connection")
+    return (
+        isinstance(populations, Mapping)
+        and len(populations) > 1
+        and all(isinstance(p, Mapping) and _is_size(p.get("size")) for p in populations.values())
+        and isinstance(connections, list)
+        and all(isinstance(c, Mapping) and "post" in c for c in connections)
+    )
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, list | tuple) and all(isinstance(length, int) for length in size)
 
 
 def _standardised(name: str, neuron: Any) -> Any:

@@ -8,9 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neurosbd import checkpoints
 from neurosbd.errors import UsageError
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.machine import provenance
 from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
@@ -104,12 +107,18 @@ def holds_run(path: Path) -> bool:
     return (path / CONFIG).exists()
 
 
-def prepare(path: Path) -> None:
-    """Make an empty run directory.
+def begin(definition: Definition, out: str | Path | None, device: torch.device) -> Path:
+    """Make a run directory that holds what is to be done, and where: config.json, and no metrics yet.
+
+    Args:
+        definition: resolved.
+        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken.
+        device: that the run is on.
 
     Raises:
         UsageError: if it holds a run already, or cannot be written.
     """
+    path = Path(out) if out is not None else free_name(stem(definition))
     if holds_run(path):
         raise UsageError(f"{path}: holds a run already; continue it with --resume or choose another --out")
     try:
@@ -117,6 +126,8 @@ def prepare(path: Path) -> None:
         write_text(path / METRICS, "")
     except OSError as problem:
         raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
+    write_record(path / CONFIG, {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(device)})
+    return path
 
 
 def sweep(path: Path) -> None:
@@ -124,6 +135,11 @@ def sweep(path: Path) -> None:
     for name in (CONFIG, METRICS, RESULT, CHECKPOINT):
         for leftover in path.glob(f".{name}-*"):
             leftover.unlink(missing_ok=True)
+
+
+def stem(definition: Definition) -> str:
+    """Name of a run directory, if nobody says."""
+    return f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
 
 
 def free_name(stem: str) -> Path:

@@ -10,15 +10,16 @@ import torch
 
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment import run as directory
+from neurosbd.experiment import training
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.figure import draw
 from neurosbd.experiment.lessons import TaskLessons
-from neurosbd.experiment.machine import check_device, provenance
+from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
-from neurosbd.experiment.run import CONFIG, RESULT, Run, open_run
+from neurosbd.experiment.run import RESULT, Run, open_run
 from neurosbd.experiment.session import Session, parameter_groups
-from neurosbd.experiment.training import Training, begin, start_recording
+from neurosbd.experiment.training import Training, start_recording
 from neurosbd.learners import Account
 from neurosbd.network import Frame, Network
 from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
@@ -77,7 +78,8 @@ def _train(definition: Definition, out: str | Path | None, device: str, resume: 
     assert definition.task is not None
     task = definition.task.made()
     session = Session(definition, TaskLessons(definition, task), check_device(device))
-    run = Training(session, begin(session, out, resume, reporter), reporter).run()
+    path = (training.resume if resume else training.begin)(session, out, reporter)
+    run = Training(session, path, reporter).run()
     if run.result["status"] == "finished":
         measures = task.measures(run.metrics[-1]["test_accuracy"])
         panels = (_curve(run), _example(session))
@@ -114,11 +116,7 @@ def _measure(definition: Definition, out: str | Path | None, reporter: Reporter)
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
     network, protocol = definition.network(), definition.protocol.made()
     recorder = _recorder(definition, network, rule, protocol)
-    stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
-    path = Path(out) if out is not None else directory.free_name(stem)
-    directory.prepare(path)
-    record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(torch.device("cpu"))}
-    directory.write_record(path / CONFIG, record)
+    path = directory.begin(definition, out, torch.device("cpu"))
     reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
     if recorder is not None:
         start_recording(recorder, path, reporter)

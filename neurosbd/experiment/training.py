@@ -15,7 +15,7 @@ from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment import run as directory
 from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.machine import peak_memory, provenance
+from neurosbd.experiment.machine import peak_memory
 from neurosbd.experiment.progress import Reporter, duration, epoch_line
 from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
 from neurosbd.experiment.session import Session
@@ -26,27 +26,36 @@ from neurosbd.recording import Recorder
 from neurosbd.traces.writer import describe
 
 
-def begin(session: Session, out: str | Path | None, resume: bool, reporter: Reporter) -> Path:
-    """The run directory of a session: made anew, or taken up where it stopped.
+def begin(session: Session, out: str | Path | None, reporter: Reporter) -> Path:
+    """A new run directory of a session.
 
     Raises:
-        UsageError: if it cannot be written, holds a run already, or holds another one than is to be resumed.
+        UsageError: if it cannot be written or holds a run already.
+    """
+    path = directory.begin(session.definition, out, session.device)
+    return _introduce(session, path, reporter)
+
+
+def resume(session: Session, out: str | Path | None, reporter: Reporter) -> Path:
+    """The run directory of a session that is taken up where it stopped; none: the latest of its name.
+
+    Raises:
+        UsageError: if it holds no run, or another one.
     """
     definition = session.definition
-    stem = f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
-    if resume:
-        path = Path(out) if out is not None else directory.latest_name(stem)
-        _resume(session, path)
-        done = session.epoch >= definition.training.epochs
-        where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
-        reporter.say(f"resuming {path}: {where}")
-    else:
-        path = Path(out) if out is not None else directory.free_name(stem)
-        directory.prepare(path)
-        record = {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(session.device)}
-        directory.write_record(path / CONFIG, record)
-    if session.recorder is not None and session.epoch >= definition.training.epochs and (path / TRACE).exists():
+    path = Path(out) if out is not None else directory.latest_name(directory.stem(definition))
+    _take_up(session, path)
+    done = session.epoch >= definition.training.epochs
+    where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
+    reporter.say(f"resuming {path}: {where}")
+    if done and (path / TRACE).exists():
         session.recorder = None  # a trace that is whole already stays as it is
+    return _introduce(session, path, reporter)
+
+
+def _introduce(session: Session, path: Path, reporter: Reporter) -> Path:
+    """Open the trace, if there is one, and say what is about to happen where."""
+    definition = session.definition
     if session.recorder is not None:
         start_recording(session.recorder, path, reporter)
     weights = sum(p.numel() for p in session.network.parameters())
@@ -72,7 +81,7 @@ def start_recording(recorder: Recorder, path: Path, reporter: Reporter) -> None:
     recorder.start(path / TRACE, json.dumps(config), describe(config))
 
 
-def _resume(session: Session, path: Path) -> None:
+def _take_up(session: Session, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
     recorded = open_run(path).definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")

@@ -21,8 +21,8 @@ def check_weights(owner: object, name: str, weights: tuple[float, ...] | None) -
     """Raise ValueError unless all weights are positive; a weight of 0 would leave a class without a minimiser."""
     if weights is not None and not (weights and all(0 < w < math.inf for w in weights)):
         raise ValueError(
-            f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}; with a weight of 0 "
-            f"the output of a class would have no minimiser"
+            f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}; "
+            f"with a weight of 0 its output would have no minimiser"
         )
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from neurosbd.errors import nearest
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
-from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
+from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
 
 

@@ -1,6 +1,5 @@
 """Fixed random projection of the score: direct feedback alignment."""
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
+from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
 
 
@@ -16,23 +16,6 @@ class Frozen(NamedTuple):
 
     frozen: Tensor  # [C, M], float32
     basis: Tensor = NO_BASIS  # of the layout
-
-
-def draw_projection(
-    heard: Heard, channels: int, layout: Layout, scale: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Gaussian projection [channels, M] with standard deviation `scale`, 0 for the expansion of a score, and the basis
-    of its layout; on the device of the activity."""
-    basis = layout.init(heard.value, generator)
-    units = layout.summary(heard.value[:1], basis).shape[1]
-    drawn = torch.randn(channels - heard.expanded, units, generator=generator) * scale
-    return torch.cat((drawn, drawn.new_zeros(heard.expanded, units))).to(heard.value), basis
-
-
-def check_scale(owner: object, scale: float) -> None:
-    """Raise ValueError unless scale is a finite number >= 0."""
-    if not (scale >= 0 and math.isfinite(scale)):
-        raise ValueError(f"{type(owner).__name__}.scale must be a number >= 0, got {scale}")
 
 
 @dataclass(frozen=True)

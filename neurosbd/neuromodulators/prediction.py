@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
+from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
 
 _BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch

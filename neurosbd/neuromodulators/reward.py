@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.neuromodulators.fixed_random import check_scale, draw_projection
 from neurosbd.neuromodulators.layouts import Full, Layout
+from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
 
 
