@@ -47,10 +47,11 @@ class Memory:
         """Put back what `state_dict` gave.
 
         Raises:
-            ValueError: if it has other shapes than this network and rule.
+            ValueError: if a projection has another shape than here. (A homeostasis may keep more of the activity, or less.)
         """
         for name, state in self.modulators.items():
             if state:
+                _check_shapes(name, state, saved["modulators"][name])
                 self.modulators[name] = _like(state, saved["modulators"][name])
         for kind in ("homeostasis", "upkeep"):
             kept: dict[str, list[Any]] = getattr(self, kind)
@@ -68,10 +69,14 @@ def _like(present: Any, saved: dict[str, Tensor]) -> Any:
     """A state of the same type as the present one, on its device."""
     if not present:
         return present
-    for key, value in present._asdict().items():
-        if saved[key].shape != value.shape:
-            raise ValueError(f"{key} of the rule has shape {list(saved[key].shape)}, here it is {list(value.shape)}")
     return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
+
+
+def _check_shapes(name: str, present: Any, saved: dict[str, Tensor]) -> None:
+    for key, value in present._asdict().items():
+        there, here = list(saved[key].shape), list(value.shape)
+        if there != here:
+            raise ValueError(f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here")
 
 
 def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> Memory:
