@@ -47,7 +47,7 @@ class Memory:
         """Put back what `state_dict` gave.
 
         Raises:
-            ValueError: if a projection has another shape than here. (A homeostasis may keep more of the activity, or less.)
+            ValueError: if a projection has another shape than here; how much a homeostasis has kept may differ.
         """
         for name, state in self.modulators.items():
             if state:
