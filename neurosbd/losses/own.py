@@ -3,28 +3,17 @@
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from torch import Tensor
 
 from neurosbd.errors import UsageError
 from neurosbd.losses.generic import PerExample, from_function
+from neurosbd.losses.loss import Loss
 from neurosbd.losses.targets import REALS, Targets
 
 FUNCTION = "loss"  # what a file offers
 _MOST_SAID = 300  # characters of an exception
-
-
-class Scored(Protocol):
-    """The least that is asked of a loss."""
-
-    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of each example, [B]."""
-        ...
-
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        """d loss / d output of each example, [B, C]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class Own:
         """d loss / d output of each example, [B, C]."""
         return self._called(self._given().score, output, target)
 
-    def _given(self) -> Scored:
+    def _given(self) -> Loss:
         if self.name not in _GIVEN:
             raise UsageError(
                 f"loss '{self.name}' is one of a user's own and is not here; give it with --loss {self.name}.py, "
@@ -78,10 +67,10 @@ class Own:
             ) from problem
 
 
-_GIVEN: dict[str, Scored] = {}
+_GIVEN: dict[str, Loss] = {}
 
 
-def give(name: str, loss: Scored | PerExample) -> dict[str, str]:
+def give(name: str, loss: Loss | PerExample) -> dict[str, str]:
     """Make a loss of one's own known by name, in place of another one of that name.
 
     Args:
@@ -104,7 +93,7 @@ def give(name: str, loss: Scored | PerExample) -> dict[str, str]:
     return {"kind": "own", "name": name}
 
 
-def entry(loss: str | Path | Scored | PerExample) -> str | dict[str, str]:
+def entry(loss: str | Path | Loss | PerExample) -> str | dict[str, str]:
     """What a model file calls a loss that is asked for by name, by a .py file or as it is; the last two are given.
 
     Raises:
@@ -116,7 +105,7 @@ def entry(loss: str | Path | Scored | PerExample) -> str | dict[str, str]:
     return give(str(getattr(loss, "__name__", type(loss).__name__)), loss)
 
 
-def read(path: str | Path) -> Scored:
+def read(path: str | Path) -> Loss:
     """The loss of a Python file: what it calls `loss`, a function or a loss. The file is executed.
 
     Raises:
@@ -134,9 +123,9 @@ def read(path: str | Path) -> Scored:
     return _as_loss(offered[FUNCTION], f"{path}: '{FUNCTION}'")
 
 
-def _as_loss(loss: Any, where: str) -> Scored:
+def _as_loss(loss: Any, where: str) -> Loss:
     if callable(getattr(loss, "per_example", None)) and callable(getattr(loss, "score", None)):
-        return cast(Scored, loss)
+        return cast(Loss, loss)
     if callable(loss) and not isinstance(loss, type):
         return from_function(cast(PerExample, loss))
     raise UsageError(
