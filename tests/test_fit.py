@@ -21,7 +21,7 @@ from neurosbd.experiment.fit import fit
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.resolve import load_model
-from neurosbd.experiment.run import open_run
+from neurosbd.experiment.run import open_run, write_metrics
 from neurosbd.experiment.session import Session
 from neurosbd.rules import RULES
 
@@ -308,7 +308,10 @@ def test_warnings_and_speeds_survive_a_resume(tmp_path: Path) -> None:
     resumed = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)
     assert resumed.result["warnings"] == whole.result["warnings"] and len(whole.result["warnings"]) == 1
     assert all((line["samples_per_second"] or 1) > 0 for line in resumed.metrics)
+    undefined = [line | {"test_accuracy": None} for line in resumed.metrics[:1]]  # as NaN is written
+    write_metrics(tmp_path / "cut", [*undefined, *resumed.metrics[1:]])
     again = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)  # nothing is left to do
+    assert again.result["best"]["epoch"] == 2
     assert again.result["warnings"] == whole.result["warnings"]
 
 

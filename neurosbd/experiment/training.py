@@ -216,7 +216,7 @@ class Training:
         measures = self.session.lessons.measures
         key = f"test_{measures[0].name if measures else 'loss'}"
         sign = 1 if measures else -1  # a loss is the better the lower
-        best = max(self.metrics, key=lambda m: _finite(sign * m[key]), default=None)
+        best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
         result = {
             "status": status,
             "reason": reason,
@@ -234,9 +234,9 @@ class Training:
         return open_run(self.path)
 
 
-def _finite(value: float | None) -> float:
-    """A value that can be compared; what is not defined is worse than all others."""
-    return -math.inf if value is None or math.isnan(value) else value
+def _merit(value: float | None, sign: int) -> float:
+    """A value that can be compared, the more the better; what is not defined is worse than all others."""
+    return -math.inf if value is None or math.isnan(value) else sign * value
 
 
 def _on_request(handler: Any) -> Any:
