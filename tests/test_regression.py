@@ -357,10 +357,12 @@ def test_coverage_of_the_true_model_is_nominal(loss: str) -> None:
     assert whole(Accuracy(right_class), output, torch.zeros(20_000, dtype=torch.long)) == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_nan_measure_is_never_the_best(tmp_path: Path) -> None:
-    from neurosbd.experiment.training import _finite
+def test_a_nan_measure_is_never_the_best() -> None:
+    from neurosbd.experiment.training import _merit
 
-    assert max([None, float("nan"), -3.0], key=_finite) == -3.0
+    measured = [None, float("nan"), -3.0, 2.0]
+    assert max(measured, key=lambda value: _merit(value, 1)) == 2.0
+    assert max(measured, key=lambda value: _merit(value, -1)) == -3.0
 
 
 # Oracles of whole trainings -----------------------------------------------------------------------
