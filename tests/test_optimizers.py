@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_contracts import made
 from torch import Tensor, nn
 
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES, apply
+from tests.contracts.tables import made
 
 LAYOUTS = {
     "in order": lambda w: w,

@@ -1,0 +1,1 @@
+"""What every entry of every table keeps: a new entry is tested here without touching a test."""
