@@ -1,4 +1,4 @@
-"""Losses against autograd, second implementations and closed forms; their scores at optima; what is admissible."""
+"""Losses against autograd, second implementations and closed forms; their scores at optima."""
 
 import math
 from dataclasses import dataclass
@@ -11,38 +11,16 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 from torch.nn import functional
 
-import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.experiment.resolve import load_model
 from neurosbd.learners import Trial, learner_of
-from neurosbd.losses import LOSSES, Predictive, bregman, exponential_family, from_function
+from neurosbd.losses import LOSSES, Predictive
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES
 from tests.conftest import mlp
-from tests.targets import differences, example, slope
+from tests.targets import OPTIONS, differences, example, slope, with_options
 
-OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in LOSSES),
-    ("cross_entropy", {"label_smoothing": 0.1}),
-    ("cross_entropy", {"class_weights": (1.0, 0.5, 3.0)}),
-    ("cross_entropy", {"label_smoothing": 0.1, "class_weights": (1.0, 0.5, 3.0)}),
-    ("bernoulli", {"label_smoothing": 0.1}),
-    ("bernoulli", {"positive_weights": (1.0, 0.5, 3.0)}),
-    ("bernoulli", {"label_smoothing": 0.1, "positive_weights": (1.0, 0.5, 3.0)}),
-    ("gamma", {"shape": 3.5}),
-    ("negative_binomial", {"r": 0.3}),
-    ("negative_binomial", {"r": 40.0}),
-    ("pinball", {"levels": (0.1, 0.5, 0.95)}),
-]
 SOFTMAX = [(name, options) for name, options in OPTIONS if LOSSES[name](**options).targets is CLASSES]
-
-
-def named(value: Any) -> str:
-    return value if isinstance(value, str) else "-".join(value)
-
-
-def with_options(cases: list[tuple[str, dict[str, Any]]] = OPTIONS) -> Any:
-    return pytest.mark.parametrize(("name", "options"), cases, ids=named)
 
 
 def close(one: Tensor, other: Tensor, rtol: float = 1e-10, atol: float = 1e-12) -> None:
@@ -379,189 +357,6 @@ def test_illegal_constants_are_refused(name: str, constants: dict[str, Any], pro
 def test_weights_must_be_one_per_output() -> None:
     with pytest.raises(UsageError, match=r"class_weights has 2 values, but the output is \[4, 3\]"):
         LOSSES["cross_entropy"](class_weights=(1.0, 2.0)).score(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
-
-
-# Losses from functions ----------------------------------------------------------------------------
-
-
-def _entropy(m: Tensor) -> Tensor:
-    return torch.special.xlogy(m, m).sum(1)
-
-
-def _binary_entropy(m: Tensor) -> Tensor:
-    return (torch.special.xlogy(m, m) + torch.special.xlogy(1 - m, 1 - m)).sum(1)
-
-
-GENERIC = {
-    "cross_entropy by log-partition": ("cross_entropy", exponential_family(lambda z: z.logsumexp(1), None, "classes")),
-    "bernoulli by log-partition": (
-        "bernoulli", exponential_family(lambda z: functional.softplus(z, threshold=1000).sum(1), None, "binary"),
-    ),
-    "poisson by log-partition": ("poisson", exponential_family(lambda z: z.exp().sum(1), targets="counts")),
-    "squared_error by log-partition": ("squared_error", exponential_family(lambda z: 0.5 * z.square().sum(1))),
-    "squared_error by divergence": ("squared_error", bregman(lambda m: 0.5 * m.square().sum(1), lambda z: z)),
-    "brier by divergence": ("brier", bregman(lambda m: m.square().sum(1), lambda z: torch.softmax(z, 1), "classes")),
-    "cross_entropy by divergence": ("cross_entropy", bregman(_entropy, lambda z: torch.softmax(z, 1), "classes")),
-    "bernoulli by divergence": ("bernoulli", bregman(_binary_entropy, torch.sigmoid, "binary")),
-    "poisson by divergence": ("poisson", bregman(lambda m: _entropy(m) - m.sum(1), torch.exp, "counts")),
-    "gamma by divergence": ("gamma", bregman(lambda m: -m.log().sum(1), torch.exp, "positive")),
-    "cross_entropy by function": (
-        "cross_entropy", from_function(lambda z, y: functional.cross_entropy(z, y, reduction="none"), "classes"),
-    ),
-    "crps by function": ("crps", from_function(LOSSES["crps"]().per_example, "reals", 2)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", list(GENERIC))
-def test_losses_from_functions_reproduce_the_closed_forms(case: str) -> None:
-    """Scores equal; losses equal up to what does not depend on the output. Must fail for half a generator (tried)."""
-    name, generic = GENERIC[case]
-    loss = LOSSES[name]()
-    output, target = example(loss, 60)
-    output.requires_grad_()
-    with torch.no_grad():
-        score = generic.score(output, target)
-        close(score, loss.score(output, target))
-        assert not score.requires_grad and not generic.per_example(output, target).requires_grad
-    close(slope(generic, output, target), score)  # as backprop sees it
-    offset = generic.per_example(output, target) - loss.per_example(output, target)
-    moved = generic.per_example(output + 0.5, target) - loss.per_example(output + 0.5, target)
-    close(offset, moved, rtol=1e-9, atol=1e-9)
-    assert neurosbd.admissible(generic)
-
-
-def test_natural_parameters_of_a_gaussian_with_two_statistics() -> None:
-    """T(y) = (y, y^2), A = -eta1^2 / (4 eta2) - 1/2 log(-2 eta2): the derivative of the Gaussian likelihood."""
-    family = exponential_family(lambda z: (-z[:, 0].square() / (4 * z[:, 1]) - 0.5 * torch.log(-2 * z[:, 1])),
-                                lambda y: torch.cat((y, y.square()), 1), parameters=2)  # fmt: skip
-    eta = torch.tensor([[0.3, -0.7], [1.2, -2.0]]).double()
-    y = torch.tensor([[0.4], [-1.0]]).double()
-    mean, variance = -eta[:, :1] / (2 * eta[:, 1:]), -0.5 / eta[:, 1:]
-    moments = torch.cat((mean, mean.square() + variance), 1)
-    close(family.score(eta, y), moments - torch.cat((y, y.square()), 1))
-    with pytest.raises(UsageError, match=r"\[2, 2\].*\[2, 3\]"):
-        family.score(torch.zeros(2, 3), y)
-
-
-def test_a_loss_of_ones_own_trains_a_network_as_its_closed_form_does() -> None:
-    """One function is enough; no graph reaches the network. Must fail when the function is scaled (tried)."""
-    own = from_function(lambda z, y: functional.cross_entropy(z, y, reduction="none"), "classes")
-    x, target = torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 3
-    grads = []
-    for loss in (own, LOSSES["cross_entropy"]()):
-        for rule in ("sbd", "bp"):
-            network = mlp([5, 7, 3])
-            learner_of(RULES[rule](), network, loss, torch.Generator().manual_seed(0)).learn(Trial(x[None], target))
-            grads.append([p.grad for p in network.parameters()])
-    for mine, closed in zip(grads[:2], grads[2:], strict=True):
-        for a, b in zip(mine, closed, strict=True):
-            assert a is not None and b is not None
-            close(a, b)
-
-
-def test_a_function_must_give_a_loss_per_example() -> None:
-    with pytest.raises(UsageError, match=r"gave \[\] for an output \[4, 2\]; it must give \[4\]"):
-        from_function(functional.mse_loss).score(torch.zeros(4, 2), torch.zeros(4, 2))
-
-
-# Admissibility ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _WithScore:
-    """A loss whose score is something else."""
-
-    inner: Predictive
-    change: Any
-
-    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.inner.per_example(output, target)
-
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.change(self.inner.score(output, target), output, target)
-
-
-@with_options()
-def test_every_option_is_admissible(name: str, options: dict[str, Any]) -> None:
-    found = neurosbd.admissible(LOSSES[name](**options))
-    assert found and found.minimiser == "interior" and found.residual <= found.threshold <= 0.02, found
-
-
-def _hinge(z: Tensor, label: Tensor) -> Tensor:
-    return (1 + z - z.gather(1, label[:, None])).clamp_min(0).sum(1) - 1
-
-
-def _binary_hinge(z: Tensor, y: Tensor) -> Tensor:
-    return (1 - (2 * y - 1) * z).clamp_min(0).sum(1)
-
-
-def _rectified(z: Tensor, y: Tensor) -> Tensor:
-    return 0.5 * (torch.relu(z) - y).square().sum(1)
-
-
-COUNTER = {
-    "hinge over classes": (from_function(_hinge, "classes"), "E s. is", "interior"),
-    "hinge": (from_function(_binary_hinge, "binary"), "E s. is", "interior"),
-    "rectified output": (from_function(_rectified), "does not change the loss", "flat"),
-    "no minimiser": (from_function(lambda z, y: -(y * z).sum(1)), "no minimiser", "infinity"),
-    "fading": (from_function(lambda z, y: 5 + torch.exp(-z).sum(1)), "no minimiser", "infinity"),
-}
-
-
-@pytest.mark.parametrize("case", list(COUNTER))
-def test_losses_that_are_not_admissible(case: str) -> None:
-    loss, reason, place = COUNTER[case]
-    found = neurosbd.admissible(loss)
-    assert not found and found.minimiser == place
-    assert reason.replace("E s.", "E s|") in found.message and found.message.startswith("not admissible: ")
-
-
-CHANGES = {
-    "clipped by label": lambda s, z, y: torch.where(y > 0, s.clamp(-0.5, 0.5), s),
-    "clipped": lambda s, z, y: s.clamp(-0.5, 0.5),
-    "sign": lambda s, z, y: -s,
-    "scale": lambda s, z, y: 1.001 * s,
-    "shifted": lambda s, z, y: s + 0.01,
-    "nan": lambda s, z, y: s * math.nan,
-}
-
-
-@pytest.mark.parametrize("case", list(CHANGES))
-@pytest.mark.parametrize("name", ["squared_error", "poisson"])
-def test_a_score_of_something_else_is_noticed(name: str, case: str) -> None:
-    """Sign and scale average to 0 all the same, so only the comparison with the derivative tells."""
-    found = neurosbd.admissible(_WithScore(LOSSES[name](), CHANGES[case]), LOSSES[name]().targets)
-    assert not found and "not the derivative" in found.message
-    if case in ("clipped by label", "shifted"):
-        assert found.residual > 1e-3
-    if case in ("sign", "scale"):
-        assert found.residual < 1e-6 and found.mismatch == pytest.approx(2.0 if case == "sign" else 1e-3, rel=1e-6)
-
-
-def test_a_bounded_readout_has_its_minimiser_on_the_boundary() -> None:
-    """Rectified rates and negative conditional means; not so for positive ones."""
-    found = neurosbd.admissible("squared_error", low=0.0)
-    assert not found and found.minimiser == "boundary" and found.residual > 0.1
-    assert neurosbd.admissible("squared_error", "positive", low=0.0)
-
-
-def test_without_noise_likelihoods_have_no_minimiser_but_squared_error_has() -> None:
-    for name, target in (("cross_entropy", torch.tensor([1])), ("bernoulli", torch.tensor([[1.0, 0.0]]))):
-        found = neurosbd.admissible(name, target)
-        assert not found and found.minimiser == "infinity"
-    assert neurosbd.admissible("squared_error", torch.tensor([[1.0, -2.0]]))
-
-
-def test_admissible_says_what_it_needs() -> None:
-    with pytest.raises(UsageError, match="did you mean 'poisson'"):
-        neurosbd.admissible("poison")
-    with pytest.raises(UsageError, match="no targets 'count'; did you mean 'counts'"):
-        neurosbd.admissible("poisson", "count")
-    with pytest.raises(UsageError, match="does not say which targets"):
-        neurosbd.admissible(_WithScore(LOSSES["poisson"](), CHANGES["sign"]))
-    with pytest.raises(UsageError, match="does not depend on the outputs"):
-        neurosbd.admissible(from_function(lambda z, y: torch.zeros(len(z))))
-    assert str(neurosbd.admissible("brier")).startswith("admissible: ")
 
 
 # In a model file ----------------------------------------------------------------------------------
