@@ -52,3 +52,8 @@ def differences(loss: Described, output: Tensor, target: Tensor, step: float = 1
     moves = step * torch.eye(output.shape[1], dtype=output.dtype)
     rises = [loss.per_example(output + move, target) - loss.per_example(output - move, target) for move in moves]
     return torch.stack(rises, 1) / (2 * step)
+
+
+def close(one: Tensor, other: Tensor, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    """As equal as float64 is, whatever the dtypes."""
+    torch.testing.assert_close(one, other, rtol=rtol, atol=atol, check_dtype=False)

@@ -23,6 +23,7 @@ from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.run import open_run, write_metrics
 from neurosbd.experiment.session import Session
+from neurosbd.experiment.training import _merit
 from neurosbd.rules import RULES
 
 FAST = {"training.epochs": 3, "data.subset": 40}
@@ -313,6 +314,12 @@ def test_warnings_and_speeds_survive_a_resume(tmp_path: Path) -> None:
     again = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)  # nothing is left to do
     assert again.result["best"]["epoch"] == 2
     assert again.result["warnings"] == whole.result["warnings"]
+
+
+def test_a_nan_measure_is_never_the_best() -> None:
+    measured = [None, float("nan"), -3.0, 2.0]
+    assert max(measured, key=lambda value: _merit(value, 1)) == 2.0
+    assert max(measured, key=lambda value: _merit(value, -1)) == -3.0
 
 
 def test_dead_and_exploding_layers_are_named_once(tmp_path: Path) -> None:

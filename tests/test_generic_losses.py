@@ -11,11 +11,7 @@ from neurosbd.learners import Trial, learner_of
 from neurosbd.losses import LOSSES, bregman, exponential_family, from_function
 from neurosbd.rules import RULES
 from tests.conftest import mlp
-from tests.targets import example, slope
-
-
-def close(one: Tensor, other: Tensor, rtol: float = 1e-10, atol: float = 1e-12) -> None:
-    torch.testing.assert_close(one, other, rtol=rtol, atol=atol, check_dtype=False)
+from tests.targets import close, example, slope
 
 
 def _entropy(m: Tensor) -> Tensor:

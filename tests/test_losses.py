@@ -18,13 +18,9 @@ from neurosbd.losses import LOSSES, Predictive
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES
 from tests.conftest import mlp
-from tests.targets import OPTIONS, differences, example, slope, with_options
+from tests.targets import OPTIONS, close, differences, example, slope, with_options
 
 SOFTMAX = [(name, options) for name, options in OPTIONS if LOSSES[name](**options).targets is CLASSES]
-
-
-def close(one: Tensor, other: Tensor, rtol: float = 1e-10, atol: float = 1e-12) -> None:
-    torch.testing.assert_close(one, other, rtol=rtol, atol=atol, check_dtype=False)
 
 
 # Scores -------------------------------------------------------------------------------------------

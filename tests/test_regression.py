@@ -25,13 +25,9 @@ from neurosbd.losses.deviance import Deviance
 from neurosbd.measures import MEASURES, Accuracy, measures_of, right_class, shown, title
 from tests.synthetic import analysis
 from tests.targets import example
+from tests.values import SHIPPED, generator
 
-SHIPPED = ("diabetes", "doctor-visits", "heteroscedastic", "spike-counts")
 MODELS = ("diabetes-mlp", "doctor-visits-mlp", "heteroscedastic-mlp", "spike-counts-mlp")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # What fits what -----------------------------------------------------------------------------------
@@ -180,14 +176,6 @@ def test_coverage_of_the_true_model_is_nominal(loss: str) -> None:
     coverage = measures_of(made_loss, y)[-1]
     assert whole(coverage, output, y, 4) == pytest.approx(0.9, abs=0.008) and not coverage.higher_is_better
     assert whole(Accuracy(right_class), output, torch.zeros(20_000, dtype=torch.long)) == pytest.approx(0.5, abs=0.02)
-
-
-def test_a_nan_measure_is_never_the_best() -> None:
-    from neurosbd.experiment.training import _merit
-
-    measured = [None, float("nan"), -3.0, 2.0]
-    assert max(measured, key=lambda value: _merit(value, 1)) == 2.0
-    assert max(measured, key=lambda value: _merit(value, -1)) == -3.0
 
 
 # Oracles of whole trainings -----------------------------------------------------------------------

@@ -14,12 +14,7 @@ from neurosbd.errors import UsageError
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.resolve import load_model
 from neurosbd.losses import Gaussian
-
-SHIPPED = ("diabetes", "doctor-visits", "heteroscedastic", "spike-counts")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.values import SHIPPED, generator
 
 
 @pytest.mark.parametrize("name", SHIPPED)
