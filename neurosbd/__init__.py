@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neurosbd.allocator import keep_freed_memory
     from neurosbd.datasets import Dataset, load_data
-    from neurosbd.errors import RunError, UsageError
+    from neurosbd.errors import RunError, UsageError, UsageWarning
     from neurosbd.experiment.definition import Definition
     from neurosbd.experiment.fit import fit
     from neurosbd.experiment.resolve import load_model
@@ -42,6 +42,7 @@ _HOME = {
     "Signal": "traces",
     "Trace": "traces",
     "UsageError": "errors",
+    "UsageWarning": "errors",
     "admissible": "losses.admissibility",
     "analyse": "report.analysing",
     "compare": "report.comparing",
@@ -60,9 +61,9 @@ _HOME = {
 
 __all__ = [
     "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Network", "NotRecorded", "Population",
-    "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "admissible", "analyse", "compare", "export", "fit",
-    "from_nir", "from_torch", "keep_freed_memory", "load_data", "load_model", "open_run", "run_experiment", "simulate",
-    "to_nir",
+    "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare",
+    "export", "fit", "from_nir", "from_torch", "keep_freed_memory", "load_data", "load_model", "open_run",
+    "run_experiment", "simulate", "to_nir",
 ]  # fmt: skip
 
 

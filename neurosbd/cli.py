@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so `neurosbd --help` answer
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -166,6 +167,17 @@ def _add_record(command: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
     options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _carry_out(options)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """What may not be meant is one line; the place in the code would tell a user nothing."""
+    print(f"neurosbd: warning: {message}", file=sys.stderr)
+
+
+def _carry_out(options: argparse.Namespace) -> int:
     try:
         return {
             "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "export": _export,

@@ -1,9 +1,10 @@
-"""What can go wrong for a user, in two kinds. Layer 0.
+"""What can go wrong for a user, in two kinds, and what is done but may not be meant. Layer 0.
 
-Both are shown as their message alone; a traceback is for our own mistakes.
+All are shown as their message alone; a traceback is for our own mistakes.
 """
 
 import difflib
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 
@@ -14,6 +15,20 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """A run that started and failed; the message says what is kept. Exit status 1."""
+
+
+class UsageWarning(UserWarning):
+    """A request that is carried out, but may not do what was meant; Python's warning filters apply to it."""
+
+
+def warn(message: str, stacklevel: int = 3) -> None:
+    """Say that something is carried out that may not be meant; once for every text and place.
+
+    Args:
+        message: what is so, with figures, and what to change if it is not meant.
+        stacklevel: whose line is named: 3, who called the function that warns.
+    """
+    warnings.warn(message, UsageWarning, stacklevel=stacklevel)
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:

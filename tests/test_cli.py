@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from neurosbd.cli import KINDS, main
+from neurosbd.errors import UsageError, warn
 from neurosbd.experiment.resolve import load_model
 from neurosbd.library import names
 from neurosbd.losses import LOSSES, from_function
@@ -231,3 +233,17 @@ def test_a_users_own_model_and_data(capsys: pytest.CaptureFixture[str], tmp_path
     )
     assert status == 0, err
     assert float(out.split("test accuracy ")[1].split("%")[0]) > 95
+
+
+def test_a_warning_is_one_line_and_no_place_in_the_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned(kind: str) -> list[object]:
+        warn("a is 3; give a = 4 if that is meant")
+        raise UsageError("over")
+
+    monkeypatch.setattr("neurosbd.catalogue.catalogue", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = told(capsys, "list", "models")
+    assert status == 2 and err == "neurosbd: warning: a is 3; give a = 4 if that is meant\nneurosbd: over\n"
