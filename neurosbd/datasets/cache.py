@@ -16,8 +16,9 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import actual, cache_folder, required
 from neurosbd.datasets.samples import EventSamples, Samples, Splits
 
-_FORMAT = 3
+_FORMAT = 4
 _KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
+_SAID = tuple(field.name for field in fields(Splits) if field.name not in ("train", "test"))  # of a set, in words
 
 
 def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[Any]]) -> Splits[Any]:
@@ -47,12 +48,8 @@ def _write(splits: Splits[Any], place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     workplace = Path(tempfile.mkdtemp(prefix=".decoding-", dir=place.parent))
     try:
-        about: dict[str, Any] = {
-            "samples": type(splits.train).__name__,
-            "classes": splits.classes,
-            "kind": splits.kind,
-            "variables": splits.variables,
-        }
+        about: dict[str, Any] = {"samples": type(splits.train).__name__}
+        about |= {name: getattr(splits, name) for name in _SAID}
         for split, samples in (("train", splits.train), ("test", splits.test)):
             content = {field.name: getattr(samples, field.name) for field in fields(samples)}
             for name, value in content.items():
@@ -77,5 +74,5 @@ def _read(place: Path) -> Splits[Any]:
         plain: dict[str, Any] = {name: tuple(value) for name, value in about[split].items()}
         return _KINDS[about["samples"]](**arrays, **plain)
 
-    classes, variables = (tuple(about[name]) for name in ("classes", "variables"))
-    return Splits(samples("train"), samples("test"), classes, about["kind"], variables)
+    said = {name: tuple(about[name]) if isinstance(about[name], list) else about[name] for name in _SAID}
+    return Splits(samples("train"), samples("test"), **said)

@@ -19,7 +19,7 @@ from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.seeds import generator
 
 
@@ -109,6 +109,8 @@ def load_data(
     """
     definition, root = _definition(name, root)
     splits = _splits(definition, root)
+    for remark in splits.remarks:
+        warn(remark)
     chosen = _of_each_class if splits.kind == "classes" else _of_all
     train, test = (
         chosen(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),

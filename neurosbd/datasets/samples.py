@@ -146,6 +146,8 @@ class Splits(Generic[S]):
     classes: their names; none where values are to be predicted.
     kind: of the targets, a name of `neurosbd.losses.TARGETS`.
     variables: names of the values to be predicted; none for classes.
+    columns: names of the features, of a table; dropped: those of its columns that were left out as asked.
+    remarks: what was done while reading that may not be meant, a sentence each; said again whenever the set is loaded.
     """
 
     train: S
@@ -153,6 +155,9 @@ class Splits(Generic[S]):
     classes: tuple[str, ...] = ()
     kind: str = "classes"
     variables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def kind_of(targets: np.ndarray) -> str:
