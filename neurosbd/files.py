@@ -1,13 +1,80 @@
 """Writing files so that a reader, or a run killed at any moment, finds the old or the new one. Layer 0."""
 
+import contextlib
 import json
 import os
+import platform
+import re
+import secrets
+import shutil
+import stat
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from neurosbd.errors import UsageError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FORGOTTEN = 7 * 24 * 3600.0  # s after which nobody is at work any more, on whatever machine
+
+
+def regular(path: Path) -> Path:
+    """The path of a plain file. It is looked at without being opened: opening a FIFO waits forever, a device may act.
+
+    Raises:
+        UsageError: if it is missing, or anything else than a file.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError) as problem:  # a ValueError: the name has a null byte
+        raise UsageError(f"{path}: {getattr(problem, 'strerror', None) or problem}") from None
+    if kind != stat.S_IFREG:
+        raise UsageError(f"{path}: is {_KINDS.get(kind, 'no file')}, not a file; refused without opening it")
+    return path
+
+
+@contextlib.contextmanager
+def workplace(parent: Path, purpose: str) -> Iterator[Path]:
+    """A new folder in `parent` where something is built before it moves to its place; what stays in it is removed.
+
+    Its name says who is at work, so that `sweep` can tell what killed processes have left. It follows the umask.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    place = parent / f".{purpose}-{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def sweep(parent: Path, purpose: str) -> None:
+    """Remove the workplaces that killed processes have left in `parent`, never those of a process that lives."""
+    for place in parent.glob(f".{purpose}-*"):
+        owner = re.fullmatch(rf"\.{purpose}-(.*)-(\d+)-[0-9a-f]{{8}}", place.name)
+        gone = owner is not None and owner[1] == platform.node() and not is_alive(int(owner[2]))
+        with contextlib.suppress(OSError):
+            if gone or time.time() - place.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is there; asked by signal 0, which does nothing to it."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -12,6 +12,7 @@ from neurosbd.errors import UsageError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 _SUFFIX = {"models": ".toml", "data": ".toml", "analysis": ".py"}
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes are put behind it
 _SINGULAR = {"models": "model", "data": "dataset", "analysis": "analysis"}
 
 
@@ -44,6 +45,38 @@ def find(kind: str, name: str | Path) -> Path:
     if str(name) not in names(kind):
         raise UsageError(f"there is no {_SINGULAR[kind]} '{name}'{nearest(str(name), names(kind))}")
     return folder(kind) / f"{name}{suffix}"
+
+
+def path_component(name: str) -> str:
+    """A name that becomes one file or folder below a folder that the user named, and can lead nowhere else.
+
+    Names of models and data sets, of files in a definition and of downloads come from strangers.
+
+    >>> path_component("digits-mlp")
+    'digits-mlp'
+
+    Raises:
+        UsageError: if it is empty, '.', '..', too long, or holds '/', '\\', ':' or what cannot be shown.
+    """
+    if name in ("", ".", "..") or not name.isprintable() or any(c in name for c in "/\\:"):
+        raise UsageError(
+            f"{name!r} cannot be the name of a file or folder; give a plain name such as 'my-set', without "
+            f"'/', '\\', ':' and control characters: nothing is read or written outside the folder it belongs to"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UsageError(f"{name[:40]!r}... is {len(name.encode())} bytes long; legal are {_LONGEST_NAME} at most")
+    return name
+
+
+def relative_path(name: str) -> str:
+    """A path below a folder, 'val/images': every part of it a `path_component`.
+
+    Raises:
+        UsageError: if it is absolute or could lead out of the folder.
+    """
+    for part in name.split("/"):
+        path_component(part)
+    return name
 
 
 def read_toml(path: Path) -> dict[str, Any]:
