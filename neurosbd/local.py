@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -224,7 +225,7 @@ class LocalRun:
         if name not in self.eligibility:
             self.eligibility[name] = plan.eligibility.init(arrival, dt)
         eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
-        each, kappa = connection.geometry.each, self.kappa
+        each, kappa = partial(connection.geometry.each, synapses), self.kappa
         local = Local(
             pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
             connection.compartment,

@@ -66,8 +66,9 @@ def test_the_same_kernel_everywhere_is_a_convolution(kernel: int, stride: int, p
     torch.testing.assert_close(mine.weight.sum((1, 2)), other.weight, rtol=1e-12, atol=1e-12)
     assert mine.bias is not None and other.bias is not None
     torch.testing.assert_close(mine.bias.sum((1, 2)), other.bias, rtol=1e-12, atol=1e-12)
-    e = local.each(factor[None], local.carry(x)[None])
-    torch.testing.assert_close(e.sum((2, 3)), conv.each(factor[None], conv.carry(x)[None]), rtol=1e-12, atol=1e-12)
+    e = local.each(synapses, factor[None], local.carry(x)[None])
+    other_e = conv.each(Synapses(shared, bias), factor[None], conv.carry(x)[None])
+    torch.testing.assert_close(e.sum((2, 3)), other_e, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("portion", [1, 2**20], ids=["row by row", "at once"])
@@ -99,13 +100,14 @@ def test_each_example_by_itself_sums_to_the_outer() -> None:
     geometry, synapses, post = wired(3, 2, 1)
     posts, pres = maps(2, 4, *post), torch.stack([geometry.carry(maps(4, *PRE)) for _ in range(2)])
     summed = sum(geometry.outer(synapses, *pair).weight for pair in zip(posts, pres, strict=True))
-    torch.testing.assert_close(geometry.each(posts, pres).sum(0), summed, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(geometry.each(synapses, posts, pres).sum(0), summed, rtol=1e-12, atol=1e-12)
     start = maps(4, *synapses.weight.shape)
     e = start.clone()
-    assert geometry.each(posts, pres, e, 0.5) is e
-    torch.testing.assert_close(e, 0.5 * start + geometry.each(posts, pres), rtol=1e-12, atol=1e-12)
+    assert geometry.each(synapses, posts, pres, e, 0.5) is e
+    torch.testing.assert_close(e, 0.5 * start + geometry.each(synapses, posts, pres), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
-        geometry.each(posts, pres, torch.full_like(start, torch.nan), 0.0), geometry.each(posts, pres)
+        geometry.each(synapses, posts, pres, torch.full_like(start, torch.nan), 0.0),
+        geometry.each(synapses, posts, pres),
     )
 
 

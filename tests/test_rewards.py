@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -203,7 +204,7 @@ def _life(geometry: Dense | Conv2d, batch: int, per_unit: bool) -> list[Local]:
         arriving, synapses = (normal(batch, *pre) > 0.5).double(), Synapses(weight, None)
         return Local(
             arriving, Activity(spikes, spikes), told if t in REWARDED else None, synapses, _Passed(arriving + 1),  # type: ignore[arg-type]
-            lambda a, b: geometry.outer(synapses, a, b), geometry.each, lambda: surprise, None,
+            lambda a, b: geometry.outer(synapses, a, b), partial(geometry.each, synapses), lambda: surprise, None,
         )  # fmt: skip
 
     return [local(t) for t in range(3 * PENDING + 5)]

@@ -1,6 +1,7 @@
 """Convolution: one kernel per pair of channels, shared over positions."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import check_kernel, fitted
+from neurosbd.connections.kernels import check_kernel, fitted, spread
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
 
@@ -20,6 +21,11 @@ class Conv2d:
         drive[b, o, r, c] = sum_{i, y, x} weight[o, i, y, x] arriving[b, i, stride r + y - padding, ...] + bias[o]
         outer[o, i, y, x] = sum_{b, r, c} post_factor[b, o, r, c] pre_factor[b, i, stride r + y - padding, ...]
 
+    With `pool_drive` the drive is pooled before it reaches the neuron, and a post factor goes back through that pooling
+    first: in equal parts under an average, to the largest drive under a maximum. Which one that was is found again from
+    the pre factor and the weights, by a second convolution; for a pre factor that a membrane has filtered it is the
+    largest filtered drive.
+
     Args:
         kernel: side of the kernel in pixels, >= 1.
         stride: step in pixels, >= 1.
@@ -28,6 +34,7 @@ class Conv2d:
         bias: whether each post channel has a bias.
         sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
         weight: initialiser of the weights.
+        pool_drive: pooling of the drive, between the synapses and the neuron, or none.
     Raises:
         ValueError: if a constant is out of range, or the sizes of the populations do not fit.
     Source: LeCun et al. 1998, Proc. IEEE 86.
@@ -41,6 +48,7 @@ class Conv2d:
     bias: bool = False
     sparsity: float = 0.0
     weight: Initialiser = field(default_factory=KaimingNormal)
+    pool_drive: Pooling | None = None
 
     def __post_init__(self) -> None:
         check_sparsity(self, self.sparsity)
@@ -48,7 +56,8 @@ class Conv2d:
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(out channels, in channels, kernel, kernel)."""
-        return post[0], fitted(self, pre, post), self.kernel, self.kernel
+        channels, _ = fitted(self, pre, post)
+        return post[0], channels, self.kernel, self.kernel
 
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Kernels drawn, channels-last in memory."""
@@ -65,12 +74,14 @@ class Conv2d:
         return self.pool.pool(value) if self.pool else value
 
     def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
-        """Correlation of the map with the kernels, [B, out, height, width]."""
-        return functional.conv2d(arriving, synapses.weight, synapses.bias, self.stride, self.padding)
+        """Correlation of the map with the kernels, pooled, [B, out, height, width]."""
+        drive = self._unpooled(synapses, arriving)
+        return self.pool_drive.pool(drive) if self.pool_drive else drive
 
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Correlation of the pre factor with the post factor; the input gradient is never formed."""
         biased = synapses.bias is not None
+        post_factor = spread(self, post_factor, pre_factor, lambda: self._unpooled(synapses, pre_factor))
         _, weight, bias = torch.ops.aten.convolution_backward(
             post_factor,
             pre_factor,
@@ -86,13 +97,19 @@ class Conv2d:
         )
         return Synapses(weight, bias)
 
-    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+    def each(
+        self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
+    ) -> Tensor:
         """The outer of every example by itself, through its unfolded patches, [B, out, in, kernel, kernel]."""
         if e is None:
             e = posts.new_zeros((*posts.shape[1:3], pres.shape[2], self.kernel, self.kernel))
         total = e.view(*e.shape[:2], -1)
         for post, pre in zip(posts, pres, strict=True):
             patches = functional.unfold(pre, self.kernel, 1, self.padding, self.stride)
+            post = spread(self, post, pre, partial(self._unpooled, synapses, pre))
             total.baddbmm_(post.flatten(2), patches.transpose(1, 2), beta=kept)
             kept = 1.0
         return e
+
+    def _unpooled(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        return functional.conv2d(arriving, synapses.weight, synapses.bias, self.stride, self.padding)

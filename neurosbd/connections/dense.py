@@ -73,7 +73,9 @@ class Dense:
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(torch.mm(post_factor.t(), pre_factor), bias)
 
-    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+    def each(
+        self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
+    ) -> Tensor:
         """kept e[b] + sum_k posts[k, b] pres[k, b]^T, in place of e if there is one, [B, post, pre]."""
         post, pre = posts.permute(1, 2, 0), pres.transpose(0, 1)
         return torch.bmm(post, pre) if e is None else e.baddbmm_(post, pre, beta=kept)

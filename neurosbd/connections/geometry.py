@@ -13,7 +13,8 @@ class Geometry(Protocol):
     """Which units reach which, and how. Stateless: the weights belong to the network.
 
     `drive` is linear in the synapses and `outer` is its adjoint:
-    <outer(p, x), w> = <p, drive(w, x)> for every post factor p, arriving x and synapses w.
+    <outer(p, x), w> = <p, drive(w, x)> for every post factor p, arriving x and synapses w. Where a drive is pooled by
+    its maximum it is linear piece by piece, and this holds at the synapses w that `outer` is given.
     """
 
     @property
@@ -50,11 +51,14 @@ class Geometry(Protocol):
         """Sum over the batch (and positions) of post_factor x pre_factor, like `synapses`."""
         ...
 
-    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+    def each(
+        self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
+    ) -> Tensor:
         """kept e[b] + sum_k posts[k, b] x pres[k, b], for each example by itself (conv: summed over
         positions).
 
         Args:
+            synapses: of the connection.
             posts: post factors, [K, B, *size].
             pres: what arrives with them, [K, B, *arriving].
             e: [B, *weight], written over and returned, since the page faults of a fresh one cost more than the sum;

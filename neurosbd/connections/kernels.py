@@ -1,6 +1,9 @@
 """What connections with square kernels share: how a kernel fits onto the map that arrives."""
 
+from collections.abc import Callable
 from typing import Protocol
+
+from torch import Tensor
 
 from neurosbd.connections.pooling import Pooling
 
@@ -28,6 +31,11 @@ class Kernel(Protocol):
         """Of the pre map on the way."""
         ...
 
+    @property
+    def pool_drive(self) -> Pooling | None:
+        """Of the drive, before the neuron."""
+        ...
+
 
 def check_kernel(owner: Kernel) -> None:
     """Raise ValueError unless kernel and stride are at least 1, and padding at least 0."""
@@ -36,11 +44,11 @@ def check_kernel(owner: Kernel) -> None:
             raise ValueError(f"{type(owner).__name__}.{name} must be at least {least}, got {getattr(owner, name)}")
 
 
-def fitted(owner: Kernel, pre: tuple[int, ...], post: tuple[int, ...]) -> int:
-    """Channels that arrive, if the kernel leads from maps of size `pre` to maps of size `post`.
+def fitted(owner: Kernel, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+    """Channels that arrive and sides of the map that the kernel makes, between populations of sizes `pre` and `post`.
 
     Raises:
-        ValueError: if it does not; says what it would deliver.
+        ValueError: if it does not lead from one to the other; says what it would deliver.
     """
     kind = type(owner).__name__.lower()
     arriving = owner.pool.size(pre) if owner.pool else pre
@@ -48,12 +56,34 @@ def fitted(owner: Kernel, pre: tuple[int, ...], post: tuple[int, ...]) -> int:
         raise ValueError(f"a {kind} connection reads maps of size [channels, height, width], got {list(arriving)}")
     if min(arriving[1:]) + 2 * owner.padding < owner.kernel:
         raise ValueError(f"a kernel of {owner.kernel} does not fit into the map {list(arriving)}")
-    maps = [(n + 2 * owner.padding - owner.kernel) // owner.stride + 1 for n in arriving[1:]]
-    if len(post) != 3 or list(post[1:]) != maps:
+    sides = driven(owner, arriving)
+    maps = sides if owner.pool_drive is None else owner.pool_drive.size((1, *sides))[1:]
+    if len(post) != 3 or post[1:] != maps:
         channels = post[0] if post else "channels"
+        pooled = "" if owner.pool_drive is None else f" and pool_drive {owner.pool_drive}"
         raise ValueError(
-            f"{kind} with kernel {owner.kernel}, stride {owner.stride}, padding {owner.padding} over "
+            f"{kind} with kernel {owner.kernel}, stride {owner.stride}, padding {owner.padding}{pooled} over "
             f"{list(arriving)} delivers maps of {maps[0]}x{maps[1]}, but the size is {list(post)}; "
             f"write size = [{channels}, {maps[0]}, {maps[1]}]"
         )
-    return arriving[0]
+    return arriving[0], sides
+
+
+def driven(owner: Kernel, arriving: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the map that the kernel makes of what arrives, [..., height, width]."""
+    height, width = ((n + 2 * owner.padding - owner.kernel) // owner.stride + 1 for n in arriving[-2:])
+    return height, width
+
+
+def spread(owner: Kernel, post_factor: Tensor, arriving: Tensor, drive: Callable[[], Tensor]) -> Tensor:
+    """Post factor of every position of the kernel: back through the pooling of the drive, if there is one.
+
+    Args:
+        owner: the connection.
+        post_factor: of the neurons, [B, *size].
+        arriving: at the synapses, [B, *arriving].
+        drive: gives the drive before it is pooled, from which a maximum finds its winners.
+    """
+    if owner.pool_drive is None:
+        return post_factor
+    return owner.pool_drive.spread(post_factor, driven(owner, arriving.shape), drive)

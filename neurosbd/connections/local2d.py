@@ -1,6 +1,7 @@
 """Locally connected maps: the field of a convolution, with a kernel of its own at every position."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import check_kernel, fitted
+from neurosbd.connections.kernels import check_kernel, fitted, spread
 from neurosbd.connections.pooling import Pooling
 from neurosbd.process import Synapses
 
@@ -28,7 +29,8 @@ class Local2d:
 
     Every unit has weights and a bias of its own, as in a dense connection: the weight is [*post size, in, kernel,
     kernel], and out x height x width x in x kernel^2 numbers are learned. A synapse that looks at the padding is
-    there, counts as any other in the initial scale, and never changes.
+    there, counts as any other in the initial scale, and never changes. With `pool_drive` the drive is pooled before it
+    reaches the neuron, as that of a `Conv2d`; the weights are those of the map before.
 
     Args:
         kernel: side of the kernel in pixels, >= 1.
@@ -38,6 +40,7 @@ class Local2d:
         bias: whether each post unit has a bias.
         sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
         weight: initialiser of the weights, which draws the kernels of a position as those of a convolution.
+        pool_drive: pooling of the drive, between the synapses and the neuron, or none.
     Raises:
         ValueError: if a constant is out of range, or the sizes of the populations do not fit.
     Source: Bartunov et al. 2018, NeurIPS (arXiv 1807.04587), locally connected networks; Erdogan et al. 2025 (EBD),
@@ -54,6 +57,7 @@ class Local2d:
     bias: bool = False
     sparsity: float = 0.0
     weight: Initialiser = field(default_factory=KaimingNormal)
+    pool_drive: Pooling | None = None
 
     def __post_init__(self) -> None:
         check_sparsity(self, self.sparsity)
@@ -61,8 +65,8 @@ class Local2d:
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(out channels, height, width, in channels, kernel, kernel)."""
-        channels = fitted(self, pre, post)
-        return *post, channels, self.kernel, self.kernel
+        channels, sides = fitted(self, pre, post)
+        return post[0], *sides, channels, self.kernel, self.kernel
 
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Position by position as a convolution draws its kernels, so that the fans are those of one position."""
@@ -82,25 +86,29 @@ class Local2d:
         return self.pool.pool(value) if self.pool else value
 
     def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
-        """Patch of every position times its kernels, [B, out, height, width]."""
-        drive: Any = _Drive.apply(self, arriving, synapses.weight)
-        return drive if synapses.bias is None else drive + synapses.bias
+        """Patch of every position times its kernels, pooled, [B, out, height, width]."""
+        drive = self._unpooled(synapses, arriving)
+        return self.pool_drive.pool(drive) if self.pool_drive else drive
 
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Patch of every position times the post factor there, summed over the batch alone."""
+        post_factor = spread(self, post_factor, pre_factor, lambda: self._unpooled(synapses, pre_factor))
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(self._outer(post_factor, pre_factor), bias)
 
-    def each(self, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
+    def each(
+        self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
+    ) -> Tensor:
         """Post factor times patch, of every example by itself, [B, out, height, width, in, kernel, kernel]."""
         if e is None:
-            e = posts.new_empty((*posts.shape[1:], pres.shape[2], self.kernel, self.kernel))
+            e = posts.new_empty((posts.shape[1], *synapses.weight.shape))
         if kept == 0:
             e.zero_()  # it may hold anything
         elif kept != 1:
             e.mul_(kept)
         for post, pre in zip(posts, pres, strict=True):
             patches = self._patches(pre).permute(2, 0, 1, 5, 3, 4)
+            post = spread(self, post, pre, partial(self._unpooled, synapses, pre))
             e.addcmul_(post[..., None, None, None], patches[:, None])
         return e
 
@@ -109,6 +117,10 @@ class Local2d:
         padded = functional.pad(arriving, (self.padding,) * 4) if self.padding else arriving
         rows = padded.permute(0, 2, 3, 1).unfold(1, self.kernel, self.stride)
         return rows.unfold(2, self.kernel, self.stride).permute(1, 2, 0, 4, 5, 3)
+
+    def _unpooled(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        drive: Any = _Drive.apply(self, arriving, synapses.weight)
+        return drive if synapses.bias is None else drive + synapses.bias
 
     def _drive(self, arriving: Tensor, weight: Tensor) -> Tensor:
         patches, kernels = self._patches(arriving), _kernels(weight)

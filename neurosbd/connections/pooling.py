@@ -1,17 +1,32 @@
-"""Pooling on the way to the synapses: part of a connection's geometry, without weights."""
+"""Pooling before or behind the synapses: part of a connection's geometry, without weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 
 class Pooling(Protocol):
-    """Summarises patches of a map [B, channels, height, width]."""
+    """Summarises patches of a map [B, channels, height, width].
+
+    `spread` is its adjoint: <spread(factor, ...), value> = <factor, pool(value)> for every factor and value.
+    """
 
     def pool(self, value: Tensor) -> Tensor:
         """The pooled map."""
+        ...
+
+    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
+        """What of a factor per patch belongs to each pixel, [B, channels, *sides].
+
+        Args:
+            factor: one per patch, [B, channels, h, w].
+            sides: height and width of the map that was pooled.
+            value: gives that map; not called where it makes no difference.
+        """
         ...
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -37,6 +52,13 @@ def _check_window(owner: "AveragePool | MaxPool | SumPool") -> None:
         raise ValueError(f"{name}.stride must be 0 (same as window) or more, got {owner.stride}")
 
 
+def _shared(owner: "AveragePool | SumPool", factor: Tensor, sides: tuple[int, int], divisor: int) -> Tensor:
+    """The factor of its patch for every pixel, divided; summed where patches overlap."""
+    window, stride = owner.window, owner.stride or owner.window
+    like = factor.new_empty(()).expand(*factor.shape[:2], *sides)  # only its size is looked at
+    return torch.ops.aten.avg_pool2d_backward(factor, like, [window] * 2, [stride] * 2, [0, 0], False, True, divisor)
+
+
 @dataclass(frozen=True)
 class AveragePool:
     """Mean over square patches.
@@ -57,6 +79,10 @@ class AveragePool:
         """Mean of each patch, [B, channels, h, w]."""
         return functional.avg_pool2d(value, self.window, self.stride or self.window)
 
+    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
+        """In equal parts, [B, channels, *sides]."""
+        return _shared(self, factor, sides, self.window**2)
+
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Size (channels, height, width) after pooling."""
         return _pooled_size(self, size)
@@ -64,7 +90,9 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Largest value of square patches. A local rule needs no record of where the maximum was.
+    """Largest value of square patches, the first of equal ones.
+
+    Before the synapses a local rule needs no record of where the maximum was; behind them it looks for it again.
 
     Args:
         window: side of a patch in pixels, >= 1.
@@ -81,6 +109,12 @@ class MaxPool:
     def pool(self, value: Tensor) -> Tensor:
         """Maximum of each patch, [B, channels, h, w]."""
         return functional.max_pool2d(value, self.window, self.stride or self.window)
+
+    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
+        """All of it to the largest pixel, [B, channels, *sides]."""
+        found, shape = value(), [[self.window] * 2, [self.stride or self.window] * 2, [0, 0], [1, 1], False]
+        _, where = torch.ops.aten.max_pool2d_with_indices(found, *shape)
+        return torch.ops.aten.max_pool2d_with_indices_backward(factor, found, *shape, where)
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Size (channels, height, width) after pooling."""
@@ -106,6 +140,10 @@ class SumPool:
     def pool(self, value: Tensor) -> Tensor:
         """Sum of each patch, [B, channels, h, w]."""
         return functional.avg_pool2d(value, self.window, self.stride or self.window, divisor_override=1)
+
+    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
+        """The whole of it to every pixel, [B, channels, *sides]."""
+        return _shared(self, factor, sides, 1)
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Size (channels, height, width) after pooling."""
