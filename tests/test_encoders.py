@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.encoders import ENCODERS, Delta, Latency, Poisson, encode
 from neurosbd.neurons import Escape
-from neurosbd.noise import new_key, uniform
+from neurosbd.noise import _unit, happens, new_key, uniform
 
 DT = 1e-3
 
@@ -79,6 +79,42 @@ def test_neighbouring_keys_give_other_numbers() -> None:
     assert abs(correlation(one, two)) < 4 / 100
 
 
+def probability_below(p: float, dtype: torch.dtype) -> float:
+    """P(uniform < p), exactly: the numbers grow with their 48 bits, so the first that is not below p tells."""
+    low, high = 0, 2**48
+    limit = torch.tensor(p, dtype=dtype)
+    while low < high:
+        middle = (low + high) // 2
+        below = bool(_unit(torch.tensor([(middle << 16) - (middle >> 47 << 64)]), dtype)[0] < limit)
+        low, high = (middle + 1, high) if below else (low, middle)
+    return low / 2**48
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_probabilities_are_met(dtype: torch.dtype) -> None:
+    """1e-3 Hz at a step of 0.1 ms is 1e-7 per step. Must fail with the first 24 bits alone (tried: 1.19e-7)."""
+    for p in (1e-11, 1e-9, 1e-7, 3.3e-6, 2e-4):
+        assert probability_below(p, dtype) == pytest.approx(p, rel=1e-3 if p < 1e-9 else 1e-5)
+    for p in (3e-4, 0.02, 0.3, 0.999):
+        assert probability_below(p, dtype) == pytest.approx(p, rel=2.5e-4)
+    assert probability_below(1.0, dtype) == 1 and probability_below(0.0, dtype) == 0
+
+
+def test_numbers_that_are_not_small_are_multiples_of_2_to_the_minus_24() -> None:
+    """So that what is drawn for probabilities above 2^-12 does not depend on the bits of smaller ones."""
+    u = draws(100, 10_000)
+    multiple = (u * 2**24).frac() == 0
+    assert multiple[u >= 2**-12].all() and (u < 2**-12).sum() > 150 and not multiple[u < 2**-12].any()
+
+
+def test_rare_events_are_drawn_with_the_bits_they_need() -> None:
+    """In float64, whose grid is 2^-53; all others as torch.rand draws them. Must fail when all are drawn in float32."""
+    p = torch.tensor([0.1, 2e-3, 1.0, 0.0]).repeat(1000)
+    assert torch.equal(happens(p, seeded()), torch.rand(4000, generator=seeded()) < p)
+    rare = torch.full((4000,), 1e-5)
+    assert torch.equal(happens(rare, seeded()), torch.rand(4000, dtype=torch.float64, generator=seeded()) < rare)
+
+
 # Poisson ------------------------------------------------------------------------------------------
 
 
@@ -136,6 +172,29 @@ def test_latency_is_exact(dtype: torch.dtype) -> None:
     assert torch.equal(spikes.argmax(0), steps) and torch.equal(spikes.sum(0), torch.ones(21, dtype=dtype))
 
 
+GREY = torch.arange(256)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [GREY / 255, GREY * torch.tensor(1 / 255), GREY.double() / 255, GREY.double() * (1 / 255)],
+    ids=["quotient", "scaled", "quotient, float64", "scaled, float64"],
+)
+def test_every_grey_value_falls_into_its_step(value: Tensor) -> None:
+    """Oracle: rational arithmetic, (255 - k) steps // 255, for durations of 1 to 10,000 steps, whole and not.
+
+    Must fail when the product is taken in float32 with a slack of 1e-6 (tried: 127 values at 255 steps).
+    """
+    for steps in (*range(1, 300), 510, 765, 999, 1000, 2550, 4096, 9999, 10_000):
+        exact = (255 - GREY) * steps // 255
+        assert torch.equal(Latency(steps * 1e-3).when(value, DT).long(), exact), steps
+    for steps, dt in ((255, 3e-4), (850, 3e-3)):  # 85000/3, 850/3 steps
+        exact = (255 - GREY) * steps * 10 // (255 * round(dt * 1e4))
+        assert torch.equal(Latency(steps * 1e-3).when(value, dt).long(), exact)
+    spikes = frames(Latency(0.255, least=0.0), value[None], 256)[:, 0]
+    assert torch.equal(spikes.argmax(0), 255 - GREY) and (spikes.sum(0) == 1).all()
+
+
 def test_latency_keeps_faint_units_silent_and_bright_ones_first() -> None:
     spikes = frames(Latency(10e-3, least=0.2), torch.tensor([[0.0, 0.19, 0.21, 1.0, 1.7]]), 20)[:, 0]
     assert spikes.sum(0).tolist() == [0, 0, 1, 1, 1] and spikes.argmax(0).tolist()[2:] == [7, 0, 0]
@@ -160,6 +219,25 @@ def test_delta_reconstructs_a_signal_within_its_threshold() -> None:
         sent = sent + threshold * shown
         assert ((value - sent).abs() < threshold).all()
     assert sent[0, 0].item() == pytest.approx(1.5, abs=0.1) and sent[0, 3].item() == pytest.approx(-3.5, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("thresholds", [1, 3, 5, 10, 17, 50, 100, 255])
+def test_delta_sends_whole_thresholds(dtype: torch.dtype, thresholds: int) -> None:
+    """k / 255 sends floor(k thresholds / 255) spikes of 1 / thresholds; the way back as many of the other sign.
+
+    Oracle: integers. Must fail when the reported value is a running sum (tried: 9 spikes for a step of 1 at 0.1).
+    """
+    encoder, value = Delta(1 / thresholds), (GREY.to(dtype) / 255)[None]
+    state, sent = encoder.init(value), torch.zeros_like(value)
+    for _ in range(thresholds + 5):
+        shown, state = encoder.step(state, value, DT)
+        sent += shown
+    assert sent[0].tolist() == (GREY * thresholds // 255).tolist()
+    for _ in range(thresholds + 5):
+        shown, state = encoder.step(state, torch.zeros_like(value), DT)
+        sent += shown
+    assert not sent.any()
 
 
 def test_delta_falls_silent_on_a_picture_that_stays() -> None:

@@ -11,15 +11,18 @@ from torch import Tensor
 class DeltaState(NamedTuple):
     """The value that was last reported."""
 
-    reported: Tensor  # [B, *size]
+    reported: Tensor  # in thresholds, whole numbers [B, *size]
 
 
 @dataclass(frozen=True)
 class Delta:
     """A spike of +1 or -1 whenever the value has moved by a threshold since it was last reported.
 
-        shown[t] = sign(value - reported) if |value - reported| >= threshold else 0
-        reported <- reported + threshold shown[t]
+        shown[t] = sign(value - threshold reported) if |value - threshold reported| >= threshold else 0
+        reported <- reported + shown[t]
+
+    What was reported is counted in thresholds, so that no rounding adds up: a step of 1 at a threshold of 0.1 makes 10
+    spikes.
 
     Args:
         threshold: change that makes a spike, > 0.
@@ -45,6 +48,8 @@ class Delta:
 
     def step(self, state: DeltaState, value: Tensor, dt: float) -> tuple[Tensor, DeltaState]:
         """-1, 0 or 1, [B, *size]."""
-        change = value - state.reported
-        shown = change.sign() * (change.abs() >= self.threshold)
-        return shown, DeltaState(state.reported + self.threshold * shown)
+        level = value / self.threshold
+        change = level - state.reported
+        rounding = (4 * torch.finfo(value.dtype).eps * level.abs()).clamp(max=0.5)  # of value, threshold and quotient
+        shown = change.sign() * (change.abs() >= 1 - rounding)
+        return shown, DeltaState(state.reported + shown)

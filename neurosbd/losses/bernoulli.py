@@ -10,6 +10,7 @@ from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_o
 from neurosbd.losses.deviance import BERNOULLI
 from neurosbd.losses.law import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
+from neurosbd.noise import happens
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Bernoulli:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum."""
-        return torch.bernoulli(self.chance(output), generator=generator)
+        return happens(self.chance(output), generator).to(output.dtype)
 
     def chance(self, output: Tensor) -> Tensor:
         """Probabilities of a yes of which sigmoid(output) is the optimum, [B, k].

@@ -12,6 +12,7 @@ from torch import Tensor
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
+from neurosbd.noise import happens
 from neurosbd.recording import Unwatched, Watch
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
@@ -116,12 +117,13 @@ class Conditioning:
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
         steps, trial = self._steps(network.dt), Unwatched()
+        chance = torch.full((self.batch, weight.shape[1]), self.rate * network.dt)
         for t in range(steps):
             since = t % self.update
             if since == 0:
                 trial = watch(t // self.update)
                 run.witness = trial.witness
-            x = (torch.rand(self.batch, weight.shape[1], generator=generator) < self.rate * network.dt).to(weight)
+            x = happens(chance, generator).to(weight)
             frame = network.step(frame, x)
             for observe in trial.observers:
                 observe(since, frame)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.learners import Outcome, Trial
 from neurosbd.network import Frame
+from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
 
 
@@ -85,7 +86,7 @@ class DelayedXor:
 
     def _frames(self, chance: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
         for t in range(self.steps):
-            spikes = (torch.rand(chance.shape, generator=generator) < chance).float()
+            spikes = happens(chance, generator).float()
             yield spikes if t < self.duration else torch.zeros_like(spikes)
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.learners import Outcome, Trial
+from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
 
 _GROUPS = ("left", "right", "recall", "noise")
@@ -88,7 +89,7 @@ class EvidenceAccumulation:
                 rates[:, 2] = self.rate
             rates[:, 3] = self.noise
             chance = (rates * 1e-3).repeat_interleave(self.group, 1)
-            yield (torch.rand(chance.shape, generator=generator) < chance).float()
+            yield happens(chance, generator).float()
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:
         """Whether the larger output over the recall is the majority's."""

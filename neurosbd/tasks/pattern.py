@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.learners import Outcome, Trial
+from neurosbd.noise import happens
 from neurosbd.seeds import generator as seeded
 from neurosbd.tasks.findings import Panel
 
@@ -57,7 +58,7 @@ class PatternGeneration:
     def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
         """The frozen input, `batch` times, and the target [T, B, outputs]."""
         frozen = seeded(self.seed, "pattern")
-        spikes = (torch.rand(self.duration, 1, self.units, generator=frozen) < self.rate * 1e-3).float()
+        spikes = happens(torch.full((self.duration, 1, self.units), self.rate * 1e-3), frozen).float()
         target = self._target(frozen)[:, None, :].expand(-1, batch, -1)
         return Trial(spikes.expand(-1, batch, -1), target, [1 / self.duration] * self.duration)
 
