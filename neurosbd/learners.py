@@ -267,11 +267,11 @@ class BackpropLearner:
         account = Account(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
 
-        with torch.enable_grad():
-            # The frame goes at once, else the activity that backward is done with would live on to the end.
-            simulate(self.network, trial.inputs, (*observers, self.adaptation, account), generator=noise)
-            if account.total is not None:
-                account.total.backward()
+        # The frame goes at once, else the activity that backward is done with would live on to the end.
+        watching = (*observers, self.adaptation, account)
+        simulate(self.network, trial.inputs, watching, generator=noise, differentiable=True)
+        if account.total is not None:
+            account.total.backward()
         for connection in self.network.connections.values():
             present = self.network.present(connection)
             gradient = self.network.weights[connection.name].grad

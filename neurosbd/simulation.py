@@ -16,11 +16,14 @@ def simulate(
     observers: Sequence[Observer] = (),
     start: Frame | None = None,
     generator: torch.Generator | None = None,
+    *,
+    differentiable: bool = False,
 ) -> Frame:
     """Run a network over time and let observers watch every step.
 
     Observers see (step, frame) in their order and cannot change the dynamics: the next step reads
     `frame.state` alone. A learner comes last, since it takes activity out of the frame as it learns.
+    No autograd graph is built, so that memory does not grow with the number of steps.
 
     Args:
         network: the network to run.
@@ -28,6 +31,8 @@ def simulate(
         observers: called after every step.
         start: frame to go on from; none starts at rest.
         generator: source of the noise of this run, for networks that have any.
+        differentiable: whether autograd follows the run, for backprop through time; the values are the same. Memory
+            then grows with T, until the graph is let go.
 
     Returns:
         The last frame.
@@ -46,10 +51,11 @@ def simulate(
     torch.Size([5, 3])
     """
     frame = start
-    for t, x in enumerate(inputs):
-        frame = network.step(network.init(x, generator) if frame is None else frame, x)
-        for observe in observers:
-            observe(t, frame)
+    with torch.set_grad_enabled(differentiable):
+        for t, x in enumerate(inputs):
+            frame = network.step(network.init(x, generator) if frame is None else frame, x)
+            for observe in observers:
+                observe(t, frame)
     if frame is None:
         raise ValueError("simulate needs at least one step of input, got an empty sequence")
     return frame

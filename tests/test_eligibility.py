@@ -151,7 +151,11 @@ class Given:
 def through_time(network: Network, inputs: Tensor, score: Callable[[int, dict[str, Any]], Tensor]) -> Tensor:
     """Sum over steps of a score of the activity, with its graph."""
     parts: list[Tensor] = []
-    simulate(network, inputs, (lambda t, frame: parts.append(score(t, frame.activity)),), generator=noise())
+
+    def look(t: int, frame: Frame) -> None:
+        parts.append(score(t, frame.activity))
+
+    simulate(network, inputs, (look,), generator=noise(), differentiable=True)
     return torch.stack(parts).sum()
 
 

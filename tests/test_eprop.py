@@ -73,7 +73,8 @@ def test_the_rate_regulariser_is_the_gradient_of_its_cost(make: Any) -> None:
     local = learned(network, LocalRule(RateRegulated(ThreeFactor(), target, cost), None), task)
     (connection,) = network.incoming[name]
     values: list[Tensor] = []
-    simulate(network, task.inputs, (lambda t, frame: values.append(frame.activity[name].value),))
+    look = lambda t, frame: values.append(frame.activity[name].value)  # noqa: E731
+    simulate(network, task.inputs, (look,), differentiable=True)
     rate = torch.stack(values).flatten(3).transpose(0, 2).flatten(1).mean(1) if make is maps else None
     rate = (torch.stack(values).mean((0, 1)) if rate is None else rate) / 0.5  # spikes per ms
     energy = cost / 2 * (rate - target * 1e-3).square().sum()

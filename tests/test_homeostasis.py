@@ -260,7 +260,7 @@ def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() 
     rule = RULES["dfa"](scale=0.0, homeostasis=tuple(homeostasis for homeostasis, _ in COSTS))
     x = torch.randn(8, 5, dtype=torch.float64, generator=seeded(0))
     found = grads(network, rule)
-    hidden = simulate(network, x[None]).activity["hidden1"].value
+    hidden = simulate(network, x[None], differentiable=True).activity["hidden1"].value
     weight, bias = network.weights["input->hidden1"], network.biases["input->hidden1"]
     exact = torch.autograd.grad(sum(cost(hidden) for _, cost in COSTS), (weight, bias))  # type: ignore[arg-type]
     present = network.present(network.connections["input->hidden1"])

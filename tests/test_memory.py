@@ -18,6 +18,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Frame, Network
 from neurosbd.neurons import LIF
 from neurosbd.rules import RULES
+from neurosbd.simulation import simulate
 from tests.spiking import layered, maps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,3 +104,26 @@ def test_no_graph_exists_at_any_step(rule: str) -> None:
         learn(network, name, 6, 4, (look,))
         assert graphs == [expected] * 6
         assert all(p.grad is not None and p.grad.grad_fn is None for p in network.parameters())
+
+
+def test_a_simulation_keeps_nothing_and_builds_no_graph_unless_asked() -> None:
+    """Live tensors after every step, and whether there is a graph; the values are the same either way. Must fail when
+    the graph of the weights is followed unasked (tried)."""
+    found: dict[bool, tuple[set[int], Tensor]] = {}
+    for differentiable in (False, True):
+        torch.manual_seed(0)
+        network, counts, sent = maps(LIF()), [], torch.zeros(())
+
+        def look(t: int, frame: Frame, counts: list[int] = counts) -> None:
+            nonlocal sent
+            sent = frame.activity["output"].value.sum() + sent
+            counts.append(sum(1 for _ in _tensors()))
+
+        simulate(network, list(stream(network, 12, 4)), (look,), differentiable=differentiable)
+        assert sent.requires_grad is differentiable
+        found[differentiable] = set(counts[2:]), sent.detach()
+        if differentiable:
+            sent.backward()
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    assert len(found[False][0]) == 1 < len(found[True][0])
+    assert torch.equal(found[False][1], found[True][1])

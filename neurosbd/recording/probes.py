@@ -14,10 +14,9 @@ def true_gradients(network: Network, loss: Loss, trial: Trial, noise: torch.Gene
     """d mean-loss / d weight of every plastic connection by autograd (through time); `.grad` is left alone."""
     account = Account(trial, loss, network.readout)
     names = [name for name, connection in network.connections.items() if connection.plastic]
-    with torch.enable_grad():
-        simulate(network, trial.inputs, (account,), generator=noise)
-        assert account.total is not None
-        found = torch.autograd.grad(account.total, [network.weights[n] for n in names], allow_unused=True)
+    simulate(network, trial.inputs, (account,), generator=noise, differentiable=True)
+    assert account.total is not None
+    found = torch.autograd.grad(account.total, [network.weights[n] for n in names], allow_unused=True)
     return dict(zip(names, found, strict=True))
 
 
