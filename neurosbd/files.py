@@ -8,9 +8,8 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -78,18 +77,34 @@ def is_alive(pid: int) -> bool:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one move."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    """Let `write` fill a temporary file beside `path`, then put it in place in one move.
+
+    The new file has the rights that the user's umask leaves. A link at `path` is replaced, never followed.
+    """
+    temporary = beside(path)
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def beside(path: Path) -> Path:
+    """A free name beside `path` for what is to take its place; a killed process leaves it behind, see `sweep_files`."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+
+
+def sweep_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed processes left behind of the files `names` of a folder; nobody else may be writing them."""
+    leftover = re.compile(rf"\.({'|'.join(map(re.escape, names))})-[a-z0-9_]{{8}}")
+    for path in folder.iterdir():
+        if leftover.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
@@ -10,6 +10,7 @@ from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
+from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, Own
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, Layout
@@ -129,7 +130,7 @@ class RecordSpec(Record):
 class Definition(Record):
     """A model and its training recipe, resolved: what `fit` carries out."""
 
-    name: str
+    name: Annotated[str, AfterValidator(path_component)]  # the run directory is named after it
     about: str = ""
     source: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
