@@ -55,7 +55,7 @@ def analyse(run: Run) -> Result:
     for number, signal in enumerate(signals):
         at = np.searchsorted(batch, batches_learned(signal))
         cosine[number, at], ratio[number, at] = signal[:].astype(float).T
-        epoch[at] = signal.epoch + 1
+        epoch[at] = signal.epoch
     return Result(
         connection=tuple(signal.where for signal in signals),
         batch=batch,

@@ -115,7 +115,7 @@ def analyse(run: Run) -> Result:
     shares = [[_share(found[at]) for at in (min(found), max(found))] for found in rho]
     return Result(
         layer=tuple(activity.where for activity, _ in pairs),
-        epoch=np.array(epochs) + 1,
+        epoch=np.array(epochs),
         correlation=correlation,
         independent=independent(samples),
         constant=constant,

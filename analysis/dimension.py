@@ -105,7 +105,7 @@ def analyse(run: Run) -> Result:
             table[:, i, j] = ratio, unbiased, ratio / len(chosen), moments.count
     layer = tuple(f"{s.where}{'@test' if s.on == 'test' else ''}" for s in signals)
     plain, corrected, share, examples = table
-    return Result(layer, epochs + 1, plain, corrected, share, examples, np.array(units))
+    return Result(layer, epochs, plain, corrected, share, examples, np.array(units))
 
 
 def _thinned(units: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def analyse(run: Run) -> Result:
     for number, signal in enumerate(signals):
         at = np.searchsorted(batch, batches_learned(signal))
         cosine[number, at], norm[number, at] = signal[:].astype(float).T
-        epoch[at] = signal.epoch + 1
+        epoch[at] = signal.epoch
     floor = FLOOR * np.nanmax(norm, axis=1, initial=0, keepdims=True)
     return Result(
         connection=tuple(signal.where for signal in signals),

@@ -125,7 +125,7 @@ def analyse(run: Run) -> Result:
     bin_rate, share = _histogram(signals, sums, run.trace.dt)
     return Result(
         layer=tuple(signal.where for signal in signals),
-        epoch=np.array(epochs) + 1,
+        epoch=np.array(epochs),
         spiking=np.array([float(_spikes(signal)) for signal in signals]),
         independent=np.array([1 / math.sqrt(signal.shape[-1]) if _spikes(signal) else np.nan for signal in signals]),
         bin_rate=bin_rate,

@@ -65,7 +65,7 @@ def analyse(run: Run) -> Result:
     events = [np.nonzero(z) for _, _, z in spikes]
     where = [np.full(len(when), i) for i, (when, _) in enumerate(events)]
     return Result(
-        f"epoch {epoch + 1}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}",
+        f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}",
         tuple(s.where for s, _, _ in spikes),
         np.array([z.shape[1] for _, _, z in spikes], int),
         _stacked([time for _, time, _ in spikes]),

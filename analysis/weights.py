@@ -89,7 +89,7 @@ def _flat(size: tuple[int, ...]) -> tuple[int, int]:
 def _progress(signal: Any) -> np.ndarray:
     """Epochs behind every snapshot; the last batch of an epoch ends it."""
     batches = max(1, int(signal.batch.max()) + 1)
-    return signal.epoch + (signal.batch + 1) / batches
+    return np.where(signal.batch < 0, 0.0, signal.epoch - 1 + (signal.batch + 1) / batches)
 
 
 def figure(result: Result) -> "Figure":

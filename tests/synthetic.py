@@ -51,13 +51,13 @@ class Recorded:
         trial = np.repeat(np.arange(trials), steps)
         more.setdefault("size", (items,))
         rows = values.reshape(trials * steps, *values.shape[2:])
-        return cls(name, rows, trial // batches, trial % batches, np.tile(np.arange(steps), trials), **more)
+        return cls(name, rows, 1 + trial // batches, trial % batches, np.tile(np.arange(steps), trials), **more)
 
     @classmethod
     def snapshots(cls, name: str, values: list[np.ndarray], **more: Any) -> "Recorded":
         """From weights: the first before the first batch, then one at the end of every epoch of 10 batches."""
         n = len(values)
-        epoch = np.maximum(np.arange(n) - 1, 0)
+        epoch = np.arange(n)
         batch = np.where(np.arange(n) == 0, -1, 9)
         rows = np.stack([np.ravel(v) for v in values])
         return cls(name, rows, epoch, batch, np.zeros(n, int), values[0].shape, **more)

@@ -94,7 +94,7 @@ def a_run(path: Path, taken: list[Taken], model: str = "digits-mlp", settings: d
 def trials(epochs: int, batches: int, steps: int) -> dict[str, np.ndarray]:
     """Coordinates of the rows of so many full epochs."""
     epoch, batch, step = np.meshgrid(*map(np.arange, (epochs, batches, steps)), indexing="ij")
-    return {"epoch": epoch.ravel(), "batch": batch.ravel(), "step": step.ravel()}
+    return {"epoch": 1 + epoch.ravel(), "batch": batch.ravel(), "step": step.ravel()}
 
 
 def drawn(module: Any, result: Any, path: Path) -> None:
@@ -191,12 +191,12 @@ def test_correlation_is_that_of_all_examples_of_an_epoch_at_once(tmp_path: Path)
     clock = Clock(on="test", examples=(0, 1, 2, 3))
     signals = [("rate", "hidden2", h, (5,)), ("score", "", s, (3,))]
     result = decorrelation.analyse(a_run(tmp_path, [Taken(**rows, clock=clock, sample=sample, signals=signals)]))
-    for epoch in range(2):
+    for epoch in (1, 2):
         mean_h, mean_s = (
             x[rows["epoch"] == epoch].astype(float).reshape(7, 3, 4, -1).mean(1).reshape(28, -1)[:26] for x in (h, s)
         )
         rho = np.corrcoef(mean_h.T, mean_s.T)[:5, 5:]
-        np.testing.assert_allclose(result.correlation[0, epoch], np.abs(rho).mean(), rtol=1e-9)
+        np.testing.assert_allclose(result.correlation[0, epoch - 1], np.abs(rho).mean(), rtol=1e-9)
     assert result.layer == ("hidden2",) and result.on == "test"
     np.testing.assert_array_equal(result.epoch, [1, 2])
     np.testing.assert_array_equal(result.samples, [26, 26])
@@ -271,7 +271,7 @@ def probed(what: str, measured: dict[str, np.ndarray], every: int = 20, first: i
     """Rows [cosine, second] of some connections, one every so many batches of 46 per epoch."""
     done = first + every * np.arange(len(next(iter(measured.values()))))
     return Taken(
-        epoch=(done - 1) // 46, batch=(done - 1) % 46, step=np.full(len(done), steps - 1), time=done * steps * DT,
+        epoch=1 + (done - 1) // 46, batch=(done - 1) % 46, step=np.full(len(done), steps - 1), time=done * steps * DT,
         clock=Clock(per="batch", batches=every), signals=[(what, where, v, (2,)) for where, v in measured.items()],
     )  # fmt: skip
 

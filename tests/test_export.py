@@ -67,7 +67,7 @@ def test_sonata_reports_are_those_recorded(run: neurosbd.Run, tmp_path: Path) ->
         notes: Any = file["neurosbd/trials/hidden1.v"]
         np.testing.assert_array_equal(notes["start"][:], np.arange(len(notes["start"])) * 18.0)
         assert len(notes["sample"]) * 6 == len(expected) and (notes["sample"][:] >= 0).all()
-        assert set(notes["example"][:].tolist()) == {1, 3} and set(notes["epoch"][:].tolist()) == {0, 1}
+        assert set(notes["example"][:].tolist()) == {1, 3} and set(notes["epoch"][:].tolist()) == {1, 2}
 
 
 def test_nwb_is_the_trace_anew(run: neurosbd.Run, tmp_path: Path) -> None:

@@ -59,9 +59,43 @@ def test_pynwb_reads_series_trials_and_units(run: neurosbd.Run) -> None:
             expected = spike_times(run, unit.population, unit.neuron, unit.example)
             np.testing.assert_array_equal(unit.spike_times, expected)
         trials = file.trials.to_dataframe().query("split == 'train'")
-        assert trials.batch.tolist() == [*range(13)] * 2 and trials.epoch.tolist() == [0] * 13 + [1] * 13
-        np.testing.assert_allclose(trials.start_time, np.arange(26) * 0.016)
-        np.testing.assert_allclose(trials.stop_time, np.arange(1, 27) * 0.016)
+        assert trials.batch.tolist() == [*range(13)] * 2 and trials.epoch.tolist() == [1] * 13 + [2] * 13
+        np.testing.assert_allclose(trials.stop_time - trials.start_time, 0.016)
+        before = np.repeat([0.064, 0.128], 13)  # a test of 4 batches comes before every epoch, and one at the end
+        np.testing.assert_allclose(trials.start_time, before + np.arange(26) * 0.016)
+
+
+def test_trials_follow_each_other_and_carry_what_was_shown(run: neurosbd.Run) -> None:
+    """Must fail if tests have a time of their own (then they lie upon the training), or samples are misnumbered."""
+    pynwb = imported("pynwb")
+    with pynwb.NWBHDF5IO(str(run.path / "trace.h5"), "r") as io:
+        trials = io.read().trials.to_dataframe()
+    starts, stops = trials.start_time.to_numpy(), trials.stop_time.to_numpy()
+    assert (starts[1:] >= stops[:-1] - 1e-9).all() and (stops > starts).all()
+    runs = [(s, e) for i, (s, e) in enumerate(zip(trials.split, trials.epoch, strict=True))
+            if i == 0 or (s, e) != (trials.split[i - 1], trials.epoch[i - 1])]  # fmt: skip
+    assert runs == [("test", 0), ("train", 1), ("test", 1), ("train", 2), ("test", 2)]
+    data = neurosbd.load_data("digits", subset=40)
+    splits = {"train": data.train.labels, "test": data.test.labels}
+    for _, trial in trials.iterrows():
+        np.testing.assert_array_equal(trial.target, splits[trial.split][trial["sample"]])
+        places = [0] if trial.split == "test" else [*range(32)]  # `*.drive[on=test, examples=0]`, loss and score of all
+        assert trial.example.tolist() == places[: len(trial.target)] and len(trial.target) in (1, 16, 32)
+    assert trials.target.map(len).sum() == 12 + 2 * 400
+
+
+def test_neo_reads_the_trials(run: neurosbd.Run) -> None:
+    """As spike trains whose times lie within the trials. Must fail if units and trials have different times."""
+    nwbio, pynwb = imported("neo.io.nwbio"), imported("pynwb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trains = nwbio.NWBIO(str(run.path / "trace.h5"), "r").read_all_blocks()[0].segments[0].spiketrains
+        times = np.concatenate([train.rescale("s").magnitude for train in trains])
+    with pynwb.NWBHDF5IO(str(run.path / "trace.h5"), "r") as io:
+        trials = io.read().trials.to_dataframe().query("split == 'train' and batch in (0, 10)")
+    spans = zip(trials.start_time, trials.stop_time, strict=True)
+    inside = [((times > start - 1e-9) & (times < stop - 1e-9)).sum() for start, stop in spans]
+    assert len(inside) == 4 and min(inside) > 0 and sum(inside) == len(times)
 
 
 def test_neo_reads_the_spike_trains(run: neurosbd.Run) -> None:
@@ -78,7 +112,7 @@ def test_neo_reads_the_spike_trains(run: neurosbd.Run) -> None:
             example, neuron = divmod(rest, 128 if population == "hidden1" else 64)
             expected = spike_times(run, population, neuron, example)
             np.testing.assert_allclose(trains[number].rescale("s").magnitude, expected)
-            assert float(trains[number].t_stop) == pytest.approx(0.384)  # the end of the last recorded step
+            assert float(trains[number].t_stop) == pytest.approx(0.512)  # the end of the last recorded step
 
 
 def test_elephant_uses_the_spike_trains_of_neo(run: neurosbd.Run) -> None:
@@ -89,7 +123,7 @@ def test_elephant_uses_the_spike_trains_of_neo(run: neurosbd.Run) -> None:
         trains = nwbio.NWBIO(str(run.path / "trace.h5"), "r").read_all_blocks()[0].segments[0].spiketrains
         for number in (1, 4, 130):
             rate = float(statistics.mean_firing_rate(trains[number]).rescale("Hz"))
-            assert rate == pytest.approx(len(trains[number]) / 0.384)
+            assert rate == pytest.approx(len(trains[number]) / (0.512 - 0.064))
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,9 @@ def test_rows_are_the_steps_of_the_training(any_run: neurosbd.Run) -> None:
     assert len(signal) == 2 * batches * steps
     assert (signal.step == np.tile(np.arange(steps), 2 * batches)).all()
     assert (signal.batch == np.tile(np.repeat(np.arange(batches), steps), 2)).all()
-    assert (signal.epoch == np.repeat([0, 1], batches * steps)).all()
+    assert (signal.epoch == np.repeat([1, 2], batches * steps)).all()
     close(np.diff(signal.time), 1e-3)
-    for epoch in (0, 1):  # every example once an epoch, the places that the last batch does not have are marked
+    for epoch in (1, 2):  # every example once an epoch, the places that the last batch does not have are marked
         shown = signal.sample[signal.rows(epoch=epoch, step=0)].ravel()
         assert sorted(shown[shown >= 0]) == list(range(50))
         assert (shown == -1).sum() == batches * 16 - 50
@@ -152,8 +152,8 @@ def test_drive_is_weight_times_pre(any_run: neurosbd.Run) -> None:
     trace, steps = any_run.trace, any_run.definition.time.steps
     weight, drive, pre = trace["hidden1->hidden2.weight"], trace["hidden2.drive"], value(any_run, "hidden1")
     assert weight.batch[0] == -1  # the first row is from before the first batch
-    rows = drive.rows(epoch=1, batch=2)
-    w = full(weight)[len(weight) - 3]  # after batch 1 of epoch 1: 4 batches an epoch, rows -1, 0..7
+    rows = drive.rows(epoch=2, batch=2)
+    w = full(weight)[len(weight) - 3]  # after batch 1 of epoch 2: 4 batches an epoch, rows -1, 0..7
     expected = pre[rows].astype(float) @ w.T
     offset = drive[rows] - expected  # the bias: the same for all examples
     close(offset, np.broadcast_to(offset[:, :1], offset.shape), 1e-4)
@@ -164,7 +164,7 @@ def test_membranes_obey_their_equation(spiking: neurosbd.Run) -> None:
     """v[t] = alpha v[t-1] + drive[t] - z[t-1], z = v > 1; fails when v is recorded after the reset."""
     v, z, drive = (spiking.trace[f"hidden1.{what}"] for what in ("v", "spikes", "drive"))
     assert z.dtype == np.uint8
-    rows = v.rows(epoch=1, batch=0)
+    rows = v.rows(epoch=2, batch=0)
     alpha = math.exp(-1e-3 / 10e-3)
     before_v, before_z = np.zeros(v.shape[1:]), np.zeros(v.shape[1:])
     for row in rows:
@@ -181,7 +181,7 @@ def test_third_factor_is_the_projected_score(any_run: neurosbd.Run) -> None:
     signal, score = trace["hidden2.third_factor"], trace["score"]
     projection = full(trace["hidden2.projection"])
     for batch in range(4):
-        row = signal.rows(epoch=1, batch=batch)[-1]
+        row = signal.rows(epoch=2, batch=batch)[-1]
         there = score.sample[row] >= 0
         used = projection[1 + 4 + batch]
         close(signal[row][there], score[row][there] @ used / there.sum() / steps, 1e-6)
@@ -192,7 +192,7 @@ def test_eligibility_is_gain_times_trace(any_run: neurosbd.Run) -> None:
     trace = any_run.trace
     e, gain, pre = trace["hidden1->hidden2.eligibility"], trace["hidden2.gain"], value(any_run, "hidden1")
     alpha = math.exp(-1e-3 / 10e-3) if "hidden2.v" in trace else 0.0
-    rows = e.rows(epoch=0, batch=1)
+    rows = e.rows(epoch=1, batch=1)
     filtered = np.zeros(pre.shape[1:])
     for row in rows:
         filtered = alpha * filtered + pre[row]
@@ -306,21 +306,19 @@ def test_recording_changes_nothing(tmp_path: Path, name: str) -> None:
 
 def test_test_batches_are_recorded_by_themselves(tmp_path: Path) -> None:
     there = run("digits-mlp", tmp_path / "run", ["hidden1.rate[on=test]", "hidden1.rate", "score[on=test]"]).trace
-    assert there.names == ("hidden1.rate@test", "hidden1.rate", "score@test")
+    assert there.names == ("hidden1.rate@test", "hidden1.rate", "score@test", "target", "target@test")
     signal = there["hidden1.rate@test"]
-    assert signal.shape == (3, 100, 128)  # one batch of 30 of at most 100 test examples, before and after each epoch
-    assert list(signal.epoch) == [-1, 0, 1]
+    assert signal.shape == (3, 30, 128)  # one batch of the 30 test examples, before and after each epoch
+    assert list(signal.epoch) == [0, 1, 2]
     assert (signal.sample[:, :30] == np.arange(30)).all()
-    assert (signal.sample[:, 30:] == -1).all()
-    assert np.isnan(signal[:, 30:]).all()
-    assert not np.isnan(signal[:, :30]).any()
+    assert not np.isnan(signal[:]).any()
 
 
 def test_states_of_neurons_go_by_their_own_name(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"population__hidden1__neuron": {"kind": "alif", "beta": 0.2, "tau_adapt": 0.1}}
     there = run("digits-snn", tmp_path / "run", ["hidden1.a", "hidden1.spikes"], time__steps=8, **settings).trace
     a, z = there["hidden1.a"], there["hidden1.spikes"]
-    rows = a.rows(epoch=0, batch=0)
+    rows = a.rows(epoch=1, batch=0)
     rho, before = math.exp(-1e-3 / 0.1), np.zeros(a.shape[1:])
     spikes = np.zeros(a.shape[1:])
     for row in rows:
@@ -334,7 +332,7 @@ def test_what_waits_can_be_recorded_under_every_rule(tmp_path: Path, rule: str) 
     """Every local rule has its eligibility or says that it has none."""
     drawing: dict[str, Any] = {f"population__hidden{n}__neuron": "escape" for n in (1, 2)} if rule == "rmax" else {}
     there = run("digits-snn", tmp_path / "run", ["*.eligibility[examples=0:2]"], rule, time__steps=3, **drawing)
-    names = [name.removesuffix(".eligibility") for name in there.trace.names]
+    names = [name.removesuffix(".eligibility") for name in there.trace.names if name != "target"]
     assert names == (["hidden2->output"] if rule == "stdp" else list(there.network().connections))
     assert all(np.isfinite(signal[:]).all() for signal in there.trace.all("eligibility"))
 
@@ -360,6 +358,14 @@ def test_a_recording_beyond_the_limit_is_not_started(tmp_path: Path) -> None:
 
 REFUSED = {
     "hidden1.spike": "there is no signal 'spike'; did you mean 'spikes'?",
+    "hidden1.rates": "there is no signal 'rates'; did you mean 'rate'?",
+    "hidden1.Rate": "there is no signal 'Rate'; did you mean 'rate'?",
+    "hidden1.V": "there is no signal 'V'; did you mean 'v'?",
+    "hidden1.weights": "there is no signal 'weights'; did you mean 'weight'?",
+    "hidden1.voltage": "there is no signal 'voltage'; did you mean 'v'?",
+    "label": "there is no signal 'label'; did you mean 'target'?",
+    "hidden1.rate[neurons=5:5]": "selects nothing of 128",
+    "*.dweight[every=9 batches]": "every 9 batches is never in a run of 8",
     "hidden1.spikes": "no population has spikes under this model and rule",
     "hiden1.rate": "there is no 'hiden1'; did you mean 'hidden1'?",
     "hidden1.weight": "'hidden1' has no weight; ",

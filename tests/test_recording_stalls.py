@@ -106,8 +106,8 @@ def test_a_recorded_step_never_waits_and_a_block_moves_once(training: Session) -
     assert told >= {"spikes", "v", "eligibility", "third_factor", "alignment", "hebbian", "dweight", "projection"}
     whole = 0
     for _ in range(BATCHES):
-        rows = {"step": training.lessons.steps, "batch": 1}
-        full = [g for g in gatherings if g.count + rows[g.clock.per] > g.length]
+        steps = training.lessons.steps
+        full = [g for g in gatherings if g.count + (steps // g.clock.steps if g.clock.per == "step" else 1) > g.length]
         waits, moves = step(training)
         assert waits == []
         # Once it is on the host, the part of each series is taken as an array.

@@ -78,9 +78,15 @@ class Session:
 
     def _recorder(self) -> Recorder | None:
         asked, lessons, training = self.definition.record, self.lessons, self.definition.training
+        if not asked.signals:
+            return None
+        taught = lessons.trial(0, 0).target
+        there: dict[Split, int] = {"train": lessons.examples, "test": lessons.tested}
+        widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in lessons.widths.items()}
         course = Course(
-            lessons.steps, training.epochs, lessons.batches, lessons.widths, self.network.dt, self.definition.seed
-        )
+            lessons.steps, training.epochs, lessons.batches, widths, self.network.dt, self.definition.seed,
+            tuple(taught.shape[1:] if taught.ndim < 3 else taught.shape[2:]), taught.ndim == 3,
+        )  # fmt: skip
         subject = Subject.of(self.network, self.learner, self.loss)
         found = plan(asked.signals, asked.limit, subject, course)
         return None if found is None else Recorder(found, course, subject, self.device)

@@ -4,13 +4,13 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import KINDS, SCORED, Kind, Subject, fields, kind_of, places, size_of
+from neurosbd.recording.signals import SCORED, Kind, Subject, kind_of, places, size_of, unknown
 from neurosbd.seeds import generator
 from neurosbd.traces.series import Clock, Contents, Series, Split
 
@@ -27,6 +27,20 @@ class Course(NamedTuple):
     widths: Mapping[Split, int]  # examples per batch
     dt: float  # s
     seed: int
+    target: tuple[int, ...] = ()  # what the network is taught, per example: () a class, (k,) values
+    moving: bool = False  # whether that changes within a trial
+
+    def start(self, on: Split, epoch: int, tests: bool) -> float:
+        """When an epoch or its test begins, s of simulated time: tests lie between epochs where they are recorded.
+
+        Args:
+            on: training or test.
+            epoch: from 0; the test before the first is that of epoch -1.
+            tests: whether tests are recorded.
+        """
+        train, test = (self.batches[split] * self.steps * self.dt for split in ("train", "test"))
+        pause = test * tests
+        return (epoch + 1) * (train + pause) if on == "test" else pause + epoch * (train + pause)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,9 @@ class Plan:
         )
 
 
+_Timed = tuple[Request, Kind, Clock, list[str]]  # what is asked for, when, and of whom
+
+
 class _Asked(NamedTuple):
     """A request, understood."""
 
@@ -77,12 +94,14 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
     clocks: dict[Clock, int] = {}
     series: list[Series] = []
     sizes: list[tuple[str, int]] = []
-    for request in map(Request.parse, specs):
-        kind = _kind(request, subject.network, course)
-        clock = _clock(request, kind, course)
+    requests = [Request.parse(spec) for spec in specs]
+    known = [(request, _kind(request, subject.network, course)) for request in requests]
+    placed = [(request, kind, _where(request, kind, subject)) for request, kind in known]
+    timed = [(request, kind, _clock(request, kind, course), wheres) for request, kind, wheres in placed]
+    for request, kind, clock, wheres in [*timed, *_targets(timed, subject, course)]:
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
-        for where in _where(request, kind, subject):
-            found = _series(asked, where, size_of(request.what, kind, where, subject), course.seed)
+        for where in wheres:
+            found = _series(asked, where, size_of(request.what, kind, where, subject, course.target), course.seed)
             if request.what == "v" and type(subject.network.populations[where].neuron).__name__ == "Izhikevich":
                 found = found.model_copy(update={"unit": "mV"})
             if any(found.name == other.name for other in series):
@@ -91,9 +110,11 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
             sizes.append(_size(found, clock, course))
     if not series:
         return None
+    epochs = course.batches["train"] if subject.loss is not None else None
     contents = Contents(
         clocks=tuple(clocks), series=tuple(series), dt=course.dt, batch_size=course.widths["train"],
         steps=course.steps, expected=tuple(math.prod(_counts(clock, course).values()) for clock in clocks),
+        batches=epochs,
     )  # fmt: skip
     result = Plan(contents, tuple(sizes))
     if result.bytes > limit * GB:
@@ -109,18 +130,35 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
 def _kind(request: Request, network: Network, course: Course) -> Kind:
     kind = kind_of(request.what, network)
     if kind is None:
-        states = {field for name in network.incoming for field in fields(network, name)} - {"spike"}
-        legal = [*KINDS, *sorted(states - set(KINDS))]
-        raise UsageError(f"--record {request.spec}: there is no signal '{request.what}'{nearest(request.what, legal)}")
+        hint = unknown(request.what, network)
+        raise UsageError(f"--record {request.spec}: there is no signal '{request.what}'{hint}")
     if kind.per == "batch" and (request.on == "test" or request.examples.random or request.examples.chosen):
         raise UsageError(
             f"--record {request.spec}: {request.what} is counted per training batch; it has no examples and no on=test"
         )
     if request.on == "test" and not course.batches["test"]:
-        raise UsageError(f"--record {request.spec}: a protocol has no test; leave out on=test")
+        raise UsageError(f"--record {request.spec}: there is no test (a protocol has no test); leave out on=test")
     if request.on == "test" and kind.read is None:
         raise UsageError(f"--record {request.spec}: nothing is learned in the test, so it has no {request.what}")
-    return kind
+    return replace(kind, axes=("example", "value")) if request.what == "target" and course.target else kind
+
+
+def _targets(timed: Sequence[_Timed], subject: Subject, course: Course) -> list[_Timed]:
+    """The target of every trial of which something is recorded: a row each; where it stays the same within trials."""
+    found = []
+    for on in ("train", "test"):
+        clocks = [clock for _, kind, clock, _ in timed if kind.per == "step" and clock.on == on]
+        asked = any(request.what == "target" and clock.on == on for request, _, clock, _ in timed)
+        if not clocks or asked or course.moving or subject.loss is None:
+            continue
+        clock = Clock(
+            on=on, steps=course.steps, batches=math.gcd(*(c.batches for c in clocks)),
+            epochs=math.gcd(*(c.epochs for c in clocks)),
+            examples=tuple(sorted({place for c in clocks for place in c.examples})),
+        )  # fmt: skip
+        request = Request("target[on=test]" if on == "test" else "target", "target", on=on)
+        found.append((request, _kind(request, subject.network, course), clock, [""]))
+    return found
 
 
 def _where(request: Request, kind: Kind, subject: Subject) -> list[str]:
@@ -150,12 +188,26 @@ def _clock(request: Request, kind: Kind, course: Course) -> Clock:
         if "step" in every:
             raise UsageError(f"--record {request.spec}: {request.what} is counted per batch; use batches or epochs")
         stride = every.get("batch", 1) if "epoch" not in every else every["epoch"] * course.batches["train"]
+        total = course.batches["train"] * course.epochs
+        if not request.every:
+            stride = min(stride, total)
+        if stride > total and not kind.around:
+            raise UsageError(
+                f"--record {request.spec}: every {stride:,} batches is never in a run of {total:,}; take less"
+            )
         return Clock(per="batch", batches=stride, around=kind.around)
     try:
         chosen = request.examples.indices(width, generator(course.seed, "record", "examples", request.spec))
     except ValueError as problem:
         raise UsageError(f"--record {request.spec}: examples: {problem}") from None
     examples = tuple(range(width)) if chosen is None else chosen
+    most = {"step": course.steps, "batch": course.batches[request.on], "epoch": course.epochs}
+    for unit, stride in request.every.items():
+        if stride > most[unit] > 0:
+            warn(
+                f"--record {request.spec}: every {stride:,} {_plural(unit)} of {most[unit]:,}: only the first is "
+                f"recorded; give a smaller every= if more was meant"
+            )
     return Clock(
         on=request.on, steps=every.get("step", 1), batches=every.get("batch", 1), epochs=every.get("epoch", 1),
         examples=examples,

@@ -90,7 +90,7 @@ class Recorder:
         self.writer = TraceWriter.create(path, contents, config, description)
         for number, gathering in enumerate(self.gatherings):
             if gathering.clock.around:
-                self.open(number, 0.0, -1, -1, 0, np.zeros(0, np.int64))
+                self.open(number, self.course.start("train", 0, self.tests), -1, -1, 0, np.zeros(0, np.int64))
                 _Weights(self, number).take()
 
     @property
@@ -163,10 +163,10 @@ class _Watched:
         per_step: list[int], per_batch: list[int],
     ) -> None:  # fmt: skip
         self.recorder = recorder
-        self.epoch, self.number, self.trial, self.sample = epoch, number, trial, sample
+        self.number, self.trial, self.sample = number, trial, sample
+        self.epoch = epoch + 1  # the reader's count: 0 is before the training
         course = recorder.course
-        before = epoch + (on == "test")  # the first test comes before the first epoch
-        self.start = (before * course.batches[on] + number) * course.steps * course.dt
+        self.start = course.start(on, epoch, recorder.tests) + number * course.steps * course.dt
         self.per_step, self.per_batch = per_step, per_batch
         self.open: list[int] = []
         self.weights = [_Weights(recorder, n) for n in per_batch]

@@ -62,7 +62,9 @@ class Selection:
         if self.chosen is None:
             return None
         found = tuple(range(*self.chosen.indices(count))) if isinstance(self.chosen, slice) else self.chosen
-        if not found or max(found) >= count or len(set(found)) < len(found):
+        if not found:
+            raise ValueError(f"selects nothing of {count}; legal are 0 to {count - 1}")
+        if max(found) >= count or len(set(found)) < len(found):
             raise ValueError(f"selects {list(found)[:8]} of {count}; legal are 0 to {count - 1}, each once")
         return None if found == tuple(range(count)) else found
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.errors import nearest
 from neurosbd.learners import Learner, LocalLearner, Trial
 from neurosbd.local import LocalRun
 from neurosbd.losses import Loss
@@ -109,6 +110,11 @@ def _drive(moment: Moment, where: str) -> Tensor:
     return drive(moment.subject.network, moment.frame, where)
 
 
+def _target(moment: Moment, where: str) -> Tensor:
+    assert moment.trial is not None
+    return moment.trial.target_at(moment.t)
+
+
 _UNITS, _SYNAPSES, _ROW, _MEASURES = ("example", "neuron"), ("example", "synapse"), ("synapse",), ("measure",)
 _SCORE, _GAIN, _E = "d loss / d output", "d value / d drive", "d value / d weight"
 _EPOCH, _BATCH, _RARELY = {"epoch": 1}, {"batch": 1}, {"batch": 20}
@@ -121,6 +127,7 @@ KINDS: dict[str, Kind] = {
     "third_factor": Kind("signal of the neuromodulator", "d loss / d value", "population", _UNITS, {}),
     "score": Kind("d loss / d output of one example", _SCORE, "network", ("example", "output"), {}, _score),
     "loss": Kind("loss of one example", "1", "network", ("example",), {}, _loss),
+    "target": Kind("class or values that the output should tell", "1", "network", ("example",), {}, _target),
     "eligibility": Kind("what waits for the third factor", _E, "connection", _SYNAPSES, {}),
     "weight": Kind("after the update of the batch", "weight", "connection", _ROW, _EPOCH, around=True),
     "projection": Kind("of the score, frozen plus learned part", "1", "population", _ROW, _EPOCH, around=True),
@@ -129,16 +136,35 @@ KINDS: dict[str, Kind] = {
     "hebbian": Kind("cosine of the descent with drive x pre, its norm", "1", "connection", _MEASURES, _RARELY),
 }
 MEASURES = 2  # columns of alignment and hebbian
-SCORED = ("score", "loss", "alignment", "hebbian", "projection")  # only where somebody scores what the network does
+SCORED = ("score", "loss", "target", "alignment", "hebbian", "projection")  # only where somebody scores the network
 
 
 def kind_of(what: str, network: Network) -> Kind | None:
     """The kind of that name; any field of a neuron's state is one. None if there is no such thing."""
     if what in KINDS:
         return KINDS[what]
-    if any(what in fields(network, name) for name in network.incoming):
+    if what in states(network):
         return Kind(f"state variable {what} of the neuron", "1", "population", _UNITS, {}, _state(what))
     return None
+
+
+def states(network: Network) -> list[str]:
+    """Names of the state variables that can be recorded; what is a signal already has the name of the signal alone."""
+    found = {field for name in network.incoming for field in fields(network, name)}
+    return sorted(found - set(KINDS) - {"spike"})
+
+
+def unknown(what: str, network: Network) -> str:
+    """What to say of a name that no signal has: the nearest one that exists, and all of them."""
+    legal = [*KINDS, *states(network)]
+    meant = _MEANT.get(what.lower().rstrip("s"))
+    return f"; did you mean '{meant}'? Legal: {', '.join(legal)}" if meant else nearest(what.lower(), legal)
+
+
+_MEANT = {  # words of the field for what has another name here
+    "voltage": "v", "membrane": "v", "potential": "v", "activity": "rate", "activitie": "rate", "label": "target",
+    "clas": "target", "error": "score", "dw": "dweight", "current": "drive", "modulator": "third_factor",
+}  # fmt: skip
 
 
 def fields(network: Network, population: str) -> tuple[str, ...]:
@@ -207,13 +233,13 @@ def projection(subject: Subject, population: str) -> Tensor | None:
     return subject.rule.neuromodulator.projection(subject.modulators[population])
 
 
-def size_of(what: str, kind: Kind, where: str, subject: Subject) -> tuple[int, ...]:
-    """Shape of what the last axis of a row counts through."""
+def size_of(what: str, kind: Kind, where: str, subject: Subject, taught: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Shape of what the last axis of a row counts through; `taught`: that of the target of an example."""
     network = subject.network
     if kind.axes[-1] == "measure":
         return (MEASURES,)
     if kind.of == "network":
-        return network.populations[network.readout].size if "output" in kind.axes else ()
+        return network.populations[network.readout].size if "output" in kind.axes else taught
     if what == "projection":
         there = projection(subject, where)
         assert there is not None

@@ -8,8 +8,12 @@ from neurosbd.traces import Signal
 def batches_learned(signal: Signal) -> np.ndarray:
     """Batches learned when each row of a signal per batch was taken, int [row].
 
-    The simulated time in units of a trial, which has step + 1 steps.
+    0 before the first. Of a trace that does not say how many batches an epoch has: the simulated time in units of a
+    trial, which has step + 1 steps.
     """
+    per_epoch = signal.trace.contents.batches
+    if per_epoch is not None:
+        return np.where(signal.batch < 0, 0, (signal.epoch - 1) * per_epoch + signal.batch + 1).astype(int)
     return np.rint(signal.time / (signal.trace.dt * (signal.step + 1))).astype(int)
 
 

@@ -25,9 +25,12 @@ _UNITS = {
 _TRIALS = {
     "start_time": "of a batch, s of simulated time",
     "stop_time": "of a batch, s of simulated time",
-    "split": "whether it was of the training or of the test; each has a time of its own",
-    "epoch": "from 0",
-    "batch": "within the epoch",
+    "split": "whether it was of the training or of the test",
+    "epoch": "from 1; 0 is before the training",
+    "batch": "within the epoch, from 0",
+    "example": "places in the batch of what was shown side by side",
+    "sample": "which examples of the split they are",
+    "target": "class or values that they should lead to",
 }
 
 
@@ -68,12 +71,21 @@ def describe_data(data: h5py.Dataset, unit: str) -> None:
     data.attrs["unit"] = unit
 
 
-def create_tables(file: h5py.File, dt: float) -> None:
-    """Empty tables, to be filled at the end: nothing is created while the run goes on."""
+def create_tables(file: h5py.File, dt: float, target: tuple[int, ...]) -> None:
+    """Empty tables, to be filled at the end: nothing is created while the run goes on.
+
+    Args:
+        file: new.
+        dt: duration of a step, s.
+        target: shape of the target of an example.
+    """
     trials = _table(file, "/intervals/trials", "TimeIntervals", "core", "when something was recorded", _TRIALS)
     for name in ("start_time", "stop_time", "epoch", "batch"):
         _column(trials, name, "f8" if name.endswith("time") else "i8", _TRIALS[name])
     _column(trials, "split", h5py.string_dtype(), _TRIALS["split"])
+    for name in ("example", "sample"):
+        _index(trials, f"{name}_index", _column(trials, name, "i8", _TRIALS[name]))
+    _index(trials, "target_index", _column(trials, "target", "f8" if target else "i8", _TRIALS["target"], target))
     units = _table(file, "/units", "Units", "core", "a row per recorded neuron and place in the batch", _UNITS)
     times = _column(units, "spike_times", "f8", _UNITS["spike_times"])
     times.attrs["resolution"] = np.float64(dt)

@@ -100,7 +100,7 @@ class Signal:
 
     @property
     def epoch(self) -> np.ndarray:
-        """Epoch, from 0, [row]; -1 for the test before the first."""
+        """Epoch, from 1, [row]; 0 before the training."""
         return self.trace.coordinate(self._clock, "epoch")
 
     @property
@@ -214,10 +214,10 @@ class Trace:
 
     def _read_contents(self) -> None:
         group = dataset(self._file, f"{GROUP}/contents", self.path, "this is no trace of neurosbd").parent
-        version = int(group.attrs.get("format", 0))
-        if version > FORMAT:
+        self.format = int(group.attrs.get("format", 0))
+        if self.format > FORMAT:
             raise UsageError(
-                f"{self.path}: has trace format {version}, this version of neurosbd reads up to {FORMAT}; update it"
+                f"{self.path}: has trace format {self.format}, this version of neurosbd reads up to {FORMAT}; update it"
             )
         self.complete = bool(group.attrs.get("complete", 0))
         self.contents = validate(Contents, self._text("contents"), str(self.path))
@@ -343,7 +343,10 @@ class Trace:
             shape = (self.rows[clock], *columns)
             kind = np.dtype(coordinates(self.contents.clocks[clock])[name])
             self.check(place(clock, name), shape, kind)
-            self._coordinates[clock, name] = self.read(place(clock, name), shape, ...)
+            values = self.read(place(clock, name), shape, ...)
+            if name == "epoch" and self.format == 1:  # that counted from 0, and the test before it as -1
+                values = values + (self.coordinate(clock, "batch") >= 0)
+            self._coordinates[clock, name] = values
         return self._coordinates[clock, name]
 
     @cached_property

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from neurosbd.schema import Record
 
-FORMAT = 1
+FORMAT = 2  # 1: epochs counted from 0, no checksums
 GROUP = "/neurosbd"
 PARTIAL = ".partial"  # behind the name of a file that has not come to its clean end
 BLOCK_BYTES = 8 << 20  # what a clock's series gather before they are moved and written
@@ -94,7 +94,8 @@ class Contents(Record):
     dt: float = Field(gt=0)  # s
     batch_size: Count
     steps: Count  # per trial
-    expected: tuple[Count, ...] = ()  # rows of each clock, if that is known before
+    expected: tuple[Count, ...] = ()  # rows of each clock at most, if that is known before
+    batches: Count | None = None  # of the training per epoch, if there are epochs
 
     @model_validator(mode="after")
     def _consistent(self) -> "Contents":
@@ -128,7 +129,7 @@ class Rows(NamedTuple):
     time: np.ndarray  # float64, s of simulated time
     step: np.ndarray  # int32, within the trial
     batch: np.ndarray  # int32, within the epoch; -1 before the first
-    epoch: np.ndarray  # int32, from 0
+    epoch: np.ndarray  # int32, from 1; 0 before the training
     sample: np.ndarray  # int64 [rows, examples]: which example of the data set was shown
     values: dict[
         str, np.ndarray

@@ -54,7 +54,11 @@ def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool
 
 
 def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str, Any]:
-    """Columns of the table of trials: a row per batch of which there is a row per step; {} if there are too many."""
+    """Columns of the table of trials: a row per batch of which there is a row per step; {} if there are too many.
+
+    Training and test share one axis of time, so that no two trials overlap. A trial has one or more examples side by
+    side, whose places, samples and targets are lists of its own.
+    """
     found: set[tuple[float, float, str, int, int]] = set()
     for number, clock in enumerate(contents.clocks):
         if clock.per == "step" and rows[number]:
@@ -67,8 +71,37 @@ def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str,
     if len(found) > MOST_UNITS:
         return {}
     names = ("start_time", "stop_time", "split", "epoch", "batch")
-    values = zip(*sorted(found), strict=True) if found else [()] * len(names)
-    return {"id": np.arange(len(found)), **{n: list(v) for n, v in zip(names, values, strict=True)}}
+    trials = sorted(found)
+    values = zip(*trials, strict=True) if trials else [()] * len(names)
+    columns = {"id": np.arange(len(trials)), **{n: list(v) for n, v in zip(names, values, strict=True)}}
+    return columns | _shown(file, contents, rows, [trial[2:] for trial in trials])
+
+
+def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tuple[str, int, int]]) -> dict[str, Any]:
+    """Places, samples and targets of the examples of every trial, one behind the other, and where those of each end."""
+    known: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}
+    for series in contents.series:
+        clock = contents.clocks[series.clock]
+        if series.what == "target" and clock.per == "step":
+            epoch, batch, sample = (
+                _coordinate(file, series.clock, name, rows[series.clock]) for name in ("epoch", "batch", "sample")
+            )
+            data: Any = file[series.path]
+            values = data[: rows[series.clock]]
+            for row, key in enumerate(zip(epoch.tolist(), batch.tolist(), strict=True)):
+                there = sample[row] >= 0
+                places = np.array(clock.examples)[there]
+                known.setdefault((clock.on, *key), {
+                    "example": places, "sample": sample[row, there], "target": values[row, there],
+                })  # fmt: skip
+    each = [known.get(trial, {}) for trial in trials]
+    ends = np.cumsum([len(one.get("sample", ())) for one in each], dtype=np.int64)
+    width = next((one["target"].shape[1:] for one in known.values()), ())
+    columns: dict[str, Any] = {}
+    for name, none in (("example", np.zeros(0, int)), ("sample", np.zeros(0, int)), ("target", np.zeros((0, *width)))):
+        columns[name] = np.concatenate([none, *(one[name] for one in each if one)])
+        columns[f"{name}_index"] = ends
+    return columns
 
 
 _WHEN = ("time", "step", "epoch", "batch")

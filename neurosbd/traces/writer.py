@@ -207,7 +207,7 @@ def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> 
                 nwb.describe_time(data)
     for series in contents.series:
         _create(file, series, contents)
-    nwb.create_tables(file, contents.dt)
+    nwb.create_tables(file, contents.dt, next((s.columns[1:] for s in contents.series if s.what == "target"), ()))
 
 
 def _create(file: h5py.File, series: Series, contents: Contents) -> None:
