@@ -58,7 +58,7 @@ def path_component(name: str) -> str:
     Raises:
         UsageError: if it is empty, '.', '..', too long, or holds '/', '\\', ':' or what cannot be shown.
     """
-    if name in ("", ".", "..") or not name.isprintable() or any(c in name for c in "/\\:"):
+    if _leads_elsewhere(name):
         raise UsageError(
             f"{name!r} cannot be the name of a file or folder; give a plain name such as 'my-set', without "
             f"'/', '\\', ':' and control characters: nothing is read or written outside the folder it belongs to"
@@ -68,15 +68,24 @@ def path_component(name: str) -> str:
     return name
 
 
-def relative_path(name: str) -> str:
+def _leads_elsewhere(name: str) -> bool:
+    return name in ("", ".", "..") or not name.isprintable() or any(c in name for c in "/\\:")
+
+
+def relative_path(path: str) -> str:
     """A path below a folder, 'val/images': every part of it a `path_component`.
 
     Raises:
         UsageError: if it is absolute or could lead out of the folder.
     """
-    for part in name.split("/"):
+    parts = path.split("/")
+    if len(parts) > 1 and any(_leads_elsewhere(part) for part in parts):
+        raise UsageError(
+            f"{path!r} could lead out of the folder it belongs to; give a path below that folder, such as 'val/images'"
+        )
+    for part in parts:
         path_component(part)
-    return name
+    return path
 
 
 def read_toml(path: Path) -> dict[str, Any]:

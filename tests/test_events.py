@@ -18,7 +18,7 @@ from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import READERS, Dataset, load_data
 from neurosbd.datasets.samples import EventSamples, joined
 from neurosbd.datasets.stream import Stream, resident
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, UsageWarning
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -341,7 +341,8 @@ def test_the_cache_gives_back_what_was_decoded(
     name: str, nmnist: Path, shd: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NEUROSBD_CACHE", "/proc/nowhere")  # cannot be written: decoded each time
-    decoded = load_data(name, tmp_path)
+    with pytest.warns(UsageWarning, match="cannot be kept"):
+        decoded = load_data(name, tmp_path)
     monkeypatch.setenv("NEUROSBD_CACHE", str(tmp_path / "cache"))
     load_data(name, tmp_path)
     cached = load_data(name, tmp_path)

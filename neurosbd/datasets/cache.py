@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
+import mmap
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -13,27 +14,47 @@ from typing import Any
 import numpy as np
 
 from neurosbd.datasets.definition import DatasetFile
-from neurosbd.datasets.locate import actual, cache_folder, required
+from neurosbd.datasets.locate import CACHE_VARIABLE, actual, cache_folder, required
 from neurosbd.datasets.samples import EventSamples, Samples, Splits
+from neurosbd.errors import warn
+from neurosbd.files import regular, sweep, workplace
 
-_FORMAT = 4
+_PURPOSE = "decoding"
+_FORMAT = 5
 _KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
 _SAID = tuple(field.name for field in fields(Splits) if field.name not in ("train", "test"))  # of a set, in words
 
 
 def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[Any]]) -> Splits[Any]:
-    """The decoded set, from the cache if the files have not changed since.
+    """The decoded set, from the cache if it is whole there and the files have not changed since.
 
-    Where the cache cannot be written the set is simply decoded each time.
+    What is cut short, damaged or not ours is decoded anew and replaced. Where the cache cannot be written the set is
+    decoded each time, which is said.
     """
-    place = cache_folder() / "decoded" / f"{definition.name}-{_fingerprint(definition, folder)}"
-    if not place.is_dir():
-        splits = decode()
-        with contextlib.suppress(OSError):
-            _write(splits, place)
-        if not place.is_dir():
-            return splits
-    return _read(place)
+    store = cache_folder() / "decoded"
+    place = store / f"{re.sub('[^A-Za-z0-9_.-]', '_', definition.name)[:64]}-{_fingerprint(definition, folder)}"
+    sweep(store, _PURPOSE)
+    splits = _read(place)
+    if splits is None:
+        decoded = decode()
+        problem = _kept(decoded, place)
+        splits = _read(place)  # also where another process was faster
+        if splits is None:
+            warn(
+                f"{definition.name}: the decoded set cannot be kept in {store} ({problem}), so it is decoded each "
+                f"time; let {CACHE_VARIABLE} name a folder that can be written"
+            )
+            return decoded
+    return splits
+
+
+def _kept(splits: Splits[Any], place: Path) -> str:
+    """Write the set; what hinders that, or nothing."""
+    try:
+        _write(splits, place)
+    except OSError as problem:
+        return problem.strerror or str(problem)
+    return "it is damaged as soon as it is written"
 
 
 def _fingerprint(definition: DatasetFile, folder: Path) -> str:
@@ -45,34 +66,54 @@ def _fingerprint(definition: DatasetFile, folder: Path) -> str:
 
 
 def _write(splits: Splits[Any], place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=".decoding-", dir=place.parent))
-    try:
-        about: dict[str, Any] = {"samples": type(splits.train).__name__}
-        about |= {name: getattr(splits, name) for name in _SAID}
+    """Build the folder beside its place, then exchange it for what is there."""
+    with workplace(place.parent, _PURPOSE) as new, workplace(place.parent, _PURPOSE) as old:
+        content: dict[str, Any] = {"place": place.name, "samples": type(splits.train).__name__}
+        content |= {name: getattr(splits, name) for name in _SAID}
         for split, samples in (("train", splits.train), ("test", splits.test)):
-            content = {field.name: getattr(samples, field.name) for field in fields(samples)}
-            for name, value in content.items():
-                if isinstance(value, np.ndarray):
-                    np.save(workplace / f"{split}_{name}.npy", np.ascontiguousarray(value))
-            about[split] = {name: value for name, value in content.items() if isinstance(value, tuple)}
-        (workplace / "about.json").write_text(json.dumps(about))
-        workplace.replace(place)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+            values = {field.name: getattr(samples, field.name) for field in fields(samples)}
+            arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+            for name, value in arrays.items():
+                np.save(new / f"{split}_{name}.npy", np.ascontiguousarray(value))
+            content[split] = {name: value for name, value in values.items() if isinstance(value, tuple)}
+            content[f"{split}_arrays"] = {name: _stamp(new / f"{split}_{name}.npy") for name in arrays}
+        about = {"content": content, "crc32": zlib.crc32(json.dumps(content).encode())}
+        (new / "about.json").write_text(json.dumps(about))
+        with contextlib.suppress(FileNotFoundError):
+            place.replace(old / "replaced")
+        new.replace(place)
 
 
-def _read(place: Path) -> Splits[Any]:
-    about = json.loads((place / "about.json").read_text())
+def _read(place: Path) -> Splits[Any] | None:
+    """What is kept there; none if it is not whole, whatever the reason."""
+    try:
+        about = json.loads(regular(place / "about.json").read_text())
+        content = about["content"]
+        if about["crc32"] != zlib.crc32(json.dumps(content).encode()) or content["place"] != place.name:
+            return None
+        said: dict[str, Any] = {name: content[name] for name in _SAID}
+        said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        return Splits(_samples(content, "train", place), _samples(content, "test", place), **said)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
 
-    def samples(split: str) -> Any:
+
+def _samples(content: dict[str, Any], split: str, place: Path) -> Any:
+    arrays = {}
+    for name, stamp in content[f"{split}_arrays"].items():
+        path = place / f"{split}_{name}.npy"
+        if _stamp(path, stamp[0]) != stamp:
+            raise ValueError(f"{path} is damaged")
         # Copy-on-write, so that torch may wrap it; nothing is ever written back.
-        arrays = {
-            path.stem.removeprefix(f"{split}_"): np.load(path, mmap_mode="c", allow_pickle=False)
-            for path in place.glob(f"{split}_*.npy")
-        }
-        plain: dict[str, Any] = {name: tuple(value) for name, value in about[split].items()}
-        return _KINDS[about["samples"]](**arrays, **plain)
+        arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
+    plain: dict[str, Any] = {name: tuple(value) for name, value in content[split].items()}
+    return _KINDS[content["samples"]](**arrays, **plain)
 
-    said = {name: tuple(about[name]) if isinstance(about[name], list) else about[name] for name in _SAID}
-    return Splits(samples("train"), samples("test"), **said)
+
+def _stamp(path: Path, expected: int | None = None) -> list[int]:
+    """Size and CRC-32 of a file; of one whose size is not the expected one the size alone."""
+    size = path.stat().st_size
+    if expected not in (None, size):
+        return [size]
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return [size, zlib.crc32(content)]

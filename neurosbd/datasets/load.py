@@ -10,7 +10,7 @@ from neurosbd import library
 from neurosbd.datasets.arrays import read_arrays, read_digits, read_table
 from neurosbd.datasets.cache import cached
 from neurosbd.datasets.cifar import read as read_cifar
-from neurosbd.datasets.definition import DatasetFile, load_file
+from neurosbd.datasets.definition import DatasetFile, check_reader, load_file
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
 from neurosbd.datasets.nmnist import read as read_nmnist
@@ -20,6 +20,7 @@ from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import UsageError, warn
+from neurosbd.files import regular
 from neurosbd.seeds import generator
 
 
@@ -144,8 +145,7 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
 def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile, str | Path | None]:
     path = Path(name)
     if path.suffix in _OWN:
-        if not path.is_file():
-            raise UsageError(f"{path}: there is no such file")
+        regular(path)
         generic = load_file(_OWN[path.suffix], READERS)
         return generic.model_copy(update={"name": path.stem, "files": {"all": (path.name,)}}), path.parent
     if path.is_dir() and str(name) not in library.names("data"):
@@ -158,6 +158,7 @@ def _splits(definition: DatasetFile, root: str | Path | None) -> Splits:
     read = READERS[definition.reader]
     if definition.process is not None:
         return check(read(definition, Path()), definition.name)
+    check_reader(definition)
     folder = locate(definition, root) if definition.files else _folder(definition, root)
     return cached(definition, folder, lambda: check(read(definition, folder), str(folder)))
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import platformdirs
 
 from neurosbd import library
-from neurosbd.datasets.archives import unpack
+from neurosbd.datasets.archives import LARGEST, unpack
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.errors import UsageError
+from neurosbd.files import regular
 
 ROOT_VARIABLE = "NEUROSBD_DATA"
 CACHE_VARIABLE = "NEUROSBD_CACHE"
+_DENSEST = 32  # times its published size; pictures and events stay below 4
 
 
 def download_folder() -> Path:
@@ -37,14 +39,24 @@ def locate(definition: DatasetFile, root: str | Path | None = None) -> Path:
     if root is not None and not Path(root).exists():
         raise UsageError(f"{root}: there is no such file or folder")
     roots = [Path(root)] if root is not None else [library.folder("data"), download_folder()]
+    nearly: list[Path] = []
     for top in roots:
-        for folder in dict.fromkeys((top / definition.folder, top, top / definition.name)):
+        folders = list(dict.fromkeys((top / definition.folder, top, top / definition.name)))
+        for folder in folders:
             if complete(definition, folder):
-                return folder
+                return _plain(definition, folder)
         unpacked = _unpacked(definition, top)
         if unpacked is not None:
-            return unpacked
+            return _plain(definition, unpacked)
         _refuse_pickles(definition, top)
+        nearly += folders
+    best = max(nearly, key=lambda folder: -len(missing(definition, folder)))
+    gone = missing(definition, best)
+    if len(gone) < len(required(definition)):
+        raise UsageError(
+            f"data set '{definition.name}' is not whole in {best}: {', '.join(gone[:5])} missing, "
+            f"{len(required(definition)) - len(gone)} of {len(required(definition))} are there. {_remedy(definition)}"
+        )
     wanted = ", ".join(required(definition)[:3]) or "class folders of pictures"
     raise UsageError(
         f"data set '{definition.name}' is not here. Looked for {wanted} in "
@@ -59,15 +71,27 @@ def required(definition: DatasetFile) -> list[str]:
 
 def complete(definition: DatasetFile, folder: Path) -> bool:
     """Whether all required files are in a folder."""
-    return bool(required(definition)) and all(
-        actual(definition, folder, name).exists() for name in required(definition)
-    )
+    return bool(required(definition)) and not missing(definition, folder)
+
+
+def missing(definition: DatasetFile, folder: Path) -> list[str]:
+    """Names of the required files that are not in a folder."""
+    return [name for name in required(definition) if not actual(definition, folder, name).exists()]
 
 
 def actual(definition: DatasetFile, folder: Path, name: str) -> Path:
     """The path of a file: as named, or packed if only that is there."""
     plain, packed = folder / name, folder / f"{name}{definition.packed}"
     return packed if packed.exists() and not plain.exists() else plain
+
+
+def _plain(definition: DatasetFile, folder: Path) -> Path:
+    """The folder, if every required entry in it is a file or a folder; nothing is opened."""
+    for name in required(definition):
+        path = actual(definition, folder, name)
+        if not path.is_dir():
+            regular(path)
+    return folder
 
 
 def _unpacked(definition: DatasetFile, top: Path) -> Path | None:
@@ -78,8 +102,8 @@ def _unpacked(definition: DatasetFile, top: Path) -> Path | None:
                 continue
             stamp = f"{archive.stat().st_size}-{archive.stat().st_mtime_ns}"
             target = cache_folder() / "unpacked" / f"{definition.name}-{stamp}"
-            if not target.is_dir():
-                unpack(archive, target)
+            if not complete(definition, target / definition.folder):  # not there yet, or no longer whole
+                unpack(archive, target, min(LARGEST, _DENSEST * item.size))
             if complete(definition, target / definition.folder):
                 return target / definition.folder
             raise UsageError(f"{archive}: does not hold {definition.folder}/{required(definition)[0]}; fetch it again")
@@ -93,8 +117,7 @@ def _refuse_pickles(definition: DatasetFile, top: Path) -> None:
         for found in top.glob(pattern):
             raise UsageError(
                 f"{found}: this is the Python version of the set, which is made of pickles. A pickle can run any code "
-                f"when it is read, so it is not opened. Use the binary version: {definition.download[0].url} "
-                f"(or `neurosbd data get {definition.name}`)"
+                f"when it is read, so it is not opened. Use the binary version. {_remedy(definition)}"
             )
 
 
