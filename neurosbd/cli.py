@@ -7,11 +7,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from neurosbd import __version__
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.text import say
 
 if TYPE_CHECKING:
     from neurosbd.experiment.run import Run
@@ -45,6 +46,9 @@ class _Parser(argparse.ArgumentParser):
             legal = message.split("choose from ")[-1].rstrip(")").replace("'", "").split(", ")
             message = f"there is no '{given}' here{nearest(given, legal)}"
         self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        say(message, file or sys.stderr, end="")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -174,7 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
     """What may not be meant is one line; the place in the code would tell a user nothing."""
-    print(f"neurosbd: warning: {message}", file=sys.stderr)
+    _complain(f"warning: {message}")
+
+
+def _complain(text: str) -> None:
+    """Further lines are set in, so that no name with a line end in it can pass for a message of its own."""
+    say("neurosbd: " + text.replace("\n", "\n  "), sys.stderr)
 
 
 def _carry_out(options: argparse.Namespace) -> int:
@@ -184,13 +193,13 @@ def _carry_out(options: argparse.Namespace) -> int:
             "list": _list, "show": _show, "data": _data,
         }[options.command](options)  # fmt: skip
     except UsageError as problem:
-        print(f"neurosbd: {problem}", file=sys.stderr)
+        _complain(str(problem))
         return 2
     except RunError as problem:
-        print(f"neurosbd: {problem}", file=sys.stderr)
+        _complain(str(problem))
         return 1
     except KeyboardInterrupt:
-        print("neurosbd: stopped", file=sys.stderr)
+        _complain("stopped")
         return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
@@ -246,10 +255,9 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _status(run: "Run") -> int:
     if run.result["status"] == "interrupted":
-        print(
-            f"neurosbd: interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
-            f"To go on, repeat the command with --out {run.path} --resume",
-            file=sys.stderr,
+        _complain(
+            f"interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
+            f"To go on, repeat the command with --out {run.path} --resume"
         )
         return 1
     return 0
@@ -267,17 +275,17 @@ def _compare(options: argparse.Namespace) -> int:
     from neurosbd.report.comparing import compare
 
     comparison = compare(options.runs, options.out)
-    print(comparison.table)
+    say(comparison.table)
     for warning in comparison.warnings:
-        print(f"warning: {warning}")
-    print(f"page: {comparison.path}")
+        say(f"warning: {warning}")
+    say(f"page: {comparison.path}")
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
     from neurosbd.exporting import export
 
-    print(export(options.run, options.to, options.file))
+    say(export(options.run, options.to, options.file))
     return 0
 
 
@@ -288,14 +296,14 @@ def _list(options: argparse.Namespace) -> int:
     width = max(len(row.name) for row in rows)
     for row in rows:
         more = [row.checked] if row.checked else []
-        print(f"{row.name:<{width}}  {row.about}", *more, f"source: {row.source}", sep=f"\n{'':<{width}}  ")
+        say(f"\n{'':<{width}}  ".join((f"{row.name:<{width}}  {row.about}", *more, f"source: {row.source}")))
     return 0
 
 
 def _show(options: argparse.Namespace) -> int:
     from neurosbd.catalogue import show
 
-    print(show(options.name, options.rule, _settings(options), options.recipe))
+    say(show(options.name, options.rule, _settings(options), options.recipe))
     return 0
 
 
@@ -307,11 +315,11 @@ def _data(options: argparse.Namespace) -> int:
 
     if options.action == "get":
         for path in get(load_file(options.name, READERS), options.data):
-            print(f"{path}: sha256 as published")
+            say(f"{path}: sha256 as published")
         return 0
     report = inspect(options.name, options.data)
-    print(f"{report.name}: {report.folder}")
-    print(f"  {report.verified} files verified by sha256, {report.unverified} without a published one")
+    say(f"{report.name}: {report.folder}")
+    say(f"  {report.verified} files verified by sha256, {report.unverified} without a published one")
     for line in report.lines:
-        print(f"  {line}")
+        say(f"  {line}")
     return 0

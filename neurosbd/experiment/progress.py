@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neurosbd.measures import MEASURES, shown, title
+from neurosbd.text import say
 
 Say = Callable[[str], None]
 
@@ -44,7 +45,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line of its own."""
         self.end_live()
-        print(text, file=self.stream, flush=True)
+        say(text, self.stream)
 
     def live(self, epoch: int, done: int, steps: int, loss: Callable[[], float]) -> None:
         """Show that batch `done` of `steps` is through."""
@@ -63,8 +64,8 @@ class Reporter:
     def live_line(self, done: int, of: int, text: str) -> None:
         """A line that replaces the one before on a terminal; elsewhere a line at every tenth."""
         if self.terminal:
-            end = "\n" if done == of else ""
-            print(f"\r\x1b[K{done / of:4.0%}  {text}", file=self.stream, end=end, flush=True)
+            print("\r\x1b[K", file=self.stream, end="")
+            say(f"{done / of:4.0%}  {text}", self.stream, end="\n" if done == of else "")
         elif done == of or done * 10 // of > (done - 1) * 10 // of:
             self.say(f"{done / of:4.0%}  {text}")
 

@@ -18,6 +18,7 @@ from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
 from neurosbd.tasks import Panel
+from neurosbd.text import csv_table
 from neurosbd.traces import NotRecorded, Trace, open_trace
 from neurosbd.traces.writer import PARTIAL
 
@@ -170,11 +171,13 @@ def write_record(path: Path, content: dict[str, Any]) -> None:
 
 def write_curves(path: Path, panels: Sequence[Panel]) -> None:
     """Write the curves of a figure, a row per point: panel, line, x, y."""
-    rows = ["panel,line,x,y"]
-    for panel in panels:
-        for label, (x, y) in panel.lines.items():
-            rows += [f'"{panel.title}","{label}",{float(a):.9g},{float(b):.9g}' for a, b in zip(x, y, strict=True)]
-    write_text(path / CURVES, "\n".join(rows) + "\n")
+    rows = [
+        (panel.title, label, f"{float(a):.9g}", f"{float(b):.9g}")
+        for panel in panels
+        for label, (x, y) in panel.lines.items()
+        for a, b in zip(x, y, strict=True)
+    ]
+    write_text(path / CURVES, csv_table(("panel", "line", "x", "y"), rows))
 
 
 def _plain(value: Any) -> Any:

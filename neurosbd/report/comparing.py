@@ -1,7 +1,5 @@
 """The comparison of runs: rules and seeds side by side, as a table, a figure and a page."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from neurosbd.report.opening import opened
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
+from neurosbd.text import csv_table, one_line
 
 _INCH = 88  # pixels of the page per inch of the figure
 
@@ -56,7 +55,7 @@ class Comparison:
     def table(self) -> str:
         """For a terminal."""
         table = overview(self)
-        lines = [table.head, *(tuple(map(number, row)) for row in table.rows)]
+        lines = [tuple(map(one_line, line)) for line in (table.head, *(tuple(map(number, row)) for row in table.rows))]
         widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
         return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -192,15 +191,15 @@ def _runs(comparison: Comparison) -> Table:
 
 
 def _csv(comparison: Comparison) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("model", "rule", *comparison.keys, "quantity", "n", "mean", "std", "low", "high", "interval"))
+    rows = []
     for row in comparison.rows:
         known = [row.group.settings.get(key, "") for key in comparison.keys]
         for name, found in row.estimates.items():
-            numbers = ["" if v is None else v for v in (found.n, found.mean, found.std, found.low, found.high)]
-            writer.writerow((row.group.model, row.group.rule, *known, name, *numbers, found.remark))
-    return stream.getvalue()
+            numbers = (found.n, found.mean, found.std, found.low, found.high)
+            rows.append((row.group.model, row.group.rule, *known, name, *numbers, found.remark))
+    return csv_table(
+        ("model", "rule", *comparison.keys, "quantity", "n", "mean", "std", "low", "high", "interval"), rows
+    )
 
 
 def _json(comparison: Comparison) -> str:

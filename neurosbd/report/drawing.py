@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurosbd.errors import UsageError
+from neurosbd.text import printable
 
 DPI = 200
 MOST_SVG = 300_000  # bytes; beyond that a picture is sharp enough and far lighter
@@ -45,6 +46,7 @@ def draw(figure: Any) -> Drawing:
 
     if not isinstance(figure, Figure):
         raise TypeError(f"figure(result) returned {type(figure).__name__}; legal is a matplotlib Figure")
+    _write_out(figure)
     png, svg = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "neurosbd", "svg.fonttype": "path"}):
         figure.savefig(png, format="png", dpi=DPI)
@@ -52,6 +54,32 @@ def draw(figure: Any) -> Drawing:
     if "matplotlib.pyplot" in sys.modules:  # a user's figure may be kept alive there
         sys.modules["matplotlib.pyplot"].close(figure)
     return Drawing(png.getvalue(), svg.getvalue(), float(figure.get_size_inches()[0]))
+
+
+def _write_out(figure: Any) -> None:
+    """Names in a figure as `printable`; one with dollar signs that are no formula of matplotlib is taken as it is."""
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+
+    for axis in figure.findobj(Axis):
+        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
+            labels = formatter.format_ticks  # which are made when the figure is drawn
+            formatter.format_ticks = lambda places, labels=labels: [_legible(label) for label in labels(places)]
+    for text in figure.findobj(Text):
+        text.set_text(_legible(text.get_text()))
+
+
+def _legible(text: str) -> str:
+    from matplotlib.mathtext import MathTextParser
+
+    text = printable(text)
+    if text.count("$") - text.count(r"\$") < 2:
+        return text
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return text.replace("$", r"\$")
+    return text
 
 
 def check_installed() -> None:

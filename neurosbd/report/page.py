@@ -7,6 +7,7 @@ from neurosbd import __version__
 from neurosbd.errors import UsageError
 from neurosbd.files import write_atomic
 from neurosbd.report.account import number
+from neurosbd.text import printable
 
 INDEX = "index.html"
 _GENERATOR = b'<meta name="generator" content="neurosbd">'
@@ -24,7 +25,13 @@ def render(template: str, **content: Any) -> str:
     templates = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["figure"] = number
+    environment.finalize = _shown
     return environment.get_template(template).render(version=__version__, **content)
+
+
+def _shown(value: Any) -> Any:
+    """Text of strangers as `printable`; what is markup already has been through here."""
+    return printable(value) if type(value) is str else value
 
 
 def check_folder(folder: Path) -> None:

@@ -1,14 +1,14 @@
 """The numbers of a result: from the fields of a dataclass to tables, JSON and CSV."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from neurosbd.text import csv_table
 
 MOST_ROWS, MOST_COLUMNS = 16, 10  # of a table that a person reads; more is for files
 COURSE = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
@@ -127,17 +127,15 @@ def tidy(results: Mapping[str, Iterable[Quantity]]) -> str:
     """CSV with a line per value: analysis, field, unit, a column per axis, value."""
     found = [(name, quantity, _distinct(quantity.axes)) for name, group in results.items() for quantity in group]
     axes = tuple(dict.fromkeys(axis for _, _, own in found for axis in own))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("analysis", "field", "unit", *axes, "value"))
+    rows = []
     for name, quantity, own in found:
         places = [axes.index(axis) for axis in own]
         for labels, value in quantity.cells():
             row = [""] * len(axes)
             for place, label in zip(places, labels, strict=True):
                 row[place] = label
-            writer.writerow((name, quantity.name, quantity.unit, *row, "" if value is None else value))
-    return stream.getvalue()
+            rows.append((name, quantity.name, quantity.unit, *row, value))
+    return csv_table(("analysis", "field", "unit", *axes, "value"), rows)
 
 
 def _distinct(axes: tuple[str, ...]) -> tuple[str, ...]:
