@@ -7,7 +7,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from neurosbd import __version__
 from neurosbd.allocator import keep_freed_memory
@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
             message = f"there is no '{given}' here{nearest(given, legal)}"
         self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
 
-    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         say(message, file or sys.stderr, end="")
 
 

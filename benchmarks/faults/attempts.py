@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,8 @@ def attempt(action: Callable[[], object], folder: Path, seconds: float = SECONDS
         return Verdict("hang", f"still going after {seconds:g} s")
     if status != 0:
         return Verdict("crash", signal.Signals(-status).name if status < 0 else f"exit status {status}")
-    return Verdict(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(answer).items()})
+    told: dict[str, Any] = json.loads(answer)
+    return Verdict(**told | {"warned": tuple(told["warned"]), "strange": tuple(told["strange"])})
 
 
 def _listen(end: int, until: float) -> tuple[bytes, bool]:

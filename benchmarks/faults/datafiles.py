@@ -102,10 +102,9 @@ def _arrays(folder: Path) -> None:
                 arrays[f"{split}_values"] = rng.normal(size=(count, *size)).astype(np.float32)
             arrays[f"{split}_labels"] = np.arange(count) % 3
         (np.savez_compressed if packed else np.savez)(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
-    values = {f"{split}_values": rng.normal(size=(20, 3)) for split in ("train", "test")}
-    np.savez(
-        folder / "values.npz", **values, **{f"{split}_targets": rng.normal(size=20) for split in ("train", "test")}
-    )  # type: ignore[arg-type]
+    values = {f"{split}_{what}": rng.normal(size=size) for split in ("train", "test")
+              for what, size in (("values", (20, 3)), ("targets", 20))}  # fmt: skip
+    np.savez(folder / "values.npz", **values)  # type: ignore[arg-type]
 
 
 def _table(folder: Path) -> None:

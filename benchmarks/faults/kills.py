@@ -214,9 +214,9 @@ def killed(name: str, number: int, seed: int, top: Path) -> Killed:
                 verdict, counted = _counted(origin / "whole", folder)
                 problem = problem or verdict
                 there, lost = there + counted["there"], lost + counted["wrong"]
-        for _ in range(TRIES):
-            if (status := _wait(_start(job.arguments + (job.again if kills else ()), folder))) == 0:
-                break
+        status, tries = 1, TRIES
+        while status != 0 and tries > 0:
+            status, tries = _wait(_start(job.arguments + (job.again if kills else ()), folder)), tries - 1
         said = (folder / "said.txt").read_text(errors="replace")
         if status != 0:
             problem = problem or f"does not come to its end: {said.splitlines()[-1] if said else status}"

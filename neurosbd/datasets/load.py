@@ -22,6 +22,7 @@ from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import regular
 from neurosbd.seeds import generator
+from neurosbd.text import one_line
 
 
 def _generate(definition: DatasetFile, folder: Path) -> Splits:
@@ -110,6 +111,8 @@ def load_data(
     """
     definition, root = _definition(name, root)
     splits = _splits(definition, root)
+    named = {what: tuple(map(one_line, getattr(splits, what))) for what in ("classes", "variables")}
+    splits = replace(splits, **named)  # names of folders and columns
     for remark in splits.remarks:
         warn(remark)
     chosen = _of_each_class if splits.kind == "classes" else _of_all
