@@ -63,6 +63,11 @@ def measured(train: Samples, test: Samples, definition: DatasetFile, names: tupl
     return Splits(train, test, kind=kind, variables=names)
 
 
+def exact(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as float32 if that holds them all, else as float64."""
+    return numbers.astype(np.float32 if np.can_cast(numbers.dtype, np.float32) else np.float64)
+
+
 def _names(path: Path) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -90,7 +95,7 @@ def _values(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype == np.uint8 and values.ndim in (3, 4):
         return values if values.ndim == 4 else values[..., None]
     if values.dtype.kind in "fiu" and values.ndim == 2:
-        return values.astype(np.float32)
+        return exact(values)
     raise UsageError(
         f"{path}: values are {values.dtype} {list(values.shape)}; give images as uint8 [N, height, width(, channels)] "
         f"or features as numbers [N, n]"
@@ -109,4 +114,4 @@ def _targets(targets: np.ndarray, path: Path, split: str) -> np.ndarray:
             f"{path}: {split}_targets are {targets.dtype} {list(targets.shape)}; give numbers [N] or [N, k] "
             f"(classes go into {split}_labels)"
         )
-    return targets.reshape(len(targets), -1).astype(np.float32)
+    return exact(targets.reshape(len(targets), -1))

@@ -13,6 +13,7 @@ from neurosbd.datasets.cifar import read as read_cifar
 from neurosbd.datasets.definition import DatasetFile, check_reader, load_file
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
+from neurosbd.datasets.moments import measure
 from neurosbd.datasets.nmnist import read as read_nmnist
 from neurosbd.datasets.pictures import has_class_folders, read_folder, read_tiny_imagenet
 from neurosbd.datasets.processes import generated
@@ -61,7 +62,8 @@ class Dataset(Generic[S]):
     kind: of the targets, a name of `neurosbd.losses.TARGETS`.
     target_mean, target_std: per variable, of the training split; none for classes.
     size: of one example, or of one frame of a recording, as a network sees it, (channels, height, width) or (n,).
-    maximum: value that counts as 1. mean, std: per channel or feature, in units of the maximum; none for events.
+    maximum: value that counts as 1. mean, std: per channel or feature of the training split, in units of the maximum;
+    the deviation of what is constant is infinite; none for events.
     duration: time that covers every event of the whole set, s; 0 for images and features, which stand still.
     """
 
@@ -216,17 +218,3 @@ def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Sample
         return data
     target_mean, target_std = measure(splits.train.targets, 1.0)
     return replace(data, kind=splits.kind, variables=splits.variables, target_mean=target_mean, target_std=target_std)
-
-
-def measure(values: np.ndarray, maximum: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel (images) or feature, in units of the maximum."""
-    axes = tuple(range(values.ndim - 1))
-    count = values.size // values.shape[-1]
-    total, squares = np.zeros(values.shape[-1]), np.zeros(values.shape[-1])
-    for start in range(0, len(values), 1000):  # in parts, so that uint8 sets never become float64 whole
-        part = values[start : start + 1000].astype(np.float64) / maximum
-        total += part.sum(axes)
-        squares += (part**2).sum(axes)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return tuple(mean.tolist()), tuple(np.where(std > 1e-8, std, 1.0).tolist())

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from neurosbd.datasets.moments import measure
 from neurosbd.errors import UsageError
 from neurosbd.losses.targets import TARGETS
 
@@ -32,8 +33,8 @@ class Truth:
 class Samples:
     """Examples of one split in memory or memory-mapped.
 
-    values: images uint8 [N, height, width, channels], or features float32 [N, n].
-    targets: classes int64 [N], or values to predict float32 [N, k].
+    values: images uint8 [N, height, width, channels], or features float32 or float64 [N, n], as exact as given.
+    targets: classes int64 [N], or values to predict float32 or float64 [N, k].
     truth: of generated data.
     """
 
@@ -213,7 +214,7 @@ def _check_targets(targets: np.ndarray, splits: Splits[S], where: str) -> None:
             f"{where}: {len(wrong)} of {targets.size} targets are no {kind.name}, the first is {wrong[0]:g}; legal are "
             f"{kind.legal}"
         )
-    same = np.flatnonzero(splits.train.targets.min(0) == splits.train.targets.max(0))
+    same = np.flatnonzero(np.isinf(measure(splits.train.targets, 1.0)[1]))
     if len(same):
         raise UsageError(
             f"{where}: '{splits.variables[same[0]]}' is the same for all training examples, so there is nothing to "

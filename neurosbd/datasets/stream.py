@@ -15,7 +15,9 @@ from torch import Tensor
 
 from neurosbd.datasets.events import EventResident, event_resident
 from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.moments import limits, standardise
 from neurosbd.datasets.samples import EventSamples, Samples
+from neurosbd.errors import warn
 from neurosbd.seeds import generator
 
 
@@ -23,7 +25,7 @@ from neurosbd.seeds import generator
 class Resident:
     """One split on the device, with its normalisation."""
 
-    values: Tensor  # uint8 [N, height, width, channels] or float32 [N, n]
+    values: Tensor  # uint8 [N, height, width, channels], or float32 [N, n] that are normalised already
     targets: Tensor  # classes int64 [N], or values float32 [N, k]
     shift: Tensor  # added after scaling, per channel
     scale: Tensor  # multiplies the raw values, per channel
@@ -68,24 +70,43 @@ def resident(samples: Samples | EventSamples, data: Dataset, device: torch.devic
     """A split of a data set, moved to the device."""
     if isinstance(samples, EventSamples):
         return event_resident(samples, device)
+    targets = torch.from_numpy(samples.targets)
+    targets = (targets.float() if targets.is_floating_point() else targets).to(device)
     mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (data.mean, data.std))
-    return Resident(
-        torch.from_numpy(samples.values).to(device),
-        torch.from_numpy(samples.targets).to(device),
-        -mean / std,
-        1 / (std * data.maximum),
-    )
+    if samples.values.dtype.kind == "f":  # before the cast: a column may vary by less than its float32 can tell
+        values = standardise(samples.values, data.mean, data.std)
+        return Resident(torch.from_numpy(values).to(device), targets, torch.zeros_like(mean), torch.ones_like(std))
+    return Resident(torch.from_numpy(samples.values).to(device), targets, -mean / std, 1 / (std * data.maximum))
 
 
 def as_intensities(data: Dataset) -> Dataset:
-    """The same set without normalisation: values 0..1, as encoders that make spikes want them."""
-    return replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
+    """The same set as values 0..1, as encoders that make spikes want them.
+
+    Pictures are not normalised then. A column of a table goes from 0, its smallest value in the training split, to 1,
+    its largest; unless all columns lie in 0..1 already. A warning says so.
+    """
+    plain = replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
+    if data.train.values.dtype.kind != "f":
+        return plain
+    (low, high), (lowest, highest) = (limits(samples.values) for samples in (data.train, data.test))
+    if min(low.min(), lowest.min()) >= 0 and max(high.max(), highest.max()) <= 1:
+        return plain
+    beyond = int(((lowest < low) | (highest > high)).sum())
+    warn(
+        f"{data.name}: an encoder that makes spikes takes values from 0 to 1, but the columns go from {low.min():.4g} "
+        f"to {high.max():.4g}; each is scaled by its smallest and largest value in the training split"
+        + (f", which test examples exceed in {beyond} of {len(low)} columns" if beyond else "")
+    )
+    width = np.where(high > low, high - low, np.inf)
+    return replace(data, mean=tuple(low.tolist()), std=tuple(width.tolist()))
 
 
 def standardised(data: Dataset) -> Dataset:
     """The same set with its values to predict in units of their deviation from their mean, of the training split."""
-    mean, std = (np.array(v, np.float32) for v in (data.target_mean, data.target_std))
-    train, test = (replace(samples, targets=(samples.targets - mean) / std) for samples in (data.train, data.test))
+    train, test = (
+        replace(samples, targets=standardise(samples.targets, data.target_mean, data.target_std))
+        for samples in (data.train, data.test)
+    )
     return replace(data, train=train, test=test)
 
 

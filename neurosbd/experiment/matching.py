@@ -6,7 +6,7 @@ from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError
 from neurosbd.experiment.definition import Definition
 from neurosbd.losses import LOSSES, Described, Own
-from neurosbd.losses.targets import CLASSES
+from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.neurons import Standardised
 from neurosbd.rules import LocalRule
 from neurosbd.tasks import Task
@@ -64,7 +64,8 @@ def fitting(data: Dataset) -> list[str]:
 def _legal(loss: Described, data: Dataset) -> bool:
     if data.kind != "classes":
         targets = (torch.from_numpy(samples.targets) for samples in (data.train, data.test))
-        return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in targets)
+        seen = (y if loss.targets is REALS else y.float() for y in targets)  # only reals are standardised before
+        return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in seen)
     try:  # a loss for values may take labels as well, as one-hot rows
         loss.per_example(torch.zeros(2, 2 * loss.parameters), torch.tensor([0, 1]))
     except UsageError:
@@ -95,6 +96,7 @@ def _check_readout(definition: Definition, data: Dataset) -> None:
             f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
         )
     some = torch.from_numpy(data.train.targets[: needed + 1])  # as many as no shape is likely to be taken for another
+    some = some.float() if some.is_floating_point() else some
     try:  # options of the loss, such as a weight per class, and whatever a user's own may raise
         loss.per_example(torch.zeros(len(some), needed), some)
     except UsageError as problem:

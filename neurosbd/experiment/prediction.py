@@ -23,7 +23,7 @@ class Prediction:
     data: the set.
     output: weighted mean over the scored steps, [N, C].
     target: as the loss sees it: classes [N], or values [N, k] in units of `scale` from `offset`.
-    offset, scale: value = offset + scale * target, [k] each; 0 and 1 for classes.
+    offset, scale: value = offset + scale * target, float64 [k] each; 0 and 1 for classes.
     """
 
     loss: Predictive
@@ -56,5 +56,5 @@ def predicted(run: Run) -> Prediction:
         simulate(network, trial.inputs, (account,), generator=generator(definition.seed, "noise", "test", number))
         outputs.append(account.outcome().output)
         targets.append(trial.target)
-    offset, scale = (torch.tensor(v) for v in (lessons.offset, lessons.scale))
+    offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (lessons.offset, lessons.scale))
     return Prediction(loss, data, torch.cat(outputs), torch.cat(targets), offset, scale)
