@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
+
 
 @runtime_checkable
 class Distribution(Protocol):
@@ -40,6 +42,7 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"Uniform needs low < high, got low = {self.low}, high = {self.high}")
 
@@ -69,6 +72,7 @@ class Normal:
     least: float = -math.inf
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not (self.std > 0 and math.isfinite(self.std) and math.isfinite(self.mean)):
             raise ValueError(f"Normal needs a finite mean and std > 0, got mean = {self.mean}, std = {self.std}")
         if not self.mean > self.least:
@@ -97,6 +101,7 @@ class LogNormal:
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not (0 < self.median < math.inf and 0 < self.sigma < math.inf):
             raise ValueError(f"LogNormal needs median > 0 and sigma > 0, got {self.median} and {self.sigma}")
 
@@ -117,40 +122,73 @@ def check_positive(owner: object, *names: str) -> None:
     """Raise ValueError unless these constants are positive, whether number, values or distribution."""
     for name in names:
         value = getattr(owner, name)
-        least = value.least if isinstance(value, Distribution) else torch.as_tensor(value).min().item()
-        if not least > 0 or (isinstance(value, float) and not math.isfinite(value)):
+        if not _least(value) > 0:
             raise ValueError(f"{type(owner).__name__}.{name} must be positive, got {value}")
+
+
+def check_not_negative(owner: object, *names: str) -> None:
+    """Raise ValueError if one of these constants is below 0 in any unit."""
+    for name in names:
+        value = getattr(owner, name)
+        if not _least(value) >= 0:
+            raise ValueError(f"{type(owner).__name__}.{name} must be a number >= 0, got {value}")
+
+
+def check_above(owner: object, upper: str, lower: str, unit: str = "") -> None:
+    """Raise ValueError unless one constant lies above another in every unit; distributions are looked at when drawn."""
+    high, low = getattr(owner, upper), getattr(owner, lower)
+    if isinstance(high, Distribution) or isinstance(low, Distribution):
+        return
+    above, below = (torch.as_tensor(value, dtype=torch.float64) for value in (high, low))
+    if above.ndim and below.ndim and above.shape != below.shape:
+        return  # one of them is still per channel, or wrong, which drawing will say
+    if not (above.to(below.device) > below).all():
+        raise ValueError(f"{type(owner).__name__}.{upper} must lie above {lower} = {low}{unit}, got {high}")
+
+
+def _least(value: Constant) -> float:
+    """No unit has less."""
+    return value.least if isinstance(value, Distribution) else torch.as_tensor(value, dtype=torch.float64).min().item()
 
 
 T = TypeVar("T")
 
 
-def drawn(owner: T, size: tuple[int, ...], generator: torch.Generator) -> T:
+def drawn(owner: T, size: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None = None) -> T:
     """The same constants with every distribution drawn, and every list of values a tensor [*size].
 
     Values for a map [channels, height, width] may be given one per channel.
 
+    Args:
+        owner: constants of a neuron.
+        size: of its population.
+        generator: of all draws, which are made in float32.
+        dtype: of the tensors; none: torch's default.
     Raises:
         ValueError: if the number of values fits neither the units nor the channels.
     """
     if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
         return owner
     changed: dict[str, Any] = {}
+    dtype = dtype or torch.get_default_dtype()
     for field in dataclasses.fields(owner):
         value = getattr(owner, field.name)
         if isinstance(value, Distribution):
-            changed[field.name] = value.draw(size, generator)
+            changed[field.name] = value.draw(size, generator).to(dtype)
         elif isinstance(value, tuple | list | Tensor):
-            changed[field.name] = _laid_out(torch.as_tensor(value), size, f"{type(owner).__name__}.{field.name}")
+            values = torch.as_tensor(value, dtype=dtype)
+            changed[field.name] = _laid_out(values, size, f"{type(owner).__name__}.{field.name}")
     return dataclasses.replace(owner, **changed) if changed else owner
 
 
 def _laid_out(values: Tensor, size: tuple[int, ...], name: str) -> Tensor:
-    if values.numel() == math.prod(size):
+    laid = [length for length in values.shape if length != 1]
+    if values.numel() == math.prod(size) and (len(laid) < 2 or laid == [length for length in size if length != 1]):
         return values.reshape(size).clone()
-    if values.numel() == size[0]:
+    if values.numel() == size[0] and len(laid) < 2:
         return values.reshape(size[0], *(1 for _ in size[1:])).expand(size).clone()
+    shape = f"{values.numel()} values" + (f" (as {list(values.shape)})" if len(laid) > 1 else "")
     raise ValueError(
-        f"{name} has {values.numel()} values, but the population has {math.prod(size)} units "
+        f"{name} has {shape}, but the population has {math.prod(size)} units "
         f"(size {list(size)}); give one value, one per unit or one per channel"
     )

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
+from neurosbd.constants import check_constants
+
 Groups = list[dict[str, Any]]  # {"params": [...], "lr": float}
 
 
@@ -110,6 +112,7 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, lr=(0, 1e6), momentum=(0, 1), weight_decay=(0, 1))
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD.nesterov needs momentum > 0")
@@ -139,6 +142,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check_adam(self)
 
     def build(self, groups: Groups) -> Optimizer:
@@ -164,6 +168,7 @@ class AdamW:
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check_adam(self)
 
     def build(self, groups: Groups) -> Optimizer:
@@ -201,6 +206,7 @@ class Exponential:
     gamma: float = 0.97
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, gamma=(0, 1))
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
@@ -220,6 +226,7 @@ class Cosine:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, floor=(0, 1))
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
@@ -244,6 +251,7 @@ class OneCycle:
     rise: float = 0.3
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, rise=(0, 1))
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
@@ -268,6 +276,7 @@ class Steps:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, gamma=(0, 1))
         if any(e < 1 for e in self.epochs) or list(self.epochs) != sorted(set(self.epochs)):
             raise ValueError(f"Steps.epochs must be increasing and at least 1, got {list(self.epochs)}")

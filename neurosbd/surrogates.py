@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
+
 
 class Surrogate(Protocol):
     """Shape of the pseudo-derivative."""
@@ -40,6 +42,7 @@ class Triangle:
     width: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, "height")
         _check(self, "width")
 
@@ -60,6 +63,7 @@ class FastSigmoid:
     slope: float = 25.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, "slope")
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -79,6 +83,7 @@ class ArcTan:
     slope: float = 2.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, "slope")
 
     def derivative(self, distance: Tensor) -> Tensor:
@@ -100,6 +105,7 @@ class Boxcar:
     width: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, "height")
         _check(self, "width")
 
@@ -122,6 +128,7 @@ class Gaussian:
     width: float = 0.5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         _check(self, "height")
         _check(self, "width")
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 LAYERS = [
     {"errors", "text", "process", "library", "files", "seeds", "schema", "hdf5", "allocator"}
-    | {"surrogates", "distributions", "filters", "noise"},
+    | {"surrogates", "constants", "distributions", "filters", "noise"},
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
     | {"expansions", "homeostasis", "upkeep"},
     {"network"},

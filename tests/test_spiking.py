@@ -59,7 +59,7 @@ def test_firing_rate_is_the_closed_form(refractory: int) -> None:
     spikes, _ = run(neuron, held(drives, steps))
     exact = tau / DT * torch.log(drives / (drives - 1))
     first = torch.floor(exact) + 1
-    interval = first.clamp(min=refractory + 1)
+    interval = first.clamp(min=refractory)
     torch.testing.assert_close(spikes.sum((0, 1)), torch.floor((steps - first) / interval) + 1, rtol=0, atol=0)
 
 
@@ -146,11 +146,14 @@ RESTING = [n for n in NEURONS if any(f.name == "refractory" and f.init for f in 
 
 @pytest.mark.parametrize("name", RESTING)
 def test_a_refractory_neuron_rests_for_whole_steps(name: str) -> None:
-    """No spike and no gain for exactly n steps, then at once again under a strong drive.
+    """Spikes under a strong drive are n steps apart, as measured in Brian2 2.9.0; no gain in between.
 
-    Must fail when a step is lost or won (tried: waiting counts to 1).
+    NeuronGroup(1, "dv/dt = (100 - v) / (20 * ms) : 1", threshold="v > 1", reset="v = 0", refractory=5 * ms), dt 1 ms:
+    intervals of 5 ms, and 1 and 2 for 1 and 2 ms. NEST 3.10.0: eprop_iaf_bsshslm_2020 with t_ref = 5 the same,
+    iaf_psc_delta 6, since it integrates for a step once t_ref is over. Must fail when a step is lost or won (tried:
+    waiting counts to 1).
     """
-    neuron = NEURONS[name](refractory=4e-3, surrogate=Boxcar(width=1e9))
+    neuron = NEURONS[name](refractory=5e-3, surrogate=Boxcar(width=1e9))
     inputs = torch.full((60, 1, 3), 5.0, dtype=torch.float64)
     state, gains, spikes = neuron.init(inputs[0]), [], []
     for drive in inputs:
@@ -169,8 +172,8 @@ def test_refractory_membranes_go_on_integrating(name: str) -> None:
     inputs = torch.full((300, 1, 1), 0.02, dtype=torch.float64)
     spikes, _ = run(NEURONS[name](reset="to_value", r=3.0), inputs)
     interval = spikes.flatten().nonzero().flatten().diff().min().item()
-    rested, _ = run(NEURONS[name](reset="to_value", r=3.0, refractory=(interval - 1) * DT), inputs)
-    later, _ = run(NEURONS[name](reset="to_value", r=3.0, refractory=interval * DT), inputs)
+    rested, _ = run(NEURONS[name](reset="to_value", r=3.0, refractory=interval * DT), inputs)
+    later, _ = run(NEURONS[name](reset="to_value", r=3.0, refractory=(interval + 1) * DT), inputs)
     assert interval > 2 and torch.equal(spikes, rested) and not torch.equal(spikes, later)
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
+
 
 class DeltaState(NamedTuple):
     """The value that was last reported."""
@@ -34,6 +36,7 @@ class Delta:
     threshold: float = 0.1
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.threshold < math.inf:
             raise ValueError(f"Delta.threshold must be a positive number, got {self.threshold}")
 

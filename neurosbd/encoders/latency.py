@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
+
 
 class LatencyState(NamedTuple):
     """How many steps have passed."""
@@ -35,6 +37,7 @@ class Latency:
     least: float = 0.01
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.duration < math.inf:
             raise ValueError(f"Latency.duration must be a positive time in s, got {self.duration}")
         if not 0 <= self.least <= 1:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.noise import new_key, uniform
 
 
@@ -32,6 +33,7 @@ class Poisson:
     rate: float = 200.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.rate < math.inf:
             raise ValueError(f"Poisson.rate must be a positive rate in Hz, got {self.rate}")
 

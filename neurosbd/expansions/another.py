@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 from neurosbd.expansions.matching import check_weight
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
@@ -45,6 +46,7 @@ class Another:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_weight(self, self.weight)
         if self.loss not in _SOFTMAX | _LOG_MEAN:
             raise ValueError(f"Another.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
 from neurosbd.expansions.matching import check_weight
 from neurosbd.losses import Informative
@@ -46,6 +47,7 @@ class Bartlett:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_weight(self, self.weight)
         if self.features < 0:
             raise ValueError(f"Bartlett.features must be an integer >= 0, got {self.features}")

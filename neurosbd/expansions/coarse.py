@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.expansions.matching import check_weight
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
 from neurosbd.process import Scored
@@ -43,6 +44,7 @@ class Coarse:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_weight(self, self.weight)
         if self.groupings < 1 or self.groups < 2:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 from neurosbd.expansions.matching import check_weight
 from neurosbd.losses import Forecasting
@@ -49,6 +50,7 @@ class Gated:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_weight(self, self.weight)
         least = 0 if self.source == FORECAST else 1
         if self.features < least:

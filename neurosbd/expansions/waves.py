@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
 from neurosbd.expansions.matching import check_weight
 from neurosbd.losses import Lawful
@@ -37,6 +38,7 @@ class Waves:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_weight(self, self.weight)
         if not self.frequencies or not all(0 < f < math.inf for f in self.frequencies):
             raise ValueError(f"Waves.frequencies must be positive numbers, got {self.frequencies}")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.homeostasis.moments import check_cost, check_forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
 
@@ -63,6 +64,7 @@ class LayerEntropy:
     refresh: int = 100
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_cost(self, self.weight)
         check_forgetting(self, self.forgetting)
         if not 0 < self.epsilon < math.inf:

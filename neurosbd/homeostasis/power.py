@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.homeostasis.moments import check_cost, check_forgetting
 
 
@@ -43,6 +44,7 @@ class Power:
     forgetting: float = 0.9
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_cost(self, self.weight)
         check_forgetting(self, self.forgetting)
         if not 0 < self.target < math.inf:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.homeostasis.moments import check_cost
 
 
@@ -24,6 +25,7 @@ class Sparsity:
     weight: float = 1e-10
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_cost(self, self.weight)
 
     def init(self, value: Tensor, generator: torch.Generator) -> tuple[()]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.forgetting import Forgetting
@@ -64,6 +65,7 @@ class Decorrelation:
     fading: Forgetting = field(default_factory=lambda: Forgetting(1.0))
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_scale(self, self.scale)
         if not (self.learned >= 0 and math.isfinite(self.learned)):
             raise ValueError(f"Decorrelation.learned must be a number >= 0, got {self.learned}")

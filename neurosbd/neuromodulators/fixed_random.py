@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
@@ -35,6 +36,7 @@ class FixedRandom:
     scale: float = 0.02
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_scale(self, self.scale)
 
     def init(self, heard: Heard, generator: torch.Generator) -> Frozen:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 
 Shape = Literal["constant", "linear", "geometric"]
@@ -31,6 +32,7 @@ class Forgetting:
     shape: Shape = "constant"
 
     def __post_init__(self) -> None:
+        check_constants(self)
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Forgetting.{name} must be in 0..1, got {getattr(self, name)}")

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neurosbd.constants import check_constants
+
 NO_BASIS = torch.empty(0)  # of the layouts that need none
 
 
@@ -104,6 +106,7 @@ class Patchwise:
     init = _no_basis
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if self.patch < 1:
             raise ValueError(f"Patchwise.patch must be at least 1 pixel, got {self.patch}")
 
@@ -139,6 +142,7 @@ class Grid:
     init = _no_basis
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if self.divisions < 1:
             raise ValueError(f"Grid.divisions must be at least 1, got {self.divisions}")
 
@@ -176,6 +180,7 @@ class LowRank:
     rank: int = 8
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if self.rank < 1:
             raise ValueError(f"LowRank.rank must be at least 1, got {self.rank}")
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
@@ -62,6 +63,7 @@ class Prediction:
     own: float = 0.5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"Prediction.rate must be a number > 0, got {self.rate}")
         check_scale(self, self.scale)

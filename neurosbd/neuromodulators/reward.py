@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
 from neurosbd.process import Heard
@@ -47,6 +48,7 @@ class Reward:
     layout: Layout = field(default_factory=Full)
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 <= self.rate <= 1:
             raise ValueError(f"Reward.rate must be in 0..1, got {self.rate}")
         if min(self.tasks, self.channels) < 1:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.process import Heard
 
 
@@ -74,6 +75,7 @@ class Following:
     forgetting: float = 0.01
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not (self.scale >= 0 and 0 <= self.forgetting <= 1):
             raise ValueError(f"Following needs scale >= 0 and forgetting in 0..1, got {self.scale}, {self.forgetting}")
 

@@ -1,6 +1,5 @@
 """LIF neuron with an adaptive threshold: memory over seconds."""
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,7 +7,8 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import check_constants
+from neurosbd.distributions import Constant, check_not_negative, check_positive
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.process import Activity, Flow
@@ -40,7 +40,7 @@ class ALIF:
         v_reset: where reset = 'to_value' puts the membrane.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0.
-        refractory: s, >= 0.
+        refractory: least time from one spike to the next, s, >= 0, as in LIF.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
@@ -58,9 +58,9 @@ class ALIF:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "tau_mem", "tau_adapt", "v_threshold", "r")
-        if isinstance(self.beta, float | int) and not 0 <= self.beta < math.inf:
-            raise ValueError(f"ALIF.beta must be a number >= 0, got {self.beta}")
+        check_not_negative(self, "beta")
         membrane.check(self)
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neurosbd.constants import check_constants
 from neurosbd.distributions import check_positive
 from neurosbd.process import Activity, Compartment, Flow
 
@@ -59,6 +60,7 @@ class CorInfoMax:
     compartments: ClassVar[tuple[Compartment, ...]] = ("soma", "basal", "apical", "lateral")
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "epsilon", "tau_mem")
         for name in ("gamma", "leak"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
+from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Reset, number
@@ -38,7 +39,7 @@ class CubaLIF:
         v_reset: where reset = 'to_value' puts the membrane; the current is never reset.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the current in one step, > 0.
-        refractory: s, >= 0.
+        refractory: least time from one spike to the next, s, >= 0, as in LIF.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
@@ -55,6 +56,7 @@ class CubaLIF:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "tau_mem", "tau_syn", "v_threshold", "r")
         membrane.check(self)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
+from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Reset, number
@@ -51,6 +52,7 @@ class Escape:
     r: Constant = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "tau_mem", "v_threshold", "width", "r")
         membrane.check_reset(self)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
+from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.neurons.lif import LIFState
 from neurosbd.neurons.membrane import Reset, number
@@ -24,7 +25,7 @@ class IF:
         v_reset: where reset = 'to_value' puts the membrane.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0.
-        refractory: s, >= 0.
+        refractory: least time from one spike to the next, s, >= 0, as in LIF.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
@@ -39,6 +40,7 @@ class IF:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "v_threshold", "r")
         membrane.check(self)
 

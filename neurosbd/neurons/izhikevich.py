@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import check_constants
+from neurosbd.distributions import Constant, check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.process import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
+
+_VERTEX, _DEPTH = 62.5, 16.25  # 0.04 v^2 + 5 v + 140 = 0.04 (v + 62.5)^2 - 16.25
 
 
 class IzhikevichState(NamedTuple):
@@ -30,16 +33,19 @@ class Izhikevich:
         z[t] = 1 if v[t] > v_threshold else 0
 
     Args:
-        a: rate of recovery, 1 / ms, > 0.
+        a: rate of recovery, 1 / ms; below 0 it runs away from b v, as in inhibition-induced spiking.
         b: sensitivity of recovery, 1 / ms.
         c: v after a spike, mV; also the start.
         d: rise of u per spike, mV / ms.
         v_threshold: peak that counts as a spike, mV.
         surrogate: pseudo-derivative, of the distance from the peak in units of v_threshold - c.
     Raises:
-        ValueError: if `a` is not positive or the peak lies below c.
-    Source: Izhikevich 2003, IEEE Trans. Neural Netw. 14.
-    Differs: one Euler step per dt, where the paper's script takes two half steps for v; use dt <= 0.5 ms.
+        ValueError: if a constant is no finite number, or the peak lies below c.
+    Source: Izhikevich 2003, IEEE Trans. Neural Netw. 14; patterns with a < 0: 2004, IEEE Trans. Neural Netw. 15.
+    Differs: one Euler step per dt, as in Brian2, where the paper's script takes two half steps for v; use dt <= 0.5 ms.
+        The polynomial is computed as 0.04 (v + 62.5)^2 - 16.25, since near rest its terms are many times their sum.
+        What is left of rounding grows with every upswing, as any change of v does: gradients through many spikes of
+        one example want float64.
     """
 
     a: Constant = 0.02
@@ -50,9 +56,8 @@ class Izhikevich:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
-        check_positive(self, "a")
-        if isinstance(self.v_threshold, float) and isinstance(self.c, float) and not self.v_threshold > self.c:
-            raise ValueError(f"Izhikevich.v_threshold must lie above c = {self.c} mV, got {self.v_threshold}")
+        check_constants(self)
+        check_above(self, "v_threshold", "c", " mV")
 
     reset: Reset = field(default="to_value", init=False)
     refractory: float = field(default=0.0, init=False)
@@ -78,7 +83,8 @@ class Izhikevich:
         h, z = 1e3 * dt, state.spike.detach()
         v = torch.where(z > 0, number(self.c), state.v)
         u = state.u + number(self.d) * state.spike
-        after = v + h * (0.04 * v * v + 5 * v + 140 - u + drive)
+        above = v + _VERTEX
+        after = v + h * (0.04 * above * above - _DEPTH - u + drive)
         u = u + h * number(self.a) * (number(self.b) * v - u)
         activity, _ = membrane.fire(self, after, None, dt)
         return activity, IzhikevichState(after, u, activity.value)
@@ -102,7 +108,7 @@ class Izhikevich:
         keep = 1 - state.spike
         v = torch.where(state.spike > 0, number(self.c), state.v)
         jump = number(self.d) * membrane.psi(self, activity)  # d u / d v through the spike
-        slope = keep * (1 + h * (0.08 * v + 5))
+        slope = keep * (1 + h * 0.08 * (v + _VERTEX))
         return Flow(
             ((slope - h * jump, -h), (h * a * b * keep + (1 - h * a) * jump, 1 - h * a)), (1.0, 0.0), (1.0, 0.0)
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
+from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import number
@@ -35,6 +36,7 @@ class LI:
     r: Constant = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "tau_mem", "r")
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIState:

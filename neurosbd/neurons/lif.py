@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
+from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Reset, number
@@ -36,14 +37,15 @@ class LIF:
         v_reset: where reset = 'to_value' puts the membrane: v[t-1] becomes v_reset before it leaks on.
         reset: 'subtract' (as in the equation), 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0; 1 - alpha normalises by the leak.
-        refractory: time after a spike without another one, s, >= 0, rounded to whole steps; the membrane goes
-            on integrating.
+        refractory: least time from one spike to the next, s, >= 0, in whole steps: with 5e-3 the earliest next spike
+            comes 5 ms later. Meanwhile the membrane goes on integrating.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; `snntorch.Leaky(reset_mechanism="subtract")`.
     Differs: snnTorch's 'zero' reset also discards the drive of the step after the spike; Norse and NIR always
-        reset to a value.
+        reset to a value. `refractory` is that of Brian2 and of the code of Bellec et al.; NEST holds the membrane for
+        t_ref, so its next spike comes a step later, and its t_ref is `refractory` - dt.
     """
 
     tau_mem: Constant = 20e-3
@@ -56,6 +58,7 @@ class LIF:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
+        check_constants(self)
         check_positive(self, "tau_mem", "v_threshold", "r")
         membrane.check(self)
 

@@ -44,7 +44,7 @@ class Spiking(Resetting, Protocol):
 
     @property
     def refractory(self) -> float:
-        """Time without another spike, s."""
+        """Least time from one spike to the next, s."""
         ...
 
     @property
@@ -108,7 +108,8 @@ def kept(neuron: Resetting, z: Tensor) -> float | Tensor:
 def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) -> tuple[Activity, Tensor | None]:
     """Spikes of this step, and how many steps every unit still has to wait.
 
-    A refractory unit integrates but cannot spike, and its gain is 0.
+    A refractory unit integrates but cannot spike, and its gain is 0. A refractoriness of n steps makes the n-th step
+    after a spike the first that can have another.
 
     Args:
         neuron: its constants.
@@ -125,8 +126,8 @@ def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) 
         distance = potential - threshold
         value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
     if waiting is not None:
-        steps = round(neuron.refractory / dt)
-        waiting = torch.where(value.detach() > 0, float(steps), (waiting - 1).clamp(min=0))
+        silent = max(round(neuron.refractory / dt) - 1, 0)  # steps between two spikes that are `refractory` apart
+        waiting = torch.where(value.detach() > 0, float(silent), (waiting - 1).clamp(min=0))
     return Activity(value, potential), waiting
 
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.neurons.rate import RATES, ReLU
 from neurosbd.process import Activity, Flow, Neuron
 
@@ -56,6 +57,7 @@ class Normalised:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if type(self.neuron) not in RATES.values():
             raise ValueError(f"a normalised neuron needs one of {', '.join(RATES)}, got {type(self.neuron).__name__}")
         if not 0 < self.epsilon < math.inf:

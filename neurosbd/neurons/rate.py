@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neurosbd.constants import check_constants
 from neurosbd.process import Activity, Flow, Neuron
 
 _aten = torch.ops.aten
@@ -96,6 +97,7 @@ class LeakyReLU:
     init, filters, flow = stateless, unfiltered, forgetful
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not (self.slope > 0 and math.isfinite(self.slope)):
             raise ValueError(f"LeakyReLU.slope must be a positive number, got {self.slope}; for slope 0 use 'relu'")
 

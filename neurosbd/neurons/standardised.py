@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.neurons.rate import RATES, ReLU, forgetful, stateless, unfiltered
 from neurosbd.process import Activity, Neuron
 
@@ -65,6 +66,7 @@ class Standardised:
     init, filters, flow = stateless, unfiltered, forgetful
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if type(self.neuron) not in RATES.values():
             raise ValueError(f"a standardised neuron needs one of {', '.join(RATES)}, got {type(self.neuron).__name__}")
         if not 0 <= self.rate <= 1:

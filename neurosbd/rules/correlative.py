@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.process import Local, Synapses
 
 
@@ -52,6 +53,7 @@ class Correlative:
     memory: float = 0.9999
 
     def __post_init__(self) -> None:
+        check_constants(self)
         for name in ("forward", "backward", "apical", "lateral"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"corinfomax.{name} must be a number >= 0, got {getattr(self, name)}")

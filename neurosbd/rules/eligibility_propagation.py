@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.process import Local, Plasticity, Synapses
 
 
@@ -88,6 +89,7 @@ class RateRegulated:
     cost: float = 1.0
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not (0 < self.target < math.inf and 0 <= self.cost < math.inf):
             raise ValueError(f"firing rates need target > 0 Hz and cost >= 0, got {self.target} and {self.cost}")
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from neurosbd.constants import check_constants
 from neurosbd.eligibility import EligibilityName
 from neurosbd.process import Correlating, Expansion, Homeostasis, Neuromodulator, Plasticity, Upkeep
 from neurosbd.rules.eligibility_propagation import RateRegulated
@@ -50,6 +51,7 @@ class LocalRule:
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        check_constants(self, "rule")
         if self.delay < 0:
             raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
         if self.hearing is not None and not self.hearing > 0:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.filters import decay
 from neurosbd.process import Local, Synapses
 from neurosbd.rules.waiting import Waiting, joined, nothing, rewarded, standing
@@ -59,6 +60,7 @@ class Window:
     pairing: Pairing = "all"
 
     def __post_init__(self) -> None:
+        check_constants(self, "stdp")
         for name in ("tau_plus", "tau_minus"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"stdp.{name} must be a positive time in s, got {getattr(self, name)}")
@@ -141,6 +143,7 @@ class RewardedSpikeTiming:
     tau_e: float = 0.5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.tau_e < math.inf:
             raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 
@@ -186,6 +189,7 @@ class PolicyGradient:
     tau_e: float = 0.5
 
     def __post_init__(self) -> None:
+        check_constants(self)
         if not 0 < self.tau_e < math.inf:
             raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 

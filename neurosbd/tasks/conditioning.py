@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
@@ -54,6 +55,7 @@ class Conditioning:
     update: int = 20
 
     def __post_init__(self) -> None:
+        check_constants(self, "conditioning")
         if not (self.duration > 0 and self.rate > 0 and self.tau_dopamine > 0):
             raise ValueError(
                 f"conditioning needs duration, rate and tau_dopamine > 0, got {self.duration}, {self.rate}, "

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.learners import Outcome, Trial
 from neurosbd.network import Frame
 from neurosbd.noise import happens
@@ -59,6 +60,7 @@ class DelayedXor:
     rate: float = 100.0
 
     def __post_init__(self) -> None:
+        check_constants(self, "delayed_xor")
         if min(self.duration, self.group) < 1 or self.wait < 0 or not self.rate > 0:
             raise ValueError(
                 f"delayed_xor needs duration and group >= 1, wait >= 0 and rate > 0, got {self.duration}, "

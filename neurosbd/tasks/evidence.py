@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.learners import Outcome, Trial
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
@@ -48,6 +49,7 @@ class EvidenceAccumulation:
     noise: float = 10.0
 
     def __post_init__(self) -> None:
+        check_constants(self, "evidence_accumulation")
         if self.cues < 1 or self.cues % 2 == 0:
             raise ValueError(f"evidence_accumulation.cues must be odd, so that there is a majority, got {self.cues}")
         if not (1 <= self.cue <= self.pause and self.delay >= 0 and self.recall >= 1 and self.group >= 1):

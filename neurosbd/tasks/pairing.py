@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from neurosbd.constants import check_constants
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
@@ -46,6 +47,7 @@ class Pairing:
     teacher: float = 1.05
 
     def __post_init__(self) -> None:
+        check_constants(self, "pairing")
         if min(self.longest, self.every, self.pairs) < 1 or not self.period > 2 * self.longest:
             raise ValueError(
                 f"pairing needs longest, every and pairs >= 1 and period > 2 longest, got {self.longest}, "

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.learners import Outcome, Trial
 from neurosbd.noise import happens
 from neurosbd.seeds import generator as seeded
@@ -40,6 +41,7 @@ class PatternGeneration:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_constants(self, "pattern_generation")
         if min(self.duration, self.units, self.outputs) < 1 or not self.rate > 0:
             raise ValueError(
                 f"pattern_generation needs duration, units and outputs >= 1 and rate > 0, got "

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.constants import check_constants
 from neurosbd.process import Synapses
 
 Which = Literal["all", "kernels"]
@@ -49,6 +50,7 @@ class WeightEntropy:
     on: Which = "kernels"
 
     def __post_init__(self) -> None:
+        check_constants(self)
         for name in ("weight", "epsilon"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"WeightEntropy.{name} must be a number >= 0, got {getattr(self, name)}")
