@@ -4,14 +4,17 @@ Nothing heavy is imported before a command needs it, so `neurosbd --help` answer
 """
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neurosbd import __version__
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.text import say
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
     fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
     fit.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     _add_record(fit)
-    fit.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
+    fit.add_argument("--resume", action="store_true", help="go on with the run in the run directory, if there is one")
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -119,7 +122,9 @@ def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN)")
     simulate.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     _add_record(simulate)
-    simulate.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run directory")
+    simulate.add_argument(
+        "--resume", action="store_true", help="go on with the run in the run directory, if there is one"
+    )
 
 
 def _add_analyse(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -170,10 +175,15 @@ def _add_record(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    with warnings.catch_warnings():
+    with Interrupt(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        return _carry_out(options)
+        try:
+            return _carry_out(_parser().parse_args(arguments))
+        except KeyboardInterrupt as stop:
+            _complain(f"stopped; {stop}" if str(stop) else "stopped")
+            return 1
+        finally:
+            _let_go()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
@@ -183,27 +193,44 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: objec
 
 def _complain(text: str) -> None:
     """Further lines are set in, so that no name with a line end in it can pass for a message of its own."""
-    say("neurosbd: " + text.replace("\n", "\n  "), sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody can see it
+            say("neurosbd: " + text.replace("\n", "\n  "), sys.stderr)
+
+
+def _let_go() -> None:
+    """Point a stream that takes no more text to nowhere, else Python would fail to empty it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _carry_out(options: argparse.Namespace) -> int:
     try:
-        return {
+        status = {
             "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "export": _export,
             "list": _list, "show": _show, "data": _data,
         }[options.command](options)  # fmt: skip
+        if options.command not in ("fit", "simulate") and sys.stdout is not None:
+            sys.stdout.flush()  # text is all that these give; those leave a run, printed or not
+        return status
     except UsageError as problem:
         _complain(str(problem))
         return 2
     except RunError as problem:
         _complain(str(problem))
         return 1
-    except KeyboardInterrupt:
-        _complain("stopped")
-        return 1
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
         return 0
+    except OSError as problem:  # a full disk, a file that may not be read
+        where = f"{problem.filename}: " if problem.filename else ""
+        _complain(f"{where}{problem.strerror or problem}")
+        return 1
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
@@ -254,13 +281,19 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _status(run: "Run") -> int:
-    if run.result["status"] == "interrupted":
+    if run.result["status"] != "interrupted":
+        return 0
+    if "epochs" in run.result:
         _complain(
             f"interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
             f"To go on, repeat the command with --out {run.path} --resume"
         )
-        return 1
-    return 0
+    else:
+        _complain(
+            f"interrupted; what was recorded is kept in {run.path}. A protocol is not resumed: run it again into "
+            f"another --out"
+        )
+    return 1
 
 
 def _analyse(options: argparse.Namespace) -> int:

@@ -345,7 +345,7 @@ def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         whole.step()
     for _ in range(3):
         first.step()
-    second.load_state_dict(copy.deepcopy(first.state_dict()), "here")
+    second.load_state_dict(copy.deepcopy(first.state_dict()), Path("here"))
     for _ in range(3):
         second.step()
     for name, parameter in whole.network.named_parameters():

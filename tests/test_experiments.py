@@ -139,7 +139,7 @@ def test_a_task_resumes_bit_for_bit() -> None:
         whole.step()
     for _ in range(2):
         first.step()
-    second.load_state_dict(first.state_dict(), "memory")
+    second.load_state_dict(first.state_dict(), Path("memory"))
     second.step()
     for name, weight in whole.network.state_dict().items():
         assert torch.equal(weight, second.network.state_dict()[name])

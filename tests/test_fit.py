@@ -27,6 +27,7 @@ from neurosbd.experiment.training import _merit
 from neurosbd.rules import RULES
 
 FAST = {"training.epochs": 3, "data.subset": 40}
+FILES = {"config.json", "metrics.jsonl", "result.json", "checkpoint.pt", "checkpoint.previous.pt"}
 KEYS = {
     "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds", "samples_per_second",
     "peak_memory_bytes",
@@ -63,7 +64,7 @@ def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     assert all(0 <= line["test_accuracy"] <= 1 and line["peak_memory_bytes"] > 1e6 for line in run.metrics)
     assert run.config["definition"]["seed"] == 5 and run.config["definition"]["rule"]["kind"] == rule
     assert set(run.config["versions"]) == {"python", "torch", "numpy", "pydantic", "neurosbd"}
-    assert {p.name for p in run.path.iterdir()} == {"config.json", "metrics.jsonl", "result.json", "checkpoint.pt"}
+    assert {p.name for p in run.path.iterdir()} == FILES
     reopened = neurosbd.open_run(run.path)
     assert reopened.definition.rule.kind == rule
     data = load_data("digits", subset=40)

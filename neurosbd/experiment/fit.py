@@ -6,14 +6,14 @@ from typing import Any
 
 from neurosbd.datasets.load import load_data, resolve_data
 from neurosbd.errors import UsageError
-from neurosbd.experiment import training
+from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
-from neurosbd.experiment.training import Training
+from neurosbd.experiment.training import Training, entered
 from neurosbd.losses import Loss
 from neurosbd.losses.generic import PerExample
 from neurosbd.losses.own import entry
@@ -49,7 +49,7 @@ def fit(
         out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'.
         record: signals to keep in the trace besides the model's own, WHERE.WHAT[filters] each; see docs/traces.md.
-        resume: go on from the checkpoint in the run directory, bit for bit.
+        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
         reporter: told of the progress; none: silence.
 
     Returns:
@@ -57,25 +57,30 @@ def fit(
 
     Raises:
         UsageError: if something asked for is not legal; nothing has been written then.
-        RunError: if the loss becomes infinite or NaN; the last checkpoint is kept.
+        RunError: if the loss becomes infinite or NaN, or the disk is full; the last checkpoint is kept.
+        KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
     reporter = reporter or Silent()
-    settings = dict(settings or {})
-    if seed is not None:
-        settings["seed"] = seed
-    if loss is not None:
-        settings["loss"] = entry(loss)
-    name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
-    if data is not None:
-        settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
-    definition = load_model(model, rule, recorded(load_model(model, rule, settings, recipe), settings, record), recipe)
-    place = check_device(device)
-    if definition.task or definition.protocol:
-        raise UsageError(
-            f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
+    with Interrupt() as interrupt:
+        settings = dict(settings or {})
+        if seed is not None:
+            settings["seed"] = seed
+        if loss is not None:
+            settings["loss"] = entry(loss)
+        name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
+        if data is not None:
+            settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
+        definition = load_model(
+            model, rule, recorded(load_model(model, rule, settings, recipe), settings, record), recipe
         )
-    wanted = definition.data
-    samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
-    session = Session(definition, DatasetLessons(definition, samples, place), place)
-    path = (training.resume if resume else training.begin)(session, out, reporter)
-    return Training(session, path, reporter).run()
+        place = check_device(device)
+        if definition.task or definition.protocol:
+            raise UsageError(
+                f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
+            )
+        wanted = definition.data
+        samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
+        session = Session(definition, DatasetLessons(definition, samples, place), place)
+        interrupt.hold()
+        with entered(session, out, resume, reporter) as path:
+            return Training(session, path, reporter, interrupt).run()

@@ -1,20 +1,58 @@
-"""Ctrl-C and SIGTERM as a request: finish the step, keep everything, then stop."""
+"""Ctrl-C and SIGTERM as a request: finish the step, keep everything, then stop. SIGUSR1: keep a checkpoint now."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+_STOP = ("SIGINT", "SIGTERM")
+_KEEP = "SIGUSR1"  # not on every platform
 
 
 class Interrupt:
-    """Context in which the first SIGINT or SIGTERM only sets `asked`; a second one acts at once."""
+    """Context that owns the signals of a command.
+
+    Before `hold`, SIGINT and SIGTERM act at once: nothing was begun yet. After it the first of them only sets `asked`;
+    a second acts at once, by KeyboardInterrupt, except `writing`: files are finished first.
+
+    asked: whether the run shall stop after this step.
+    checkpoint_asked: whether a checkpoint shall be written after this step; set back by who writes it.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.checkpoint_asked = False
+        self._held = False
+        self._writing = 0
         self._before: dict[int, object] = {}
 
+    def hold(self) -> None:
+        """From now on a run has begun, that a signal must not leave half-made.
+
+        Raises:
+            KeyboardInterrupt: if a signal was lost before, for instance in a callback of C.
+        """
+        self._held = True
+        if self.asked:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Context in which no signal acts at once. Keep it short, and look at `asked` after it."""
+        self._writing += 1
+        try:
+            yield
+        finally:
+            self._writing -= 1
+
     def __enter__(self) -> "Interrupt":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handlers = {name: self._stop for name in _STOP} | {_KEEP: self._keep}
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            if number is None:
+                continue
             try:
-                self._before[number] = signal.signal(number, self._ask)
+                self._before[number] = signal.signal(number, handler)
             except ValueError:  # not the main thread: leave signals alone
                 break
         return self
@@ -23,9 +61,14 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+            if handler is not None:  # None: nobody in Python had set it
+                signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        at_once = self.asked or not self._held
         self.asked = True
+        if at_once and not self._writing:
+            raise KeyboardInterrupt
+
+    def _keep(self, number: int, frame: FrameType | None) -> None:
+        self.checkpoint_asked = True

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import RunError, UsageError, nearest
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -54,6 +54,19 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def failure(problem: Exception, path: Path) -> str | None:
+    """Why a run in `path` failed, in a sentence, if the machine or the training is to blame; None: a program is."""
+    if isinstance(problem, RunError):
+        return str(problem)
+    if isinstance(problem, OSError):
+        return f"{problem.filename or path}: cannot be read or written ({problem.strerror or problem})"
+    exhausted = isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
+    if isinstance(problem, MemoryError) or exhausted:
+        first = str(problem).splitlines()[0][:200] if str(problem) else "MemoryError"
+        return f"the memory does not suffice ({first}); try a smaller training.batch_size or smaller populations"
+    return None
+
+
 def check_device(name: str) -> torch.device:
     """The device of that name; 'auto' takes a CUDA device if there is one.
 
@@ -62,8 +75,12 @@ def check_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise UsageError(f"there is no device '{name}'{nearest(name, ['auto', 'cpu', 'cuda'])}")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal() and number.isascii())):
+        raise UsageError(f"there is no device '{name}'{nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device '{name}': this torch ({torch.__version__}) sees no CUDA device; use --device cpu")
+    if colon and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UsageError(f"device '{name[:40]}': there are only cuda:0 to cuda:{last}")
     return torch.device(name)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from neurosbd.errors import warn
 from neurosbd.measures import MEASURES, shown, title
 from neurosbd.text import say
 
@@ -35,51 +36,75 @@ def duration(seconds: float) -> str:
 
 
 class Reporter:
-    """Prints to a stream; `live` draws a bar within the epoch, on a terminal only."""
+    """Prints to a stream; `live` draws a bar within the epoch, on a terminal only.
+
+    A stream that is closed or full (a pager that was left, `| head -1`, a full disk) ends no run: it is said once, as a
+    warning, and the run goes on without printing.
+    """
 
     def __init__(self, stream: Any = None) -> None:
-        self.stream = stream if stream is not None else sys.stdout
-        self.terminal = self.stream.isatty()
+        self.stream = stream if stream is not None else sys.stdout  # None: closed before the program began
+        self.terminal = self.stream is not None and self.stream.isatty()
         self._bar: Any = None
 
     def say(self, text: str) -> None:
         """A line of its own."""
         self.end_live()
-        say(text, self.stream)
+        self._print(text)
 
     def live(self, epoch: int, done: int, steps: int, loss: Callable[[], float]) -> None:
         """Show that batch `done` of `steps` is through."""
         if not self.terminal:
             return
-        if self._bar is None:
-            from tqdm import tqdm
+        try:
+            if self._bar is None:
+                from tqdm import tqdm
 
-            self._bar = tqdm(
-                total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream
-            )
-        self._bar.update(done - self._bar.n)
-        if done % 50 == 0:
-            self._bar.set_postfix(loss=f"{loss():.4f}")
+                self._bar = tqdm(
+                    total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream
+                )
+            self._bar.update(done - self._bar.n)
+            if done % 50 == 0:
+                self._bar.set_postfix(loss=f"{loss():.4f}")
+        except (OSError, ValueError) as problem:
+            self._fall_silent(problem)
 
     def live_line(self, done: int, of: int, text: str) -> None:
         """A line that replaces the one before on a terminal; elsewhere a line at every tenth."""
         if self.terminal:
-            print("\r\x1b[K", file=self.stream, end="")
-            say(f"{done / of:4.0%}  {text}", self.stream, end="\n" if done == of else "")
+            self._print(f"{done / of:4.0%}  {text}", "\r\x1b[K", "\n" if done == of else "")
         elif done == of or done * 10 // of > (done - 1) * 10 // of:
             self.say(f"{done / of:4.0%}  {text}")
 
     def end_live(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            try:
+                bar.close()
+            except (OSError, ValueError) as problem:
+                self._fall_silent(problem)
+
+    def _print(self, text: str, start: str = "", end: str = "\n") -> None:
+        if self.stream is None:
+            return
+        try:
+            print(start, file=self.stream, end="")
+            say(text, self.stream, end)
+        except (OSError, ValueError) as problem:  # a ValueError: somebody closed it
+            self._fall_silent(problem)
+
+    def _fall_silent(self, problem: Exception) -> None:
+        self.stream, self.terminal, self._bar = None, False, None
+        reason = getattr(problem, "strerror", None) or problem
+        warn(f"nothing more can be printed ({reason}); the work goes on, and what it writes is complete")
 
 
 class Silent(Reporter):
     """Says nothing: for use as a library."""
 
     def __init__(self) -> None:
+        self.stream = None
         self.terminal = False
         self._bar = None
 

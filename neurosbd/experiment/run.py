@@ -8,12 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from neurosbd import checkpoints
 from neurosbd.errors import UsageError
 from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.machine import provenance
+from neurosbd.experiment.lock import is_held
 from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
@@ -23,7 +21,9 @@ from neurosbd.traces import NotRecorded, Trace, open_trace
 from neurosbd.traces.writer import PARTIAL
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
-CURVES, TRACE = "curves.csv", "trace.h5"
+PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name
+CURVES, FIGURE, TRACE = "curves.csv", "figure.png", "trace.h5"
+KILLED = "its process ended without a word (killed, a crash, a power cut, a full disk); go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Run:
     path: its directory.
     config: everything resolved: model, data, rule, optimizer, seed, versions, commit, device.
     metrics: one dictionary per finished epoch: loss and measures of training and test (shares are fractions 0..1).
-    result: final and best values and the status ('finished', 'interrupted', 'failed', 'running').
+    result: final and best values and the status: 'finished', 'interrupted' (it can go on), 'failed' (the reason is
+        there), 'running', or 'killed' if nothing says how it ended and its process is gone.
     """
 
     path: Path
@@ -62,8 +63,10 @@ class Run:
 
     def network(self) -> Network:
         """The network with the weights of the last checkpoint, on the CPU, not learning."""
-        network = self.definition.network()
-        network.load_state_dict(self.checkpoint()["network"])
+        network, path = self.definition.network(), self.path / CHECKPOINT
+        weights = self.checkpoint()["network"]
+        checkpoints.check(weights, network.state_dict(), path, "network")
+        network.load_state_dict(weights)
         return network.eval()
 
     def checkpoint(self) -> dict[str, Any]:
@@ -89,8 +92,16 @@ def open_run(path: str | Path) -> Run:
             metrics = [json.loads(line) for line in lines if line]
         except ValueError as problem:
             raise UsageError(f"{path / METRICS}: not a line of JSON per epoch ({problem})") from None
+    return Run(path, read_json(path / CONFIG), metrics, _result(path))
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """What result.json says; one whose process was killed cannot say so itself."""
+    held = is_held(path)  # before the file is read: a run that ends meanwhile writes it first
     result = read_json(path / RESULT) if (path / RESULT).exists() else {"status": "running"}
-    return Run(path, read_json(path / CONFIG), metrics, result)
+    if isinstance(result, dict) and result.get("status") == "running" and not held:
+        return result | {"status": "killed", "reason": KILLED}
+    return result
 
 
 def _lone_trace(path: Path) -> Run:
@@ -101,62 +112,6 @@ def _lone_trace(path: Path) -> Run:
     run = Run(path.parent, trace.config, [], {"status": "unknown"})
     vars(run)["trace"] = trace
     return run
-
-
-def holds_run(path: Path) -> bool:
-    """Whether a run is in this directory."""
-    return (path / CONFIG).exists()
-
-
-def begin(definition: Definition, out: str | Path | None, device: torch.device) -> Path:
-    """Make a run directory that holds what is to be done, and where: config.json, and no metrics yet.
-
-    Args:
-        definition: resolved.
-        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken.
-        device: that the run is on.
-
-    Raises:
-        UsageError: if it holds a run already, or cannot be written.
-    """
-    path = Path(out) if out is not None else free_name(stem(definition))
-    if holds_run(path):
-        raise UsageError(f"{path}: holds a run already; continue it with --resume or choose another --out")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_text(path / METRICS, "")
-    except OSError as problem:
-        raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
-    write_record(path / CONFIG, {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(device)})
-    return path
-
-
-def sweep(path: Path) -> None:
-    """Remove temporary files that a killed run could not."""
-    for name in (CONFIG, METRICS, RESULT, CHECKPOINT):
-        for leftover in path.glob(f".{name}-*"):
-            leftover.unlink(missing_ok=True)
-
-
-def stem(definition: Definition) -> str:
-    """Name of a run directory, if nobody says."""
-    return f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
-
-
-def free_name(stem: str) -> Path:
-    """runs/STEM, or the next of runs/STEM-2, -3, ... that holds no run."""
-    path, number = Path("runs") / stem, 2
-    while holds_run(path):
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
-    return path
-
-
-def latest_name(stem: str) -> Path:
-    """The last of runs/STEM, runs/STEM-2, ... that holds a run, or runs/STEM."""
-    path, number = Path("runs") / stem, 2
-    while holds_run(Path("runs") / f"{stem}-{number}"):
-        path, number = Path("runs") / f"{stem}-{number}", number + 1
-    return path
 
 
 def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
+from neurosbd.experiment.restoring import verify
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.measures import Measure
 from neurosbd.network import Network
@@ -179,32 +181,34 @@ class Session:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit, as tensors and plain values."""
+        recorder = None if self.recorder is None else self.recorder.state_dict()
+        return {**self.state_of_parts(), "epoch": self.epoch, "number": self.number, "recorder": recorder}
+
+    def state_of_parts(self) -> dict[str, Any]:
+        """The same without the position and the record."""
         return {
             "network": self.network.state_dict(),
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if _is_plain(v)},
-            "epoch": self.epoch,
-            "number": self.number,
             "tally": self.tally.sums,
-            "recorder": None if self.recorder is None else self.recorder.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], source: str) -> None:
+    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
         """Go on from what `state_dict` gave.
 
+        Args:
+            state: as it was read.
+            source: the file, for messages.
         Raises:
-            UsageError: if it belongs to another model.
+            UsageError: if it is not of this model, rule and recipe; nothing has been taken from it then.
         """
-        try:
-            self.network.load_state_dict(state["network"])
-            self.learner.load_state_dict(state["learner"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.tally.sums.copy_(state["tally"])
-        except (RuntimeError, KeyError, ValueError) as problem:
-            first = str(problem).splitlines()[0]
-            raise UsageError(f"{source}: the checkpoint does not belong to this model and rule ({first})") from None
+        verify(self, state, source)
+        self.network.load_state_dict(state["network"])
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.tally.sums.copy_(state["tally"])
         self.epoch, self.number = state["epoch"], state["number"]
         if self.recorder is not None:
             self.recorder.load_state_dict(state["recorder"])

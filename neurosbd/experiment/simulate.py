@@ -1,7 +1,8 @@
 """Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,17 @@ import numpy as np
 import torch
 
 from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment import run as directory
-from neurosbd.experiment import training
+from neurosbd.experiment import directory
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.figure import draw
+from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.lessons import TaskLessons
-from neurosbd.experiment.machine import check_device
+from neurosbd.experiment.machine import check_device, failure
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
-from neurosbd.experiment.run import RESULT, Run, open_run
+from neurosbd.experiment.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.experiment.session import Session, parameter_groups
-from neurosbd.experiment.training import Training, start_recording
+from neurosbd.experiment.training import Training, entered, start_recording
 from neurosbd.learners import Account
 from neurosbd.network import Frame, Network
 from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
@@ -52,7 +53,7 @@ def run_experiment(
         out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
         record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
-        resume: go on from the checkpoint in the run directory, bit for bit; tasks only.
+        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts. Tasks only.
         reporter: told of the progress; none: silence.
 
     Returns:
@@ -60,31 +61,39 @@ def run_experiment(
 
     Raises:
         UsageError: if something asked for is not legal; nothing has been written then.
-        RunError: if a training fails; the last checkpoint is kept.
+        RunError: if it fails; says what is kept.
+        KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
     """
     reporter = reporter or Silent()
     settings = dict(settings or {}) | ({} if seed is None else {"seed": seed})
-    definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
-    if definition.task is not None:
-        return _train(definition, out, device, resume, reporter)
-    if definition.protocol is not None:
-        if resume:
-            raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
-        return _measure(definition, out, reporter)
+    with Interrupt() as interrupt:
+        definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
+        place = check_device(device)
+        if definition.task is not None:
+            return _train(definition, out, place, resume, reporter, interrupt)
+        if definition.protocol is not None:
+            if resume:
+                raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+            return _measure(definition, out, reporter, interrupt)
     raise UsageError(f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}")
 
 
-def _train(definition: Definition, out: str | Path | None, device: str, resume: bool, reporter: Reporter) -> Run:
+def _train(
+    definition: Definition, out: str | Path | None, device: torch.device, resume: bool, reporter: Reporter,
+    interrupt: Interrupt,
+) -> Run:  # fmt: skip
     assert definition.task is not None
     task = definition.task.made()
-    session = Session(definition, TaskLessons(definition, task), check_device(device))
-    path = (training.resume if resume else training.begin)(session, out, reporter)
-    run = Training(session, path, reporter).run()
-    if run.result["status"] == "finished":
-        measures = task.measures(run.metrics[-1]["test_accuracy"])
-        panels = (_curve(run), _example(session))
-        return _keep(run.path, run.result, Findings(measures, panels), reporter)
-    return run
+    session = Session(definition, TaskLessons(definition, task), device)
+    interrupt.hold()
+    with entered(session, out, resume, reporter) as path:
+        run = Training(session, path, reporter, interrupt).run()
+        if run.result["status"] != "finished":
+            return run
+        with interrupt.writing():
+            measures = task.measures(run.metrics[-1]["test_accuracy"])
+            panels = (_curve(run), _example(session))
+            return _keep(run.path, run.result, Findings(measures, panels), reporter)
 
 
 def _curve(run: Run) -> Panel:
@@ -109,41 +118,81 @@ def _example(session: Session) -> Panel:
     return session.definition.task.made().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
 
 
-def _measure(definition: Definition, out: str | Path | None, reporter: Reporter) -> Run:
+class _Stopped(Exception):
+    """A protocol was asked to stop between two of its trials."""
+
+
+def _measure(definition: Definition, out: str | Path | None, reporter: Reporter, interrupt: Interrupt) -> Run:
     assert definition.protocol is not None
     rule = definition.rule.made()
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
     network, protocol = definition.network(), definition.protocol.made()
-    recorder = _recorder(definition, network, rule, protocol)
-    path = directory.begin(definition, out, torch.device("cpu"))
-    reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
-    if recorder is not None:
-        start_recording(recorder, path, reporter)
+    recorder, cpu = _recorder(definition, network, rule, protocol), torch.device("cpu")
+    interrupt.hold()
+    with directory.claimed(definition, out, resume=False) as path:
+        config = directory.config_of(definition, cpu)
+        with directory.beginning(path, config, recorder):
+            reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
+            if recorder is not None:
+                start_recording(recorder, path, config, reporter)
+        carry_out = partial(_carried_out, definition, network, rule, protocol, recorder, reporter, interrupt)
+        return _watched(carry_out, path, recorder, reporter, interrupt)
+
+
+def _carried_out(
+    definition: Definition, network: Network, rule: LocalRule, protocol: Protocol, recorder: Recorder | None,
+    reporter: Reporter, interrupt: Interrupt,
+) -> Findings:  # fmt: skip
+    """What a protocol measures.
+
+    Raises:
+        _Stopped: between two trials, if asked.
+    """
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
         return definition.training.optimizer.made().build(parameter_groups(network, definition))
 
     def watch(number: int) -> Watch:
+        if interrupt.asked:
+            raise _Stopped
         examples = np.arange(protocol.extent(network.dt).examples)
         return Unwatched() if recorder is None else recorder.trial("train", 0, number, None, examples)
 
-    try:
-        findings = protocol.carry_out(
-            network, rule, optimizer, generator(definition.seed, "protocol"), watch, reporter.live_line
-        )
-        _end_recording(recorder, complete=True)
-    except (ValueError, RunError) as problem:
-        directory.write_record(path / RESULT, {"status": "failed", "reason": str(problem)})
-        raise RunError(f"{definition.name}: {problem}") from None
-    except KeyboardInterrupt:
-        directory.write_record(path / RESULT, {"status": "interrupted", "reason": None})
-        raise
-    finally:
-        with contextlib.suppress(RunError):  # what went wrong has been said
+    return protocol.carry_out(
+        network, rule, optimizer, generator(definition.seed, "protocol"), watch, reporter.live_line
+    )
+
+
+def _watched(
+    carry_out: Callable[[], Findings], path: Path, recorder: Recorder | None, reporter: Reporter, interrupt: Interrupt
+) -> Run:
+    """Carry out a protocol in its directory, which says how it ended, however that is."""
+
+    def end(status: str, reason: str | None) -> None:
+        with interrupt.writing(), suppress(RunError, OSError):
+            write_record(path / RESULT, {"status": status, "reason": reason})
             _end_recording(recorder, complete=False)
+
+    try:
+        findings = carry_out()
+        with interrupt.writing():
+            _end_recording(recorder, complete=True)
+            return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
+    except _Stopped:
+        end("interrupted", None)
+        return open_run(path)
+    except KeyboardInterrupt:
+        end("interrupted", None)
+        raise KeyboardInterrupt(f"what was recorded is kept in {path}") from None
+    except Exception as problem:
+        reason = str(problem) if isinstance(problem, ValueError) else failure(problem, path)
+        end("failed", reason or f"{type(problem).__name__}: {problem}")
+        if reason is None:
+            raise
+        raise RunError(f"{reason}. What was recorded is kept in {path}") from None
+    finally:
         reporter.end_live()
-    return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
 
 
 def _recorder(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> Recorder | None:
@@ -163,10 +212,21 @@ def _end_recording(recorder: Recorder | None, complete: bool) -> None:
 
 
 def _keep(path: Path, result: dict[str, Any], findings: Findings, reporter: Reporter) -> Run:
-    """Write measures and figure, and say both."""
-    directory.write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
-    directory.write_curves(path, findings.panels)
+    """Write measures and figure, and say both.
+
+    Raises:
+        RunError: if they cannot be written; result.json says so then, if it can be.
+    """
+    try:
+        write_curves(path, findings.panels)
+        drawn = draw(findings.panels, path / FIGURE)
+        write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
+    except OSError as problem:
+        reason = f"{path}: measures and figure cannot be written ({problem.strerror})"
+        with suppress(OSError):
+            write_record(path / RESULT, {**result, "status": "failed", "reason": reason})
+        raise RunError(f"{reason}; what went before is kept there") from None
     for name, value in findings.measures.items():
         reporter.say(f"{name}: {value:.4g}")
-    reporter.say(draw(findings.panels, path / "figure.png"))
+    reporter.say(drawn)
     return open_run(path)

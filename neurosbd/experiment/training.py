@@ -1,23 +1,34 @@
 """The training loop over epochs, and what it writes: shared by data sets and tasks."""
 
-import contextlib
 import json
 import math
-import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from neurosbd import checkpoints
-from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment import run as directory
+from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.experiment import directory
 from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.machine import peak_memory
+from neurosbd.experiment.machine import failure, peak_memory
 from neurosbd.experiment.progress import Reporter, duration, epoch_line
-from neurosbd.experiment.run import CHECKPOINT, CONFIG, RESULT, TRACE, Run, open_run
+from neurosbd.experiment.run import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    PREVIOUS,
+    RESULT,
+    TRACE,
+    Run,
+    open_run,
+    write_metrics,
+    write_record,
+)
 from neurosbd.experiment.session import Session
 from neurosbd.files import read_json
 from neurosbd.learners import LocalLearner
@@ -26,38 +37,36 @@ from neurosbd.recording import Recorder
 from neurosbd.traces.writer import describe
 
 
-def begin(session: Session, out: str | Path | None, reporter: Reporter) -> Path:
-    """A new run directory of a session.
+@contextmanager
+def entered(session: Session, out: str | Path | None, resume: bool, reporter: Reporter) -> Iterator[Path]:
+    """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
+    Args:
+        session: that has not begun.
+        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest of its name.
+        resume: whether to go on with a run that is there; if none is, this one starts.
+        reporter: told what is about to happen where.
     Raises:
-        UsageError: if it cannot be written or holds a run already.
+        UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
-    path = directory.begin(session.definition, out, session.device)
-    return _introduce(session, path, reporter)
+    with directory.claimed(session.definition, out, resume) as path:
+        if directory.holds_run(path):
+            _take_up(session, path, reporter)
+            _introduce(session, path, read_json(path / CONFIG), reporter)
+        else:
+            if resume:
+                reporter.say(f"{path}: nothing to resume, the run starts")
+            config = directory.config_of(session.definition, session.device)
+            with directory.beginning(path, config, session.recorder):
+                _introduce(session, path, config, reporter)
+        yield path
 
 
-def resume(session: Session, out: str | Path | None, reporter: Reporter) -> Path:
-    """The run directory of a session that is taken up where it stopped; none: the latest of its name.
-
-    Raises:
-        UsageError: if it holds no run, or another one.
-    """
-    definition = session.definition
-    path = Path(out) if out is not None else directory.latest_name(directory.stem(definition))
-    _take_up(session, path)
-    done = session.epoch >= definition.training.epochs
-    where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
-    reporter.say(f"resuming {path}: {where}")
-    if done and (path / TRACE).exists():
-        session.recorder = None  # a trace that is whole already stays as it is
-    return _introduce(session, path, reporter)
-
-
-def _introduce(session: Session, path: Path, reporter: Reporter) -> Path:
+def _introduce(session: Session, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
     """Open the trace, if there is one, and say what is about to happen where."""
     definition = session.definition
     if session.recorder is not None:
-        start_recording(session.recorder, path, reporter)
+        start_recording(session.recorder, path, config, reporter)
     weights = sum(p.numel() for p in session.network.parameters())
     lessons = session.lessons
     reporter.say(
@@ -65,7 +74,6 @@ def _introduce(session: Session, path: Path, reporter: Reporter) -> Path:
         f"{_expansion(session)}{lessons.name}: {lessons.examples:,} train, {lessons.tested:,} test; "
         f"{session.device}, seed {definition.seed}"
     )
-    return path
 
 
 def _expansion(session: Session) -> str:
@@ -74,14 +82,13 @@ def _expansion(session: Session) -> str:
     return f"score expanded by {expanded} columns; " if expanded else ""
 
 
-def start_recording(recorder: Recorder, path: Path, reporter: Reporter) -> None:
+def start_recording(recorder: Recorder, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
     """Open the trace of a run directory and say how large it will be."""
     reporter.say(f"{recorder.plan.estimate(recorder.course.epochs)}, into {path / TRACE}")
-    config = read_json(path / CONFIG)
     recorder.start(path / TRACE, json.dumps(config), describe(config))
 
 
-def _take_up(session: Session, path: Path) -> None:
+def _take_up(session: Session, path: Path, reporter: Reporter) -> None:
     """Put a session where the run in `path` stopped."""
     recorded = open_run(path).definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")
@@ -92,9 +99,13 @@ def _take_up(session: Session, path: Path) -> None:
             f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
             f"Give the same model, rule and settings, or choose another --out"
         )
-    directory.sweep(path)
-    if (path / CHECKPOINT).exists():
-        session.load_state_dict(checkpoints.load(path / CHECKPOINT), str(path / CHECKPOINT))
+    if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
+        session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
+    done = session.epoch >= session.definition.training.epochs
+    where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
+    reporter.say(f"resuming {path}: {where}")
+    if done and (path / TRACE).exists():
+        session.recorder = None  # a trace that is whole already stays as it is
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:
@@ -107,12 +118,15 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
 class Training:
     """The loop over epochs and what it writes."""
 
-    def __init__(self, session: Session, path: Path, reporter: Reporter) -> None:
+    def __init__(self, session: Session, path: Path, reporter: Reporter, interrupt: Interrupt) -> None:
         self.session = session
         self.path = path
         self.reporter = reporter
+        self.interrupt = interrupt
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
-        self.checkpoint_asked = False
+        lacking = session.epoch - len(self.metrics)
+        if lacking > 0:
+            warn(f"{path / METRICS}: lacks {lacking} of {session.epoch} trained epochs; results leave them out")
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -124,29 +138,42 @@ class Training:
         return first
 
     def run(self) -> Run:
-        """Train to the end, or to an interrupt or a failure."""
+        """Train to the end, or to an interrupt or a failure; result.json says at every moment how it stands.
+
+        Raises:
+            RunError: if the training fails; says what is kept.
+            KeyboardInterrupt: after a second Ctrl-C; says what is kept.
+        """
         epochs = self.session.definition.training.epochs
-        before = _on_request(self._ask_checkpoint)
         try:
-            with Interrupt() as interrupt:
+            with self.interrupt.writing():
+                write_record(self.path / RESULT, {"status": "running", "reason": None})
+            if not self.interrupt.asked:
                 self.session.observe_untrained()
-                while self.session.epoch < epochs and not interrupt.asked:
-                    self._epoch(interrupt)
-            self._end_recording(self.session.epoch >= epochs)
-        except RunError as problem:
-            with contextlib.suppress(RunError):
-                self._end_recording(complete=False)
-            self._close("failed", str(problem))
-            raise RunError(f"{problem}. {self._kept()}") from None
-        except KeyboardInterrupt:  # a second one: at once
-            self._close("interrupted")
-            raise
-        except OSError as problem:
-            raise RunError(f"{self.path}: cannot be written ({problem.strerror}). {self._kept()}") from None
+            while self.session.epoch < epochs and not self.interrupt.asked:
+                self._epoch()
+            with self.interrupt.writing():
+                self._end_recording(self.session.epoch >= epochs)
+                return self._close("finished" if self.session.epoch >= epochs else "interrupted")
+        except KeyboardInterrupt:
+            self._give_up("interrupted", None)
+            raise KeyboardInterrupt(self._kept()) from None
+        except Exception as problem:
+            reason = failure(problem, self.path)
+            self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
+            if reason is None:  # a mistake of ours, or of a user's own code
+                raise
+            raise RunError(f"{reason}. {self._kept()}") from None
         finally:
             self.reporter.end_live()
-            _on_request(before)
-        return self._close("finished" if self.session.epoch >= epochs else "interrupted")
+
+    def _give_up(self, status: str, reason: str | None) -> None:
+        """Say in result.json how it ended, if that can still be written."""
+        with self.interrupt.writing():
+            with suppress(RunError, OSError):
+                self._end_recording(complete=False)
+            with suppress(OSError):
+                self._close(status, reason)
 
     def _end_recording(self, complete: bool) -> None:
         if self.session.recorder is not None:
@@ -156,9 +183,9 @@ class Training:
         there = (self.path / CHECKPOINT).exists()
         return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
 
-    def _epoch(self, interrupt: Interrupt) -> None:
+    def _epoch(self) -> None:
         """One epoch, or its rest after a resume; returns within it when interrupted."""
-        session = self.session
+        session, interrupt = self.session, self.interrupt
         start, first = time.perf_counter(), session.number
         while session.number < len(session.lessons):
             session.step()
@@ -166,7 +193,7 @@ class Training:
                 session.epoch + 1, session.number, len(session.lessons), lambda: session.tally.read()["loss"]
             )
             every = session.definition.training.checkpoint_every
-            if interrupt.asked or self.checkpoint_asked or (every and session.number % every == 0):
+            if interrupt.asked or interrupt.checkpoint_asked or (every and session.number % every == 0):
                 self._checkpoint()
             if interrupt.asked:
                 return
@@ -196,7 +223,8 @@ class Training:
         }
         new = complaints.keys() - self.warnings.keys()
         self.metrics.append(line)
-        directory.write_metrics(self.path, self.metrics)
+        with self.interrupt.writing():
+            write_metrics(self.path, self.metrics)
         left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
         self.reporter.say(epoch_line(line, training.epochs, left))
         for name, complaint in complaints.items():
@@ -205,11 +233,9 @@ class Training:
 
     def _checkpoint(self) -> None:
         self.session.check()
-        checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
-        self.checkpoint_asked = False
-
-    def _ask_checkpoint(self, *_: Any) -> None:
-        self.checkpoint_asked = True
+        self.interrupt.checkpoint_asked = False
+        with self.interrupt.writing():
+            checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
 
     def _close(self, status: str, reason: str | None = None) -> Run:
         """Write result.json and say how it ended."""
@@ -226,7 +252,7 @@ class Training:
             "seconds": sum(m["seconds"] for m in self.metrics),
             "warnings": list(self.warnings.values()),
         }
-        directory.write_record(self.path / RESULT, result)
+        write_record(self.path / RESULT, result)
         if status == "finished" and self.metrics:
             last = self.metrics[-1][key]
             merit = f"{title(measures[0].name)} {shown(measures[0].name, last)}" if measures else f"loss {last:.4f}"
@@ -237,11 +263,3 @@ class Training:
 def _merit(value: float | None, sign: int) -> float:
     """A value that can be compared, the more the better; what is not defined is worse than all others."""
     return -math.inf if value is None or math.isnan(value) else sign * value
-
-
-def _on_request(handler: Any) -> Any:
-    """Have SIGUSR1 ask for a checkpoint (where the platform has it); returns the handler before."""
-    try:
-        return signal.signal(signal.SIGUSR1, handler)
-    except (AttributeError, ValueError, TypeError):  # Windows, or not the main thread
-        return None
