@@ -1,12 +1,19 @@
 """Looking into an HDF5 file of unknown origin without being led elsewhere. Layer 0."""
 
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 
 from neurosbd.errors import UsageError
 
 _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
+_REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
+_FILTERS = {(): False, (h5py.h5z.FILTER_DEFLATE,): True}  # pipelines whose chunks can be looked into: deflated or not
 
 
 def member(group: Any, name: str, where: str, missing: str) -> Any:
@@ -42,3 +49,74 @@ def dataset(file: Any, name: str, path: object, missing: str) -> Any:
     if node.is_virtual or node.external:
         raise UsageError(f"{path}: '{name}' keeps its values in other files; refused")
     return node
+
+
+def check_heaps(data: bytes | mmap.mmap, path: object, fix: str) -> None:
+    """Refuse a file whose lists and texts do not fill their heaps exactly.
+
+    The HDF5 library trusts these sizes: on a damaged heap it runs on forever or past the end of its memory.
+
+    Args:
+        data: the whole file.
+        path: of the file, for messages.
+        fix: what to do about a damaged one.
+    Raises:
+        UsageError: naming the byte where the heap begins.
+    Source: HDF5 File Format Specification 3.0, III.E (global heap).
+    """
+    start = data.find(b"GCOL")
+    while start >= 0:
+        place = start + 16
+        end = start + struct.unpack_from("<Q", data, start + 8)[0] if place <= len(data) else -1
+        sound = place <= end <= len(data)
+        while sound and end - place >= 16:
+            index, size = struct.unpack_from("<H6xQ", data, place)
+            step = size if index == 0 else 16 + (size + 7) // 8 * 8  # 0: free space, its size has the header in it
+            sound = 16 <= step <= end - place
+            place += step
+        if not sound:
+            raise UsageError(f"{path}: truncated or corrupt HDF5 file (heap at byte {start}); {fix}")
+        start = data.find(b"GCOL", end)
+
+
+def check_lengths(node: Any, data: bytes | mmap.mmap, most: int, where: str, fix: str) -> None:
+    """Refuse lists or texts of more than `most` entries together, before the first is read.
+
+    The HDF5 library asks for the memory of a length before it looks whether the heap holds it.
+
+    Args:
+        node: a dataset of lists or texts of variable length.
+        data: the whole file.
+        most: entries that may be read.
+        where: file and path, for messages.
+        fix: what to do about a damaged one.
+    Raises:
+        UsageError: naming the dataset.
+    """
+    total = 0
+    for raw in _blocks(node, data, where, fix):
+        total += int(np.frombuffer(raw, _REFERENCE)["length"].sum(dtype=np.uint64))
+        if total > most:
+            raise UsageError(f"{where} claims more than {most:,} entries of text or lists; refused: {fix}")
+
+
+def _blocks(node: Any, data: bytes | mmap.mmap, where: str, fix: str) -> Iterator[bytes]:
+    """References of a dataset as they lie in the file, unpacked."""
+    if node.chunks is None:
+        start, size = node.id.get_offset(), node.size * _REFERENCE.itemsize
+        if node.size and (start is None or start + size > len(data)):
+            raise UsageError(f"{where} lies outside the file or in its header; {fix}")
+        yield data[start : start + size] if node.size else b""
+        return
+    pipeline = node.id.get_create_plist()
+    filters = tuple(pipeline.get_filter(i)[0] for i in range(pipeline.get_nfilters()))
+    if filters not in _FILTERS:
+        raise UsageError(f"{where} holds texts or lists behind a filter; legal is gzip, or none: write it again")
+    size = int(np.prod(node.chunks, dtype=object)) * _REFERENCE.itemsize
+    for i in range(node.id.get_num_chunks()):
+        mask, raw = node.id.read_direct_chunk(node.id.get_chunk_info(i).chunk_offset)
+        if _FILTERS[filters] and not mask:
+            raw = zlib.decompressobj().decompress(raw, size)
+        if len(raw) != size:
+            raise UsageError(f"{where} has a chunk of {len(raw)} bytes, not {size}; {fix}")
+        yield raw

@@ -3,7 +3,6 @@
 import io
 import math
 import mmap
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +40,22 @@ def read(definition: DatasetFile, folder: Path) -> Splits[EventSamples]:
 def _split(path: Path) -> EventSamples:
     import h5py
 
+    from neurosbd.hdf5 import check_heaps
+
     try:
         if path.suffix == ".gz":
             data = content(path)
-            _check_heaps(data, path)
+            check_heaps(data, path, "fetch it again")
             with h5py.File(io.BytesIO(data), "r") as file:
                 return _recordings(file, path)
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            _check_heaps(mapped, path)
+            check_heaps(mapped, path, "fetch it again")
         with h5py.File(path, "r") as file:
             return _recordings(file, path)
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as problem:
         if isinstance(problem, UsageError):
             raise
         raise UsageError(f"{path}: truncated or corrupt HDF5 file ({problem}); fetch it again") from None
-
-
-def _check_heaps(data: bytes | mmap.mmap, path: Path) -> None:
-    """Refuse a file whose lists do not fill their heaps exactly.
-
-    The HDF5 library trusts these sizes: on a damaged heap it runs on forever or past the end of its memory.
-
-    Source: HDF5 File Format Specification 3.0, III.E (global heap).
-    """
-    start = data.find(b"GCOL")
-    while start >= 0:
-        place = start + 16
-        end = start + struct.unpack_from("<Q", data, start + 8)[0] if place <= len(data) else -1
-        sound = place <= end <= len(data)
-        while sound and end - place >= 16:
-            index, size = struct.unpack_from("<H6xQ", data, place)
-            step = size if index == 0 else 16 + (size + 7) // 8 * 8  # 0: free space, its size has the header in it
-            sound = 16 <= step <= end - place
-            place += step
-        if not sound:
-            raise UsageError(f"{path}: truncated or corrupt HDF5 file (heap at byte {start}); fetch it again")
-        start = data.find(b"GCOL", end)
 
 
 def _recordings(file: Any, path: Path) -> EventSamples:

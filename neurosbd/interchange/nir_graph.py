@@ -1,5 +1,6 @@
 """The nodes and edges of a NIR graph, with graphs inside it opened."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,12 @@ from neurosbd.errors import UsageError
 from neurosbd.interchange.nir_neurons import NEURON_NODES
 
 WEIGHTS = ("Affine", "Linear", "Conv2d")
-PASSES = ("SumPool2d", "AvgPool2d", "Flatten", "Delay")  # what lies on the way to weights
+POOLS = ("SumPool2d", "AvgPool2d")
+PASSES = (*POOLS, "Flatten", "Delay")  # what lies on the way to weights
 _LEGAL = ("Input", "Output", *WEIGHTS, *PASSES, *NEURON_NODES)
+_MOST_EDGES = 100_000
+_MOST_DOORS = 64  # Inputs and Outputs of a graph inside another
+Edge = tuple[str, str]
 
 
 def kind_of(node: Any) -> str:
@@ -41,25 +46,38 @@ def flattened(graph: Any) -> Flat:
         raise UsageError(
             f"node '{unknown[0]}': {kind_of(nodes[unknown[0]])} cannot be read; what can: {', '.join(_LEGAL)}"
         )
-    for edge in edges:
-        for end in edge:
-            if end not in nodes:
-                raise UsageError(f"edge {edge} leads to '{end}', which is no node; there are {list(nodes)}")
-    flat = Flat(
-        nodes,
-        {name: [a for a, b in dict.fromkeys(edges) if b == name] for name in nodes},
-        {name: [b for a, b in dict.fromkeys(edges) if a == name] for name in nodes},
-    )
+    before, after = _neighbours(nodes, edges)
+    flat = Flat(nodes, before, after)
     for kind in ("Input", "Output"):
-        if len(flat.of(kind)) != 1:
-            raise UsageError(f"a network has one {kind}, this graph has {len(flat.of(kind))}: {flat.of(kind)}")
+        found = flat.of(kind)
+        if len(found) != 1:
+            ends = [n for n, others in (before if kind == "Input" else after).items() if not others and not found]
+            hint = f"; nothing leads {'to' if kind == 'Input' else 'from'} {ends[:5]}: join it to a nir.{kind}"
+            raise UsageError(
+                f"a network has one {kind}, this graph has {len(found)}: {found[:5]}{hint if ends else ''}"
+            )
     for name in nodes:
-        if not flat.before[name] and kind_of(nodes[name]) != "Input":
+        if not before[name] and kind_of(nodes[name]) != "Input":
             raise UsageError(f"node '{name}' ({kind_of(nodes[name])}) hears nothing; join it to the Input or remove it")
     return flat
 
 
-def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _neighbours(nodes: dict[str, Any], edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Whom every node hears, and who hears it."""
+    before: dict[str, list[str]] = {name: [] for name in nodes}
+    after: dict[str, list[str]] = {name: [] for name in nodes}
+    for source, target in dict.fromkeys(edges):
+        for end in (source, target):
+            if end not in nodes:
+                raise UsageError(
+                    f"edge {(source, target)} leads to '{end}', which is no node; there are {list(nodes)[:20]}"
+                )
+        before[target].append(source)
+        after[source].append(target)
+    return before, after
+
+
+def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[Edge]]:
     """Nodes and edges with the names of inner graphs in front."""
     nodes: dict[str, Any] = {}
     edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
@@ -69,16 +87,26 @@ def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[tuple[str, st
             continue
         inner, joined = _opened(node, f"{prefix}{name}.")
         doors = {kind: [n for n, d in inner.items() if kind_of(d) == kind] for kind in ("Input", "Output")}
+        if max(map(len, doors.values())) > _MOST_DOORS:
+            raise UsageError(f"graph '{prefix}{name}': has more than {_MOST_DOORS} Inputs or Outputs; refused")
         edges = [
             (source, target)
             for a, b in edges
             for source in (doors["Output"] if a == f"{prefix}{name}" else [a])
             for target in (doors["Input"] if b == f"{prefix}{name}" else [b])
         ]
-        edges += joined
         nodes |= inner
+        edges = _without([*edges, *joined], [*doors["Input"], *doors["Output"]])
         for door in (*doors["Input"], *doors["Output"]):
             del nodes[door]
-            incoming, outgoing = [a for a, b in edges if b == door], [b for a, b in edges if a == door]
-            edges = [e for e in edges if door not in e] + [(a, b) for a in incoming for b in outgoing]
     return nodes, edges
+
+
+def _without(edges: list[Edge], doors: list[str]) -> list[Edge]:
+    """The edges that are left when whoever leads to a door leads to all that it leads to."""
+    for door in doors:
+        incoming, outgoing = [a for a, b in edges if b == door], [b for a, b in edges if a == door]
+        if len(edges) + len(incoming) * len(outgoing) > _MOST_EDGES:
+            raise UsageError(f"node '{door}': more than {_MOST_EDGES:,} edges through it; refused")
+        edges = [e for e in edges if door not in e] + [(a, b) for a in incoming for b in outgoing]
+    return edges

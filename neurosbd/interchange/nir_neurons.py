@@ -6,15 +6,13 @@ is fixed in NIR, so our `r` goes into the incoming weights, and is noted for the
 """
 
 import dataclasses
-import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.interchange.borrowed import Borrowed
 from neurosbd.interchange.cell import Cell
 from neurosbd.interchange.nir_files import nir_package
@@ -37,8 +35,7 @@ class Imported(NamedTuple):
     """A node of NIR as a neuron."""
 
     neuron: Neuron
-    size: tuple[int, ...]
-    factor: np.ndarray  # what the incoming weights are multiplied with, one per unit, [*size]
+    factor: np.ndarray  # what the incoming weights are multiplied with, one per unit, [*size], or one for all, []
 
 
 def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exported:
@@ -85,35 +82,36 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exp
     return Exported(node, r)
 
 
-def imported(name: str, node: Any, dt: float) -> Imported:
+def imported(name: str, node: Any, size: tuple[int, ...], dt: float, second: float = 1.0) -> Imported:
     """The neuron that steps like a node.
 
     Args:
         name: of the node, for messages.
         node: LIF, CubaLIF, IF or LI.
+        size: of its population, to which its constants are spread.
         dt: step at which both agree, s.
+        second: what the graph writes for a time constant of a second.
     Raises:
         UsageError: naming the node and its constant.
     """
-    kind = type(node).__name__
-    about = noted(node)
-    values = {key: _values(name, node, key) for key in _CONSTANTS[kind]}
-    size = np.shape(values["r"])
-    r = about.get("r")
+    kind, about = type(node).__name__, noted(node)
+    where = f"node '{name}' ({kind})"
+    values = {key: _spread(numbers(name, node, key), size) for key in CONSTANTS[kind]}
+    for key in TIMES & values.keys():
+        values[key] = values[key] / second
+    for key in ("r", "w_in"):
+        if key in values and not (values[key] > 0).all():
+            raise UsageError(
+                f"{where}: {key} = {_short(values[key])}; legal is > 0: put a sign into the weights before it"
+            )
+    taus = {key: _tau(where, key, value, dt) for key, value in values.items() if key in TIMES}
     gain = values["r"] * (dt if kind == "IF" else dt / values[_MEMBRANE[kind]])
     if kind == "CubaLIF":
         gain = gain * values["w_in"] * dt / values["tau_syn"]
-    own = gain if r is None else np.broadcast_to(np.asarray(r, np.float64), size)
-    if not ((own > 0) & np.isfinite(own)).all() or len(size) not in (1, 3):
-        raise UsageError(
-            f"node '{name}' ({kind}): r = {_short(values['r'])} of shape {list(size)}; legal is > 0, one per unit of "
-            f"[n] or [channels, height, width]: put a sign into the weights before it"
-        )
-    constants = {key: _drawn(_tau(name, key, values[key], dt)) for key in values if key.startswith("tau")}
-    if "tau" in constants:
-        constants["tau_mem"] = constants.pop("tau")
+    own = gain if "r" not in about else _noted_r(where, about["r"], size)
+    constants = {"tau_mem" if key == "tau" else key: _drawn(tau) for key, tau in taus.items()}
     if kind in ("LI", "CubaLIF") and values["v_leak"].any():
-        raise UsageError(f"node '{name}' ({kind}): v_leak = {_short(values['v_leak'])}; legal is 0, use a LIF")
+        raise UsageError(f"{where}: v_leak = {_short(values['v_leak'])}; legal is 0, use a LIF")
     if kind == "LIF":
         constants["v_leak"] = _drawn(values["v_leak"])
     if kind != "LI":
@@ -121,17 +119,50 @@ def imported(name: str, node: Any, dt: float) -> Imported:
         constants |= {"reset": "to_value", "surrogate": _restored(name, about)}
     make: Any = {"LIF": LIF, "CubaLIF": CubaLIF, "IF": IF, "LI": LI}[kind]
     try:
-        return Imported(make(r=_drawn(own), **constants), size, gain / own)
+        return Imported(make(r=_drawn(own), **constants), _whole(gain / own))
     except ValueError as problem:
-        raise UsageError(f"node '{name}': {problem}") from None
+        raise UsageError(f"{where}: {problem}") from None
 
 
-_CONSTANTS = {
+def shape_of(name: str, node: Any) -> tuple[int, ...]:
+    """The shape that all constants of a neuron fit into; () or (1,) if each is one value for all units.
+
+    Raises:
+        UsageError: naming the node and the shapes, if they do not fit together.
+    """
+    shapes = {key: numbers(name, node, key).shape for key in CONSTANTS[type(node).__name__]}
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+        raise UsageError(
+            f"node '{name}' ({type(node).__name__}): its constants have different shapes: {listed}; legal is one value "
+            f"per unit, or one for all"
+        ) from None
+
+
+def numbers(name: str, node: Any, key: str) -> np.ndarray:
+    """A field of a node in float64.
+
+    Raises:
+        UsageError: naming node and field, if it holds anything but finite numbers.
+    """
+    where, value = f"node '{name}' ({type(node).__name__})", np.asarray(getattr(node, key, None))
+    if value.dtype.kind not in "iufb":
+        raise UsageError(f"{where}: its {key} is no array of numbers, but {_told(getattr(node, key, None))}")
+    value = value.astype(np.float64)
+    if not np.isfinite(value).all():
+        raise UsageError(f"{where}: {key} has values that are not finite numbers")
+    return value
+
+
+CONSTANTS = {
     "LIF": ("tau", "r", "v_leak", "v_threshold", "v_reset"),
     "CubaLIF": ("tau_mem", "tau_syn", "r", "w_in", "v_leak", "v_threshold", "v_reset"),
     "IF": ("r", "v_threshold", "v_reset"),
     "LI": ("tau", "r", "v_leak"),
 }
+TIMES = {"tau", "tau_mem", "tau_syn"}
 _MEMBRANE = {"LIF": "tau", "CubaLIF": "tau_mem", "LI": "tau"}
 
 
@@ -142,11 +173,13 @@ def noted(node: Any) -> dict[str, Any]:
 
 
 def scaled(weight: np.ndarray, bias: np.ndarray | None, factor: np.ndarray, where: str) -> tuple[Any, Any]:
-    """Weight and bias times one factor per post unit.
+    """Weight and bias times one factor per post unit, or one for all.
 
     Raises:
         UsageError: if the factor differs within a map, whose weights are shared.
     """
+    if not factor.ndim:
+        return weight * factor, None if bias is None else bias * factor
     rows = factor.reshape(len(weight), -1)
     if (rows != rows[:, :1]).any():
         raise UsageError(
@@ -200,14 +233,17 @@ def _described(surrogate: Surrogate) -> dict[str, Any]:
 
 
 def _restored(name: str, about: dict[str, Any]) -> Surrogate:
-    told = dict(about.get("surrogate", {}))
+    told = about.get("surrogate")
     if not told:
         return SURROGATES["triangle"]()
-    kind = told.pop("kind", None)
+    if not isinstance(told, dict) or not isinstance(told.get("kind"), str):
+        raise UsageError(f"node '{name}': the surrogate in its metadata is {_told(told)}; legal is a kind, constants")
+    told = dict(told)
+    kind = told.pop("kind")
     if kind not in SURROGATES:
-        warnings.warn(
+        warn(
             f"node '{name}': its surrogate '{kind}' is none of ours ({', '.join(SURROGATES)}); it gets a triangle",
-            stacklevel=2,
+            stacklevel=8,
         )
         return SURROGATES["triangle"]()
     try:
@@ -216,25 +252,44 @@ def _restored(name: str, about: dict[str, Any]) -> Surrogate:
         raise UsageError(f"node '{name}': its surrogate '{kind}' has illegal constants: {problem}") from None
 
 
-def _values(name: str, node: Any, key: str) -> np.ndarray:
-    values = np.asarray(getattr(node, key), np.float64)
-    if not np.isfinite(values).all():
-        raise UsageError(f"node '{name}' ({type(node).__name__}): {key} has values that are not finite numbers")
-    return values
+def _noted_r(where: str, r: Any, size: tuple[int, ...]) -> np.ndarray:
+    """The r that `to_nir` has noted."""
+    try:
+        own = _spread(np.asarray(r, np.float64), size)
+    except (TypeError, ValueError):
+        own = np.zeros(1)
+    if not ((own > 0) & np.isfinite(own)).all():
+        raise UsageError(f"{where}: the r in its metadata is {_told(r)}; legal is > 0, one value per unit or for all")
+    return own
 
 
-def _tau(name: str, key: str, tau: np.ndarray, dt: float) -> np.ndarray:
+def _tau(where: str, key: str, tau: np.ndarray, dt: float) -> np.ndarray:
     if not (tau > dt).all():
         raise UsageError(
-            f"node '{name}': {key} = {_short(tau)} s is no longer than the step dt = {dt:g} s; choose a shorter dt"
+            f"{where}: {key} = {_short(tau)} s is no longer than the step dt = {dt:g} s; choose a shorter dt"
         )
     return -dt / np.log1p(-dt / tau)
 
 
+def _spread(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """One value per unit without a copy; one for all stays one."""
+    return values.reshape(()) if values.size == 1 else np.broadcast_to(values, size)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """One value where all units share it, [], else all."""
+    return np.array(values.flat[0]) if (values == values.flat[0]).all() else values
+
+
 def _drawn(values: np.ndarray) -> float | Tensor:
     """A number where all units share it."""
-    first = values.flat[0] if values.size else math.nan
-    return float(first) if (values == first).all() else torch.from_numpy(np.array(values, np.float32))
+    values = _whole(values)
+    return torch.from_numpy(np.array(values, np.float32)) if values.ndim else float(values)
+
+
+def _told(value: Any) -> str:
+    """A value in a message, however long it is."""
+    return f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 def _short(values: np.ndarray) -> str:

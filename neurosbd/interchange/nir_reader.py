@@ -1,6 +1,7 @@
 """A graph of NIR as a network."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,11 +9,13 @@ import numpy as np
 import torch
 
 from neurosbd.connections import Conv2d, Dense, Pooling
-from neurosbd.connections.pooling import AveragePool, SumPool
+from neurosbd.connections.kernels import driven
 from neurosbd.errors import UsageError
-from neurosbd.interchange.nir_files import read_graph
-from neurosbd.interchange.nir_graph import PASSES, WEIGHTS, Flat, flattened, kind_of
-from neurosbd.interchange.nir_neurons import NEURON_NODES, Imported, imported, noted, scaled
+from neurosbd.interchange.nir_files import nir_package, read_graph
+from neurosbd.interchange.nir_geometry import bounded, declared, geometry, pooling
+from neurosbd.interchange.nir_graph import PASSES, POOLS, WEIGHTS, Flat, flattened, kind_of
+from neurosbd.interchange.nir_neurons import NEURON_NODES, imported, noted, numbers, scaled, shape_of
+from neurosbd.interchange.nir_steps import second, warn_of_silence
 from neurosbd.interchange.wiring import Wire, assembled, relay
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     import nir
 
 _DT = 1e-4  # s; what snnTorch takes for granted, as NIR has no step
+_MOST_STEPS = 2**16  # of a delay
+_FAULTS = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 def from_nir(graph: "nir.NIRGraph | str | Path", dt: float | None = None) -> Network:
@@ -29,7 +34,8 @@ def from_nir(graph: "nir.NIRGraph | str | Path", dt: float | None = None) -> Net
     Decays per step are those of Euler, exp(-dt / tau_mem) = 1 - dt / tau, so tau_mem is a little shorter than the
     graph's tau. Resets are to v_reset. Weights without a neuron behind them, at the output or before other weights,
     make an identity population; neurons without weights before them are reached by a fixed one-to-one connection.
-    A loop is closed one step later. From a graph that `to_nir` made, the network it was made from: same weights,
+    A loop is closed one step later. A constant that is one value, scalar or [1], holds for all units that arrive at its
+    node. From a graph that `to_nir` made, the network it was made from: same weights,
     r, surrogates, names and plastic connections, up to the rounding of float32.
 
     Args:
@@ -41,17 +47,32 @@ def from_nir(graph: "nir.NIRGraph | str | Path", dt: float | None = None) -> Net
     Source: Pedersen et al. 2024, Nat. Commun. 15:8122 (NIR).
     """
     if isinstance(graph, str | Path):
-        graph = read_graph(graph)
-    about, flat = noted(graph), flattened(graph)
+        path, graph = graph, read_graph(graph)
+        try:
+            return _network(graph, dt)
+        except UsageError as problem:
+            raise UsageError(f"{path}: {problem}") from None
+    if not isinstance(graph, nir_package().NIRGraph):
+        raise UsageError(f"from_nir: graph must be a nir.NIRGraph or the path of a file, got {type(graph).__name__}")
+    return _network(graph, dt)
+
+
+def _network(graph: Any, dt: float | None) -> Network:
     try:
+        about, flat = noted(graph), flattened(graph)
         dt = float(about.get("dt", _DT) if dt is None else dt)
         if not 0 < dt < math.inf:
             raise UsageError(f"from_nir: dt must be a time in s, > 0, got {dt}")
         return _Reader(flat, dt, about).network()
     except UsageError:
         raise
-    except (TypeError, ValueError) as problem:  # TypeError: a note that is not of the kind that to_nir writes
-        raise UsageError(f"this NIR graph makes no network: {problem}") from None
+    except _FAULTS as problem:  # such as a note that is not of the kind that to_nir writes, or a chain without an end
+        reason = str(problem) or type(problem).__name__
+        raise UsageError(f"this NIR graph makes no network: {reason}") from None
+
+
+class _Loop(UsageError):
+    """The size of a population depends on itself."""
 
 
 class _Way(NamedTuple):
@@ -72,37 +93,44 @@ class _Reader:
         # A file forgets the order of its nodes.
         self.order = str(about.get("populations", "")).split("\n")
         self.joined = str(about.get("connections", "")).split("\n")
-        self.neurons: dict[str, Imported] = {}
         self.names: dict[Any, str] = {}  # node, or successors that weights share, -> population
         self.groups: dict[str, list[str]] = {}  # identity population -> weight nodes that it sums
+        self.pooled: dict[str, str] = {}  # convolution -> pooling between it and its neuron
         for name, node in flat.nodes.items():
             kind = kind_of(node)
             if kind == "Input":
                 self.names[name] = INPUT
             elif kind in NEURON_NODES:
-                self.neurons[name] = imported(name, node, dt)
                 self._call(name, noted(node).get("population", name))
+        self._find_pooled_drives()
         for name in flat.of(*WEIGHTS):
             self._group(name)
         self.sizes: dict[str, tuple[int, ...] | None] = {}
+        firing = flat.of(*NEURON_NODES)
+        unit = second(flat, dt)
+        self.neurons = {n: imported(n, flat.nodes[n], self._size(self.names[n]), dt, unit) for n in firing}
 
     def network(self) -> Network:
         """All of it."""
         wires = [self._wire(name) for name in self.flat.of(*WEIGHTS)]
+        drives = {*self.flat.of(*WEIGHTS), *self.pooled.values()}
         for name in self.neurons:
-            relayed = [n for n in self.flat.before[name] if kind_of(self.flat.nodes[n]) not in WEIGHTS]
+            relayed = [n for n in self.flat.before[name] if n not in drives]
             for before in relayed:
                 wires.append(self._relay(before, self.names[name]))
         populations = {INPUT: Population(INPUT, self._size(INPUT), None)}
         for node, found in self.neurons.items():
-            populations[self.names[node]] = Population(self.names[node], found.size, found.neuron)
+            populations[self.names[node]] = Population(self.names[node], self._size(self.names[node]), found.neuron)
         for name in self.groups:
             populations[name] = Population(name, self._size(name), Identity())
         readout = self._readout(populations, wires)
         names = [wire.connection.name for wire in wires]
         if sorted(names) == sorted(self.joined):
             wires = [wires[names.index(name)] for name in self.joined]
-        return assembled([populations[n] for n in self._ordered(list(populations), wires, readout)], wires, self.dt)
+        order = self._ordered(list(populations), wires, readout)
+        network = assembled([populations[n] for n in order], wires, self.dt)
+        warn_of_silence(network, {self.names[n]: n for n in self.neurons if "r" not in noted(self.flat.nodes[n])})
+        return network
 
     def _call(self, key: Any, name: Any) -> None:
         """Name a population, differently from all others."""
@@ -111,9 +139,21 @@ class _Reader:
             name = f"{name}_"
         self.names[key] = name
 
+    def _find_pooled_drives(self) -> None:
+        """Pooling that leads from convolutions to a neuron and nowhere else is part of their connections."""
+        for pool in self.flat.of(*POOLS):
+            before, after = self.flat.before[pool], self.flat.after[pool]
+            alone = all(kind_of(self.flat.nodes[n]) == "Conv2d" and self.flat.after[n] == [pool] for n in before)
+            if alone and len(after) == 1 and kind_of(self.flat.nodes[after[0]]) in NEURON_NODES:
+                self.pooled |= dict.fromkeys(before, pool)
+
+    def _after(self, weights: str) -> list[str]:
+        """Who hears weights, behind the pooling of their drive."""
+        return self.flat.after[self.pooled.get(weights, weights)]
+
     def _group(self, name: str) -> None:
         """Weights that no neuron follows make an identity population; those with the same followers share it."""
-        after = self.flat.after[name]
+        after = self._after(name)
         firing = [n for n in after if kind_of(self.flat.nodes[n]) in NEURON_NODES]
         if not after or (firing and len(after) > 1):
             raise UsageError(f"node '{name}': weights lead to one neuron node or to further weights, got {list(after)}")
@@ -126,8 +166,9 @@ class _Reader:
         self.groups.setdefault(self.names[key], []).append(name)
 
     def _post(self, weights: str) -> str:
-        after = self.flat.after[weights]
-        return self.names[after[0] if after[0] in self.neurons else tuple(sorted(after))]
+        after = self._after(weights)
+        firing = kind_of(self.flat.nodes[after[0]]) in NEURON_NODES
+        return self.names[after[0] if firing else tuple(sorted(after))]
 
     def _population(self, nodes: list[str], where: str) -> str:
         """The one population that these nodes show together."""
@@ -153,93 +194,135 @@ class _Reader:
             if kind_of(node) == "Delay":
                 delay = (delay or 0) + self._steps(name, node)
             elif kind_of(node) == "Flatten":
-                flat = True
+                flat = flat or _flattens(name, node)
             else:
-                pool = _pooling(name, node, average)
+                pool = pooling(name, node, average)
             before = self.flat.before[name]
         return _Way(self._population(before, where), pool, delay, flat)
 
     def _steps(self, name: str, node: Any) -> int:
-        delays = np.asarray(node.delay, np.float64) / self.dt
-        steps = np.rint(delays)
-        if not np.isfinite(delays).all() or (steps != steps.flat[0]).any() or (abs(delays - steps) > 1e-3).any():
-            raise UsageError(f"node '{name}' (Delay): legal is one delay of whole steps of dt = {self.dt:g} s")
-        return int(steps.flat[0])
+        delays = numbers(name, node, "delay").ravel()
+        steps = np.rint(delays / self.dt)
+        uneven = not len(steps) or (steps != steps[0]).any()
+        if uneven or (abs(delays / self.dt - steps) > 1e-3).any() or not 0 <= steps[0] <= _MOST_STEPS:
+            some = np.unique(delays)[:3]
+            listed, counted = (", ".join(f"{d:g}" for d in values) for values in (some, some / self.dt))
+            raise UsageError(
+                f"node '{name}' (Delay): delay = {listed} s is {counted} steps of dt = {self.dt:g} s; legal is one "
+                f"delay for all, of 0 to {_MOST_STEPS:,} whole steps"
+            )
+        return int(steps[0])
 
     def _wire(self, name: str) -> Wire:
         """A connection with its weights."""
         node, about = self.flat.nodes[name], noted(self.flat.nodes[name])
         average = about.get("pool") == "average"
         way, post = self._way(self.flat.before[name], name, average), self._post(name)
-        size = self._size(post)
         found = next((n for key, n in self.neurons.items() if self.names[key] == post), None)
-        factor = np.ones(size) if found is None else found.factor
-        weight, bias = _array(name, node, "weight"), _array(name, node, "bias")
-        geometry, weight = self._geometry(name, node, way, weight)
-        weight, bias = scaled(weight, bias, factor, f"node '{name}'")
+        factor = np.ones(()) if found is None else found.factor
+        shape, weight = self._geometry(name, way.pool), numbers(name, node, "weight")
+        self._check_fit(name, way, post, shape, weight.shape)
         if average and way.pool is not None:
             weight = weight * np.float64(getattr(way.pool, "window", 1)) ** 2
+        bias = numbers(name, node, "bias") if shape.bias else None
+        if about.get("pool_drive") == "average" and isinstance(shape, Conv2d) and shape.pool_drive is not None:
+            factor = factor * np.float64(getattr(shape.pool_drive, "window", 1)) ** 2
+        weight, bias = scaled(weight, bias, factor, f"node '{name}'")
         present = about.get("present")
-        connection = Connection(way.pre, post, geometry, bool(about.get("plastic", 1)), way.delay)
         return Wire(
-            connection,
+            Connection(way.pre, post, shape, bool(about.get("plastic", 1)), way.delay),
             torch.from_numpy(np.asarray(weight, np.float32)),
-            torch.from_numpy(np.asarray(bias, np.float32)) if geometry.bias else None,
+            None if bias is None else torch.from_numpy(np.asarray(bias, np.float32)),
             None if present is None else torch.from_numpy(np.asarray(present != 0, np.float32)),
         )
 
-    def _geometry(self, name: str, node: Any, way: _Way, weight: np.ndarray) -> tuple[Dense | Conv2d, np.ndarray]:
-        about = noted(node)
-        biased = kind_of(node) != "Linear" and (bool(about.get("bias", 1)) or bool(np.any(node.bias)))
-        sparsity, autapses = float(about.get("sparsity", 0.0)), bool(about.get("autapses", 1))
-        if kind_of(node) != "Conv2d":
-            if weight.ndim != 2:
-                raise UsageError(f"node '{name}': its weight is {list(weight.shape)}; legal is [post, pre]")
-            return Dense(way.pool, biased, sparsity, autapses), weight
-        kernel, stride = _square(weight.shape[2:], name, "weight"), _square(node.stride, name, "stride")
-        named = {"valid": 0, "same": kernel // 2} if kernel % 2 else {"valid": 0}
-        text = isinstance(node.padding, str)
-        if (
-            int(node.groups) != 1
-            or _square(node.dilation, name, "dilation") != 1
-            or (text and node.padding not in named)
-        ):
-            raise UsageError(f"node '{name}' (Conv2d): legal are groups = 1, dilation = 1 and padding in pixels")
-        padding = named[node.padding] if text else _square(node.padding, name, "padding")
-        return Conv2d(kernel, stride, padding, way.pool, biased, sparsity), weight
+    def _geometry(self, name: str, pool: Pooling | None) -> Dense | Conv2d:
+        """How a weight node joins two populations, with the pooling before it and behind it."""
+        node = self.flat.nodes[name]
+        shape = geometry(name, node, pool)
+        if name not in self.pooled or not isinstance(shape, Conv2d):
+            return shape
+        behind = self.pooled[name]
+        average = noted(node).get("pool_drive") == "average"
+        return replace(shape, pool_drive=pooling(behind, self.flat.nodes[behind], average))
+
+    def _check_fit(self, name: str, way: _Way, post: str, shape: Any, there: tuple[int, ...]) -> None:
+        """Compare a weight with the sizes of its two populations."""
+        where = f"node '{name}' ({kind_of(self.flat.nodes[name])}), connection '{way.pre}->{post}'"
+        try:
+            needed = shape.weight_shape(self._size(way.pre), self._size(post))
+        except ValueError as problem:
+            raise UsageError(f"{where}: {problem}") from None
+        if needed != there:
+            raise UsageError(
+                f"{where}: its weight has shape {list(there)}, between a population of {list(self._size(way.pre))} and "
+                f"one of {list(self._size(post))} it needs {list(needed)}"
+            )
 
     def _relay(self, before: str, post: str) -> Wire:
         way = self._way([before], post)
-        arriving = self._size(way.pre) if way.pool is None else way.pool.size(self._size(way.pre))
-        size = (math.prod(arriving),) if way.flat else arriving
+        size, there = self._arriving(way), self._size(post)
+        if size != there:
+            raise UsageError(f"population '{post}' has size {list(there)}, but {list(size)} arrives from '{before}'")
         return relay(way.pre, post, size, way.pool, way.flat, way.delay)
 
     def _size(self, population: str) -> tuple[int, ...]:
-        if population == INPUT:
-            (source,) = self.flat.of("Input")
-            return _shape(self.flat.nodes[source].input_type["input"], source)
-        for node, found in self.neurons.items():
-            if self.names[node] == population:
-                return found.size
         if population not in self.sizes:
             self.sizes[population] = None
-            self.sizes[population] = self._delivered(self.groups[population][0])
+            node = next((key for key, name in self.names.items() if name == population), None)
+            self.sizes[population] = self._measured(population, node)
         size = self.sizes[population]
         if size is None:
-            raise UsageError(f"population '{population}' is in a loop without a neuron; put one into it")
+            raise _Loop(f"population '{population}' is in a loop without a neuron; put one into it")
         return size
+
+    def _measured(self, population: str, node: Any) -> tuple[int, ...]:
+        if population == INPUT:
+            return declared(self.flat.nodes[node], "input", node)
+        if population in self.groups:
+            return self._delivered(self.groups[population][0])
+        return self._units(node)
+
+    def _units(self, name: str) -> tuple[int, ...]:
+        """Size of a neuron node: that of its constants, or where they are one value for all, what arrives."""
+        shape, where = shape_of(name, self.flat.nodes[name]), f"node '{name}' ({kind_of(self.flat.nodes[name])})"
+        if math.prod(shape) != 1 and 1 not in shape:
+            return bounded(shape, where)
+        for before in self.flat.before[name]:
+            weights = next((w for w, pool in self.pooled.items() if pool == before), before)
+            try:
+                drives = kind_of(self.flat.nodes[weights]) in WEIGHTS
+                size = self._delivered(weights) if drives else self._arriving(self._way([before], name))
+            except _Loop:
+                continue
+            if math.prod(shape) != 1 and not _spreads(shape, size):
+                raise UsageError(f"{where}: its constants have shape {list(shape)}, but {list(size)} arrives")
+            return bounded(size, where)
+        return bounded(shape, where)
+
+    def _arriving(self, way: _Way) -> tuple[int, ...]:
+        """What comes out of the last population, after pooling and flattening."""
+        size = self._size(way.pre)
+        try:
+            size = size if way.pool is None else way.pool.size(size)
+        except ValueError as problem:
+            raise UsageError(f"pooling of population '{way.pre}': {problem}") from None
+        return (math.prod(size),) if way.flat else size
 
     def _delivered(self, name: str) -> tuple[int, ...]:
         """Size of what a weight node gives."""
-        node = self.flat.nodes[name]
-        weight = _array(name, node, "weight")
-        if kind_of(node) != "Conv2d":
-            return (len(weight),)
-        way = self._way(self.flat.before[name], name)
-        arriving = self._size(way.pre) if way.pool is None else way.pool.size(self._size(way.pre))
-        shape, _ = self._geometry(name, node, way, weight)
-        assert isinstance(shape, Conv2d)
-        return len(weight), *((n + 2 * shape.padding - shape.kernel) // shape.stride + 1 for n in arriving[1:])
+        node, where = self.flat.nodes[name], f"node '{name}' ({kind_of(self.flat.nodes[name])})"
+        shape, weight = self._geometry(name, None), numbers(name, node, "weight")
+        if not isinstance(shape, Conv2d):
+            return bounded((len(weight),), where)
+        arriving = self._arriving(self._way(self.flat.before[name], name))
+        if len(arriving) != 3 or min(arriving[1:]) + 2 * shape.padding < shape.kernel:
+            raise UsageError(f"{where}: a kernel of {shape.kernel} does not fit into what arrives, {list(arriving)}")
+        size = bounded((len(weight), *driven(shape, arriving)), where)
+        try:
+            return size if shape.pool_drive is None else shape.pool_drive.size(size)
+        except ValueError as problem:
+            raise UsageError(f"node '{self.pooled[name]}': {problem}") from None
 
     def _readout(self, populations: dict[str, Population], wires: list[Wire]) -> str:
         """The population that the output shows; a linear one is added where it is pooled or flattened on the way."""
@@ -249,10 +332,10 @@ class _Reader:
             return self._population(before, output)
         self._call(output, "output")
         name = self.names[output]
+        self.sizes[name] = self._arriving(self._way(before, output))
         wire = self._relay(before[0], name)
         wires.append(wire)
-        size = _shape(self.flat.nodes[output].output_type["output"], output)
-        populations[name] = Population(name, size, Identity())
+        populations[name] = Population(name, self._size(name), Identity())
         return name
 
     def _ordered(self, names: list[str], wires: list[Wire], readout: str) -> list[str]:
@@ -262,42 +345,25 @@ class _Reader:
         hears = {n: {w.connection.pre for w in wires if w.connection.post == n} - {n} for n in names}
         placed = [INPUT]
         while len(placed) < len(names):
-            waiting = [n for n in names if n not in placed]
-            ready = [n for n in waiting if hears[n] <= set(placed)]
-            reached = [n for n in waiting if hears[n] & set(placed)]
+            there = set(placed)
+            waiting = [n for n in names if n not in there]
+            ready = [n for n in waiting if hears[n] <= there]
+            reached = [n for n in waiting if hears[n] & there]
             placed.append((ready or reached or waiting)[0])
         placed.remove(readout)
         return [*placed, readout]
 
 
-def _pooling(name: str, node: Any, average: bool) -> Pooling:
-    window, stride = _square(node.kernel_size, name, "kernel_size"), _square(node.stride, name, "stride")
-    if _square(node.padding, name, "padding") != 0:
-        raise UsageError(f"node '{name}': pools with padding = {node.padding}; legal is 0")
-    side_by_side = 0 if stride == window else stride
-    return (AveragePool if average or kind_of(node) == "AvgPool2d" else SumPool)(window, side_by_side)
+def _spreads(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether constants of a shape give every unit of a size one value; axes keep their places."""
+    return len(shape) == len(size) and all(m in (1, n) for m, n in zip(shape, size, strict=True))
 
 
-def _square(value: Any, name: str, key: str) -> int:
-    sides = np.ravel(value)
-    if not len(sides) or (sides != sides[0]).any():
-        raise UsageError(f"node '{name}': {key} = {sides.tolist()}; legal is a square one")
-    return int(sides[0])
-
-
-def _shape(value: Any, name: str) -> tuple[int, ...]:
-    size = tuple(int(n) for n in np.ravel(value)) if value is not None else ()
-    if len(size) not in (1, 3) or min(size) < 1:
-        raise UsageError(f"node '{name}': its shape is {list(size)}; legal is [n] or [channels, height, width]")
-    return size
-
-
-def _array(name: str, node: Any, key: str) -> np.ndarray:
-    """Weight or bias; no bias is a bias of zero."""
-    value = getattr(node, key, None)
-    if value is None:
-        return np.zeros(len(node.weight))
-    array = np.asarray(value, np.float64)
-    if not np.isfinite(array).all():
-        raise UsageError(f"node '{name}': its {key} has values that are not finite numbers")
-    return array
+def _flattens(name: str, node: Any) -> bool:
+    """Whether a Flatten makes a vector of all axes, counted with a batch or without; it may flatten nothing."""
+    first, last = node.start_dim, node.end_dim
+    if int(first) not in (0, 1, -3, -1) or int(last) not in (-1, 2, 3, 0):
+        raise UsageError(
+            f"node '{name}' (Flatten): flattens axes {first} to {last}; legal is all of them, 0 or 1 to -1"
+        )
+    return True

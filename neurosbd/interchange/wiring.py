@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.network import Connection, Network, Population
 
-_MOST_RELAYED = 4096  # units that a dense relay may join; its weight is square
+_MOST_RELAYED = 4096  # units or channels that a relay may join; its weight is square
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,16 @@ def relay(pre: str, post: str, size: tuple[int, ...], pool: Pooling | None, flat
     Raises:
         ValueError: if it would need a square weight of too many units.
     """
+    across = size[0]
+    if across > _MOST_RELAYED:
+        raise ValueError(
+            f"{across} {'channels' if len(size) == 3 and not flat else 'units'} are joined one to one without weights "
+            f"of their own, which takes a matrix of {across} x {across} here (at most {_MOST_RELAYED}); put weights "
+            f"between them, or the neuron before the Flatten"
+        )
     if len(size) == 3 and not flat:
         weight = torch.eye(size[0])[:, :, None, None]
         return Wire(Connection(pre, post, Conv2d(1, pool=pool), plastic=False, delay=delay), weight)
-    if size[0] > _MOST_RELAYED:
-        raise ValueError(
-            f"{size[0]} units are joined one to one without weights of their own, which takes a matrix of "
-            f"{size[0]} x {size[0]} here (at most {_MOST_RELAYED}); put a Linear between them, or the neuron "
-            f"before the Flatten"
-        )
     return Wire(Connection(pre, post, Dense(pool=pool), plastic=False, delay=delay), torch.eye(size[0]))
 
 
@@ -53,6 +54,9 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
     Raises:
         ValueError: if sizes, names or shapes do not fit.
     """
+    sizes = {population.name: population.size for population in populations}
+    for wire in wires:  # before any weight is drawn: a damaged file may say any size
+        _check_shape(wire, sizes)
     network = Network(populations, [wire.connection for wire in wires], torch.Generator(), dt)
     with torch.no_grad():
         for wire in wires:
@@ -62,11 +66,24 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
                 if parameter is not None and value is not None:
                     if parameter.shape != value.shape:
                         raise ValueError(
-                            f"connection '{wire.connection.name}': its weights have shape {list(value.shape)}, "
-                            f"between these populations they need {list(parameter.shape)}"
+                            f"connection '{wire.connection.name}': a bias or mask of it has shape {list(value.shape)}; "
+                            f"needed is {list(parameter.shape)}"
                         )
                     parameter.copy_(value)
     return network
+
+
+def _check_shape(wire: Wire, sizes: dict[str, tuple[int, ...]]) -> None:
+    connection = wire.connection
+    try:
+        needed = connection.geometry.weight_shape(sizes[connection.pre], sizes[connection.post])
+    except ValueError as problem:
+        raise ValueError(f"connection '{connection.name}': {problem}") from None
+    if wire.weight.shape != needed:
+        raise ValueError(
+            f"connection '{connection.name}': its weights have shape {list(wire.weight.shape)}, between these "
+            f"populations they need {list(needed)}"
+        )
 
 
 def renamed(
