@@ -1,4 +1,4 @@
-"""Exponential decay: the one place where time constants become factors per step. Layer 0."""
+"""Times in steps: the one place where time constants become factors, and durations numbers of steps. Layer 0."""
 
 import math
 
@@ -24,3 +24,41 @@ def leak(value: Tensor, factor: float | Tensor, added: Tensor) -> Tensor:
     if isinstance(factor, Tensor):
         return torch.addcmul(added, value, factor)
     return torch.add(added, value, alpha=factor)
+
+
+def whole_steps(time: float, dt: float, name: str, unit: str = "s") -> int:
+    """A duration as a number of steps, which it must be up to rounding.
+
+    Args:
+        time: in `unit`, 's' or 'ms'.
+        dt: step, s, > 0.
+        name: of the duration, for the message.
+        unit: of `time`.
+    Raises:
+        ValueError: if it lies between two steps; says which times do not.
+
+    >>> whole_steps(0.3, 1e-4, "every", "ms")
+    3
+    """
+    in_dt = dt * {"s": 1.0, "ms": 1e3}[unit]
+    exact = time / in_dt
+    if not abs(exact - round(exact)) <= 1e-6 * max(1.0, abs(exact)):
+        low = math.floor(exact)
+        near = " and ".join(f"{number * in_dt:.6g}" for number in (low, low + 1) if number)
+        raise ValueError(
+            f"{name} = {time:g} {unit} is no whole number of steps of dt = {in_dt:.6g} {unit}; near it: {near} {unit}"
+        )
+    return round(exact)
+
+
+def probability(rate: float, dt: float, name: str) -> float:
+    """Of a spike in a step of dt, s, at a rate in Hz.
+
+    Raises:
+        ValueError: if it would be above 1.
+    """
+    if rate * dt > 1:
+        raise ValueError(
+            f"{name} = {rate:g} Hz is more than one spike in a step of dt = {dt:g} s; the most is {1 / dt:g}"
+        )
+    return rate * dt

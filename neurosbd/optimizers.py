@@ -182,6 +182,19 @@ def _check_adam(owner: Adam | AdamW) -> None:
         raise ValueError(f"{type(owner).__name__}.betas must be in 0 <= beta < 1, got {list(owner.betas)}")
 
 
+def beyond_scaling(optimizer: OptimizerChoice) -> list[str]:
+    """What an optimizer does to a gradient besides scaling it by the learning rate, in words; plain SGD: nothing."""
+    kind = type(optimizer).__name__
+    found = []
+    if not isinstance(optimizer, SGD):
+        found.append(f"{kind} divides it by its usual size, which turns a window into steps of about lr")
+    elif optimizer.momentum:
+        found.append(f"momentum = {optimizer.momentum:g} repeats each change in the updates that follow")
+    if decay := getattr(optimizer, "weight_decay", 0.0):
+        found.append(f"weight_decay = {decay:g} pulls all weights to 0 besides")
+    return found
+
+
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 

@@ -1,7 +1,9 @@
 """Plasticity experiments: every task and protocol, their run directories, wrong input."""
 
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,19 @@ import pytest
 import torch
 
 from neurosbd import library
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.experiment.lessons import TaskLessons
-from neurosbd.experiment.resolve import load_model
-from neurosbd.experiment.session import Session
+from neurosbd.experiment.resolve import describe, load_model, resolve
+from neurosbd.experiment.session import Session, optimizer_of
 from neurosbd.experiment.simulate import run_experiment
 from neurosbd.learners import Outcome
+from neurosbd.rules import RULES
 from neurosbd.tasks import PROTOCOLS, TASKS
+from neurosbd.tasks.conditioning import Conditioning, Dopamine
 from neurosbd.tasks.evidence import EvidenceAccumulation
 
+# Its rewards of a batch are an estimate, which Adam makes steps of: meant, as its header says.
+MEANT = "ignore:xor-delayed-reward. rule 'rstdp' states by how much"
 EXPERIMENTS = [n for n in library.names("models") if load_model(n).task or load_model(n).protocol]
 QUICK: dict[str, dict[str, Any]] = {
     "stdp-window": {"protocol.longest": 20, "protocol.every": 10, "protocol.period": 50},
@@ -46,6 +52,7 @@ def test_every_task_and_protocol_has_an_experiment() -> None:
     assert {d.protocol.kind for d in definitions if d.protocol} == set(PROTOCOLS)
 
 
+@pytest.mark.filterwarnings(MEANT)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_leave_measures_curves_and_a_figure(name: str, tmp_path: Path) -> None:
     run = run_experiment(name, settings=settings(name), out=tmp_path / "run")
@@ -58,16 +65,20 @@ def test_experiments_leave_measures_curves_and_a_figure(name: str, tmp_path: Pat
     assert again.result["measures"] == run.result["measures"]
 
 
+@pytest.mark.parametrize("dt", [1e-3, 5e-4])
 @pytest.mark.parametrize("kind", list(TASKS))
-def test_tasks_draw_trials_from_the_generator_alone(kind: str) -> None:
+def test_tasks_draw_trials_from_the_generator_alone(kind: str, dt: float) -> None:
+    """Times are times: as many spikes at half the step. Must fail when ms are steps (tried)."""
     task = TASKS[kind]()
     inputs, outputs = task.sizes()
-    made = [task.trial(8, 1e-3, torch.Generator().manual_seed(3)) for _ in range(2)]
+    made = [task.trial(8, dt, torch.Generator().manual_seed(3)) for _ in range(2)]
     frames = [torch.stack(list(trial.inputs)) for trial in made]
-    assert torch.equal(*frames) and frames[0].shape == (task.steps, 8, inputs)
+    assert torch.equal(*frames) and frames[0].shape == (task.steps(dt), 8, inputs)
     assert torch.equal(made[0].target, made[1].target)
-    assert len(made[0].weights) == task.steps and sum(made[0].weights) == pytest.approx(1)
-    assert frames[0].mean() > 0
+    assert len(made[0].weights) == task.steps(dt) and sum(made[0].weights) == pytest.approx(1)
+    spikes = frames[0].sum().item()
+    often = torch.stack(list(task.trial(8, 1e-3, torch.Generator().manual_seed(4)).inputs)).sum().item()
+    assert abs(spikes - often) < 6 * often**0.5
     silent = Outcome(torch.tensor(1.0), torch.zeros(8, outputs))
     success = task.success(made[0], silent)
     assert ((success >= 0) & (success <= 1)).all()
@@ -80,20 +91,107 @@ def test_evidence_is_where_the_majority_of_the_cues_is() -> None:
     frames = torch.stack(list(trial.inputs))
     left, right = frames[:, :, :10].mean((0, 2)), frames[:, :, 10:20].mean((0, 2))
     assert torch.equal((right > left).long(), trial.target)
-    assert not frames[: task.steps - task.recall, :, 20:30].any() and frames[-task.recall :, :, 20:30].any()
+    assert not frames[:-150, :, 20:30].any() and frames[-150:, :, 20:30].any()
 
 
-def test_the_stdp_window_is_the_rule(tmp_path: Path) -> None:
-    """Measured by pairing = closed form. Must fail when lag has the wrong sign (tried)."""
-    run = run_experiment("stdp-window", settings={"protocol.longest": 40, "protocol.every": 8}, out=tmp_path / "r")
+@pytest.mark.parametrize("dt", [1e-4, 5e-4, 1e-3, 2e-3])
+def test_the_stdp_window_is_the_rule(dt: float, tmp_path: Path) -> None:
+    """Measured by pairing = closed form in ms at every dt.
+
+    Must fail when lag has the wrong sign, or when lags are steps (tried: both).
+    """
+    settings = {"protocol.longest": 40, "protocol.every": 8, "protocol.period": 90, "time.dt": dt}
+    run = run_experiment("stdp-window", settings=settings, out=tmp_path / "r")
     rows = [line.rsplit(",", 2)[-2:] for line in (run.path / "curves.csv").read_text().splitlines()[1:]]
-    for lag, change in ((float(a), float(b)) for a, b in rows):
+    measured = [(float(a), float(b)) for a, b in rows]
+    assert [lag for lag, _ in measured] == list(range(-40, 41, 8))
+    for lag, change in measured:
         expected = 0.0
         if lag > 0:
             expected = 0.01 * np.exp(-lag / 17)
         elif lag < 0:
             expected = -0.01 * 0.6 * np.exp(lag / 34)
         assert change == pytest.approx(expected, abs=1e-6)  # weights are float32
+
+
+def test_a_window_beyond_the_bounds_is_cut_off_and_says_so(tmp_path: Path) -> None:
+    """Twenty pairings at a lag of +-4 ms would take the weight beyond 0.3 and below 0.2.
+
+    Must fail when bounds are not in force (tried: changes of 0.16).
+    """
+    bounds = {"rule.w_min": 0.2, "rule.w_max": 0.3, "protocol.pairs": 20, "protocol.period": 50}
+    with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 2 of 3 lags"):
+        run = run_experiment(
+            "stdp-window", settings=bounds | {"protocol.longest": 4, "protocol.every": 4}, out=tmp_path / "r"
+        )
+    assert run.result["measures"]["largest_potentiation"] == pytest.approx(0.05, abs=1e-6)
+    assert run.result["measures"]["largest_depression"] == pytest.approx(-0.05, abs=1e-6)
+
+
+def test_a_post_unit_that_does_not_follow_its_teacher_is_said(tmp_path: Path) -> None:
+    """Must fail for a measurement that counts pairs that were not there."""
+    weak = {**QUICK["stdp-window"], "protocol.teacher": 0.9}
+    with pytest.warns(UsageWarning, match=r"did not spike exactly when its teacher did, at 4 of 5 lags"):
+        run_experiment("stdp-window", settings=weak, out=tmp_path / "r")
+
+
+@pytest.mark.parametrize("dt", [1e-3, 2.5e-4])
+def test_dopamine_follows_coincidences_within_a_window_in_ms(dt: float) -> None:
+    """Lags of 1 to 9 ms earn dopamine, 0 and 10 do not, at every dt. Must fail when the window is steps (tried)."""
+    constants = Conditioning(batch=1, window=10, shortest=0.0, longest=0.0)
+    for lag, earned in ((0, 0.0), (1, 1.0), (9, 1.0), (10, 0.0)):
+        dopamine, apart = Dopamine(constants, dt, torch.Generator().manual_seed(0)), round(lag * 1e-3 / dt)
+        levels = [
+            dopamine.after(torch.tensor([float(t == 0)]), torch.tensor([float(t == apart)])) for t in range(apart + 1)
+        ]
+        assert levels[-1].item() == earned, lag
+
+
+STATING = [name for name, make in RULES.items() if getattr(make(), "states_changes", False)]
+
+
+def test_rules_that_state_changes_have_plain_sgd_unless_told_otherwise() -> None:
+    """And `show` says why. Must fail when the default does not ask the rule (tried: Adam)."""
+    assert STATING == ["rstdp", "stdp"]
+    for rule in RULES:
+        bare = {"training": {}}
+        resolved = resolve("digits-snn", rule, bare)
+        kind = resolved.definition.training.optimizer.kind
+        assert kind == ("sgd" if rule in STATING else "adam")
+        if rule in STATING:
+            assert ("training.optimizer.kind", "sgd", f"rule {rule}") in describe(resolved)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        ({"kind": "adam"}, "Adam divides it by its usual size"),
+        ({"kind": "adamw", "weight_decay": 0.01}, r"weight_decay = 0.01 pulls"),
+        ({"kind": "sgd", "momentum": 0.9}, r"momentum = 0.9 repeats"),
+        ({"kind": "sgd", "weight_decay": 0.1}, r"weight_decay = 0.1 pulls"),
+        ({"kind": "sgd", "lr": 3.0}, ""),
+    ],
+)
+def test_an_optimizer_that_does_more_than_scale_stated_changes_is_said_once(
+    optimizer: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    definition = load_model("stdp-window", settings={"training.optimizer": optimizer})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        optimizer_of(definition.network(), definition)
+    texts = [str(warning.message) for warning in found]
+    assert len(texts) == bool(said) and all(re.search(said, text) for text in texts)
+    definition = load_model("digits-snn", "rstdp", {"training.clip_norm": 1.0, "training.optimizer": {"kind": "sgd"}})
+    with pytest.warns(UsageWarning, match="clip_norm shrinks all changes"):
+        optimizer_of(definition.network(), definition)
+
+
+def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:
+    with pytest.warns(UsageWarning, match=r"does not use training\.epochs, training\.clip_norm"):
+        run_experiment(
+            "stdp-window", settings={**QUICK["stdp-window"], "training.epochs": 3, "training.clip_norm": 1.0},
+            out=tmp_path / "r",
+        )  # fmt: skip
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,7 +207,18 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["stdp-window", "--set", "protocol.longest=0"], "longest"),
         (["stdp-window", "--set", "rule.tau_plus=0"], "tau_plus must be a positive time"),
         (["xor-delayed-reward", "--set", "population.input.size=[3]"], "task needs [60]"),
-        (["xor-delayed-reward", "--set", "time.dt=1e-4"], "time.dt must be 1e-3"),
+        (
+            ["xor-delayed-reward", "--set", "time.dt=7e-4"],
+            "duration = 100 ms is no whole number of steps",
+        ),
+        (["xor-delayed-reward", "--set", "task.rate=2000"], "rate = 2000 Hz is more than one spike in a step"),
+        (["stdp-window", "--set", "protocol.every=0.5"], "every = 0.5 ms is no whole number of steps of dt = 1 ms"),
+        (["stdp-window", "--set", "protocol.start=1.5"], "is outside the bounds of the rule, w_min = -1 to w_max = 1"),
+        (["stdp-window", "--set", "rule.readout='gradient'"], "set rule.readout = 'rule'"),
+        (["stdp-window", "--rule", "sbd"], "readout"),
+        (["stdp-window", "--set", "population.input.size=[3]"], "from 2 inputs onto one unit"),
+        (["dopamine-conditioning", "--set", "protocol.window=2.5"], "window = 2.5 ms is no whole number"),
+        (["dopamine-conditioning", "--set", "population.output.size=[2]"], "onto one unit"),
         (["xor-delayed-reward", "--rule", "rmax"], "draw their spikes"),
         (["xor-delayed-reward", "--set", "population.hidden.neuron.tau_mem=0"], "tau_mem must be positive"),
         (["xor-delayed-reward", "--set", "connection.0.delay=-1"], "delay of -1 steps is shorter"),
@@ -129,6 +238,7 @@ def test_an_experiment_is_not_fitted_and_says_how_to_run_it() -> None:
         fit("stdp-window")
 
 
+@pytest.mark.filterwarnings(MEANT)
 def test_a_task_resumes_bit_for_bit() -> None:
     """Three batches at once, and two, then a third by a new session from the state of the first."""
     definition = load_model("xor-delayed-reward", settings=SMALL | {"task.duration": 20, "training.batches": 3})

@@ -129,7 +129,7 @@ class TaskLessons:
         self.batches: dict[Split, int] = {
             "train": definition.training.batches, "test": definition.training.test_batches
         }  # fmt: skip
-        self.steps = task.steps
+        self.steps = task.steps(self.dt)
         self.values = task.sizes()[1]
         self.measures: tuple[Measure, ...] = (Accuracy(task.success),)
         self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)

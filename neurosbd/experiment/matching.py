@@ -3,20 +3,21 @@
 import torch
 
 from neurosbd.datasets.load import Dataset
-from neurosbd.errors import UsageError
-from neurosbd.experiment.definition import Definition
+from neurosbd.errors import UsageError, warn
+from neurosbd.experiment.definition import Definition, TrainingSpec
 from neurosbd.losses import LOSSES, Described, Own
 from neurosbd.losses.targets import CLASSES, REALS
+from neurosbd.network import Network
 from neurosbd.neurons import Standardised
 from neurosbd.rules import LocalRule
-from neurosbd.tasks import Task
+from neurosbd.tasks import Protocol, Task
 
 
 def check_task(definition: Definition, task: Task) -> None:
-    """Refuse a task whose sizes or time are not those of the definition.
+    """Refuse a task whose sizes are not those of the definition, or whose times are no steps of it.
 
     Raises:
-        UsageError: with both sizes.
+        UsageError: with both sizes, or the times near it.
     """
     inputs, outputs = task.sizes()
     asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
@@ -25,10 +26,28 @@ def check_task(definition: Definition, task: Task) -> None:
             raise UsageError(
                 f"{definition.name}: the {what} has size {list(there)}, but the task needs {list(wanted)}; set its size"
             )
-    if definition.time.dt != 1e-3:
-        raise UsageError(
-            f"{definition.name}: tasks are told in ms, so time.dt must be 1e-3 s, got {definition.time.dt}"
-        )
+    try:
+        task.steps(definition.time.dt)
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: {problem}") from None
+
+
+def check_protocol(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> None:
+    """Refuse a protocol that cannot be carried out on this network by this rule, and say what it does not use.
+
+    Raises:
+        UsageError: with what is wanted.
+    """
+    try:
+        protocol.check(network, rule)
+        protocol.extent(network.dt)
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: {problem}") from None
+    unused = [key for key in ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")]
+    changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
+    changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
+    if changed:
+        warn(f"{definition.name}: a protocol does not use {', '.join(f'training.{key}' for key in changed)}")
 
 
 def check_fit(definition: Definition, data: Dataset) -> None:

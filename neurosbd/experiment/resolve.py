@@ -12,7 +12,7 @@ from neurosbd import library
 from neurosbd.errors import UsageError, nearest
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.recipes import PREFERRED, changes
-from neurosbd.rules import RULES
+from neurosbd.rules import RULES, LocalRule
 from neurosbd.schema import validate
 
 
@@ -73,12 +73,23 @@ def resolve(
         _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
         raw["name"] = f"{raw['name']}-{recipe}"
     _take(raw, settings, origin, "setting")
+    _suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
         _refuse_another(settings, kind, needed)
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
     return Resolved(validate(Definition, raw, source, origin), origin)
+
+
+def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> None:
+    """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
+    rule = RULES[kind]() if kind in RULES else None
+    if isinstance(rule, LocalRule) and rule.states_changes:
+        training = raw.setdefault("training", {})
+        if isinstance(training, dict) and "optimizer" not in training:
+            training["optimizer"] = {"kind": "sgd"}
+            origin["training.optimizer"] = f"rule {kind}"
 
 
 def _check_overrides(overrides: Any, source: str) -> None:

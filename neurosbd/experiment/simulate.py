@@ -16,10 +16,11 @@ from neurosbd.experiment.figure import draw
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.lessons import TaskLessons
 from neurosbd.experiment.machine import check_device, failure
+from neurosbd.experiment.matching import check_protocol
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
 from neurosbd.experiment.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
-from neurosbd.experiment.session import Session, parameter_groups
+from neurosbd.experiment.session import Session, optimizer_of
 from neurosbd.experiment.training import Training, entered, start_recording
 from neurosbd.learners import Account
 from neurosbd.network import Frame, Network
@@ -128,6 +129,7 @@ def _measure(definition: Definition, out: str | Path | None, reporter: Reporter,
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
     network, protocol = definition.network(), definition.protocol.made()
+    check_protocol(definition, network, rule, protocol)
     recorder, cpu = _recorder(definition, network, rule, protocol), torch.device("cpu")
     interrupt.hold()
     with directory.claimed(definition, out, resume=False) as path:
@@ -151,7 +153,7 @@ def _carried_out(
     """
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
-        return definition.training.optimizer.made().build(parameter_groups(network, definition))
+        return optimizer_of(network, definition)
 
     def watch(number: int) -> Watch:
         if interrupt.asked:

@@ -32,6 +32,8 @@ class LocalRule:
         forward_broadcast: how much the readout also descends the costs 1/2 ||R||^2 of all those populations through
             the score, >= 0; 0: not at all. Needs a neuromodulator that keeps R.
         bounds: to which the weights that follow the rule are clamped after each update; None: free.
+        states_changes: its gradients are minus changes of the weights whose size is part of the rule, so that an
+            optimizer should scale them and no more: plain SGD, where a model names none.
     Raises:
         ValueError: if a constant is out of range.
     """
@@ -49,6 +51,7 @@ class LocalRule:
     upkeep: tuple[Upkeep, ...] = ()
     forward_broadcast: float = 0.0
     bounds: tuple[float, float] | None = None
+    states_changes: bool = False
 
     def __post_init__(self) -> None:
         check_constants(self, "rule")

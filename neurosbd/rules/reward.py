@@ -31,7 +31,7 @@ def stdp(
     Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98.
     """
     window = Window(a_plus, a_minus, tau_plus, tau_minus, w_min, w_max, bounds, pairing)
-    return LocalRule(SpikeTiming(window), None, readout=readout, bounds=(w_min, w_max))
+    return LocalRule(SpikeTiming(window), None, readout=readout, bounds=(w_min, w_max), states_changes=True)
 
 
 def rstdp(
@@ -68,6 +68,7 @@ def rstdp(
         readout=readout,
         rewarded=True,
         bounds=(w_min, w_max),
+        states_changes=True,
     )
 
 

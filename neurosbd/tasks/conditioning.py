@@ -1,5 +1,6 @@
 """Conditioning with a distal reward: dopamine comes seconds after the spikes that earned it."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.filters import probability, whole_steps
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
@@ -17,7 +19,7 @@ from neurosbd.noise import happens
 from neurosbd.recording import Unwatched, Watch
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent
+from neurosbd.tasks.task import Extent, check_synapses
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Conditioning:
         duration: simulated time, s, > 0.
         batch: examples side by side, >= 1.
         rate: of every input, Hz, > 0.
-        window: from input 0 to the post spike, ms, >= 1.
+        window: the post spike comes sooner than this after input 0, ms, > 0.
         shortest: delay of the dopamine, s, >= 0.
         longest: delay of the dopamine, s, >= shortest.
         release: dopamine per coincidence.
@@ -47,7 +49,7 @@ class Conditioning:
     duration: float = 60.0
     batch: int = 32
     rate: float = 2.0
-    window: int = 10
+    window: float = 10.0
     shortest: float = 1.0
     longest: float = 3.0
     release: float = 1.0
@@ -61,18 +63,28 @@ class Conditioning:
                 f"conditioning needs duration, rate and tau_dopamine > 0, got {self.duration}, {self.rate}, "
                 f"{self.tau_dopamine}"
             )
-        if min(self.batch, self.window, self.update) < 1 or not 0 <= self.shortest <= self.longest:
+        if min(self.batch, self.update) < 1 or not (self.window > 0 and 0 <= self.shortest <= self.longest):
             raise ValueError(
-                f"conditioning needs batch, window and update >= 1 and 0 <= shortest <= longest, got {self.batch}, "
+                f"conditioning needs batch and update >= 1, window > 0 and 0 <= shortest <= longest, got {self.batch}, "
                 f"{self.window}, {self.update}, {self.shortest}, {self.longest}"
             )
 
     def extent(self, dt: float) -> Extent:
         """A trial is what lies between two updates; the last one may be shorter."""
+        probability(self.rate, dt, "conditioning.rate")
+        self.window_steps(dt)
         return Extent(-(-self._steps(dt) // self.update), self.update, self.batch)
 
     def _steps(self, dt: float) -> int:
-        return round(self.duration / dt)
+        return whole_steps(self.duration, dt, "conditioning.duration")
+
+    def window_steps(self, dt: float) -> int:
+        """The window in steps of dt, s."""
+        return whole_steps(self.window, dt, "conditioning.window", "ms")
+
+    def check(self, network: Network, rule: LocalRule) -> None:
+        """Two inputs or more onto one unit."""
+        check_synapses(network, rule, (2, math.inf), "conditioning")
 
     def carry_out(
         self,
@@ -150,16 +162,17 @@ class Dopamine:
         self.generator = generator
         self.dt = dt
         self.level = torch.zeros(constants.batch)
-        self.since = torch.full((constants.batch,), float(constants.window + 1))  # steps since input 0 fired
+        self.window = constants.window_steps(dt)
+        self.since = torch.full((constants.batch,), float(self.window + 1))  # steps since input 0 fired
         ahead = round(constants.longest / dt) + 1
         self.due = deque(torch.zeros(constants.batch) for _ in range(ahead))
 
     def after(self, pre: Tensor, post: Tensor) -> Tensor:
         """Dopamine [B] after a step with these spikes [B]."""
         constants = self.constants
-        hit = (post > 0) & (self.since < constants.window) & (self.since > 0)
+        hit = (post > 0) & (self.since < self.window) & (self.since > 0)
         self.since = torch.where(pre > 0, 0.0, self.since) + 1
-        self.since = torch.where(hit, float(constants.window + 1), self.since)  # once per spike of input 0
+        self.since = torch.where(hit, float(self.window + 1), self.since)  # once per spike of input 0
         for example in hit.nonzero()[:, 0].tolist():  # rare: a few per second
             wait = torch.empty(1).uniform_(constants.shortest, constants.longest, generator=self.generator)
             self.due[round(wait.item() / self.dt)][example] += constants.release

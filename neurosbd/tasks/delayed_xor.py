@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.filters import probability, whole_steps
 from neurosbd.learners import Outcome, Trial
 from neurosbd.network import Frame
 from neurosbd.noise import happens
@@ -43,7 +44,7 @@ class DelayedXor:
     after the inputs have fallen silent, and is all that is ever told.
 
     Args:
-        duration: of the inputs, ms, >= 1.
+        duration: of the inputs, ms, > 0.
         wait: from their end to the reward, ms, >= 0.
         group: inputs per group (four groups), >= 1.
         rate: of an active group, Hz, > 0.
@@ -54,23 +55,26 @@ class DelayedXor:
         comes late.
     """
 
-    duration: int = 100
-    wait: int = 50
+    duration: float = 100.0
+    wait: float = 50.0
     group: int = 15
     rate: float = 100.0
 
     def __post_init__(self) -> None:
         check_constants(self, "delayed_xor")
-        if min(self.duration, self.group) < 1 or self.wait < 0 or not self.rate > 0:
+        if self.group < 1 or self.wait < 0 or not (self.duration > 0 and self.rate > 0):
             raise ValueError(
-                f"delayed_xor needs duration and group >= 1, wait >= 0 and rate > 0, got {self.duration}, "
+                f"delayed_xor needs duration > 0, group >= 1, wait >= 0 and rate > 0, got {self.duration}, "
                 f"{self.group}, {self.wait}, {self.rate}"
             )
 
-    @property
-    def steps(self) -> int:
-        """Whole trial, ms."""
-        return self.duration + self.wait
+    def steps(self, dt: float) -> int:
+        """Inputs and waiting."""
+        probability(self.rate, dt, "delayed_xor.rate")
+        return self._shown(dt) + whole_steps(self.wait, dt, "delayed_xor.wait", "ms")
+
+    def _shown(self, dt: float) -> int:
+        return whole_steps(self.duration, dt, "delayed_xor.duration", "ms")
 
     def sizes(self) -> tuple[int, int]:
         """Four groups; equal and different."""
@@ -82,14 +86,16 @@ class DelayedXor:
         first, second = pairs % 2, pairs // 2
         target = (first != second).long()
         active = torch.stack((first, 1 - first, second, 1 - second), 1).float()
-        chance = (active * self.rate * 1e-3).repeat_interleave(self.group, 1)
-        weights = [1 / self.duration] * self.duration + [0.0] * self.wait
-        return Trial(self._frames(chance, generator), target, weights, task=pairs, reward=_Reward(target, self.steps))
+        chance = (active * self.rate * dt).repeat_interleave(self.group, 1)
+        steps, shown = self.steps(dt), self._shown(dt)
+        weights = [1 / shown] * shown + [0.0] * (steps - shown)
+        frames = self._frames(chance, shown, steps, generator)
+        return Trial(frames, target, weights, task=pairs, reward=_Reward(target, steps))
 
-    def _frames(self, chance: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-        for t in range(self.steps):
+    def _frames(self, chance: Tensor, shown: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+        for t in range(steps):
             spikes = happens(chance, generator).float()
-            yield spikes if t < self.duration else torch.zeros_like(spikes)
+            yield spikes if t < shown else torch.zeros_like(spikes)
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:
         """1 if the right output fired more, a half if both the same."""

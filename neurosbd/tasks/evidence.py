@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.filters import probability, whole_steps
 from neurosbd.learners import Outcome, Trial
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
@@ -24,10 +25,10 @@ class EvidenceAccumulation:
 
     Args:
         cues: number of cues, odd, >= 1.
-        cue: duration of a cue, ms, >= 1.
+        cue: duration of a cue, ms, > 0.
         pause: between the starts of two cues, ms, >= cue.
         delay: from the end of the last pause to the recall, ms, >= 0.
-        recall: duration of the recall cue, ms, >= 1.
+        recall: duration of the recall cue, ms, > 0.
         group: inputs per group, >= 1.
         bias: probability of a cue on the drawn side, 0.5..1.
         rate: of a cue, Hz, > 0.
@@ -39,10 +40,10 @@ class EvidenceAccumulation:
     """
 
     cues: int = 7
-    cue: int = 100
-    pause: int = 150
-    delay: int = 1050
-    recall: int = 150
+    cue: float = 100.0
+    pause: float = 150.0
+    delay: float = 1050.0
+    recall: float = 150.0
     group: int = 10
     bias: float = 0.7
     rate: float = 40.0
@@ -52,9 +53,9 @@ class EvidenceAccumulation:
         check_constants(self, "evidence_accumulation")
         if self.cues < 1 or self.cues % 2 == 0:
             raise ValueError(f"evidence_accumulation.cues must be odd, so that there is a majority, got {self.cues}")
-        if not (1 <= self.cue <= self.pause and self.delay >= 0 and self.recall >= 1 and self.group >= 1):
+        if not (0 < self.cue <= self.pause and self.delay >= 0 and self.recall > 0 and self.group >= 1):
             raise ValueError(
-                f"evidence_accumulation needs 1 <= cue <= pause, delay >= 0, recall >= 1 and group >= 1; got "
+                f"evidence_accumulation needs 0 < cue <= pause, delay >= 0, recall > 0 and group >= 1; got "
                 f"{self.cue}, {self.pause}, {self.delay}, {self.recall}, {self.group}"
             )
         if not (0.5 <= self.bias <= 1 and self.rate > 0 and self.noise >= 0):
@@ -63,10 +64,13 @@ class EvidenceAccumulation:
                 f"{self.bias}, {self.rate}, {self.noise}"
             )
 
-    @property
-    def steps(self) -> int:
-        """Whole trial, ms."""
-        return self.cues * self.pause + self.delay + self.recall
+    def steps(self, dt: float) -> int:
+        """Cues, delay and recall."""
+        probability(max(self.rate, self.noise), dt, "the rate of evidence_accumulation")
+        return self.cues * self._steps("pause", dt) + self._steps("delay", dt) + self._steps("recall", dt)
+
+    def _steps(self, name: str, dt: float) -> int:
+        return whole_steps(getattr(self, name), dt, f"evidence_accumulation.{name}", "ms")
 
     def sizes(self) -> tuple[int, int]:
         """Four groups; left and right."""
@@ -78,19 +82,22 @@ class EvidenceAccumulation:
         on_side = torch.rand(batch, self.cues, generator=generator) < self.bias
         where = torch.where(on_side, side, 1 - side)  # 0 left, 1 right
         majority = (where.sum(1) * 2 > self.cues).long()
-        weights = [0.0] * (self.steps - self.recall) + [1 / self.recall] * self.recall
-        return Trial(self._frames(where, generator), majority, weights)
+        steps, recall = self.steps(dt), self._steps("recall", dt)
+        weights = [0.0] * (steps - recall) + [1 / recall] * recall
+        return Trial(self._frames(where, dt, generator), majority, weights)
 
-    def _frames(self, where: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-        for t in range(self.steps):
+    def _frames(self, where: Tensor, dt: float, generator: torch.Generator) -> Iterator[Tensor]:
+        cue, pause, recall = (self._steps(name, dt) for name in ("cue", "pause", "recall"))
+        steps = self.steps(dt)
+        for t in range(steps):
             rates = torch.zeros(len(where), len(_GROUPS))
-            number, into = divmod(t, self.pause)
-            if number < self.cues and into < self.cue:
+            number, into = divmod(t, pause)
+            if number < self.cues and into < cue:
                 rates.scatter_(1, where[:, number : number + 1], self.rate)
-            if t >= self.steps - self.recall:
+            if t >= steps - recall:
                 rates[:, 2] = self.rate
             rates[:, 3] = self.noise
-            chance = (rates * 1e-3).repeat_interleave(self.group, 1)
+            chance = (rates * dt).repeat_interleave(self.group, 1)
             yield happens(chance, generator).float()
 
     def success(self, trial: Trial, outcome: Outcome) -> Tensor:

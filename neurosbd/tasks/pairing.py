@@ -2,19 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.errors import warn
+from neurosbd.filters import whole_steps
 from neurosbd.local import LocalRun
 from neurosbd.memory import blank
 from neurosbd.network import Network
 from neurosbd.recording import Watch
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent
+from neurosbd.tasks.task import Extent, check_synapses
+
+
+class _Paired(NamedTuple):
+    """How the pairings at one lag went."""
+
+    change: float
+    cut: bool  # an update was cut off by a bound of the weight
+    missed: bool  # the post unit did not spike exactly when it should
 
 
 @dataclass(frozen=True)
@@ -23,43 +34,57 @@ class Pairing:
 
     The network has two inputs: unit 0 is the pre unit, unit 1 a teacher that makes the post unit spike in the
     same step. For every lag the network starts anew, a trial of `pairs` pairings; the change is that of the weight
-    from unit 0.
+    from unit 0, which stays within the bounds of the rule after every update. Lags are times, the same at every dt.
 
     Args:
-        longest: largest lag |t_post - t_pre|, ms, >= 1.
-        every: step between lags, ms, >= 1.
+        longest: largest lag |t_post - t_pre|, ms, > 0.
+        every: from one lag to the next, ms, > 0.
         pairs: pairings per lag, >= 1.
-        period: from one pairing to the next, ms, > 2 longest.
+        period: from one pairing to the next, ms, > 2 longest. Times are whole steps of dt.
         reward: that arrives with every step, for rules that wait for one.
-        start: weight from unit 0 before the pairings, too small to make a spike.
-        teacher: weight from unit 1, large enough for one.
+        start: weight from unit 0 before the pairings, too small to make a spike; within the bounds of the rule.
+        teacher: weight from unit 1, large enough for one; it does not learn and has no bounds.
     Raises:
         ValueError: if a constant is out of range.
     Source: Bi, Poo 1998, J. Neurosci. 18 (the measurement).
     """
 
-    longest: int = 80
-    every: int = 4
+    longest: float = 80.0
+    every: float = 4.0
     pairs: int = 1
-    period: int = 400
+    period: float = 400.0
     reward: float = 1.0
     start: float = 0.25
     teacher: float = 1.05
 
     def __post_init__(self) -> None:
         check_constants(self, "pairing")
-        if min(self.longest, self.every, self.pairs) < 1 or not self.period > 2 * self.longest:
+        if not (min(self.longest, self.every) > 0 and self.pairs >= 1 and self.period > 2 * self.longest):
             raise ValueError(
-                f"pairing needs longest, every and pairs >= 1 and period > 2 longest, got {self.longest}, "
-                f"{self.every}, {self.pairs}, {self.period}"
+                f"pairing needs longest and every > 0, pairs >= 1 and period > 2 longest, got {self.longest:g}, "
+                f"{self.every:g}, {self.pairs}, {self.period:g}"
             )
 
     def extent(self, dt: float) -> Extent:
         """A trial per lag."""
-        return Extent(len(self._lags()), self.pairs * self.period, 1)
+        return Extent(len(self._lags(dt)), self.pairs * self._steps("period", dt), 1)
 
-    def _lags(self) -> np.ndarray:
-        return np.arange(-self.longest, self.longest + 1, self.every)
+    def _steps(self, name: str, dt: float) -> int:
+        return whole_steps(getattr(self, name), dt, f"pairing.{name}", "ms")
+
+    def _lags(self, dt: float) -> np.ndarray:
+        """In steps."""
+        longest = self._steps("longest", dt)
+        return np.arange(-longest, longest + 1, self._steps("every", dt))
+
+    def check(self, network: Network, rule: LocalRule) -> None:
+        """Two inputs onto one unit, and a start within the bounds."""
+        check_synapses(network, rule, (2, 2), "pairing")
+        if rule.bounds is not None and not rule.bounds[0] <= self.start <= rule.bounds[1]:
+            low, high = rule.bounds
+            raise ValueError(
+                f"pairing.start = {self.start:g} is outside the bounds of the rule, w_min = {low:g} to w_max = {high:g}"
+            )
 
     def carry_out(
         self,
@@ -71,35 +96,31 @@ class Pairing:
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Weight change at each lag."""
-        lags, untouched = self._lags(), {name: value.clone() for name, value in network.state_dict().items()}
+        lags, untouched = self._lags(network.dt), {name: value.clone() for name, value in network.state_dict().items()}
+        times = self.every * np.arange(len(lags)) - self.longest
         weight = next(iter(network.weights.values()))
-        changes = []
+        found: list[_Paired] = []
         for done, lag in enumerate(lags):
             network.load_state_dict(untouched)
             with torch.no_grad():
                 weight[0, 0], weight[0, 1] = self.start, self.teacher
             run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
-            self._pair(run, optimizer(network), int(lag), watch(done))
-            changes.append(weight[0, 0].item() - self.start)
-            progress(done + 1, len(lags), f"lag {lag:+} ms: change {changes[-1]:+.4f}")
-        change = np.array(changes)
-        panel = Panel(
-            f"weight change after {self.pairs} pairings", "t_post - t_pre, ms", "change", {"measured": (lags, change)},
-            frozenset({"measured"}),
-        )  # fmt: skip
-        peak = {"largest_potentiation": float(change.max()), "largest_depression": float(change.min())}
-        return Findings({**peak, "sum": float(change.sum())}, (panel,))
+            found.append(self._pair(run, optimizer(network), int(lag), watch(done)))
+            progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
+        return self._findings(times, found, rule)
 
     @torch.no_grad()
-    def _pair(self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, watch: Watch) -> None:
+    def _pair(self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, watch: Watch) -> _Paired:
         """One trial; every step changes the weight."""
-        run.witness = watch.witness
-        weight = next(iter(run.network.weights.values()))
-        pre, post = self.longest, self.longest + lag
-        frame = run.network.init(weight.new_zeros(1, 2))
-        for t in range(self.pairs * self.period):
-            x = weight.new_tensor([[float(t % self.period == pre), float(t % self.period == post)]])
-            frame = run.network.step(frame, x)
+        run.witness, network = watch.witness, run.network
+        weight = next(iter(network.weights.values()))
+        period, pre = self._steps("period", network.dt), self._steps("longest", network.dt)
+        cut = missed = torch.zeros((), dtype=torch.bool)
+        frame = network.init(weight.new_zeros(1, 2))
+        for t in range(self.pairs * period):
+            teaching = t % period == pre + lag
+            frame = network.step(frame, weight.new_tensor([[float(t % period == pre), float(teaching)]]))
+            missed = missed | ((frame.activity[network.readout].value[0, 0] > 0) != teaching)
             for observe in watch.observers:
                 observe(t, frame)
             reward = weight.new_full((1,), self.reward) if run.rule.rewarded else None
@@ -108,5 +129,36 @@ class Pairing:
             if weight.grad is not None:
                 weight.grad[0, 1] = 0  # the teacher stays as it is
                 apply.step()
+                cut = cut | _bounded(weight[0, 0], run.rule.bounds)
         watch.learned()
         watch.done()
+        return _Paired(weight[0, 0].item() - self.start, bool(cut), bool(missed))
+
+    def _findings(self, times: np.ndarray, found: list[_Paired], rule: LocalRule) -> Findings:
+        """Curve and peaks; what makes them another thing than the rule's window is said."""
+        change, title = np.array([at.change for at in found]), f"weight change after {self.pairs} pairings"
+        if (cut := sum(at.cut for at in found)) and rule.bounds is not None:
+            low, high = rule.bounds
+            title += f"; cut off by the bounds at {cut} lags"
+            warn(
+                f"the weight was cut off by its bounds, w_min = {low:g} to w_max = {high:g}, at {cut} of {len(found)} "
+                f"lags, so this is not the whole window; take a smaller training.optimizer.lr or fewer protocol.pairs, "
+                f"or set rule.w_min and rule.w_max further apart"
+            )
+        if missed := [time for time, at in zip(times, found, strict=True) if at.missed]:
+            warn(
+                f"the post unit did not spike exactly when its teacher did, at {len(missed)} of {len(found)} lags (the "
+                f"first: {missed[0]:+g} ms), so other pairs than those counted; lower protocol.start = {self.start:g}, "
+                f"raise protocol.teacher = {self.teacher:g}, or shorten its refractory time"
+            )
+        panel = Panel(title, "t_post - t_pre, ms", "change", {"measured": (times, change)}, frozenset({"measured"}))
+        peak = {"largest_potentiation": float(change.max()), "largest_depression": float(change.min())}
+        return Findings({**peak, "sum": float(change.sum())}, (panel,))
+
+
+def _bounded(weight: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Put a weight [] back into its bounds; whether it was outside."""
+    if bounds is None:
+        return torch.zeros((), dtype=torch.bool)
+    before = weight.clone()
+    return weight.clamp_(*bounds) != before

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.filters import probability, whole_steps
 from neurosbd.learners import Outcome, Trial
 from neurosbd.noise import happens
 from neurosbd.seeds import generator as seeded
@@ -23,7 +24,7 @@ class PatternGeneration:
         target(t) = sum_k A_k sin(2 pi t / P_k + phase_k), moved to start at 0 and scaled to max |target| = 1
 
     Args:
-        duration: ms, >= 1.
+        duration: ms, two steps or more.
         units: Poisson inputs, >= 1.
         rate: of each, Hz, > 0.
         outputs: number of independent targets, >= 1.
@@ -34,7 +35,7 @@ class PatternGeneration:
         1 - normalised error, sum (y - target)^2 / sum (target - its mean)^2.
     """
 
-    duration: int = 1000
+    duration: float = 1000.0
     units: int = 100
     rate: float = 50.0
     outputs: int = 1
@@ -42,16 +43,21 @@ class PatternGeneration:
 
     def __post_init__(self) -> None:
         check_constants(self, "pattern_generation")
-        if min(self.duration, self.units, self.outputs) < 1 or not self.rate > 0:
+        if min(self.units, self.outputs) < 1 or not (self.duration > 0 and self.rate > 0):
             raise ValueError(
-                f"pattern_generation needs duration, units and outputs >= 1 and rate > 0, got "
+                f"pattern_generation needs duration > 0, units and outputs >= 1 and rate > 0, got "
                 f"{self.duration}, {self.units}, {self.outputs}, {self.rate}"
             )
 
-    @property
-    def steps(self) -> int:
-        """Whole trial, ms."""
-        return self.duration
+    def steps(self, dt: float) -> int:
+        """Whole trial."""
+        probability(self.rate, dt, "pattern_generation.rate")
+        steps = whole_steps(self.duration, dt, "pattern_generation.duration", "ms")
+        if steps < 2:
+            raise ValueError(
+                f"pattern_generation.duration = {self.duration:g} ms is too short for a pattern at dt = {dt:g} s"
+            )
+        return steps
 
     def sizes(self) -> tuple[int, int]:
         """Inputs and targets."""
@@ -60,12 +66,13 @@ class PatternGeneration:
     def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
         """The frozen input, `batch` times, and the target [T, B, outputs]."""
         frozen = seeded(self.seed, "pattern")
-        spikes = happens(torch.full((self.duration, 1, self.units), self.rate * 1e-3), frozen).float()
-        target = self._target(frozen)[:, None, :].expand(-1, batch, -1)
-        return Trial(spikes.expand(-1, batch, -1), target, [1 / self.duration] * self.duration)
+        steps = self.steps(dt)
+        spikes = happens(torch.full((steps, 1, self.units), self.rate * dt), frozen).float()
+        target = self._target(steps, dt, frozen)[:, None, :].expand(-1, batch, -1)
+        return Trial(spikes.expand(-1, batch, -1), target, [1 / steps] * steps)
 
-    def _target(self, frozen: torch.Generator) -> Tensor:
-        time = torch.arange(self.duration)[:, None, None] * 1e-3
+    def _target(self, steps: int, dt: float, frozen: torch.Generator) -> Tensor:
+        time = torch.arange(steps)[:, None, None] * dt
         shape = (len(_PERIODS), self.outputs)
         amplitude = 0.5 + 1.5 * torch.rand(shape, generator=frozen)
         phase = 2 * math.pi * torch.rand(shape, generator=frozen)

@@ -17,9 +17,12 @@ from neurosbd.tasks.findings import Findings, Panel
 class Task(Interface):
     """Makes the trials that a network learns from, and judges what it does in them."""
 
-    @property
-    def steps(self) -> int:
-        """Per trial, at the step of 1 ms that tasks are told in unless `dt` says otherwise."""
+    def steps(self, dt: float) -> int:
+        """Per trial, of dt, s.
+
+        Raises:
+            ValueError: if one of its times is no whole number of such steps.
+        """
         ...
 
     def sizes(self) -> tuple[int, int]:
@@ -55,7 +58,15 @@ class Protocol(Interface):
     """An experiment that is not a training: it drives a network and its rule by itself."""
 
     def extent(self, dt: float) -> Extent:
-        """What `carry_out` will take, at steps of dt, s."""
+        """What `carry_out` will take, at steps of dt, s.
+
+        Raises:
+            ValueError: if one of its times is no whole number of such steps.
+        """
+        ...
+
+    def check(self, network: Network, rule: LocalRule) -> None:
+        """Raise ValueError unless it can be carried out on this network by this rule."""
         ...
 
     def carry_out(
@@ -78,3 +89,32 @@ class Protocol(Interface):
             progress: told (done, of, a line) now and then.
         """
         ...
+
+
+def check_synapses(network: Network, rule: LocalRule, inputs: tuple[int, float], name: str) -> None:
+    """Raise ValueError unless a rule that a protocol can drive changes the synapses of a single post unit.
+
+    Args:
+        network: what it is carried out on.
+        rule: what is to change it.
+        inputs: least and largest number of inputs.
+        name: of the protocol, for the message.
+    """
+    shapes = {connection: list(weight.shape) for connection, weight in network.weights.items()}
+    least, most = inputs
+    (shape, *others) = shapes.values()
+    if others or len(shape) != 2 or shape[0] != 1 or not least <= shape[1] <= most:
+        wanted = f"{least}" if most == least else f"{least} or more"
+        raise ValueError(
+            f"protocol '{name}' looks at one dense connection from {wanted} inputs onto one unit, but the network has "
+            f"{', '.join(f'{connection} {shape}' for connection, shape in shapes.items())}"
+        )
+    if rule.readout != "rule":
+        raise ValueError(
+            f"protocol '{name}' has no loss, so its only unit learns by the rule or not at all: set rule.readout = "
+            f"'rule', got '{rule.readout}'"
+        )
+    if rule.neuromodulator is not None and not rule.rewarded:
+        raise ValueError(
+            f"protocol '{name}' sends rewards and no score, which this rule waits for; use stdp, rstdp or rmax"
+        )
