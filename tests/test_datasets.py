@@ -1,6 +1,7 @@
 """Readers, archives, cache and batches: real layouts in small, and everything that can be broken about them."""
 
 import gzip
+import os
 import struct
 import tarfile
 import zipfile
@@ -181,6 +182,20 @@ def broken(case: str, mnist: Path, cifar: Path, tiny: Path, tmp_path: Path) -> t
     if case == "idx other":
         (mnist / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"hello world"))
         return "mnist", mnist
+    if case == "idx absurd":
+        path = mnist / "mnist" / "train-images-idx3-ubyte.gz"
+        path.write_bytes(gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, *3 * [4_000_000_000]) + bytes(100)))
+        return "mnist", mnist
+    if case == "idx longer":
+        path = mnist / "mnist" / "train-images-idx3-ubyte.gz"
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(10_000_000)))
+        return "mnist", mnist
+    if case == "idx empty":
+        (mnist / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
+        return "mnist", mnist
+    if case == "cifar absurd":
+        os.truncate(cifar / "cifar-10-batches-bin" / "data_batch_3.bin", 3073 << 30)  # a file with a hole
+        return "cifar10", cifar
     if case == "cifar cut":
         path = cifar / "cifar-10-batches-bin" / "data_batch_3.bin"
         path.write_bytes(path.read_bytes()[:-1])
@@ -196,6 +211,21 @@ def broken(case: str, mnist: Path, cifar: Path, tiny: Path, tmp_path: Path) -> t
     if case == "jpeg cut":
         path = next((tiny / "tiny-imagenet-200" / "train").rglob("*.JPEG"))
         path.write_bytes(path.read_bytes()[:60])
+        return "tiny-imagenet", tiny
+    if case == "no images of a class":
+        (tiny / "tiny-imagenet-200" / "train" / "n01" / "images").rename(tiny / "elsewhere")
+        return "tiny-imagenet", tiny
+    if case == "not text":
+        (tiny / "tiny-imagenet-200" / "words.txt").write_bytes(b"n01\t\xff\xfe")
+        return "tiny-imagenet", tiny
+    if case == "class elsewhere":
+        (tiny / "tiny-imagenet-200" / "wnids.txt").write_text("n01\n../../up\n")
+        return "tiny-imagenet", tiny
+    if case == "picture elsewhere":
+        (tiny / "tiny-imagenet-200" / "val" / "val_annotations.txt").write_text("../../x.JPEG\tn01\t0\t0\t0\t0\n")
+        return "tiny-imagenet", tiny
+    if case == "picture missing":
+        (tiny / "tiny-imagenet-200" / "val" / "val_annotations.txt").write_text("val_9.JPEG\tn01\t0\t0\t0\t0\n")
         return "tiny-imagenet", tiny
     if case == "annotation":
         (tiny / "tiny-imagenet-200" / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn99\t0\t0\t0\t0\n")
@@ -237,7 +267,16 @@ def broken(case: str, mnist: Path, cifar: Path, tiny: Path, tmp_path: Path) -> t
         ("gzip cut", "truncated or corrupt gzip"),
         ("idx short", "truncated or corrupt: header says"),
         ("idx other", "not an idx file"),
-        ("cifar cut", "not a whole number of records"),
+        ("idx absurd", r"header says \[4000000000.*but there are far fewer"),
+        ("idx longer", r"header says \[20, 28, 28\], 15,696 bytes, but there are more"),
+        ("idx empty", "starts with nothing|truncated or corrupt gzip"),
+        ("cifar cut", r"30729 bytes; legal is a whole number of records of 3073"),
+        ("cifar absurd", "legal is a whole number of records of 3073 bytes, at least one, in up to 4294967296"),
+        ("no images of a class", r"n01/images: cannot be listed \(No such file"),
+        ("not text", "words.txt: is no text in UTF-8"),
+        ("class elsewhere", "wnids.txt: '../../up' cannot be the name"),
+        ("picture elsewhere", "val_annotations.txt: '../../x.JPEG' cannot be the name"),
+        ("picture missing", "val_9.JPEG: No such file"),
         ("cifar label", "labels go from 0 to 99"),
         ("pickle", "made of pickles.*binary version"),
         ("jpeg cut", "truncated or corrupt picture"),

@@ -1,6 +1,7 @@
 """Event streams: both layouts in small and everything that can be broken about them, bins against numpy, batches."""
 
 import gzip
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -168,6 +169,9 @@ def break_nmnist(case: str, root: Path) -> None:
     }
     if case in content:
         path.write_bytes(content[case])
+    elif case == "fifo":
+        path.unlink()
+        os.mkfifo(path)
     elif case == "no recording":
         for file in (root / "nmnist" / "Test").rglob("*.bin"):
             file.unlink()
@@ -180,9 +184,15 @@ def break_nmnist(case: str, root: Path) -> None:
             with zipfile.ZipFile(root / "nmnist" / f"{split}.zip", "w") as archive:
                 for file in (root / split).rglob("*.bin"):
                     archive.write(file, file.relative_to(root))
+                    if case == "zip twice":
+                        archive.write(file, Path("copy") / file.relative_to(root))
         packed = root / "nmnist" / "Train.zip"
         data = bytearray(packed.read_bytes())
-        data[60] ^= 255  # inside the first recording
+        if case == "zip encrypted":
+            data[6] |= 1
+            data[data.index(b"PK\x01\x02") + 8] |= 1
+        elif case != "zip twice":
+            data[60] ^= 255  # inside the first recording
         packed.write_bytes(data[:-30] if case == "zip cut" else data)
 
 
@@ -198,6 +208,9 @@ def break_nmnist(case: str, root: Path) -> None:
         ("large", "in up to 16777216 bytes"),
         ("no recording", "test: there is no example"),
         ("no event", "test: there is no event"),
+        ("fifo", "00001.bin: is a FIFO"),
+        ("zip twice", r"there are two recordings \d+.bin of class \d"),
+        ("zip encrypted", "Train.zip: truncated or corrupt zip.*encrypted"),
         ("zip cut", "Train.zip: truncated or corrupt zip"),
         ("zip damaged", "Train.zip: truncated or corrupt zip.*CRC"),
     ],
@@ -505,3 +518,13 @@ def test_real_frames_equal_a_histogram(real_events: Path) -> None:
     got = frames(batch, steps, 5e-3, binary=False).numpy()
     assert np.array_equal(got, np.stack([histogram(data.test, i, steps, 5000) for i in range(16)], 1))
     assert got.sum() == data.test.offsets[16]
+
+
+def test_a_gzip_bomb_is_not_unpacked(shd: Path) -> None:
+    """Must fail when what gzip gives is not bounded by its size (tried)."""
+    path = shd / "shd" / "shd_train.h5"
+    packed = path.with_name("shd_train.h5.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes() + bytes(100_000_000), 1))
+    path.unlink()
+    with pytest.raises(UsageError, match=r"shd_train.h5.gz: unpacks to more than [\d,]+ bytes; refused"):
+        load_data("shd", shd)

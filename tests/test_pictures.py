@@ -374,7 +374,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 def test_the_order_depends_on_names_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ties of the natural key fell as the directory has them. Must fail when a folder is not sorted by name first (tried)."""
+    """Ties of the natural key fell as the directory has them. Must fail when folders are not sorted (tried)."""
     names = [
         "x_1.png",
         "x_01.png",

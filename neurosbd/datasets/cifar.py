@@ -9,6 +9,7 @@ from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import UsageError
 
 _PIXELS = 3 * 32 * 32
+_LARGEST = 1 << 32  # bytes; a published file has 154 MB
 
 
 def read(definition: DatasetFile, folder: Path) -> Splits:
@@ -26,9 +27,10 @@ def _records(paths: list[Path], labels: int) -> Samples:
     parts = []
     for path in paths:
         size = path.stat().st_size
-        if size == 0 or size % record:
+        if size == 0 or size % record or size > _LARGEST:
             raise UsageError(
-                f"{path}: truncated or corrupt: {size} bytes are not a whole number of records of {record} bytes"
+                f"{path}: truncated or corrupt: {size} bytes; legal is a whole number of records of {record} bytes, at "
+                f"least one, in up to {_LARGEST} bytes"
             )
         parts.append(np.fromfile(path, np.uint8).reshape(-1, record))
     rows = np.concatenate(parts)

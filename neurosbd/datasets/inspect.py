@@ -1,13 +1,12 @@
 """`neurosbd data check`: verify what is there and say what is in it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neurosbd.datasets.definition import DatasetFile, load_file
-from neurosbd.datasets.idx import content
+from neurosbd.datasets.idx import sha256_of_content
 from neurosbd.datasets.load import READERS, Dataset, load_data, measure
 from neurosbd.datasets.locate import actual, locate, required
 from neurosbd.datasets.samples import EventSamples
@@ -67,7 +66,7 @@ def _verified(definition: DatasetFile, folder: Path, file: str) -> bool:
     expected = definition.sha256.get(file)
     if expected is None:
         return False
-    found = hashlib.sha256(content(actual(definition, folder, file))).hexdigest()
+    found = sha256_of_content(actual(definition, folder, file))
     if found != expected:
         raise RunError(f"{folder / file}: content has sha256 {found}, published is {expected}; fetch it again")
     return True

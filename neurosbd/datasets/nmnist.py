@@ -1,9 +1,11 @@
 """The layout of N-MNIST: a folder or zip per split, a folder per digit, a file of address events per recording."""
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -13,6 +15,8 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import actual
 from neurosbd.datasets.samples import EventSamples, Splits, joined
 from neurosbd.errors import UsageError
+from neurosbd.files import regular
+from neurosbd.library import path_component
 
 _EVENT = 5  # bytes
 _SIDE = 34  # pixels
@@ -40,6 +44,8 @@ def read(definition: DatasetFile, folder: Path) -> Splits[EventSamples]:
         UsageError: if a file is cut short, has events outside 34x34 pixels, or time runs backwards in it.
     Source: Orchard et al. 2015, Front. Neurosci. 9:437; overflow records as in its authors' event-Python.
     """
+    for name in definition.classes:
+        path_component(name)  # the folder of a class
     train, test = (
         _split(actual(definition, folder, definition.files[split][0]), definition.classes)
         for split in ("train", "test")
@@ -53,11 +59,14 @@ def _split(path: Path, classes: tuple[str, ...]) -> EventSamples:
             _Recording(file.name, label, str(file), partial(file.open, "rb"))
             for label, name in enumerate(classes)
             for file in (path / name).glob("[!.]*.bin")
+            if regular(file)
         )
     try:
         with zipfile.ZipFile(path) as zipped:
             return _decoded(_members(zipped, path, classes))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as problem:
+    except UsageError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as problem:
         raise UsageError(f"{path}: truncated or corrupt zip file ({problem}); fetch it again") from None
 
 
@@ -76,6 +85,9 @@ def _members(zipped: zipfile.ZipFile, path: Path, classes: tuple[str, ...]) -> l
 
 def _decoded(recordings: Iterable[_Recording]) -> EventSamples:
     ordered = sorted(recordings, key=lambda r: (r.number, r.label))
+    twin = next((b for a, b in pairwise(ordered) if (a.number, a.label) == (b.number, b.label)), None)
+    if twin is not None:
+        raise UsageError(f"{twin.where}: there are two recordings {twin.number} of class {twin.label}; fetch it again")
     events = [_events(recording) for recording in ordered]
     size = (2, _SIDE, _SIDE)
     return joined([time for time, _ in events], [unit for _, unit in events], [r.label for r in ordered], size)

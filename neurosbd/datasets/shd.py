@@ -52,7 +52,7 @@ def _split(path: Path) -> EventSamples:
             check_heaps(mapped, path, "fetch it again")
         with h5py.File(path, "r") as file:
             return _recordings(file, path)
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as problem:
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as problem:
         if isinstance(problem, UsageError):
             raise
         raise UsageError(f"{path}: truncated or corrupt HDF5 file ({problem}); fetch it again") from None
