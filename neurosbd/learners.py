@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from neurosbd.errors import UsageError
 from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
 from neurosbd.memory import blank, followers
@@ -106,6 +107,27 @@ def learner_of(rule: Rule, network: Network, loss: Loss, generator: torch.Genera
 UNSCORED = "no step of the trial was scored: give at least one weight above 0"
 
 
+class MeanOutput:
+    """Observer that adds up the readout of a trial, weighted by step."""
+
+    def __init__(self, weights: Sequence[float], readout: str) -> None:
+        self.weights = weights
+        self.readout = readout
+        self.total: Tensor | None = None
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Count a step if its weight is not 0."""
+        if self.weights[t]:
+            part = frame.activity[self.readout].value.detach() * self.weights[t]
+            self.total = part if self.total is None else self.total + part
+
+    def value(self) -> Tensor:
+        """The weighted mean over the steps so far, [B, C]."""
+        if self.total is None:
+            raise UsageError(UNSCORED)
+        return self.total / sum(self.weights)
+
+
 class Account:
     """Observer that adds up loss and output of a trial."""
 
@@ -114,7 +136,7 @@ class Account:
         self.loss = loss
         self.readout = readout
         self.total: Tensor | None = None
-        self.output: Tensor | None = None
+        self.output = MeanOutput(trial.weights, readout)
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
@@ -124,15 +146,13 @@ class Account:
         output = frame.activity[self.readout].value
         loss = self.loss.per_example(output, self.trial.target_at(t)).mean() * weight
         self.total = loss if self.total is None else self.total + loss
-        part = output.detach() * weight
-        self.output = part if self.output is None else self.output + part
+        self.output(t, frame)
 
     def outcome(self) -> Outcome:
         """The sums as weighted means."""
-        if self.total is None or self.output is None:
-            raise ValueError(UNSCORED)
-        whole = sum(self.trial.weights)
-        return Outcome(self.total.detach() / whole, self.output / whole)
+        if self.total is None:
+            raise UsageError(UNSCORED)
+        return Outcome(self.total.detach() / sum(self.trial.weights), self.output.value())
 
 
 class Adaptation:
@@ -196,7 +216,7 @@ class LocalLearner:
             run = LocalRun(self.network, self.rule, self.memory, self.progress, trial.task, witness)
             counted = [t for t, weight in enumerate(trial.weights) if weight]
             if not counted:
-                raise ValueError(UNSCORED)
+                raise UsageError(UNSCORED)
 
             def observe(t: int, frame: Frame) -> None:
                 output = frame.activity[self.network.readout].value

@@ -3,6 +3,7 @@
 The network is a description plus parameters. It holds no activity: `step` maps a frame to the next.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from neurosbd.connections import Geometry
 from neurosbd.distributions import drawn
+from neurosbd.errors import UsageError, warn
 from neurosbd.process import Activity, Adaptive, Compartment, Compartmental, Neuron, Synapses
 
 INPUT = "input"  # the population that is clamped to the data
@@ -100,6 +102,7 @@ class Network(nn.Module):
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}
         self.delays = {c.name: _delay(c, order[c.pre] >= order[c.post]) for c in connections}
+        self._told_of_time = False
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
         for connection in connections:
@@ -232,8 +235,69 @@ class Network(nn.Module):
         return self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Readout after one step from rest, [B, C]: what a feed-forward rate network computes."""
-        return self.step(self.init(x), x).activity[self.readout].value
+        """Readout after one step from rest, [B, C]: what a feed-forward rate network computes.
+
+        Of any other it is the first step only, which is said once per network: `Run.predict` shows examples for all
+        steps of a run, `simulate` any inputs over time.
+
+        Args:
+            x: [B, *input size], as the network sees it: normalised, in the type of the weights.
+        Raises:
+            UsageError: if `x` is anything else.
+        """
+        self.check_shown(x)
+        frame = self.step(self.init(x), x)
+        lasting = [name for name, state in frame.state.neurons.items() if state]
+        if (lasting or frame.state.underway) and not self._told_of_time:
+            self._told_of_time = True
+            what = f"{', '.join(map(repr, lasting))} remember" if lasting else "delayed connections bring"
+            warn(
+                f"network(x) took one step from rest, but {what} what was before: a run goes on for many steps. "
+                f"run.predict(x) gives what a run says of raw examples, neurosbd.simulate(network, inputs) runs over "
+                f"inputs [T, B, *size]",
+                stacklevel=5,
+            )
+        return frame.activity[self.readout].value
+
+    def check_shown(self, x: Any, steps: bool = False) -> None:
+        """Refuse what cannot be shown to this network; the values are not looked at.
+
+        Args:
+            x: must be [B, *input size], in the type and on the device of the weights.
+            steps: whether it has an axis of steps before: [T, B, *input size].
+        Raises:
+            UsageError: with what is there, what is wanted, and how to get it.
+        """
+        size, leading = self.populations[INPUT].size, ("T", "B") if steps else ("B",)
+        wanted = f"[{', '.join([*leading, *map(str, size)])}]"
+        if not isinstance(x, Tensor):
+            how = "; make it one with torch.as_tensor(x)" if hasattr(x, "__array__") or isinstance(x, list) else ""
+            raise UsageError(f"inputs must be a tensor {wanted}, got {type(x).__name__}{how}")
+        if x.shape[len(leading) :] != size or x.ndim != len(leading) + len(size):
+            raise UsageError(
+                f"inputs are {list(x.shape)}, but must be {wanted}{_mended(tuple(x.shape), size, leading)}"
+            )
+        weight = next(self.parameters())
+        if x.dtype != weight.dtype:
+            raise UsageError(
+                f"inputs are {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}), "
+                f"and normalise values such as grey levels 0..255 (run.predict does both)"
+            )
+        if x.device != weight.device:
+            raise UsageError(f"inputs are on {x.device}, but the weights are on {weight.device}; use x.to(...)")
+
+
+def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, ...]) -> str:
+    """What would make the shape of an input fit, where one thing is the matter."""
+    given = len(shape) - len(size)
+    if given >= 0 and shape[given:] == size and given < len(leading):
+        missing = "steps and of a batch: x[None, None]" if given == 0 and len(leading) == 2 else ""
+        return f"; it lacks the axis of {missing or ('steps' if given else 'a batch') + ': x[None]'}"
+    if given > len(leading) and shape[given:] == size and len(leading) == 1:
+        return "; inputs over time go into neurosbd.simulate(network, x)"
+    if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
+        return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
+    return ""
 
 
 def _delay(connection: Connection, late: bool) -> int:

@@ -62,11 +62,30 @@ def _reflect(position: Tensor, length: int) -> Tensor:
     return (length - 1) - ((length - 1) - position.abs()).abs()
 
 
+class Normalisation(Protocol):
+    """How raw values become what a network sees: (value / maximum - mean) / std."""
+
+    @property
+    def maximum(self) -> float:
+        """Value that counts as 1."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel or feature, in units of the maximum."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Likewise, > 0."""
+        ...
+
+
 @overload
-def resident(samples: Samples, data: Dataset, device: torch.device) -> Resident: ...
+def resident(samples: Samples, data: Normalisation, device: torch.device) -> Resident: ...
 @overload
-def resident(samples: EventSamples, data: Dataset, device: torch.device) -> EventResident: ...
-def resident(samples: Samples | EventSamples, data: Dataset, device: torch.device) -> Resident | EventResident:
+def resident(samples: EventSamples, data: Normalisation, device: torch.device) -> EventResident: ...
+def resident(samples: Samples | EventSamples, data: Normalisation, device: torch.device) -> Resident | EventResident:
     """A split of a data set, moved to the device."""
     if isinstance(samples, EventSamples):
         return event_resident(samples, device)

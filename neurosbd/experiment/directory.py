@@ -1,5 +1,6 @@
 """The run directory while a run works in it: found or made, locked, begun, and its result kept true."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -10,6 +11,7 @@ import torch
 
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.forward import Units
 from neurosbd.experiment.lock import InUse, Lock, take
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.run import (
@@ -113,9 +115,10 @@ def holds_run(path: Path) -> bool:
     return (path / CONFIG).exists()
 
 
-def config_of(definition: Definition, device: torch.device) -> dict[str, Any]:
-    """What config.json says: everything resolved, and on what it runs."""
-    return {"format": 1, "definition": definition.model_dump(mode="json"), **provenance(device)}
+def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> dict[str, Any]:
+    """What config.json says: everything resolved, in which units the data are seen if there are any, on what it runs."""
+    kept = {} if units is None else {"units": json.loads(units.model_dump_json())}
+    return {"format": 1, "definition": definition.model_dump(mode="json"), **kept, **provenance(device)}
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neurosbd.datasets.load import load_data, resolve_data
+from neurosbd.datasets.load import resolve_data
 from neurosbd.errors import UsageError
 from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import load_model, recorded
@@ -78,9 +78,7 @@ def fit(
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
-        wanted = definition.data
-        samples = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
-        session = Session(definition, DatasetLessons(definition, samples, place), place)
+        session = Session(definition, DatasetLessons(definition, data_of(definition), place), place)
         interrupt.hold()
         with entered(session, out, resume, reporter) as path:
             return Training(session, path, reporter, interrupt).run()

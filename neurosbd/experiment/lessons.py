@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.forward import Units, presentation_of, tested, width_of_test
 from neurosbd.experiment.matching import check_fit, check_task
-from neurosbd.experiment.presentation import Presentation, score_weights
 from neurosbd.learners import Trial
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
@@ -31,6 +31,11 @@ class Lessons(Protocol):
     values: int  # to predict, per example
     measures: tuple[Measure, ...]  # what it is judged by; the first says which epoch was the best
 
+    @property
+    def units(self) -> Units | None:
+        """In which the network sees its data; of a task, which makes its own, None."""
+        ...
+
     def __len__(self) -> int:
         """Batches per epoch."""
         ...
@@ -48,6 +53,12 @@ class Lessons(Protocol):
         ...
 
 
+def data_of(definition: Definition) -> Dataset:
+    """The data set that a definition is trained on, loaded."""
+    wanted = definition.data
+    return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
+
+
 class DatasetLessons:
     """Batches of a data set, each example shown for the steps of the definition.
 
@@ -63,27 +74,28 @@ class DatasetLessons:
 
     def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
         check_fit(definition, data)
-        encoder, time = definition.data.encoder.made(), definition.time
-        if encoder.intensity:
+        if definition.data.encoder.made().intensity:
             data = as_intensities(data)
         loss = definition.loss.made()
         self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
-        if data.kind != "classes" and loss.targets is REALS:
+        moved = data.kind != "classes" and loss.targets is REALS
+        if moved:
             self.offset, self.scale = data.target_mean, data.target_std
             data = standardised(data)
+        self.units = Units.of(data, *((self.offset, self.scale) if moved else ()))
         self.name = data.name
+        self.definition = definition
         self.seed = definition.seed
         self.batch_size = definition.training.batch_size
-        weights = score_weights(time.steps, time.first_scored)
-        self.presentation = Presentation(encoder, time.steps, time.dt, weights)
+        self.presentation = presentation_of(definition)
         train = resident(data.train, data, device)
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
         self.examples, self.tested = len(train), len(self.test)
         self.values = data.outputs
         self.measures = measures_of(loss, train.targets)
-        self.steps = time.steps
-        self.widths: dict[Split, int] = {"train": self.batch_size, "test": max(100, self.batch_size)}
+        self.steps = definition.time.steps
+        self.widths: dict[Split, int] = {"train": self.batch_size, "test": width_of_test(definition)}
         self.batches: dict[Split, int] = {"train": len(self.stream), "test": -(-self.tested // self.widths["test"])}
 
     def __len__(self) -> int:
@@ -97,8 +109,7 @@ class DatasetLessons:
 
     def tests(self) -> Iterator[Trial]:
         """The test split in order."""
-        for number, (x, target) in enumerate(self.test.batches(self.widths["test"])):
-            frames = self.presentation.frames(x, generator(self.seed, "encoder", "test", number))
+        for frames, target in tested(self.definition, self.test):
             yield Trial(frames, target, self.presentation.weights)
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
@@ -130,6 +141,7 @@ class TaskLessons:
             "train": definition.training.batches, "test": definition.training.test_batches
         }  # fmt: skip
         self.steps = task.steps(self.dt)
+        self.units = None
         self.values = task.sizes()[1]
         self.measures: tuple[Measure, ...] = (Accuracy(task.success),)
         self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)

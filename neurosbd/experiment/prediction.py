@@ -5,14 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.datasets.load import Dataset, load_data
+from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.forward import outputs
+from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.run import CHECKPOINT, Run
-from neurosbd.learners import Account
 from neurosbd.losses import Predictive
-from neurosbd.seeds import generator
-from neurosbd.simulation import simulate
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,6 @@ class Prediction:
     scale: Tensor
 
 
-@torch.no_grad()
 def predicted(run: Run) -> Prediction:
     """The last checkpoint of a run on its test split, on the CPU.
 
@@ -46,15 +43,8 @@ def predicted(run: Run) -> Prediction:
         raise UsageError(f"{run.path}: was not trained on a data set, so there is nothing to predict")
     if not (run.path / CHECKPOINT).exists():
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with --resume")
-    wanted = definition.data
-    data = load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
+    data = data_of(definition)
     lessons = DatasetLessons(definition, data, torch.device("cpu"))
-    network, loss = run.network(), definition.loss.made()
-    outputs, targets = [], []
-    for number, trial in enumerate(lessons.tests()):
-        account = Account(trial, loss, network.readout)
-        simulate(network, trial.inputs, (account,), generator=generator(definition.seed, "noise", "test", number))
-        outputs.append(account.outcome().output)
-        targets.append(trial.target)
+    output = outputs(run.network(), definition, (trial.inputs for trial in lessons.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (lessons.offset, lessons.scale))
-    return Prediction(loss, data, torch.cat(outputs), torch.cat(targets), offset, scale)
+    return Prediction(definition.loss.made(), data, output, lessons.test.targets, offset, scale)

@@ -8,9 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from neurosbd import checkpoints
 from neurosbd.errors import UsageError
 from neurosbd.experiment.definition import Definition
+from neurosbd.experiment.forward import Raw, Units, predict
+from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.lock import is_held
 from neurosbd.files import read_json, write_text
 from neurosbd.network import Network
@@ -62,12 +67,57 @@ class Run:
         return open_trace(whole if whole.exists() else partial)
 
     def network(self) -> Network:
-        """The network with the weights of the last checkpoint, on the CPU, not learning."""
+        """The network with the weights of the last checkpoint, on the CPU, not learning.
+
+        It takes inputs as its run normalises and encodes them, step by step; `predict` takes them as you have them.
+        """
         network, path = self.definition.network(), self.path / CHECKPOINT
         weights = self.checkpoint()["network"]
         checkpoints.check(weights, network.state_dict(), path, "network")
         network.load_state_dict(weights)
         return network.eval()
+
+    def predict(self, x: Raw) -> Tensor:
+        """What the trained network says of examples as you have them: as in the run's own test, on the CPU.
+
+        The examples are normalised as those of the training were, encoded, and shown for all steps of the run; the
+        outputs are averaged over the scored steps. Shown whole and in its order, the test split gives the outputs that
+        the test of the run has judged, noise included; on a GPU, to rounding. The network must have a checkpoint; the
+        data set need not be there.
+
+        Args:
+            x: N examples, numpy, torch or nested lists: pictures of whole numbers (0..255, or up to the maximum of the
+                data set) [N, channels, height, width], [N, height, width, channels], or [N, height, width] of one
+                channel; features [N, n] in the units of the data; recordings of events as `EventSamples`, such as
+                `load_data(...).test`. One example alone is x[None].
+
+        Returns:
+            Outputs [N, C]. Of a run on classes the readout as it is: the largest is the class. Of a run on values the
+            outputs of its loss for values in the units of the data: means, means and log-variances (`gaussian`),
+            quantiles (`pinball`), log-rates (`poisson`); `run.definition.loss.made().mean(outputs)` are the means.
+
+        Raises:
+            UsageError: if the examples are of another kind or size than those of the training, the run has no data
+                set (a task, a protocol), or it has no checkpoint yet.
+        """
+        return predict(self.network(), self.definition, self._units(), x)
+
+    def _units(self) -> Units:
+        definition = self.definition
+        if definition.task or definition.protocol:
+            raise UsageError(
+                f"{self.path}: was not trained on a data set, so there is nothing to predict; show the network what "
+                f"you like with neurosbd.simulate(run.network(), inputs)"
+            )
+        if "units" in self.config:
+            return validate(Units, self.config["units"], str(self.path / CONFIG))
+        try:
+            return DatasetLessons(definition, data_of(definition), torch.device("cpu")).units
+        except UsageError as problem:
+            raise UsageError(
+                f"{self.path}: is a run of a version that did not keep the units of its data, and the data are not "
+                f"here ({problem}); put them back, or train again"
+            ) from None
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything in the last checkpoint (weights, projections, optimizer, position)."""

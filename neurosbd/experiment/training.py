@@ -56,7 +56,7 @@ def entered(session: Session, out: str | Path | None, resume: bool, reporter: Re
         else:
             if resume:
                 reporter.say(f"{path}: nothing to resume, the run starts")
-            config = directory.config_of(session.definition, session.device)
+            config = directory.config_of(session.definition, session.device, session.lessons.units)
             with directory.beginning(path, config, session.recorder):
                 _introduce(session, path, config, reporter)
         yield path

@@ -9,7 +9,7 @@ from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
 from neurosbd.losses.law import Forecasting, Informative, Law, Lawful
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
-from neurosbd.losses.loss import Described, Loss, Predictive, PredictsInterval, PredictsMean
+from neurosbd.losses.loss import Described, Equivariant, Loss, Predictive, PredictsInterval, PredictsMean
 from neurosbd.losses.own import Own, give
 from neurosbd.losses.pinball import Pinball
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
@@ -32,8 +32,8 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 }
 
 __all__ = [
-    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Forecasting", "Gamma",
-    "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Own", "Pinball", "Poisson",
-    "Predictive", "PredictsInterval", "PredictsMean", "RankedProbability", "Spherical", "SquaredError", "Targets",
-    "bregman", "exponential_family", "from_function", "give",
+    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Equivariant", "Forecasting",
+    "Gamma", "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Own", "Pinball",
+    "Poisson", "Predictive", "PredictsInterval", "PredictsMean", "RankedProbability", "Spherical", "SquaredError",
+    "Targets", "bregman", "exponential_family", "from_function", "give",
 ]  # fmt: skip

@@ -54,6 +54,11 @@ class Gaussian:
         """E[y|x], [B, k]."""
         return output.chunk(2, 1)[0]
 
+    def in_units(self, output: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+        """(offset + scale mu, lv + 2 log scale), [B, 2 k]."""
+        mean, log_variance = output.chunk(2, 1)
+        return torch.cat((offset + scale * mean, log_variance + 2 * scale.log()), 1)
+
     def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Ends of the central interval of 90 %, [B, k] each."""
         mean, log_variance = output.chunk(2, 1)
@@ -109,6 +114,11 @@ class GaussianCRPS:
     def mean(self, output: Tensor) -> Tensor:
         """E[y|x], [B, k]."""
         return output.chunk(2, 1)[0]
+
+    def in_units(self, output: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+        """(offset + scale mu, ls + log scale), [B, 2 k]."""
+        mean, log_sigma = output.chunk(2, 1)
+        return torch.cat((offset + scale * mean, log_sigma + scale.log()), 1)
 
     def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Ends of the central interval of 90 %, [B, k] each."""

@@ -63,6 +63,15 @@ class PredictsMean(Described, Protocol):
 
 
 @runtime_checkable
+class Equivariant(Described, Protocol):
+    """A loss for real values whose outputs follow the units of the target."""
+
+    def in_units(self, output: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+        """The outputs that say of offset + scale y what these say of y, [B, C]; offset and scale are [k], scale > 0."""
+        ...
+
+
+@runtime_checkable
 class PredictsInterval(Described, Protocol):
     """A loss whose outputs tell where the target lies with a given probability."""
 

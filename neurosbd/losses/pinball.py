@@ -44,6 +44,10 @@ class Pinball:
         """Probability between the first and the last level; 0 of a single one."""
         return self.levels[-1] - self.levels[0]
 
+    def in_units(self, output: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+        """offset + scale q for every level, [B, L k]."""
+        return offset.repeat(len(self.levels)) + scale.repeat(len(self.levels)) * output
+
     def interval(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """First and last quantile, [B, k] each."""
         quantile = output.reshape(len(output), len(self.levels), -1)
