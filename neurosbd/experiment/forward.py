@@ -171,7 +171,7 @@ def _features(values: np.ndarray, units: Units) -> np.ndarray:
 
 
 def _pictures(values: np.ndarray, units: Units) -> np.ndarray:
-    """uint8 [N, height, width, channels]."""
+    """uint8 or uint16 [N, height, width, channels]."""
     (channels, height, width), white = units.size, units.maximum
     if values.shape[1:] == units.size:
         values = values.transpose(0, 2, 3, 1)
@@ -187,7 +187,7 @@ def _pictures(values: np.ndarray, units: Units) -> np.ndarray:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > white:
         raise UsageError(f"predict: x goes from {low} to {high}; legal are whole numbers 0..{white:g}")
-    return np.ascontiguousarray(values.astype(np.uint8))
+    return np.ascontiguousarray(values.astype(np.uint8 if white <= 255 else np.uint16))
 
 
 def _wanted(values: np.ndarray, units: Units) -> str:
