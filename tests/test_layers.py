@@ -85,3 +85,19 @@ def test_every_package_is_in_the_wheel() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     there = {".".join(p.parent.relative_to(ROOT).parts) for p in PACKAGE.rglob("__init__.py")}
     assert listed - {f"neurosbd._shipped.{kind}" for kind in ("models", "data", "analysis")} == there
+
+
+def test_what_is_tested_meets_the_lower_bounds() -> None:
+    """constraints.txt pins what is tested; a bound above it could not be installed beside it."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    for requirement in map(Requirement, wanted):
+        assert requirement.name in pinned and requirement.specifier.contains(pinned[requirement.name]), requirement
