@@ -95,7 +95,7 @@ def test_rate_networks_give_the_output_of_the_module_in_one_step(name: str, dtyp
 
 
 def test_weights_are_copied_and_the_module_is_left_alone() -> None:
-    module = nn.Sequential(nn.Linear(4, 3), snn.Leaky(0.9, init_hidden=True))
+    module = louder(nn.Sequential(nn.Linear(4, 3), snn.Leaky(0.9, init_hidden=True)), 2)
     before = copy.deepcopy(module.state_dict())
     network = neurosbd.from_torch(module, 4)
     with torch.no_grad():
@@ -180,7 +180,7 @@ SPIKING: dict[str, tuple[Callable[[], nn.Module], int | tuple[int, ...], list[ty
             leaky(threshold=0.3),
         ),
         MAPS,
-        [Identity, LIF, LIF, LIF],
+        [LIF, LIF, LIF],
     ),
     "linear readout": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), leaky(threshold=0.5), nn.Linear(144, 5)),
@@ -516,10 +516,12 @@ def test_a_cell_in_use_is_copied_without_its_graph() -> None:
 def test_a_network_moves_its_cells_along() -> None:
     populations = [Population("input", (4,), None), Population("output", (5,), Cell(snn.SLSTM(5, 5)))]
     network = Network(populations, [Connection("input", "output", Dense())], torch.Generator().manual_seed(0)).double()
-    x = torch.rand(2, 4, dtype=torch.float64)
-    assert network(x).dtype == torch.float64 and len(list(network.parameters())) == 1
+    x = torch.rand(3, 2, 4, dtype=torch.float64)
+    assert outputs(network, x).dtype == torch.float64 and len(list(network.parameters())) == 1
     copied = copy.deepcopy(network)
-    assert torch.equal(copied(x), network(x)) and torch.equal(copied.state_dict()[KEY], network.state_dict()[KEY])
+    assert torch.equal(outputs(copied, x), outputs(network, x)) and torch.equal(
+        copied.state_dict()[KEY], network.state_dict()[KEY]
+    )
 
 
 KEY = "constant:output:cell.lstm_cell.weight_ih"

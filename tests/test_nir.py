@@ -82,6 +82,16 @@ def convolutional(pool: Any) -> Network:
     return network
 
 
+def pooled(pool: Any) -> Network:
+    """Pooling between synapses and neuron; two channels of a map, a bias."""
+    network = built(
+        [("input", (2, 8, 8), None), ("maps", (3, 3, 3), lif()), ("output", (5,), lif())],
+        [Connection("input", "maps", Conv2d(3, bias=True, pool_drive=pool)), Connection("maps", "output", Dense())],
+        0.3 if isinstance(pool, SumPool) else 1.0,
+    )
+    return network
+
+
 def recurrent() -> Network:
     return built(
         [("input", (4,), None), ("hidden", (12,), lif()), ("output", (5,), lif())],
@@ -101,6 +111,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "conv-average": lambda: convolutional(AveragePool(2)),
     "conv-overlapping": lambda: convolutional(AveragePool(3, 1)),
     "recurrent": recurrent,
+    "drive-sum": lambda: pooled(SumPool(2)),
+    "drive-average": lambda: pooled(AveragePool(2)),
 }
 
 
@@ -186,6 +198,29 @@ def test_the_graph_says_the_same_as_its_equations() -> None:
         shown.append(z)
     assert np.mean(shown) > 0.02
     np.testing.assert_array_equal(np.array(shown), spikes(network, x)[:, 0].bool().numpy())
+
+
+def test_forward_euler_to_the_letter_feels_a_current_one_step_later() -> None:
+    """A step that takes I from before it: every spike of a CubaLIF comes exactly one step later than here, in snnTorch
+    and in Norse. Must fail when the membrane reads the new current (tried)."""
+    network = built(
+        [("input", (4,), None), ("output", (5,), cuba())], [Connection("input", "output", Dense(bias=False))], 0.2
+    )
+    graph = neurosbd.to_nir(network)
+    node: Any = graph.nodes["n_output"]
+    weights: Any = graph.nodes["w_input_output"]
+    x = inputs(network, 1)
+    v, current, shown = np.zeros(5), np.zeros(5), []
+    for now in x[:, 0].numpy():
+        v = v + DT / node.tau_mem * (node.v_leak - v + node.r * current)
+        current = current + DT / node.tau_syn * (node.w_in * (weights.weight @ now + weights.bias) - current)
+        z = v > node.v_threshold
+        v = np.where(z, node.v_reset, v)
+        shown.append(z)
+    mine = spikes(network, x)[:, 0].bool().numpy()
+    assert mine.mean() > 0.02
+    np.testing.assert_array_equal(np.array(shown)[1:], mine[:-1])
+    assert (np.array(shown) != mine).any()
 
 
 # There and back -----------------------------------------------------------------------------------
@@ -331,6 +366,8 @@ def test_what_nir_cannot_say_is_refused(neuron: Any, message: str) -> None:
 def test_connections_that_nir_cannot_say_are_refused() -> None:
     with pytest.raises(UsageError, match=r"maps->output.*MaxPool.*average and sum"):
         neurosbd.to_nir(convolutional(MaxPool(2)))
+    with pytest.raises(UsageError, match=r"input->maps.*MaxPool.*average and sum"):
+        neurosbd.to_nir(pooled(MaxPool(2)))
     uneven = lif(tau_mem=torch.linspace(1e-3, 2e-3, 108))
     network = built(
         [("input", (2, 8, 8), None), ("output", (3, 6, 6), uneven)], [Connection("input", "output", Conv2d(3))]

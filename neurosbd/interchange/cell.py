@@ -1,4 +1,4 @@
-"""Any cell of snnTorch or Norse as the neuron of a population."""
+"""Any cell of snnTorch, Norse or SpikingJelly as the neuron of a population."""
 
 import copy
 import inspect
@@ -15,22 +15,26 @@ from torch import Tensor, nn
 from neurosbd.process import Activity, Flow
 
 _PROBES = 24  # steps in which a cell must once let a drive through
-_MEMBRANES = ("mem", "v")  # what snnTorch and Norse call the potential
+_MEMBRANES = ("mem", "v")  # what the libraries call the potential
+_ROOTS = {
+    "snntorch": ("SpikingNeuron",),
+    "norse": ("SNNCell", "SNNRecurrentCell"),
+    "spikingjelly": ("BaseNode", "SimpleBaseNode"),
+}
 
 
 def family(module: nn.Module) -> str | None:
-    """'snntorch' or 'norse' for a neuron of that library or a class derived from one, else None."""
+    """The library whose neuron a module is, itself or a class derived from one: a key of _ROOTS; else None."""
     for kind in type(module).__mro__:
-        if kind.__module__.startswith("snntorch.") and kind.__name__ == "SpikingNeuron":
-            return "snntorch"
-        if kind.__module__.startswith("norse.") and kind.__name__ in ("SNNCell", "SNNRecurrentCell"):
-            return "norse"
+        library = kind.__module__.partition(".")[0]
+        if kind.__name__ in _ROOTS.get(library, ()):
+            return library
     return None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of snnTorch or Norse: its own step, its own surrogate, one gain per step.
+    """A cell of snnTorch, Norse or SpikingJelly: its own step, its own surrogate, one gain per step.
 
         value[t], state[t] = cell(drive[t], state[t-1]);    gate(signal) = (d value[t] / d drive[t])^T signal
 
@@ -40,12 +44,13 @@ class Cell:
     expresses the same dynamics it learns better; `from_torch` picks it by itself.
 
     Args:
-        cell: `cell(x, *state)` of snnTorch or `cell(x, state)` of Norse. A copy is kept: its parameters are
-            constants here, and the hidden state of `init_hidden=True` becomes explicit.
+        cell: `cell(x, *state)` of snnTorch, `cell(x, state)` of Norse or `cell(x)` of SpikingJelly. A copy is kept:
+            its parameters are constants here, and hidden state (`init_hidden=True`, memories) becomes explicit.
     Raises:
         ValueError: if it is no such cell; when it first runs, if it changes the number of units, or integrates with
             another dt; when a local rule is built on it, if its value does not depend on the drive of the same step.
-    Source: Eshraghian et al. 2023, Proc. IEEE 111 (snnTorch); Pehle, Pedersen 2021 (Norse).
+    Source: Eshraghian et al. 2023, Proc. IEEE 111 (snnTorch); Pehle, Pedersen 2021 (Norse); Fang et al. 2023, Sci. Adv.
+        9:eadi1480 (SpikingJelly).
     Differs: tensors that Norse keeps in a cell's `p` stay on their device when the network moves; scalars work
         anywhere.
     """
@@ -56,7 +61,7 @@ class Cell:
     def __post_init__(self) -> None:
         if family(self.cell) is None:
             raise ValueError(
-                f"Cell.cell must be a neuron of snnTorch or a cell of Norse for one step, got "
+                f"Cell.cell must be a neuron of snnTorch or SpikingJelly or a cell of Norse for one step, got "
                 f"{type(self.cell).__name__}; for a sequence, loop over its cell (norse.torch.LIFCell, not LIF)"
             )
         object.__setattr__(self, "cell", _still(self.cell))
@@ -123,6 +128,10 @@ class Cell:
             size = (getattr(self.cell, "hidden_size", drive.shape[1]), *drive.shape[2:])
             silence = drive.new_zeros((len(drive), *size))
             return _record(tuple(self._arguments))(*(silence for _ in self._arguments))
+        if family(self.cell) == "spikingjelly":
+            fresh: Any = self.cell
+            parts = [torch.zeros_like(drive) + value for value in fresh._memories_rv.values()]
+            return _record(tuple(fresh._memories_rv))(*parts)
         nested = self._fresh(drive)
         parts = [part.detach().to(drive) for part in _leaves(nested)]
         parts = [(part if part.ndim == drive.ndim else part.expand(drive.shape)).clone() for part in parts]
@@ -149,6 +158,11 @@ class Cell:
             if family(self.cell) == "snntorch":
                 names, out = self._arguments, self.cell(drive, *state)
                 value, after = out[0], out[len(out) - len(names) :]
+            elif family(self.cell) == "spikingjelly":
+                names = list(state._fields)
+                memories = vars(self.cell)["_memories"] = dict(zip(names, state, strict=True))
+                value = self.cell(drive)
+                after = list(memories.values())
             else:
                 if "like" not in self._known:  # a state from elsewhere, such as a file
                     self._fresh(drive)
@@ -208,6 +222,9 @@ def _still(cell: nn.Module) -> nn.Module:
     for constant in getattr(own, "p", ()):
         if isinstance(constant, Tensor):
             constant.requires_grad_(False)
+    if family(cell) == "spikingjelly":
+        own.step_mode, own.backend = "s", "torch"
+        own.reset()
     if family(cell) == "snntorch":
         own.init_hidden = own.output = False
         for name in list(inspect.signature(cell.forward).parameters)[1:]:

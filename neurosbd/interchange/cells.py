@@ -1,4 +1,4 @@
-"""Cells of snnTorch and Norse that one of our own neurons expresses exactly, found by name and proven by a trial."""
+"""Cells of other libraries that one of our own neurons expresses exactly, found by name and proven by a trial."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def translated(cell: nn.Module, size: tuple[int, ...], dt: float) -> Translated:
     """One of our neurons where it does the same in every step, else the cell itself behind an adapter.
 
     Args:
-        cell: of snnTorch or Norse.
+        cell: of snnTorch, Norse or SpikingJelly.
         size: of its population.
         dt: step of the network, s.
     Raises:
@@ -66,11 +66,11 @@ def _agree(cell: Cell, found: Translated, size: tuple[int, ...], dt: float) -> b
     cell.cell.to("cpu", torch.float64)
     recurrent = None if found.recurrent is None else cell.cell.get_submodule("recurrent")
     scale = _number(getattr(neuron, "v_threshold", 1.0)) / _number(getattr(neuron, "r", 1.0))
-    x = scale * (torch.randn(_STEPS, 2, *size, generator=generator, dtype=torch.float64) + 0.3)
-    mine, theirs = neuron.init(x[0]), cell.init(x[0])
-    value, spikes = torch.zeros_like(x[0]), 0.0
+    value, spikes = torch.zeros((2, *size), dtype=torch.float64), 0.0
+    mine, theirs = neuron.init(value), cell.init(value)
     with torch.no_grad():
-        for drive in x:
+        for _ in range(_STEPS):
+            drive = scale * (torch.randn(value.shape, generator=generator, dtype=torch.float64) + 0.3)
             whole = drive if recurrent is None else drive + recurrent(value)
             activity, mine = neuron.step(mine, whole, dt)
             other, theirs = cell.step(theirs, drive, dt)
@@ -87,6 +87,8 @@ def _number(value: Any) -> float:
 
 def _shared(value: Any) -> float:
     """A constant that all units share."""
+    if isinstance(value, int | float):
+        return float(value)
     value = torch.as_tensor(value).detach().cpu().double()
     if value.numel() > 1 and not torch.equal(value, value.flatten()[0].expand_as(value)):
         raise _Other
@@ -210,6 +212,40 @@ def _li_box(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
     return Translated(cast(Neuron, LI(tau, share)))
 
 
+# SpikingJelly -------------------------------------------------------------------------------------
+
+
+def _reset(node: Any) -> tuple[float, float, Reset, Surrogate]:
+    """Threshold, resting and reset potential, reset and surrogate; without a reset potential, what a spike takes."""
+    level = _shared(node.v_threshold)
+    if not level > 0:
+        raise _Other
+    v_reset, kind = (0.0, "subtract") if node.v_reset is None else (_shared(node.v_reset), "to_value")
+    return level, v_reset, cast(Reset, kind), surrogate_of(node.surrogate_function, level)
+
+
+def _if_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+    level, v_reset, kind, surrogate = _reset(node)
+    if v_reset != 0:
+        raise _Other  # it starts there, ours at 0
+    return Translated(IF(level, v_reset, kind, surrogate=surrogate))
+
+
+def _leaking(node: Any, lost: float, dt: float) -> Translated:
+    """A node that loses a share of what it has in a step; its drive may be multiplied with that share, too."""
+    level, v_reset, kind, surrogate = _reset(node)
+    r = lost if node.decay_input else 1.0
+    return Translated(LIF(_tau(1 - lost, dt), level, v_reset, v_reset, kind, r, surrogate=surrogate))
+
+
+def _lif_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+    return _leaking(node, 1 / node.tau, dt)
+
+
+def _plif_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+    return _leaking(node, torch.sigmoid(node.w.detach().double()).item(), dt)
+
+
 _KNOWN: dict[str, Callable[[Any, tuple[int, ...], float], Translated]] = {
     "Leaky": _leaky,
     "Lapicque": _lapicque,
@@ -220,4 +256,7 @@ _KNOWN: dict[str, Callable[[Any, tuple[int, ...], float], Translated]] = {
     "LIFCell": _lif,
     "IAFCell": _iaf,
     "LIBoxCell": _li_box,
+    "IFNode": _if_node,
+    "LIFNode": _lif_node,
+    "ParametricLIFNode": _plif_node,
 }

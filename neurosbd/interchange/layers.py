@@ -7,21 +7,41 @@ import torch
 from torch import nn
 
 from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.connections.kernels import driven as sides
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.network import Connection
 from neurosbd.neurons import HardSigmoid, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.process import Neuron
 
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)  # what eval mode passes on
 TRANSLATES = (
     "Linear, Conv2d (square), AvgPool2d, MaxPool2d, Flatten, ReLU, LeakyReLU, Tanh, Sigmoid, Softplus, Hardtanh(0, 1), "
-    "Identity, Dropout (as in eval), neurons of snnTorch, cells of Norse, nn.Sequential of these"
+    "Identity, Dropout (as in eval), neurons of snnTorch and SpikingJelly, cells of Norse, nn.Sequential of these"
 )
+_DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout")
+
+
+def work_of(module: nn.Module) -> type:
+    """The class of torch whose work a module does: its own, or the one that SpikingJelly has derived it from."""
+    own = type(module)
+    if own.__module__.startswith("spikingjelly.activation_based.layer"):
+        return next((kind for kind in own.__mro__ if kind.__module__.startswith("torch.nn.modules.")), own)
+    return own
+
+
+def passes_on(module: nn.Module) -> bool:
+    """Whether a module does nothing in eval mode."""
+    return isinstance(module, nn.Identity) or is_dropout(module)
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """Of torch or SpikingJelly."""
+    kind = type(module)
+    return kind.__name__ in _DROPOUTS and kind.__module__.startswith(("torch.nn.", "spikingjelly."))
 
 
 def activation(module: nn.Module) -> Neuron | None:
     """The rate neuron that an activation is; None if the module is no activation that we have."""
-    make = _ACTIVATIONS.get(type(module))
+    make = _ACTIVATIONS.get(work_of(module))
     return None if make is None else make(module)
 
 
@@ -83,8 +103,10 @@ def geometry(module: nn.Linear | nn.Conv2d, pool: Pooling | None) -> Dense | Con
     biased = module.bias is not None
     if isinstance(module, nn.Linear):
         return Dense(pool=pool, bias=biased)
-    if module.groups != 1 or _square(module.dilation, "dilation") != 1 or module.padding_mode != "zeros":
-        raise ValueError("has groups, dilation or a padding_mode; legal is groups = 1, dilation = 1, zeros")
+    for key, legal in (("groups", 1), ("dilation", 1), ("padding_mode", "zeros")):
+        found = getattr(module, key)
+        if (_square(found, key) if key == "dilation" else found) != legal:
+            raise ValueError(f"has {key} = {found!r}; legal is {key} = {legal!r}")
     kernel, stride = _square(module.kernel_size, "kernel_size"), _square(module.stride, "stride")
     if module.padding == "same" and kernel % 2 == 0:
         raise ValueError("pads an even kernel to 'same', more on one side; legal is an odd kernel, or padding a number")
@@ -113,10 +135,21 @@ def driven(module: nn.Linear | nn.Conv2d, pool: Pooling | None, pre: tuple[int, 
         raise ValueError(f"has in_channels = {module.in_channels}, but {arriving[0]} channels arrive")
     shape = geometry(module, None)
     assert isinstance(shape, Conv2d)
-    maps = ((n + 2 * shape.padding - shape.kernel) // shape.stride + 1 for n in arriving[1:])
-    size = (module.out_channels, *maps)
+    size = (module.out_channels, *sides(shape, arriving))
     shape.weight_shape(arriving, size)
     return size
+
+
+def check_weights(module: nn.Linear | nn.Conv2d) -> None:
+    """ValueError unless weights and biases are there and finite."""
+    for key in ("weight", "bias"):
+        value = getattr(module, key)
+        if value is None:
+            continue
+        if value.is_meta or not value.is_floating_point():
+            raise ValueError(f"has a {key} of type {value.dtype} on '{value.device}'; legal are floating-point numbers")
+        if not value.isfinite().all():
+            raise ValueError(f"has a {key} with values that are not finite numbers (NaN or infinite)")
 
 
 def onto_itself(module: nn.Linear | nn.Conv2d, name: str) -> Connection:

@@ -9,8 +9,8 @@ from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError
 from neurosbd.interchange.nir_neurons import noted, numbers
+from neurosbd.interchange.wiring import MOST_UNITS
 
-_MOST_UNITS = 2**28  # of one population
 _LARGEST = 2**20  # pixels: side of a kernel, stride, padding
 
 
@@ -22,8 +22,8 @@ def bounded(size: tuple[int, ...], where: str) -> tuple[int, ...]:
     """
     if len(size) not in (1, 3) or min(size) < 1:
         raise UsageError(f"{where}: its shape is {list(size)}; legal is [n] or [channels, height, width]")
-    if math.prod(size) > _MOST_UNITS:
-        raise UsageError(f"{where}: its shape is {list(size)}, more than {_MOST_UNITS:,} units; refused")
+    if math.prod(size) > MOST_UNITS:
+        raise UsageError(f"{where}: its shape is {list(size)}, more than {MOST_UNITS:,} units; refused")
     return size
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from neurosbd.connections import Conv2d, Dense
+from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError
 from neurosbd.interchange.nir_files import nir_package
@@ -32,8 +32,8 @@ def to_nir(network: Network, metadata: Mapping[str, Any] | None = None) -> "nir.
         network: of LIF, CubaLIF and IF neurons with reset = 'to_value', LI and identity.
         metadata: more facts to keep in the graph, such as the learning rule: text, numbers, or dictionaries of them.
     Returns:
-        `nir.NIRGraph`. `snntorch.import_from_nir` runs it if dt = 1e-4, `norse.torch.from_nir(graph, dt=dt)` with
-        any; neither knows LI, Delay or v_reset, and snnTorch neither IF nor v_leak.
+        `nir.NIRGraph`. `snntorch.import_nir.import_from_nir` runs it if dt = 1e-4, `norse.torch.from_nir(graph,
+        dt=dt)` with any; neither knows LI, Delay or v_reset, and snnTorch neither IF nor v_leak.
     Raises:
         UsageError: naming the population or connection and what NIR cannot say.
     Source: Pedersen et al. 2024, Nat. Commun. 15:8122 (NIR).
@@ -112,20 +112,38 @@ class _Writer:
             before = [key]
         self.nodes[name] = self._weights(connection)
         edges += [(source, name) for source in before]
+        pool = getattr(connection.geometry, "pool_drive", None)
+        if pool is not None:
+            name = self._pool_drive(connection, pool, name, edges)
         if connection.post not in self.linear:
             edges.append((name, self.shown[connection.post][0]))
+
+    def _pool_drive(self, connection: Connection, pool: Pooling, weights: str, edges: list[tuple[str, str]]) -> str:
+        """The pooling between weights and neuron, joined to the weights; its name."""
+        if connection.post in self.linear:
+            raise UsageError(
+                f"connection '{connection.name}': pools the drive of an identity population, which NIR has no node "
+                f"for; pool on the next connection (pool = ...), or give '{connection.post}' a neuron"
+            )
+        key = self._reserve(f"pool_{connection.post}")
+        self.nodes[key] = self._pooling(connection, pool)
+        edges.append((weights, key))
+        return key
+
+    def _pooling(self, connection: Connection, pool: Pooling) -> Any:
+        """The node of a pooling; the 1 / k^2 of a mean goes into weights."""
+        if not isinstance(pool, AveragePool | SumPool):
+            raise UsageError(
+                f"connection '{connection.name}': NIR has no {type(pool).__name__}; legal are average and sum"
+            )
+        return self.nir.SumPool2d(*(np.array([side, side]) for side in (pool.window, pool.stride or pool.window, 0)))
 
     def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Any, str]]:
         """Nodes between the activity and the weights."""
         geometry, way = connection.geometry, []
         pool = getattr(geometry, "pool", None)
         if pool is not None:
-            if not isinstance(pool, AveragePool | SumPool):
-                raise UsageError(
-                    f"connection '{connection.name}': NIR has no {type(pool).__name__}; legal are average and sum"
-                )
-            sides = (np.array([side, side]) for side in (pool.window, pool.stride or pool.window, 0))
-            way.append((self.nir.SumPool2d(*sides), "pool"))
+            way.append((self._pooling(connection, pool), "pool"))
             size = pool.size(size)
         if isinstance(geometry, Dense) and (len(size) > 1 or late):
             # Counted from the back, so that it holds with and without a batch. On the way of a loop it flattens
@@ -159,6 +177,10 @@ class _Writer:
         if isinstance(pool, AveragePool):
             weight = weight / pool.window**2
             about["pool"] = "average"
+        behind = getattr(geometry, "pool_drive", None)
+        if isinstance(behind, AveragePool):
+            weight, bias = weight / behind.window**2, bias / behind.window**2
+            about["pool_drive"] = "average"
         present = self.network.present(connection)
         if present is not None:
             about["sparsity"] = geometry.sparsity

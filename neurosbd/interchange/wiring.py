@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.network import Connection, Network, Population
 
+MOST_UNITS = 2**28  # of one population
 _MOST_RELAYED = 4096  # units or channels that a relay may join; its weight is square
 
 
