@@ -56,6 +56,21 @@ def check_constants(owner: object, name: str | None = None) -> None:
             object.__setattr__(owner, field, taken)
 
 
+def positive(value: object, name: str) -> float:
+    """A number that is no constant of a record, such as a step, as a float.
+
+    Raises:
+        ValueError: unless it is a finite number above 0.
+    """
+    try:
+        number = _taken(value, float)
+    except ValueError as problem:
+        raise ValueError(f"{name} must be {problem}") from None
+    if not number > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return number
+
+
 @lru_cache
 def _hints(owner: type) -> dict[str, Any]:
     hints = get_type_hints(owner)

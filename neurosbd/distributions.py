@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.errors import warn
 
 
 @runtime_checkable
@@ -144,6 +145,36 @@ def check_above(owner: object, upper: str, lower: str, unit: str = "") -> None:
         return  # one of them is still per channel, or wrong, which drawing will say
     if not (above.to(below.device) > below).all():
         raise ValueError(f"{type(owner).__name__}.{upper} must lie above {lower} = {low}{unit}, got {high}")
+
+
+def check_times(owner: object, dt: float, where: str) -> None:
+    """Warn of times of a neuron that steps of dt, s, cannot show.
+
+    A leak that leaves less than 1 % after a step is gone within it; a translated network may well have leaks shorter
+    than its step, such as a beta of 0.3. What a neuron follows by Euler steps must not be shorter than one.
+
+    Args:
+        owner: constants; time constants are those whose name begins with 'tau_'.
+        dt: step, s.
+        where: begins the message.
+    """
+    name, by_euler = type(owner).__name__, getattr(owner, "euler", False)
+    for field, value in vars(owner).items() if owner is not None else ():
+        if field.startswith("tau_") and isinstance(value, float | Tensor):
+            least = _least(value)
+            left = math.exp(-dt / least)
+            if least < dt if by_euler else left < 0.01:
+                what = "its Euler step overshoots" if by_euler else f"{left:.1g} of it is left after one"
+                warn(
+                    f"{where}: {name}.{field} = {least:g} s is short beside a step of dt = {dt:g} s: {what}; times are "
+                    f"in s: if that is not meant, change it or take a smaller time.dt"
+                )
+    resting = getattr(owner, "refractory", 0.0) / dt
+    if abs(resting - round(resting)) > 1e-6 * max(1.0, resting):
+        warn(
+            f"{where}: {name}.refractory = {resting * dt:g} s is no whole number of steps of dt = {dt:g} s; it is "
+            f"rounded to {round(resting)} of them"
+        )
 
 
 def _least(value: Constant) -> float:

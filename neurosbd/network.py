@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.connections import Geometry
-from neurosbd.distributions import drawn
+from neurosbd.constants import positive
+from neurosbd.distributions import check_times, drawn
 from neurosbd.errors import UsageError, warn
 from neurosbd.process import Activity, Adaptive, Compartment, Compartmental, Neuron, Synapses
 
@@ -76,7 +77,9 @@ class Network(nn.Module):
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
     Raises:
-        ValueError: if a name is unknown or repeated, a population is never driven, or sizes do not fit.
+        ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, or dt is no
+            positive time. Warns of time constants that are short beside dt, and of a refractoriness that is no
+            whole number of steps.
     """
 
     def __init__(
@@ -89,14 +92,17 @@ class Network(nn.Module):
         super().__init__()
         order = {p.name: i for i, p in enumerate(populations)}
         _check(populations, connections, order)
+        self.dt = positive(dt, "dt, the duration of a step in s,")
+        self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
         self.populations = {p.name: self._settle(p, generator) for p in populations}
+        for population in self.populations.values():
+            check_times(population.neuron, self.dt, f"population '{population.name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
         self._memories = {n: neuron.blank(self.populations[n].size) for n, neuron in self.adaptive.items()}
         for name, memory in self._memories.items():
             for key, value in memory._asdict().items():
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
-        self.dt = dt
         self.readout = populations[-1].name
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
@@ -213,19 +219,28 @@ class Network(nn.Module):
     def _settle(self, population: Population, generator: torch.Generator) -> Population:
         """The population with its neuron's constants drawn; tensors among them become buffers, modules submodules."""
         try:
-            neuron = drawn(population.neuron, population.size, generator)
+            neuron = drawn(population.neuron, population.size, generator, torch.float64)
         except ValueError as problem:
             raise ValueError(f"population '{population.name}': {problem}") from None
+        rounded = {}
         for field, value in vars(neuron).items() if neuron is not None else ():
+            key = f"constant:{population.name}:{field}"
             if isinstance(value, Tensor):
-                self.register_buffer(f"constant:{population.name}:{field}", value)
+                self._exact[key], rounded[field] = value, value.to(torch.get_default_dtype())
+                self.register_buffer(key, rounded[field])
             elif isinstance(value, nn.Module):
-                self.add_module(f"constant:{population.name}:{field}", value)
+                self.add_module(key, value)
+        if rounded and neuron is not None:
+            neuron = replace(neuron, **rounded)  # type: ignore[type-var]
         return replace(population, neuron=neuron)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Network":
-        """Constants that are tensors move with the weights."""
+        """Constants that are tensors move with the weights; in a wider type they are again what they were given as."""
+        buffers = self._buffers
+        given = [key for key, exact in self._exact.items() if _rounding(buffers[key], exact)]
         super()._apply(fn, recurse)
+        for key in given:
+            buffers[key] = self._exact[key].to(buffers[key])  # type: ignore[arg-type]
         for name, population in self.populations.items():
             prefix = f"constant:{name}:"
             moved = {key.removeprefix(prefix): v for key, v in self._buffers.items() if key.startswith(prefix)}
@@ -298,6 +313,11 @@ def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, .
     if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
         return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
     return ""
+
+
+def _rounding(constant: Tensor | None, exact: Tensor) -> bool:
+    """Whether a constant is an exact one in its own type; a checkpoint may have put another in its place."""
+    return constant is not None and torch.equal(constant.cpu(), exact.to(constant.dtype).cpu())
 
 
 def _delay(connection: Connection, late: bool) -> int:

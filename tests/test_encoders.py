@@ -279,3 +279,18 @@ def test_escape_neurons_spike_with_their_probability() -> None:
     log = z * torch.log(p) + (1 - z) * torch.log(1 - p)
     (slope,) = torch.autograd.grad(log.sum(), drive)
     torch.testing.assert_close(neuron.surprise(activity), slope, rtol=1e-10, atol=1e-12)
+
+
+def test_escape_neurons_meet_small_probabilities_in_float32() -> None:
+    """At 1e-6 per step, 30 million draws hold 30 spikes, within four standard errors; 24-bit numbers alone give 36.
+
+    Must fail for a probability that is far off (tried: twice); the grid itself is tested with the noise.
+    """
+    width = 0.1
+    level = 1.0 + width * math.log(1e-6 / (1 - 1e-6))
+    neuron, drive = Escape(reset="none", tau_mem=1e-6, width=width), torch.full((1, 1_000_000), level)
+    state, count = neuron.init(drive, seeded()), 0.0
+    for _ in range(30):
+        activity, state = neuron.step(state, drive, DT)
+        count += activity.value.detach().sum().item()
+    assert abs(count - 30) < 4 * math.sqrt(30)

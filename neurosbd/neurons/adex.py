@@ -71,6 +71,7 @@ class AdEx:
 
     reset: Reset = field(default="to_value", init=False)
     refractory: float = field(default=0.0, init=False)
+    euler: bool = field(default=True, init=False)  # follows its time constants by Euler steps
 
     @property
     def unit(self) -> float | Tensor:

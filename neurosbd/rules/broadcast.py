@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Literal, get_args
 
+from neurosbd.constants import positive
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
 from neurosbd.neuromodulators import (
@@ -210,4 +211,5 @@ def _time_constant(activity: Hearing, tau: float) -> float | None:
     """Of the filter through which a neuromodulator hears the activity; None: there is none."""
     if activity not in get_args(Hearing):
         raise ValueError(f"activity: there is no '{activity}'{nearest(activity, get_args(Hearing))}")
+    tau = positive(tau, "tau_activity")
     return tau if activity == "filtered" else None

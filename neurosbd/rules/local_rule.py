@@ -70,4 +70,5 @@ class LocalRule:
 
 def regulated(plasticity: Plasticity, target: float, cost: float) -> Plasticity:
     """The same rule with its firing rates drawn to `target` Hz, unless that costs nothing."""
-    return RateRegulated(plasticity, target, cost) if cost else plasticity
+    drawn = RateRegulated(plasticity, target, cost)  # which checks both, whether they are used or not
+    return drawn if drawn.cost else plasticity
