@@ -240,9 +240,15 @@ def _other_tensor(given: Any, like: Tensor) -> tuple[str, str] | None:
         fits = given.shape == like.shape
     if not fits:
         return "", f"{_kind(given)} there, {_kind(like)} here"
-    if any(n > 1 and not step for n, step in zip(given.shape, given.stride(), strict=True)):
+    if _overlaps(given) and not _overlaps(like):
         return "", "values that share a place in memory"
     return None
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether values along an axis share a place in memory, as `expand` makes them."""
+    axes = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.numel() > 0 and any(n > 1 and not step for n, step in axes)
 
 
 def _other_value(given: Any, like: Any) -> tuple[str, str] | None:

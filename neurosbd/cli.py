@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Interrupt(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            return _carry_out(_parser().parse_args(arguments))
+            return _carry_out(arguments)
         except KeyboardInterrupt as stop:
             _complain(f"stopped; {stop}" if str(stop) else "stopped")
             return 1
@@ -210,8 +210,9 @@ def _let_go() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _carry_out(options: argparse.Namespace) -> int:
+def _carry_out(arguments: Sequence[str] | None) -> int:
     try:
+        options = _parser().parse_args(arguments)
         status = {
             "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "export": _export,
             "list": _list, "show": _show, "data": _data,

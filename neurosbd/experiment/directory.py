@@ -123,7 +123,8 @@ def config_of(definition: Definition, device: torch.device, units: Units | None 
 
 @contextmanager
 def beginning(path: Path, config: dict[str, Any], recorder: Recorder | None) -> Iterator[None]:
-    """Context in which a new run is prepared in `path`. It exists once its config.json does, which is written last.
+    """Context in which a new run is prepared in `path`. It exists once its config.json does; what is written before
+    that is no obstacle to another start.
 
     Raises:
         UsageError: if something cannot be written; then, as after any other error within, nothing of it is left.
@@ -131,8 +132,8 @@ def beginning(path: Path, config: dict[str, Any], recorder: Recorder | None) -> 
     try:
         write_text(path / METRICS, "")
         write_record(path / RESULT, {"status": "running", "reason": None})
-        yield
         write_record(path / CONFIG, config)
+        yield
     except BaseException as problem:
         if recorder is not None:
             with suppress(RunError):
