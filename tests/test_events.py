@@ -151,8 +151,9 @@ def test_shd_from_the_published_gzip_and_with_longer_floats(shd: Path, tmp_path:
     for path in (shd / "shd").iterdir():
         (tmp_path / "packed" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     same(load_data("shd", tmp_path / "packed"), plain)
-    write_shd(shd / "shd" / "shd_train.h5", [[0.123456]], [[699]], [19], times=np.float32)
-    assert load_data("shd", shd).train.time[0] == 123456
+    write_shd(shd / "shd" / "shd_train.h5", [[0.123456], [0.5]], [[699], [1]], [19, 0], times=np.float32)
+    with pytest.warns(UsageWarning, match="18 of 20 classes .* have no training example, but 18 in the test"):
+        assert load_data("shd", shd).train.time[0] == 123456
 
 
 def break_nmnist(case: str, root: Path) -> None:

@@ -55,6 +55,7 @@ def test_which_losses_fit() -> None:
     assert found["diabetes"] == counts | {"gamma"}  # all are whole and above 0
 
 
+@pytest.mark.filterwarnings("ignore:.* the same in all")  # of so few examples
 @pytest.mark.parametrize(("name", "loss"), PAIRS)
 def test_every_set_trains_under_every_loss_that_fits(name: str, loss: str, tmp_path: Path) -> None:
     data = load_data(name)
@@ -328,6 +329,7 @@ def test_regression_models_ship() -> None:
     assert set(MODELS) <= set(names("models"))
 
 
+@pytest.mark.filterwarnings("ignore:.* the same in all")  # of so few examples
 @pytest.mark.parametrize("rule", ["sbd", "ebd", "dfa", "bp"])
 @pytest.mark.parametrize("model", MODELS)
 def test_models_run_under_every_rule(model: str, rule: str, tmp_path: Path) -> None:

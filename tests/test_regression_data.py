@@ -10,7 +10,7 @@ import torch
 from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import load_data
 from neurosbd.datasets.processes import PROCESSES, Heteroscedastic, OrientationTuned
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.resolve import load_model
 from neurosbd.losses import Gaussian
@@ -141,14 +141,16 @@ def table(path: Path, head: str, line: str, count: int = 50) -> Path:
 
 
 def test_own_tables(tmp_path: Path) -> None:
-    data = load_data(table(tmp_path / "a.csv", "x,target:speed,z,target:count,split", "{i},{half},-{i},{i},{part}"))
+    path = table(tmp_path / "a.csv", "x,target:speed,z,target:count,split", "{i},{half},-{i},{i},{part}")
+    data = load_data(path, columns=("x", "z"))  # by name: wanted, though they count the rows
     assert data.variables == ("speed", "count") and data.size == (2,) and data.kind == "reals"
     assert (len(data.train), len(data.test)) == (40, 10) and list(data.test.targets[0]) == [20, 40]
     assert list(data.test.values[0]) == [40, -40]
-    data = load_data(table(tmp_path / "b.csv", "label,x,y", "{odd},{i},{half}"))
+    data = load_data(table(tmp_path / "b.csv", "label,x,y", "{odd},{i},{half}"), columns=("x", "y"))
     assert data.kind == "classes" and data.classes == ("0", "1") and list(data.test.labels) == [0, 1] * 5
     assert list(data.test.values[:, 0]) == list(range(4, 50, 5))
-    assert "train: 40 examples, 20..20 per class" in inspect(str(tmp_path / "b.csv")).lines
+    with pytest.warns(UsageWarning, match="counts the rows"):
+        assert "train: 40 examples, 20..20 per class" in inspect(str(tmp_path / "b.csv")).lines
 
 
 @pytest.mark.parametrize(
@@ -160,8 +162,8 @@ def test_own_tables(tmp_path: Path) -> None:
         ("target,x", "{i}", "line 2 has 1 cells, but there are 2 columns"),
         ("label,x", "{half},{i}", "line 3: the label is 0.5; give integers from 0"),
         ("target,x,split", "{i},{i},dev", "line 2: split is 'dev'; legal are train and test"),
-        ("target,x", "{i},nan", "hold NaN or infinity"),
-        ("target,x", "nan,{i}", "targets are no reals"),
+        ("target,x", "{i},nan", "line 2, column 'x': 'nan' is no finite number"),
+        ("target,x", "nan,{i}", "line 2, column 'target': 'nan' is no finite number"),
         ("target,x", "7,{i}", "'target' is the same for all training examples"),
     ],
 )

@@ -1,19 +1,26 @@
 """Sets that are one .npz file: the embedded ones and a user's own arrays."""
 
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from neurosbd.datasets.classes import numbered
+from neurosbd.datasets.columns import chosen, row_numbers
 from neurosbd.datasets.definition import DatasetFile
+from neurosbd.datasets.npz import keys, load
 from neurosbd.datasets.samples import Samples, Splits, kind_of
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import UsageError
+
+_WIDEST = 1 << 20  # columns of features
 
 
 def read_digits(definition: DatasetFile, folder: Path) -> Splits:
     """images [N, 8, 8] and labels [N]; in each class, every fifth image is a test image."""
-    arrays = _load(folder / definition.files["all"][0], ("images", "labels"))
-    images, labels = arrays["images"][..., None], arrays["labels"].astype(np.int64)
+    path = folder / definition.files["all"][0]
+    arrays = load(path, ("images", "labels"))
+    images, labels = _values(arrays["images"], path), _labels(arrays["labels"], path, "labels")
+    _check_lengths(images, labels, str(path), "labels")
     every = definition.options["test_every"]
     test = np.zeros(len(labels), bool)
     for label in range(len(definition.classes)):
@@ -23,12 +30,15 @@ def read_digits(definition: DatasetFile, folder: Path) -> Splits:
 
 def read_table(definition: DatasetFile, folder: Path) -> Splits:
     """values [N, n] and targets [N, k]; of every `test_every` blocks of `block` examples the last is for the test."""
-    arrays = _load(folder / definition.files["all"][0], ("values", "targets"))
+    path = folder / definition.files["all"][0]
+    arrays = load(path, ("values", "targets"))
     every, block = definition.options["test_every"], definition.options.get("block", 1)
-    whole = Samples(arrays["values"].astype(np.float32), arrays["targets"].astype(np.float32))
+    whole = Samples(_values(arrays["values"], path), _targets(arrays["targets"], path, "targets"))
+    _check_lengths(whole.values, whole.targets, str(path), "targets")
     test = np.arange(len(whole)) // block % every == every - 1
     train, test = (whole.take(np.flatnonzero(part)) for part in (~test, test))
-    return Splits(train, test, kind=definition.targets or "reals", variables=definition.variables)
+    splits = Splits(train, test, kind=definition.targets or "reals", variables=definition.variables)
+    return _of_columns(splits, definition, definition.name)
 
 
 def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
@@ -38,22 +48,25 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
     train_labels and test_labels are integers from 0; train_targets and test_targets are numbers [N] or [N, k].
     """
     path = folder / definition.files["all"][0]
-    kept = "targets" if "train_targets" in _names(path) else "labels"
-    arrays = _load(path, tuple(f"{split}_{what}" for split in ("train", "test") for what in ("values", kept)))
+    kept = "targets" if "train_targets" in keys(path) else "labels"
+    arrays = load(path, tuple(f"{split}_{what}" for split in ("train", "test") for what in ("values", kept)))
     decode = _targets if kept == "targets" else _labels
     train, test = (
-        Samples(_values(arrays[f"{split}_values"], path), decode(arrays[f"{split}_{kept}"], path, split))
+        Samples(_values(arrays[f"{split}_values"], path), decode(arrays[f"{split}_{kept}"], path, f"{split}_{kept}"))
         for split in ("train", "test")
     )
-    if kept == "targets":
-        return measured(train, test, definition)
-    return classified(train, test, definition)
+    for split, samples in (("train", train), ("test", test)):
+        _check_lengths(samples.values, samples.targets, f"{path}: {split}", kept)
+    splits = measured(train, test, definition) if kept == "targets" else classified(train, test, definition, str(path))
+    return _of_columns(splits, definition, str(path))
 
 
-def classified(train: Samples, test: Samples, definition: DatasetFile) -> Splits:
-    """Splits of a user's own with classes; without names they are counted."""
-    count = 1 + int(max(s.targets.max(initial=0) for s in (train, test)))
-    return Splits(train, test, definition.classes or tuple(str(i) for i in range(count)))
+def classified(train: Samples, test: Samples, definition: DatasetFile, source: str) -> Splits:
+    """Splits of a user's own with classes; without names these are the labels that occur."""
+    if definition.classes:
+        return Splits(train, test, definition.classes)
+    learned, tested, classes, remarks = numbered(train.targets, test.targets, source)
+    return Splits(replace(train, targets=learned), replace(test, targets=tested), classes, remarks=remarks)
 
 
 def measured(train: Samples, test: Samples, definition: DatasetFile, names: tuple[str, ...] = ()) -> Splits:
@@ -63,55 +76,56 @@ def measured(train: Samples, test: Samples, definition: DatasetFile, names: tupl
     return Splits(train, test, kind=kind, variables=names)
 
 
-def exact(numbers: np.ndarray) -> np.ndarray:
+def _of_columns(splits: Splits, definition: DatasetFile, source: str) -> Splits:
+    """Features as the columns x0, x1, ... of a table, as far as they are asked for."""
+    values = splits.train.values
+    if values.ndim != 2 or splits.test.values.shape[1:] != values.shape[1:]:
+        return splits
+    names = tuple(f"x{i}" for i in range(values.shape[1]))
+    read = np.array(chosen(names, definition.columns, (), source), bool)
+    if not read.any():
+        raise UsageError(f"{source}: data.columns leaves no input of {len(names)}; choose at least one")
+    train, test = (replace(s, values=s.values[:, read]) if not read.all() else s for s in (splits.train, splits.test))
+    columns, dropped = (tuple(np.array(names)[part].tolist()) for part in (read, ~read))
+    counting = row_numbers(train.values, np.ones(len(train), bool), columns, definition.columns, source)
+    return replace(
+        splits, train=train, test=test, columns=columns, dropped=dropped, remarks=(*splits.remarks, *counting)
+    )
+
+
+def _exact(numbers: np.ndarray) -> np.ndarray:
     """Numbers as float32 if that holds them all, else as float64."""
     return numbers.astype(np.float32 if np.can_cast(numbers.dtype, np.float32) else np.float64)
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return list(getattr(archive, "files", []))
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError):
-        return []  # `_load` says what is wrong
-
-
-def _load(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive.files]
-            if missing:
-                raise UsageError(
-                    f"{path}: no array '{missing[0]}'{nearest(missing[0], archive.files)}; needed: {', '.join(keys)}"
-                )
-            return {key: archive[key] for key in keys}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as problem:
-        if isinstance(problem, UsageError):
-            raise
-        raise UsageError(f"{path}: not a readable .npz file of plain arrays ({problem})") from None
 
 
 def _values(values: np.ndarray, path: Path) -> np.ndarray:
     if values.dtype == np.uint8 and values.ndim in (3, 4):
         return values if values.ndim == 4 else values[..., None]
-    if values.dtype.kind in "fiu" and values.ndim == 2:
-        return exact(values)
+    if values.dtype.kind in "fiu" and values.ndim == 2 and 0 < values.shape[1] <= _WIDEST:
+        return _exact(values)
     raise UsageError(
         f"{path}: values are {values.dtype} {list(values.shape)}; give images as uint8 [N, height, width(, channels)] "
-        f"or features as numbers [N, n]"
+        f"or features as numbers [N, n] (n up to {_WIDEST:,})"
     )
 
 
-def _labels(labels: np.ndarray, path: Path, split: str) -> np.ndarray:
+def _labels(labels: np.ndarray, path: Path, key: str) -> np.ndarray:
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise UsageError(f"{path}: {split}_labels are {labels.dtype} {list(labels.shape)}; give integers [N]")
+        raise UsageError(f"{path}: {key} are {labels.dtype} {list(labels.shape)}; give integers [N]")
+    if labels.max(initial=0) > np.iinfo(np.int64).max:
+        raise UsageError(f"{path}: {key} go up to {labels.max()}; give integers from 0")
     return labels.astype(np.int64)
 
 
-def _targets(targets: np.ndarray, path: Path, split: str) -> np.ndarray:
+def _targets(targets: np.ndarray, path: Path, key: str) -> np.ndarray:
     if targets.dtype.kind not in "fiub" or targets.ndim not in (1, 2) or 0 in targets.shape[1:]:
         raise UsageError(
-            f"{path}: {split}_targets are {targets.dtype} {list(targets.shape)}; give numbers [N] or [N, k] "
-            f"(classes go into {split}_labels)"
+            f"{path}: {key} are {targets.dtype} {list(targets.shape)}; give numbers [N] or [N, k] "
+            f"(classes go into {key.replace('targets', 'labels')})"
         )
-    return exact(targets.reshape(len(targets), -1))
+    return _exact(targets.reshape(len(targets), -1))
+
+
+def _check_lengths(values: np.ndarray, targets: np.ndarray, where: str, kept: str) -> None:
+    if len(values) != len(targets):
+        raise UsageError(f"{where}: {len(values)} examples, but {len(targets)} {kept}")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from neurosbd import library
 from neurosbd.datasets.processes import PROCESSES
@@ -32,6 +32,8 @@ Name = Annotated[str, AfterValidator(_visible)]
 Below = Annotated[str, AfterValidator(_below)]
 Suffix = Annotated[str, Field(pattern=r"^(\.\w+)?$")]
 FilePath = Annotated[str, AfterValidator(library.relative_path)]
+
+Columns = Annotated[tuple[str, ...], BeforeValidator(lambda asked: (asked,) if isinstance(asked, str) else asked)]
 
 _NEEDED: dict[str, tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]] = {
     # reader: how many files of each role at least, options that must be given, and those that may be
@@ -98,6 +100,7 @@ class DatasetFile(Record):
     classes: tuple[str, ...] = ()
     targets: Literal["binary", "counts", "positive", "reals"] | None = None  # kind of the values to predict
     variables: tuple[str, ...] = ()  # names of these values
+    columns: Columns = ()  # of a table, that are read: names, * and ? in them; "-NAME" leaves one out; none: all
     maximum: Annotated[int, Field(gt=0, le=255)] = 255  # value of a white pixel
     mean: tuple[Fraction, ...] = ()  # per channel, white = 1; none: measured on the training images
     std: tuple[Spread, ...] = ()

@@ -1,5 +1,6 @@
 """From the name of a data set to tensors: locate, decode or map from the cache, choose a subset."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic
@@ -10,6 +11,8 @@ from neurosbd import library
 from neurosbd.datasets.arrays import read_arrays, read_digits, read_table
 from neurosbd.datasets.cache import cached
 from neurosbd.datasets.cifar import read as read_cifar
+from neurosbd.datasets.classes import coverage
+from neurosbd.datasets.columns import unusual
 from neurosbd.datasets.definition import DatasetFile, check_reader, load_file
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
@@ -65,6 +68,7 @@ class Dataset(Generic[S]):
     maximum: value that counts as 1. mean, std: per channel or feature of the training split, in units of the maximum;
     the deviation of what is constant is infinite; none for events.
     duration: time that covers every event of the whole set, s; 0 for images and features, which stand still.
+    columns: names of the features of a table; dropped: of its columns that were left out as asked.
     """
 
     name: str
@@ -80,6 +84,8 @@ class Dataset(Generic[S]):
     variables: tuple[str, ...] = ()
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -93,6 +99,7 @@ def load_data(
     subset: int | None = None,
     subset_seed: int | None = None,
     test_subset: int | None = None,
+    columns: Sequence[str] = (),
 ) -> Dataset:
     """Load a data set.
 
@@ -103,6 +110,8 @@ def load_data(
         subset: training examples per class, or in all if there are no classes; none: all.
         subset_seed: none takes the first ones (of each class), else they are drawn with this seed.
         test_subset: test examples per class, or in all; none: all.
+        columns: of a table, that are read: names, in which * and ? stand for others; "-NAME" leaves one out; none: all.
+            Features of an .npz are called x0, x1, ...
 
     Raises:
         UsageError: if the set is not there, or a file is truncated, corrupt or not what it should be.
@@ -112,20 +121,37 @@ def load_data(
     ((1, 8, 8), 1442, 355)
     """
     definition, root = _definition(name, root)
-    splits = _splits(definition, root)
-    named = {what: tuple(map(one_line, getattr(splits, what))) for what in ("classes", "variables")}
+    if columns:
+        definition = definition.model_copy(update={"columns": tuple(columns)})
+    splits = whole = _splits(definition, root)
+    named = {what: tuple(map(one_line, getattr(splits, what))) for what in ("classes", "variables", "columns")}
     splits = replace(splits, **named)  # names of folders and columns
-    for remark in splits.remarks:
-        warn(remark)
+    if definition.columns and not splits.columns:
+        raise UsageError(f"data.columns chooses columns of a table, but '{definition.name}' has none; remove it")
     chosen = _of_each_class if splits.kind == "classes" else _of_all
-    train, test = (
-        chosen(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
-        chosen(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
+    splits = replace(
+        splits,
+        train=chosen(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
+        test=chosen(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
     )
     if isinstance(splits.train, EventSamples):
-        duration = max(splits.train.duration, splits.test.duration)
-        return Dataset(definition.name, train, test, splits.classes, splits.train.size, duration=duration)
-    return _dataset(definition, replace(splits, train=train, test=test))
+        duration = max(whole.train.duration, whole.test.duration)
+        data = Dataset(definition.name, splits.train, splits.test, splits.classes, splits.train.size, duration=duration)
+    else:
+        data = _dataset(definition, splits)
+    for remark in (*splits.remarks, *_remarks(data)):
+        warn(remark)
+    return data
+
+
+def _remarks(data: Dataset) -> list[str]:
+    """What is to be said about the examples that were chosen."""
+    train, test = data.train, data.test
+    classes = coverage(train.labels, test.labels, data.classes, data.name) if data.kind == "classes" else []
+    if isinstance(train, EventSamples) or train.values.dtype.kind != "f":
+        return classes
+    names = data.columns or [f"x{i}" for i in range(data.size[0])]
+    return classes + unusual(train.values, test.values, (data.mean, data.std), names, data.name)
 
 
 def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
@@ -193,13 +219,12 @@ def _of_all(samples: S, count: int | None, seed: int | None, key: str) -> S:
 def _of_each_class(samples: S, per_class: int | None, seed: int | None, key: str) -> S:
     if per_class is None:
         return samples
-    counts = np.bincount(samples.labels)
+    classes, counts = np.unique(samples.labels, return_counts=True)  # those without any example are warned of
     if counts.min() < per_class:
-        raise UsageError(
-            f"{key} is {per_class}, but class {int(counts.argmin())} has {counts.min()} examples; choose at most that"
-        )
+        fewest = int(classes[counts.argmin()])
+        raise UsageError(f"{key} is {per_class}, but class {fewest} has {counts.min()} examples; choose at most that")
     order = _order(len(samples), seed, key)
-    chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in range(len(counts))])
+    chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in classes])
     chosen.sort()
     return samples.take(chosen)
 
@@ -214,6 +239,7 @@ def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Sample
         mean, std = measure(values, maximum)
     size = values.shape[1:] if flat else (values.shape[3], *values.shape[1:3])
     data = Dataset(definition.name, splits.train, splits.test, splits.classes, size, maximum, mean, std)
+    data = replace(data, columns=splits.columns, dropped=splits.dropped)
     if splits.kind == "classes":
         return data
     target_mean, target_std = measure(splits.train.targets, 1.0)

@@ -12,6 +12,8 @@ from neurosbd.datasets.moments import measure
 from neurosbd.errors import UsageError
 from neurosbd.losses.targets import TARGETS
 
+_LARGEST = 1e300  # of a feature: differences of such numbers are still finite
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -63,8 +65,9 @@ class Samples:
         """What makes the values unusable."""
         if self.values.dtype.kind != "f":
             return None
-        bad = int((~np.isfinite(self.values)).any(axis=tuple(range(1, self.values.ndim))).sum())
-        return f"{bad} of {len(self)} examples hold NaN or infinity; clean them first" if bad else None
+        largest = min(_LARGEST, float(np.finfo(self.values.dtype).max))
+        bad = int((~(np.abs(self.values) <= largest)).any(axis=tuple(range(1, self.values.ndim))).sum())
+        return f"{bad} of {len(self)} examples hold NaN, infinity or more than 1e300; clean them first" if bad else None
 
 
 @dataclass(frozen=True)

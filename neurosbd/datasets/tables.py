@@ -1,11 +1,16 @@
 """A user's own table: one .csv file."""
 
-import csv
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from neurosbd.datasets.arrays import classified, measured
+from neurosbd.datasets.cells import is_rounded, lines, number, quoted, separator
+from neurosbd.datasets.columns import chosen, row_numbers
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import UsageError
@@ -14,80 +19,159 @@ _LAYOUT = (
     "the first line must name the columns: 'label' (classes, integers from 0) or 'target' or 'target:NAME' (values to "
     "predict), 'split' (train or test) if you like, and the inputs"
 )
+_LIKE_A_LABEL = ("label", "labels", "class", "classes", "species", "target", "targets", "y")
 _TEST_EVERY = 5  # of a table without 'split'
+_LARGEST_LABEL = 1 << 53  # beyond, float64 would take one label for another
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Places of the columns by what they are for."""
+
+    names: list[str]
+    inputs: list[int]
+    targets: list[int]  # or the one with the labels
+    labels: bool
+    split: int | None
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the lines below the names hold."""
+
+    numbers: np.ndarray  # float64 [N, inputs and targets]
+    test: np.ndarray  # which are for the test, bool [N]
+    remarks: list[str]
+
+
+@dataclass
+class _Rounded:
+    """Whole numbers that float64 does not hold, by column."""
+
+    count: Counter[int] = field(default_factory=Counter)
+    first: dict[int, str] = field(default_factory=dict)
+
+    def note(self, column: int, line: int, cell: str, value: float) -> None:
+        if is_rounded(cell, value):
+            self.count[column] += 1
+            self.first.setdefault(column, f"line {line}: {cell.strip()} becomes {value:.0f}")
 
 
 def read_csv(definition: DatasetFile, folder: Path) -> Splits:
-    """A line per example; columns as data/csv.toml tells.
+    """A line per example; columns as data/csv.toml tells, of which `definition.columns` chooses.
 
     Raises:
         UsageError: with the line and column of what is no number.
     """
     path = folder / definition.files["all"][0]
-    names, rows = _lines(path)
-    targets = [i for i, name in enumerate(names) if name == "target" or name.startswith("target:")]
-    labels = [i for i, name in enumerate(names) if name == "label"]
-    inputs = [i for i, name in enumerate(names) if name != "split" and i not in (*targets, *labels)]
-    if bool(targets) == bool(labels) or len(labels) > 1 or not inputs or len(set(names)) < len(names):
-        raise UsageError(f"{path}: the columns are {', '.join(names) or 'none'}; {_LAYOUT}")
-    test = _tested(rows, names, path)
-    numbers = _numbers(rows, names, [*inputs, *targets, *labels], path)
-    values, wanted = numbers[:, : len(inputs)].astype(np.float32), numbers[:, len(inputs) :]
-    if labels:
-        classes = _classes(wanted[:, 0], path)
-        return classified(Samples(values[~test], classes[~test]), Samples(values[test], classes[test]), definition)
-    wanted = wanted.astype(np.float32)
-    called = tuple(names[i].partition(":")[2] or names[i] for i in targets)
-    train, held = Samples(values[~test], wanted[~test]), Samples(values[test], wanted[test])
-    return measured(train, held, definition, called)
+    content = lines(path)
+    columns = _columns(content, definition.columns, path)
+    rows = _rows(content, columns, path)
+    inputs = tuple(columns.names[i] for i in columns.inputs)
+    values, wanted = rows.numbers[:, : len(inputs)], rows.numbers[:, len(inputs) :]
+    counting = row_numbers(values, ~rows.test, inputs, definition.columns, str(path))
+    if columns.labels:
+        wanted = wanted[:, 0].astype(np.int64)
+    train, test = (Samples(values[part], wanted[part]) for part in (~rows.test, rows.test))
+    called = tuple(columns.names[i].partition(":")[2] or columns.names[i] for i in columns.targets)
+    if columns.labels:
+        splits = classified(train, test, definition, str(path))
+    else:
+        splits = measured(train, test, definition, called)
+    remarks = (*rows.remarks, *counting, *splits.remarks)
+    return replace(splits, columns=inputs, dropped=columns.dropped, remarks=remarks)
 
 
-def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [line for line in csv.reader(stream) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise UsageError(f"{path}: not a readable .csv file ({problem})") from None
-    if len(lines) < 2:
-        raise UsageError(f"{path}: {len(lines)} lines; {_LAYOUT}")
-    names, rows = [name.strip() for name in lines[0]], lines[1:]
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(names):
-            raise UsageError(f"{path}: line {number} has {len(row)} cells, but there are {len(names)} columns")
-    return names, rows
+def _columns(content: Iterator[tuple[int, list[str]]], asked: Sequence[str], path: Path) -> _Columns:
+    """The first line."""
+    _, cells = next(content, (0, []))
+    names = [name.strip() for name in cells]
+    _check_names(names, path)
+    roles = [name for name in names if name in ("label", "split", "target") or name.startswith("target:")]
+    read = chosen(names, asked, roles, str(path))
+    places = [i for i, is_read in enumerate(read) if is_read]
+    labels = [i for i in places if names[i] == "label"]
+    targets = [i for i in places if names[i] == "target" or names[i].startswith("target:")]
+    split = next((i for i in places if names[i] == "split"), None)
+    inputs = [i for i in places if i not in (*labels, *targets, split)]
+    if bool(targets) == bool(labels) or not inputs:
+        likely = next((name for name in names if name.casefold() in _LIKE_A_LABEL and name not in roles), None)
+        hint = f"; is {quoted(likely)} to be predicted? Then name it 'label' or 'target'" if likely else ""
+        there = ", ".join(names[i] for i in places[:20]) + (", ..." if len(places) > 20 else "")
+        raise UsageError(f"{path}: the columns are {there or 'none'}; {_LAYOUT}{hint}")
+    dropped = tuple(name for name, is_read in zip(names, read, strict=True) if not is_read)
+    return _Columns(names, inputs, targets or labels, bool(labels), split, dropped)
 
 
-def _tested(rows: list[list[str]], names: list[str], path: Path) -> np.ndarray:
-    """Which examples are for the test, bool [N]."""
-    if "split" not in names:
-        return np.arange(len(rows)) % _TEST_EVERY == _TEST_EVERY - 1
-    column = names.index("split")
-    for number, row in enumerate(rows, 2):
-        if row[column].strip() not in ("train", "test"):
-            raise UsageError(f"{path}: line {number}: split is '{row[column]}'; legal are train and test")
-    return np.array([row[column].strip() == "test" for row in rows])
-
-
-def _numbers(rows: list[list[str]], names: list[str], columns: list[int], path: Path) -> np.ndarray:
-    """float64 [N, columns]."""
-    found = np.empty((len(rows), len(columns)))
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            try:
-                found[i, j] = float(row[column])
-            except ValueError:
-                raise UsageError(
-                    f"{path}: line {i + 2}, column '{names[column]}': '{row[column]}' is no number; write words as "
-                    f"columns of 0 and 1, and leave out lines with gaps"
-                ) from None
-    return found
-
-
-def _classes(labels: np.ndarray, path: Path) -> np.ndarray:
-    bad = np.flatnonzero(~(np.isfinite(labels) & (labels == np.floor(labels))))
-    if len(bad):
+def _check_names(names: list[str], path: Path) -> None:
+    if not names:
+        raise UsageError(f"{path}: there is nothing in it; {_LAYOUT}")
+    if len(names) == 1 and (mark := separator(names[0])):
         raise UsageError(
-            f"{path}: line {bad[0] + 2}: the label is {labels[bad[0]]:g}; give integers from 0, or name the column "
-            f"'target' if it is a value to predict"
+            f"{path}: the first line is one column, {quoted(names[0])}: its names are separated by {mark}; write the "
+            f"file with commas between columns and points in numbers (pandas: to_csv(index=False), R: write.csv)"
         )
-    return labels.astype(np.int64)
+    double = [name for name, times in Counter(names).items() if times > 1]
+    if double:
+        raise UsageError(
+            f"{path}: {Counter(names)[double[0]]} columns are named {quoted(double[0])}; rename all but one"
+        )
+    variables = Counter(name.partition(":")[2] or name for name in names if name.partition(":")[0] == "target")
+    if variables and max(variables.values()) > 1:
+        raise UsageError(f"{path}: two targets are called {quoted(variables.most_common(1)[0][0])}; rename one")
+
+
+def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path) -> _Rows:
+    """The lines below the first; numbers are packed as they come, so that a table takes eight bytes a cell."""
+    numbers, tests, rounded = array("d"), array("b"), _Rounded()
+    read = [*columns.inputs, *columns.targets]
+    for line, cells in content:
+        if len(cells) != len(columns.names):
+            raise UsageError(f"{path}: line {line} has {len(cells)} cells, but there are {len(columns.names)} columns")
+        if columns.split is not None:
+            tests.append(_is_test(cells[columns.split], f"{path}: line {line}"))
+        for i in read:
+            try:
+                value = number(cells[i])
+            except ValueError as problem:
+                fix = _fix_of_a_label(cells[i]) if columns.labels and i in columns.targets else problem
+                raise UsageError(f"{path}: line {line}, column {quoted(columns.names[i])}: {fix}") from None
+            rounded.note(i, line, cells[i], value)
+            numbers.append(value)
+        if columns.labels:
+            _check_label(numbers[-1], cells[columns.targets[0]], f"{path}: line {line}")
+    found = np.frombuffer(numbers, np.float64).reshape(-1, len(read))
+    least = 1 if columns.split is not None else _TEST_EVERY
+    if len(found) < least:
+        raise UsageError(
+            f"{path}: {len(found)} lines of numbers; needed are {least} at least"
+            + (", of which every fifth is a test example, since there is no column 'split'" if least > 1 else "")
+        )
+    test = np.arange(len(found)) % _TEST_EVERY == _TEST_EVERY - 1 if columns.split is None else np.array(tests, bool)
+    remarks = [
+        f"{path}: column {quoted(columns.names[i])}: {count:,} whole numbers are too large for float64 and were "
+        f"rounded ({rounded.first[i]}); subtract a constant from them first"
+        for i, count in rounded.count.items()
+    ]
+    return _Rows(found, test, remarks)
+
+
+def _is_test(cell: str, where: str) -> bool:
+    if cell.strip() not in ("train", "test"):
+        raise UsageError(f"{where}: split is {quoted(cell)}; legal are train and test")
+    return cell.strip() == "test"
+
+
+def _fix_of_a_label(cell: str) -> str:
+    if not cell.strip():
+        return "the label is missing; fill it or leave the line out"
+    return f"{quoted(cell)} is no number; number the classes from 0 on (0, 1, 2, ...)"
+
+
+def _check_label(label: float, cell: str, where: str) -> None:
+    if label != np.floor(label) or not 0 <= label < _LARGEST_LABEL:
+        raise UsageError(
+            f"{where}: the label is {cell.strip()[:32]}; give integers from 0, or name the column 'target' if it is a "
+            f"value to predict"
+        )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.datasets.definition import Columns
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageError, nearest
@@ -75,6 +76,7 @@ class DataSpec(Record):
     subset: Count | None = None  # training examples per class, or in all if there are no classes
     subset_seed: int | None = None  # none: the first ones; else drawn with this seed
     test_subset: Count | None = None  # test examples per class, or in all
+    columns: Columns = ()  # of a table, that are read; "-NAME" leaves one out; none: all
     encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
     flip: bool = False  # mirror every image in every other epoch
     crop: Annotated[int, Field(ge=0)] = 0  # shift by up to so many pixels, reflecting the border

@@ -56,7 +56,7 @@ class Lessons(Protocol):
 def data_of(definition: Definition) -> Dataset:
     """The data set that a definition is trained on, loaded."""
     wanted = definition.data
-    return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset)
+    return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns)
 
 
 class DatasetLessons:
