@@ -136,7 +136,7 @@ def test_transparent_pixels_are_white_and_that_is_said(tmp_path: Path, mode: str
     hidden_colours(mode).save(tmp_path / "x.png")
     found, remarks = pixels(tmp_path / "x.png")
     assert (found[:, :4] == 255).all() and (found[:, 4:, 1] < 100).all()
-    assert remarks == ["1 of 1 pictures have transparent pixels, which are laid on white"]
+    assert remarks == ["1 of 1 pictures: transparent pixels are laid on white"]
 
 
 def test_a_transparent_colour_and_a_transparent_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_what_is_done_to_pictures_is_said(tmp_path: Path) -> None:
     for suffix in (".png", ".webp"):
         frames[0].save(tmp_path / f"x{suffix}", save_all=True, append_images=frames[1:], lossless=True)
         found, remarks = pixels(tmp_path / f"x{suffix}")
-        assert (found == 10).all() and remarks == ["1 of 1 pictures are animated; the first frame of each is read"]
+        assert (found == 10).all() and remarks == ["1 of 1 pictures: animated, the first frame is read"]
     Image.new("CMYK", (4, 4), (0, 0, 0, 0)).save(tmp_path / "x.jpg")
     found, remarks = pixels(tmp_path / "x.jpg")
     assert (found > 250).all() and "print (CMYK)" in remarks[0]
@@ -265,7 +265,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
         }[kind]()  # fmt: skip
         if kind == "folder":
             save(path / "x.png")
-            with pytest.raises(UsageError, match=r"1 pictures lie in folders within a class folder.*1 a/x_3.png/"):
+            with pytest.raises(UsageError, match=r"1 picture in folders within a class folder.*1 a/x_3.png/"):
                 load_data(tmp_path / "p")
             return
         with pytest.raises(UsageError, match=r"is a FIFO|is a socket|is a device|No such file"):
@@ -286,16 +286,20 @@ def renamed(a: Path, b: str) -> None:
 
 
 LOST: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a format": (lambda p: renamed(p / "a" / "x_0.png", "x_0.TIF"), r"1 pictures have a format .*1 a/\*.tif; legal"),
+    "a format": (lambda p: renamed(p / "a" / "x_0.png", "x_0.TIF"), r"1 picture of a format .*1 a/\*.tif; legal"),
     "a whole class": (
         lambda p: [renamed(p / "b" / f"x_{i}.png", f"x_{i}.gif") for i in range(5)], r"5 pictures .*5 b/\*.gif"
     ),
     "an empty class": (lambda p: (p / "c").mkdir(), r"there is no picture of c; put some there, or remove"),
     "a class of text": (lambda p: ((p / "c").mkdir(), (p / "c" / "x.txt").write_text("")), "there is no picture of c"),
-    "a level more": (lambda p: save(p / "a" / "2019" / "x.png"), r"1 pictures lie in folders within .*1 a/2019/"),
+    "a level more": (lambda p: save(p / "a" / "2019" / "x.png"), r"1 picture in folders .*would be lost: 1 a/2019/"),
     "a level too much": (
         lambda p: (folder(p / "all", "a", "b"), shutil.rmtree(p / "a"), shutil.rmtree(p / "b")),
         r"found \['all'\]; class folders lie a level deeper, point --data to .*all",
+    ),
+    "too few": (
+        lambda p: [(p / name / f"x_{i}.png").unlink() for name in "ab" for i in range(1, 5)],
+        "of 2 pictures none would be for the test, which takes every fifth",
     ),
     "one class": (lambda p: shutil.rmtree(p / "a"), r"at least two classes, found \['b'\]$"),
     "a name": (lambda p: renamed(p / "a", "a\x1b[2Jb"), "cannot be the name of a file or folder"),
@@ -315,7 +319,7 @@ def test_no_picture_is_lost_without_a_word(tmp_path: Path, loss: str) -> None:
 SPLITS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another class": (
         lambda p: renamed(p / "test" / "dog", "dogs"),
-        "5 of 10 pictures belong to classes that train/ has not: 5 dogs; train/ has cat, dog",
+        "5 of 10 pictures of classes that train/ has not: 5 dogs; train/ has cat, dog",
     ),
     "another case": (lambda p: renamed(p / "test" / "dog", "Dog"), r"'Dog' and 'dog' differ in case or Unicode form"),
     "val": (lambda p: renamed(p / "test", "val"), "test/ with class folders is missing, there are train/, val/"),
@@ -325,7 +329,7 @@ SPLITS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: [shutil.rmtree(p / s / c) for s in ("train", "test") for c in ("cat", "dog")],
         "no class folders in test/, train/",
     ),
-    "a format": (lambda p: renamed(p / "test" / "dog" / "x_0.png", "x_0.heic"), r"test: 1 pictures have a format"),
+    "a format": (lambda p: renamed(p / "test" / "dog" / "x_0.png", "x_0.heic"), r"test: 1 picture of a format"),
 }  # fmt: skip
 
 
@@ -361,8 +365,8 @@ def test_what_is_left_out_is_named_with_counts(tmp_path: Path, capsys: pytest.Ca
         said = capsys.readouterr()
         lines = said.err.splitlines()
         assert "2 classes: cat, dog" in said.out and "train: 10 examples, 5..5 per class" in said.out
-        assert any("5 files in the class folders" in line and "2 .txt" in line and "1 hidden" in line for line in lines)
-        assert any("1 pictures lie beside the class folders" in line for line in lines)
+        assert any("being no pictures: 2 .txt" in line and "1 hidden" in line for line in lines)
+        assert any("1 picture beside the class folders left out" in line for line in lines)
         assert any("not read: __MACOSX/, val/" in line for line in lines)
         assert any("test/ has no picture of cat" in line for line in lines)
         assert all(line.startswith("neurosbd: warning: mine: ") for line in lines)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import mmap
 import re
+import stat
 import zlib
 from collections.abc import Callable
 from dataclasses import fields
@@ -59,10 +60,21 @@ def _kept(splits: Splits[Any], place: Path) -> str:
 
 def _fingerprint(definition: DatasetFile, folder: Path) -> str:
     tops = [actual(definition, folder, name) for name in required(definition)] or [folder]
-    files = [p for top in tops for p in ([top] if top.is_file() else sorted(top.rglob("*"))) if p.is_file()]
-    stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    stamps = [stamp for top in tops for stamp in _stamps(top)]
     identity = json.dumps([_FORMAT, definition.model_dump(mode="json"), stamps])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _stamps(top: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files there, as deep as any reader looks: <split>/<class>/images/<file>."""
+    paths = [top] if top.is_file() else [path for deep in ("*", "*/*", "*/*/*") for path in sorted(top.glob(deep))]
+    stamps = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                stamps.append((str(path), status.st_size, status.st_mtime_ns))
+    return stamps
 
 
 def _write(splits: Splits[Any], place: Path) -> None:

@@ -68,7 +68,7 @@ def read_folder(definition: DatasetFile, folder: Path) -> Splits:
             f"{tops[0]}: there is no picture of {_shown(found[0].without(classes))}; put some there, or remove the "
             f"folder"
         )
-    train, test = (split.pictures for split in found) if len(tops) == 2 else _every_fifth(found[0].pictures)
+    train, test = (split.pictures for split in found) if len(tops) == 2 else _every_fifth(folder, found[0].pictures)
     seen = Seen()
     splits = _labelled(train, definition, seen), _labelled(test, definition, seen)
     remarks = _unread(folder, tops, found) + _lookalikes(classes) + seen.remarks(len(train) + len(test))
@@ -166,12 +166,12 @@ def _gather(top: Path, classes: Sequence[str]) -> _Found:
 def _refuse_losses(top: Path, found: _Found) -> None:
     if found.foreign:
         raise UsageError(
-            f"{top}: {found.foreign.total()} pictures have a format that is not read: {_counted(found.foreign)}; legal "
+            f"{top}: {_many(found.foreign.total())} of a format that is not read: {_counted(found.foreign)}; legal "
             f"are {', '.join(sorted(SUFFIXES))}: convert them (.png takes 16 bits), or take them out"
         )
     if found.deeper.total():
         raise UsageError(
-            f"{top}: {found.deeper.total()} pictures lie in folders within a class folder, where they are not read: "
+            f"{top}: {_many(found.deeper.total())} in folders within a class folder would be lost: "
             f"{_counted(found.deeper)}; move them up, or point --data to the folder that holds the class folders"
         )
 
@@ -185,7 +185,7 @@ def _refuse_other_classes(top: Path, classes: Sequence[str], found: _Found) -> N
     twins = [(a, b) for a in strangers for b in classes if _folded(a) == _folded(b)]
     twin = f"; {twins[0][0]!r} and {twins[0][1]!r} differ in case or Unicode form only" if twins else ""
     raise UsageError(
-        f"{top}: {strangers.total()} of {strangers.total() + len(found.pictures)} pictures belong to classes that "
+        f"{top}: {strangers.total()} of {_many(strangers.total() + len(found.pictures))} of classes that "
         f"train/ has not: {_counted(strangers)}; train/ has {_shown(classes)}{twin}; rename or remove those folders"
     )
 
@@ -195,12 +195,10 @@ def _unread(folder: Path, tops: Sequence[Path], found: Sequence[_Found]) -> list
     remarks = []
     ignored = sum((split.ignored for split in found), Counter())
     if ignored:
-        remarks.append(
-            f"{ignored.total()} files in the class folders are no pictures and left out: {_counted(ignored)}"
-        )
+        remarks.append(f"left out of the class folders, being no pictures: {_counted(ignored)}")
     beside = sum(_is_picture(path) and path.is_file() for top in {folder, *tops} for path in _entries(top))
     if beside:
-        remarks.append(f"{beside} pictures lie beside the class folders, belong to no class and are left out")
+        remarks.append(f"{_many(beside)} beside the class folders left out, being of no class")
     others = {path.name for top in {folder, *tops} for path in _entries(top) if path.name in _OF_THE_SYSTEM}
     others = {name for name in others if "." not in name}
     others |= {path.name for path in _folders(folder)} - {"train", "test"} if len(tops) == 2 else set()
@@ -216,8 +214,15 @@ def _lookalikes(classes: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _every_fifth(pictures: list[tuple[Path, int]]) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
+def _every_fifth(
+    folder: Path, pictures: list[tuple[Path, int]]
+) -> tuple[list[tuple[Path, int]], list[tuple[Path, int]]]:
     """Training and test pictures."""
+    if len(pictures) < 5:
+        raise UsageError(
+            f"{folder}: of {_many(len(pictures))} none would be for the test, which takes every fifth; add some, or "
+            f"make train/<class>/ and test/<class>/"
+        )
     return [pair for i, pair in enumerate(pictures) if i % 5 != 4], pictures[4::5]
 
 
@@ -288,3 +293,7 @@ def _counted(counts: Counter[str]) -> str:
 def _shown(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _many(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures:,} pictures"

@@ -46,12 +46,12 @@ class Seen:
     def remarks(self, total: int) -> list[str]:
         """A sentence about everything that was done to some of `total` pictures."""
         said = {
-            "transparent": "have transparent pixels, which are laid on white",
-            "animated": "are animated; the first frame of each is read",
-            "swapped": "have the two bytes of a value in the wrong order for PGM or PPM, and are read so",
-            "print": "have the colours of print (CMYK), which are converted without their colour profile",
+            "transparent": "transparent pixels are laid on white",
+            "animated": "animated, the first frame is read",
+            "swapped": "the two bytes of a value are in the wrong order for PGM or PPM and read swapped",
+            "print": "colours of print (CMYK) are converted without their colour profile",
         }
-        found = [f"{self.counts[kind]} of {total} pictures {text}" for kind, text in said.items() if self.counts[kind]]
+        found = [f"{self.counts[kind]} of {total} pictures: {text}" for kind, text in said.items() if self.counts[kind]]
         if self.brightest is not None and self.brightest < _DIM:
             found.append(
                 f"the brightest value of the pictures with 16 bits is {self.brightest} of 65535, so that at most "
