@@ -5,49 +5,24 @@ local learner is an observer of the simulation: no autograd graph exists while i
 keeps from step to step does not grow with their number.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
 from neurosbd.memory import blank, followers
 from neurosbd.network import Frame, Network
+from neurosbd.neuromodulators import Forgetting
 from neurosbd.process import Scored, Tracking
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
+from neurosbd.trial import UNSCORED, Outcome, Trial, check_start, checked_reward
 
-
-class Outcome(NamedTuple):
-    """What a batch gave, for bookkeeping; on the device, without a graph."""
-
-    loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []
-    output: Tensor  # readout, weighted mean over the scored steps, [B, C]
-
-
-class Trial(NamedTuple):
-    """One batch of stimuli and what they should lead to.
-
-    inputs: [T, B, *input size], or anything that yields [B, *input size] step by step.
-    target: labels [B], or targets [B, k] for every step, or [T, B, k] for each.
-    weights: how much the score of each step counts; they sum to 1 or less.
-    task: of each example, integers [B], for rewards with a baseline per task.
-    reward: the reward [B] of a step, or None, for rules that want one. Without it the reward is 1 for every
-        example that the output so far classifies correctly, else 0, once, at the last scored step.
-    """
-
-    inputs: Tensor | Iterable[Tensor]
-    target: Tensor
-    weights: Sequence[float] = (1.0,)
-    task: Tensor | None = None
-    reward: Callable[[int, Frame], Tensor | None] | None = None
-
-    def target_at(self, t: int) -> Tensor:
-        """Target of step t."""
-        return self.target[t] if self.target.ndim == 3 else self.target
+__all__ = ["Account", "BackpropLearner", "Learner", "LocalLearner", "MeanOutput", "Outcome", "Trial", "learner_of"]
 
 
 class Learner(Protocol):
@@ -102,9 +77,6 @@ def learner_of(rule: Rule, network: Network, loss: Loss, generator: torch.Genera
     if isinstance(rule, Backprop):
         return BackpropLearner(network, loss)
     return LocalLearner(network, loss, rule, generator)
-
-
-UNSCORED = "no step of the trial was scored: give at least one weight above 0"
 
 
 class MeanOutput:
@@ -169,6 +141,63 @@ class Adaptation:
             self.memories[name] = self.network.adaptive[name].adapted(memory, frame.activity[name], self.share)
 
 
+class Settling:
+    """Notices, once each, what a loop of one's own has forgotten: `settle` after a step, and `progress`.
+
+    Args:
+        network: that learns.
+        needed: whether the rule itself has something to settle, such as bounds of the weights.
+        scheduled: what follows the progress of the training, in words; none: nothing.
+    """
+
+    PATIENCE = 10  # steps after which a training has made some progress
+
+    def __init__(self, network: Network, needed: bool, scheduled: str | None) -> None:
+        self.network = network
+        self.needed = needed or bool(network.adaptive)
+        self.scheduled = scheduled
+        self.steps = 0
+        self.waiting: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
+
+    def _left(self) -> tuple[int, int]:
+        """How often the weights were written, which fused optimizers do not count, and how many gradients wait."""
+        weights = list(self.network.weights.values())
+        return sum(weight._version for weight in weights), sum(weight.grad is not None for weight in weights)
+
+    def begin(self) -> None:
+        """Before a trial: the last one was to be settled if the weights have moved since, or its gradients are gone."""
+        if self.needed and self.waiting is not None and self.waiting != self._left():
+            self.needed = False
+            warn(
+                "the weights have changed since the last trial, which was never settled: bounds, moments of "
+                "standardised units and weights that follow the activity stay behind; call learner.settle() after "
+                "every optimizer.step()",
+                stacklevel=4,
+            )
+
+    def due(self) -> None:
+        """After a trial."""
+        if self.needed:
+            self.waiting, self.network.unsettled = self._left(), True
+
+    def done(self, progress: float) -> None:
+        """The trial is settled."""
+        self.waiting, self.network.unsettled, self.steps = None, False, self.steps + 1
+        if self.scheduled and self.steps == self.PATIENCE and progress == 0:
+            warn(
+                f"learner.progress is still 0 after {self.steps} steps, so {self.scheduled} stay where they start; set "
+                f"learner.progress = done / all before every learner.learn(...)",
+                stacklevel=4,
+            )
+
+
+def _scheduled(rule: LocalRule) -> str | None:
+    """Which constants of the neuromodulator move with the progress of the training."""
+    constants = {} if rule.neuromodulator is None else vars(rule.neuromodulator)
+    moving = [name for name, value in constants.items() if isinstance(value, Forgetting) and value.shape != "constant"]
+    return f"the schedules of {', '.join(moving)}" if moving else None
+
+
 class LocalLearner:
     """Learn online by a local rule: one pass forward, every population by itself.
 
@@ -200,6 +229,7 @@ class LocalLearner:
         self.adaptation = Adaptation(network, 1)
         self.tracking = rule.plasticity if isinstance(rule.plasticity, Tracking) else None
         self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
+        self.settling = Settling(network, self.tracking is not None or rule.bounds is not None, _scheduled(rule))
         check(network, rule)
 
     def learn(
@@ -210,6 +240,8 @@ class LocalLearner:
         witness: Witness | None = None,
     ) -> Outcome:
         """One batch; see `Learner.learn`."""
+        check_start(self.network, trial, rewarded=self.rule.rewarded)
+        self.settling.begin()
         account = Account(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
         with torch.no_grad():
@@ -224,7 +256,7 @@ class LocalLearner:
                 scored, reward, share = None, None, 1 / len(counted)
                 if self.rule.rewarded:
                     if trial.reward is not None:
-                        reward = trial.reward(t, frame)
+                        reward = checked_reward(trial.reward(t, frame), output)
                     elif t == counted[-1]:
                         reward = (account.outcome().output.argmax(1) == trial.target).to(output.dtype)
                 if trial.weights[t]:
@@ -233,15 +265,17 @@ class LocalLearner:
                     scored = Scored(score, output, target, self.loss, frame.activity, share)
                 run.step(frame, scored, reward, trial.weights[t], share)
 
-            simulate(self.network, trial.inputs, (*observers, self.adaptation, observe), generator=noise)
+            simulate(self.network, trial.frames(), (*observers, self.adaptation, observe), generator=noise)
             run.keep_up()
         if self.tracking is not None:
             self.followed = run.traces
+        self.settling.due()
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
         """Clamp the weights that follow the rule, move those that follow the activity; adaptive neurons remember."""
+        self.settling.done(self.progress)
         self.network.remember(self.adaptation.memories)
         if self.tracking is not None:
             for name, state in self.followed.items():
@@ -275,6 +309,7 @@ class BackpropLearner:
         self.loss = loss
         self.progress = 0.0
         self.adaptation = Adaptation(network, 1)
+        self.settling = Settling(network, needed=False, scheduled=None)
 
     def learn(
         self,
@@ -284,12 +319,14 @@ class BackpropLearner:
         witness: Witness | None = None,
     ) -> Outcome:
         """One batch; see `Learner.learn`. There is nothing for a witness to see."""
+        check_start(self.network, trial)
+        self.settling.begin()
         account = Account(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
 
         # The frame goes at once, else the activity that backward is done with would live on to the end.
         watching = (*observers, self.adaptation, account)
-        simulate(self.network, trial.inputs, watching, generator=noise, differentiable=True)
+        simulate(self.network, trial.frames(), watching, generator=noise, differentiable=True)
         if account.total is not None:
             account.total.backward()
         for connection in self.network.connections.values():
@@ -297,11 +334,13 @@ class BackpropLearner:
             gradient = self.network.weights[connection.name].grad
             if present is not None and gradient is not None:
                 gradient.mul_(present)
+        self.settling.due()
         return account.outcome()
 
     @torch.no_grad()
     def settle(self) -> None:
         """Backprop's weights are free; the network remembers what it measured."""
+        self.settling.done(self.progress)
         self.network.remember(self.adaptation.memories)
 
     def state_dict(self) -> dict[str, Any]:

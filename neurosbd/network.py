@@ -109,6 +109,7 @@ class Network(nn.Module):
         self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}
         self.delays = {c.name: _delay(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
+        self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
         for connection in connections:
@@ -155,6 +156,12 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> "Network":
         """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
         super().train(mode)
+        if self.unsettled and self.adaptive and not mode:
+            self.unsettled = False
+            warn(
+                f"the last trial was never settled, so that {', '.join(map(repr, self.adaptive))} act on moments of "
+                f"before it; call learner.settle() after every optimizer.step()",
+            )
         for name, neuron in self.adaptive.items():
             acting = neuron if mode else neuron.at_rest(self.memory(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)

@@ -1,10 +1,13 @@
 """The only loop over time. Layer 3."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from neurosbd.errors import UsageError
 from neurosbd.network import Frame, Network
 
 Observer = Callable[[int, Frame], None]
@@ -38,7 +41,8 @@ def simulate(
         The last frame.
 
     Raises:
-        ValueError: if there is no step to take.
+        UsageError: if there is no step to take, or the inputs are not such as this network can be shown. Of a tensor on
+            the CPU the values are looked at, too: a spiking network would swallow NaN without a word.
 
     >>> import torch
     >>> from neurosbd.connections import Dense
@@ -50,12 +54,26 @@ def simulate(
     >>> frame.activity["output"].value.shape
     torch.Size([5, 3])
     """
+    if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
+        network.check_shown(inputs, steps=True)
+        _check_finite(cast(Tensor, inputs))
     frame = start
     with torch.set_grad_enabled(differentiable):
         for t, x in enumerate(inputs):
+            if t == 0 and not isinstance(inputs, Tensor):
+                network.check_shown(x)
             frame = network.step(network.init(x, generator) if frame is None else frame, x)
             for observe in observers:
                 observe(t, frame)
     if frame is None:
-        raise ValueError("simulate needs at least one step of input, got an empty sequence")
+        raise UsageError("simulate needs at least one step of input, got an empty sequence")
     return frame
+
+
+def _check_finite(inputs: Tensor) -> None:
+    """One sum over inputs on the CPU; on another device they are not looked at, since that would wait for it."""
+    if inputs.device.type == "cpu" and not math.isfinite(inputs.detach().sum().item()) and not inputs.isfinite().all():
+        wrong = ~inputs.isfinite()
+        first = int(wrong.flatten(1).any(1).nonzero()[0])
+        count = f"{int(wrong.sum())} of {inputs.numel()}"
+        raise UsageError(f"{count} input values are NaN or infinite, the first at step {first}")

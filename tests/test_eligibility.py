@@ -80,7 +80,7 @@ def test_only_scored_steps_count() -> None:
     """A loss at the last two steps only: still the gradient, through ten silent ones."""
     network = layered(LIF())
     inputs = lively(network)
-    task = trial(inputs)._replace(weights=[0.0] * (STEPS - 2) + [0.25, 0.75])
+    task = dataclasses.replace(trial(inputs), weights=[0.0] * (STEPS - 2) + [0.25, 0.75])
     same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
 
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
     | {"expansions", "homeostasis", "upkeep"},
     {"network"},
-    {"simulation", "learners", "local", "memory", "interchange", "recording"},
+    {"simulation", "trial", "learners", "local", "memory", "interchange", "recording"},
     {"tasks", "datasets", "measures", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},
 ]

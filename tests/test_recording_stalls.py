@@ -1,6 +1,7 @@
 """Recording never makes the device wait for the host: told without a device, by the operations of recorded steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def step(training: Session) -> tuple[list[str], list[str]]:
     """What waits and what moves in a recorded training step, from the frames on their device to the changed weights."""
     assert training.recorder is not None
     lessons, number = training.lessons, training.number
-    trials = [lessons.trial(0, number)._replace(inputs=list(lessons.trial(0, number).inputs)) for _ in range(2)]
+    trials = [replace(trial, inputs=list(trial.inputs)) for trial in (lessons.trial(0, number) for _ in range(2))]
     sample = lessons.samples("train", 0, number)
     noise = [torch.Generator().manual_seed(number) for _ in range(2)]
     training.optimizer.zero_grad()

@@ -7,6 +7,7 @@ mean + swing sin(2 pi t / 100 ms).
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -212,6 +213,6 @@ def test_gradients_of_izhikevichs_neuron_in_float32_are_those_of_float64(rule: s
         exact.data.copy_(rounded.data)
     task = trial(inputs)
     single = learned(coarse, RULES[rule](), task)
-    double = learned(fine, RULES[rule](), task._replace(inputs=inputs.double()))
+    double = learned(fine, RULES[rule](), replace(task, inputs=inputs.double()))
     assert torch.equal(watch(coarse, inputs).value.double(), watch(fine, inputs.double()).value)
     assert differ({name: gradient.double() for name, gradient in single.items()}, double) < 3e-5

@@ -1,6 +1,7 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ class Session:
             return trial
         task = None if trial.task is None else trial.task.to(self.device)
         inputs = (x.to(self.device) for x in trial.inputs)
-        return trial._replace(inputs=inputs, target=trial.target.to(self.device), task=task)
+        return replace(trial, inputs=inputs, target=trial.target.to(self.device), task=task)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit, as tensors and plain values."""
