@@ -1,22 +1,18 @@
 """A run in the files of others: NWB and SONATA from its trace, NIR from its network. Layer 4."""
 
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import numpy as np
 
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.experiment.run import Run, open_run
 from neurosbd.interchange import to_nir
 from neurosbd.interchange.nir_files import nir_package
-from neurosbd.traces.reader import Trace
-from neurosbd.traces.series import Rows, coordinates
+from neurosbd.traces.recovery import copy
 from neurosbd.traces.sonata import write_sonata
-from neurosbd.traces.writer import TraceWriter, describe
 
 
 def export(run: Run | str | Path, to: str, path: str | Path) -> Path:
@@ -54,27 +50,10 @@ def export(run: Run | str | Path, to: str, path: str | Path) -> Path:
 def _nwb(run: Run, path: Path) -> None:
     """The trace anew: all that is committed, with its tables."""
     trace = run.trace
-    description = describe(trace.config) + ("" if trace.complete else "; the run did not come to its end")
-    writer = TraceWriter.create(path, trace.contents, json.dumps(trace.config), description, trace.started)
     try:
-        for clock in range(len(trace.contents.clocks)):
-            for rows in _blocks(trace, clock):
-                writer.append(clock, rows)
-    except BaseException:
-        writer.close(complete=False)
-        raise
-    writer.close(complete=True, limited=False)
-
-
-def _blocks(trace: Trace, clock: int) -> Iterator[Rows]:
-    """What a clock recorded, in blocks as a writer takes them."""
-    when = {name: trace.coordinate(clock, name) for name in coordinates(trace.contents.clocks[clock])}
-    when.setdefault("sample", np.zeros((trace.rows[clock], 0), np.int64))
-    signals = [trace[series.name] for series in trace.contents.of(clock)]
-    length = trace.contents.block_rows(clock)
-    for start in range(0, trace.rows[clock], length):
-        part = slice(start, min(start + length, trace.rows[clock]))
-        yield Rows(**{name: values[part] for name, values in when.items()}, values={s.name: s[part] for s in signals})
+        copy(trace, path, remark="" if trace.complete else "; the run did not come to its end").close(complete=True)
+    except RunError as problem:
+        raise UsageError(str(problem)) from None
 
 
 def _sonata(run: Run, path: Path) -> None:

@@ -32,7 +32,7 @@ CONTENTS = Contents(
             path="/processing/learning/weight/data", clock=1, axes=("row", "synapse"), columns=(9000,), size=(300, 30),
         ),
     ),
-    dt=1e-3, batch_size=4, steps=10, expected=(40, 3),
+    dt=1e-3, batch_size=4, steps=10, expected=(40 * 1000, 3 * 1000), lengths=(40, 3),
 )  # fmt: skip
 BLOCKS = tuple(CONTENTS.block_rows(clock) for clock in range(2))
 

@@ -48,10 +48,12 @@ class Plan:
     """What a recording will be.
 
     contents: the table of contents of its file.
+    limit: largest size of the file, GB.
     sizes: a line of arithmetic and the bytes of each series.
     """
 
     contents: Contents
+    limit: float
     sizes: tuple[tuple[str, int], ...]
 
     @property
@@ -116,7 +118,8 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
         steps=course.steps, expected=tuple(math.prod(_counts(clock, course).values()) for clock in clocks),
         batches=epochs,
     )  # fmt: skip
-    result = Plan(contents, tuple(sizes))
+    lengths = tuple(contents.block_rows(number) for number in range(len(clocks)))
+    result = Plan(contents.model_copy(update={"lengths": lengths}), limit, tuple(sizes))
     if result.bytes > limit * GB:
         lines = "\n".join(f"  {text} = {_readable(size)}" for text, size in sizes)
         raise UsageError(

@@ -13,10 +13,11 @@ from neurosbd.learners import Trial
 from neurosbd.local import Witness
 from neurosbd.network import Frame
 from neurosbd.recording.gathering import Gathering
-from neurosbd.recording.plan import Course, Plan
+from neurosbd.recording.plan import GB, Course, Plan
 from neurosbd.recording.probes import Correspondence, alignment
 from neurosbd.recording.signals import Moment, Subject, kind_of, projection
 from neurosbd.simulation import Observer
+from neurosbd.traces.recovery import resume, sweep
 from neurosbd.traces.series import Series, Split
 from neurosbd.traces.writer import TraceWriter
 
@@ -83,10 +84,11 @@ class Recorder:
         """Open the file: a new one, or the one of the checkpoint that was loaded."""
         contents = self.plan.contents
         if self._state is not None:
-            self.writer = TraceWriter.resume(path, contents, self._state["rows"])
+            self.writer = resume(path, contents, self._state["rows"])
             for gathering, state in zip(self.gatherings, self._state["pending"], strict=True):
                 gathering.load_state_dict(state)
             return
+        sweep(path)
         self.writer = TraceWriter.create(path, contents, config, description)
         for number, gathering in enumerate(self.gatherings):
             if gathering.clock.around:
@@ -145,14 +147,21 @@ class Recorder:
         self._state = state
 
     def close(self, complete: bool) -> None:
-        """Write what is left and end the file."""
+        """Write what is left and end the file, once; a complete one gets its tables as far as the limit allows.
+
+        Raises:
+            RunError: if something could not be written; what was committed stays.
+        """
         if self.writer is None:
             return
-        for number, gathering in enumerate(self.gatherings):
-            if gathering.count:
-                self.writer.append(number, *gathering.take())
-        self.writer.close(complete)
-        self.writer = None
+        writer, self.writer, whole = self.writer, None, False
+        try:
+            for number, gathering in enumerate(self.gatherings):
+                if gathering.count:
+                    writer.append(number, *gathering.take())
+            whole = True
+        finally:
+            writer.close(complete and whole, self.plan.limit * GB)
 
 
 class _Watched:

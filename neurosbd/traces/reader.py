@@ -4,29 +4,36 @@ import contextlib
 import difflib
 import json
 import math
+import os
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
 
+import neurosbd.traces.checks as checks
 from neurosbd.errors import UsageError
 from neurosbd.hdf5 import dataset
 from neurosbd.schema import validate
+from neurosbd.traces.checks import Piece
 from neurosbd.traces.selection import read
-from neurosbd.traces.series import FORMAT, GROUP, PARTIAL, Clock, Contents, Series, Split, coordinates, place
+from neurosbd.traces.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
+from neurosbd.traces.signal import Signal
+from neurosbd.traces.stored import Stored
 
 T = TypeVar("T")
 _TRIES = 10  # a living writer may be in the middle of a commit
 _MOST_TEXT = 64 << 20  # bytes of the table of contents or the configuration
-_FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # that h5py has for a file that is not whole
+_FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
+_FAULTS += (AttributeError, NotImplementedError)  # what h5py has for a file that is not whole
 _MOST_CHUNK = 64 << 20  # bytes
 _DEFLATE = 1032  # the most that deflate can shrink by
+_PADDING = 64 << 20  # bytes that may be missing at the end of a file that grows
 
 
 class NotRecorded(UsageError):
@@ -35,124 +42,6 @@ class NotRecorded(UsageError):
     def __init__(self, message: str, spec: str) -> None:
         super().__init__(message)
         self.spec = spec
-
-
-class Signal:
-    """One recorded signal, [row, ...]: a lazy array. Indexing gives numpy arrays of what was asked for.
-
-    name, what, where, unit, axes: as in docs/traces.md.
-    size: of the population, or shape of the weight.
-    examples: places in the batch [n]; empty for signals per batch.
-    clock: when rows were taken.
-    """
-
-    def __init__(self, trace: "Trace", series: Series) -> None:
-        self.trace = trace
-        self.name, self.what, self.where = series.name, series.what, series.where
-        self.unit, self.axes, self.size, self.about = series.unit, series.axes, series.size, series.about
-        self.clock: Clock = trace.contents.clocks[series.clock]
-        self.on: Split = self.clock.on
-        self.examples = np.array(self.clock.examples, int)
-        self.shape = (trace.rows[series.clock], *series.columns)
-        self.dtype = np.dtype(series.dtype)
-        self._clock = series.clock
-        self._path, self._series = series.path, series
-        trace.check(self._path, self.shape, self.dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        axes = ", ".join(f"{axis} {n}" for axis, n in zip(self.axes, self.shape, strict=True))
-        return f"<Signal {self.name} [{axes}] {self.dtype}, unit {self.unit}, {self.on}>"
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return self.trace.read(self._path, self.shape, key)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
-
-    @cached_property
-    def items(self) -> np.ndarray:
-        """Neurons or synapses that were recorded, counted through the population or the weight, [n]."""
-        items = self._series.items
-        return np.arange(self._series.columns[-1]) if items is None else np.array(items, int)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the whole signal."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def time(self) -> np.ndarray:
-        """Simulated time of every row since the start of the training, s, [row]."""
-        return self.trace.coordinate(self._clock, "time")
-
-    @property
-    def step(self) -> np.ndarray:
-        """Step within the trial, [row]; the last one for signals per batch."""
-        return self.trace.coordinate(self._clock, "step")
-
-    @property
-    def batch(self) -> np.ndarray:
-        """Batch within the epoch, [row]; -1 before the first."""
-        return self.trace.coordinate(self._clock, "batch")
-
-    @property
-    def epoch(self) -> np.ndarray:
-        """Epoch, from 1, [row]; 0 before the training."""
-        return self.trace.coordinate(self._clock, "epoch")
-
-    @property
-    def sample(self) -> np.ndarray:
-        """Number of the example in its split of the data set, [row, example]; -1 in the rest of a short batch."""
-        if not len(self.examples):
-            raise UsageError(f"{self.trace.path}: '{self.name}' is counted per batch and has no examples")
-        return self.trace.coordinate(self._clock, "sample")
-
-    def rows(self, *, epoch: int | None = None, batch: int | None = None, step: int | None = None) -> np.ndarray:
-        """Numbers of the rows of an epoch, a batch within its epoch, a step within its trial."""
-        chosen = np.ones(len(self), bool)
-        for wanted, there in ((epoch, "epoch"), (batch, "batch"), (step, "step")):
-            if wanted is not None:
-                chosen &= getattr(self, there) == wanted
-        return np.flatnonzero(chosen)
-
-    def blocks(self, most: int = 16 << 20) -> Iterator[tuple[slice, np.ndarray]]:
-        """The signal from front to back in pieces of at most `most` bytes: (rows, values)."""
-        row = max(1, self.nbytes // max(1, len(self)))
-        length = max(1, most // row)
-        for start in range(0, len(self), length):
-            rows = slice(start, min(start + length, len(self)))
-            yield rows, self[rows]
-
-    def trials(self, epoch: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """Batch after batch: (its rows, values [step, example, item]), of one epoch or of all."""
-        rows = np.arange(len(self)) if epoch is None else self.rows(epoch=epoch)
-        ends = np.flatnonzero((np.diff(self.epoch[rows]) != 0) | (np.diff(self.batch[rows]) != 0)) + 1
-        ahead = (16 << 20) * len(self) // max(1, self.nbytes)  # rows read at once: those of a rate network are short
-        start, piece = 0, self[:0]
-        for trial in np.split(rows, ends) if len(rows) else ():
-            first, last = int(trial[0]), int(trial[-1]) + 1
-            if last > start + len(piece):
-                start, piece = first, self[first : max(last, first + ahead)]
-            yield slice(first, last), piece[first - start : last - start]
-
-    def to_xarray(self) -> Any:
-        """An xarray.DataArray with named axes and coordinates; loads the signal."""
-        xarray = _needs("xarray")
-        coords: dict[str, Any] = {name: ("row", getattr(self, name)) for name in ("time", "step", "batch", "epoch")}
-        if "example" in self.axes:
-            coords |= {"example": self.examples, "sample": (("row", "example"), self.sample)}
-        if self.axes[-1] not in ("row", "example"):
-            coords[self.axes[-1]] = self.items
-        attributes = {"units": self.unit, "long_name": self.about, "on": self.on}
-        return xarray.DataArray(self[:], dims=self.axes, coords=coords, name=self.name, attrs=attributes)
-
-    def to_frame(self) -> Any:
-        """A tidy pandas.DataFrame, a line per value, with all coordinates as columns; loads the signal."""
-        _needs("pandas")
-        return self.to_xarray().to_dataframe().reset_index()
 
 
 class Trace:
@@ -199,27 +88,35 @@ class Trace:
         twice only in the same way (pynwb beside `run.trace`). A run that finished meanwhile has renamed its file.
         """
         self.close()
+        self._stored: dict[str, Stored] = {}
+        self._at = self.path
         if not self._growing:
             self._file = self._opened.enter_context(h5py.File(self.path, "r"))
             return
         whole = self.path.with_name(self.path.name.removesuffix(PARTIAL))
-        path = whole if whole.exists() and not self.path.exists() else self.path
-        self._file = self._opened.enter_context(h5py.File(self._opened.enter_context(path.open("rb")), "r"))
+        self._at = whole if whole.exists() and not self.path.exists() else self.path
+        stream: Any = _Padded(self._opened.enter_context(self._at.open("rb")))
+        self._file = self._opened.enter_context(h5py.File(stream, "r"))
 
     def _open(self) -> None:
         self._attach()
         self._read_contents()
         if self._growing:
             self._attach()  # what was counted is certain to lie in a file that is opened afterwards
+        self._lines = [self._checks(clock) for clock in range(len(self.rows))] if self.format > 1 else []
 
     def _read_contents(self) -> None:
         group = dataset(self._file, f"{GROUP}/contents", self.path, "this is no trace of neurosbd").parent
         self.format = int(group.attrs.get("format", 0))
+        if self.format < 1:
+            raise UsageError(f"{self.path}: has trace format {self.format}; legal are 1 to {FORMAT}; damaged")
         if self.format > FORMAT:
             raise UsageError(
                 f"{self.path}: has trace format {self.format}, this version of neurosbd reads up to {FORMAT}; update it"
             )
         self.complete = bool(group.attrs.get("complete", 0))
+        if self.format > 1:
+            self._compare(group)
         self.contents = validate(Contents, self._text("contents"), str(self.path))
         committed = self.node(f"{GROUP}/committed")
         _check(committed, (len(self.contents.clocks),), np.dtype("i8"), f"{self.path}: '{GROUP}/committed'")
@@ -227,6 +124,39 @@ class Trace:
         if min(self.rows, default=0) < 0:
             raise UsageError(f"{self.path}: '{GROUP}/committed' says {self.rows} rows; damaged")
         self._series = {series.name: series for series in self.contents.series}
+
+    def _compare(self, group: h5py.Group) -> None:
+        """Refuse a trace that says something else of itself than when it was made."""
+        contents, config, started = self._bytes("contents"), self._bytes("config"), group.attrs.get("started", b"")
+        if int(group.attrs.get("checksum", -1)) != checks.text(contents, config, bytes(started)):
+            raise UsageError(f"{self.path}: '{GROUP}' contents, config or started do not have their checksum; damaged")
+
+    def _checks(self, clock: int) -> np.ndarray:
+        """The lines of checks of the rows that are counted.
+
+        Raises:
+            UsageError: if they are damaged, or are of other rows than those counted.
+        """
+        path, length = checks.where(clock), self.contents.block_rows(clock)
+        data = self.node(path)
+        chunks = sum(piece.chunks for piece in checks.pieces(self.contents, clock))
+        blocks = -(-self.rows[clock] // length)
+        _check(data, (blocks, 1 + chunks, 3), np.dtype("u8"), f"{self.path}: '{path}'")
+        lines = data[: blocks + 1]
+        counts = [int(one[0, 0]) for one in lines[:blocks]]
+        for number in range(blocks):
+            if not checks.is_whole(lines[number]):
+                rows = f"rows {number * length:,} to {number * length + length - 1:,} of clock {clock}"
+                raise UsageError(f"{self.path}: '{path}' line {number}, of {rows}, does not have its checksum; damaged")
+        later = len(lines) > blocks and checks.is_whole(lines[blocks])
+        if counts != [length] * (blocks - 1) + [self.rows[clock] - (blocks - 1) * length] * (blocks > 0) or (
+            later and not self._growing
+        ):
+            raise UsageError(
+                f"{self.path}: '{GROUP}/committed' says {self.rows[clock]:,} rows of clock {clock}, its checks say "
+                f"otherwise; damaged"
+            )
+        return lines[:blocks]
 
     def node(self, path: str) -> h5py.Dataset:
         """A dataset of this very file."""
@@ -238,7 +168,21 @@ class Trace:
         Raises:
             UsageError: if it cannot be read.
         """
-        return self._trying(path, lambda: read(self.node(path), shape, key))
+        return self._trying(path, lambda: read(self._values(path), shape, key))
+
+    def _values(self, path: str) -> Any:
+        """What the values of a dataset are read from; files of format 1 have no checksums."""
+        if self.format == 1:
+            return self.node(path)
+        if path not in self._stored:
+            clock, piece = self._pieces[path]
+            self._stored[path] = Stored(self._at, self.node(path), piece, self._lines[clock])
+        return self._stored[path]
+
+    @cached_property
+    def _pieces(self) -> dict[str, tuple[int, Piece]]:
+        numbers = range(len(self.contents.clocks))
+        return {piece.path: (n, piece) for n in numbers for piece in checks.pieces(self.contents, n)}
 
     def check(self, path: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Refuse a dataset that is not of the announced shape, or cannot be in the file at all.
@@ -246,7 +190,10 @@ class Trace:
         Raises:
             UsageError: saying what is there instead.
         """
-        self._trying(path, lambda: _check(self.node(path), shape, dtype, f"{self.path}: '{path}'"))
+        where = f"{self.path}: '{path}'"
+        self._trying(path, lambda: _check(self.node(path), shape, dtype, where))
+        if self.format == 1:  # later ones have a table of what is stored
+            self._trying(path, lambda: _check_stored(self.node(path), shape, dtype, where))
 
     def _trying(self, path: str, action: Callable[[], T]) -> T:
         """Carry out something that reads. A file that grows is opened anew where that fails."""
@@ -268,15 +215,24 @@ class Trace:
         return self._trying(f"{GROUP}/{name}", lambda: self._parsed(name))
 
     def _parsed(self, name: str) -> Any:
+        try:
+            return json.loads(self._bytes(name))
+        except (ValueError, RecursionError) as problem:
+            raise UsageError(f"{self.path}: '{GROUP}/{name}' is not valid JSON ({problem}); damaged") from None
+
+    def _bytes(self, name: str) -> bytes:
         node = self.node(f"{GROUP}/{name}")
         if node.shape != () or node.dtype.kind != "S" or node.dtype.itemsize > _MOST_TEXT:
             raise UsageError(f"{self.path}: '{GROUP}/{name}' is {node.dtype} {node.shape}; legal is one text")
-        return json.loads(node[()])
+        return node[()]
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """Everything that was resolved for the run, as in its config.json."""
-        return self._text("config")
+        config = self._text("config")
+        if not isinstance(config, dict):
+            raise UsageError(f"{self.path}: '{GROUP}/config' is {type(config).__name__}, not a table; damaged")
+        return config
 
     @property
     def started(self) -> str:
@@ -374,21 +330,44 @@ def open_trace(path: str | Path) -> Trace:
 
 
 def _check(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    """Refuse what is not of the announced shape, or cannot be in the file at all."""
+    """Refuse what is not of the announced shape, or is stored in another way."""
     fits = data.ndim == len(shape) and data.shape[1:] == shape[1:] and data.shape[0] >= shape[0]
     if not fits or data.dtype != dtype:
         raise UsageError(f"{where} is {data.dtype} {data.shape}, the table of contents says {dtype} {shape}; damaged")
     if data.chunks and math.prod(data.chunks) * dtype.itemsize > _MOST_CHUNK:
         raise UsageError(f"{where} has chunks of {data.chunks}, which a reader would have to unpack whole; refused")
-    stored = data.id.get_storage_size() * (_DEFLATE if data.compression == "gzip" else 1)
     if data.compression not in (None, "gzip") or data.fletcher32 or data.scaleoffset is not None:
         raise UsageError(f"{where} is stored with a filter that traces do not use; refused")
+
+
+def _check_stored(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+    """Refuse what cannot be in the file at all."""
+    stored = data.id.get_storage_size() * (_DEFLATE if data.compression == "gzip" else 1)
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > stored:
         raise UsageError(f"{where} claims {shape} values of {dtype}, more than the file can hold; refused")
 
 
-def _needs(module: str) -> Any:
-    try:
-        return __import__(module)
-    except ImportError:
-        raise UsageError(f"needs {module}: pip install 'neurosbd[report]'") from None
+class _Padded:
+    """A stream that reads zeros behind its end: a process may die before the file is as long as HDF5 says it is."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset + _PADDING if whence == os.SEEK_END else offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer) or 0  # type: ignore[attr-defined]
+        buffer[count:] = bytes(len(buffer) - count)
+        return len(buffer)
+
+    def read(self, size: int = -1) -> bytes:
+        content = bytearray(size)
+        self.readinto(memoryview(content))
+        return bytes(content)
+
+    def close(self) -> None:
+        self._stream.close()

@@ -14,6 +14,7 @@ GROUP = "/neurosbd"
 PARTIAL = ".partial"  # behind the name of a file that has not come to its clean end
 BLOCK_BYTES = 8 << 20  # what a clock's series gather before they are moved and written
 MOST_ROWS = 512  # per block
+MOST_BLOCKS = 1024  # of a clock whose length is not known before
 CHUNK_BYTES = 1 << 20  # what a reader has to load at least
 DTYPES = ("uint8", "float32")
 MOST_COLUMNS = 2**31  # values of a row
@@ -96,11 +97,13 @@ class Contents(Record):
     steps: Count  # per trial
     expected: tuple[Count, ...] = ()  # rows of each clock at most, if that is known before
     batches: Count | None = None  # of the training per epoch, if there are epochs
+    lengths: tuple[Count, ...] = ()  # rows of a block of each clock; none: as `block_length` has them
 
     @model_validator(mode="after")
     def _consistent(self) -> "Contents":
-        if self.expected and len(self.expected) != len(self.clocks):
-            raise ValueError(f"{len(self.expected)} expected lengths for {len(self.clocks)} clocks")
+        for what, given in (("expected lengths", self.expected), ("lengths of blocks", self.lengths)):
+            if given and len(given) != len(self.clocks):
+                raise ValueError(f"{len(given)} {what} for {len(self.clocks)} clocks")
         for series in self.series:
             if series.clock >= len(self.clocks):
                 raise ValueError(f"{series.name}: there is no clock {series.clock}")
@@ -118,9 +121,23 @@ class Contents(Record):
 
     def block_rows(self, clock: int) -> int:
         """Rows that the series of a clock gather before they are written; the length of their chunks."""
+        if self.lengths:
+            return self.lengths[clock]
         row = sum(series.row_bytes for series in self.of(clock))
-        expected = self.expected[clock] if self.expected else MOST_ROWS
-        return max(1, min(MOST_ROWS, expected, BLOCK_BYTES // max(row, 1)))
+        return block_length(row, self.expected[clock] if self.expected else MOST_ROWS)
+
+    def blocks(self, clock: int) -> int:
+        """Blocks that a clock can have."""
+        return -(-self.expected[clock] // self.block_rows(clock)) if self.expected else MOST_BLOCKS
+
+
+def block_length(row: int, expected: int) -> int:
+    """Rows of a block of a clock whose rows have so many bytes and are so many at most.
+
+    Chunks are stored whole, so blocks are of about one length.
+    """
+    most = max(1, min(MOST_ROWS, expected, BLOCK_BYTES // max(row, 1)))
+    return -(-expected // -(-expected // most))
 
 
 class Rows(NamedTuple):
@@ -158,9 +175,10 @@ def place(clock: int, coordinate: str) -> str:
 
 
 def chunk_shape(series: Series, rows: int) -> tuple[int, ...]:
-    """Chunks of a dataset: `rows` long, the columns split until one is at most 1 MiB (or a column is)."""
+    """Chunks of a dataset: `rows` long, the columns split evenly until one is at most 1 MiB (or a column is)."""
     shape = list(series.columns)
     for axis in range(len(shape)):
         rest = rows * math.prod(shape[axis + 1 :]) * np.dtype(series.dtype).itemsize
-        shape[axis] = max(1, min(shape[axis], CHUNK_BYTES // max(1, rest)))
+        most = max(1, min(shape[axis], CHUNK_BYTES // max(1, rest)))
+        shape[axis] = -(-shape[axis] // -(-shape[axis] // most)) if shape[axis] else 1
     return (rows, *shape)

@@ -1,5 +1,6 @@
 """The tables of NWB, from what was recorded: spike times per neuron, and when there was a trial."""
 
+import math
 from typing import Any
 
 import h5py
@@ -9,9 +10,11 @@ from neurosbd.traces.series import Contents, Series, place
 
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
 MOST_SPIKES = 20_000_000
+SPIKE_BYTES = 8  # of a spike in the table
+UNIT_BYTES = 80  # of a unit: the other columns, names of populations included
 
 
-def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool = True) -> dict[str, Any]:
+def units_of(file: h5py.File, contents: Contents, rows: list[int], room: float | None) -> tuple[dict[str, Any], str]:
     """Columns of the Units table: a row per neuron and place in the batch.
 
     Time is simulated time as the rows have it, so examples side by side in a batch share it.
@@ -20,21 +23,23 @@ def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool
         file: open, with its rows.
         contents: of the file.
         rows: of each clock.
-        limited: no table of more than 200,000 rows or 20 million spikes, which takes long at the end of a run.
+        room: bytes that the table may take, of at most 200,000 rows and 20 million spikes; None: as many as there are.
     Returns:
-        Column name -> values; {} if that is too much.
+        Column name -> values, and ''; or {}, and why there is no table.
     """
     spiking = [series for series in contents.series if series.what == "spikes"]
     counts = [int(np.prod(series.columns)) for series in spiking]
-    if limited and sum(counts) > MOST_UNITS:
-        return {}
+    total = sum(counts)
+    most = math.inf if room is None else min(MOST_SPIKES, (room - total * UNIT_BYTES) / SPIKE_BYTES)
+    if total and (most < 0 or (room is not None and total > MOST_UNITS)):
+        return {}, _left_out(f"{total:,} units")
     columns: dict[str, list[Any]] = {name: [] for name in ("population", "neuron", "example")}
     times, ends, intervals = [np.zeros(0)], [np.zeros(0, int)], [np.zeros((0, 2))]
     spikes = 0
     for series, count in zip(spiking, counts, strict=True):
-        found = _spikes(file, series, rows[series.clock], MOST_SPIKES - spikes if limited else None)
+        found = _spikes(file, series, rows[series.clock], most - spikes)
         if found is None:
-            return {}
+            return {}, _left_out(f"{total:,} units and more than {int(most):,} spikes")
         moments, each = found
         ends.append(spikes + np.cumsum(each))
         times.append(moments)
@@ -42,7 +47,6 @@ def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool
         intervals.append(np.tile(_observed(file, series, rows[series.clock], contents.dt), (count, 1)))
         for name, values in _whose(series, contents).items():
             columns[name] += values
-    total = sum(counts)
     return {
         "id": np.arange(total),
         "spike_times": np.concatenate(times),
@@ -50,7 +54,15 @@ def units_of(file: h5py.File, contents: Contents, rows: list[int], limited: bool
         "obs_intervals": np.concatenate(intervals),
         "obs_intervals_index": np.arange(1, total + 1, dtype=np.uint32),
         **columns,
-    }
+    }, ""
+
+
+def _left_out(what: str) -> str:
+    return (
+        f"the table of units is left out: {what} are more than fit into record.limit (or than {MOST_UNITS:,} units or "
+        f"{MOST_SPIKES:,} spikes, which no viewer opens). The spikes themselves are all there; `neurosbd export RUN "
+        f"--to nwb FILE` writes the table however large"
+    )
 
 
 def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def _whose(series: Series, contents: Contents) -> dict[str, list[Any]]:
     }
 
 
-def _spikes(file: h5py.File, series: Series, rows: int, most: int | None) -> tuple[np.ndarray, np.ndarray] | None:
+def _spikes(file: h5py.File, series: Series, rows: int, most: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Spike times of all units, unit after unit, and how many each has, read block by block; None: more than `most`."""
     data: Any = file[series.path]
     time = _coordinate(file, series.clock, "time", rows)
@@ -129,7 +141,7 @@ def _spikes(file: h5py.File, series: Series, rows: int, most: int | None) -> tup
         units.append(np.ravel_multi_index(tuple(where), series.columns))
         moments.append(time[start + when])
         count += len(when)
-        if most is not None and count > most:
+        if count > most:
             return None
     unit = np.concatenate(units)
     order = np.argsort(unit, kind="stable")

@@ -1,21 +1,26 @@
 """Writes a trace file: whole blocks, committed one by one, so that a killed run keeps all of them.
 
-All datasets exist before the first row. A block is appended, flushed, and only then counted in
-`committed`; readers see the counted rows alone. The file has the suffix '.partial' until its clean end.
+All datasets exist before the first row. A block is appended, its checks are noted, all is flushed, and only then it is
+counted in `committed`; readers see the counted rows alone. The file has the suffix '.partial' until its clean end.
+A file that a process left behind is never written to again: whoever goes on copies what is committed into a new one.
 """
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+import neurosbd.traces.checks as checks
 import neurosbd.traces.nwb as nwb
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.traces.deflate import compress
 from neurosbd.traces.series import (
     FORMAT,
@@ -31,14 +36,18 @@ from neurosbd.traces.series import (
 )
 from neurosbd.traces.units import trials_of, units_of
 
-_VERSIONS = ("earliest", "v110")  # superblock 0: no lock flag that a killed writer would leave behind
+_VERSIONS = (
+    "v108",
+    "v110",
+)  # superblock 2: its headers have checksums, and no lock flag that a killed writer would leave
 _WAITING = 4  # blocks between the run and the disk at most
+_FAULTS = (OSError, RuntimeError, ValueError, KeyError, MemoryError)  # of HDF5, mostly of a disk that is full
 
 
 class TraceWriter:
     """Appends blocks to a trace file, compressing and writing in a thread of its own.
 
-    Use `create` or `resume`. Errors of the disk are raised by the next call.
+    Use `create`. Errors of the disk are raised by the next call.
     """
 
     def __init__(self, path: Path, file: h5py.File, contents: Contents) -> None:
@@ -47,8 +56,10 @@ class TraceWriter:
         self._file = file
         self._committed: h5py.Dataset = file[f"{GROUP}/committed"]  # type: ignore[assignment]
         self._rows = [int(n) for n in self._committed[:]]
-        self._problem: Exception | None = None
-        self._queue: queue.Queue[tuple[int, Rows, Callable[[], object]] | None] = queue.Queue(_WAITING)
+        self._pieces = [checks.pieces(contents, clock) for clock in range(len(contents.clocks))]
+        self._problem: BaseException | None = None
+        self._missing = ""  # what the file could not have, to be said
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="trace writer", daemon=True)
         self._thread.start()
 
@@ -56,7 +67,7 @@ class TraceWriter:
     def create(
         cls, path: Path, contents: Contents, config: str, description: str, started: str | None = None
     ) -> "TraceWriter":
-        """A new file at `path` + '.partial'.
+        """A new file at `path` + '.partial', in place of one that may be there.
 
         Args:
             path: of the file at its clean end.
@@ -65,47 +76,39 @@ class TraceWriter:
             description: of the run, in a line.
             started: when the run did, an ISO time; none: now.
         Raises:
-            UsageError: if it cannot be written.
+            UsageError: if it cannot be written, or is a link to another place.
         """
-        partial = path.with_name(path.name + PARTIAL)
+        unfinished = path.with_name(path.name + PARTIAL)
+        refuse_link(unfinished)
+        refuse_link(path)
+        file = None
         try:
-            file = h5py.File(partial, "w", libver=_VERSIONS)
-        except OSError as problem:
-            raise UsageError(f"{partial}: cannot be written ({problem})") from None
-        started = started or datetime.now(UTC).isoformat()
-        nwb.write_header(file, description, started)
-        _lay_out(file, contents, config, started)
-        file.flush()
+            unfinished.unlink(missing_ok=True)
+            file = h5py.File(unfinished, "x", libver=_VERSIONS)  # never through a link that appears meanwhile
+            started = started or datetime.now(UTC).isoformat()
+            nwb.write_header(file, description, started)
+            _lay_out(file, contents, config, started)
+            file.flush()
+        except _FAULTS as problem:
+            if file is not None:
+                with suppress(*_FAULTS):
+                    file.close()
+                unfinished.unlink(missing_ok=True)
+            raise UsageError(f"{unfinished}: cannot be written ({problem})") from None
         return cls(path, file, contents)
 
     @classmethod
-    def resume(cls, path: Path, contents: Contents, rows: list[int]) -> "TraceWriter":
-        """Go on after `rows` of each clock; whatever was written later is dropped.
+    def reopened(cls, path: Path, contents: Contents) -> "TraceWriter":
+        """A file that this process has made and closed.
 
         Raises:
-            UsageError: if the file is missing, of other contents, or holds fewer rows.
+            RunError: if it cannot be opened.
         """
-        partial = path.with_name(path.name + PARTIAL)
+        unfinished = path.with_name(path.name + PARTIAL)
         try:
-            file = h5py.File(partial, "r+", libver=_VERSIONS)
-            there = Contents.model_validate_json(file[f"{GROUP}/contents"][()])  # type: ignore[index,arg-type]
-            committed = file[f"{GROUP}/committed"]
-            counts = [int(n) for n in committed[:]]  # type: ignore[index]
-        except (OSError, KeyError, ValueError, TypeError) as problem:
-            raise UsageError(f"{partial}: the trace to go on with cannot be opened ({problem})") from None
-        if there != contents or any(have < want for have, want in zip(counts, rows, strict=False)):
-            file.close()
-            raise UsageError(
-                f"{partial}: is not the trace of this checkpoint (rows {counts}, the checkpoint was at {rows}, or "
-                f"other signals); give the same record.signals, or start anew in another --out"
-            )
-        file[GROUP].attrs["complete"] = np.int8(0)
-        committed[:] = rows  # type: ignore[index]
-        file.flush()  # first nobody counts on the rest any more, then it goes
-        for dataset, clock in _datasets(file, contents):
-            dataset.resize(rows[clock], axis=0)
-        file.flush()
-        return cls(path, file, contents)
+            return cls(path, h5py.File(unfinished, "r+", libver=_VERSIONS), contents)
+        except _FAULTS as problem:
+            raise RunError(f"{unfinished}: the trace cannot be gone on with ({problem})") from None
 
     def append(self, clock: int, rows: Rows, done: Callable[[], object] = lambda: None) -> None:
         """Hand over a block: `contents.block_rows(clock)` rows, or fewer in the last one of a session.
@@ -119,7 +122,7 @@ class TraceWriter:
         """
         self._check()
         if len(rows):
-            self._queue.put((clock, rows, done))
+            self._queue.put(partial(self._commit, clock, rows, done))
 
     def drain(self) -> list[int]:
         """Wait until everything handed over is committed; rows of each clock.
@@ -131,61 +134,117 @@ class TraceWriter:
         self._check()
         return list(self._rows)
 
-    def close(self, complete: bool, limited: bool = True) -> Path:
+    def close(self, complete: bool, most: float | None = None) -> Path:
         """End the file; a complete one gets its tables and its final name.
+
+        Everything is done in the thread of the writer: what interrupts the caller meanwhile is raised when it is done.
 
         Args:
             complete: whether nothing more will come.
-            limited: no table where that would be very large.
+            most: bytes that the file may have; tables beyond it, or too long for people, are left out and that is said.
         Returns:
             Where it is.
         Raises:
             RunError: if something could not be written; what was committed stays.
         """
-        try:
-            self.drain()
-            if complete:
-                nwb.fill(self._file, "/intervals/trials", trials_of(self._file, self.contents, self._rows))
-                nwb.fill(self._file, "/units", units_of(self._file, self.contents, self._rows, limited))
-                self._file[GROUP].attrs["complete"] = np.int8(1)
-        except (OSError, RuntimeError) as problem:
-            raise RunError(f"{self.path}: the trace cannot be written ({problem})") from None
-        finally:
-            self._queue.put(None)
-            self._thread.join()
-            self._file.close()
-        partial = self.path.with_name(self.path.name + PARTIAL)
-        return partial.replace(self.path) if complete else partial
+        with _uninterrupted() as wait:
+            wait(threading.Thread(target=self._end, args=(complete, most), name="trace end"))
+        if self._problem is not None and not isinstance(self._problem, Exception):
+            raise self._problem
+        self._check()
+        if self._missing:
+            warn(f"{self.path}: {self._missing}")
+        unfinished = self.path.with_name(self.path.name + PARTIAL)
+        return unfinished.replace(self.path) if complete else unfinished
+
+    def _end(self, complete: bool, most: float | None) -> None:
+        self._queue.put(partial(self._complete, most) if complete else lambda: None)
+        self._queue.put(None)
+        self._thread.join()
+
+    def _complete(self, most: float | None) -> None:
+        """Fill the tables. They are written once: whoever dies here leaves a file whose rows are copied."""
+        file, rows = self._file, self._rows
+        nwb.fill(file, "/intervals/trials", trials_of(file, self.contents, rows))
+        file.flush()
+        room = None if most is None else most - file.id.get_filesize()
+        units, self._missing = units_of(file, self.contents, rows, room)
+        nwb.fill(file, "/units", units)
+        file.flush()
+        file[GROUP].attrs.modify("complete", np.int8(1))
 
     def _check(self) -> None:
         if self._problem is not None:
-            raise RunError(f"{self.path}: the trace cannot be written ({self._problem}); committed rows are kept")
+            raise RunError(
+                f"{self.path}: the trace cannot be written ({self._problem}); committed rows are kept, and --resume "
+                f"goes on when there is room"
+            )
 
     def _work(self) -> None:
-        while (block := self._queue.get()) is not None:
+        while (job := self._queue.get()) is not None:
             try:
-                clock, rows, done = block
                 if self._problem is None:
-                    self._commit(clock, rows)
-                done()
-            except Exception as problem:  # told to the run at its next call
+                    job()
+            except BaseException as problem:  # told to the run at its next call
                 self._problem = problem
             finally:
                 self._queue.task_done()
+        try:
+            self._file.close()
+        except BaseException as problem:
+            self._problem = self._problem or problem
         self._queue.task_done()
 
-    def _commit(self, clock: int, rows: Rows) -> None:
-        """Append everywhere, flush, count, flush."""
-        start, found = self._rows[clock], self.contents.of(clock)
-        rows = rows.ordered(found)
-        for name in coordinates(self.contents.clocks[clock]):
-            _append(self._file[place(clock, name)], start, getattr(rows, name))  # type: ignore[arg-type]
-        for series in found:
-            _append(self._file[series.path], start, rows.values[series.name])  # type: ignore[arg-type]
+    def _commit(self, clock: int, rows: Rows, done: Callable[[], object]) -> None:
+        """Append everywhere, note the checks, flush, count, flush."""
+        start, length = self._rows[clock], self.contents.block_rows(clock)
+        table: Any = self._file[checks.where(clock)]
+        if start % length or start // length >= len(table):
+            raise ValueError(
+                f"a block of clock {clock} cannot begin at row {start:,}; blocks have {length:,} rows, and "
+                f"{len(table):,} were announced"
+            )
+        rows = rows.ordered(self.contents.of(clock))
+        plain = {place(clock, name): getattr(rows, name) for name in coordinates(self.contents.clocks[clock])}
+        plain |= {series.path: rows.values[series.name] for series in self.contents.of(clock)}
+        chunks = [c for p in self._pieces[clock] for c in _append(self._file[p.path], start, plain[p.path], p)]
+        table[start // length] = checks.line(len(rows), chunks)
         self._file.flush()
         self._rows[clock] = start + len(rows)
         self._committed[clock] = self._rows[clock]
         self._file.flush()
+        done()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[Callable[[threading.Thread], None]]:
+    """What waits for a thread to its end; an interrupt that comes meanwhile is raised afterwards."""
+    late: list[BaseException] = []
+
+    def wait(thread: threading.Thread) -> None:
+        thread.start()
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as problem:
+                late.append(problem)
+
+    yield wait
+    if late:
+        raise late[0]
+
+
+def refuse_link(path: Path) -> None:
+    """A trace is not written through a link, and none is taken away.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    if path.is_symlink():
+        raise UsageError(
+            f"{path}: is a link to {path.readlink()}; a trace is not written through a link. Remove it, or give the "
+            f"directory it leads to as --out"
+        )
 
 
 def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> None:
@@ -194,8 +253,9 @@ def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> 
     own.attrs["format"] = np.int32(FORMAT)
     own.attrs["complete"] = np.int8(0)
     own.attrs["started"] = np.bytes_(started.encode())
-    own["contents"] = np.bytes_(contents.model_dump_json().encode())
-    own["config"] = np.bytes_(config.encode())
+    plain = contents.model_dump_json().encode()
+    own["contents"], own["config"] = np.bytes_(plain), np.bytes_(config.encode())
+    own.attrs["checksum"] = checks.text(plain, config.encode(), started.encode())
     own["committed"] = np.zeros(len(contents.clocks), np.int64)
     for number, clock in enumerate(contents.clocks):
         length = contents.block_rows(number)
@@ -207,6 +267,7 @@ def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> 
                 nwb.describe_time(data)
     for series in contents.series:
         _create(file, series, contents)
+    checks.create(file, contents)
     nwb.create_tables(file, contents.dt, next((s.columns[1:] for s in contents.series if s.what == "target"), ()))
 
 
@@ -239,32 +300,24 @@ def _create_scales(group: h5py.Group, series: Series, clock: Clock) -> tuple[str
     return names
 
 
-def _datasets(file: h5py.File, contents: Contents) -> list[tuple[Any, int]]:
-    """Every dataset that grows, and its clock."""
-    clocks = [(file[place(n, name)], n) for n, clock in enumerate(contents.clocks) for name in coordinates(clock)]
-    return clocks + [(file[series.path], series.clock) for series in contents.series]
-
-
-def _append(dataset: Any, start: int, rows: np.ndarray) -> None:
-    """Add a block behind row `start`, a multiple of the chunk length, chunk by chunk.
+def _append(dataset: Any, start: int, rows: np.ndarray, piece: checks.Piece) -> Iterator[tuple[int, int, int]]:
+    """Add a block behind row `start`, chunk by chunk; where each lies, its bytes and their CRC-32.
 
     The chunks go to the file as they are: compressing outside HDF5 lets the run go on meanwhile, since HDF5 does not
     free the interpreter.
     """
     dataset.resize(start + len(rows), axis=0)
-    length, *columns = dataset.chunks
-    if start % length:
-        raise ValueError(f"{dataset.name}: a block cannot begin at row {start}, within a chunk of {length} rows")
-    compressed = dataset.compression is not None
-    for corner in np.ndindex(*(-(-n // c) for n, c in zip(rows.shape[1:], columns, strict=True))):
-        at = tuple(i * c for i, c in zip(corner, columns, strict=True))
-        part = rows[(slice(None), *(slice(a, a + c) for a, c in zip(at, columns, strict=True)))]
-        chunk = part.astype(dataset.dtype, copy=False)
-        if chunk.shape != dataset.chunks:
-            chunk = np.zeros(dataset.chunks, dataset.dtype)
+    for corner in piece.corners():
+        part = rows[(slice(None), *(slice(a, a + c) for a, c in zip(corner, piece.chunk[1:], strict=True)))]
+        chunk = part.astype(piece.dtype, copy=False)
+        if chunk.shape != piece.chunk:
+            chunk = np.zeros(piece.chunk, piece.dtype)
             chunk[tuple(slice(n) for n in part.shape)] = part
         content: Any = np.ascontiguousarray(chunk)
-        dataset.id.write_direct_chunk((start, *at), compress(content) if compressed else content)
+        content = compress(content) if piece.packed else content
+        dataset.id.write_direct_chunk((start, *corner), content)
+        stored = dataset.id.get_chunk_info_by_coord((start, *corner))
+        yield stored.byte_offset, stored.size, zlib.crc32(content)
 
 
 def describe(config: Mapping[str, Any]) -> str:
