@@ -388,7 +388,7 @@ def node(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (lambda: foreign(("lif", nir.Threshold(np.ones(5)))), r"'lif': Threshold cannot be read.*Affine"),
+        (lambda: foreign(("lif", nir.Threshold(np.ones(5)))), r"'lif': Threshold cannot be read without one LI or I"),
         (lambda: foreign(("lif", node(tau=np.full(5, 5e-5)))), r"'lif' \(LIF\): tau = 5e-05 s.*shorter dt"),
         (lambda: foreign(("lif", node(r=np.full(5, -1.0)))), r"'lif'.*r = -1"),
         (lambda: foreign(("lif", node(v_threshold=np.full(5, np.nan)))), r"'lif'.*v_threshold.*finite"),

@@ -10,7 +10,8 @@ from neurosbd.interchange.nir_neurons import NEURON_NODES
 WEIGHTS = ("Affine", "Linear", "Conv2d")
 POOLS = ("SumPool2d", "AvgPool2d")
 PASSES = (*POOLS, "Flatten", "Delay")  # what lies on the way to weights
-_LEGAL = ("Input", "Output", *WEIGHTS, *PASSES, *NEURON_NODES)
+_SPELT = ("I", "Threshold", "Scale")  # of a neuron that is spelt out, see nir_resets.py
+_LEGAL = ("Input", "Output", *WEIGHTS, *PASSES, *NEURON_NODES, *_SPELT)
 _MOST_EDGES = 100_000
 _MOST_DOORS = 64  # Inputs and Outputs of a graph inside another
 Edge = tuple[str, str]

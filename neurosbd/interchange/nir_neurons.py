@@ -6,7 +6,7 @@ is fixed in NIR, so our `r` goes into the incoming weights, and is noted for the
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
 from neurosbd.process import Neuron
 from neurosbd.surrogates import SURROGATES, Surrogate
 
+Resets = Literal["loop", "to_value"]
 NEURON_NODES = ("LIF", "CubaLIF", "IF", "LI")
 _LEGAL = "legal are LIF, CubaLIF and IF with reset = 'to_value' and no refractory period, LI, and identity"
 
@@ -29,6 +30,8 @@ class Exported(NamedTuple):
 
     node: Any  # None for an identity, which is no node
     factor: np.ndarray  # what the incoming weights are multiplied with, one per unit, [*size]
+    fires: np.ndarray | None = None  # thresholds of a membrane whose reset has to be spelt out, [*size]
+    rise: np.ndarray | None = None  # of that membrane in one step under a drive of 1, [*size]
 
 
 class Imported(NamedTuple):
@@ -38,7 +41,7 @@ class Imported(NamedTuple):
     factor: np.ndarray  # what the incoming weights are multiplied with, one per unit, [*size], or one for all, []
 
 
-def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exported:
+def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float, resets: Resets | None) -> Exported:
     """The node that steps like a neuron.
 
     Args:
@@ -46,6 +49,7 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exp
         neuron: with its constants drawn.
         size: of the population.
         dt: step at which both agree, s.
+        resets: how a reset is written that no neuron of NIR has; None: not at all.
     Raises:
         UsageError: naming the population and the constant that NIR cannot say.
     """
@@ -56,7 +60,7 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exp
     if not isinstance(neuron, LIF | CubaLIF | IF | LI):
         what = neuron.kind if isinstance(neuron, Cell) else type(neuron).__name__
         raise UsageError(f"population '{name}': NIR has no {what} neuron; {_LEGAL}")
-    _check_dynamics(name, neuron)
+    _check_dynamics(name, neuron, resets)
     r = _full(neuron.r, size)
     about: dict[str, Any] = {"population": name, "r": _plain(neuron.r)}
     zero = np.zeros(size, np.float32)
@@ -64,6 +68,8 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exp
         tau, share = _euler(neuron.tau_mem, size, dt)
         return Exported(nir.LI(tau=tau, r=_single(one), v_leak=zero, metadata={"neurosbd": about}), r / share)
     about["surrogate"] = _described(neuron.surrogate)
+    if neuron.reset != "to_value" and resets == "loop":
+        return _membrane(neuron, size, dt, about)
     spiking = {
         "v_threshold": _single(_full(neuron.v_threshold, size)),
         "v_reset": _single(_full(neuron.v_reset, size)),
@@ -80,6 +86,18 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float) -> Exp
         tau_mem=tau, tau_syn=tau_syn, r=_single(1 / share), w_in=_single(1 / share_syn), v_leak=zero, **spiking
     )
     return Exported(node, r)
+
+
+def _membrane(neuron: LIF | CubaLIF | IF, size: tuple[int, ...], dt: float, about: dict[str, Any]) -> Exported:
+    """What is under the spikes of a LIF or IF."""
+    nir, one, r = nir_package(), np.ones(size), _full(neuron.r, size)
+    level, kept = _full(neuron.v_threshold, size), {"neurosbd": about}
+    if isinstance(neuron, IF):
+        return Exported(nir.I(r=_single(one / dt), metadata=kept), r, level, one)
+    assert isinstance(neuron, LIF)
+    tau, share = _euler(neuron.tau_mem, size, dt)
+    leak = _single(_full(neuron.v_leak, size))
+    return Exported(nir.LI(tau=tau, r=_single(one), v_leak=leak, metadata=kept), r / share, level, share)
 
 
 def imported(name: str, node: Any, size: tuple[int, ...], dt: float, second: float = 1.0) -> Imported:
@@ -116,7 +134,7 @@ def imported(name: str, node: Any, size: tuple[int, ...], dt: float, second: flo
         constants["v_leak"] = _drawn(values["v_leak"])
     if kind != "LI":
         constants["v_threshold"], constants["v_reset"] = (_drawn(values[k]) for k in ("v_threshold", "v_reset"))
-        constants |= {"reset": "to_value", "surrogate": _restored(name, about)}
+        constants |= {"reset": getattr(node, "reset", "to_value"), "surrogate": _restored(name, about)}
     make: Any = {"LIF": LIF, "CubaLIF": CubaLIF, "IF": IF, "LI": LI}[kind]
     try:
         return Imported(make(r=_drawn(own), **constants), _whole(gain / own))
@@ -190,13 +208,18 @@ def scaled(weight: np.ndarray, bias: np.ndarray | None, factor: np.ndarray, wher
     return weight * row.reshape(-1, *(1 for _ in weight.shape[1:])), None if bias is None else bias * row
 
 
-def _check_dynamics(name: str, neuron: LIF | CubaLIF | IF | LI) -> None:
+def _check_dynamics(name: str, neuron: LIF | CubaLIF | IF | LI, resets: Resets | None) -> None:
     if isinstance(neuron, LI):
         return
-    if neuron.reset != "to_value":
+    if neuron.reset != "to_value" and (resets is None or (resets == "loop" and isinstance(neuron, CubaLIF))):
+        spelt = (
+            "to_nir(network, resets='loop') spells it out as LI, Threshold and Scale, which from_nir reads, snnTorch"
+        )
+        exact = "nothing" if isinstance(neuron, CubaLIF) else f"{spelt} and Norse do not"
         raise UsageError(
-            f"population '{name}': reset = '{neuron.reset}', but a neuron of NIR is put to v_reset by its spike; "
-            f"use reset = 'to_value'"
+            f"population '{name}': reset = '{neuron.reset}', but a neuron of NIR is put to v_reset by its spike. "
+            f"Exact: {exact}. Exact only up to the first spike of each neuron: to_nir(network, resets='to_value'). Or "
+            f"use reset = 'to_value' and train with it"
         )
     if neuron.refractory > 0:
         raise UsageError(

@@ -15,6 +15,7 @@ from neurosbd.interchange.nir_files import nir_package, read_graph
 from neurosbd.interchange.nir_geometry import bounded, declared, geometry, pooling
 from neurosbd.interchange.nir_graph import PASSES, POOLS, WEIGHTS, Flat, flattened, kind_of
 from neurosbd.interchange.nir_neurons import NEURON_NODES, imported, noted, numbers, scaled, shape_of
+from neurosbd.interchange.nir_resets import joined
 from neurosbd.interchange.nir_steps import second, warn_of_silence
 from neurosbd.interchange.wiring import Wire, assembled, relay
 from neurosbd.network import INPUT, Connection, Network, Population
@@ -43,7 +44,8 @@ def from_nir(graph: "nir.NIRGraph | str | Path", dt: float | None = None) -> Net
         dt: s; None: the one noted by `to_nir`, else 1e-4.
     Raises:
         UsageError: naming the node, and what can be read: Input, Output, Affine, Linear, Conv2d, SumPool2d, AvgPool2d,
-            Flatten, Delay, LIF, CubaLIF, IF, LI, and graphs of these inside each other.
+            Flatten, Delay, LIF, CubaLIF, IF, LI, an LI or I with a Threshold behind it, and graphs of these inside each
+            other.
     Source: Pedersen et al. 2024, Nat. Commun. 15:8122 (NIR).
     """
     if isinstance(graph, str | Path):
@@ -63,7 +65,7 @@ def _network(graph: Any, dt: float | None) -> Network:
         dt = float(about.get("dt", _DT) if dt is None else dt)
         if not 0 < dt < math.inf:
             raise UsageError(f"from_nir: dt must be a time in s, > 0, got {dt}")
-        return _Reader(flat, dt, about).network()
+        return _Reader(joined(flat, dt), dt, about).network()
     except UsageError:
         raise
     except _FAULTS as problem:  # such as a note that is not of the kind that to_nir writes, or a chain without an end

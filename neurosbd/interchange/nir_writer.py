@@ -12,14 +12,15 @@ from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError
 from neurosbd.interchange.nir_files import nir_package
-from neurosbd.interchange.nir_neurons import exported, scaled
+from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
+from neurosbd.interchange.nir_resets import spelt
 from neurosbd.network import INPUT, Connection, Network
 
 if TYPE_CHECKING:
     import nir
 
 
-def to_nir(network: Network, metadata: Mapping[str, Any] | None = None) -> "nir.NIRGraph":
+def to_nir(network: Network, metadata: Mapping[str, Any] | None = None, resets: Resets | None = None) -> "nir.NIRGraph":
     """The network as a NIR graph that steps like it, spike for spike, at the network's own dt.
 
     NIR is written for readers that integrate by forward Euler: tau = dt / (1 - exp(-dt / tau_mem)), so the decay
@@ -31,6 +32,9 @@ def to_nir(network: Network, metadata: Mapping[str, Any] | None = None) -> "nir.
     Args:
         network: of LIF, CubaLIF and IF neurons with reset = 'to_value', LI and identity.
         metadata: more facts to keep in the graph, such as the learning rule: text, numbers, or dictionaries of them.
+        resets: what becomes of LIF and IF neurons with another reset, which no neuron of NIR has. 'loop': exact, spelt
+            out as LI (or I), Threshold and a Scale that leads back, which `from_nir` reads, snnTorch and Norse do not.
+            'to_value' (CubaLIF too): put to v_reset, the same only up to the first spike of each neuron. None: refused.
     Returns:
         `nir.NIRGraph`. `snntorch.import_nir.import_from_nir` runs it if dt = 1e-4, `norse.torch.from_nir(graph,
         dt=dt)` with any; neither knows LI, Delay or v_reset, and snnTorch neither IF nor v_leak.
@@ -38,20 +42,24 @@ def to_nir(network: Network, metadata: Mapping[str, Any] | None = None) -> "nir.
         UsageError: naming the population or connection and what NIR cannot say.
     Source: Pedersen et al. 2024, Nat. Commun. 15:8122 (NIR).
     """
-    return _Writer(network).graph({} if metadata is None else metadata)
+    if resets not in (None, "loop", "to_value"):
+        raise UsageError(f"to_nir: resets must be 'loop', 'to_value' or None, got {resets!r}")
+    return _Writer(network, resets).graph({} if metadata is None else metadata)
 
 
 class _Writer:
     """Nodes and edges so far."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, resets: Resets | None) -> None:
         self.network = network
+        self.resets: Resets | None = resets
         self.nir: Any = nir_package()
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.loops: list[tuple[str, str]] = []  # edges of late connections
         self.factors: dict[str, np.ndarray] = {}
         self.shown: dict[str, list[str]] = {}  # population -> nodes whose sum is its activity
+        self.driven: dict[str, str] = {}  # population -> node that its weights lead to
         self.linear: set[str] = set()  # populations without a node: what their weights deliver is their activity
         order = list(network.populations)
         self.late = {c.name for c in network.connections.values() if order.index(c.pre) >= order.index(c.post)}
@@ -65,13 +73,13 @@ class _Writer:
         for name, population in network.populations.items():
             if population.neuron is None:
                 continue
-            node, self.factors[name] = exported(name, population.neuron, population.size, network.dt)
-            if node is None:
+            made = exported(name, population.neuron, population.size, network.dt, self.resets)
+            self.factors[name] = made.factor
+            if made.node is None:
                 self.linear.add(name)
                 self.shown[name] = [weights[c.name] for c in network.incoming[name]]
             else:
-                self.shown[name] = [self._reserve(name)]
-                self.nodes[self.shown[name][0]] = node
+                self._put(name, made, getattr(population.neuron, "reset", None) == "subtract")
         for name, connection in network.connections.items():
             self._join(connection, weights[name])
         readout = network.readout
@@ -84,6 +92,21 @@ class _Writer:
         }
         # Norse follows the edges in their order and takes the last node it comes by for the output: loops first.
         return self.nir.NIRGraph(self.nodes, self.loops + self.edges, metadata={**metadata, "neurosbd": about})
+
+    def _put(self, name: str, made: Exported, subtract: bool) -> None:
+        """The node of a population, or the nodes that spell its reset out."""
+        self.driven[name] = key = self._reserve(name)
+        self.nodes[key], self.shown[name] = made.node, [key]
+        if made.fires is None or made.rise is None:
+            return
+        parts = spelt(made.node, made.fires, made.rise, subtract)
+        fire = self._reserve(f"fire_{name}")
+        self.nodes[fire], self.shown[name] = parts.fire, [fire]
+        self.edges.append((key, fire))
+        if parts.back is not None:
+            back = self._reserve(f"reset_{name}")
+            self.nodes[back] = parts.back
+            self.loops += [(fire, back), (back, key)]
 
     def _reserve(self, name: str) -> str:
         """A name that the modules of every reader accept, like it and not yet taken."""
@@ -116,7 +139,7 @@ class _Writer:
         if pool is not None:
             name = self._pool_drive(connection, pool, name, edges)
         if connection.post not in self.linear:
-            edges.append((name, self.shown[connection.post][0]))
+            edges.append((name, self.driven[connection.post]))
 
     def _pool_drive(self, connection: Connection, pool: Pooling, weights: str, edges: list[tuple[str, str]]) -> str:
         """The pooling between weights and neuron, joined to the weights; its name."""
