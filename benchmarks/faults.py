@@ -5,7 +5,7 @@
 
 Files: small valid ones of every format that is read, damaged (flipped bits, cut, longer, zeroed, swapped, repeated and
 dropped spans, integers and words replaced by extreme and hostile ones, also inside of what is packed), and read as a
-user does, each in a process of its own with 2 GB of memory and 30 s. 'refused' is one clear error. Read without a word
+user does, each in a process of its own with 2 GB of memory and 60 s. 'refused' is one clear error. Read without a word
 are: the same content as before the damage; another legal content, of formats without a checksum (the reason is given);
 and 'silent', where a checksum should have told. Kills: see benchmarks/faults/kills.py.
 """

@@ -12,6 +12,7 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.losses.admissibility import admissible
 from neurosbd.memory import blank, widths
 from neurosbd.network import Network
+from neurosbd.parsing import read_toml
 from neurosbd.report.analyses import documentation
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
@@ -53,7 +54,7 @@ def catalogue(kind: str) -> list[Row]:
     if kind in ("models", "data"):
         rows = []
         for name in library.names(kind):
-            content = library.read_toml(library.find(kind, name))
+            content = read_toml(library.find(kind, name))
             rows.append(Row(name, content.get("about", ""), content.get("source", "")))
         return rows
     rows = [_row(name, make.__doc__ or "") for name, make in _tables()[kind].items()]

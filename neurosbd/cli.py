@@ -235,9 +235,9 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
-    from neurosbd.experiment.resolve import parse_setting
+    from neurosbd.experiment.resolve import parse_settings
 
-    return dict(parse_setting(text) for text in options.set)
+    return parse_settings(options.set)
 
 
 def _fit(options: argparse.Namespace) -> int:

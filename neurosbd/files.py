@@ -1,7 +1,6 @@
 """Writing files so that a reader, or a run killed at any moment, finds the old or the new one. Layer 0."""
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -11,7 +10,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from neurosbd.errors import UsageError
 
@@ -110,17 +109,3 @@ def sweep_files(folder: Path, names: Iterable[str]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
     write_atomic(path, lambda stream: stream.write(text.encode()))
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        UsageError: if it is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise UsageError(f"{path}: {problem.strerror}") from None
-    except ValueError as problem:
-        raise UsageError(f"{path}: not valid JSON ({problem})") from None

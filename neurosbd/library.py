@@ -4,9 +4,7 @@ An item is asked for by name or by a path of the user's own. The folders lie in 
 wheel (`neurosbd/_shipped/models`), beside it in a checkout or an editable install.
 """
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from neurosbd.errors import UsageError, nearest
 
@@ -86,17 +84,3 @@ def relative_path(path: str) -> str:
     for part in parts:
         path_component(part)
     return path
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file.
-
-    Raises:
-        UsageError: if it cannot be read or parsed, with the line and column.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise UsageError(f"{path}: {problem.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path}: not valid TOML: {problem}") from None

@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema
 from torch import Tensor
 
 from neurosbd.errors import UsageError, nearest
+from neurosbd.parsing import brief
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -151,7 +152,7 @@ def validate(record: type[R], raw: Mapping[str, Any], source: str, origin: Mappi
         return record.model_validate(tupled(raw))
     except ValidationError as problems:
         errors = problems.errors(include_url=False)
-        wheres = [_written(error["loc"], raw) for error in errors[:20]]
+        wheres = [brief(_written(error["loc"], raw)) for error in errors[:20]]
         lines = [
             f"{(origin or {}).get(where, source)}: {where}: {_explain(error, record)}"
             for where, error in zip(wheres, errors, strict=False)
@@ -167,15 +168,15 @@ def _explain(error: Any, record: type[Record]) -> str:
     if kind in ("union_tag_invalid", "literal_error"):
         expected = context.get("expected_tags") or context["expected"].replace(" or ", ", ")
         legal = [word.strip(" '") for word in expected.split(",")]
-        given = context.get("tag", given)
-        return f"there is no '{given}'{nearest(str(given), legal)}"
+        given = str(context.get("tag", given))
+        return f"there is no '{brief(given)}'{nearest(given, legal)}"
     if kind == "union_tag_not_found":
-        return f"must be a name or a table with a kind, got {given!r}"
+        return f"must be a name or a table with a kind, got {brief(repr(given))}"
     if kind == "missing":
         return "is missing; it must be given"
     if kind == "value_error":
         return str(context["error"])
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {given!r}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {brief(repr(given))}"
 
 
 def _written(loc: tuple[Any, ...], raw: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 LAYERS = [
-    {"errors", "text", "process", "library", "files", "seeds", "schema", "hdf5", "allocator"}
+    {"errors", "text", "parsing", "process", "library", "files", "seeds", "schema", "hdf5", "allocator"}
     | {"surrogates", "constants", "distributions", "filters", "noise"},
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
     | {"expansions", "homeostasis", "upkeep"},

@@ -10,6 +10,7 @@ from neurosbd.cli import main
 from neurosbd.errors import UsageError
 from neurosbd.experiment.recipes import RECIPES, changes
 from neurosbd.experiment.resolve import describe, load_model, resolve
+from neurosbd.parsing import read_toml
 
 TINY = """
 rule = { kind = "sbd", scale = 0.7 }
@@ -60,7 +61,7 @@ def rate_models() -> list[str]:
     """Models of the zoo that learn from data with units that have a rate."""
     found = []
     for name in library.names("models"):
-        raw = library.read_toml(library.find("models", name))
+        raw = read_toml(library.find("models", name))
         if "data" in raw and "time" not in raw and "corinfomax" not in name:
             found.append(name)
     return found

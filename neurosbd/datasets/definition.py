@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from neurosbd import library
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
+from neurosbd.parsing import read_toml
 from neurosbd.schema import Entry, OneOf, Record, validate
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -123,7 +124,7 @@ def load_file(name: str | Path, readers: Any) -> DatasetFile:
         UsageError: if the file is not valid or names an unknown reader.
     """
     path = library.find("data", name)
-    raw = library.read_toml(path)
+    raw = read_toml(path)
     raw.setdefault("name", path.stem)
     definition: DatasetFile = validate(DatasetFile, raw, path.name)
     if definition.reader not in readers:

@@ -12,6 +12,7 @@ from neurosbd import library
 from neurosbd.errors import UsageError, nearest
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.recipes import PREFERRED, changes
+from neurosbd.parsing import brief, check_plain, read_toml
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.schema import validate
 
@@ -58,7 +59,7 @@ def resolve(
     Later wins: the file, its [override.RULE] table, `recipe`, `settings`.
     """
     path = library.find("models", name)
-    raw = library.read_toml(path)
+    raw = read_toml(path)
     source = path.name
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
@@ -94,7 +95,7 @@ def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> N
 
 def _check_overrides(overrides: Any, source: str) -> None:
     if not isinstance(overrides, dict) or not all(isinstance(table, dict) for table in overrides.values()):
-        raise UsageError(f"{source}: override: must be tables [override.RULE], got {overrides!r}")
+        raise UsageError(f"{source}: override: must be tables [override.RULE], got {brief(repr(overrides))}")
     for name in overrides:
         if name not in RULES:
             raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
@@ -169,27 +170,54 @@ def _set(raw: Any, dotted: str, value: Any) -> None:
 
 
 def _index(step: str, items: list[Any], dotted: str) -> int:
-    if not step.isdigit() or int(step) >= len(items):
+    legal = [str(i) for i in range(len(items))]
+    if step not in legal:
         raise UsageError(f"{dotted}: '{step}' must be a number in 0..{len(items) - 1}")
-    return int(step)
+    return legal.index(step)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """'a.b=value' -> ('a.b', value), the value as in TOML; bare words are text.
 
     Raises:
-        UsageError: if there is no '='.
+        UsageError: if there is no '=', the key is none, or the value is more than one, nested too deeply, or an integer
+            of more than 64 bits.
 
     >>> parse_setting("training.epochs=3"), parse_setting("data.name=mnist")
     (('training.epochs', 3), ('data.name', 'mnist'))
     """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set {text}: write --set key=value, for example --set training.epochs=3")
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not all(key.split(".")) or any(mark in key for mark in "\"'"):
+        raise UsageError(
+            f"--set {brief(text)}: write --set key=value, for example --set training.epochs=3; the key without quotes, "
+            f"its names joined by single dots"
+        )
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        found = {"value": value}
+    except (ValueError, RecursionError):
+        raise UsageError(f"--set {key}: {brief(value)} is too long a number or nested too deeply") from None
+    if found.keys() != {"value"}:
+        raise UsageError(f"--set {key}: {brief(value)} is more than one value; write a --set for each")
+    check_plain(found, f"--set {key}")
+    return key, found["value"]
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """All of a command line; see `parse_setting`.
+
+    Raises:
+        UsageError: if a key is given two values.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in map(parse_setting, texts):
+        if key in settings and settings[key] != value:
+            raise UsageError(
+                f"--set {key} is given twice, as {brief(repr(settings[key]))} and {brief(repr(value))}; give it once"
+            )
+        settings[key] = value
+    return settings
 
 
 def _leaves(value: Any, at: str = "") -> list[str]:

@@ -17,7 +17,8 @@ from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.forward import Raw, Units, predict
 from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.lock import is_held
-from neurosbd.files import read_json, write_text
+from neurosbd.experiment.records import check_config, read_config, read_metrics, read_result
+from neurosbd.files import write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
 from neurosbd.tasks import Panel
@@ -135,23 +136,15 @@ def open_run(path: str | Path) -> Run:
         return _lone_trace(path)
     if not (path / CONFIG).is_file():
         raise UsageError(f"{path}: holds no run (no {CONFIG}); give the directory that `neurosbd fit` printed")
-    metrics = []
-    if (path / METRICS).exists():
-        lines = (path / METRICS).read_text(encoding="utf-8").splitlines()
-        try:
-            metrics = [json.loads(line) for line in lines if line]
-        except ValueError as problem:
-            raise UsageError(f"{path / METRICS}: not a line of JSON per epoch ({problem})") from None
-    return Run(path, read_json(path / CONFIG), metrics, _result(path))
+    metrics = read_metrics(path / METRICS) if (path / METRICS).exists() else []
+    return Run(path, read_config(path / CONFIG), metrics, _result(path))
 
 
 def _result(path: Path) -> dict[str, Any]:
     """What result.json says; one whose process was killed cannot say so itself."""
     held = is_held(path)  # before the file is read: a run that ends meanwhile writes it first
-    result = read_json(path / RESULT) if (path / RESULT).exists() else {"status": "running"}
-    if isinstance(result, dict) and result.get("status") == "running" and not held:
-        return result | {"status": "killed", "reason": KILLED}
-    return result
+    result = read_result(path / RESULT)
+    return result | {"status": "killed", "reason": KILLED} if result["status"] == "running" and not held else result
 
 
 def _lone_trace(path: Path) -> Run:
@@ -159,7 +152,7 @@ def _lone_trace(path: Path) -> Run:
     if path.name in (TRACE, f"{TRACE}{PARTIAL}") and (path.parent / CONFIG).is_file():
         return open_run(path.parent)
     trace = open_trace(path)
-    run = Run(path.parent, trace.config, [], {"status": "unknown"})
+    run = Run(path.parent, check_config(trace.config, str(path)), [], {"status": "unknown"})
     vars(run)["trace"] = trace
     return run
 

@@ -17,6 +17,7 @@ from neurosbd.experiment.health import HealthCheck
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.machine import failure, peak_memory
 from neurosbd.experiment.progress import Reporter, duration, epoch_line
+from neurosbd.experiment.records import read_config
 from neurosbd.experiment.run import (
     CHECKPOINT,
     CONFIG,
@@ -30,7 +31,6 @@ from neurosbd.experiment.run import (
     write_record,
 )
 from neurosbd.experiment.session import Session
-from neurosbd.files import read_json
 from neurosbd.learners import LocalLearner
 from neurosbd.measures import shown, title
 from neurosbd.recording import Recorder
@@ -52,7 +52,7 @@ def entered(session: Session, out: str | Path | None, resume: bool, reporter: Re
     with directory.claimed(session.definition, out, resume) as path:
         if directory.holds_run(path):
             _take_up(session, path, reporter)
-            _introduce(session, path, read_json(path / CONFIG), reporter)
+            _introduce(session, path, read_config(path / CONFIG), reporter)
         else:
             if resume:
                 reporter.say(f"{path}: nothing to resume, the run starts")
