@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
 import neurosbd
 from neurosbd.cli import main
@@ -68,14 +67,15 @@ def test_names_in_figures_and_pages() -> None:
     assert "\x1b" not in page and "\u202e" not in page and SHOWN in page and "&lt;b&gt;" in page and "<table" in page
 
 
-def test_class_names_on_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in (EVIL.replace("/", ""), "dog\nneurosbd: all is well"):
-        (tmp_path / "p" / name).mkdir(parents=True)
-        for i in range(6):
-            Image.new("RGB", (4, 4)).save(tmp_path / "p" / name / f"x_{i}.png")
-    assert main(["data", "check", str(tmp_path / "p")]) == 0
-    out = capsys.readouterr().out
-    assert "\x1b" not in out and SHOWN in out and "\nneurosbd: all" not in out
+def test_names_of_columns_and_folders_on_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Must fail when they are printed as they are (tried)."""
+    names = f'a,"target:{EVIL}","target:dog\nneurosbd: all is well"\n'
+    (tmp_path / "t.csv").write_text(names + "".join(f"{i * i % 7},{i},{i % 3}.5\n" for i in range(20)))
+    assert main(["data", "check", str(tmp_path / "t.csv")]) == 0
+    (tmp_path / "p" / EVIL).mkdir(parents=True)
+    assert main(["data", "check", str(tmp_path / "p" / EVIL)]) == 2
+    out, err = capsys.readouterr()
+    assert SHOWN in out and SHOWN in err and "\x1b" not in out + err and "\nneurosbd: all" not in out
 
 
 def test_an_ascii_terminal(tmp_path: Path) -> None:
