@@ -64,7 +64,7 @@ def pristine(name: str, top: Path) -> Path:
         folder.mkdir(parents=True)
         made = attempt(lambda: FORMATS[name].make(folder), folder)
         if made.how != "read":
-            sys.exit(f"the valid files of {name} cannot be made: {made.how} {made.said} {made.where}")
+            raise RuntimeError(f"the valid files of {name} cannot be made: {made.how} {made.said} {made.where}")
     return folder
 
 
@@ -75,7 +75,7 @@ def undamaged(name: str, top: Path, target: str, read: int) -> str:
         folder = Path(shutil.copytree(pristine(name, top), Path(place) / "w"))
         verdict = attempt(lambda: FORMATS[name].reads[read](Path(target)), folder)
     if verdict.how != "read":
-        raise SystemExit(f"the valid {target} of {name} is not read: {verdict.how} {verdict.said} {verdict.where}")
+        raise RuntimeError(f"the valid {target} of {name} is not read: {verdict.how} {verdict.said} {verdict.where}")
     return verdict.value
 
 

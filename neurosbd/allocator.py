@@ -1,4 +1,4 @@
-"""Has the process keep the memory that a training step frees, since the next one asks for it again. Layer 0."""
+"""Memory: how much a process could have, and that it keeps what a step frees, since the next asks for it. Layer 0."""
 
 import ctypes
 import os
@@ -8,6 +8,19 @@ import sys
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 32 << 20  # bytes; above it glibc asks the system each time, and accepts no higher threshold
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch looks when it allocates for the first time
+
+
+def room() -> int:
+    """Bytes that this process could have: the memory of the machine, or what its limit (ulimit -v) leaves if less."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 63
+    if sys.platform != "linux":
+        return whole
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        used = int(stream.read().split()[0]) * resource.getpagesize()
+    return whole if limit == resource.RLIM_INFINITY else min(whole, max(0, limit - used))
 
 
 def keep_freed_memory() -> bool:

@@ -9,6 +9,7 @@ import h5py
 
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.experiment.run import Run, open_run
+from neurosbd.files import legal_path
 from neurosbd.interchange import to_nir
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.traces.recovery import copy
@@ -29,7 +30,7 @@ def export(run: Run | str | Path, to: str, path: str | Path) -> Path:
         UsageError: if `to` is no format, the file is there already or cannot be written, nothing was recorded, or NIR
             cannot say what the network is. Nothing is left behind then.
     """
-    path = Path(path)
+    path = legal_path(path)
     if to not in FORMATS:
         raise UsageError(f"there is no format '{to}' to export to{nearest(to, FORMATS)}")
     if os.path.lexists(path):

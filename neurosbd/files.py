@@ -21,7 +21,28 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_LONGEST_PART, _LONGEST_PATH = 255, 4000  # bytes
 _FORGOTTEN = 7 * 24 * 3600.0  # s after which nobody is at work any more, on whatever machine
+
+
+def legal_path(path: str | Path) -> Path:
+    """A path of a user's that the system can look at.
+
+    Raises:
+        UsageError: if it has a null byte, is not text, or is longer than systems allow.
+    """
+    text = os.fspath(path)
+    try:
+        longest = max(len(part.encode()) for part in text.split("/"))
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!a}: this path is not text in UTF-8; rename the file or folder") from None
+    if "\0" in text:
+        raise UsageError(f"{text!r}: a path has no null byte in it; give one without")
+    if longest > _LONGEST_PART or len(text.encode()) > _LONGEST_PATH:
+        raise UsageError(
+            f"{text[:60]}...: too long for a path; legal are {_LONGEST_PART} bytes per name, {_LONGEST_PATH} in all"
+        )
+    return Path(path)
 
 
 def regular(path: Path) -> Path:

@@ -7,6 +7,7 @@ wheel (`neurosbd/_shipped/models`), beside it in a checkout or an editable insta
 from pathlib import Path
 
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files import legal_path
 
 _PACKAGE = Path(__file__).resolve().parent
 _SUFFIX = {"models": ".toml", "data": ".toml", "analysis": ".py"}
@@ -35,7 +36,7 @@ def find(kind: str, name: str | Path) -> Path:
     Raises:
         UsageError: if there is no such item; names the nearest one.
     """
-    path, suffix = Path(name), _SUFFIX[kind]
+    path, suffix = legal_path(name), _SUFFIX[kind]
     if path.suffix == suffix or path.parent != Path("."):
         if not path.is_file():
             raise UsageError(f"{path}: there is no such file; give a {suffix} file or one of: {', '.join(names(kind))}")

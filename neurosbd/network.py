@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neurosbd.allocator import room
 from neurosbd.connections import Geometry
 from neurosbd.constants import positive
 from neurosbd.distributions import check_times, drawn
@@ -92,6 +93,7 @@ class Network(nn.Module):
         super().__init__()
         order = {p.name: i for i, p in enumerate(populations)}
         _check(populations, connections, order)
+        _check_room(populations, connections, order)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
         self.populations = {p.name: self._settle(p, generator) for p in populations}
@@ -117,10 +119,7 @@ class Network(nn.Module):
 
     def _grow(self, connection: Connection, generator: torch.Generator) -> None:
         geometry, name = connection.geometry, connection.name
-        try:
-            shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
-        except ValueError as problem:
-            raise ValueError(f"connection '{name}': {problem}") from None
+        shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
         weight, bias = geometry.start(shape, generator)
         present = geometry.mask(shape, generator)
         if present is not None:
@@ -341,6 +340,34 @@ def _delay(connection: Connection, late: bool) -> int:
     return connection.delay
 
 
+def legal_name(name: str) -> str:
+    """The name of a population: files, signals and weights are called after it.
+
+    Raises:
+        ValueError: if it is empty or long, or holds '.', '/', '->' or what cannot be shown.
+    """
+    if not name or len(name) > 100 or not name.isprintable() or any(mark in name for mark in (".", "/", "->")):
+        raise ValueError(f"{name[:100]!r} cannot be the name of a population; give one without '.', '/' and '->'")
+    return name
+
+
+def _check_room(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
+    """Refuse what no machine could hold, before memory is asked for."""
+    wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}
+    for c in connections:
+        try:
+            shape = c.geometry.weight_shape(*(populations[order[end]].size for end in (c.pre, c.post)))
+        except ValueError as problem:
+            raise ValueError(f"connection '{c.name}': {problem}") from None
+        wanted[f"connection '{c.name}' of {math.prod(shape):,} weights"] = 2 * math.prod(shape)  # and their gradients
+    largest, there = max(wanted, key=lambda name: wanted[name]), room()
+    if 4 * sum(wanted.values()) > there:
+        raise ValueError(
+            f"{largest}: the network needs {4 * sum(wanted.values()) / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}; "
+            f"make it smaller"
+        )
+
+
 def _check(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
     if len(order) < len(populations):
         raise ValueError(f"two populations share a name: {[p.name for p in populations]}")
@@ -349,6 +376,7 @@ def _check(populations: Sequence[Population], connections: Sequence[Connection],
     if populations[0].name != INPUT or populations[0].neuron is not None:
         raise ValueError(f"the first population must be '{INPUT}' without a neuron, got '{populations[0].name}'")
     for population in populations[1:]:
+        legal_name(population.name)
         if population.neuron is None:
             raise ValueError(f"population '{population.name}' needs a neuron")
     names = [c.name for c in connections]

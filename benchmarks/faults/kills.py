@@ -167,7 +167,7 @@ def prepared(name: str, top: Path) -> tuple[Path, float]:
         status = _wait(_start(job.arguments, folder / "whole"))
         (folder / "length").write_text(str(time.monotonic() - start))
         if made.how != "read" or status != 0:
-            sys.exit(
+            raise RuntimeError(
                 f"{name} does not come to its end undisturbed: {made.said} {(folder / 'whole/said.txt').read_text()}"
             )
     return folder, float((folder / "length").read_text())

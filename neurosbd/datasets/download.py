@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from neurosbd.datasets.definition import DatasetFile, Download
 from neurosbd.datasets.locate import download_folder
 from neurosbd.errors import RunError, UsageError
-from neurosbd.files import regular
+from neurosbd.files import legal_path, regular
 
 if TYPE_CHECKING:
     import requests
@@ -34,7 +34,7 @@ def get(definition: DatasetFile, root: str | Path | None = None) -> list[Path]:
         )
     if not definition.download:
         raise UsageError(f"data set '{definition.name}' needs no download")
-    folder = Path(root) if root is not None else download_folder()
+    folder = legal_path(root) if root is not None else download_folder()
     target = folder / definition.name
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from neurosbd.datasets.load import READERS, Dataset, load_data, measure
 from neurosbd.datasets.locate import actual, locate, required
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.errors import RunError
+from neurosbd.files import legal_path
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def inspect(name: str, root: str | Path | None = None) -> Report:
         UsageError: if a file is missing, truncated or corrupt.
         RunError: if the content of a file is not the published one.
     """
-    own = Path(name).is_dir() or Path(name).suffix in (".npz", ".csv")
+    own = legal_path(name).is_dir() or Path(name).suffix in (".npz", ".csv")
     definition = None if own else load_file(name, READERS)
     folder = locate(definition, root) if definition is not None and definition.files else Path(root or name)
     files = required(definition) if definition is not None else []

@@ -24,7 +24,7 @@ from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import UsageError, warn
-from neurosbd.files import regular
+from neurosbd.files import legal_path, regular
 from neurosbd.seeds import generator
 from neurosbd.text import one_line
 
@@ -160,7 +160,7 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
     A name or a .toml file replaces the set; a folder that holds the files of the model's set becomes
     its root; an .npz file or a folder of class folders is a set of the user's own.
     """
-    if request is None or not Path(request).is_dir():
+    if request is None or not legal_path(request).is_dir():
         return (request or name), None
     definition = load_file(name, READERS)
     if definition.files:
@@ -174,7 +174,7 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
 
 
 def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile, str | Path | None]:
-    path = Path(name)
+    path = legal_path(name)
     if path.suffix in _OWN:
         regular(path)
         generic = load_file(_OWN[path.suffix], READERS)
@@ -198,7 +198,7 @@ def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
     if root is None:
         what = next((f"{suffix} file" for suffix, reader in _OWN.items() if reader == definition.reader), "folder")
         raise UsageError(f"data set '{definition.name}' is your own: point --data to the {what}")
-    return Path(root)
+    return legal_path(root)
 
 
 def _order(count: int, seed: int | None, key: str) -> np.ndarray:

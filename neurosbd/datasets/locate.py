@@ -9,7 +9,7 @@ from neurosbd import library
 from neurosbd.datasets.archives import LARGEST, unpack
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.errors import UsageError
-from neurosbd.files import regular
+from neurosbd.files import legal_path, regular
 
 ROOT_VARIABLE = "NEUROSBD_DATA"
 CACHE_VARIABLE = "NEUROSBD_CACHE"
@@ -36,7 +36,7 @@ def locate(definition: DatasetFile, root: str | Path | None = None) -> Path:
     Raises:
         UsageError: if a file is missing; says what was looked for, where, and how to get it.
     """
-    if root is not None and not Path(root).exists():
+    if root is not None and not legal_path(root).exists():
         raise UsageError(f"{root}: there is no such file or folder")
     roots = [Path(root)] if root is not None else [library.folder("data"), download_folder()]
     nearly: list[Path] = []

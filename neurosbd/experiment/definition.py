@@ -13,7 +13,7 @@ from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, Own
-from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.network import INPUT, Connection, Network, Population, legal_name
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
@@ -36,7 +36,9 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
-    delay: int | None = None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    delay: Annotated[int, Field(ge=0, le=100_000)] | None = (
+        None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    )
     compartment: Compartment = "soma"  # of the post neuron, if it has any
 
 
@@ -86,7 +88,7 @@ class TimeSpec(Record):
     """[time]."""
 
     dt: Positive = 1e-3  # s
-    steps: Count = 1  # per example; rate networks need no more
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 1  # per example; rate networks need no more
     scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
     warmup: Annotated[int, Field(ge=0)] = 0  # first steps without a score
 
@@ -144,7 +146,7 @@ class Definition(Record):
     protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     record: RecordSpec = RecordSpec()
-    population: dict[str, PopulationSpec]
+    population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
     connection: tuple[GeometryEntry, ...]
 
     def network(self) -> Network:

@@ -25,7 +25,7 @@ from neurosbd.experiment.run import (
     TRACE,
     write_record,
 )
-from neurosbd.files import sweep_files, write_text
+from neurosbd.files import legal_path, sweep_files, write_text
 from neurosbd.recording import Recorder
 from neurosbd.traces.writer import PARTIAL
 
@@ -49,7 +49,7 @@ def claimed(definition: Definition, out: str | Path | None, resume: bool) -> Ite
         UsageError: if it holds a run that shall not be resumed, another process works there, or it cannot be written.
     """
     if out is not None:
-        path, lock, made = _enter(Path(out), resume)
+        path, lock, made = _enter(legal_path(out), resume)
     elif resume:
         path, lock, made = _enter(_latest(stem(definition)), resume)
     else:

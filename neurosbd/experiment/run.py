@@ -18,7 +18,7 @@ from neurosbd.experiment.forward import Raw, Units, predict
 from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.lock import is_held
 from neurosbd.experiment.records import check_config, read_config, read_metrics, read_result
-from neurosbd.files import write_text
+from neurosbd.files import legal_path, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
 from neurosbd.tasks import Panel
@@ -131,7 +131,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         UsageError: if it holds no run.
     """
-    path = Path(path)
+    path = legal_path(path)
     if path.is_file():
         return _lone_trace(path)
     if not (path / CONFIG).is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.files import regular
+from neurosbd.files import legal_path, regular
 
 _LARGEST = 2**32  # bytes of all arrays together, unpacked
 _MOST = 20_000  # groups and datasets
@@ -45,7 +45,7 @@ def read_graph(path: str | Path) -> Any:
         UsageError: naming the file, if it cannot be read, leads to other files, or is absurdly large; naming the node
             and the field, if one is missing or of the wrong kind.
     """
-    path = Path(path)
+    path = legal_path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file; needed is a NIR graph written by nir.write")
     nir = nir_package()

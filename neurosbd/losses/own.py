@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+from neurosbd.files import legal_path
 from neurosbd.losses.generic import PerExample, from_function
 from neurosbd.losses.loss import Loss
 from neurosbd.losses.targets import REALS, Targets
@@ -100,7 +101,7 @@ def entry(loss: str | Path | Loss | PerExample) -> str | dict[str, str]:
         UsageError: if the file offers no loss, or it is none.
     """
     if isinstance(loss, str | Path):
-        path = Path(loss)
+        path = legal_path(loss)
         return give(path.stem, read(path)) if path.suffix == ".py" else str(loss)
     return give(str(getattr(loss, "__name__", type(loss).__name__)), loss)
 
@@ -111,7 +112,7 @@ def read(path: str | Path) -> Loss:
     Raises:
         UsageError: if it cannot be read or executed, or offers none.
     """
-    path = Path(path)
+    path = legal_path(path)
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; give a Python file with a function loss(output, target)")
     try:

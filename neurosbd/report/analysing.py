@@ -10,6 +10,7 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.run import Run
+from neurosbd.files import legal_path
 from neurosbd.report import account
 from neurosbd.report.analyses import Analysis, Outcome, carry_out, chosen
 from neurosbd.report.drawing import check_installed, embed_png
@@ -73,7 +74,7 @@ def analyse(
     check_installed()
     run = with_trace(opened(path))
     analyses = chosen(with_)
-    folder = Path(out) if out is not None else _beside(Path(path), run)
+    folder = legal_path(out) if out is not None else _beside(Path(path), run)
     check_folder(folder)
     outcomes = tuple(_carried_out(analysis, run, reporter or Silent()) for analysis in analyses)
     advice = _advice(run, outcomes)
@@ -118,7 +119,7 @@ def _folders(paths: Sequence[str | Path], out: str | Path | None) -> list[Path |
     if out is None:
         return [None] * len(paths)
     if len(paths) == 1:
-        return [Path(out)]
+        return [legal_path(out)]
     taken: list[Path | None] = []
     for path in paths:
         name = Path(path).resolve().name

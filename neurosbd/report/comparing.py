@@ -8,6 +8,7 @@ from typing import Any
 
 from neurosbd.errors import UsageError
 from neurosbd.experiment.run import Run
+from neurosbd.files import legal_path
 from neurosbd.report.account import number, setting
 from neurosbd.report.comparison_figure import figure
 from neurosbd.report.drawing import check_installed, draw
@@ -78,7 +79,7 @@ def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Compari
     check_installed()
     if not paths:
         raise UsageError("there is nothing to compare; give the directories of runs")
-    places = dict.fromkeys(Path(path).resolve() for path in paths)
+    places = dict.fromkeys(legal_path(path).resolve() for path in paths)
     runs = [opened(path) for path in places]
     found = groups(runs)
     apart, rest = differing(found)
@@ -88,7 +89,7 @@ def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Compari
     models, rules = ({getattr(group, name) for group in found} for name in ("model", "rule"))
     rows = tuple(Row(label(group, apart, len(models) > 1, len(rules) > 1), group, _estimates(group)) for group in found)
     comparison = Comparison(Path(out) / INDEX, rows, tuple(apart), tuple(warnings))
-    check_folder(Path(out))
+    check_folder(legal_path(out))
     install(Path(out), _files(comparison, rest))
     return comparison
 

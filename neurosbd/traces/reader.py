@@ -18,6 +18,7 @@ import numpy as np
 
 import neurosbd.traces.checks as checks
 from neurosbd.errors import UsageError
+from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
 from neurosbd.schema import validate
 from neurosbd.traces.checks import Piece
@@ -326,7 +327,7 @@ def open_trace(path: str | Path) -> Trace:
     Raises:
         UsageError: if it is no readable trace.
     """
-    return Trace(Path(path))
+    return Trace(legal_path(path))
 
 
 def _check(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:

@@ -1,0 +1,56 @@
+"""The campaign of damaged files and killed runs, in small: nothing but clear errors, and nothing is lost."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CHEAP = ("model.toml", "npz", "csv", "png", "pgm", "idx", "cifar", "nmnist", "shd", "nir", "zip", "tar.gz", "cache",
+         "config.json", "metrics.jsonl", "result.json", "checkpoint.pt", "trace.h5", "loss.py")  # fmt: skip
+
+
+def campaign(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, str(ROOT / "benchmarks/faults.py"), *arguments, "--json"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.stdout.startswith("{"), told.stderr
+    return json.loads(told.stdout)
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_damaged_files_get_one_clear_error(seed: int) -> None:
+    """Must fail when one exception of a reader is let through (tried: struct.error of idx, KeyError of NIR)."""
+    found = campaign("--seed", str(seed), "--files", str(12 * len(CHEAP)), "--kills", "0", "--formats", *CHEAP)
+    assert found["faults"] == [] and found["strange_warnings"] == []
+    assert {name: row["files"] for name, row in found["formats"].items()} == dict.fromkeys(CHEAP, 12)
+    assert all(row["refused"] > 0 for name, row in found["formats"].items() if name not in ("cache", "nmnist", "cifar"))
+
+
+def test_killed_runs_end_as_if_they_had_not_been(tmp_path: Path) -> None:
+    """Must fail when a resumed run draws another order of its examples (tried)."""
+    found = campaign("--files", "0", "--kills", "3")
+    assert found["kill_faults"] == [] and found["kills"]["all"]["kills"] >= 3
+    assert found["kills"]["all"]["lost"] == found["kills"]["all"]["differs"] == 0
+
+
+def test_the_page_on_safety_says_what_is_so() -> None:
+    """Its figures are those of the code."""
+    from neurosbd import parsing
+    from neurosbd.datasets import archives, pixels
+    from neurosbd.files import _LONGEST_PART
+
+    text = re.sub(r"\s+", " ", (ROOT / "docs/security.md").read_text())
+    assert (
+        f"at most {parsing._LARGEST['TOML'] >> 20} MB" in text and f"up to {parsing._LARGEST['JSON'] >> 20} MB" in text
+    )
+    assert f"at most {parsing._DEEPEST} tables" in text and f"at most {pixels.LARGEST_SIDE:,} pixels" in text
+    assert f"at most {archives.LARGEST >> 30} GB unpacked" in text and f"at most {_LONGEST_PART} bytes a name" in text
+    runs = re.compile(r"(?<![\w.])(exec|eval)\(|exec_module|run_path|import pickle")
+    assert {p.name for p in (ROOT / "neurosbd").rglob("*.py") if runs.search(p.read_text())} == {
+        "own.py",
+        "analyses.py",
+    }
