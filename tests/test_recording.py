@@ -337,17 +337,6 @@ def test_what_waits_can_be_recorded_under_every_rule(tmp_path: Path, rule: str) 
     assert all(np.isfinite(signal[:]).all() for signal in there.trace.all("eligibility"))
 
 
-def test_the_estimate_is_the_size(spiking: neurosbd.Run) -> None:
-    from neurosbd.experiment.lessons import DatasetLessons
-    from neurosbd.experiment.session import Session
-
-    definition = spiking.definition
-    data = neurosbd.load_data("digits", subset=5, test_subset=3)
-    session = Session(definition, DatasetLessons(definition, data, torch.device("cpu")), torch.device("cpu"))
-    assert session.recorder is not None
-    assert session.recorder.plan.bytes == sum(spiking.trace[name].nbytes for name in spiking.trace.names)
-
-
 def test_a_recording_beyond_the_limit_is_not_started(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as told:
         run("digits-mlp", tmp_path / "run", ["hidden1.rate"], record__limit=1e-5)

@@ -12,7 +12,7 @@ from recorded import CONTENTS, check, rows, write
 
 from neurosbd.errors import UsageError
 from neurosbd.traces import Trace, TraceWriter, open_trace
-from neurosbd.traces.series import FORMAT, GROUP, Contents
+from neurosbd.traces.series import FORMAT, GROUP, Contents, Rows
 
 
 def flipped(good: bytes, generator: random.Random, start: int = 0, stop: int | None = None) -> bytes:
@@ -116,7 +116,9 @@ def test_files_of_before_are_still_read_and_count_epochs_from_one(tmp_path: Path
     """A file of format 1: no checks, epochs from 0, -1 before the training. Must fail if either is expected of it."""
     plain = CONTENTS.model_dump(mode="json", exclude={"batches", "lengths"}) | {"expected": [40, 3]}
     writer = TraceWriter.create(tmp_path / "a.h5", Contents.model_validate_json(json.dumps(plain)), "{}", "old")
-    writer.append(0, rows(0, 0, 40)._replace(epoch=np.repeat([-1, 0], 20).astype("i4")))
+    block = rows(0, 0, 40)
+    epoch, batch = np.repeat([-1, 0], 20).astype("i4"), np.zeros(40, "i4")
+    writer.append(0, Rows(block.time, block.step, batch, epoch, block.sample, block.values))
     path = writer.close(complete=True)
     with h5py.File(path, "r+") as file:
         own: Any = file[GROUP]
@@ -126,5 +128,5 @@ def test_files_of_before_are_still_read_and_count_epochs_from_one(tmp_path: Path
     assert FORMAT > 1
     with open_trace(path) as trace:
         signal = trace["hidden.v"]
-        assert (signal.epoch == np.repeat([0, 1], 20)).all()
+        assert (signal.epoch == np.repeat([0, 1], 20)).all()  # batches from 0 in both
         np.testing.assert_array_equal(signal[:], rows(0, 0, 40).values["hidden.v"])

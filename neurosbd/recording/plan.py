@@ -13,6 +13,7 @@ from neurosbd.recording.request import Request
 from neurosbd.recording.signals import SCORED, Kind, Subject, kind_of, places, size_of, unknown
 from neurosbd.seeds import generator
 from neurosbd.traces.series import Clock, Contents, Series, Split
+from neurosbd.traces.sizes import SPIKE_BITS, most_bytes, series_bytes
 
 GB = 1e9
 _FILTERS = "neurons=, synapses= or examples= (a slice, a list or 'random 100'), or every="
@@ -49,24 +50,23 @@ class Plan:
 
     contents: the table of contents of its file.
     limit: largest size of the file, GB.
-    sizes: a line of arithmetic and the bytes of each series.
+    bytes: of the file at most, without the spike times of its table of units.
+    lines: the arithmetic of each series and of what is around them.
     """
 
     contents: Contents
     limit: float
-    sizes: tuple[tuple[str, int], ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of all series, before compression."""
-        return sum(size for _, size in self.sizes)
+    bytes: int
+    lines: tuple[str, ...]
 
     def estimate(self, epochs: int) -> str:
         """Size and rate in a line."""
         kinds = len(self.contents.series)
+        spiking = any(series.what == "spikes" for series in self.contents.series)
+        times = "; 8 B per spike come on top at the end, for the table of units, if they fit into record.limit"
         return (
-            f"recording {kinds} signal{'s' * (kinds != 1)}: about {_readable(self.bytes)} "
-            f"({_readable(self.bytes / epochs)} per epoch) before compression"
+            f"recording {kinds} signal{'s' * (kinds != 1)}: at most {_readable(self.bytes)} "
+            f"({_readable(self.bytes / epochs)} per epoch){times if spiking else ''}"
         )
 
 
@@ -95,7 +95,6 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
     """
     clocks: dict[Clock, int] = {}
     series: list[Series] = []
-    sizes: list[tuple[str, int]] = []
     requests = [Request.parse(spec) for spec in specs]
     known = [(request, _kind(request, subject.network, course)) for request in requests]
     placed = [(request, kind, _where(request, kind, subject)) for request, kind in known]
@@ -109,7 +108,6 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
             if any(found.name == other.name for other in series):
                 raise UsageError(f"--record {request.spec}: '{found.name}' is asked for twice; ask once")
             series.append(found)
-            sizes.append(_size(found, clock, course))
     if not series:
         return None
     epochs = course.batches["train"] if subject.loss is not None else None
@@ -119,15 +117,22 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
         batches=epochs,
     )  # fmt: skip
     lengths = tuple(contents.block_rows(number) for number in range(len(clocks)))
-    result = Plan(contents.model_copy(update={"lengths": lengths}), limit, tuple(sizes))
-    if result.bytes > limit * GB:
-        lines = "\n".join(f"  {text} = {_readable(size)}" for text, size in sizes)
+    contents = contents.model_copy(update={"lengths": lengths})
+    lines = [_arithmetic(s, contents, course) for s in series]
+    values = sum(series_bytes(contents, s) for s in series)
+    total = (
+        most_bytes(contents) if values <= limit * GB else values
+    )  # without asking memory for the tables of absurd ones
+    rest = total - values
+    lines.append(f"when, whose and where of all that, and tables = {_readable(rest)}")
+    if total > limit * GB:
+        told = "\n".join(f"  {line}" for line in lines)
         raise UsageError(
-            f"the recording would be about {_readable(result.bytes)}, more than the limit record.limit = {limit:g} "
-            f"GB:\n{lines}\nTake less of it by {_FILTERS}, or raise the limit: --set record.limit="
-            f"{math.ceil(result.bytes / GB * 1.1)}"
+            f"the recording would be up to {_readable(total)}, more than the limit record.limit = {limit:g} "
+            f"GB:\n{told}\nTake less of it by {_FILTERS}, or raise the limit: --set record.limit="
+            f"{math.ceil(total / GB * 1.1)}"
         )
-    return result
+    return Plan(contents, limit, total, tuple(lines))
 
 
 def _kind(request: Request, network: Network, course: Course) -> Kind:
@@ -266,13 +271,13 @@ def _counts(clock: Clock, course: Course) -> dict[str, int]:
     }
 
 
-def _size(series: Series, clock: Clock, course: Course) -> tuple[str, int]:
-    """The arithmetic of a size, and the size in bytes."""
-    counts = _counts(clock, course)
+def _arithmetic(series: Series, contents: Contents, course: Course) -> str:
+    """How the size of a series comes about."""
+    counts = _counts(contents.clocks[series.clock], course)
     factors = [*counts.items(), *zip(series.axes[1:], series.columns, strict=True)]
-    item = 1 if series.dtype == "uint8" else 4
+    item = f"{SPIKE_BITS} bits" if series.dtype == "uint8" else "4 B"
     told = " x ".join(f"{n:,} {name if n == 1 else _plural(name)}" for name, n in factors)
-    return f"{series.name}: {told} x {item} B", math.prod(counts.values()) * series.row_bytes
+    return f"{series.name}: {told} x {item} = {_readable(series_bytes(contents, series))}"
 
 
 def _plural(unit: str) -> str:

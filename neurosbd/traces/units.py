@@ -11,7 +11,8 @@ from neurosbd.traces.series import Contents, Series, place
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
 MOST_SPIKES = 20_000_000
 SPIKE_BYTES = 8  # of a spike in the table
-UNIT_BYTES = 80  # of a unit: the other columns, names of populations included
+TRIAL_BYTES = 110  # of a trial in its table, names of the splits included
+UNIT_BYTES = 120  # of a unit: the other columns, names of populations included
 
 
 def units_of(file: h5py.File, contents: Contents, rows: list[int], room: float | None) -> tuple[dict[str, Any], str]:

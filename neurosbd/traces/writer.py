@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -81,21 +81,13 @@ class TraceWriter:
         unfinished = path.with_name(path.name + PARTIAL)
         refuse_link(unfinished)
         refuse_link(path)
-        file = None
+        started = started or datetime.now(UTC).isoformat()
         try:
             unfinished.unlink(missing_ok=True)
-            file = h5py.File(unfinished, "x", libver=_VERSIONS)  # never through a link that appears meanwhile
-            started = started or datetime.now(UTC).isoformat()
-            nwb.write_header(file, description, started)
-            _lay_out(file, contents, config, started)
-            file.flush()
+            # "x" never leads through a link that appears meanwhile.
+            return cls(path, new_file(unfinished, "x", contents, config, description, started), contents)
         except _FAULTS as problem:
-            if file is not None:
-                with suppress(*_FAULTS):
-                    file.close()
-                unfinished.unlink(missing_ok=True)
             raise UsageError(f"{unfinished}: cannot be written ({problem})") from None
-        return cls(path, file, contents)
 
     @classmethod
     def reopened(cls, path: Path, contents: Contents) -> "TraceWriter":
@@ -245,6 +237,22 @@ def refuse_link(path: Path) -> None:
             f"{path}: is a link to {path.readlink()}; a trace is not written through a link. Remove it, or give the "
             f"directory it leads to as --out"
         )
+
+
+def new_file(
+    where: Path | BinaryIO, mode: str, contents: Contents, config: str, description: str, started: str
+) -> h5py.File:
+    """A file with everything but rows; see `TraceWriter.create`. If that fails, what was written is still there."""
+    file = h5py.File(where, mode, libver=_VERSIONS)
+    try:
+        nwb.write_header(file, description, started)
+        _lay_out(file, contents, config, started)
+        file.flush()
+    except BaseException:
+        with suppress(*_FAULTS):
+            file.close()
+        raise
+    return file
 
 
 def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> None:
