@@ -1,6 +1,7 @@
 """Damaged files and killed runs: does everything end with one clear error, and is nothing lost?
 
-    python benchmarks/faults.py [--files 10000] [--kills 500] [--seed 0] [--workers 2] [--formats npz csv ...] [--json]
+    python benchmarks/faults.py [--files 10000] [--kills 500] [--seed 0] [--workers 2] [--json]
+        [--formats npz csv ...] [--jobs fit ...]
     python benchmarks/faults.py --only npz --number 17          # one file again, with all that it prints
 
 Files: small valid ones of every format that is read, damaged (flipped bits, cut, longer, zeroed, swapped, repeated and
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), metavar="FORMAT")
+    parser.add_argument("--jobs", nargs="+", choices=kills.JOBS, default=list(kills.JOBS), metavar="JOB")
     parser.add_argument("--only", choices=[*FORMATS, *kills.JOBS], metavar="FORMAT or JOB")
     parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--json", action="store_true")
@@ -188,7 +190,7 @@ def main() -> None:
             print(kills.killed(options.only, options.number, options.seed, top))
             return
         found = summary(list(tried(options.formats, options.files, options.seed, options.workers, top)))
-        ended = kills.campaign(options.kills, options.seed, options.workers, top)
+        ended = kills.campaign(options.jobs, options.kills, options.seed, options.workers, top)
     if options.json:
         print(
             json.dumps(

@@ -243,14 +243,14 @@ def _killed(task: tuple[str, int, int, Path]) -> Killed:
     return killed(*task)
 
 
-def campaign(kills: int, seed: int, workers: int, top: Path) -> list[Killed]:
+def campaign(names: list[str], kills: int, seed: int, workers: int, top: Path) -> list[Killed]:
     """Jobs in turn until so many kills were carried out."""
     found: list[Killed] = []
     if not kills:
         return found
-    for name in JOBS:
+    for name in names:
         prepared(name, top)
-    names, number = list(JOBS), 0
+    number = 0
     with multiprocessing.get_context("fork").Pool(workers, maxtasksperchild=100) as pool:
         while (missing := kills - sum(one.kills for one in found)) > 0:
             batch = range(number, number + max(workers, missing // 2))
