@@ -132,7 +132,7 @@ def test_a_second_ctrl_c_stops_at_once_and_says_what_is_kept(tmp_path: Path) -> 
 def test_a_signal_before_the_run_has_begun_leaves_nothing(tmp_path: Path, number: int) -> None:
     """While the data are read. Must fail when the directory is made first (tried)."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("neurosbd.experiment.fit.load_data", lambda *_: hit(number))
+        patch.setattr("neurosbd.experiment.fit.data_of", lambda *_: hit(number))
         fit("digits-mlp", settings=QUICK, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
