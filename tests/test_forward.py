@@ -58,7 +58,7 @@ def evaluated(run: neurosbd.Run) -> torch.Tensor:
     """Outputs of the test, averaged over the scored steps, as an observer of the run's own evaluation meets them."""
     definition, cpu = run.definition, torch.device("cpu")
     session = Session(definition, DatasetLessons(definition, data_of(definition), cpu), cpu)
-    session.load_state_dict(run.checkpoint(), "")
+    session.load_state_dict(run.checkpoint(), run.path / "checkpoint.pt")
     weights, found = session.lessons.presentation.weights, []  # type: ignore[attr-defined]
 
     def look(t: int, frame: Frame) -> None:

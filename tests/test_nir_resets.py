@@ -52,7 +52,7 @@ def test_the_spelt_out_reset_says_the_same_as_its_equations(neuron: Any) -> None
     network = single(neuron)
     graph = neurosbd.to_nir(network, resets="loop")
     nodes: dict[str, Any] = dict(graph.nodes)
-    membrane, fire, back = (nodes.get(name) for name in ("n_output", "fire_output", "reset_output"))
+    membrane, fire, back = nodes["n_output"], nodes["fire_output"], nodes.get("reset_output")
     assert (back is None) == (neuron.reset == "none") and type(fire).__name__ == "Threshold"
     x, weights = inputs(network, 1), nodes["w_input_output"]
     v, z, shown = getattr(membrane, "v_leak", np.zeros(5)).astype(np.float64), np.zeros(5), []
