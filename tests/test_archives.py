@@ -94,6 +94,12 @@ def made(case: str, folder: Path) -> Path:
         tar(archive, (plain("x"), os.urandom(100_000)))
         archive.write_bytes(archive.read_bytes()[:5000])
         return archive
+    if case == "tar bit":  # of the data, which tar itself has no checksum for
+        tar(archive, (plain("x"), bytes(1000)))
+        content = bytearray(gzip.compress(gzip.decompress(archive.read_bytes()), 0))
+        content[600] ^= 1
+        archive.write_bytes(content)
+        return archive
     if case == "tar bomb":
         return tar(archive, (plain("x"), bytes(LIMIT + 1)))
     for name, kind, size in (
@@ -126,6 +132,7 @@ def made(case: str, folder: Path) -> Path:
         ("tar fifo", "is a link or a device"),
         ("tar device", "is a link or a device"),
         ("tar cut", "truncated"),
+        ("tar bit", "truncated, corrupt or unsafe archive.*CRC"),
         ("tar bomb", "more than 1,048,576 bytes"),
         ("tar negative", "more than|truncated"),
         ("tar absurd", "more than|truncated"),

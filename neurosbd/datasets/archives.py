@@ -65,6 +65,8 @@ def _untar(archive: Path, target: Path, limit: int) -> None:
             if not (member.isfile() or member.isdir()):
                 raise UsageError(f"{archive}: the member {member.name!r} is a link or a device; refused")
             budget.spend(member.name, member.size)
+        while stream.read(1 << 20):  # to the end, where gzip keeps its checksum; tar stops before
+            pass
         tar.extractall(target, filter="data")
 
 

@@ -15,10 +15,10 @@ from neurosbd.errors import UsageError
 from neurosbd.files import regular
 from neurosbd.library import path_component
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".pbm", ".ppm"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".pbm", ".ppm", ".pnm"}
 # Pictures to any user, but not read here.
 _FOREIGN = {
-    ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".jfif", ".svg", ".eps", ".psd", ".dng", ".cr2",
+    ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".dng", ".cr2",
     ".nef", ".arw", ".tga", ".ico", ".dcm", ".czi",
 }  # fmt: skip
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "lost+found"}
