@@ -131,14 +131,14 @@ def test_the_cache_follows_the_files(store: Path, mine: Path) -> None:
 
 def test_the_cache_notices_a_new_picture(store: Path, tmp_path: Path) -> None:
     """Also behind a link. Must fail when links to folders are not followed (tried)."""
-    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png", "b/4.png"):
+    for name in (f"{label}/{i}.png" for label in "ab" for i in range(5)):
         (tmp_path / "q" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4)).save(tmp_path / "q" / name)
     (tmp_path / "p").mkdir()
     for name in ("a", "b"):
         (tmp_path / "p" / name).symlink_to(tmp_path / "q" / name)
     before = load_data(tmp_path / "p")
-    Image.new("L", (4, 4)).save(tmp_path / "q" / "a" / "3.png")
+    Image.new("L", (4, 4)).save(tmp_path / "q" / "a" / "5.png")
     assert len(load_data(tmp_path / "p").train) == len(before.train) + 1
 
 

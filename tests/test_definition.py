@@ -143,7 +143,7 @@ def test_the_cache_is_not_left_by_any_name(tmp_path: Path, monkeypatch: pytest.M
     """Names of a user's own files are not refused: the folder in the cache has a plain name of its own."""
     monkeypatch.setenv("NEUROSBD_CACHE", str(tmp_path / "cache"))
     path = tmp_path / f"..{'x' * 100}: a b\x1b[2J.npz"
-    values, labels = np.zeros((4, 3)), np.arange(4) % 2
+    values, labels = np.arange(12.0).reshape(4, 3), np.arange(4) % 2
     np.savez(path, train_values=values, train_labels=labels, test_values=values, test_labels=labels)
     load_data(path)
     (place,) = (tmp_path / "cache" / "decoded").iterdir()

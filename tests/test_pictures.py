@@ -368,7 +368,7 @@ def test_what_is_left_out_is_named_with_counts(tmp_path: Path, capsys: pytest.Ca
         assert any("being no pictures: 2 .txt" in line and "1 hidden" in line for line in lines)
         assert any("1 picture beside the class folders left out" in line for line in lines)
         assert any("not read: __MACOSX/, val/" in line for line in lines)
-        assert any("test/ has no picture of cat" in line for line in lines)
+        assert any("1 of 2 classes (cat) have no test example" in line for line in lines)
         assert all(line.startswith("neurosbd: warning: mine: ") for line in lines)
 
 

@@ -72,8 +72,6 @@ def read_folder(definition: DatasetFile, folder: Path) -> Splits:
     seen = Seen()
     splits = _labelled(train, definition, seen), _labelled(test, definition, seen)
     remarks = _unread(folder, tops, found) + _lookalikes(classes) + seen.remarks(len(train) + len(test))
-    if len(tops) == 2 and found[1].without(classes):
-        remarks.append(f"test/ has no picture of {_shown(found[1].without(classes))}")
     return Splits(*splits, tuple(classes), remarks=tuple(f"{definition.name}: {remark}" for remark in remarks))
 
 
