@@ -9,14 +9,17 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
+    Tag,
     ValidationError,
     create_model,
     model_validator,
@@ -117,6 +120,8 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
         return hint, default
     typed = [Annotated[Entry, OneOf(tables[p])] if p in tables else _LISTED.get(p, p) for p in parts]
     kinds = [name for table in tables.values() for name, make in table.items() if make is type(default)]
+    if Tensor in parts:
+        return _constant(tables), default
     if kinds:
         spelled = {"kind": kinds[0], **dataclasses.asdict(default)}
         default = Field(default_factory=lambda: spelled, validate_default=True)
@@ -124,6 +129,29 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
 
 
 _LISTED: dict[Any, Any] = {Tensor: tuple[float, ...]}
+_NUMBER, _NUMBERS, _DRAWN = "a number", "numbers", "drawn"  # tags of what a constant can be; no user types them
+
+
+def _constant(tables: Mapping[Any, Table]) -> Any:
+    """A number, a list of them, or an entry of a table: what is wrong is said of the one that was meant."""
+    drawn = [Annotated[Annotated[Entry, OneOf(table)], Tag(_DRAWN)] for table in tables.values()]
+    plain = [Annotated[float, Tag(_NUMBER)], Annotated[tuple[float, ...], Tag(_NUMBERS)]]
+    return Annotated[Union[tuple(plain + drawn)], Discriminator(_meant)]  # noqa: UP007
+
+
+def _meant(value: Any) -> str | None:
+    """Which of them a value means to be; text that is a number means one, in quotes."""
+    if isinstance(value, list | tuple):
+        return _NUMBERS
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return _NUMBER
+    if isinstance(value, str):
+        with suppress(ValueError):
+            float(value)
+            return _NUMBER
+    return _DRAWN if isinstance(value, str | Mapping | Entry) else None
 
 
 def tupled(value: Any) -> Any:
@@ -170,6 +198,8 @@ def _explain(error: Any, record: type[Record]) -> str:
         legal = [word.strip(" '") for word in expected.split(",")]
         given = str(context.get("tag", given))
         return f"there is no '{brief(given)}'{nearest(given, legal)}"
+    if kind == "union_tag_not_found" and "_meant" in context.get("discriminator", ""):
+        return f"must be a number, numbers in a list, or a distribution, got {brief(repr(given))}"
     if kind == "union_tag_not_found":
         return f"must be a name or a table with a kind, got {brief(repr(given))}"
     if kind == "missing":
@@ -183,6 +213,8 @@ def _written(loc: tuple[Any, ...], raw: Any) -> str:
     """Dotted key as the user wrote it: without the tags that pydantic adds for unions."""
     parts: list[str] = []
     for i, step in enumerate(loc):
+        if step in (_NUMBER, _NUMBERS, _DRAWN):
+            continue
         last = i == len(loc) - 1
         known = (isinstance(raw, Mapping) and step in raw) or (isinstance(step, int) and isinstance(raw, list | tuple))
         if known:

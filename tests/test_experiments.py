@@ -194,6 +194,9 @@ def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+TAU = "population.output.neuron.tau_mem"
+
+
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "neurosbd", *arguments], capture_output=True, text=True, check=False)
 
@@ -215,7 +218,25 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["stdp-window", "--set", "protocol.every=0.5"], "every = 0.5 ms is no whole number of steps of dt = 1 ms"),
         (["stdp-window", "--set", "protocol.start=1.5"], "is outside the bounds of the rule, w_min = -1 to w_max = 1"),
         (["stdp-window", "--set", "rule.readout='gradient'"], "set rule.readout = 'rule'"),
-        (["stdp-window", "--rule", "sbd"], "readout"),
+        (["stdp-window", "--rule", "sbd"], "sends rewards and no score"),
+        (["stdp-window", "--rule", "rmax"], "neurons that draw their spikes"),
+        (
+            ["stdp-window", "--set", f"{TAU}='10e-3'"],
+            "neuron.tau_mem: input should be a valid",
+        ),
+        (
+            ["stdp-window", "--set", f"{TAU}=true"],
+            "neuron.tau_mem: must be a number, numbers in",
+        ),
+        (
+            ["stdp-window", "--set", f"{TAU}=['a']"],
+            "neuron.tau_mem.0: input should be a valid",
+        ),
+        (["stdp-window", "--set", f"{TAU}={{kind='normall'}}"], "did you mean 'normal'"),
+        (
+            ["stdp-window", "--set", f"{TAU}={{kind='normal', mean=0.1}}"],
+            "tau_mem.std: is missing",
+        ),
         (["stdp-window", "--set", "population.input.size=[3]"], "from 2 inputs onto one unit"),
         (["dopamine-conditioning", "--set", "protocol.window=2.5"], "window = 2.5 ms is no whole number"),
         (["dopamine-conditioning", "--set", "population.output.size=[2]"], "onto one unit"),

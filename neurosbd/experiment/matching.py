@@ -5,6 +5,7 @@ import torch
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
 from neurosbd.experiment.definition import Definition, TrainingSpec
+from neurosbd.local import check
 from neurosbd.losses import LOSSES, Described, Own
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.network import Network
@@ -40,6 +41,7 @@ def check_protocol(definition: Definition, network: Network, rule: LocalRule, pr
     """
     try:
         protocol.check(network, rule)
+        check(network, rule)
         protocol.extent(network.dt)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None

@@ -109,12 +109,12 @@ def check_synapses(network: Network, rule: LocalRule, inputs: tuple[int, float],
             f"protocol '{name}' looks at one dense connection from {wanted} inputs onto one unit, but the network has "
             f"{', '.join(f'{connection} {shape}' for connection, shape in shapes.items())}"
         )
+    if rule.neuromodulator is not None and not rule.rewarded:
+        raise ValueError(
+            f"protocol '{name}' sends rewards and no score, which this rule waits for; use stdp, rstdp or rmax"
+        )
     if rule.readout != "rule":
         raise ValueError(
             f"protocol '{name}' has no loss, so its only unit learns by the rule or not at all: set rule.readout = "
             f"'rule', got '{rule.readout}'"
-        )
-    if rule.neuromodulator is not None and not rule.rewarded:
-        raise ValueError(
-            f"protocol '{name}' sends rewards and no score, which this rule waits for; use stdp, rstdp or rmax"
         )
