@@ -77,7 +77,7 @@ def test_what_makes_a_comparison_unfair_is_said(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().out
     for said in (
         "half: interrupted after 1 of 2 epochs; it is not counted",
-        "now: running after 1 of 2 epochs",
+        "now: killed after 1 of 2 epochs",
         "seed 0 is there more than once",
         "the groups differ in training.epochs (2, 3)",
         "the groups differ in data.subset (5, –)",

@@ -231,7 +231,7 @@ def broken(case: str, mnist: Path, cifar: Path, tiny: Path, tmp_path: Path) -> t
         (tiny / "tiny-imagenet-200" / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn99\t0\t0\t0\t0\n")
         return "tiny-imagenet", tiny
     if case == "sizes":
-        for i, side in enumerate((8, 9, 8)):
+        for i, side in enumerate((8, 9, 8, 8, 8, 8)):
             for name in ("a", "b"):
                 picture(tmp_path / "mine" / name / f"x_{i}.png", side)
         return tmp_path / "mine", None

@@ -242,7 +242,10 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["dopamine-conditioning", "--set", "population.output.size=[2]"], "onto one unit"),
         (["xor-delayed-reward", "--rule", "rmax"], "draw their spikes"),
         (["xor-delayed-reward", "--set", "population.hidden.neuron.tau_mem=0"], "tau_mem must be positive"),
-        (["xor-delayed-reward", "--set", "connection.0.delay=-1"], "delay of -1 steps is shorter"),
+        (
+            ["xor-delayed-reward", "--set", "connection.0.delay=-1"],
+            "connection.0.delay: input should be greater than or equal to 0, got -1",
+        ),
     ],
 )
 def test_wrong_requests_are_one_screen_and_exit_2(arguments: list[str], message: str, tmp_path: Path) -> None:

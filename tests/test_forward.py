@@ -225,7 +225,8 @@ def test_tables_must_hold_numbers(tmp_path: Path) -> None:
 
 def test_a_task_has_nothing_to_predict(tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "training.batches": 1, "training.test_batches": 1}
-    run = neurosbd.run_experiment("xor-delayed-reward", settings=settings, out=tmp_path / "run")
+    with pytest.warns(UsageWarning, match="Adam"):
+        run = neurosbd.run_experiment("xor-delayed-reward", settings=settings, out=tmp_path / "run")
     with pytest.raises(UsageError, match=r"not trained on a data set.*neurosbd.simulate"):
         run.predict(np.zeros((1, 3)))
 

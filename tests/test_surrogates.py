@@ -75,8 +75,8 @@ def test_surrogates_of_snntorch(theirs: str, ours: Any) -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_illegal_shapes_are_refused(name: str) -> None:
     for field in vars(SURROGATES[name]()):
-        for bad in (0.0, -1.0, math.inf, math.nan):
-            with pytest.raises(ValueError, match=rf"\.{field} must be a positive number"):
+        for bad, kind in ((0.0, "positive"), (-1.0, "positive"), (math.inf, "finite"), (math.nan, "finite")):
+            with pytest.raises(ValueError, match=rf"\.{field} must be a {kind} number"):
                 SURROGATES[name](**{field: bad})
 
 

@@ -53,7 +53,7 @@ class Correlative:
     memory: float = 0.9999
 
     def __post_init__(self) -> None:
-        check_constants(self)
+        check_constants(self, "corinfomax")
         for name in ("forward", "backward", "apical", "lateral"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"corinfomax.{name} must be a number >= 0, got {getattr(self, name)}")
