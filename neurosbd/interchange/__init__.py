@@ -1,6 +1,6 @@
-"""Networks of other libraries come in and go out: torch modules, snnTorch, Norse, NIR. Layer 3.
+"""Networks of other libraries come in and go out: torch modules, snnTorch, Norse, SpikingJelly, NIR. Layer 3.
 
-None of the three is imported before it is needed.
+None of the libraries is imported before it is needed.
 """
 
 from neurosbd.interchange.cell import Cell
