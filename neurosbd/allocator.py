@@ -3,18 +3,25 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _LARGEST = 32 << 20  # bytes; above it glibc asks the system each time, and accepts no higher threshold
+_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch looks when it allocates for the first time
 
 
 def room() -> int:
-    """Bytes that this process could have: the memory of the machine, or what its limit (ulimit -v) leaves if less."""
+    """Bytes that this process could have: the memory of the machine, or what the limit of its control group (a
+    container) or its own (ulimit -v) leaves if less.
+    """
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 63
     if sys.platform != "linux":
         return whole
+    for file in _GROUP_LIMITS:
+        with suppress(OSError, ValueError), open(file, encoding="ascii") as stream:  # a ValueError: it says 'max'
+            whole = min(whole, int(stream.read()))
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

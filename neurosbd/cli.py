@@ -232,6 +232,15 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
         where = f"{problem.filename}: " if problem.filename else ""
         _complain(f"{where}{problem.strerror or problem}")
         return 1
+    except (MemoryError, RuntimeError) as problem:
+        from neurosbd.experiment.machine import exhausted
+
+        if not exhausted(problem):  # a mistake of ours
+            raise
+        _complain(
+            f"the memory does not suffice ({str(problem).splitlines()[0][:200] if str(problem) else 'MemoryError'})"
+        )
+        return 1
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:

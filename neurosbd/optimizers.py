@@ -87,6 +87,15 @@ class Schedule(Protocol):
         ...
 
 
+def remembered(choice: OptimizerChoice) -> dict[str, Any]:
+    """What an optimizer keeps of a parameter [1]: tensors [1] if there is one for every value, [] if one for all."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = choice.build([{"params": [parameter], "lr": 0.0}])
+    parameter.grad = torch.zeros(1)
+    optimizer.step()
+    return dict(optimizer.state[parameter])
+
+
 def _check(owner: object, **limits: tuple[float, float]) -> None:
     for name, (least, most) in limits.items():
         value = getattr(owner, name)

@@ -27,7 +27,8 @@ from neurosbd.tasks import PROTOCOLS, TASKS
 from neurosbd.upkeep import UPKEEPS
 
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class ConnectionEntry(Entry):
@@ -76,7 +77,7 @@ class DataSpec(Record):
     name: str = "digits"  # a shipped dataset or a .toml file
     root: str | None = None  # folder with the files; none: NEUROSBD_DATA, then the download folder
     subset: Count | None = None  # training examples per class, or in all if there are no classes
-    subset_seed: int | None = None  # none: the first ones; else drawn with this seed
+    subset_seed: Seed | None = None  # none: the first ones; else drawn with this seed
     test_subset: Count | None = None  # test examples per class, or in all
     columns: Columns = ()  # of a table, that are read; "-NAME" leaves one out; none: all
     encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
@@ -137,7 +138,7 @@ class Definition(Record):
     name: Annotated[str, AfterValidator(path_component)]  # the run directory is named after it
     about: str = ""
     source: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     time: TimeSpec = TimeSpec()
     rule: RuleEntry = _named("sbd")
     loss: LossEntry = _named("cross_entropy")

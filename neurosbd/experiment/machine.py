@@ -54,16 +54,24 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def exhausted(problem: Exception) -> bool:
+    """Whether it says that there is no more memory, in Python, numpy or torch."""
+    return isinstance(problem, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
+
+
+def first_line(problem: Exception) -> str:
+    """What an error says, in a line; its kind, if it says nothing."""
+    return next(iter(str(problem).splitlines()), type(problem).__name__)[:200]
+
+
 def failure(problem: Exception, path: Path) -> str | None:
     """Why a run in `path` failed, in a sentence, if the machine or the training is to blame; None: a program is."""
     if isinstance(problem, RunError):
         return str(problem)
     if isinstance(problem, OSError):
         return f"{problem.filename or path}: cannot be read or written ({problem.strerror or problem})"
-    exhausted = isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem)
-    if isinstance(problem, MemoryError) or exhausted:
-        first = str(problem).splitlines()[0][:200] if str(problem) else "MemoryError"
-        return f"the memory does not suffice ({first}); try a smaller training.batch_size or smaller populations"
+    if exhausted(problem):
+        return f"the memory does not suffice ({first_line(problem)}); try a smaller training.batch_size or populations"
     return None
 
 

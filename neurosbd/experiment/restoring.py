@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from neurosbd.checkpoints import check
 from neurosbd.errors import UsageError
-from neurosbd.optimizers import OptimizerChoice
+from neurosbd.optimizers import remembered
 
 if TYPE_CHECKING:
     from neurosbd.experiment.session import Session
@@ -71,7 +70,7 @@ def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: 
                 legal = "at least 0" if key == "lr" else value
                 _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
     parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
-    kept = _remembered(session.definition.training.optimizer.made())
+    kept = remembered(session.definition.training.optimizer.made())
     if kept and bool(done) != bool(given["state"]):
         _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
     for number, entry in given["state"].items():
@@ -90,15 +89,6 @@ def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: 
 def _steps(tensor: Tensor) -> list[int]:
     """How a tensor lies in memory: the strides of the axes that have any length."""
     return [step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
-
-
-def _remembered(choice: OptimizerChoice) -> dict[str, Any]:
-    """What an optimizer keeps of a parameter [1]: tensors [1] if there is one for every value, [] if one for all."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = choice.build([{"params": [parameter], "lr": 0.0}])
-    parameter.grad = torch.zeros(1)
-    optimizer.step()
-    return dict(optimizer.state[parameter])
 
 
 def _check_recorder(session: "Session", given: Any, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.experiment.capacity import check_capacity
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
 from neurosbd.experiment.restoring import verify
@@ -58,18 +59,21 @@ class Session:
         lessons: where its trials come from.
         device: where everything lives.
     Raises:
-        UsageError: if rule and network do not fit, nothing is there to learn, or it cannot be recorded as asked.
+        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded as asked, or it
+            cannot fit into the memory.
     """
 
     def __init__(self, definition: Definition, lessons: Lessons, device: torch.device) -> None:
         training = definition.training
         self.definition = definition
         self.device = device
-        self.network = definition.network().to(device)
+        self.network = definition.network()
+        self.lessons = lessons
+        check_capacity(self)
+        self.network.to(device)
         self.loss = definition.loss.made()
         self.learner = _learner(definition, self.network)
         self.optimizer = optimizer_of(self.network, definition)
-        self.lessons = lessons
         self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(lessons))
         self.epoch = 0
         self.number = 0  # of the next batch

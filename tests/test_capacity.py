@@ -1,0 +1,63 @@
+"""What no machine could hold is refused before memory is asked for, with figures; nothing is written."""
+
+from pathlib import Path
+
+import pytest
+
+from neurosbd.cli import main
+from neurosbd.errors import UsageError
+from neurosbd.experiment.fit import fit
+from neurosbd.experiment.simulate import run_experiment
+
+ABSURD = [
+    ("digits-mlp", "population.hidden1.size", [10**15], "2147483647"),
+    ("digits-mlp", "population.hidden1.size", [10**9], r"connection 'hidden1->hidden2' .*GB"),
+    ("digits-mlp", "training.epochs", 10**20, "2147483647"),
+    ("digits-mlp", "training.batch_size", 10**20, "2147483647"),
+    ("digits-mlp", "seed", 10**30, "9223372036854775807"),
+    ("digits-mlp", "seed", -1, "greater than or equal to 0"),
+    ("digits-mlp", "data.subset_seed", -1, "greater than or equal to 0"),
+    ("digits-mlp", "data.crop", 10**20, "data.crop"),
+    ("digits-snn", "time.steps", 10**20, "10000000"),
+    ("digits-snn", "connection.0.delay", 10**15, "100000"),
+    ("xor-delayed-reward", "task.duration", 10**15, "steps; legal are 10,000,000"),
+    ("xor-delayed-reward", "training.batch_size", 2**31 - 1, r"a batch of 2,147,483,647 examples at least [\d,]+ GB"),
+]
+
+
+@pytest.mark.parametrize(("model", "key", "value", "message"), ABSURD, ids=[f"{k}={v}" for _, k, v, _ in ABSURD])
+def test_absurd_requests_are_refused(tmp_path: Path, model: str, key: str, value: object, message: str) -> None:
+    """Must fail without limits and estimates: OverflowError, or an error of the allocator (tried)."""
+    run = run_experiment if model.startswith("xor") else fit
+    with pytest.raises(UsageError, match=message):
+        run(model, settings={key: value}, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_optimizer_keeps_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """17,226 weights: Adam needs three more numbers for each, SGD one. Must fail if moments are left out (tried)."""
+    settings = {"training.epochs": 1, "data.subset": 2, "training.batch_size": 1}
+    more = 4 * (64 + 128)  # the input and the largest population of one example
+    for optimizer, copies in (("sgd", 1), ({"kind": "sgd", "momentum": 0.5}, 2), ("adam", 3)):
+        wanted = settings | {"training.optimizer": optimizer, "training.schedule": "constant"}
+        for there, fits in ((4 * copies * 17_226 + more, True), (4 * copies * 17_226 + more - 1, False)):
+            monkeypatch.setattr("neurosbd.experiment.capacity.room", lambda there=there: there)
+            out = tmp_path / f"{copies}-{fits}"
+            if fits:
+                assert fit("digits-mlp", settings=wanted, out=out).result["status"] == "finished"
+            else:
+                with pytest.raises(UsageError, match=r"take 0\.0 GB, a batch of 1 examples at least 0\.0 GB"):
+                    fit("digits-mlp", settings=wanted, out=out)
+                assert not out.exists()
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("x: can't allocate memory: you tried 9 bytes")])
+def test_memory_that_ends_anywhere_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def fail(kind: str) -> None:
+        raise problem
+
+    monkeypatch.setattr("neurosbd.catalogue.catalogue", fail)
+    assert main(["list", "models"]) == 1
+    assert capsys.readouterr().err.startswith("neurosbd: the memory does not suffice (")
