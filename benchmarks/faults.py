@@ -44,7 +44,8 @@ WARM = (
     "neurosbd.experiment.simulate", "neurosbd.exporting", "neurosbd.report.analysing", "neurosbd.report.comparing",
 )  # fmt: skip
 FORMATS: dict[str, Format] = DATA | RUNS
-OUTCOMES = ("refused", "same", "other", "warned", "silent", "traceback", "hang", "crash")
+FAULTS = ("silent", "traceback", "hang", "crash")
+OUTCOMES = ("refused", "same", "other", "warned", *FAULTS)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> I
     tasks = [(names[i % len(names)], i // len(names), seed, top) for i in range(files)]
     with multiprocessing.get_context("fork").Pool(workers, maxtasksperchild=500) as pool:
         for done, trial in enumerate(pool.imap_unordered(_damaged, tasks, chunksize=4), 1):
+            if trial.outcome in FAULTS:
+                said = f"{trial.outcome} {trial.verdict.said} [{trial.verdict.where}]"
+                print(
+                    f"--seed {seed} --only {trial.format} --number {trial.number}: {said}", file=sys.stderr, flush=True
+                )
             if done % 500 == 0:
                 print(f"{done:,} of {files:,} files", file=sys.stderr, flush=True)
             yield trial
@@ -128,7 +134,7 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
     strange: dict[str, list[Trial]] = {}
     for trial in trials:
         verdict = trial.verdict
-        if trial.outcome in ("silent", "traceback", "hang", "crash"):
+        if trial.outcome in FAULTS:
             said = verdict.said.split("(")[0][:80] if trial.outcome == "traceback" else verdict.said
             faults.setdefault(f"{trial.format}: {trial.outcome} {said} [{verdict.where}]", []).append(trial)
         for text in verdict.strange:
@@ -201,7 +207,7 @@ def main() -> None:
     else:
         _print(found, options.seed)
         kills.show(ended, options.seed)
-    bad = sum(found["formats"][n][o] for n in found["formats"] for o in ("silent", "traceback", "hang", "crash"))
+    bad = sum(found["formats"][n][o] for n in found["formats"] for o in FAULTS)
     sys.exit(1 if bad or kills.faulty(ended) else 0)
 
 

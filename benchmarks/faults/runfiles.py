@@ -94,12 +94,12 @@ def _alone(path: Path) -> object:
 
 
 _BOTH = (f"{WHOLE}/", f"{HALF}/")
-_ALL = (_opened, _resumed, _opened, _resumed, _compared, _analysed)
+_ALL = (*(_opened, _resumed) * 6, _compared, _analysed)
 RUNS = {
     "config.json": Format(make, tuple(f"{run}config.json" for run in _BOTH), _ALL, _TEXT),
     "metrics.jsonl": Format(make, tuple(f"{run}metrics.jsonl" for run in _BOTH), _ALL, _TEXT),
     "result.json": Format(make, tuple(f"{run}result.json" for run in _BOTH), _ALL, _TEXT),
     "checkpoint.pt": Format(make, tuple(f"{run}checkpoint.pt" for run in _BOTH), (_prediction_of, _resumed, _resumed)),
-    "trace.h5": Format(make, (f"{WHOLE}/trace.h5",), (_traced, _traced, _traced, _alone, _exported, _analysed)),
-    "trace.h5.partial": Format(make, (f"{HALF}/trace.h5.partial",), (_traced, _resumed, _alone, _analysed)),
+    "trace.h5": Format(make, (f"{WHOLE}/trace.h5",), (*(_traced, _alone, _exported) * 5, _analysed)),
+    "trace.h5.partial": Format(make, (f"{HALF}/trace.h5.partial",), (*(_traced, _resumed, _alone) * 5, _analysed)),
 }  # fmt: skip
