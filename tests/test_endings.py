@@ -199,11 +199,11 @@ def test_a_protocol_stops_between_two_trials(tmp_path: Path) -> None:
     seen: list[int] = []
     real = Pairing._pair
 
-    def pair(self: Any, *arguments: Any) -> None:
+    def pair(self: Any, *arguments: Any) -> Any:
         seen.append(1)
         if len(seen) == 3:
             hit()
-        real(self, *arguments)
+        return real(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pairing, "_pair", pair)

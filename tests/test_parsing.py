@@ -127,7 +127,7 @@ def _edited(change: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
         ("config.json", _edited(lambda c: {**c, "definition": 3}), "definition: must be a table, got 3"),
         ("metrics.jsonl", lambda old: b"\xff\xfe", "metrics.jsonl: is not text in UTF-8"),
         ("metrics.jsonl", lambda old: b"3\n", "metrics.jsonl: line 1: is int, not a table"),
-        ("metrics.jsonl", lambda old: old + old, "line 3 is epoch 1; legal is a line per epoch, in order, from 1"),
+        ("metrics.jsonl", lambda old: old + old, "line 3 is epoch 1; legal is a line per epoch from 1 on, in order"),
         ("metrics.jsonl", lambda old: old.replace(b'"epoch": 1', b'"epoch": "1"'), "epoch: must be an integer from 1"),
         ("metrics.jsonl", lambda old: old.replace(b'"test_loss"', b'"x": [], "test_loss"'), "x: must be a number"),
         ("metrics.jsonl", lambda old: old.replace(b"}", b""), "metrics.jsonl: line 1: not valid JSON"),

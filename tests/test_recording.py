@@ -424,6 +424,7 @@ def test_xarray_and_pandas(spiking: neurosbd.Run) -> None:
     assert {"time", "step", "batch", "epoch", "example", "sample", "loss"} <= set(frame.columns)
 
 
+@pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")
 def test_tasks_are_recorded_too(tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "training.batches": 2, "training.test_batches": 1, "training.batch_size": 3}
     there = neurosbd.run_experiment(

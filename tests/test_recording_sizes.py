@@ -40,7 +40,7 @@ def trace(path: Path, values: np.ndarray, what: str, steps: int) -> tuple[int, i
         clocks=(Clock(examples=tuple(range(examples))),), series=(one,), dt=1e-3, batch_size=examples, steps=steps,
         expected=(count,),
     )  # fmt: skip
-    writer, length = TraceWriter.create(path, contents, "{}", "sizes"), contents.block_rows(0)
+    writer, length = TraceWriter.create(path, contents, CONFIG, "sizes"), contents.block_rows(0)
     row = np.arange(count, dtype="i4")
     for start in range(0, count, length):
         at = slice(start, start + length)
@@ -51,6 +51,7 @@ def trace(path: Path, values: np.ndarray, what: str, steps: int) -> tuple[int, i
     return most_bytes(contents), writer.close(complete=True).stat().st_size - SPIKE_BYTES * spikes, spikes
 
 
+CONFIG = '{"definition": {}}'
 RATES = {"silent": 0.0, "1 of 1000": 0.001, "1 of 100": 0.01, "1 of 20": 0.05, "every second": 0.5, "always": 1.0}
 
 
@@ -99,7 +100,7 @@ def test_units_that_do_not_fit_into_the_limit_are_left_out_and_that_is_said(tmp_
     values = np.ones((3000, 4, 100), "u1")
     said, there, spikes = trace(tmp_path / "a.h5", values, "spikes", 100)
     contents = neurosbd.open_run(tmp_path / "a.h5").trace.contents
-    writer = TraceWriter.create(tmp_path / "b.h5", contents, "{}", "sizes")
+    writer = TraceWriter.create(tmp_path / "b.h5", contents, CONFIG, "sizes")
     length = contents.block_rows(0)
     for start in range(0, 3000, length):
         row, block = np.arange(start, min(start + length, 3000), dtype="i4"), values[start : start + length]

@@ -248,7 +248,7 @@ def test_own_analysis_takes_the_place_of_a_shipped_one_of_its_name(run: Path, tm
 def test_unfinished_empty_and_nan_runs_have_a_page(run: Path) -> None:
     """Must fail when a run without result, epochs or finite losses cannot be looked at."""
     (run / "result.json").unlink()
-    assert "still going on, or was killed" in page_of(neurosbd.analyse(run)).text
+    assert "its process ended without a word" in page_of(neurosbd.analyse(run)).text
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[1] |= {"test_loss": None, "test_accuracy": None}
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

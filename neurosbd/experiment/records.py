@@ -72,7 +72,7 @@ def check_config(config: Any, source: str) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl: a line per epoch, from 1.
+    """metrics.jsonl: a line per epoch; where the first lines were lost, the others are what there is.
 
     Raises:
         UsageError: naming the line, if it is no table, its epoch is not the next one, or a value is no number.
@@ -81,8 +81,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         where = f"{path}: line {number}"
         _checked(line, _EPOCH, ("epoch",), where)
-        if line["epoch"] != number:
-            raise UsageError(f"{where} is epoch {line['epoch']}; legal is a line per epoch, in order, from 1")
+        if line["epoch"] != lines[0]["epoch"] + number - 1 or line["epoch"] < 1:
+            raise UsageError(f"{where} is epoch {line['epoch']}; legal is a line per epoch from 1 on, in order")
         wrong = next((key for key, value in line.items() if key not in _EPOCH and not _number(value)), None)
         if wrong is not None:
             raise UsageError(f"{where}: {brief(wrong)}: must be a number, got {brief(repr(line[wrong]))}")

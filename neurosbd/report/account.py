@@ -110,7 +110,8 @@ def complaints(run: Run) -> list[str]:
     found = {
         "failed": [f"the run failed: {reason}"],
         "interrupted": ["the run was interrupted; these are its values so far. Go on with --resume"],
-        "running": ["the run is still going on, or was killed; these are its values so far"],
+        "running": ["the run is still going on; these are its values so far"],
+        "killed": [f"{reason}; these are its values so far"],
     }.get(status, [])
     broken = [
         line.get("epoch") for line in run.metrics if any(v is None for k, v in line.items() if k.endswith("_loss"))

@@ -124,7 +124,7 @@ def test_a_wrong_number_of_values_names_both(values: Any) -> None:
 def test_values_of_another_layout_are_refused() -> None:
     """Six values as [3, 2] are not those of a map of [2, 3]. Must fail when they are laid out anew (tried)."""
     with pytest.raises(ValueError, match=r"6 values \(as \[3, 2\]\)"):
-        network(LIF(tau_mem=torch.full((3, 2), 0.01)), (2, 3))
+        drawn(LIF(tau_mem=torch.full((3, 2), 0.01)), (2, 3), torch.Generator())
 
 
 @pytest.mark.parametrize("dt", [0, -1e-3, math.nan, math.inf, True, "1e-3", None])

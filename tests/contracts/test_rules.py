@@ -112,6 +112,7 @@ def test_every_rule_learns_a_small_task(name: str) -> None:
         optimizer.zero_grad()
         learner.learn(Trial(x[None], target))
         optimizer.step()
+        learner.settle()
     with torch.no_grad():
         accuracy = (network(x).argmax(1) == target).double().mean().item()
     assert accuracy > 0.95
