@@ -6,6 +6,7 @@ A file that a process left behind is never written to again: whoever goes on cop
 """
 
 import queue
+import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +130,7 @@ class TraceWriter:
     def close(self, complete: bool, most: float | None = None) -> Path:
         """End the file; a complete one gets its tables and its final name.
 
-        Everything is done in the thread of the writer: what interrupts the caller meanwhile is raised when it is done.
+        Ctrl-C and SIGTERM wait until that is done.
 
         Args:
             complete: whether nothing more will come.
@@ -139,20 +140,24 @@ class TraceWriter:
         Raises:
             RunError: if something could not be written; what was committed stays.
         """
-        with _uninterrupted() as wait:
-            wait(threading.Thread(target=self._end, args=(complete, most), name="trace end"))
+        with _deferred():
+            self._end(complete, most)
         if self._problem is not None and not isinstance(self._problem, Exception):
             raise self._problem
         self._check()
         if self._missing:
             warn(f"{self.path}: {self._missing}")
-        unfinished = self.path.with_name(self.path.name + PARTIAL)
-        return unfinished.replace(self.path) if complete else unfinished
+        return self.path if complete else self.path.with_name(self.path.name + PARTIAL)
 
     def _end(self, complete: bool, most: float | None) -> None:
         self._queue.put(partial(self._complete, most) if complete else lambda: None)
         self._queue.put(None)
         self._thread.join()
+        if complete and self._problem is None:
+            try:
+                self.path.with_name(self.path.name + PARTIAL).replace(self.path)
+            except OSError as problem:
+                self._problem = problem
 
     def _complete(self, most: float | None) -> None:
         """Fill the tables. They are written once: whoever dies here leaves a file whose rows are copied."""
@@ -209,21 +214,20 @@ class TraceWriter:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[Callable[[threading.Thread], None]]:
-    """What waits for a thread to its end; an interrupt that comes meanwhile is raised afterwards."""
-    late: list[BaseException] = []
-
-    def wait(thread: threading.Thread) -> None:
-        thread.start()
-        while thread.is_alive():
-            try:
-                thread.join()
-            except BaseException as problem:
-                late.append(problem)
-
-    yield wait
-    if late:
-        raise late[0]
+def _deferred() -> Iterator[None]:
+    """Ctrl-C and SIGTERM that come meanwhile come afterwards."""
+    late: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other one is interrupted
+        known = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
+        before = {number: signal.signal(number, lambda number, _: late.append(number)) for number in known}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in late:
+            signal.raise_signal(number)
 
 
 def refuse_link(path: Path) -> None:
