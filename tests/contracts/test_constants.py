@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Dense
-from neurosbd.distributions import DISTRIBUTIONS
+from neurosbd.distributions import DISTRIBUTIONS, drawn
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
