@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from neurosbd.errors import RunError, UsageError, UsageWarning
     from neurosbd.experiment.definition import Definition
     from neurosbd.experiment.fit import fit
+    from neurosbd.experiment.health import Health, health
     from neurosbd.experiment.resolve import load_model
     from neurosbd.experiment.run import Run, open_run
     from neurosbd.experiment.simulate import run_experiment
@@ -33,6 +34,7 @@ _HOME = {
     "Connection": "network",
     "Dataset": "datasets",
     "Definition": "experiment.definition",
+    "Health": "experiment.health",
     "Network": "network",
     "NotRecorded": "traces",
     "Population": "network",
@@ -50,6 +52,7 @@ _HOME = {
     "fit": "experiment.fit",
     "from_nir": "interchange",
     "from_torch": "interchange",
+    "health": "experiment.health",
     "keep_freed_memory": "allocator",
     "load_data": "datasets",
     "load_model": "experiment.resolve",
@@ -60,10 +63,10 @@ _HOME = {
 }
 
 __all__ = [
-    "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Network", "NotRecorded", "Population",
-    "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare",
-    "export", "fit", "from_nir", "from_torch", "keep_freed_memory", "load_data", "load_model", "open_run",
-    "run_experiment", "simulate", "to_nir",
+    "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network", "NotRecorded",
+    "Population", "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning", "admissible",
+    "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health", "keep_freed_memory", "load_data",
+    "load_model", "open_run", "run_experiment", "simulate", "to_nir",
 ]  # fmt: skip
 
 

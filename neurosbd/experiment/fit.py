@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from neurosbd.datasets.load import resolve_data
 from neurosbd.errors import UsageError
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.resolve import load_model, recorded
+from neurosbd.experiment.resolve import as_specs, load_model, plain, recorded
 from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
 from neurosbd.experiment.training import Training, entered
@@ -22,15 +24,15 @@ from neurosbd.losses.own import entry
 def fit(
     model: str | Path,
     *,
-    data: str | None = None,
+    data: str | Path | None = None,
     rule: str | None = None,
     loss: str | Path | Loss | PerExample | None = None,
     recipe: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
-    device: str = "auto",
-    record: Sequence[str] = (),
+    device: str | torch.device = "auto",
+    record: str | Sequence[str] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -62,7 +64,8 @@ def fit(
     """
     reporter = reporter or Silent()
     with Interrupt() as interrupt:
-        settings = dict(settings or {})
+        data, record = _asked_data(data), as_specs(record)
+        settings = dict(plain(settings or {}))
         if seed is not None:
             settings["seed"] = seed
         if loss is not None:
@@ -81,4 +84,15 @@ def fit(
         session = Session(definition, DatasetLessons(definition, data_of(definition), place), place)
         interrupt.hold()
         with entered(session, out, resume, reporter) as path:
-            return Training(session, path, reporter, interrupt).run()
+            run = Training(session, path, reporter, interrupt).run()
+    reporter.done(run.result.get("warnings", ()))
+    return run
+
+
+def _asked_data(data: Any) -> str | None:
+    if data is None or isinstance(data, str | Path):
+        return None if data is None else str(data)
+    raise UsageError(
+        f"data are asked for by name or path, got {type(data).__name__}; arrays go into a file first: "
+        f"numpy.savez('my.npz', train_values=..., train_labels=..., test_values=..., test_labels=...), data='my.npz'"
+    )

@@ -75,12 +75,13 @@ def failure(problem: Exception, path: Path) -> str | None:
     return None
 
 
-def check_device(name: str) -> torch.device:
+def check_device(name: str | torch.device) -> torch.device:
     """The device of that name; 'auto' takes a CUDA device if there is one.
 
     Raises:
         UsageError: if the name is unknown or the device is not there.
     """
+    name = str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, colon, number = name.partition(":")

@@ -58,12 +58,13 @@ def resolve(
 
     Later wins: the file, its [override.RULE] table, `recipe`, `settings`.
     """
+    _check_names(name, rule, recipe)
     path = library.find("models", name)
     raw = read_toml(path)
     source = path.name
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
-    settings = dict(settings or {})
+    settings = plain(settings or {})
     asked = next((settings.pop(k) for k in ("rule.kind", "rule") if isinstance(settings.get(k), str)), rule)
     _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
     kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
@@ -91,6 +92,47 @@ def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> N
         if isinstance(training, dict) and "optimizer" not in training:
             training["optimizer"] = {"kind": "sgd"}
             origin["training.optimizer"] = f"rule {kind}"
+
+
+def _check_names(model: Any, rule: Any, recipe: Any) -> None:
+    """What is asked for by name is a name."""
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is asked for by name or by the path of a .toml file, got {type(model).__name__}")
+    if not isinstance(rule, str | None):
+        raise UsageError(
+            f"a rule is asked for by name, got {type(rule).__name__}; give rule='sbd', say, and its constants as "
+            f"settings={{'rule.scale': 0.05}}. One's own loop takes rules as they are: docs/ideas.md"
+        )
+    if not isinstance(recipe, str | None):
+        raise UsageError(f"a recipe is asked for by name, got {type(recipe).__name__}")
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as a file would have them: numbers of numpy and torch as numbers, arrays as lists, paths as text.
+
+    Raises:
+        UsageError: if they are no mapping of dotted keys, or a value is no such thing.
+    """
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise UsageError(f"settings must map dotted keys to values, {{'training.epochs': 3}}, got {settings!r}")
+    return {str(key): _plain(value, key) for key, value in settings.items()}
+
+
+def _plain(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, key) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # of numpy or torch
+        return value.tolist()
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    raise UsageError(
+        f"setting {key}: must be a number, a text, a list or a table, got {type(value).__name__}; what has constants "
+        f"is a table, such as {{'kind': 'lif', 'tau_mem': 0.01}}"
+    )
 
 
 def _check_overrides(overrides: Any, source: str) -> None:
@@ -229,6 +271,18 @@ def _leaves(value: Any, at: str = "") -> list[str]:
     else:
         return [at] if at else []
     return [leaf for key, item in items for leaf in _leaves(item, f"{at}.{key}" if at else str(key))]
+
+
+def as_specs(record: Any) -> tuple[str, ...]:
+    """What to record; a single text is one spec.
+
+    Raises:
+        UsageError: if it is no text.
+    """
+    specs = (record,) if isinstance(record, str) else tuple(record or ())
+    if not all(isinstance(spec, str) for spec in specs):
+        raise UsageError(f"record must be texts such as 'hidden.spikes' (docs/traces.md), got {record!r}")
+    return specs
 
 
 def recorded(definition: Definition, settings: Mapping[str, Any], record: Sequence[str]) -> dict[str, Any]:

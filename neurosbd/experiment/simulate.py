@@ -18,7 +18,7 @@ from neurosbd.experiment.lessons import TaskLessons
 from neurosbd.experiment.machine import check_device, failure
 from neurosbd.experiment.matching import check_protocol
 from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.resolve import load_model, recorded
+from neurosbd.experiment.resolve import as_specs, load_model, plain, recorded
 from neurosbd.experiment.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.experiment.session import Session, optimizer_of
 from neurosbd.experiment.training import Training, entered, start_recording
@@ -39,8 +39,8 @@ def run_experiment(
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
-    device: str = "auto",
-    record: Sequence[str] = (),
+    device: str | torch.device = "auto",
+    record: str | Sequence[str] = (),
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -66,17 +66,22 @@ def run_experiment(
         KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
     """
     reporter = reporter or Silent()
-    settings = dict(settings or {}) | ({} if seed is None else {"seed": seed})
+    settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
     with Interrupt() as interrupt:
         definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
         place = check_device(device)
         if definition.task is not None:
-            return _train(definition, out, place, resume, reporter, interrupt)
-        if definition.protocol is not None:
+            run = _train(definition, out, place, resume, reporter, interrupt)
+        elif definition.protocol is not None:
             if resume:
                 raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
-            return _measure(definition, out, reporter, interrupt)
-    raise UsageError(f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}")
+            run = _measure(definition, out, reporter, interrupt)
+        else:
+            raise UsageError(
+                f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
+            )
+    reporter.done(run.result.get("warnings", ()))
+    return run
 
 
 def _train(

@@ -13,7 +13,7 @@ import torch
 from neurosbd import checkpoints
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.experiment import directory
-from neurosbd.experiment.health import HealthCheck
+from neurosbd.experiment.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.experiment.machine import failure, peak_memory
 from neurosbd.experiment.progress import Reporter, duration, epoch_line
@@ -115,6 +115,9 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
     return [] if old == new else [f"{at} ({old} there, {new} asked)"]
 
 
+LEARNING = "learning"  # what a complaint about the learning goes by, among those about populations
+
+
 class Training:
     """The loop over epochs and what it writes."""
 
@@ -211,11 +214,15 @@ class Training:
         health = HealthCheck(session.network)
         trained, tested = session.tally.read(), session.evaluate((health,))
         seconds = time.perf_counter() - start
-        complaints = {layer.name: layer.complaint for layer in health.read() if layer.complaint}
+        judged = {f"train_{name}": value for name, value in trained.items()}
+        judged |= {f"test_{name}": value for name, value in tested.items()}
+        watched = Health(tuple(health.read()))
+        complaints = watched.complaints
+        if session.network.readout not in complaints:
+            complaints |= self._learned_nothing(judged, any(layer.spiking for layer in watched.layers))
         line = {
             "epoch": session.epoch + 1,
-            **{f"train_{name}": value for name, value in trained.items()},
-            **{f"test_{name}": value for name, value in tested.items()},
+            **judged,
             "seconds": seconds,
             "samples_per_second": (last - first) / learned if last > first else math.nan,
             "peak_memory_bytes": peak_memory(session.device),
@@ -227,9 +234,22 @@ class Training:
             write_metrics(self.path, self.metrics)
         left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
         self.reporter.say(epoch_line(line, training.epochs, left))
+        last = session.epoch + 1 == training.epochs
         for name, complaint in complaints.items():
-            if name in new:
+            if name in new or (last and name == LEARNING):
                 self.reporter.say(f"warning: {complaint}")
+
+    def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
+        """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
+        session, last = self.session, self.session.epoch + 1 == self.session.definition.training.epochs
+        if session.lessons.units is None:
+            return {}
+        if "test_accuracy" in judged:
+            guess = Guess.of(session.loss, session.lessons.values, session.lessons.tested)
+            found = guess.complaint(judged, last)
+        else:
+            found = unexplained(judged) if last else None
+        return {LEARNING: f"{found}; {remedy(session.definition.rule.kind, spiking)}"} if found else {}
 
     def _checkpoint(self) -> None:
         self.session.check()

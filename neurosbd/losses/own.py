@@ -125,6 +125,8 @@ def read(path: str | Path) -> Loss:
 
 
 def _as_loss(loss: Any, where: str) -> Loss:
+    if isinstance(loss, type):
+        raise UsageError(f"{where} is the class {loss.__name__} itself; give an instance, {loss.__name__}(...)")
     if callable(getattr(loss, "per_example", None)) and callable(getattr(loss, "score", None)):
         return cast(Loss, loss)
     if callable(loss) and not isinstance(loss, type):
