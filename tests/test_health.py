@@ -151,7 +151,8 @@ def halves(path: Path, seed: int = 0) -> Path:
     x = 255 * (0.2 + 0.5 * bright + 0.05 * rng.standard_normal((100, 16, 16))).clip(0, 1)
     split = {"train": slice(0, 80), "test": slice(80, 100)}
     arrays: dict[str, Any] = {f"{name}_values": x[part].astype(np.uint8) for name, part in split.items()}
-    np.savez(path / "halves.npz", **arrays, **{f"{name}_labels": labels[part] for name, part in split.items()})
+    arrays |= {f"{name}_labels": labels[part] for name, part in split.items()}
+    np.savez(path / "halves.npz", **arrays)
     (path / "halves.toml").write_text("""
 about = "32 hidden units"
 source = "none"

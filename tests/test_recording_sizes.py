@@ -27,7 +27,7 @@ def planned(definition: Any) -> Plan:
     return session.recorder.plan
 
 
-def trace(path: Path, values: np.ndarray, what: str, steps: int) -> tuple[int, int, int]:
+def trace(path: Path, values: np.ndarray, what: str, steps: int) -> tuple[int, float, int]:
     """(what was said, bytes without spike times, spikes) of a trace of values [row, example, neuron]."""
     count, examples, neurons = values.shape
     place = f"/{'neurosbd/spikes' if what == 'spikes' else 'acquisition'}/x/data"

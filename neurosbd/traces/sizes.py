@@ -16,7 +16,7 @@ _CONFIG = 6000  # bytes of a resolved run
 
 
 def most_bytes(contents: Contents) -> int:
-    """What a file with all expected rows has at most, without the spike times of its table of units (8 B each)."""
+    """What a file with all expected rows has at most, without the spike times of its table of units."""
     everything = [(piece, contents.expected[n]) for n in range(len(contents.clocks)) for piece in pieces(contents, n)]
     return (
         _empty(contents)

@@ -10,7 +10,7 @@ from neurosbd.traces.series import Contents, Series, place
 
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
 MOST_SPIKES = 20_000_000
-SPIKE_BYTES = 8  # of a spike in the table
+SPIKE_BYTES = 8.01  # of a spike in the table, with its share of the index and the checksums of the chunks
 TRIAL_BYTES = 110  # of a trial in its table, names of the splits included
 UNIT_BYTES = 120  # of a unit: the other columns, names of populations included
 
