@@ -11,7 +11,7 @@ from neurosbd.experiment.simulate import run_experiment
 
 ABSURD = [
     ("digits-mlp", "population.hidden1.size", [10**15], "2147483647"),
-    ("digits-mlp", "population.hidden1.size", [10**9], r"connection 'hidden1->hidden2' .*GB"),
+    ("digits-mlp", "population.hidden1.size", [10**9], r"'input->hidden1' of 64,000,000,000 weights: .* 1,028.0 GB"),
     ("digits-mlp", "training.epochs", 10**20, "2147483647"),
     ("digits-mlp", "training.batch_size", 10**20, "2147483647"),
     ("digits-mlp", "seed", 10**30, "9223372036854775807"),
