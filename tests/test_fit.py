@@ -223,9 +223,9 @@ def test_a_checkpoint_on_request(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     class Look(StopAfter):
-        def live(self, *_: Any) -> None:
+        def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
             seen.append((tmp_path / "run" / "checkpoint.pt").exists())
-            super().live()
+            super().live(epoch, done, steps, loss)
 
     fit("digits-mlp", settings=FAST, out=tmp_path / "run", reporter=Look(3, signal.SIGUSR1))
     assert seen[:5] == [False, False, False, True, True]
