@@ -40,7 +40,7 @@ from faults.runfiles import RUNS
 
 # Loaded once, so that no attempt has to.
 WARM = (
-    "h5py", "jinja2", "matplotlib.pyplot", "nir", "PIL.Image", "scipy.stats", "neurosbd.cli", "neurosbd.experiment.fit",
+    "h5py", "jinja2", "matplotlib.pyplot", "nir", "PIL.Image", "scipy.stats", "torch._dynamo", "neurosbd.cli", "neurosbd.experiment.fit",
     "neurosbd.experiment.simulate", "neurosbd.exporting", "neurosbd.report.analysing", "neurosbd.report.comparing",
 )  # fmt: skip
 FORMATS: dict[str, Format] = DATA | RUNS
@@ -187,7 +187,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for module in WARM:
         importlib.import_module(module)
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+    shared = Path("/dev/shm")  # in memory: nothing here is lost with the power, so nothing has to wait for a disk
+    with tempfile.TemporaryDirectory(prefix="faults-", dir=shared if shared.is_dir() else None) as folder:
         top = Path(folder)
         if options.only in FORMATS:
             damaged(options.only, options.number, options.seed, top, loud=True)
