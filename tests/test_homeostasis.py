@@ -1,6 +1,8 @@
 """What keeps a network alive, against autograd, finite differences and direct inverses in float64."""
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.experiment.fit import fit
+from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.run import open_run
 from neurosbd.homeostasis import HOMEOSTASES, LayerEntropy, Power, Sparsity
 from neurosbd.learners import LocalLearner, Trial, learner_of
@@ -440,27 +443,17 @@ ALIVE = {
 }
 
 
-class Interrupted:
+class Interrupted(Silent):
     """A reporter that stops the run after so many batches, as Ctrl-C does."""
 
-    terminal = True
-
     def __init__(self, batches: int) -> None:
+        super().__init__()
         self.left = batches
 
-    def say(self, text: str) -> None:
-        pass
-
-    def live(self, *_: Any) -> None:
-        import os
-        import signal
-
+    def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
-
-    def end_live(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("stop", [3, 13, 18])
@@ -470,7 +463,7 @@ def test_a_run_with_everything_resumes_bit_for_bit(tmp_path: Path, stop: int) ->
     from neurosbd.cli import main
 
     whole = fit("digits-mlp", settings=ALIVE, out=tmp_path / "whole")
-    fit("digits-mlp", settings=ALIVE, out=tmp_path / "parts", reporter=Interrupted(stop))  # pyright: ignore[reportArgumentType]
+    fit("digits-mlp", settings=ALIVE, out=tmp_path / "parts", reporter=Interrupted(stop))
     assert open_run(tmp_path / "parts").result["status"] == "interrupted"
     settings = [f"{key}={_toml(value)}" for key, value in ALIVE.items()]
     line = [part for setting in settings for part in ("--set", setting)]
