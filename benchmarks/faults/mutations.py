@@ -136,7 +136,15 @@ def _inside(content: bytes, rng: random.Random) -> bytes:
             return gzip.compress(mutated(gzip.decompress(content), rng)[0])
         with zipfile.ZipFile(io.BytesIO(content)) as old:
             members = [(member.filename, old.read(member)) for member in old.infolist()]
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError, NotImplementedError):  # damaged before
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+        struct.error,
+        RuntimeError,
+    ):  # damaged before
         return _flip(content, rng)
     victim = rng.randrange(len(members)) if members else 0
     stream = io.BytesIO()
