@@ -1,5 +1,6 @@
 """`neurosbd data check`: verify what is there and say what is in it."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,4 +82,5 @@ def _normalisation(data: Dataset) -> list[str]:
     mean, std = measure(data.train.values, data.maximum)
     if len(mean) > 4:
         return []
-    return ["train mean " + " ".join(f"{m:.4f}" for m in mean) + ", std " + " ".join(f"{s:.4f}" for s in std)]
+    spread = ("constant" if math.isinf(s) else f"{s:.4f}" for s in std)  # a constant is divided by infinity
+    return ["train mean " + " ".join(f"{m:.4f}" for m in mean) + ", std " + " ".join(spread)]
