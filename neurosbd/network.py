@@ -5,46 +5,19 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from neurosbd.allocator import room
-from neurosbd.connections import Geometry
+from neurosbd.anatomy import INPUT, Connection, Population, checked, delay_of
 from neurosbd.constants import positive
 from neurosbd.distributions import check_times, drawn
 from neurosbd.errors import UsageError, warn
-from neurosbd.process import Activity, Adaptive, Compartment, Compartmental, Neuron, Synapses
+from neurosbd.process import Activity, Adaptive, Compartmental, Synapses
 
-INPUT = "input"  # the population that is clamped to the data
-
-
-@dataclass(frozen=True)
-class Population:
-    """Units of one kind. `neuron` is None for the population named 'input', which shows the data."""
-
-    name: str
-    size: tuple[int, ...]
-    neuron: Neuron | None
-
-
-@dataclass(frozen=True)
-class Connection:
-    """Synapses from one population onto another; `plastic` says whether they learn."""
-
-    pre: str
-    post: str
-    geometry: Geometry
-    plastic: bool = True
-    delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
-    compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
-
-    @property
-    def name(self) -> str:
-        """'pre->post'."""
-        return f"{self.pre}->{self.post}"
+__all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
 
 class State(NamedTuple):
@@ -78,9 +51,9 @@ class Network(nn.Module):
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
     Raises:
-        ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, or dt is no
-            positive time. Warns of time constants that are short beside dt, and of a refractoriness that is no
-            whole number of steps.
+        ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, a part is of
+            another kind than it should be, or dt is no positive time. Warns of time constants that are short beside
+            dt, and of a refractoriness that is no whole number of steps.
     """
 
     def __init__(
@@ -91,9 +64,7 @@ class Network(nn.Module):
         dt: float = 1e-3,
     ) -> None:
         super().__init__()
-        order = {p.name: i for i, p in enumerate(populations)}
-        _check(populations, connections, order)
-        _check_room(populations, connections, order)
+        order = checked(populations, connections, generator)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
         self.populations = {p.name: self._settle(p, generator) for p in populations}
@@ -109,7 +80,7 @@ class Network(nn.Module):
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}
-        self.delays = {c.name: _delay(c, order[c.pre] >= order[c.post]) for c in connections}
+        self.delays = {c.name: delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()
@@ -324,76 +295,3 @@ def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, .
 def _rounding(constant: Tensor | None, exact: Tensor) -> bool:
     """Whether a constant is an exact one in its own type; a checkpoint may have put another in its place."""
     return constant is not None and torch.equal(constant.cpu(), exact.to(constant.dtype).cpu())
-
-
-def _delay(connection: Connection, late: bool) -> int:
-    """Steps between the activity of the pre population and its arrival."""
-    shortest = 1 if late else 0
-    if connection.delay is None:
-        return shortest
-    if connection.delay < shortest:
-        why = "its pre population is updated after the post population" if late else "time runs forward"
-        raise ValueError(
-            f"connection '{connection.name}': a delay of {connection.delay} steps is shorter than possible, since "
-            f"{why}; the least is {shortest}"
-        )
-    return connection.delay
-
-
-def legal_name(name: str) -> str:
-    """The name of a population: files, signals and weights are called after it.
-
-    Raises:
-        ValueError: if it is empty or long, or holds '.', '/', '->' or what cannot be shown.
-    """
-    if not name or len(name) > 100 or not name.isprintable() or any(mark in name for mark in (".", "/", "->")):
-        raise ValueError(f"{name[:100]!r} cannot be the name of a population; give one without '.', '/' and '->'")
-    return name
-
-
-def _check_room(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
-    """Refuse what no machine could hold, before memory is asked for."""
-    wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}
-    for c in connections:
-        try:
-            shape = c.geometry.weight_shape(*(populations[order[end]].size for end in (c.pre, c.post)))
-        except ValueError as problem:
-            raise ValueError(f"connection '{c.name}': {problem}") from None
-        wanted[f"connection '{c.name}' of {math.prod(shape):,} weights"] = 2 * math.prod(shape)  # and their gradients
-    largest, there = max(wanted, key=lambda name: wanted[name]), room()
-    if 4 * sum(wanted.values()) > there:
-        raise ValueError(
-            f"{largest}: the network needs {4 * sum(wanted.values()) / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}; "
-            f"make it smaller"
-        )
-
-
-def _check(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
-    if len(order) < len(populations):
-        raise ValueError(f"two populations share a name: {[p.name for p in populations]}")
-    if not populations:
-        raise ValueError("a network needs at least an 'input' and a readout, got no population")
-    if populations[0].name != INPUT or populations[0].neuron is not None:
-        raise ValueError(f"the first population must be '{INPUT}' without a neuron, got '{populations[0].name}'")
-    for population in populations[1:]:
-        legal_name(population.name)
-        if population.neuron is None:
-            raise ValueError(f"population '{population.name}' needs a neuron")
-    names = [c.name for c in connections]
-    for connection in connections:
-        for end in (connection.pre, connection.post):
-            if end not in order:
-                raise ValueError(f"connection '{connection.name}': no population '{end}'; there are {list(order)}")
-        if connection.post == INPUT:
-            raise ValueError(f"connection '{connection.name}': the input is clamped to the data and cannot be driven")
-        neuron = populations[order[connection.post]].neuron
-        if isinstance(neuron, Compartmental) and connection.compartment not in neuron.compartments:
-            raise ValueError(
-                f"connection '{connection.name}': its post neuron, {type(neuron).__name__}, has no compartment "
-                f"'{connection.compartment}'; there are {list(neuron.compartments)}"
-            )
-        if names.count(connection.name) > 1:
-            raise ValueError(f"connection '{connection.name}' is declared twice")
-    for name in list(order)[1:]:
-        if not any(c.post == name for c in connections):
-            raise ValueError(f"population '{name}' has no incoming connection")

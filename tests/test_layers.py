@@ -12,7 +12,7 @@ LAYERS = [
     | {"surrogates", "constants", "distributions", "filters", "noise"},
     {"neurons", "connections", "encoders", "eligibility", "losses", "neuromodulators", "rules", "optimizers", "traces"}
     | {"expansions", "homeostasis", "upkeep"},
-    {"network"},
+    {"network", "anatomy"},
     {"simulation", "trial", "learners", "local", "memory", "interchange", "recording"},
     {"tasks", "datasets", "measures", "checkpoints", "experiment", "catalogue", "report", "exporting"},
     {"cli", "__main__", "__init__"},

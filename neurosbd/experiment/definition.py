@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.datasets.definition import Columns
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
@@ -13,7 +14,7 @@ from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, Own
-from neurosbd.network import INPUT, Connection, Network, Population, legal_name
+from neurosbd.network import Network
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.optimizers import OPTIMIZERS, SCHEDULES

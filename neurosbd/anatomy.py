@@ -1,0 +1,190 @@
+"""What a network is made of: populations and the connections between them, and whether they fit together. Layer 2."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import torch
+
+from neurosbd.allocator import room
+from neurosbd.connections import Geometry
+from neurosbd.errors import nearest
+from neurosbd.process import Compartment, Compartmental, Neuron
+
+INPUT = "input"  # the population that is clamped to the data
+
+
+@dataclass(frozen=True)
+class Population:
+    """Units of one kind. `neuron` is None for the population named 'input', which shows the data."""
+
+    name: str
+    size: tuple[int, ...]
+    neuron: Neuron | None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Synapses from one population onto another; `plastic` says whether they learn."""
+
+    pre: str
+    post: str
+    geometry: Geometry
+    plastic: bool = True
+    delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
+    compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
+
+    @property
+    def name(self) -> str:
+        """'pre->post'."""
+        return f"{self.pre}->{self.post}"
+
+
+def checked(
+    populations: Sequence[Population], connections: Sequence[Connection], generator: torch.Generator
+) -> dict[str, int]:
+    """The place of every population by its name, if all parts are such, belong together, and fit into the memory.
+
+    Raises:
+        ValueError: naming the part, what it is, and what is wanted.
+    """
+    for kind, parts in ((Population, populations), (Connection, connections)):
+        if not isinstance(parts, Sequence) or not all(isinstance(part, kind) for part in parts):
+            raise ValueError(f"{kind.__name__.lower()}s must be a list of {kind.__name__}(...), got {_shown(parts)}")
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator must be a torch.Generator, got {_shown(generator)}; of a seed: "
+            f"torch.Generator().manual_seed(seed)"
+        )
+    for population in populations:
+        _check_population(population)
+    for connection in connections:
+        _check_connection(connection)
+    order = {population.name: place for place, population in enumerate(populations)}
+    _check_wiring(populations, connections, order)
+    _check_room(populations, connections, order)
+    return order
+
+
+def legal_name(name: Any) -> str:
+    """The name of a population: files, signals and weights are called after it.
+
+    Raises:
+        ValueError: if it is empty or long, or holds '.', '/', '->' or what cannot be shown.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a population must be a text, got {_shown(name)}")
+    if not name or len(name) > 100 or not name.isprintable() or any(mark in name for mark in (".", "/", "->")):
+        raise ValueError(f"{name[:100]!r} cannot be the name of a population; give one without '.', '/' and '->'")
+    return name
+
+
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return f"{type(value).__name__} of {', '.join(sorted({type(part).__name__ for part in value})) or 'nothing'}"
+    return repr(value)[:60]
+
+
+def _check_population(population: Population) -> None:
+    name, size, neuron = legal_name(population.name), population.size, population.neuron
+    if not isinstance(size, tuple):
+        raise ValueError(f"population '{name}': its size must be a tuple such as (5,) or (3, 8, 8), got {size!r}")
+    if not size or not all(_whole(axis) and axis >= 1 for axis in size):
+        raise ValueError(f"population '{name}': its size must be whole numbers >= 1, got {size!r}")
+    _check_part(f"population '{name}': its neuron", neuron, "step", "neurosbd.neurons.NEURONS")
+
+
+def _check_connection(connection: Connection) -> None:
+    if not isinstance(connection.pre, str) or not isinstance(connection.post, str):
+        raise ValueError(
+            f"a connection joins populations by their names, got {connection.pre!r} and {connection.post!r}"
+        )
+    where, delay = f"connection '{connection.name}'", connection.delay
+    if connection.geometry is None:
+        raise ValueError(f"{where} needs a geometry, such as neurosbd.connections.Dense()")
+    _check_part(f"{where}: its geometry", connection.geometry, "drive", "neurosbd.connections.CONNECTIONS")
+    if delay is not None and not _whole(delay):
+        raise ValueError(f"{where}: its delay must be a whole number of steps of dt, got {delay!r}")
+
+
+def _check_part(what: str, part: Any, verb: str, table: str) -> None:
+    """An instance, not its class or its name."""
+    if isinstance(part, type):
+        raise ValueError(f"{what} is the class {part.__name__} itself; give an instance, {part.__name__}(...)")
+    if isinstance(part, str):
+        raise ValueError(f"{what} is the text {part!r}; give an instance, {table}[{part!r}]()")
+    if part is not None and not callable(getattr(part, verb, None)):
+        raise ValueError(f"{what} must be an entry of {table} or another such object, got {_shown(part)}")
+
+
+def _whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python or numpy; True and 2.0 are none."""
+    try:
+        return not isinstance(value, bool) and index(value) == value
+    except TypeError:
+        return False
+
+
+def delay_of(connection: Connection, late: bool) -> int:
+    """Steps between the activity of the pre population and its arrival."""
+    shortest = 1 if late else 0
+    if connection.delay is None:
+        return shortest
+    if connection.delay < shortest:
+        why = "its pre population is updated after the post population" if late else "time runs forward"
+        raise ValueError(
+            f"connection '{connection.name}': a delay of {connection.delay} steps is shorter than possible, since "
+            f"{why}; the least is {shortest}"
+        )
+    return index(connection.delay)
+
+
+def _check_room(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
+    """Refuse what no machine could hold, before memory is asked for."""
+    wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}
+    for c in connections:
+        try:
+            shape = c.geometry.weight_shape(*(populations[order[end]].size for end in (c.pre, c.post)))
+        except ValueError as problem:
+            raise ValueError(f"connection '{c.name}': {problem}") from None
+        wanted[f"connection '{c.name}' of {math.prod(shape):,} weights"] = 2 * math.prod(shape)  # and their gradients
+    largest, there = max(wanted, key=lambda name: wanted[name]), room()
+    if 4 * sum(wanted.values()) > there:
+        raise ValueError(
+            f"{largest}: the network needs {4 * sum(wanted.values()) / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}; "
+            f"make it smaller"
+        )
+
+
+def _check_wiring(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
+    twice = [p.name for place, p in enumerate(populations) if order[p.name] != place]
+    if twice:
+        raise ValueError(f"two populations share a name: '{twice[0]}'; there are {[p.name for p in populations]}")
+    if not populations:
+        raise ValueError("a network needs at least an 'input' and a readout, got no population")
+    if populations[0].name != INPUT or populations[0].neuron is not None:
+        raise ValueError(f"the first population must be '{INPUT}' without a neuron, got '{populations[0].name}'")
+    for population in populations[1:]:
+        if population.neuron is None:
+            raise ValueError(f"population '{population.name}' needs a neuron")
+    names = [c.name for c in connections]
+    for connection in connections:
+        for end in (connection.pre, connection.post):
+            if end not in order:
+                raise ValueError(f"connection '{connection.name}': no population '{end}'{nearest(end, order)}")
+        if connection.post == INPUT:
+            raise ValueError(f"connection '{connection.name}': the input is clamped to the data and cannot be driven")
+        neuron = populations[order[connection.post]].neuron
+        if isinstance(neuron, Compartmental) and connection.compartment not in neuron.compartments:
+            raise ValueError(
+                f"connection '{connection.name}': its post neuron, {type(neuron).__name__}, has no compartment "
+                f"'{connection.compartment}'; there are {list(neuron.compartments)}"
+            )
+        if names.count(connection.name) > 1:
+            raise ValueError(f"connection '{connection.name}' is declared twice")
+    for name in list(order)[1:]:
+        if not any(c.post == name for c in connections):
+            raise ValueError(f"population '{name}' has no incoming connection")
