@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--data", metavar="PATH", help="folder of the files (default: NEUROSBD_DATA, or the user's data folder)"
         )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="data.columns=[...]: as for fit"
+    )
     return parser
 
 
@@ -360,7 +363,7 @@ def _data(options: argparse.Namespace) -> int:
         for path in get(load_file(options.name, READERS), options.data):
             say(f"{path}: sha256 as published")
         return 0
-    report = inspect(options.name, options.data)
+    report = inspect(options.name, options.data, _settings(options))
     say(f"{report.name}: {report.folder}")
     say(f"  {report.verified} files verified by sha256, {report.unverified} without a published one")
     for line in report.lines:

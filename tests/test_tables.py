@@ -129,6 +129,26 @@ def test_columns_of_words_can_be_left_out(tmp_path: Path) -> None:
     assert load_data(path, columns=["-x"]).columns == ("-x",)
 
 
+@pytest.mark.filterwarnings("always::neurosbd.errors.UsageWarning")
+def test_a_check_shows_every_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Name, mean, deviation, range; what is constant, what is left out, and how many examples each class has."""
+    rows = [["cat", 2460000.5 + 0.25 * (i % 3), 7.0, *r[:1], i % 4 == 3] for i, r in enumerate(X.tolist())]
+    path = table(tmp_path / "a.csv", ["animal", "day", "b", "a", "label"], [[*r[:4], int(r[4])] for r in rows])
+    assert main(["data", "check", str(path)]) == 2
+    fix = next(part for part in capsys.readouterr().err.split("'") if part.startswith("data.columns="))
+    assert main(["data", "check", str(path), "--set", fix]) == 0
+    shown = capsys.readouterr()
+    day = next(line for line in shown.out.splitlines() if line.strip().startswith("day ")).split()
+    assert float(day[1]) == pytest.approx(2460000.75, abs=1e-6) and day[3:] == ["2460000.5", "..", "2460001"]
+    line = next(line for line in shown.out.splitlines() if line.strip().startswith("b "))
+    assert line.split() == ["b", "7", "constant", "7", "..", "7"] and "column 'b' is the same in all 48" in shown.err
+    assert "left out by data.columns (1): animal" in shown.out and "train: 0 36, 1 12" in shown.out
+    assert main(["data", "check", str(path), "--set", "data.subset=3"]) == 2
+    assert "no other setting than data.columns" in capsys.readouterr().err
+    assert main(["data", "check", str(path), "--set", "data.columns=3"]) == 2
+    assert main(["data", "check", "diabetes"]) == 0 and "x9" in capsys.readouterr().out
+
+
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
     path = table(
         tmp_path / "a.csv", ["time", "speed", "label"], [[*r[:2], y] for r, y in zip(X.tolist(), Y, strict=True)]
@@ -300,7 +320,7 @@ def test_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
         (b"a,b,label\n1," + b"7" * 200_000 + b",0\n", "line 2: field larger than field limit"),
         (b"a,b,label\n1," + b"7" * 400 + b",0\n", "line 2, column 'b': '7777.*' is beyond what float64 holds"),
         (b'a,b,label\n1,"2,5",0\n', "line 2, column 'b': '2,5' is no number; write a decimal point, not a comma"),
-        (b"a,b,label\n1,,0\n", "line 2, column 'b': the cell is empty; fill it or leave the line out"),
+        (b"a,b,label\n1,,0\n", "line 2, column 'b': the cell is empty; fill it, or leave out the line, or the col"),
         (b"a,b,label\n1,inf,0\n", "'inf' is no finite number"),
         (b"a,b,label\n1,NA,0\n", "'NA' is no finite number"),
         (b"a,b,label\n1,True,0\n", "'True' is no number; write 1 and 0"),

@@ -92,7 +92,7 @@ def number(cell: str) -> float:
             if math.isfinite(value) and (value or not _vanished(cell)):
                 return value
     raise ValueError(
-        f"{quoted(cell)} {_why(cell.strip())}" if cell.strip() else "the cell is empty; fill it or leave the line out"
+        f"{quoted(cell)} {_why(cell.strip())}" if cell.strip() else "the cell is empty; fill it, or leave out the line"
     )
 
 
@@ -120,13 +120,13 @@ def _why(cell: str) -> str:
     if word in ("true", "false"):
         return "is no number; write 1 and 0"
     if word in ("nan", "na", "n/a", "null", "none", "inf", "infinity"):
-        return "is no finite number; fill it or leave the line out"
+        return "is no finite number; fill it, or leave out the line"
     if _DECIMAL_COMMA.fullmatch(cell):
         return "is no number; write a decimal point, not a comma"
     try:
         value = float(cell)
     except (ValueError, OverflowError):
-        return "is no number; write words as columns of 0 and 1, and leave out lines with gaps"
+        return "is no number; write words as 0 and 1, or leave out the line"
     if math.isinf(value) or (value == 0 and cell.isascii() and "_" not in cell):
         return f"is beyond what float64 holds (it would be {value:g}); choose another unit"
     return "is not written in plain digits; write it like 1234.5 or 1e-12"

@@ -10,7 +10,7 @@ import numpy as np
 
 from neurosbd.datasets.arrays import classified, measured
 from neurosbd.datasets.cells import is_rounded, lines, number, quoted, separator
-from neurosbd.datasets.columns import chosen, row_numbers
+from neurosbd.datasets.columns import chosen, leave_out, row_numbers
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import UsageError
@@ -136,6 +136,7 @@ def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Pat
                 value = number(cells[i])
             except ValueError as problem:
                 fix = _fix_of_a_label(cells[i]) if columns.labels and i in columns.targets else problem
+                fix = f"{fix}, or the column: {leave_out(columns.names[i])}" if i in columns.inputs else fix
                 raise UsageError(f"{path}: line {line}, column {quoted(columns.names[i])}: {fix}") from None
             rounded.note(i, line, cells[i], value)
             numbers.append(value)
