@@ -126,8 +126,7 @@ def _word(value: str, parts: tuple[Any, ...]) -> str:
     if str in parts or value in words:
         return value
     if words:
-        legal = ", ".join(repr(word) for word in words[:-1]) + (f" or {words[-1]!r}" if words[1:] else repr(words[0]))
-        raise ValueError(f"{legal}, got {value!r}{nearest(value, words)}")
+        raise ValueError(f"a legal name, got {value!r}{nearest(value, words)}")
     raise ValueError(_refusal(value, parts))
 
 
