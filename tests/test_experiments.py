@@ -14,8 +14,9 @@ import torch
 from neurosbd import library
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.experiment.lessons import TaskLessons
+from neurosbd.experiment.matching import check_optimizer
 from neurosbd.experiment.resolve import describe, load_model, resolve
-from neurosbd.experiment.session import Session, optimizer_of
+from neurosbd.experiment.session import Session
 from neurosbd.experiment.simulate import run_experiment
 from neurosbd.learners import Outcome
 from neurosbd.rules import RULES
@@ -178,12 +179,12 @@ def test_an_optimizer_that_does_more_than_scale_stated_changes_is_said_once(
     definition = load_model("stdp-window", settings={"training.optimizer": optimizer})
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        optimizer_of(definition.network(), definition)
+        check_optimizer(definition)
     texts = [str(warning.message) for warning in found]
     assert len(texts) == bool(said) and all(re.search(said, text) for text in texts)
     definition = load_model("digits-snn", "rstdp", {"training.clip_norm": 1.0, "training.optimizer": {"kind": "sgd"}})
     with pytest.warns(UsageWarning, match="clip_norm shrinks all changes"):
-        optimizer_of(definition.network(), definition)
+        check_optimizer(definition)
 
 
 def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:

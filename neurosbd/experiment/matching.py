@@ -10,6 +10,7 @@ from neurosbd.losses import LOSSES, Described, Own
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.network import Network
 from neurosbd.neurons import Standardised
+from neurosbd.optimizers import beyond_scaling
 from neurosbd.rules import LocalRule
 from neurosbd.tasks import Protocol, Task
 
@@ -45,11 +46,28 @@ def check_protocol(definition: Definition, network: Network, rule: LocalRule, pr
         protocol.extent(network.dt)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
-    unused = [key for key in ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")]
+    check_optimizer(definition)
+    unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
     if changed:
         warn(f"{definition.name}: a protocol does not use {', '.join(f'training.{key}' for key in changed)}")
+
+
+def check_optimizer(definition: Definition) -> None:
+    """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
+    rule = definition.rule.made()
+    if not (isinstance(rule, LocalRule) and rule.states_changes):
+        return
+    more = beyond_scaling(definition.training.optimizer.made())
+    if definition.training.clip_norm is not None and definition.protocol is None:
+        more.append("training.clip_norm shrinks all changes whenever some are large")
+    if more:
+        warn(
+            f"{definition.name}: rule '{definition.rule.kind}' states by how much a weight changes, but "
+            f"{'; '.join(more)}. If that is not meant: training.optimizer = {{ kind = 'sgd' }}, whose lr scales "
+            f"each change and no more"
+        )
 
 
 def check_fit(definition: Definition, data: Dataset) -> None:

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment.capacity import check_capacity
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.lessons import Lessons
+from neurosbd.experiment.matching import check_optimizer
 from neurosbd.experiment.restoring import verify
 from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
 from neurosbd.measures import Measure
 from neurosbd.network import Network
-from neurosbd.optimizers import apply, beyond_scaling
+from neurosbd.optimizers import apply
 from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
-from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
 from neurosbd.traces import Split
@@ -73,7 +73,8 @@ class Session:
         self.network.to(device)
         self.loss = definition.loss.made()
         self.learner = _learner(definition, self.network)
-        self.optimizer = optimizer_of(self.network, definition)
+        check_optimizer(definition)
+        self.optimizer = training.optimizer.made().build(parameter_groups(self.network, definition))
         self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(lessons))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -252,25 +253,6 @@ def _is_plain(value: Any) -> bool:
         isinstance(value, list | tuple | dict)
         and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
     )
-
-
-def optimizer_of(network: Network, definition: Definition) -> torch.optim.Optimizer:
-    """The optimizer of a definition over the plastic weights of its network.
-
-    Warns where a rule states by how much its weights change and this would do more than scale that.
-    """
-    choice, rule = definition.training.optimizer.made(), definition.rule.made()
-    if isinstance(rule, LocalRule) and rule.states_changes:
-        more = beyond_scaling(choice)
-        if definition.training.clip_norm is not None and definition.protocol is None:
-            more.append("training.clip_norm shrinks all changes whenever some are large")
-        if more:
-            warn(
-                f"{definition.name}: rule '{definition.rule.kind}' states by how much a weight changes, but "
-                f"{'; '.join(more)}. If that is not meant: training.optimizer = {{ kind = 'sgd' }}, whose lr scales "
-                f"each change and no more"
-            )
-    return choice.build(parameter_groups(network, definition))
 
 
 def parameter_groups(network: Network, definition: Definition) -> list[dict[str, Any]]:

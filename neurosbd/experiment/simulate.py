@@ -20,7 +20,7 @@ from neurosbd.experiment.matching import check_protocol
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import as_specs, load_model, plain, recorded
 from neurosbd.experiment.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
-from neurosbd.experiment.session import Session, optimizer_of
+from neurosbd.experiment.session import Session, parameter_groups
 from neurosbd.experiment.training import Training, entered, start_recording
 from neurosbd.learners import Account
 from neurosbd.network import Frame, Network
@@ -158,7 +158,7 @@ def _carried_out(
     """
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
-        return optimizer_of(network, definition)
+        return definition.training.optimizer.made().build(parameter_groups(network, definition))
 
     def watch(number: int) -> Watch:
         if interrupt.asked:
