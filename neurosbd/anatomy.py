@@ -53,11 +53,7 @@ def checked(
     for kind, parts in ((Population, populations), (Connection, connections)):
         if not isinstance(parts, Sequence) or not all(isinstance(part, kind) for part in parts):
             raise ValueError(f"{kind.__name__.lower()}s must be a list of {kind.__name__}(...), got {_shown(parts)}")
-    if not isinstance(generator, torch.Generator):
-        raise ValueError(
-            f"generator must be a torch.Generator, got {_shown(generator)}; of a seed: "
-            f"torch.Generator().manual_seed(seed)"
-        )
+    check_generator(generator)
     for population in populations:
         _check_population(population)
     for connection in connections:
@@ -66,6 +62,15 @@ def checked(
     _check_wiring(populations, connections, order)
     _check_room(populations, connections, order)
     return order
+
+
+def check_generator(generator: Any) -> None:
+    """Raise ValueError unless it is a generator of torch."""
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator must be a torch.Generator, got {_shown(generator)}; of a seed: "
+            f"torch.Generator().manual_seed(seed)"
+        )
 
 
 def legal_name(name: Any) -> str:

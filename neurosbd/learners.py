@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from neurosbd.anatomy import check_generator
 from neurosbd.errors import UsageError, warn
 from neurosbd.local import LocalRun, Witness, check
 from neurosbd.losses import Loss
@@ -72,11 +73,26 @@ def learner_of(rule: Rule, network: Network, loss: Loss, generator: torch.Genera
         generator: source of random projections.
 
     Raises:
-        ValueError: if the rule cannot be carried out on this network.
+        ValueError: if the rule cannot be carried out on this network, or one of them is of another kind.
     """
+    if not isinstance(rule, LocalRule | Backprop):
+        raise UsageError(f"rule must be made from an entry of RULES, such as RULES['sbd'](), got {rule!r}")
     if isinstance(rule, Backprop):
+        _check_parts(network, loss, generator)
         return BackpropLearner(network, loss)
     return LocalLearner(network, loss, rule, generator)
+
+
+def _check_parts(network: Any, loss: Any, generator: Any) -> None:
+    """Refuse names, classes and seeds where what they stand for is meant."""
+    if not isinstance(network, Network):
+        raise UsageError(f"network must be a neurosbd.Network, such as load_model(...).network(), got {network!r:.100}")
+    if isinstance(loss, type) or not (callable(getattr(loss, "score", None)) and hasattr(loss, "per_example")):
+        raise UsageError(
+            f"loss must be made from an entry of LOSSES, such as LOSSES['cross_entropy'](), or be one of your own, "
+            f"such as from_function(...), got {loss!r}"
+        )
+    check_generator(generator)
 
 
 class MeanOutput:
@@ -220,6 +236,7 @@ class LocalLearner:
         rule: LocalRule,
         generator: torch.Generator,
     ) -> None:
+        _check_parts(network, loss, generator)
         self.network = network
         self.loss = loss
         self.rule = rule

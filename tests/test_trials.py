@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import neurosbd
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.learners import Learner, Trial, learner_of
 from neurosbd.losses import LOSSES
@@ -248,5 +247,21 @@ def test_progress_that_stays_at_0_is_said_where_something_follows_it() -> None:
     loop(network, learner(network), settle=True, steps=25, progress=False)
 
 
-def test_a_loss_and_a_simulation_are_reachable_from_the_top() -> None:
-    assert neurosbd.simulate is simulate
+@pytest.mark.parametrize(
+    ("rule", "loss", "seed", "message"),
+    [
+        ("sbd", "made", None, r"rule must be made from an entry of RULES.*got 'sbd'"),
+        (RULES["sbd"], "made", None, r"rule must be made from an entry of RULES.*got <function"),
+        (RULES["sbd"](), "cross_entropy", None, r"loss must be made from an entry of LOSSES.*got 'cross_entropy'"),
+        (RULES["sbd"](), LOSSES["cross_entropy"], None, "loss must be made from an entry.*got <class"),
+        (RULES["bp"](), LOSSES["cross_entropy"], None, "loss must be made from an entry.*got <class"),
+        (RULES["sbd"](), lambda output, target: output, None, r"from_function\(\.\.\.\), got <function"),
+        (RULES["sbd"](), "made", 0, r"generator must be a torch.Generator, got 0.*manual_seed\(seed\)"),
+    ],
+)
+def test_a_learner_is_made_of_what_was_made(rule: Any, loss: Any, seed: Any, message: str) -> None:
+    loss = LOSSES["cross_entropy"]() if loss == "made" else loss
+    with pytest.raises(ValueError, match=message):
+        learner_of(rule, build(), loss, torch.Generator() if seed is None else seed)
+    with pytest.raises(UsageError, match=r"network must be a neurosbd\.Network"):
+        learner_of(RULES["sbd"](), torch.nn.Linear(3, 3), LOSSES["cross_entropy"](), torch.Generator())  # type: ignore
