@@ -75,7 +75,8 @@ def _analysed(path: Path) -> object:
     report = neurosbd.analyse(path.parent, out="page")
     if report.failed:
         raise AssertionError(f"analysis {report.failed[0].name} failed: {report.failed[0].problem}")
-    return json.loads(Path("page", "metrics.json").read_text())["analyses"]
+    shown = json.loads(Path("page", "metrics.json").read_text())["analyses"]
+    return shown, contents(path.parent)  # a page about a damaged trace says that it is; here it counts as refused
 
 
 def _traced(path: Path) -> object:
