@@ -59,8 +59,8 @@ kind = "dense"
 """
 
 
-def sessions(net: str, voltages: str, folder: Path) -> tuple[Any, Any]:
-    """The same training twice, the second one recorded."""
+def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, Any]:
+    """The same training of so many steps twice, the second one recorded."""
     import numpy as np
     import torch
 
@@ -70,7 +70,7 @@ def sessions(net: str, voltages: str, folder: Path) -> tuple[Any, Any]:
     from neurosbd.experiment.session import Session
 
     model: str | Path = {"dense": folder / "dense.toml", "conv": "cifar10-snn", "digits": "digits-mlp"}[net]
-    settings: dict[str, Any] = {"training.epochs": 10_000, "record.limit": 1e9}
+    settings: dict[str, Any] = {"training.epochs": 1 + steps // 20, "record.limit": 1e9}  # 20 batches or more each
     if net == "dense":
         (folder / "dense.toml").write_text(DENSE)
     if net != "digits":
@@ -111,7 +111,7 @@ def train(net: str, voltages: str, repeats: int) -> dict[str, Any]:
     import torch
 
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        bare, recorded = sessions(net, voltages, Path(folder))
+        bare, recorded = sessions(net, voltages, Path(folder), (repeats + 1) * BOUTS[net])
         told: dict[bool, list[tuple[float, float, list[float]]]] = {False: [], True: []}
         for turn in range(repeats + 1):
             for which in (True, False) if turn % 2 else (False, True):
@@ -166,6 +166,7 @@ def opening(size: float) -> dict[str, float]:
 
     import neurosbd
     from neurosbd.traces import Clock, Contents, Rows, Series, TraceWriter
+    from neurosbd.traces.series import MOST_ROWS
 
     about: dict[str, Any] = {"where": "hidden", "unit": "1", "clock": 0, "axes": ("row", "example", "neuron")}
     shape: dict[str, Any] = {"columns": (32, 1000), "size": (1000,)}
@@ -174,8 +175,9 @@ def opening(size: float) -> dict[str, float]:
         name="hidden.spikes", what="spikes", path="/neurosbd/spikes/hidden/data", dtype="uint8", **about, **shape
     )
     contents = Contents(
-        clocks=(Clock(examples=tuple(range(32))),), series=(v, spikes), dt=1e-3, batch_size=32, steps=25
-    )
+        clocks=(Clock(examples=tuple(range(32))),), series=(v, spikes), dt=1e-3, batch_size=32, steps=25,
+        expected=(int(size * 1e9) // v.row_bytes + MOST_ROWS,),
+    )  # fmt: skip
     rng, length = np.random.default_rng(0), contents.block_rows(0)
     values: dict[str, np.ndarray] = {v.name: rng.random((length, 32, 1000), np.float32)}
     values[spikes.name] = (values[v.name] > 0.9).astype(np.uint8)
