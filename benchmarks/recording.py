@@ -164,8 +164,7 @@ def opening(size: float) -> dict[str, float]:
     """Write a large trace; seconds until it is open and until values are there."""
     import numpy as np
 
-    import neurosbd
-    from neurosbd.traces import Clock, Contents, Rows, Series, TraceWriter
+    from neurosbd.traces import Clock, Contents, Rows, Series, TraceWriter, open_trace
     from neurosbd.traces.series import MOST_ROWS
 
     about: dict[str, Any] = {"where": "hidden", "unit": "1", "clock": 0, "axes": ("row", "example", "neuron")}
@@ -196,7 +195,7 @@ def opening(size: float) -> dict[str, float]:
         for _ in range(5):
             _forget(path)
             start = time.perf_counter()
-            trace = neurosbd.open_run(path).trace
+            trace = open_trace(path)
             opened = time.perf_counter() - start
             assert np.array_equal(trace["hidden.v"][rows // 2], middle)
             assert np.array_equal(trace["hidden.spikes"][-1], last)
