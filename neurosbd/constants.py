@@ -5,8 +5,8 @@ scalars, tensors, text and truth values all reach the same field.
 """
 
 import dataclasses
-import math
 import numbers
+import sys
 import types
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import nearest
+from neurosbd.parsing import brief
 
 
 def check_constants(owner: object, name: str | None = None) -> None:
@@ -89,9 +90,9 @@ def _taken(value: Any, hint: Any) -> Any:
         return None
     single = _scalar(value)
     if isinstance(single, numbers.Real) and not isinstance(single, bool):
-        if float in parts and math.isfinite(single):
+        if float in parts and abs(single) <= sys.float_info.max:
             return float(single)
-        if int in parts and isinstance(single, numbers.Integral):
+        if int in parts and isinstance(single, numbers.Integral) and abs(single) < 2**63:
             return int(single)
     elif isinstance(single, bool) and bool in parts:
         return single
@@ -126,7 +127,7 @@ def _word(value: str, parts: tuple[Any, ...]) -> str:
     if str in parts or value in words:
         return value
     if words:
-        raise ValueError(f"a legal name, got {value!r}{nearest(value, words)}")
+        raise ValueError(f"a legal name, got {_shown(value)}{nearest(value, words)}")
     raise ValueError(_refusal(value, parts))
 
 
@@ -137,9 +138,9 @@ def _values(value: Sequence[Any] | np.ndarray | Tensor) -> Any:
         if any(isinstance(item, bool | str) for item in _flat(value)):
             raise TypeError
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"numbers, one per unit, got {value!r}") from None
+        raise ValueError(f"numbers, one per unit, got {_shown(value)}") from None
     if numbers_.dtype == torch.bool or numbers_.is_complex() or not numbers_.numel():
-        raise ValueError(f"one finite number per unit, got {value!r}")
+        raise ValueError(f"one finite number per unit, got {_shown(value)}")
     if not torch.isfinite(numbers_).all():
         at = int((~torch.isfinite(numbers_)).flatten().nonzero()[0])
         raise ValueError(f"finite numbers, got {numbers_.flatten()[at].item()} as number {at} of {numbers_.numel()}")
@@ -193,7 +194,15 @@ def _refusal(value: Any, parts: tuple[Any, ...]) -> str:
     hint = "; leave out the quotes" if isinstance(value, str) and float in parts and _is_number(value) else ""
     kind = {str: "text", bool: "a truth value"}.get(type(value), "")
     told = f" ({kind}{hint})" if kind else ""
-    return f"{' or '.join(wanted) or 'of its declared kind'}, got {value!r}{told}"
+    return f"{' or '.join(wanted) or 'of its declared kind'}, got {_shown(value)}{told}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    try:
+        return brief(repr(value))
+    except ValueError:  # Python does not write out integers of more than 4,300 digits
+        return "an integer of thousands of digits"
 
 
 def _is_number(text: str) -> bool:

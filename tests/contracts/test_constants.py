@@ -53,7 +53,18 @@ NUMBERS = pytest.mark.parametrize(("make", "name", "kinds"), _numbers())
 @NUMBERS
 def test_what_is_no_number_is_refused_by_name(make: Callable[..., Any], name: str, kinds: Any) -> None:
     """Must fail for a constant that no check sees (tried: v_leak, w_min, tau_dopamine)."""
-    bad: list[Any] = [True, "1.0", "fast", math.nan, math.inf, np.float64("nan"), torch.tensor(math.nan), {}]
+    bad: list[Any] = [
+        True,
+        "1.0",
+        "fast",
+        math.nan,
+        math.inf,
+        np.float64("nan"),
+        torch.tensor(math.nan),
+        {},
+        10**400,
+        10**5000,
+    ]
     bad += [[math.nan, 1.0], ["a"], [True], torch.tensor([math.inf]), []] if Tensor in kinds else [[1.0], torch.ones(2)]
     for value in bad:
         try:
