@@ -201,12 +201,13 @@ def killed(name: str, number: int, seed: int, top: Path) -> Killed:
     """Kill a job once, at times several times, have it come to its end, and compare."""
     job, rng = JOBS[name], random.Random(f"{seed}/{name}/{number}")
     origin, length = prepared(name, top)
-    kills, there, lost, sent, problem = 0, 0, 0, [], ""
+    kills, there, lost, sent, problem, status, tries = 0, 0, 0, [], "", 1, TRIES
     with tempfile.TemporaryDirectory(dir=top) as place:
         folder = Path(shutil.copytree(origin / "before", Path(place) / "w"))
         for turn in range(rng.choice((1, 1, 1, 2, 4))):
             signals = rng.choice(SIGNALS)
             if not _disturb(job, folder, length, turn > 0, signals, rng):
+                status = 0  # at its end before the signal came
                 break
             kills += 1
             sent.append(signals)
@@ -214,7 +215,6 @@ def killed(name: str, number: int, seed: int, top: Path) -> Killed:
                 verdict, counted = _counted(origin / "whole", folder)
                 problem = problem or verdict
                 there, lost = there + counted["there"], lost + counted["wrong"]
-        status, tries = 1, TRIES
         while status != 0 and tries > 0:
             status, tries = _wait(_start(job.arguments + (job.again if kills else ()), folder)), tries - 1
         said = (folder / "said.txt").read_text(errors="replace")
