@@ -5,8 +5,8 @@ scalars, tensors, text and truth values all reach the same field.
 """
 
 import dataclasses
+import math
 import numbers
-import sys
 import types
 from collections.abc import Sequence
 from functools import lru_cache
@@ -90,9 +90,9 @@ def _taken(value: Any, hint: Any) -> Any:
         return None
     single = _scalar(value)
     if isinstance(single, numbers.Real) and not isinstance(single, bool):
-        if float in parts and abs(single) <= sys.float_info.max:
+        if float in parts and _is_float(single):
             return float(single)
-        if int in parts and isinstance(single, numbers.Integral) and abs(single) < 2**63:
+        if int in parts and isinstance(single, numbers.Integral) and -(2**63) <= int(single) < 2**63:
             return int(single)
     elif isinstance(single, bool) and bool in parts:
         return single
@@ -195,6 +195,14 @@ def _refusal(value: Any, parts: tuple[Any, ...]) -> str:
     kind = {str: "text", bool: "a truth value"}.get(type(value), "")
     told = f" ({kind}{hint})" if kind else ""
     return f"{' or '.join(wanted) or 'of its declared kind'}, got {_shown(value)}{told}"
+
+
+def _is_float(number: numbers.Real) -> bool:
+    """Whether it is a finite float, or an integer that one can hold."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _shown(value: Any) -> str:
