@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, batches_learned, measured, panels, smoothed, start_and_end
-from neurosbd.traces import NotRecorded
+from neurosbd.report import COLOURS, batches_learned, panels, quantity_field, smoothed, start_and_end
+from neurosbd.tracefiles import NotRecorded
 
 UNALIGNED = 85.0  # degrees; at 90 an update does not change the loss
 UNEQUAL = 100.0  # ratio of norms between two layers
@@ -28,13 +28,13 @@ UNEQUAL = 100.0  # ratio of norms between two layers
 class Result:
     """Batches are counted from the start of the training; NaN where one of the two gradients vanished."""
 
-    connection: tuple[str, ...] = measured("1")
-    batch: np.ndarray = measured("1", "batch")
-    epoch: np.ndarray = measured("1", "batch")  # from 1
-    cosine: np.ndarray = measured("1", "connection", "batch")
-    angle: np.ndarray = measured("degree", "connection", "batch")
-    ratio: np.ndarray = measured("1", "connection", "batch")
-    adaptive: bool = measured("1")  # whether the optimizer divides the norm out again
+    connection: tuple[str, ...] = quantity_field("1")
+    batch: np.ndarray = quantity_field("1", "batch")
+    epoch: np.ndarray = quantity_field("1", "batch")  # from 1
+    cosine: np.ndarray = quantity_field("1", "connection", "batch")
+    angle: np.ndarray = quantity_field("degree", "connection", "batch")
+    ratio: np.ndarray = quantity_field("1", "connection", "batch")
+    adaptive: bool = quantity_field("1")  # whether the optimizer divides the norm out again
 
 
 def analyse(run: Run) -> Result:

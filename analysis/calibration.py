@@ -19,7 +19,7 @@ import torch
 
 from neurosbd import Run, UsageError
 from neurosbd.experiment.prediction import Prediction, predicted
-from neurosbd.report import COLOURS, measured, panels
+from neurosbd.report import COLOURS, panels, quantity_field
 
 DRAWS = 1000  # per target
 BINS = 20
@@ -33,20 +33,20 @@ class Result:
     """What the test split says; values and spreads are in the units of the data."""
 
     variable: tuple[str, ...]
-    bin: np.ndarray = measured("1", "bin")  # middle
-    pit: np.ndarray = measured("1", "bin")  # density; 1 everywhere if the distributions are right
-    level: np.ndarray = measured("1", "level")
-    covered: np.ndarray = measured("1", "level")  # share of the targets in the central interval
-    targets: int = measured("1")  # in the test split, all variables
-    target: np.ndarray = measured("unit of the data", "example", "variable")
-    mean: np.ndarray = measured("unit of the data", "example", "variable")  # predicted
-    std: np.ndarray = measured("unit of the data", "example", "variable")
-    true_mean: np.ndarray = measured("unit of the data", "example", "variable")  # NaN where it is not known
-    true_std: np.ndarray = measured("unit of the data", "example", "variable")
-    x: np.ndarray = measured("unit of the data", "example")  # a single input; NaN if there are several
-    mean_error: float = measured("1")  # rms of (mean - true mean) / true std
-    spread_ratio: float = measured("1")  # geometric mean of std / true std
-    spread_correlation: float = measured("1")  # of the logarithms of both
+    bin: np.ndarray = quantity_field("1", "bin")  # middle
+    pit: np.ndarray = quantity_field("1", "bin")  # density; 1 everywhere if the distributions are right
+    level: np.ndarray = quantity_field("1", "level")
+    covered: np.ndarray = quantity_field("1", "level")  # share of the targets in the central interval
+    targets: int = quantity_field("1")  # in the test split, all variables
+    target: np.ndarray = quantity_field("unit of the data", "example", "variable")
+    mean: np.ndarray = quantity_field("unit of the data", "example", "variable")  # predicted
+    std: np.ndarray = quantity_field("unit of the data", "example", "variable")
+    true_mean: np.ndarray = quantity_field("unit of the data", "example", "variable")  # NaN where it is not known
+    true_std: np.ndarray = quantity_field("unit of the data", "example", "variable")
+    x: np.ndarray = quantity_field("unit of the data", "example")  # a single input; NaN if there are several
+    mean_error: float = quantity_field("1")  # rms of (mean - true mean) / true std
+    spread_ratio: float = quantity_field("1")  # geometric mean of std / true std
+    spread_correlation: float = quantity_field("1")  # of the logarithms of both
 
 
 def analyse(run: Run) -> Result:

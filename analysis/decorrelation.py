@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
-from neurosbd.traces import NotRecorded, Signal
+from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.tracefiles import NotRecorded, Signal
 
 SILENT = 0.5  # fraction of constant units that is worth a word
 FALLEN = 0.9  # of the first epoch; less counts as decorrelation
@@ -35,16 +35,16 @@ CONSTANT = 1e-6  # of its mean; a smaller deviation is rounding in float32
 class Result:
     """Epochs are counted from 1, 0 is before the training; NaN where a layer was not recorded in an epoch."""
 
-    layer: tuple[str, ...] = measured("1")
-    epoch: np.ndarray = measured("1", "epoch")
-    correlation: np.ndarray = measured("1", "layer", "epoch")  # mean |rho| over units and outputs
-    independent: np.ndarray = measured("1", "epoch")  # mean |rho| if score and activity were independent
-    constant: np.ndarray = measured("1", "layer", "epoch")  # fraction of units that never change
-    samples: np.ndarray = measured("1", "epoch")  # examples
-    strength: np.ndarray = measured("1", "strength")  # |rho|, centres of the bins below
-    stage: tuple[str, ...] = measured("1")  # 'first', 'last' recorded epoch
-    share: np.ndarray = measured("1", "layer", "stage", "strength")  # of all pairs of unit and output
-    on: str = measured("1")  # 'test' or 'train' examples
+    layer: tuple[str, ...] = quantity_field("1")
+    epoch: np.ndarray = quantity_field("1", "epoch")
+    correlation: np.ndarray = quantity_field("1", "layer", "epoch")  # mean |rho| over units and outputs
+    independent: np.ndarray = quantity_field("1", "epoch")  # mean |rho| if score and activity were independent
+    constant: np.ndarray = quantity_field("1", "layer", "epoch")  # fraction of units that never change
+    samples: np.ndarray = quantity_field("1", "epoch")  # examples
+    strength: np.ndarray = quantity_field("1", "strength")  # |rho|, centres of the bins below
+    stage: tuple[str, ...] = quantity_field("1")  # 'first', 'last' recorded epoch
+    share: np.ndarray = quantity_field("1", "layer", "stage", "strength")  # of all pairs of unit and output
+    on: str = quantity_field("1")  # 'test' or 'train' examples
 
 
 class Moments:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import measured, panels
+from neurosbd.report import panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,13 +37,13 @@ class Result:
     layer: names of the recorded signals, '@test' behind those of test batches.
     """
 
-    layer: tuple[str, ...] = measured("1")
-    epoch: np.ndarray = measured("epochs")
-    participation_ratio: np.ndarray = measured("dimensions", "layer", "epoch")
-    corrected: np.ndarray = measured("dimensions", "layer", "epoch")
-    share: np.ndarray = measured("dimensions per unit", "layer", "epoch")
-    examples: np.ndarray = measured("1", "layer", "epoch")
-    units: np.ndarray = measured("1", "layer")
+    layer: tuple[str, ...] = quantity_field("1")
+    epoch: np.ndarray = quantity_field("epochs")
+    participation_ratio: np.ndarray = quantity_field("dimensions", "layer", "epoch")
+    corrected: np.ndarray = quantity_field("dimensions", "layer", "epoch")
+    share: np.ndarray = quantity_field("dimensions per unit", "layer", "epoch")
+    examples: np.ndarray = quantity_field("1", "layer", "epoch")
+    units: np.ndarray = quantity_field("1", "layer")
 
 
 class Moments:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
+from neurosbd.report import COLOURS, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,15 +38,15 @@ class Result:
     window: recorded duration of a trial.
     """
 
-    connection: tuple[str, ...] = measured("1")
-    lag: np.ndarray = measured("s", "connection", "lag")
-    autocorrelation: np.ndarray = measured("1", "connection", "lag")
-    fitted: np.ndarray = measured("1", "connection", "lag")
-    by_interpolation: np.ndarray = measured("s", "connection")
-    by_fit: np.ndarray = measured("s", "connection")
-    by_decay: np.ndarray = measured("s", "connection")
-    window: np.ndarray = measured("s", "connection")
-    traces: np.ndarray = measured("1", "connection")
+    connection: tuple[str, ...] = quantity_field("1")
+    lag: np.ndarray = quantity_field("s", "connection", "lag")
+    autocorrelation: np.ndarray = quantity_field("1", "connection", "lag")
+    fitted: np.ndarray = quantity_field("1", "connection", "lag")
+    by_interpolation: np.ndarray = quantity_field("s", "connection")
+    by_fit: np.ndarray = quantity_field("s", "connection")
+    by_decay: np.ndarray = quantity_field("s", "connection")
+    window: np.ndarray = quantity_field("s", "connection")
+    traces: np.ndarray = quantity_field("1", "connection")
 
 
 def analyse(run: Run) -> Result:

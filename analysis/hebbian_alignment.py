@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, batches_learned, measured, panels, smoothed, start_and_end
-from neurosbd.traces import NotRecorded
+from neurosbd.report import COLOURS, batches_learned, panels, quantity_field, smoothed, start_and_end
+from neurosbd.tracefiles import NotRecorded
 
 FLOOR = 1e-6  # of the largest norm of a connection; below, a direction is rounding
 
@@ -30,14 +30,14 @@ FLOOR = 1e-6  # of the largest norm of a connection; below, a direction is round
 class Result:
     """Batches are counted from the start of the training; cosine is NaN where the descent vanished."""
 
-    connection: tuple[str, ...] = measured("1")
-    batch: np.ndarray = measured("1", "batch")
-    epoch: np.ndarray = measured("1", "batch")  # from 1
-    cosine: np.ndarray = measured("1", "connection", "batch")
-    norm: np.ndarray = measured("d loss / d weight", "connection", "batch")  # of the descent
-    weight_decay: float = measured("1")
-    batch_size: int = measured("1")
-    epochs: int = measured("1")  # of the whole training
+    connection: tuple[str, ...] = quantity_field("1")
+    batch: np.ndarray = quantity_field("1", "batch")
+    epoch: np.ndarray = quantity_field("1", "batch")  # from 1
+    cosine: np.ndarray = quantity_field("1", "connection", "batch")
+    norm: np.ndarray = quantity_field("d loss / d weight", "connection", "batch")  # of the descent
+    weight_decay: float = quantity_field("1")
+    batch_size: int = quantity_field("1")
+    epochs: int = quantity_field("1")  # of the whole training
 
 
 def analyse(run: Run) -> Result:

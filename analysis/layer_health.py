@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
-from neurosbd.traces import NotRecorded, Signal
+from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.tracefiles import NotRecorded, Signal
 
 SATURATED_GAIN = 0.01  # of the largest
 SATURATED_RATE = 0.9  # spikes per step
@@ -42,19 +42,19 @@ LOUD, GROWN, TOGETHER = 1e3, 3.0, 0.5  # likewise |activity|, its growth, synchr
 class Result:
     """Epochs are counted from 1, 0 is before the training; NaN where a layer has no such thing or no record of it."""
 
-    layer: tuple[str, ...] = measured("1")
-    epoch: np.ndarray = measured("1", "epoch")
-    spiking: np.ndarray = measured("1", "layer")  # 1: spikes, 0: rates
-    magnitude: np.ndarray = measured("1", "layer", "epoch")
-    rate: np.ndarray = measured("Hz", "layer", "epoch")
-    silent: np.ndarray = measured("1", "layer", "epoch")  # fraction of units or channels
-    saturated: np.ndarray = measured("1", "layer", "epoch")
-    exploding: np.ndarray = measured("1", "layer", "epoch")
-    cv: np.ndarray = measured("1", "layer", "epoch")
-    synchrony: np.ndarray = measured("1", "layer", "epoch")
-    independent: np.ndarray = measured("1", "layer")  # synchrony of as many independent units
-    bin_rate: np.ndarray = measured("Hz", "bin_rate")  # centres
-    share: np.ndarray = measured("1", "layer", "bin_rate")  # of the units, in the last epoch
+    layer: tuple[str, ...] = quantity_field("1")
+    epoch: np.ndarray = quantity_field("1", "epoch")
+    spiking: np.ndarray = quantity_field("1", "layer")  # 1: spikes, 0: rates
+    magnitude: np.ndarray = quantity_field("1", "layer", "epoch")
+    rate: np.ndarray = quantity_field("Hz", "layer", "epoch")
+    silent: np.ndarray = quantity_field("1", "layer", "epoch")  # fraction of units or channels
+    saturated: np.ndarray = quantity_field("1", "layer", "epoch")
+    exploding: np.ndarray = quantity_field("1", "layer", "epoch")
+    cv: np.ndarray = quantity_field("1", "layer", "epoch")
+    synchrony: np.ndarray = quantity_field("1", "layer", "epoch")
+    independent: np.ndarray = quantity_field("1", "layer")  # synchrony of as many independent units
+    bin_rate: np.ndarray = quantity_field("Hz", "bin_rate")  # centres
+    share: np.ndarray = quantity_field("1", "layer", "bin_rate")  # of the units, in the last epoch
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosbd import Run, UsageError
 from neurosbd.measures import MEASURES, title
-from neurosbd.report import measured, panels
+from neurosbd.report import panels, quantity_field
 
 OVERFITTED = 0.10  # gap between training and test, in accuracy or share explained
 RISEN = 1.10  # loss over its own minimum
@@ -23,16 +23,16 @@ class Result:
     """Values per epoch, counted from 1; NaN where something was not finite or not measured."""
 
     measure: tuple[str, ...]  # accuracy, or what values are judged by; the first is the one that counts
-    epoch: np.ndarray = measured("1", "epoch")
-    train_loss: np.ndarray = measured("1", "epoch")
-    test_loss: np.ndarray = measured("1", "epoch")
-    train_measure: np.ndarray = measured("1", "measure", "epoch")  # shares are 0..1
-    test_measure: np.ndarray = measured("1", "measure", "epoch")
-    samples_per_second: np.ndarray = measured("1/s", "epoch")  # of learning, without the test
-    seconds: np.ndarray = measured("s", "epoch")  # with it
-    peak_memory: float = measured("MB")
-    chance: float = measured("1")  # the first measure of guessing, or of a constant; NaN where it is not known
-    nominal: float = measured("1")  # what the coverage should be; NaN where there are no intervals
+    epoch: np.ndarray = quantity_field("1", "epoch")
+    train_loss: np.ndarray = quantity_field("1", "epoch")
+    test_loss: np.ndarray = quantity_field("1", "epoch")
+    train_measure: np.ndarray = quantity_field("1", "measure", "epoch")  # shares are 0..1
+    test_measure: np.ndarray = quantity_field("1", "measure", "epoch")
+    samples_per_second: np.ndarray = quantity_field("1/s", "epoch")  # of learning, without the test
+    seconds: np.ndarray = quantity_field("s", "epoch")  # with it
+    peak_memory: float = quantity_field("MB")
+    chance: float = quantity_field("1")  # the first measure of guessing, or of a constant; NaN where it is not known
+    nominal: float = quantity_field("1")  # what the coverage should be; NaN where there are no intervals
 
     @property
     def train(self) -> np.ndarray:
@@ -72,7 +72,9 @@ def analyse(run: Run) -> Result:
         if np.isfinite(memory).any()
         else float("nan"),
         chance=_chance(run, names[0]),
-        nominal=float(getattr(run.definition.loss.made(), "interval_level", np.nan)) if "coverage" in names else np.nan,
+        nominal=float(getattr(run.definition.loss.build(), "interval_level", np.nan))
+        if "coverage" in names
+        else np.nan,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
+from neurosbd.report import COLOURS, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,21 +30,21 @@ class Result:
         a trial has one step (`heat_x` says which).
     """
 
-    trial: str = measured("1")
-    spiking: tuple[str, ...] = measured("1")
-    neurons: np.ndarray = measured("1", "spiking")
-    time: np.ndarray = measured("s", "spiking", "step")
-    rates: np.ndarray = measured("Hz", "spiking", "step")
-    spike_time: np.ndarray = measured("s", "spike")
-    spike_population: np.ndarray = measured("1", "spike")
-    spike_neuron: np.ndarray = measured("1", "spike")
-    voltage_of: tuple[str, ...] = measured("1")
-    voltage_time: np.ndarray = measured("s", "voltage_of", "moment")
-    voltage: np.ndarray = measured("threshold", "voltage_of", "neuron", "moment")
-    threshold: np.ndarray = measured("threshold", "voltage_of")
-    graded: tuple[str, ...] = measured("1")
-    heat_x: str = measured("1")
-    heat: np.ndarray = measured("1", "graded", "neuron", "x")
+    trial: str = quantity_field("1")
+    spiking: tuple[str, ...] = quantity_field("1")
+    neurons: np.ndarray = quantity_field("1", "spiking")
+    time: np.ndarray = quantity_field("s", "spiking", "step")
+    rates: np.ndarray = quantity_field("Hz", "spiking", "step")
+    spike_time: np.ndarray = quantity_field("s", "spike")
+    spike_population: np.ndarray = quantity_field("1", "spike")
+    spike_neuron: np.ndarray = quantity_field("1", "spike")
+    voltage_of: tuple[str, ...] = quantity_field("1")
+    voltage_time: np.ndarray = quantity_field("s", "voltage_of", "moment")
+    voltage: np.ndarray = quantity_field("threshold", "voltage_of", "neuron", "moment")
+    threshold: np.ndarray = quantity_field("threshold", "voltage_of")
+    graded: tuple[str, ...] = quantity_field("1")
+    heat_x: str = quantity_field("1")
+    heat: np.ndarray = quantity_field("1", "graded", "neuron", "x")
 
 
 def analyse(run: Run) -> Result:

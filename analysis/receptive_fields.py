@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.report import measured, panels
+from neurosbd.report import panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,12 +31,12 @@ class Result:
     moved: ||final - initial|| / ||initial|| of each.
     """
 
-    connection: str = measured("1")
-    units: int = measured("1")
-    unit: np.ndarray = measured("1", "unit")
-    field: np.ndarray = measured("weight", "unit", "channel", "y", "x")
-    change: np.ndarray = measured("weight", "unit", "channel", "y", "x")
-    moved: np.ndarray = measured("1", "unit")
+    connection: str = quantity_field("1")
+    units: int = quantity_field("1")
+    unit: np.ndarray = quantity_field("1", "unit")
+    field: np.ndarray = quantity_field("weight", "unit", "channel", "y", "x")
+    change: np.ndarray = quantity_field("weight", "unit", "channel", "y", "x")
+    moved: np.ndarray = quantity_field("1", "unit")
 
 
 def analyse(run: Run) -> Result:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.report import COLOURS, measured, panels
+from neurosbd.report import COLOURS, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,16 +53,16 @@ class Result:
     explained: share of the variance of h(t + 1) that F_early h(t) explains.
     """
 
-    population: str = measured("1")
-    hypothesis: tuple[str, ...] = measured("1")
-    corr: np.ndarray = measured("1", "hypothesis")
-    spread: np.ndarray = measured("1", "hypothesis")
-    with_noise: np.ndarray = measured("1", "hypothesis")
-    overlap: np.ndarray = measured("1", "hypothesis", "hypothesis")
-    change: float = measured("1")
-    clarity: float = measured("1")
-    explained: float = measured("1")
-    trials: np.ndarray = measured("1", "third")
+    population: str = quantity_field("1")
+    hypothesis: tuple[str, ...] = quantity_field("1")
+    corr: np.ndarray = quantity_field("1", "hypothesis")
+    spread: np.ndarray = quantity_field("1", "hypothesis")
+    with_noise: np.ndarray = quantity_field("1", "hypothesis")
+    overlap: np.ndarray = quantity_field("1", "hypothesis", "hypothesis")
+    change: float = quantity_field("1")
+    clarity: float = quantity_field("1")
+    explained: float = quantity_field("1")
+    trials: np.ndarray = quantity_field("1", "third")
 
 
 def flow_field(trajectories: np.ndarray) -> np.ndarray:

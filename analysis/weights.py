@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, measured, panels
+from neurosbd.report import COLOURS, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,15 +36,15 @@ class Result:
     singular: singular values of the first and the last snapshot, in descending order.
     """
 
-    matrix: tuple[str, ...] = measured("1")
-    moment: tuple[str, ...] = measured("1")
-    progress: np.ndarray = measured("epochs", "matrix", "snapshot")
-    drift: np.ndarray = measured("1", "matrix", "snapshot")
-    norm: np.ndarray = measured("weight", "matrix", "snapshot")
-    singular: np.ndarray = measured("weight", "matrix", "moment", "rank")
-    stable_rank: np.ndarray = measured("1", "matrix", "moment")
-    units: np.ndarray = measured("1", "matrix")
-    plastic: np.ndarray = measured("1", "matrix")
+    matrix: tuple[str, ...] = quantity_field("1")
+    moment: tuple[str, ...] = quantity_field("1")
+    progress: np.ndarray = quantity_field("epochs", "matrix", "snapshot")
+    drift: np.ndarray = quantity_field("1", "matrix", "snapshot")
+    norm: np.ndarray = quantity_field("weight", "matrix", "snapshot")
+    singular: np.ndarray = quantity_field("weight", "matrix", "moment", "rank")
+    stable_rank: np.ndarray = quantity_field("1", "matrix", "moment")
+    units: np.ndarray = quantity_field("1", "matrix")
+    plastic: np.ndarray = quantity_field("1", "matrix")
 
 
 def analyse(run: Run) -> Result:

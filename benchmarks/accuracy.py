@@ -20,7 +20,7 @@ from neurosbd.experiment.machine import check_device, provenance
 from neurosbd.experiment.progress import duration
 from neurosbd.experiment.resolve import parse_setting
 from neurosbd.measures import MEASURES, shown, title
-from neurosbd.report.account import judged_by
+from neurosbd.report.run_summary import judged_by
 
 
 class Row(NamedTuple):

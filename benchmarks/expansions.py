@@ -29,8 +29,8 @@ from validation import held_out, judged_by
 
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
@@ -129,30 +129,30 @@ def altered(session: Session, form: Form) -> None:
     if rule is not learner.rule:
         drawn = generator(session.definition.seed, "projection")
         session.learner = learner = LocalLearner(session.network, session.loss, rule, drawn)
-    for state in learner.memory.modulators.values():
+    for state in learner.rule_state.modulators.values():
         state.frozen.mul_(form.louder)
     if form.start:
         drawn = generator(session.definition.seed, "start")
-        for state in learner.memory.modulators.values():
-            rows = state.frozen[-learner.memory.expanded :]
+        for state in learner.rule_state.modulators.values():
+            rows = state.frozen[-learner.rule_state.n_expanded :]
             rows.copy_(torch.randn(rows.shape, generator=drawn) * form.start)
     if form.tied:
-        for state in learner.memory.modulators.values():
-            own = state.frozen[: -learner.memory.expanded]
-            state.frozen[-learner.memory.expanded :] = own.repeat(learner.memory.expanded // len(own), 1)
+        for state in learner.rule_state.modulators.values():
+            own = state.frozen[: -learner.rule_state.n_expanded]
+            state.frozen[-learner.rule_state.n_expanded :] = own.repeat(learner.rule_state.n_expanded // len(own), 1)
 
 
 def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]:
     """What it is judged by and the loss in the end, and time per epoch."""
     place = torch.device("cpu")
-    session = Session(definition, DatasetLessons(definition, data, place), place)
+    session = Session(definition, DatasetBatches(definition, data, place), place)
     altered(session, form)
     merit = judged_by(session).name
     start, train = time.process_time(), math.nan
     while session.epoch < definition.training.epochs:
-        for _ in range(len(session.lessons)):
+        for _ in range(len(session.batches)):
             session.step()
-        train = session.tally.read()[merit]
+        train = session.metric_sums.read()[merit]
         session.next_epoch()
     seconds = (time.process_time() - start) / definition.training.epochs
     found = session.evaluate()
@@ -161,7 +161,7 @@ def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]
         "value": found[merit],
         "train": train,
         "loss": found["loss"],
-        "columns": session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0,
+        "columns": session.learner.rule_state.n_expanded if isinstance(session.learner, LocalLearner) else 0,
         "cpu_seconds_per_epoch": seconds,
     }
 

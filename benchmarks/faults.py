@@ -50,13 +50,13 @@ OUTCOMES = ("refused", "same", "other", "warned", *FAULTS)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Batch:
     """A damaged file and what came of it: an outcome, and the verdict it is made from."""
 
     format: str
     number: int
     damage: str
-    outcome: str
+    result: str
     verdict: Verdict
 
 
@@ -82,7 +82,7 @@ def undamaged(name: str, top: Path, target: str, read: int) -> str:
     return verdict.value
 
 
-def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) -> Trial:
+def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) -> Batch:
     """Damage file `number` of a format and read it."""
     form, rng = FORMATS[name], random.Random(f"{seed}/{name}/{number}")
     source = pristine(name, top)
@@ -96,28 +96,28 @@ def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) ->
             changed, damage = mutated(content, rng)
         (folder / target).write_bytes(changed)
         verdict = attempt(lambda: form.reads[read](Path(target)), folder, loud=loud)
-    outcome = verdict.how
-    if outcome == "read":
+    result = verdict.how
+    if result == "read":
         same = verdict.value == undamaged(name, top, target, read)
-        outcome = "same" if same else "warned" if verdict.warned else "other" if form.free else "silent"
+        result = "same" if same else "warned" if verdict.warned else "other" if form.free else "silent"
     if loud:
-        print(f"{target}, {getattr(form.reads[read], '__name__', 'read')}, {damage}: {outcome} {verdict}")
-    return Trial(name, number, damage, outcome, verdict)
+        print(f"{target}, {getattr(form.reads[read], '__name__', 'read')}, {damage}: {result} {verdict}")
+    return Batch(name, number, damage, result, verdict)
 
 
-def _damaged(task: tuple[str, int, int, Path]) -> Trial:
+def _damaged(task: tuple[str, int, int, Path]) -> Batch:
     return damaged(*task)
 
 
-def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> Iterator[Trial]:
+def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> Iterator[Batch]:
     """Files in equal numbers of every format."""
     for name in names:
         pristine(name, top)
     tasks = [(names[i % len(names)], i // len(names), seed, top) for i in range(files)]
     with multiprocessing.get_context("fork").Pool(workers, maxtasksperchild=500) as pool:
         for done, trial in enumerate(pool.imap_unordered(_damaged, tasks, chunksize=4), 1):
-            if trial.outcome in FAULTS:
-                said = f"{trial.outcome} {trial.verdict.said} [{trial.verdict.where}]"
+            if trial.result in FAULTS:
+                said = f"{trial.result} {trial.verdict.said} [{trial.verdict.where}]"
                 print(
                     f"--seed {seed} --only {trial.format} --number {trial.number}: {said}", file=sys.stderr, flush=True
                 )
@@ -126,22 +126,22 @@ def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> I
             yield trial
 
 
-def summary(trials: list[Trial]) -> dict[str, Any]:
+def summary(trials: list[Batch]) -> dict[str, Any]:
     """Counts per format, and every distinct fault with a command that shows it."""
     counts = {
-        name: Counter(t.outcome for t in trials if t.format == name) for name in dict.fromkeys(t.format for t in trials)
+        name: Counter(t.result for t in trials if t.format == name) for name in dict.fromkeys(t.format for t in trials)
     }
-    faults: dict[str, list[Trial]] = {}
-    strange: dict[str, list[Trial]] = {}
+    faults: dict[str, list[Batch]] = {}
+    strange: dict[str, list[Batch]] = {}
     for trial in trials:
         verdict = trial.verdict
-        if trial.outcome in FAULTS:
-            said = verdict.said.split("(")[0][:80] if trial.outcome == "traceback" else verdict.said
-            faults.setdefault(f"{trial.format}: {trial.outcome} {said} [{verdict.where}]", []).append(trial)
+        if trial.result in FAULTS:
+            said = verdict.said.split("(")[0][:80] if trial.result == "traceback" else verdict.said
+            faults.setdefault(f"{trial.format}: {trial.result} {said} [{verdict.where}]", []).append(trial)
         for text in verdict.strange:
             strange.setdefault(f"{trial.format}: {text[:90]}", []).append(trial)
 
-    def listed(found: dict[str, list[Trial]]) -> list[dict[str, Any]]:
+    def listed(found: dict[str, list[Batch]]) -> list[dict[str, Any]]:
         ordered = sorted(found.items(), key=lambda item: -len(item[1]))
         return [
             {"what": what, "times": len(ts), "number": min(t.number for t in ts), "format": ts[0].format}
@@ -156,12 +156,12 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any], seed: int) -> None:
-    print(f"{'format':<18}{'files':>7}" + "".join(f"{outcome:>11}" for outcome in OUTCOMES))
+    print(f"{'format':<18}{'files':>7}" + "".join(f"{result:>11}" for result in OUTCOMES))
     rows = {**found["formats"], "all": Counter()}
     for row in found["formats"].values():
         rows["all"].update(row)
     for name, row in rows.items():
-        print(f"{name:<18}{row['files']:>7,}" + "".join(f"{row[outcome]:>11,}" for outcome in OUTCOMES))
+        print(f"{name:<18}{row['files']:>7,}" + "".join(f"{row[result]:>11,}" for result in OUTCOMES))
     for why in dict.fromkeys(found["other_content"].values()):
         names = ", ".join(name for name, reason in found["other_content"].items() if reason == why)
         print(f"other content without a word ({names}): {why}")

@@ -53,11 +53,11 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.learners import Trial, learner_of
+    from neurosbd.learners import Batch, learner_of
     from neurosbd.losses import LOSSES
     from neurosbd.network import Connection, Network, Population
     from neurosbd.neurons import LIF
-    from neurosbd.recording import Course, Recorder, Subject, plan
+    from neurosbd.recording import Recorded, Recorder, RunExtent, plan
     from neurosbd.rules import RULES
     from neurosbd.simulation import simulate
 
@@ -71,13 +71,13 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
         parameter.data.copy_(weight)
     loss = LOSSES["cross_entropy"]()
     learner = learner_of(RULES["sbd"](), network, loss, seed)
-    course = Course(STEPS, 1, {"train": 1, "test": batches}, {"train": BATCH, "test": BATCH}, 1e-3, 0)
+    extent = RunExtent(STEPS, 1, {"train": 1, "test": batches}, {"train": BATCH, "test": BATCH}, 1e-3, 0)
     asked = ["*.spikes[on=test]", f"*.v[neurons=random {VOLTAGES}, on=test]"]
-    subject = Subject.of(network, learner, loss)
-    planned = plan(asked, 1e9, subject, course)
+    subject = Recorded.of(network, learner, loss)
+    planned = plan(asked, 1e9, subject, extent)
     assert planned is not None
-    recorder = Recorder(planned, course, subject, torch.device("cpu"))
-    trial, sample = Trial(x, torch.zeros(BATCH, dtype=torch.int64), (1 / STEPS,) * STEPS), np.arange(BATCH)
+    recorder = Recorder(planned, extent, subject, torch.device("cpu"))
+    trial, sample = Batch(x, torch.zeros(BATCH, dtype=torch.int64), (1 / STEPS,) * STEPS), np.arange(BATCH)
     number = 0
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from validation import held_out, validated
 
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
@@ -48,8 +48,8 @@ class Divided:
 
     def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
         """Without the mean and the variance of the third factor."""
-        _, _, factor, memory = activity.memory
-        inner = Activity(activity.value, activity.potential, memory)
+        _, _, factor, cache = activity.cache
+        inner = Activity(activity.value, activity.potential, cache)
         return self.whole.neuron.gate(inner, signal, dt) * factor.view(-1, *(1,) * (signal.ndim - 2))
 
 
@@ -60,7 +60,7 @@ def trained(model: str, rule: str, units: str, settings: dict[str, Any], data: D
     own = {} if neuron is None else {f"population.{name}.neuron": neuron for name in hidden}
     definition = load_model(model, rule, settings | own)
     place = torch.device("cpu")
-    session = Session(definition, DatasetLessons(definition, data, place), place)
+    session = Session(definition, DatasetBatches(definition, data, place), place)
     if units == "divided":
         for name, there in session.network.adaptive.items():
             assert isinstance(there, Standardised)

@@ -55,10 +55,10 @@ def _ours(name: str, every: int = 1) -> Step:
 
     from neurosbd.connections import Dense
     from neurosbd.local import LocalRun
-    from neurosbd.memory import blank
     from neurosbd.network import Connection, Frame, Network, Population, State
     from neurosbd.neurons import LIF
     from neurosbd.process import Activity
+    from neurosbd.rule_state import init_rule_state
     from neurosbd.rules import RULES, LocalRule
 
     pre, post, reward = spikes()
@@ -67,7 +67,7 @@ def _ours(name: str, every: int = 1) -> Step:
     network = Network(populations, [Connection("input", "output", Dense())], generator)
     rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
-    run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
+    run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
     state = network.init(pre, generator).state
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     steps = itertools.count(1)

@@ -36,7 +36,7 @@ from validation import held_out, validated
 
 import neurosbd
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
@@ -69,7 +69,7 @@ class Corrected:
 
     def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
         """As a prediction does it, with another judge."""
-        return self.inner.step(state, heard._replace(judge=self.by(heard)), dt)
+        return self.inner.step(state, heard._replace(score_of=self.by(heard)), dt)
 
     def projection(self, state: Predicting) -> Tensor:
         """V."""
@@ -145,7 +145,7 @@ def _readout(heard: Heard) -> Judge:
 
 def _output(heard: Heard) -> Judge:
     """Cross-entropy of a prediction against the output: softmax(prediction) - softmax(output), of two scores."""
-    return lambda prediction: heard.judge(prediction) - heard.score
+    return lambda prediction: heard.score_of(prediction) - heard.score
 
 
 PROJECTIONS: dict[str, Any] = {
@@ -184,9 +184,9 @@ def trained(name: str, model: str | None, asked: dict[str, Any], data: Any) -> f
     kind = "bp" if modulator is None else "sbp"
     definition = load_model(model or "cifar10-small", kind, settings | asked, recipe="standard")
     place = torch.device("cpu")
-    session = Session(definition, DatasetLessons(definition, data, place), place)
+    session = Session(definition, DatasetBatches(definition, data, place), place)
     if modulator is not None:
-        rule = definition.rule.made()
+        rule = definition.rule.build()
         assert isinstance(rule, LocalRule)
         own = replace(rule, neuromodulator=modulator)
         session.learner = learner_of(own, session.network, session.loss, generator(definition.seed, "projection"))

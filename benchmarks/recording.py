@@ -65,7 +65,7 @@ def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, An
     import torch
 
     from neurosbd.datasets.load import load_data, resolve_data
-    from neurosbd.experiment.lessons import DatasetLessons
+    from neurosbd.experiment.batches import DatasetBatches
     from neurosbd.experiment.resolve import load_model
     from neurosbd.experiment.session import Session
 
@@ -86,7 +86,7 @@ def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, An
         definition = load_model(model, settings=settings | {"record.signals": asked})
         data = load_data(definition.data.name, definition.data.root)
         device = torch.device("cpu")
-        made.append(Session(definition, DatasetLessons(definition, data, device), device))
+        made.append(Session(definition, DatasetBatches(definition, data, device), device))
     made[1].recorder.start(folder / "trace.h5", "{}", "benchmark")
     return made[0], made[1]
 
@@ -97,7 +97,7 @@ def bout(session: Any, steps: int) -> tuple[float, float, list[float]]:
     start, spent = time.perf_counter(), time.process_time()
     for _ in range(steps):
         before = time.perf_counter()
-        if session.number == len(session.lessons):
+        if session.number == len(session.batches):
             session.next_epoch()
         session.step()
         single.append(time.perf_counter() - before)
@@ -129,7 +129,7 @@ def train(net: str, voltages: str, repeats: int) -> dict[str, Any]:
         recorded.recorder.close(complete=False)
         steps = (repeats + 1) * BOUTS[net]
         result = {
-            "mb_per_step": sum(row_bytes) * bare.lessons.steps / 1e6,
+            "mb_per_step": sum(row_bytes) * bare.batches.steps / 1e6,
             "of_file": Path(f"{path}.partial").stat().st_size / total,
             "spiking": _share(Path(f"{path}.partial")),
             "steps": steps - BOUTS[net],
@@ -153,7 +153,7 @@ def train(net: str, voltages: str, repeats: int) -> dict[str, Any]:
 
 def _share(path: Path) -> float | None:
     """Spikes per neuron and step, of the first population that spikes."""
-    from neurosbd.traces import open_trace
+    from neurosbd.tracefiles import open_trace
 
     with open_trace(path) as trace:
         spikes = trace.all("spikes")
@@ -164,8 +164,8 @@ def opening(size: float) -> dict[str, float]:
     """Write a large trace; seconds until it is open and until values are there."""
     import numpy as np
 
-    from neurosbd.traces import Clock, Contents, Rows, Series, TraceWriter, open_trace
-    from neurosbd.traces.series import MOST_ROWS
+    from neurosbd.tracefiles import Clock, Contents, Rows, Series, TraceWriter, open_trace
+    from neurosbd.tracefiles.series import MOST_ROWS
 
     about: dict[str, Any] = {"where": "hidden", "unit": "1", "clock": 0, "axes": ("row", "example", "neuron")}
     shape: dict[str, Any] = {"columns": (32, 1000), "size": (1000,)}

@@ -81,7 +81,7 @@ def of_units(model: str) -> Chosen:
 def legal(step: Step, model: str) -> Tensor:
     """Random targets of the loss of a model: the labels of the step, or values [B, k]."""
     definition = load_model(model)
-    loss = definition.loss.made()
+    loss = definition.loss.build()
     if loss.targets is CLASSES:
         return step.target
     drawn = generator(0, "y")

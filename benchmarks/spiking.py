@@ -44,7 +44,7 @@ def neurosbd(x: Any, y: Any) -> Train:
 
     from neurosbd.connections import Conv2d, Dense
     from neurosbd.connections.pooling import AveragePool
-    from neurosbd.learners import Trial, learner_of
+    from neurosbd.learners import Batch, learner_of
     from neurosbd.losses import LOSSES
     from neurosbd.network import Connection, Network, Population
     from neurosbd.neurons import LI, LIF
@@ -67,13 +67,13 @@ def neurosbd(x: Any, y: Any) -> Train:
     network = Network(populations, connections, seed, dt)
     learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
-    trial = Trial(x, y, weights=(1 / len(x),) * len(x))
+    trial = Batch(x, y, weights=(1 / len(x),) * len(x))
 
     def train() -> float:
         optimizer.zero_grad()
-        outcome = learner.learn(trial)
+        result = learner.learn(trial)
         optimizer.step()
-        return float(outcome.loss)
+        return float(result.loss)
 
     return train
 

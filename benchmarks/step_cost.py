@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.experiment.machine import provenance
 from neurosbd.experiment.resolve import load_model
-from neurosbd.learners import Trial, learner_of
+from neurosbd.learners import Batch, learner_of
 from neurosbd.optimizers import apply
 from neurosbd.seeds import generator
 
@@ -46,9 +46,9 @@ class Step:
         self.batch_size = batch_size or load_model(model).training.batch_size
         self.device = device
         self.network = definition.network().to(device)
-        loss = definition.loss.made()
-        self.learner = learner_of(definition.rule.made(), self.network, loss, generator(0, "projection"))
-        optimizer = load_model(model).training.optimizer.made()
+        loss = definition.loss.build()
+        self.learner = learner_of(definition.rule.build(), self.network, loss, generator(0, "projection"))
+        optimizer = load_model(model).training.optimizer.build()
         self.optimizer = optimizer.build([{"params": list(self.network.parameters()), "lr": optimizer.lr}])
         size, classes = definition.input_size(), definition.output_size()[0]
         x = torch.randn(1, self.batch_size, *size, generator=generator(0, "x")).to(device)
@@ -58,7 +58,7 @@ class Step:
     def __call__(self) -> None:
         """Forward, learn, update."""
         self.optimizer.zero_grad()
-        self.learner.learn(Trial(self.x, self.target))
+        self.learner.learn(Batch(self.x, self.target))
         apply(self.optimizer)
 
     def timed(self) -> float:

@@ -50,13 +50,13 @@ def _groups(data: Dataset) -> list[np.ndarray]:
 
 def judged_by(session: Session) -> Measure:
     """What says which epoch was the best: accuracy, R², explained deviance or explained quantile loss; 1 is perfect."""
-    return session.lessons.measures[0]
+    return session.batches.measures[0]
 
 
 def validated(session: Session) -> float:
     """Train to the end; what it is judged by, on the validation examples after the last epoch, %."""
     while session.epoch < session.definition.training.epochs:
-        for _ in range(len(session.lessons)):
+        for _ in range(len(session.batches)):
             session.step()
         session.next_epoch()
     return 100 * session.evaluate()[judged_by(session).name]

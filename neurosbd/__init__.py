@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
     from neurosbd.simulation import simulate
-    from neurosbd.traces import NotRecorded, Signal, Trace
+    from neurosbd.tracefiles import NotRecorded, Signal, Trace
 
 __version__ = "0.1.0"
 

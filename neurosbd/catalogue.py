@@ -10,10 +10,10 @@ from neurosbd import library
 from neurosbd.errors import UsageError, nearest
 from neurosbd.experiment.definition import Definition
 from neurosbd.losses.admissibility import admissible
-from neurosbd.memory import blank, widths
 from neurosbd.network import Network
 from neurosbd.parsing import read_toml
 from neurosbd.report.analyses import documentation
+from neurosbd.rule_state import init_rule_state, widths
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 
@@ -117,21 +117,21 @@ def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None,
 
 def _broadcast(definition: Definition, network: Network) -> list[str]:
     """How many columns are broadcast and what they cost, if the score is expanded."""
-    rule, loss = definition.rule.made(), definition.loss.made()
+    rule, loss = definition.rule.build(), definition.loss.build()
     if not isinstance(rule, LocalRule) or not rule.expansion:
         return []
     try:
-        memory = blank(network, rule, loss, generator(definition.seed, "projection"))
+        rule_state = init_rule_state(network, rule, loss, generator(definition.seed, "projection"))
     except ValueError as problem:
         raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
     score = math.prod(network.populations[network.readout].size)
-    heard = [rule.neuromodulator.projection(state) for state in memory.modulators.values() if rule.neuromodulator]
+    heard = [rule.neuromodulator.projection(state) for state in rule_state.modulators.values() if rule.neuromodulator]
     rows = sum(projection.shape[1] for projection in heard if projection is not None)
     blocks = zip(rule.expansion, widths(network, rule, loss), strict=True)
     return [
         "",
-        f"score of {score} columns, expanded by {memory.expanded}: "
+        f"score of {score} columns, expanded by {rule_state.n_expanded}: "
         + ", ".join(f"{type(block).__name__.lower()} {width}" for block, width in blocks),
-        f"  correlation and broadcast: {2 * (score + memory.expanded) * rows:,} multiplications per example in place "
+        f"  correlation and broadcast: {2 * (score + rule_state.n_expanded) * rows:,} multiplications per example in place "
         f"of {2 * score * rows:,}",
     ]

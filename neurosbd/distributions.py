@@ -185,7 +185,9 @@ def _least(value: Constant) -> float:
 T = TypeVar("T")
 
 
-def drawn(owner: T, size: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None = None) -> T:
+def sample_constants(
+    owner: T, size: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None = None
+) -> T:
     """The same constants with every distribution drawn, and every list of values a tensor [*size].
 
     Values for a map [channels, height, width] may be given one per channel.

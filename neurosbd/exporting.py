@@ -12,8 +12,8 @@ from neurosbd.experiment.run import Run, open_run
 from neurosbd.files import legal_path
 from neurosbd.interchange import to_nir
 from neurosbd.interchange.nir_files import nir_package
-from neurosbd.traces.recovery import copy
-from neurosbd.traces.sonata import write_sonata
+from neurosbd.tracefiles.recovery import copy
+from neurosbd.tracefiles.sonata import write_sonata
 
 
 def export(run: Run | str | Path, to: str, path: str | Path) -> Path:

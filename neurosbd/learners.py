@@ -13,17 +13,26 @@ from torch import Tensor
 
 from neurosbd.anatomy import check_generator
 from neurosbd.errors import UsageError, warn
-from neurosbd.local import LocalRun, Witness, check
+from neurosbd.local import LearningObserver, LocalRun, check
 from neurosbd.losses import Loss
-from neurosbd.memory import blank, followers
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Forgetting
 from neurosbd.process import Scored, Tracking
+from neurosbd.rule_state import init_rule_state, ruled_populations
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
-from neurosbd.trial import UNSCORED, Outcome, Trial, check_start, checked_reward
+from neurosbd.trial import UNSCORED, Batch, BatchResult, check_start, checked_reward
 
-__all__ = ["Account", "BackpropLearner", "Learner", "LocalLearner", "MeanOutput", "Outcome", "Trial", "learner_of"]
+__all__ = [
+    "BackpropLearner",
+    "Batch",
+    "BatchResult",
+    "Learner",
+    "LocalLearner",
+    "LossMeter",
+    "MeanOutput",
+    "learner_of",
+]
 
 
 class Learner(Protocol):
@@ -33,22 +42,22 @@ class Learner(Protocol):
 
     def learn(
         self,
-        trial: Trial,
+        trial: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
-        witness: Witness | None = None,
-    ) -> Outcome:
+        learning_observer: LearningObserver | None = None,
+    ) -> BatchResult:
         """Run a trial and add a gradient to every plastic parameter's `.grad`.
 
         Args:
             trial: what to learn from.
             observers: see every step of the network.
             noise: source of the noise of this run.
-            witness: sees third factors and eligibilities, of rules that have any.
+            learning_observer: sees third factors and eligibilities, of rules that have any.
         """
         ...
 
-    def settle(self) -> None:
+    def after_step(self) -> None:
         """After the optimizer's step: weights go back into their bounds, those that follow a statistic move,
         adaptive neurons remember what they saw.
         """
@@ -116,10 +125,10 @@ class MeanOutput:
         return self.total / sum(self.weights)
 
 
-class Account:
+class LossMeter:
     """Observer that adds up loss and output of a trial."""
 
-    def __init__(self, trial: Trial, loss: Loss, readout: str) -> None:
+    def __init__(self, trial: Batch, loss: Loss, readout: str) -> None:
         self.trial = trial
         self.loss = loss
         self.readout = readout
@@ -136,11 +145,11 @@ class Account:
         self.total = loss if self.total is None else self.total + loss
         self.output(t, frame)
 
-    def outcome(self) -> Outcome:
+    def result(self) -> BatchResult:
         """The sums as weighted means."""
         if self.total is None:
             raise UsageError(UNSCORED)
-        return Outcome(self.total.detach() / sum(self.trial.weights), self.output.value())
+        return BatchResult(self.total.detach() / sum(self.trial.weights), self.output.value())
 
 
 class Adaptation:
@@ -149,12 +158,12 @@ class Adaptation:
     def __init__(self, network: Network, steps: int) -> None:
         self.network = network
         self.share = 1 / steps
-        self.memories = {name: network.memory(name) for name in network.adaptive if network.training}
+        self.moments = {name: network.moments(name) for name in network.adaptive if network.training}
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Bring the memories up to date, aside from the network."""
-        for name, memory in self.memories.items():
-            self.memories[name] = self.network.adaptive[name].adapted(memory, frame.activity[name], self.share)
+        for name, memory in self.moments.items():
+            self.moments[name] = self.network.adaptive[name].update_moments(memory, frame.activity[name], self.share)
 
 
 class Settling:
@@ -241,8 +250,8 @@ class LocalLearner:
         self.loss = loss
         self.rule = rule
         self.progress = 0.0
-        self.hidden = followers(network, rule)
-        self.memory = blank(network, rule, loss, generator)
+        self.hidden = ruled_populations(network, rule)
+        self.rule_state = init_rule_state(network, rule, loss, generator)
         self.adaptation = Adaptation(network, 1)
         self.tracking = rule.plasticity if isinstance(rule.plasticity, Tracking) else None
         self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
@@ -251,31 +260,31 @@ class LocalLearner:
 
     def learn(
         self,
-        trial: Trial,
+        trial: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
-        witness: Witness | None = None,
-    ) -> Outcome:
+        learning_observer: LearningObserver | None = None,
+    ) -> BatchResult:
         """One batch; see `Learner.learn`."""
         check_start(self.network, trial, rewarded=self.rule.rewarded)
         self.settling.begin()
-        account = Account(trial, self.loss, self.network.readout)
+        meter = LossMeter(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
         with torch.no_grad():
-            run = LocalRun(self.network, self.rule, self.memory, self.progress, trial.task, witness)
+            run = LocalRun(self.network, self.rule, self.rule_state, self.progress, trial.task, learning_observer)
             counted = [t for t, weight in enumerate(trial.weights) if weight]
             if not counted:
                 raise UsageError(UNSCORED)
 
             def observe(t: int, frame: Frame) -> None:
                 output = frame.activity[self.network.readout].value
-                account(t, frame)
+                meter(t, frame)
                 scored, reward, share = None, None, 1 / len(counted)
                 if self.rule.rewarded:
                     if trial.reward is not None:
                         reward = checked_reward(trial.reward(t, frame), output)
                     elif t == counted[-1]:
-                        reward = (account.outcome().output.argmax(1) == trial.target).to(output.dtype)
+                        reward = (meter.result().output.argmax(1) == trial.target).to(output.dtype)
                 if trial.weights[t]:
                     target = trial.target_at(t)
                     score = self.loss.score(output, target) / len(output)
@@ -283,17 +292,17 @@ class LocalLearner:
                 run.step(frame, scored, reward, trial.weights[t], share)
 
             simulate(self.network, trial.frames(), (*observers, self.adaptation, observe), generator=noise)
-            run.keep_up()
+            run.regularise_weights()
         if self.tracking is not None:
-            self.followed = run.traces
+            self.followed = run.plasticity_state
         self.settling.due()
-        return account.outcome()
+        return meter.result()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def after_step(self) -> None:
         """Clamp the weights that follow the rule, move those that follow the activity; adaptive neurons remember."""
         self.settling.done(self.progress)
-        self.network.remember(self.adaptation.memories)
+        self.network.set_moments(self.adaptation.moments)
         if self.tracking is not None:
             for name, state in self.followed.items():
                 weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
@@ -311,11 +320,11 @@ class LocalLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """The memory of the rule, as plain containers of tensors."""
-        return self.memory.state_dict()
+        return self.rule_state.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back the memory; shapes must be those of this network."""
-        self.memory.load_state_dict(state)
+        self.rule_state.load_state_dict(state)
 
 
 class BackpropLearner:
@@ -330,35 +339,35 @@ class BackpropLearner:
 
     def learn(
         self,
-        trial: Trial,
+        trial: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
-        witness: Witness | None = None,
-    ) -> Outcome:
+        learning_observer: LearningObserver | None = None,
+    ) -> BatchResult:
         """One batch; see `Learner.learn`. There is nothing for a witness to see."""
         check_start(self.network, trial)
         self.settling.begin()
-        account = Account(trial, self.loss, self.network.readout)
+        meter = LossMeter(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
 
         # The frame goes at once, else the activity that backward is done with would live on to the end.
-        watching = (*observers, self.adaptation, account)
+        watching = (*observers, self.adaptation, meter)
         simulate(self.network, trial.frames(), watching, generator=noise, differentiable=True)
-        if account.total is not None:
-            account.total.backward()
+        if meter.total is not None:
+            meter.total.backward()
         for connection in self.network.connections.values():
             present = self.network.present(connection)
             gradient = self.network.weights[connection.name].grad
             if present is not None and gradient is not None:
                 gradient.mul_(present)
         self.settling.due()
-        return account.outcome()
+        return meter.result()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def after_step(self) -> None:
         """Backprop's weights are free; the network remembers what it measured."""
         self.settling.done(self.progress)
-        self.network.remember(self.adaptation.memories)
+        self.network.set_moments(self.adaptation.moments)
 
     def state_dict(self) -> dict[str, Any]:
         """Backprop keeps nothing outside the network."""

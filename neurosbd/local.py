@@ -12,9 +12,9 @@ from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.losses.curvature import curved
-from neurosbd.memory import Memory, outgoing, plastic
 from neurosbd.network import INPUT, Connection, Frame, Network
 from neurosbd.process import Activity, Arrival, Correlating, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
+from neurosbd.rule_state import RuleState, outgoing, plastic
 from neurosbd.rules import LocalRule, ThreeFactor
 
 
@@ -30,21 +30,21 @@ class _Told(NamedTuple):
     """What everyone is told at a step."""
 
     score: Tensor | None  # and its expansion, [B, C + D]
-    felt: Tensor | None  # score times the gain of the readout, [B, C]
+    output_drive_score: Tensor | None  # score times the gain of the readout, [B, C]
     reward: Tensor | None  # [B]
     weight: float  # of this step in the loss
     share: float  # of the batch that this step stands for
-    judge: Callable[[Tensor], Tensor]  # score that another output would have, [B, C] -> [B, C]
+    score_of: Callable[[Tensor], Tensor]  # score that another output would have, [B, C] -> [B, C]
 
 
-class Witness(Protocol):
+class LearningObserver(Protocol):
     """Whoever watches the learning itself; it changes nothing."""
 
-    def told(self, population: str, signal: Tensor | None) -> None:
+    def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
         """The third factor of a population at this step, [B, *size]; None: silence."""
         ...
 
-    def remembered(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+    def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
         """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
         ...
 
@@ -55,27 +55,27 @@ class LocalRun:
     Args:
         network: that runs.
         rule: what to carry out.
-        memory: of the rule; brought up to date as it goes on.
+        rule_state: of the rule; brought up to date as it goes on.
         progress: of the training, 0..1.
         task: of each example, [B].
-        witness: watches; none: nobody.
+        learning_observer: watches; none: nobody.
     """
 
     def __init__(
         self,
         network: Network,
         rule: LocalRule,
-        memory: Memory,
+        rule_state: RuleState,
         progress: float,
         task: Tensor | None,
-        witness: Witness | None = None,
+        learning_observer: LearningObserver | None = None,
     ) -> None:
         self.network = network
         self.rule = rule
-        self.memory = memory
+        self.rule_state = rule_state
         self.progress = progress
         self.task = task
-        self.witness = witness
+        self.learning_observer = learning_observer
         self.kappa = _kappa(network)
         self.plans: dict[str, _Plan] = {}
         for name in network.incoming:
@@ -88,8 +88,8 @@ class LocalRun:
                 _check_coupled(network, name, plasticity)
                 self.plans[name] = _Plan(plasticity, _eligibility(network, name, asked), connections)
         self.eligibility: dict[str, Any] = {}
-        self.traces: dict[str, Any] = {}
-        self.hearing: dict[str, Tensor] = {}
+        self.plasticity_state: dict[str, Any] = {}
+        self.activity_filter: dict[str, Tensor] = {}
         self.underway: dict[str, deque[Tensor | None]] = {}
         self.correlated: Tensor | None = None  # activity of this step through the correlations with it, [B, C + D]
 
@@ -104,27 +104,31 @@ class LocalRun:
             share: of the batch that this step's score or reward stands for.
         """
         score = None if scored is None else scored.score
-        felt = self._felt(frame, score)  # by the activity of the readout, before anything leaves the frame
-        judge = torch.zeros_like if scored is None else scored.judge
-        told = _Told(None if scored is None else self._expanded(scored), felt, reward, weight, share, judge)
+        output_drive_score = self._output_drive_score(
+            frame, score
+        )  # by the activity of the readout, before anything leaves the frame
+        score_of = torch.zeros_like if scored is None else scored.score_of
+        told = _Told(
+            None if scored is None else self._expanded(scored), output_drive_score, reward, weight, share, score_of
+        )
         self.correlated = None
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
             if name == self.network.readout and self.rule.readout != "rule":
-                signal = None if scored is None else self._own_gradient(scored) * weight
+                third_factor = None if scored is None else self._own_gradient(scored) * weight
             else:
-                signal = self._third_factor(name, activity, told)
-            if self.witness is not None:
-                self.witness.told(name, signal)
+                third_factor = self._third_factor(name, activity, told)
+            if self.learning_observer is not None:
+                self.learning_observer.on_third_factor(name, third_factor)
             for connection in plan.connections:
-                gradient = self.follow(connection, plan, activity, signal, frame)
+                gradient = self.follow(connection, plan, activity, third_factor, frame)
                 if gradient is not None:
                     _add(self.network.synapses(connection), gradient, self.network.present(connection))
 
-    def keep_up(self) -> None:
+    def regularise_weights(self) -> None:
         """After the last step of a batch: what the weights ask for themselves."""
-        for name, states in self.memory.upkeep.items():
+        for name, states in self.rule_state.upkeep.items():
             connection = self.network.connections[name]
             synapses, present = self.network.synapses(connection), self.network.present(connection)
             for number, upkeep in enumerate(self.rule.upkeep):
@@ -144,54 +148,58 @@ class LocalRun:
 
     def _third_factor(self, name: str, activity: Activity, told: _Told) -> Tensor | None:
         heard = self._hear(name, activity)
-        modulator, memory = self.rule.neuromodulator, self.memory
-        signal = None
+        modulator, rule_state = self.rule.neuromodulator, self.rule_state
+        third_factor = None
         if modulator is not None and (told.reward if self.rule.rewarded else told.score) is not None:
             hearing = Heard(
                 value=heard,
                 score=activity.value.new_zeros((len(activity.value), 0)) if told.score is None else told.score,
                 progress=self.progress,
                 share=told.share,
-                felt=told.felt,
+                output_drive_score=told.output_drive_score,
                 outgoing=outgoing(self.network, name),
                 reward=told.reward,
                 task=self.task,
-                expanded=memory.expanded,
-                judge=told.judge,
+                n_expanded=rule_state.n_expanded,
+                score_of=told.score_of,
             )
-            signal, memory.modulators[name] = modulator.step(memory.modulators[name], hearing, self.network.dt)
+            third_factor, rule_state.modulators[name] = modulator.step(
+                rule_state.modulators[name], hearing, self.network.dt
+            )
             if self.rule.forward_broadcast:
-                through = cast(Correlating, modulator).correlated(memory.modulators[name], hearing)
+                through = cast(Correlating, modulator).correlated(rule_state.modulators[name], hearing)
                 self.correlated = through if self.correlated is None else self.correlated + through
             if not self.rule.rewarded and told.weight != 1:
-                signal = _scaled(signal, told.weight)
+                third_factor = _scaled(third_factor, told.weight)
         if self.rule.delay:
             queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
-            queue.append(signal)
-            signal = queue.popleft()
-        return signal if told.score is None else self._kept_alive(name, activity, signal, told)
+            queue.append(third_factor)
+            third_factor = queue.popleft()
+        return third_factor if told.score is None else self._add_homeostasis(name, activity, third_factor, told)
 
-    def _kept_alive(self, name: str, activity: Activity, signal: Tensor | None, told: _Told) -> Tensor | None:
+    def _add_homeostasis(
+        self, name: str, activity: Activity, third_factor: Tensor | None, told: _Told
+    ) -> Tensor | None:
         """The third factor and what the activity of a hidden population asks for itself, undelayed."""
-        states = self.memory.homeostasis.get(name, [])
+        states = self.rule_state.homeostasis.get(name, [])
         for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
             pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
             pull = pull if told.weight == 1 else _scaled(pull, told.weight)
-            signal = pull if signal is None else _sum(signal, pull)
-        return signal
+            third_factor = pull if third_factor is None else _sum(third_factor, pull)
+        return third_factor
 
     def _expanded(self, scored: Scored) -> Tensor:
         """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
         if not self.rule.expansion:
             return scored.score
-        columns, states, moments = [scored.score], self.memory.expansion, self.memory.moments
+        columns, states, moments = [scored.score], self.rule_state.expansion, self.rule_state.moments
         for number, block in enumerate(self.rule.expansion):
             own, states[number] = block.step(states[number], scored, self.network.dt)
             own, moments[number] = matched(moments[number], scored.score, own, block.weight, scored.share)
             columns.append(own)
         return torch.cat(columns, 1)
 
-    def _felt(self, frame: Frame, score: Tensor | None) -> Tensor | None:
+    def _output_drive_score(self, frame: Frame, score: Tensor | None) -> Tensor | None:
         """d loss / d drive of the readout."""
         if score is None or self.rule.neuromodulator is None or self.rule.rewarded:
             return None
@@ -201,16 +209,16 @@ class LocalRun:
 
     def _hear(self, name: str, activity: Activity) -> Tensor:
         """The activity as the neuromodulator hears it: (1 - a) filtered with decay a, or as it is."""
-        if self.rule.hearing is None:
+        if self.rule.activity_filter is None:
             return activity.value
-        factor = decay(self.rule.hearing, self.network.dt)
-        before = self.hearing.get(name)
+        factor = decay(self.rule.activity_filter, self.network.dt)
+        before = self.activity_filter.get(name)
         before = torch.zeros_like(activity.value) if before is None else before
-        self.hearing[name] = torch.lerp(activity.value, before, factor)
-        return self.hearing[name]
+        self.activity_filter[name] = torch.lerp(activity.value, before, factor)
+        return self.activity_filter[name]
 
     def follow(
-        self, connection: Connection, plan: _Plan, activity: Activity, signal: Tensor | None, frame: Frame
+        self, connection: Connection, plan: _Plan, activity: Activity, third_factor: Tensor | None, frame: Frame
     ) -> Synapses | None:
         """Advance the traces of one connection; its gradient at this step."""
         network, name, dt = self.network, connection.name, self.network.dt
@@ -227,15 +235,17 @@ class LocalRun:
         eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
         each, kappa = partial(connection.geometry.each, synapses), self.kappa
         local = Local(
-            pre, activity, signal, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
+            pre, activity, third_factor, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
             connection.compartment,
         )  # fmt: skip
-        if name not in self.traces:
-            self.traces[name] = plan.plasticity.init(local)
-        gradient, self.traces[name] = plan.plasticity.step(self.traces[name], local, dt)
-        if self.witness is not None:
-            waiting = self.traces[name]
-            self.witness.remembered(name, lambda examples: plan.plasticity.eligibility(waiting, local, examples))
+        if name not in self.plasticity_state:
+            self.plasticity_state[name] = plan.plasticity.init(local)
+        gradient, self.plasticity_state[name] = plan.plasticity.step(self.plasticity_state[name], local, dt)
+        if self.learning_observer is not None:
+            waiting = self.plasticity_state[name]
+            self.learning_observer.on_eligibility(
+                name, lambda examples: plan.plasticity.eligibility(waiting, local, examples)
+            )
         return gradient
 
 
@@ -243,7 +253,7 @@ def check(network: Network, rule: LocalRule) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, Memory(), 0.0, None)
+        run = LocalRun(network, rule, RuleState(), 0.0, None)
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:
@@ -255,10 +265,10 @@ def check(network: Network, rule: LocalRule) -> None:
                     raise ValueError(f"connection '{connection.name}': {problem}") from None
 
 
-def _scaled(signal: Tensor, weight: float) -> Tensor:
-    """signal * weight; what is shared between positions stays shared, as one value in memory."""
-    once = tuple(slice(1) if stride == 0 else slice(None) for stride in signal.stride())
-    return (signal[once] * weight).expand(signal.shape)
+def _scaled(third_factor: Tensor, weight: float) -> Tensor:
+    """third factor * weight; what is shared between positions stays shared, as one value in memory."""
+    once = tuple(slice(1) if stride == 0 else slice(None) for stride in third_factor.stride())
+    return (third_factor[once] * weight).expand(third_factor.shape)
 
 
 def _sum(one: Tensor, other: Tensor) -> Tensor:

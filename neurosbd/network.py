@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neurosbd.anatomy import INPUT, Connection, Population, checked, delay_of
 from neurosbd.constants import positive
-from neurosbd.distributions import check_times, drawn
+from neurosbd.distributions import check_times, sample_constants
 from neurosbd.errors import UsageError, warn
 from neurosbd.process import Activity, Adaptive, Compartmental, Synapses
 
@@ -71,9 +71,9 @@ class Network(nn.Module):
         for population in self.populations.values():
             check_times(population.neuron, self.dt, f"population '{population.name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
-        self._memories = {n: neuron.blank(self.populations[n].size) for n, neuron in self.adaptive.items()}
-        for name, memory in self._memories.items():
-            for key, value in memory._asdict().items():
+        self._moments = {n: neuron.init_moments(self.populations[n].size) for n, neuron in self.adaptive.items()}
+        for name, moments in self._moments.items():
+            for key, value in moments._asdict().items():
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
         self.readout = populations[-1].name
@@ -112,15 +112,15 @@ class Network(nn.Module):
         """
         return self._buffers.get(f"present:{connection.name}")
 
-    def memory(self, name: str) -> Any:
+    def moments(self, name: str) -> Any:
         """What the neurons of an adaptive population remember; a NamedTuple of tensors."""
-        kind = self._memories[name]
+        kind = self._moments[name]
         return type(kind)(*(self._buffers[f"memory:{name}:{key}"] for key in kind._fields))
 
-    def remember(self, memories: Mapping[str, Any]) -> None:
+    def set_moments(self, measured: Mapping[str, Any]) -> None:
         """Put memories of adaptive populations in the place of those there are."""
-        for name, memory in memories.items():
-            for present, new in zip(self.memory(name), memory, strict=True):
+        for name, moments in measured.items():
+            for present, new in zip(self.moments(name), moments, strict=True):
                 present.copy_(new)
 
     def train(self, mode: bool = True) -> "Network":
@@ -133,7 +133,7 @@ class Network(nn.Module):
                 f"before it; call learner.settle() after every optimizer.step()",
             )
         for name, neuron in self.adaptive.items():
-            acting = neuron if mode else neuron.at_rest(self.memory(name))
+            acting = neuron if mode else neuron.with_moments(self.moments(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)
         return self
 
@@ -196,7 +196,7 @@ class Network(nn.Module):
     def _settle(self, population: Population, generator: torch.Generator) -> Population:
         """The population with its neuron's constants drawn; tensors among them become buffers, modules submodules."""
         try:
-            neuron = drawn(population.neuron, population.size, generator, torch.float64)
+            neuron = sample_constants(population.neuron, population.size, generator, torch.float64)
         except ValueError as problem:
             raise ValueError(f"population '{population.name}': {problem}") from None
         rounded = {}

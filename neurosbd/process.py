@@ -25,7 +25,7 @@ class Activity(NamedTuple):
     value: Tensor  # what its axons send, rate or spike, [B, *size]
     potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
     # spiking one from its momentary threshold plus its resting threshold
-    memory: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
+    cache: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
     # compartments their potentials, {compartment: [B, *size]}
 
 
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
     activity: Mapping[str, Activity]  # of every population at this step, the input's first, the readout's last
     share: float = 1.0  # of a batch that this step stands for
 
-    def judge(self, output: Tensor) -> Tensor:
+    def score_of(self, output: Tensor) -> Tensor:
         """The score that another output [B, C] would have."""
         return self.loss.score(output, self.target) / len(output)
 
@@ -58,12 +58,12 @@ class Heard(NamedTuple):
     score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]
     progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
     share: float = 1.0  # of a batch that this hearing stands for: 1 / number of hearings
-    felt: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
+    output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
     outgoing: Tensor | None = None  # weight of a dense connection to the readout, [C, units], if there is one
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
-    expanded: int = 0  # D, how many of the columns of the score are its expansion
-    judge: Callable[[Tensor], Tensor] = torch.zeros_like  # score of any other prediction of the same targets, [B, C]
+    n_expanded: int = 0  # D, how many of the columns of the score are its expansion
+    score_of: Callable[[Tensor], Tensor] = torch.zeros_like  # score of any other prediction of the same targets, [B, C]
     # to [B, C], each row with its 1/B; where there is no target, 0
 
 
@@ -97,8 +97,8 @@ class Eligible(Protocol):
         """Presynaptic activity as the postsynaptic membrane filtered it, [B, *arriving]."""
         ...
 
-    def contract(self, signal: Tensor) -> Synapses:
-        """sum_b signal[b, i] e[b, i, j], like the synapses; signal is [B, *size]."""
+    def contract(self, third_factor: Tensor) -> Synapses:
+        """sum_b third_factor[b, i] e[b, i, j], like the synapses; third factor is [B, *size]."""
         ...
 
     def onto(self, waiting: Synapses, kept: float) -> Synapses:
@@ -115,7 +115,7 @@ class Local(NamedTuple):
 
     pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
     post: Activity  # activity of the postsynaptic population
-    signal: Tensor | None  # third factor of the postsynaptic population, [B, *size]; None: silence at this step
+    third_factor: Tensor | None  # third factor of the postsynaptic population, [B, *size]; None: silence at this step
     synapses: Synapses  # own weight and bias
     eligible: Eligible  # what the synapse did to the postsynaptic value
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
@@ -137,10 +137,10 @@ class Neuron(Protocol):
         """Advance by `dt` seconds under `drive` [B, *size]."""
         ...
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """`signal * gain`, in one pass over memory; shape of `signal`.
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """`third_factor * gain`, in one pass over memory; shape of `third_factor`.
 
-        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times `signal`.
+        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times `third_factor`.
         """
         ...
 
@@ -179,15 +179,15 @@ class Adaptive(Neuron, Protocol):
     The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
     """
 
-    def blank(self, size: tuple[int, ...]) -> Any:
+    def init_moments(self, size: tuple[int, ...]) -> Any:
         """The memory of a population of this size before any learning."""
         ...
 
-    def adapted(self, memory: Any, activity: Activity, share: float) -> Any:
+    def update_moments(self, moments: Any, activity: Activity, share: float) -> Any:
         """The memory after a step that stands for `share` of a batch."""
         ...
 
-    def at_rest(self, memory: Any) -> Neuron:
+    def with_moments(self, moments: Any) -> Neuron:
         """The neuron that works with the memory."""
         ...
 
@@ -276,7 +276,7 @@ class Upkeep(Protocol):
 
 
 class Neuromodulator(Protocol):
-    """Turns the broadcast score into one signal per unit of a population.
+    """Turns the broadcast score into one third factor per unit of a population.
 
     Its state lives as long as the experiment and is checkpointed with it.
     """

@@ -50,22 +50,22 @@ class Entry(Record):
 
     kind: str
 
-    def made(self) -> Any:
+    def build(self) -> Any:
         """The object this entry describes."""
         values = {name: getattr(self, name) for name in type(self).parameters}
-        return type(self).make(**{key: _made(value) for key, value in values.items()})
+        return type(self).make(**{key: _build(value) for key, value in values.items()})
 
     @model_validator(mode="after")
     def _legal(self) -> "Entry":
-        self.made()  # the constants check themselves
+        self.build()  # the constants check themselves
         return self
 
 
-def _made(value: Any) -> Any:
+def _build(value: Any) -> Any:
     """What an entry, or a tuple of entries, describes; anything else is itself."""
     if isinstance(value, tuple):
-        return tuple(_made(item) for item in value)
-    return value.made() if isinstance(value, Entry) else value
+        return tuple(_build(item) for item in value)
+    return value.build() if isinstance(value, Entry) else value
 
 
 class OneOf:

@@ -13,7 +13,7 @@ from neurosbd.network import Frame, Network
 UNSCORED = "no step of the trial was scored: give at least one weight above 0"
 
 
-class Outcome(NamedTuple):
+class BatchResult(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
 
     loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Batch:
     """One batch of stimuli and what they should lead to.
 
     Args:
@@ -132,7 +132,7 @@ def _weights(weights: Any, steps: int | None) -> tuple[float, ...]:
     return given
 
 
-def check_start(network: Network, trial: Trial, rewarded: bool = False) -> None:
+def check_start(network: Network, trial: Batch, rewarded: bool = False) -> None:
     """Refuse a trial that a network cannot learn from, as far as no device is waited for.
 
     Args:

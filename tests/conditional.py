@@ -54,9 +54,9 @@ def accepted(block: Any, loss: Any) -> Any:
 def conditional(loss: Any, output: Tensor) -> tuple[Tensor, Tensor]:
     """Targets [N] or [N, k] and weights [N] that sum to 1, for an output [C], float64."""
     if loss.targets is CLASSES:
-        return torch.arange(len(output)), loss.chance(output[None])[0]
+        return torch.arange(len(output)), loss.probabilities(output[None])[0]
     if isinstance(loss, Bernoulli):
-        targets, yes = loss.targets.support(len(output), torch.Generator()), loss.chance(output[None])
+        targets, yes = loss.targets.support(len(output), torch.Generator()), loss.probabilities(output[None])
         return targets, torch.where(targets == 1, yes, 1 - yes).prod(1)
     values = len(output) // loss.parameters
     lines = [_line(loss, output.reshape(loss.parameters, values)[:, k]) for k in range(values)]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosbd.traces.reader import Trace
-from neurosbd.traces.series import Clock, Contents, Rows, Series
-from neurosbd.traces.writer import TraceWriter
+from neurosbd.tracefiles.reader import Trace
+from neurosbd.tracefiles.series import Clock, Contents, Rows, Series
+from neurosbd.tracefiles.writer import TraceWriter
 
 CONTENTS = Contents(
     clocks=(Clock(examples=(0, 2)), Clock(per="batch")),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
-from neurosbd.learners import Trial, learner_of
+from neurosbd.learners import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import LI
@@ -62,7 +62,7 @@ class Watched(NamedTuple):
     gain: Tensor
 
 
-def watch(network: Network, inputs: Tensor, name: str = "hidden") -> Watched:
+def trial_recorder(network: Network, inputs: Tensor, name: str = "hidden") -> Watched:
     neuron, seen = network.populations[name].neuron, []
     assert neuron is not None
 
@@ -78,20 +78,20 @@ def lively(network: Network, name: str = "hidden") -> Tensor:
     """Inputs [T, B, size] scaled until many units have a gain, and if they spike, some do and some do not."""
     inputs = torch.rand(STEPS, BATCH, *network.populations["input"].size, dtype=torch.float64) - 0.3
     for scale in (0.3, 1, 3, 10, 17, 30, 100):
-        value, slope = watch(network, scale * inputs, name)
+        value, slope = trial_recorder(network, scale * inputs, name)
         spiking = hasattr(network.populations[name].neuron, "v_threshold")
         if (slope != 0).double().mean() > 0.2 and (not spiking or 0.05 < value.mean() < 0.6):
             return scale * inputs
     raise AssertionError("no input makes these neurons spike with a gain")
 
 
-def trial(inputs: Tensor) -> Trial:
+def trial(inputs: Tensor) -> Batch:
     """Every step counts, each differently."""
     weights = torch.linspace(1, 2, len(inputs))
-    return Trial(inputs, torch.randint(0, 3, (inputs.shape[1],)), (weights / weights.sum()).tolist())
+    return Batch(inputs, torch.randint(0, 3, (inputs.shape[1],)), (weights / weights.sum()).tolist())
 
 
-def learned(network: Network, rule: Any, task: Trial) -> dict[str, Tensor]:
+def learned(network: Network, rule: Any, task: Batch) -> dict[str, Tensor]:
     network.zero_grad()
     learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3)).learn(task, noise=noise())
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}

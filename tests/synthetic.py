@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from neurosbd import Run, load_model
-from neurosbd.traces import Clock, Rows, Series, TraceWriter
-from neurosbd.traces.series import Contents
+from neurosbd.tracefiles import Clock, Rows, Series, TraceWriter
+from neurosbd.tracefiles.series import Contents
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from neurosbd import fit
-from neurosbd.traces import NotRecorded
+from neurosbd.tracefiles import NotRecorded
 from tests.synthetic import Recorded, analysis, run_with
 
 NAMES = ("dimension", "weights", "eligibility", "raster")

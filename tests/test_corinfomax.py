@@ -14,7 +14,7 @@ import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import Diagonal, XavierUniform
 from neurosbd.errors import UsageError
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS, CorInfoMax
@@ -145,8 +145,8 @@ def test_settling_climbs_the_objective() -> None:
 # Learning -----------------------------------------------------------------------------------------
 
 
-def trial(x: Tensor, target: Tensor, steps: int = STEPS) -> Trial:
-    return Trial(x.expand(steps, *x.shape), target, (*(0.0,) * (steps - 1), 1.0))
+def trial(x: Tensor, target: Tensor, steps: int = STEPS) -> Batch:
+    return Batch(x.expand(steps, *x.shape), target, (*(0.0,) * (steps - 1), 1.0))
 
 
 def learner_on(network: Network, **constants: Any) -> LocalLearner:
@@ -168,7 +168,7 @@ def test_lateral_weights_are_the_inverse_correlation() -> None:
 
     for _ in range(40):
         learner.learn(trial(*batch(6)), (look,))
-        learner.settle()
+        learner.after_step()
         for name, h in seen.items():
             correlation[name] = lam * correlation[name] + (1 - lam) * h.t() @ h / len(h)
     for name, r in correlation.items():
@@ -233,7 +233,7 @@ def test_two_steps_worked_out_by_hand() -> None:
     for name, value in expected.items():
         gradient = network.weights[name].grad
         assert gradient is not None and gradient.item() == pytest.approx(value, rel=1e-12)
-    learner.settle()
+    learner.after_step()
     followed_by_hand = 1 / (0.5 * 1 + 0.5 * h1 * h1) - 0.7 * phi * h1
     assert network.weights["hidden->hidden"].item() == pytest.approx(followed_by_hand, rel=1e-12)
 
@@ -274,8 +274,8 @@ def test_on_neurons_without_compartments_it_is_ebd_bitwise() -> None:
     x, target = batch()
     for network, rule in ((one, "corinfomax"), (two, "ebd")):
         learner = learner_of(RULES[rule](), network, LOSSES["squared_error"](), torch.Generator().manual_seed(0))
-        learner.learn(Trial(x[None], target))
-        learner.settle()
+        learner.learn(Batch(x[None], target))
+        learner.after_step()
     for name, parameter in one.named_parameters():
         assert torch.equal(parameter.grad, dict(two.named_parameters())[name].grad)  # type: ignore[arg-type]
 
@@ -331,14 +331,14 @@ SHORT = {"training.epochs": 2, "data.subset": 20, "data.test_subset": 5, "time.s
 
 def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """B included, which no optimizer holds. Must fail when what B follows waits for the next batch (tried)."""
-    from neurosbd.experiment.lessons import DatasetLessons
+    from neurosbd.experiment.batches import DatasetBatches
     from neurosbd.experiment.session import Session
 
     definition = neurosbd.load_model("digits-corinfomax", settings=SHORT)
     data = neurosbd.load_data("digits", subset=20, test_subset=5)
 
     def session() -> Session:
-        return Session(definition, DatasetLessons(definition, data, torch.device("cpu")), torch.device("cpu"))
+        return Session(definition, DatasetBatches(definition, data, torch.device("cpu")), torch.device("cpu"))
 
     whole, first, second = session(), session(), session()
     for _ in range(6):

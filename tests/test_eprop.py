@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import LocalLearner, Trial
+from neurosbd.learners import Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import ALIF, LIF
 from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, RateRegulated, ThreeFactor
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import Triangle
-from tests.spiking import BATCH, layered, learned, lively, maps, trial, watch
+from tests.spiking import BATCH, layered, learned, lively, maps, trial, trial_recorder
 from tests.test_eligibility import Given, Watching, through_time
 
 
@@ -26,18 +26,20 @@ def test_adaptive_feedback_approaches_the_readout_by_its_forgetting(scored: int)
     """E7, however often a batch is heard and whatever the readout does. Must fail without `share` (tried)."""
     network = layered(LIF())
     inputs = torch.rand(5, BATCH, 4, dtype=torch.float64)
-    task = Trial(inputs, torch.randint(0, 3, (BATCH,)), [0.0] * (5 - scored) + [1 / scored] * scored)
+    task = Batch(inputs, torch.randint(0, 3, (BATCH,)), [0.0] * (5 - scored) + [1 / scored] * scored)
     rule: Any = RULES["eprop"](feedback="adaptive", forgetting=0.2)
     learner: Any = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(3))
 
     def distance() -> float:
-        state = learner.memory.modulators["hidden"]
+        state = learner.rule_state.modulators["hidden"]
         return (state.feedback - state.seen).norm().item()
 
     before = distance()
     for _ in range(4):
         learner.learn(task)
-        torch.testing.assert_close(learner.memory.modulators["hidden"].seen, network.weights["hidden->output"].detach())
+        torch.testing.assert_close(
+            learner.rule_state.modulators["hidden"].seen, network.weights["hidden->output"].detach()
+        )
         assert distance() == pytest.approx(0.8 * before, rel=1e-10)
         before = distance()
         with torch.no_grad():
@@ -90,7 +92,7 @@ def test_the_rate_regulariser_is_its_formula() -> None:
     task = trial(lively(network))
     learned(network, LocalRule(watching, None, eligibility="exact"), task)  # type: ignore[arg-type]
     e = torch.stack([s.weight for s in watching.e]).mean(0) / BATCH
-    error = watch(network, task.inputs).value.mean((0, 1)) - 25e-3  # type: ignore[arg-type]
+    error = trial_recorder(network, task.inputs).value.mean((0, 1)) - 25e-3  # type: ignore[arg-type]
     rule = LocalRule(RateRegulated(EligibilityPropagation(), 25.0, 3.0), None, eligibility="exact")
     got = learned(network, rule, task)["weights.input->hidden"]
     torch.testing.assert_close(got, 3.0 * error[:, None] * e, rtol=1e-10, atol=1e-14)
@@ -103,14 +105,14 @@ def test_the_rate_regulariser_alone_leads_to_the_target() -> None:
     """
     network = layered(LIF(tau_mem=10e-3, surrogate=Triangle(width=5.0)))
     inputs = (torch.rand(50, 20, 4, dtype=torch.float64) < 0.3).double()
-    task = Trial(inputs, torch.zeros(20, dtype=torch.int64), [0.0] * 49 + [1.0])
-    before = watch(network, inputs).value.mean((0, 1)) * 1e3
+    task = Batch(inputs, torch.zeros(20, dtype=torch.int64), [0.0] * 49 + [1.0])
+    before = trial_recorder(network, inputs).value.mean((0, 1)) * 1e3
     rule = LocalRule(RateRegulated(ThreeFactor(), 100.0, 1.0), None)
     for _ in range(80):
         gradient = learned(network, rule, task)
         with torch.no_grad():
             for name in ("weights.input->hidden", "biases.input->hidden"):
                 network.get_parameter(name).sub_(gradient[name], alpha=0.3)
-    after = watch(network, inputs).value.mean((0, 1)) * 1e3
+    after = trial_recorder(network, inputs).value.mean((0, 1)) * 1e3
     assert before.min() < 60 and before.max() > 140, before
     assert ((after - 100).abs() < 5).all(), after

@@ -14,8 +14,8 @@ import neurosbd
 from neurosbd import checkpoints
 from neurosbd.catalogue import show
 from neurosbd.errors import UsageError
-from neurosbd.expansions import EXPANSIONS, Another, Bartlett, Coarse, Gated, Moments, Waves, matched, unheard
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.expansions import EXPANSIONS, Bartlett, Coarse, CompanionScore, Gated, Moments, Waves, matched, unheard
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
 from neurosbd.rules import RULES
@@ -29,11 +29,11 @@ BLOCKS = {
     "gated by the forecast": Gated("forecast", 0),
     "gated by features of the forecast": Gated("forecast", 3),
     "random forms": Bartlett(features=5),
-    "another, spherical": Another("spherical"),
-    "another, ranked": Another("ranked_probability"),
-    "another, likelihood": Another("cross_entropy"),
-    "another, poisson": Another("poisson"),
-    "another, negative binomial": Another("negative_binomial"),
+    "another, spherical": CompanionScore("spherical"),
+    "another, ranked": CompanionScore("ranked_probability"),
+    "another, likelihood": CompanionScore("cross_entropy"),
+    "another, poisson": CompanionScore("poisson"),
+    "another, negative binomial": CompanionScore("negative_binomial"),
     "one grouping": Coarse(1, 2),
     "slow waves": Waves((0.3,)),
 }
@@ -58,7 +58,7 @@ def documented(block: Any, loss: Any, losses: dict[str, str]) -> bool:
     """Whether the table of docs/expansions.md names a loss beside a block: all, or families between semicolons."""
     kind, name = named(block, EXPANSIONS), named(loss, LOSSES)
     if losses[kind].startswith("all"):
-        return hasattr(loss, "chance") or getattr(block, "source", None) != "forecast"
+        return hasattr(loss, "probabilities") or getattr(block, "source", None) != "forecast"
     if name == "cross_entropy" and loss != LOSSES[name]():
         return False  # no options
     families = [set(re.findall(r"\w+", family)) for family in losses[kind].split(";")]
@@ -196,9 +196,9 @@ def test_gates_are_bounded_and_know_no_scale() -> None:
         (Bartlett(), from_function(lambda z, y: (z - y).square().sum(1)), "no model of its targets"),
         (Gated("fd"), LOSSES["cross_entropy"](), "did you mean 'fc'"),
         (Gated("forecast"), LOSSES["squared_error"](), "forecasts no probabilities"),
-        (Another("brier"), LOSSES["cross_entropy"](label_smoothing=0.1), "same optimum"),
-        (Another("brier"), LOSSES["brier"](), "adds nothing"),
-        (Another("poisson"), LOSSES["cross_entropy"](), "legal here: cross_entropy, brier"),
+        (CompanionScore("brier"), LOSSES["cross_entropy"](label_smoothing=0.1), "same optimum"),
+        (CompanionScore("brier"), LOSSES["brier"](), "adds nothing"),
+        (CompanionScore("poisson"), LOSSES["cross_entropy"](), "legal here: cross_entropy, brier"),
         (Coarse(), LOSSES["poisson"](), "softmax"),
         (Coarse(groups=4), LOSSES["cross_entropy"](), "fewer than the 4 classes"),
         (Waves(), LOSSES["cross_entropy"](), "linear in the score already"),
@@ -216,7 +216,7 @@ def test_what_would_not_average_to_zero_or_adds_nothing_is_refused(block: Any, l
 def test_constants_out_of_range_are_refused() -> None:
     for make in (
         lambda: Gated(features=0), lambda: Gated(weight=-1.0), lambda: Bartlett(features=-1), lambda: Coarse(0),
-        lambda: Coarse(groups=1), lambda: Waves(()), lambda: Waves((0.0,)), lambda: Another("hinge"),  # type: ignore[arg-type]
+        lambda: Coarse(groups=1), lambda: Waves(()), lambda: Waves((0.0,)), lambda: CompanionScore("hinge"),  # type: ignore[arg-type]
         lambda: Bartlett(weight=math.nan),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"must be|wants|there is no"):
@@ -232,12 +232,14 @@ def test_laws_are_those_of_the_model(form: str) -> None:
     loss: Any = FORMS[form]
     output = outputs(loss)
     target, weights = conditional(loss, output)
-    law = loss.law(output[None])
-    torch.testing.assert_close(weights @ target, law.mean[0], rtol=1e-11, atol=1e-12)
-    torch.testing.assert_close(weights @ (target - law.mean).square(), law.spread[0].square(), rtol=1e-11, atol=1e-12)
-    residual = (target - law.mean) / law.spread
+    distribution = loss.distribution(output[None])
+    torch.testing.assert_close(weights @ target, distribution.mean[0], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(
+        weights @ (target - distribution.mean).square(), distribution.spread[0].square(), rtol=1e-11, atol=1e-12
+    )
+    residual = (target - distribution.mean) / distribution.spread
     for frequency in (0.5, 1.0, 2.0):
-        cosine, sine = law.wave(frequency)
+        cosine, sine = distribution.characteristic(frequency)
         torch.testing.assert_close(weights @ torch.cos(frequency * residual), cosine[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(weights @ torch.sin(frequency * residual), sine[0], rtol=0, atol=1e-12)
 
@@ -285,7 +287,7 @@ def learner(network: Any, loss: Any, *blocks: Any, seed: int = 3) -> LocalLearne
     return made
 
 
-def gradients(network: Any, learns: LocalLearner, trial: Trial) -> dict[str, Tensor]:
+def gradients(network: Any, learns: LocalLearner, trial: Batch) -> dict[str, Tensor]:
     network.zero_grad()
     learns.learn(trial)
     return {n: p.grad.clone() for n, p in network.named_parameters()}
@@ -295,13 +297,13 @@ def test_an_expansion_starts_from_the_rule_without_it() -> None:
     """Its rows of R0 are 0 and its first batch silent: bit for bit. Weight 0 stays so; another weight does not."""
     network = mlp([5, 7, 3])
     x, target = torch.randn(2, 8, 5, dtype=torch.float64), torch.randint(0, 3, (8,))
-    trials = [Trial(x[i][None], target) for i in (0, 1)]
+    trials = [Batch(x[i][None], target) for i in (0, 1)]
     loss = LOSSES["cross_entropy"]()
     plain = learner(network, loss)
     before = [gradients(network, plain, trial) for trial in trials]
     for block, same in ((Bartlett(), False), (Bartlett(weight=0.0), True), (Gated("input", 2), False)):
         expanded = learner(network, loss, block)
-        assert expanded.memory.modulators["hidden1"].frozen[3:].abs().sum() == 0
+        assert expanded.rule_state.modulators["hidden1"].frozen[3:].abs().sum() == 0
         after = [gradients(network, expanded, trial) for trial in trials]
         for old, new in zip(before[0].values(), after[0].values(), strict=True):
             torch.testing.assert_close(old, new, rtol=1e-14, atol=0)
@@ -311,9 +313,9 @@ def test_an_expansion_starts_from_the_rule_without_it() -> None:
 
 def test_rows_of_the_projection_belong_to_the_blocks_in_turn() -> None:
     network, loss = mlp([5, 7, 3]), LOSSES["cross_entropy"]()
-    made = learner(network, loss, Gated("top", 2), Bartlett(), Another())
-    assert made.memory.expanded == 2 * 3 + 6 + 3
-    assert made.memory.modulators["hidden1"].learned.shape == (3 + 15, 7)
+    made = learner(network, loss, Gated("top", 2), Bartlett(), CompanionScore())
+    assert made.rule_state.n_expanded == 2 * 3 + 6 + 3
+    assert made.rule_state.modulators["hidden1"].learned.shape == (3 + 15, 7)
 
 
 def test_what_an_expansion_costs_is_shown() -> None:
@@ -332,10 +334,10 @@ def test_rules_without_a_score_cannot_be_expanded() -> None:
 def test_what_an_expansion_remembers_is_checkpointed_bitwise(tmp_path: Path) -> None:
     """Must fail when the moments or the running means stay behind (tried)."""
     loss = LOSSES["cross_entropy"]()
-    blocks = (Gated("top", 2), Bartlett(features=4), Coarse(1, 2), Another())
+    blocks = (Gated("top", 2), Bartlett(features=4), Coarse(1, 2), CompanionScore())
     torch.manual_seed(0)
     x, target = torch.randn(6, 8, 5, dtype=torch.float64), torch.randint(0, 3, (6, 8))
-    trials = [Trial(x[i][None], target[i]) for i in range(6)]
+    trials = [Batch(x[i][None], target[i]) for i in range(6)]
     network = mlp([5, 7, 3])
     through = learner(network, loss, *blocks)
     for trial in trials[:3]:
@@ -367,7 +369,7 @@ def test_count_regression_learns_with_every_block(name: str) -> None:
     start, best = (loss.per_example(z, target).mean() for z in (network(x).detach(), rate))
     for _ in range(300):
         optimizer.zero_grad()
-        learns.learn(Trial(x[None], target))
+        learns.learn(Batch(x[None], target))
         optimizer.step()
     end = loss.per_example(network(x).detach(), target).mean()
     assert end - best < 0.4 * (start - best)

@@ -13,12 +13,12 @@ import torch
 
 from neurosbd import library
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.lessons import TaskLessons
-from neurosbd.experiment.matching import check_optimizer
+from neurosbd.experiment.batches import TaskBatches
+from neurosbd.experiment.compatibility import check_optimizer
 from neurosbd.experiment.resolve import describe, load_model, resolve
 from neurosbd.experiment.session import Session
 from neurosbd.experiment.simulate import run_experiment
-from neurosbd.learners import Outcome
+from neurosbd.learners import BatchResult
 from neurosbd.rules import RULES
 from neurosbd.tasks import PROTOCOLS, TASKS
 from neurosbd.tasks.conditioning import Conditioning, Dopamine
@@ -80,7 +80,7 @@ def test_tasks_draw_trials_from_the_generator_alone(kind: str, dt: float) -> Non
     spikes = frames[0].sum().item()
     often = torch.stack(list(task.trial(8, 1e-3, torch.Generator().manual_seed(4)).inputs)).sum().item()
     assert abs(spikes - often) < 6 * often**0.5
-    silent = Outcome(torch.tensor(1.0), torch.zeros(8, outputs))
+    silent = BatchResult(torch.tensor(1.0), torch.zeros(8, outputs))
     success = task.success(made[0], silent)
     assert ((success >= 0) & (success <= 1)).all()
 
@@ -268,8 +268,8 @@ def test_a_task_resumes_bit_for_bit() -> None:
     """Three batches at once, and two, then a third by a new session from the state of the first."""
     definition = load_model("xor-delayed-reward", settings=SMALL | {"task.duration": 20, "training.batches": 3})
     assert definition.task is not None
-    cpu, task = torch.device("cpu"), definition.task.made()
-    whole, first, second = (Session(definition, TaskLessons(definition, task), cpu) for _ in range(3))
+    cpu, task = torch.device("cpu"), definition.task.build()
+    whole, first, second = (Session(definition, TaskBatches(definition, task), cpu) for _ in range(3))
     for _ in range(3):
         whole.step()
     for _ in range(2):

@@ -11,7 +11,7 @@ from recorded import check, write
 
 import neurosbd
 from neurosbd.cli import main
-from neurosbd.traces import Trace
+from neurosbd.tracefiles import Trace
 
 RECORD = ["*.spikes[examples=0:4, every=10 batches]", "hidden1.v[examples=[1, 3], neurons=[5, 2, 9], every=3 steps]",
           "hidden2.spikes[on=test, neurons=0:6]", "output.v[examples=0]", "output.rate[examples=0]"]  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurosbd import UsageError
-from neurosbd.traces import NotRecorded
+from neurosbd.tracefiles import NotRecorded
 from tests.synthetic import Recorded, analysis, loaded, run_with
 
 MODULE = analysis("rule_fingerprint")

@@ -16,9 +16,9 @@ import torch
 import neurosbd
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.fit import fit
-from neurosbd.experiment.lessons import DatasetLessons
 from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.run import open_run, write_metrics
@@ -94,11 +94,11 @@ def test_same_seed_same_run_bit_for_bit(tmp_path: Path, rule: str) -> None:
 
 def session_of(definition: Definition, data: Dataset) -> Session:
     cpu = torch.device("cpu")
-    return Session(definition, DatasetLessons(definition, data, cpu), cpu)
+    return Session(definition, DatasetBatches(definition, data, cpu), cpu)
 
 
 def _shown(session: Session) -> torch.Tensor:
-    (frame,) = session.lessons.trial(1, 2).inputs
+    (frame,) = session.batches.trial(1, 2).inputs
     return frame
 
 

@@ -11,7 +11,7 @@ import torch
 import neurosbd
 from neurosbd.datasets.samples import Samples
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.lessons import DatasetLessons, data_of
+from neurosbd.experiment.batches import DatasetBatches, data_of
 from neurosbd.experiment.session import Session
 from neurosbd.losses import LOSSES, Gaussian, GaussianCRPS, Pinball, give
 from neurosbd.network import Frame, Network
@@ -57,9 +57,9 @@ def fitted(path: Path, model: str, options: dict[str, Any]) -> neurosbd.Run:
 def evaluated(run: neurosbd.Run) -> torch.Tensor:
     """Outputs of the test, averaged over the scored steps, as an observer of the run's own evaluation meets them."""
     definition, cpu = run.definition, torch.device("cpu")
-    session = Session(definition, DatasetLessons(definition, data_of(definition), cpu), cpu)
+    session = Session(definition, DatasetBatches(definition, data_of(definition), cpu), cpu)
     session.load_state_dict(run.checkpoint(), run.path / "checkpoint.pt")
-    weights, found = session.lessons.presentation.weights, []  # type: ignore[attr-defined]
+    weights, found = session.batches.presentation.weights, []  # type: ignore[attr-defined]
 
     def look(t: int, frame: Frame) -> None:
         found.append(frame.activity["output"].value * weights[t])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
+from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.borrowed import Borrowed, surrogate_of
-from neurosbd.interchange.cell import Cell
-from neurosbd.learners import BackpropLearner, LocalLearner, Trial
+from neurosbd.learners import BackpropLearner, Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
@@ -286,7 +286,7 @@ def test_sbd_fills_every_gradient_and_leaves_no_graph() -> None:
     network = neurosbd.from_torch(louder(module, 2), 4)
     learner = LocalLearner(network, LOSSES["cross_entropy"](), sbd(), torch.Generator().manual_seed(0))
     frames = []
-    trial = Trial(torch.rand(20, 7, 4), torch.randint(0, 3, (7,)), (0.05,) * 20)
+    trial = Batch(torch.rand(20, 7, 4), torch.randint(0, 3, (7,)), (0.05,) * 20)
     learner.learn(trial, (lambda t, frame: frames.append(frame),))
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
@@ -304,7 +304,7 @@ def test_backprop_goes_through_foreign_cells() -> None:
     module = louder(nn.Sequential(nn.Linear(4, 6), snn.Alpha(0.9, 0.8, init_hidden=True), nn.Linear(6, 3)), 2)
     network = neurosbd.from_torch(module, 4)
     loss, x, target = LOSSES["cross_entropy"](), torch.rand(12, 5, 4), torch.randint(0, 3, (5,))
-    BackpropLearner(network, loss).learn(Trial(x, target, (1 / 12,) * 12))
+    BackpropLearner(network, loss).learn(Batch(x, target, (1 / 12,) * 12))
     torch.stack([loss.per_example(module(now), target).mean() / 12 for now in x]).sum().backward()
     grads = [p.grad for p in module.parameters()]
     mine = [network.weights["input->hidden1"], network.biases["input->hidden1"],
@@ -373,7 +373,7 @@ MIXING = ("SLSTM", "LIFRecurrentCell")  # a drive moves more values than its own
 LATE = ("LSNNCell", "Alpha")  # the drive is felt one step later
 
 
-def adapted(name: str, dtype: torch.dtype = torch.float64) -> Cell:
+def update_moments(name: str, dtype: torch.dtype = torch.float64) -> Cell:
     torch.manual_seed(0)
     neuron = Cell(CELLS[name]())
     neuron.cell.to(dtype)
@@ -393,7 +393,7 @@ def moved(neuron: Cell, drive: Tensor, steps: int = 6) -> Any:
 @every_cell
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_adapter_is_pure_and_keeps_shape_and_dtype(name: str, dtype: torch.dtype) -> None:
-    neuron, drive = adapted(name, dtype), torch.randn(3, 5).to(dtype)
+    neuron, drive = update_moments(name, dtype), torch.randn(3, 5).to(dtype)
     before = copy.deepcopy(neuron.cell.state_dict())
     state = moved(neuron, drive)
     kept = [part.clone() for part in state]
@@ -410,7 +410,7 @@ def test_the_adapter_is_pure_and_keeps_shape_and_dtype(name: str, dtype: torch.d
 
 @every_cell
 def test_the_adapter_treats_examples_apart(name: str) -> None:
-    neuron, drive = adapted(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
     state = moved(neuron, drive)
     whole, _ = neuron.step(state, drive, DT)
     alone, _ = neuron.step(type(state)(*(part[1:2] for part in state)), drive[1:2], DT)
@@ -423,7 +423,7 @@ def test_the_adapter_treats_examples_apart(name: str) -> None:
 @pytest.mark.parametrize("steps", [0, 6])
 def test_the_gain_of_the_adapter_is_the_derivative_of_the_step(name: str, steps: int) -> None:
     """Oracle: autograd through the step. Must fail when the gate starts from the state after the step (tried)."""
-    neuron, drive = adapted(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
     state = moved(neuron, drive, steps)
     leaf = drive.clone().requires_grad_()
     value = neuron.step(state, leaf, DT)[0].value
@@ -444,7 +444,7 @@ def test_the_gain_of_the_adapter_is_the_derivative_of_the_step(name: str, steps:
 
 @every_cell
 def test_no_graph_stays_behind_and_no_cell_is_made(name: str) -> None:
-    neuron, drive = adapted(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
     made = len(snn.SpikingNeuron.instances)
     state = moved(neuron, drive, 3)
     activity, state = neuron.step(state, drive, DT)
@@ -484,7 +484,7 @@ def _called(cell: Any, now: Tensor, state: Any) -> Any:
 
 
 def test_the_adapter_knows_nothing_of_what_came_before() -> None:
-    neuron, drive = adapted("Synaptic"), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = update_moments("Synaptic"), torch.randn(3, 5, dtype=torch.float64)
     state = neuron.init(drive)
     assert type(state)._fields == ("syn", "mem")
     activity, state = neuron.step(state, drive, DT)

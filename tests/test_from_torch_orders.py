@@ -17,7 +17,7 @@ import neurosbd
 from neurosbd.connections import Conv2d
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learners import LocalLearner, Trial
+from neurosbd.learners import Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import LIF, CubaLIF, Identity, ReLU, Tanh
 from neurosbd.rules import RULES, LocalRule
@@ -73,7 +73,7 @@ def test_the_tutorial_goes_spike_for_spike_and_teaches_spiking_units_only() -> N
     rule = RULES["sbd"]()
     assert isinstance(rule, LocalRule)
     learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(0))
-    learner.learn(Trial(x[:20], torch.randint(0, 10, (5,)), (0.05,) * 20))
+    learner.learn(Batch(x[:20], torch.randint(0, 10, (5,)), (0.05,) * 20))
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.any() and not parameter.grad.requires_grad, name
 
@@ -137,7 +137,7 @@ def _with(module: nn.Module, weight: float) -> nn.Module:
     return module
 
 
-class Own(nn.Module):
+class CustomLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 3)
@@ -181,7 +181,7 @@ MISTAKES: list[tuple[Callable[[], nn.Module], Any, str]] = [
     (_state_shared, 4, r"'3' \(Leaky\): shares its state with module '1'"),
     (_endless, 4, r"'again' \(Sequential\) contains itself"),
     (_hooked, 4, r"'0' \(Linear\): has forward hooks"),
-    (Own, 4, r"\(Own\): cannot be translated; a forward of one's own.*nn.Sequential"),
+    (CustomLoss, 4, r"\(Own\): cannot be translated; a forward of one's own.*nn.Sequential"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, dilation=2)), MAPS, r"'0' \(Conv2d\): has dilation = \(2, 2\)"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")), MAPS, r"padding_mode = 'circular'"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 4, padding="same")), MAPS, r"'0' \(Conv2d\): pads an even kernel to 'same'"),

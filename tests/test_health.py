@@ -85,10 +85,10 @@ def test_healthy_spikes_and_a_single_step_are_no_illness() -> None:
 
 def test_one_live_position_keeps_a_channel_alive_and_one_that_rests_keeps_it_unsaturated() -> None:
     network = neurosbd.load_model("digits-snn").network()
-    watch = HealthCheck(network)
-    simulate(network, torch.rand(3, 4, 1, 8, 8), (watch,))
-    assert [layer.name for layer in watch.read()] == ["input", "hidden1", "hidden2", "output"]
-    assert [layer.spiking for layer in watch.read()] == [False, True, True, False]
+    trial_recorder = HealthCheck(network)
+    simulate(network, torch.rand(3, 4, 1, 8, 8), (trial_recorder,))
+    assert [layer.name for layer in trial_recorder.read()] == ["input", "hidden1", "hidden2", "output"]
+    assert [layer.spiking for layer in trial_recorder.read()] == [False, True, True, False]
 
 
 def test_health_leaves_the_network_as_it_was_and_checks_its_inputs() -> None:

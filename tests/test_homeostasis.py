@@ -15,7 +15,7 @@ from neurosbd.experiment.fit import fit
 from neurosbd.experiment.progress import Silent
 from neurosbd.experiment.run import open_run
 from neurosbd.homeostasis import HOMEOSTASES, LayerEntropy, Power, Sparsity
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Network
@@ -234,7 +234,7 @@ def grads(network: Network, rule: Any, batches: int = 1, loss: Any = None) -> di
     for number in range(batches):
         network.zero_grad()
         x = torch.randn(8, *network.populations["input"].size, dtype=torch.float64, generator=seeded(number))
-        learner.learn(Trial(x[None], target))
+        learner.learn(Batch(x[None], target))
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -280,12 +280,12 @@ def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
     one, two = (LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded(seed)) for seed in (1, 2))
     x, target = torch.randn(4, 8, *network.populations["input"].size, dtype=torch.float64), torch.arange(8) % 3
     for batch in x[:3]:
-        one.learn(Trial(batch[None], target))
+        one.learn(Batch(batch[None], target))
     two.load_state_dict(one.state_dict())
     found = []
     for learner in (one, two):
         network.zero_grad()
-        learner.learn(Trial(x[3][None], target))
+        learner.learn(Batch(x[3][None], target))
         found.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
     assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
 
@@ -297,8 +297,8 @@ def test_learning_does_not_write_over_what_an_upkeep_holds() -> None:
     rule = LocalRule(ThreeFactor(), None, upkeep=(WeightEntropy(on="all"),))
     learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded())
     for _ in range(3):
-        learner.learn(Trial(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3))
-    held = learner.memory.upkeep["input->hidden1"][0].pull
+        learner.learn(Batch(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3))
+    held = learner.rule_state.upkeep["input->hidden1"][0].pull
     torch.testing.assert_close(network.weights["input->hidden1"].grad, 3 * held)
 
 
@@ -306,7 +306,7 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
     """Gradients flow, and after 20 steps the inverse is one batch old."""
     network, steps = layered(LIF()), 20
     x = (torch.rand(steps, 8, 4) < 0.5).double() * 3
-    trial = Trial(x, torch.arange(8) % 3, [1 / steps] * steps)
+    trial = Batch(x, torch.arange(8) % 3, [1 / steps] * steps)
     found = []
     for homeostasis in ((), (LayerEntropy(1.0),)):
         network.zero_grad()
@@ -315,7 +315,7 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
         learner.learn(trial)
         found.append(network.weights["input->hidden"].grad.clone())  # type: ignore[union-attr]
     assert found[1].isfinite().all() and not torch.equal(*found)
-    (state,) = learner.memory.homeostasis["hidden"]
+    (state,) = learner.rule_state.homeostasis["hidden"]
     assert state.age == pytest.approx(1.0) and not torch.equal(state.correlation, torch.eye(6).double())
     assert len(state.waiting) < 64  # of 160 activities heard
 
@@ -363,7 +363,7 @@ def test_forward_broadcast_descends_the_squared_correlations_through_the_score(n
         network.zero_grad()
         modulator = Decorrelation(layout, forgetting=Forgetting(0.0))
         learner = LocalLearner(network, loss, LocalRule(ThreeFactor(), modulator, forward_broadcast=weight), seeded(3))
-        learner.learn(Trial(x[None], target))
+        learner.learn(Batch(x[None], target))
         found.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
     added = {key: found[1][key] - found[0][key] for key in found[0]}
     assert all(not gradient.any() for key, gradient in added.items() if "output" not in key)
@@ -397,11 +397,11 @@ def test_broadcasting_the_true_derivative_through_normalised_units_is_backprop(b
     network.populations["hidden1"] = dataclasses.replace(network.populations["hidden1"], neuron=Normalised(by=by))
     x, target = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
     learner = LocalLearner(network, LOSSES["cross_entropy"](), LocalRule(ThreeFactor(), FixedRandom(Full())), seeded())
-    learner.memory.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
-    learner.learn(Trial(x[None], target))
+    learner.rule_state.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner.learn(Batch(x[None], target))
     local = {key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    learner_of(RULES["bp"](), network, LOSSES["cross_entropy"](), seeded()).learn(Trial(x[None], target))
+    learner_of(RULES["bp"](), network, LOSSES["cross_entropy"](), seeded()).learn(Batch(x[None], target))
     for key, p in network.named_parameters():
         torch.testing.assert_close(local[key], p.grad, rtol=1e-10, atol=1e-12)
 

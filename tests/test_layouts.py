@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Trial, learner_of
+from neurosbd.learners import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Layout, LowRank, Patchwise, Shared
 from neurosbd.process import Heard
@@ -91,7 +91,7 @@ def test_a_basis_is_kept_with_the_projection(make: Any) -> None:
     """A learner that goes on from a state dict is told the same. Must fail when the basis is drawn again (tried)."""
     network, told = cnn(), []
     torch.manual_seed(0)
-    trial = Trial(torch.randn(1, 4, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0]))
+    trial = Batch(torch.randn(1, 4, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0]))
     rule = LocalRule(ThreeFactor(), make(LowRank(4), scale=0.3))
     first, second = (
         learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(seed)) for seed in (1, 2)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from neurosbd.connections import CONNECTIONS
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.losses.targets import CLASSES
-from neurosbd.memory import widths
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.process import Heard
+from neurosbd.rule_state import widths
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
 from tests.conditional import accepted
@@ -31,7 +31,7 @@ def grads(network: Network) -> dict[str, Tensor]:
 def learned(network: Network, rule: Any, x: Tensor, target: Tensor, loss: str = "cross_entropy", seed: int = 3) -> Any:
     learner = learner_of(rule, network, LOSSES[loss](), torch.Generator().manual_seed(seed))
     network.zero_grad()
-    learner.learn(Trial(x[None], target))
+    learner.learn(Batch(x[None], target))
     return learner
 
 
@@ -81,15 +81,15 @@ def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
     w2, w3 = network.weights["hidden1->hidden2"].detach(), network.weights["hidden2->output"].detach()
     rule = LocalRule(ThreeFactor(), FixedRandom(Full()))
     learner = LocalLearner(network, made, rule, torch.Generator())
-    learner.memory.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
-    learner.learn(Trial(x[None], target))
+    learner.rule_state.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
+    learner.learn(Batch(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target, loss)
     for name, exact in grads(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
     network.zero_grad()
-    learner.memory.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
-    learner.learn(Trial(x[None], target))
+    learner.rule_state.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
+    learner.learn(Batch(x[None], target))
     wrong = grads(network)["weights.input->hidden1"]
     assert not torch.allclose(wrong, local["weights.input->hidden1"], rtol=1e-2)
 
@@ -101,8 +101,8 @@ def test_one_hidden_layer_with_transposed_readout_is_backprop_and_finite_differe
     x, target = batch(network)
     loss = LOSSES["cross_entropy"]()
     learner = LocalLearner(network, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), torch.Generator())
-    learner.memory.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
-    learner.learn(Trial(x[None], target))
+    learner.rule_state.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner.learn(Batch(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target)
     for name, exact in grads(network).items():
@@ -154,7 +154,7 @@ def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, 
     learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
     for _ in range(2):  # in the first batch an expansion is silent
         network.zero_grad()
-        learner.learn(Trial(x[None], target))
+        learner.learn(Batch(x[None], target))
     for pre, post in (("input", "first"), ("first", "second")):
         weight = network.weights[f"{pre}->{post}"].detach()
         for direction in torch.randn(2, *weight.shape, dtype=torch.float64):
@@ -181,13 +181,13 @@ def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_s
     results = []
     for size in (0.0, 1.0):
         learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
-        for name, (frozen, _) in learner.memory.modulators.items():
+        for name, (frozen, _) in learner.rule_state.modulators.items():
             torch.manual_seed(1)
             common = torch.randn_like(frozen[::classes]).repeat_interleave(classes, 0)
-            learner.memory.modulators[name] = Frozen(torch.randn_like(frozen) + size * common)
+            learner.rule_state.modulators[name] = Frozen(torch.randn_like(frozen) + size * common)
         for _ in range(2):  # in the first batch an expansion is silent
             network.zero_grad()
-            learner.learn(Trial(x[None], target))
+            learner.learn(Batch(x[None], target))
         results.append([grads(network)[f"weights.{name}"] for name in ("input->first", "first->second")])
     same = [torch.allclose(*pair, rtol=1e-10, atol=1e-13) for pair in zip(*results, strict=True)]
     assert all(same) if made.targets is CLASSES else not any(same)
@@ -210,8 +210,8 @@ def test_labels_drawn_from_the_model_are_uncorrelated_with_its_activity(kind: st
         for examples in (50, count):  # in the first batch an expansion is silent
             x = torch.randn(examples, 2, 4, 4, dtype=torch.float64, generator=generator)
             target = made.sample(network(x).detach(), generator).roll(away)
-            learner.learn(Trial(x[None], target))
-        found = [state.learned for state in learner.memory.modulators.values()]
+            learner.learn(Batch(x[None], target))
+        found = [state.learned for state in learner.rule_state.modulators.values()]
         return torch.stack([rows.norm() for learned in found for rows in (learned[:4], learned[4:])])
 
     few, many = correlations(50), correlations(5_000)
@@ -232,7 +232,7 @@ def test_at_the_optimum_of_a_convex_readout_score_and_activity_are_orthogonal() 
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        return learner.learn(Trial(x[None], target)).loss
+        return learner.learn(Batch(x[None], target)).loss
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
@@ -251,7 +251,7 @@ def test_zero_weights_wake_up_layer_by_layer_under_dfa_and_never_under_backprop(
     names = ["input->hidden1", "hidden1->hidden2", "hidden2->output"]
     for step in range(3):
         network.zero_grad()
-        learner.learn(Trial(x[None], target))
+        learner.learn(Batch(x[None], target))
         moved = [bool(network.weights[n].grad.any()) for n in names]  # pyright: ignore[reportOptionalMemberAccess]
         assert moved == [True] * (step + 1) + [False] * (2 - step)
         with torch.no_grad():
@@ -278,8 +278,8 @@ def test_a_hand_computed_two_layer_case() -> None:
     rule = RULES["ebd"](projection=Full(), forgetting=0.5, fading=0.5)
     assert isinstance(rule, LocalRule) and isinstance(rule.neuromodulator, Decorrelation)
     learner = LocalLearner(network, LOSSES["squared_error"](), rule, torch.Generator())
-    learner.memory.modulators["hidden1"] = Feedback(torch.ones(1, 2).double(), torch.zeros(1, 2).double())
-    trial = Trial(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double())
+    learner.rule_state.modulators["hidden1"] = Feedback(torch.ones(1, 2).double(), torch.zeros(1, 2).double())
+    trial = Batch(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double())
     # h = (1, 2), (3, 6);  z = -1, -3;  s = -1, -2;  mean s h = (-7/2, -7)
     # R = 1/2 (1, 1) + 1/2 (-7/2, -7) = (-1.25, -3);  q = -1 R, -2 R;  all gains 1
     # dW1 = mean(q x) = R mean(s x) = R (-1 - 6) / 2 = -3.5 R = (4.375, 10.5);  dW2 = (-7/2, -7)
@@ -287,7 +287,7 @@ def test_a_hand_computed_two_layer_case() -> None:
     for correlation, expected in (([-1.25, -3.0], [4.375, 10.5]), ([-2.375, -5.0], [8.3125, 17.5])):
         network.zero_grad()
         learner.learn(trial)
-        found = rule.neuromodulator.projection(learner.memory.modulators["hidden1"])
+        found = rule.neuromodulator.projection(learner.rule_state.modulators["hidden1"])
         torch.testing.assert_close(found, torch.tensor([correlation]).double())
         gradient = network.weights["input->hidden1"].grad
         torch.testing.assert_close(gradient, torch.tensor([expected]).double().t())
@@ -360,10 +360,10 @@ def test_no_autograd_graph_exists_under_a_local_rule(name: str) -> None:
         learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), torch.Generator())
         gc.collect()
         nodes = _graph_tensors()
-        outcome = learner.learn(Trial(x[None], target), (look,))
+        result = learner.learn(Batch(x[None], target), (look,))
         assert graphs == [expected]
         gc.collect()
-        assert _graph_tensors() == nodes and outcome.output.grad_fn is None
+        assert _graph_tensors() == nodes and result.output.grad_fn is None
         assert all(p.grad is not None and p.grad.grad_fn is None for p in network.parameters())
 
 
@@ -386,11 +386,13 @@ def test_activity_is_freed_as_soon_as_its_update_is_taken() -> None:
             alive.append((now, sorted(n for n, r in maps.items() if r() is not None)))
             return super().step(state, heard, dt)
 
-    def remember(t: int, frame: Frame) -> None:
+    def set_moments(t: int, frame: Frame) -> None:
         maps.update({n: weakref.ref(frame.activity[n].value) for n in ("conv1", "conv2", "fc")})
 
     rule = LocalRule(ThreeFactor(), Watched())
-    learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator()).learn(Trial(x[None], target), (remember,))
+    learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator()).learn(
+        Batch(x[None], target), (set_moments,)
+    )
     assert alive == [("conv1", ["conv1", "conv2", "fc"]), ("conv2", ["conv2", "fc"]), ("fc", ["fc"])]
 
 
@@ -401,8 +403,8 @@ def test_learning_and_watching_change_no_activity() -> None:
     seen: list[Tensor] = []
     plain = simulate(network, x[None]).activity["output"].value
     learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator())
-    outcome = learner.learn(Trial(x[None], target), (lambda t, frame: seen.append(frame.activity["conv1"].value),))
-    assert torch.equal(plain, outcome.output) and len(seen) == 1
+    result = learner.learn(Batch(x[None], target), (lambda t, frame: seen.append(frame.activity["conv1"].value),))
+    assert torch.equal(plain, result.output) and len(seen) == 1
 
 
 def test_feedback_survives_a_round_trip() -> None:
@@ -411,5 +413,5 @@ def test_feedback_survives_a_round_trip() -> None:
     one = learned(network, RULES["sbd"](), x, target)
     two = LocalLearner(network, LOSSES["cross_entropy"](), RULES["sbd"](), torch.Generator().manual_seed(99))  # pyright: ignore[reportArgumentType]
     two.load_state_dict(one.state_dict())
-    for a, b in zip(one.memory.modulators["hidden1"], two.memory.modulators["hidden1"], strict=True):
+    for a, b in zip(one.rule_state.modulators["hidden1"], two.rule_state.modulators["hidden1"], strict=True):
         assert torch.equal(a, b)

@@ -12,7 +12,7 @@ from neurosbd.connections import INITIALISERS, POOLINGS, Conv2d, Dense, Local2d
 from neurosbd.connections import local2d as module
 from neurosbd.errors import UsageError
 from neurosbd.interchange import to_nir
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
@@ -127,10 +127,12 @@ def test_weights_start_at_the_scale_of_a_convolution(name: str) -> None:
 
 def rows_of(network: Network, local: Network, learner: Any) -> None:
     """Give the dense twin the projections of the maps: theirs are counted position by position."""
-    for name, state in learner.memory.modulators.items():
+    for name, state in learner.rule_state.modulators.items():
         channels, *positions = (*local.populations[name].size, 1)[:3]
         order = torch.arange(state[0].shape[1]).view(*positions, channels).movedim(-1, 0).flatten()
-        learner.memory.modulators[name] = type(state)(*(part[:, order] if part.ndim == 2 else part for part in state))
+        learner.rule_state.modulators[name] = type(state)(
+            *(part[:, order] if part.ndim == 2 else part for part in state)
+        )
 
 
 @pytest.mark.parametrize(("neuron", "steps"), [("relu", 1), ("lif", 6)])
@@ -150,7 +152,7 @@ def test_a_network_learns_as_its_dense_twin(rule: str, neuron: str, steps: int) 
         learner = learner_of(made, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
         if network is twin and isinstance(learner, LocalLearner):
             rows_of(network, local, learner)
-        learner.learn(Trial(inputs, target, (1 / steps,) * steps))
+        learner.learn(Batch(inputs, target, (1 / steps,) * steps))
         found.append({name: p.grad for name, p in network.named_parameters()})
     mine, other = (grads["weights.input->first"] for grads in found)
     assert mine.any() and not mine[~there].any()  # synapses onto the padding
@@ -191,7 +193,7 @@ def dense_twin(network: Network) -> tuple[Network, tuple[Tensor, Tensor, Tensor]
 def test_absent_synapses_stay_absent() -> None:
     network = lc(sparsity=0.5)
     learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
-    learner.learn(Trial(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
+    learner.learn(Batch(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
     for name in ("input->first", "first->second"):
         weight, present = network.weights[name], network.present(network.connections[name])
         assert present is not None and weight.grad is not None and weight.grad.any()
@@ -204,7 +206,7 @@ def test_the_optimizers_of_torch_walk_along_the_weight(name: str) -> None:
     """Memory order is not the order of the axes; fused = plain. Must fail when a gradient has other strides (tried)."""
     network, results = lc(), []
     learner = learner_of(RULES["dfa"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
-    learner.learn(Trial(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
+    learner.learn(Batch(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
     for fused in (False, True):
         weights = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
         make = torch.optim.Adam if name == "adam" else torch.optim.SGD
@@ -223,7 +225,7 @@ def test_a_reward_is_laid_out_like_the_weight() -> None:
     (tried)."""
     for network in (lc("lif"), cnn("lif")):
         learner = learner_of(RULES["rstdp"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
-        learner.learn(Trial(maps(6, 5, 2, 8, 8) * 9, torch.arange(5) % 3, (1 / 6,) * 6))
+        learner.learn(Batch(maps(6, 5, 2, 8, 8) * 9, torch.arange(5) % 3, (1 / 6,) * 6))
         for weight in network.weights.values():
             assert weight.grad is not None and weight.grad.any() and weight.grad.stride() == weight.stride()
 

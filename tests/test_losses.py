@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from neurosbd.errors import UsageError
 from neurosbd.experiment.resolve import load_model
-from neurosbd.learners import Trial, learner_of
+from neurosbd.learners import Batch, learner_of
 from neurosbd.losses import LOSSES, Predictive
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES
@@ -231,30 +231,30 @@ class _Optimum:
     """Where the risk of one distribution is minimal, by Newton's method on its mean score."""
 
     loss: Predictive
-    chance: Tensor
+    probabilities: Tensor
 
     def found(self) -> Tensor:
         z = torch.zeros(1, 3, dtype=torch.float64)
         for _ in range(3000):
-            z = z - 0.5 * self.loss.score(z.expand(len(self.chance), 3), torch.arange(3)).mul(self.chance[:, None]).sum(
-                0
-            )
+            z = z - 0.5 * self.loss.score(z.expand(len(self.probabilities), 3), torch.arange(3)).mul(
+                self.probabilities[:, None]
+            ).sum(0)
         return z
 
 
 def test_smoothing_and_class_weights_move_the_minimiser_where_the_documentation_says() -> None:
     """p proportional to w ((1 - e) E[y|x] + e / C). Must fail without smoothing (tried)."""
-    weights, e, chance = (1.0, 0.5, 3.0), 0.2, torch.tensor([0.7, 0.2, 0.1]).double()
-    z = _Optimum(LOSSES["cross_entropy"](e, weights), chance).found()
-    expected = torch.tensor(weights).double() * ((1 - e) * chance + e / 3)
+    weights, e, probabilities = (1.0, 0.5, 3.0), 0.2, torch.tensor([0.7, 0.2, 0.1]).double()
+    z = _Optimum(LOSSES["cross_entropy"](e, weights), probabilities).found()
+    expected = torch.tensor(weights).double() * ((1 - e) * probabilities + e / 3)
     close(torch.softmax(z, 1)[0], expected / expected.sum(), rtol=1e-8)
 
 
 def test_positive_weights_multiply_the_odds() -> None:
-    loss, chance = LOSSES["bernoulli"](0.2, (4.0,)), 0.3
-    smooth = 0.8 * chance + 0.1
+    loss, probabilities = LOSSES["bernoulli"](0.2, (4.0,)), 0.3
+    smooth = 0.8 * probabilities + 0.1
     z = torch.tensor([[math.log(4 * smooth / (1 - smooth))]], dtype=torch.float64)
-    means = chance * loss.score(z, torch.ones(1, 1)) + (1 - chance) * loss.score(z, torch.zeros(1, 1))
+    means = probabilities * loss.score(z, torch.ones(1, 1)) + (1 - probabilities) * loss.score(z, torch.zeros(1, 1))
     assert abs(means.item()) < 1e-12
 
 
@@ -363,7 +363,7 @@ def test_losses_are_named_in_model_files(name: str, options: dict[str, Any]) -> 
     definition = load_model(
         "digits-mlp", settings={"loss": {"kind": name, **{k: _listed(v) for k, v in options.items()}}}
     )
-    assert definition.loss.made() == LOSSES[name](**options)
+    assert definition.loss.build() == LOSSES[name](**options)
 
 
 def _listed(value: Any) -> Any:
@@ -390,7 +390,7 @@ def test_other_losses_learn_to_classify(name: str) -> None:
     optimizer = torch.optim.Adam(groups)
     for _ in range(150):
         optimizer.zero_grad()
-        learner.learn(Trial(x[None], label))
+        learner.learn(Batch(x[None], label))
         optimizer.step()
     with torch.no_grad():
         assert (network(x).argmax(1) == label).double().mean() > 0.9

@@ -10,7 +10,7 @@ from torch.nn import functional
 import neurosbd
 from neurosbd.cli import main
 from neurosbd.errors import UsageError
-from neurosbd.losses import LOSSES, Own, from_function, give
+from neurosbd.losses import LOSSES, CustomLoss, from_function, register
 
 FAST = {"training.epochs": 2, "data.subset": 20}
 FILE = """
@@ -64,7 +64,7 @@ def test_opening_a_run_executes_nothing(tmp_path: Path) -> None:
     opened = neurosbd.open_run(run.path)
     assert opened.network()(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(UsageError, match=r"loss 'elsewhere' is one of a user's own.*--loss elsewhere.py.*loss=..."):
-        opened.definition.loss.made().per_example(torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64))
+        opened.definition.loss.build().per_example(torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_what_is_no_loss_is_refused_before_anything_is_written(tmp_path: Path, t
 
 
 def test_it_keeps_what_it_says_of_its_targets() -> None:
-    give("counts", from_function(lambda z, y: (z.exp() - y * z).sum(1), "counts", parameters=2))
-    assert Own("counts").targets.name == "counts" and Own("counts").parameters == 2
-    give("counts", lambda z, y: (z - y).square().sum(1))
-    assert Own("counts").targets.name == "reals" and Own("counts").parameters == 1
-    assert neurosbd.admissible(Own("counts"))
+    register("counts", from_function(lambda z, y: (z.exp() - y * z).sum(1), "counts", parameters=2))
+    assert CustomLoss("counts").targets.name == "counts" and CustomLoss("counts").parameters == 2
+    register("counts", lambda z, y: (z - y).square().sum(1))
+    assert CustomLoss("counts").targets.name == "reals" and CustomLoss("counts").parameters == 1
+    assert neurosbd.admissible(CustomLoss("counts"))

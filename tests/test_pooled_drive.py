@@ -13,7 +13,7 @@ import neurosbd
 from neurosbd.connections import POOLINGS, Conv2d, Dense, Local2d
 from neurosbd.eligibility import Factorised
 from neurosbd.errors import UsageError
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, Identity, Tanh
@@ -48,7 +48,7 @@ def pooled(kind: str, pool: str, neuron: Neuron | None = None) -> Network:
 def learned(network: Network, rule: Any, x: Tensor, target: Tensor, observers: Any = ()) -> dict[str, Tensor]:
     learner = learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
     network.zero_grad()
-    learner.learn(Trial(x, target, (1 / len(x),) * len(x)), observers)
+    learner.learn(Batch(x, target, (1 / len(x),) * len(x)), observers)
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -90,7 +90,7 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
             assert signal is not None
             signals[population] = signal.clone()
 
-        def remembered(self, connection: str, eligibility: Any) -> None:
+        def on_eligibility(self, connection: str, eligibility: Any) -> None:
             pass
 
     learner = learner_of(RULES[rule](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
@@ -100,7 +100,7 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
     def keep(t: int, frame: Frame) -> None:
         seen.append(frame._replace(activity=dict(frame.activity), carried=dict(frame.carried)))
 
-    learner.learn(Trial(x[None], target), (keep,), witness=Heard())
+    learner.learn(Batch(x[None], target), (keep,), learning_observer=Heard())
     for name in ("input->first", "first->second"):
         connection = network.connections[name]
         leaves = [s.detach().requires_grad_() for s in network.synapses(connection) if s is not None]

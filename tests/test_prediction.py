@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
 from neurosbd.process import Heard
@@ -21,7 +21,7 @@ def heard(size: tuple[int, ...], target: Tensor, loss: str = "cross_entropy", sh
     """A random activity that hears a random score, and its target; float64."""
     made = LOSSES[loss]()
     value, score = (torch.randn(len(target), *s, dtype=torch.float64) for s in (size, (4,)))
-    return Heard(value, score / len(target), share=share, judge=lambda z: made.score(z, target) / len(z))
+    return Heard(value, score / len(target), share=share, score_of=lambda z: made.score(z, target) / len(z))
 
 
 def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) 
     torch.manual_seed(0)
     value, made = torch.randn(60, 5, dtype=torch.float64), LOSSES[loss]()
     target = (torch.rand(60, generator=torch.Generator().manual_seed(1)) * 3).long()
-    hearing = Heard(value, value.new_zeros(60, 3), judge=lambda z: made.score(z, target) / len(z))
+    hearing = Heard(value, value.new_zeros(60, 3), score_of=lambda z: made.score(z, target) / len(z))
     state = Prediction().init(hearing, torch.Generator().manual_seed(2))
     for rate in (3e-2, 3e-3, 3e-4, 3e-5):
         for _ in range(500):
@@ -91,7 +91,7 @@ def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) 
         return found
 
     search.step(cost)  # type: ignore[arg-type]
-    assert (hearing.judge(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
+    assert (hearing.score_of(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
     common = 1.0 if loss == "cross_entropy" else 0.0  # what all classes share means nothing there
     one, other = (v - common * v.mean(0) for v in (state.weight, best.detach()))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
@@ -102,7 +102,7 @@ def test_hearings_take_their_shares_of_a_batch() -> None:
     is not shared (tried)."""
     target = torch.tensor([0, 3, 1])
     slope = torch.randn(3, 4, dtype=torch.float64)
-    hearing = heard((6,), target)._replace(judge=lambda z: slope)
+    hearing = heard((6,), target)._replace(score_of=lambda z: slope)
     whole = Prediction().init(hearing, torch.Generator())
     halves = whole
     for _ in range(3):
@@ -124,11 +124,11 @@ def test_one_hidden_layer_that_predicts_by_the_readout_is_backprop(loss: str, ow
     x, (_, target) = torch.randn(6, 5, dtype=torch.float64), example(made, 6, 4)
     learner = LocalLearner(network, made, LocalRule(ThreeFactor(), Prediction(Full(), own=own)), torch.Generator())
     readout = network.weights["hidden1->output"].detach().clone()
-    blank: Predicting = learner.memory.modulators["hidden1"]
-    learner.memory.modulators["hidden1"] = blank._replace(weight=readout)
-    learner.learn(Trial(x[None], target))
+    blank: Predicting = learner.rule_state.modulators["hidden1"]
+    learner.rule_state.modulators["hidden1"] = blank._replace(weight=readout)
+    learner.learn(Batch(x[None], target))
     local = gradients(network)
-    learner_of(RULES["bp"](), network, made, torch.Generator()).learn(Trial(x[None], target))
+    learner_of(RULES["bp"](), network, made, torch.Generator()).learn(Batch(x[None], target))
     for name, exact in gradients(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
 
@@ -136,17 +136,17 @@ def test_one_hidden_layer_that_predicts_by_the_readout_is_backprop(loss: str, ow
 def told_to_hidden(own: float, change: Callable[[LocalLearner], None]) -> list[dict[str, Tensor]]:
     """Gradients of a convolutional network after some learning, before and after a change."""
     torch.manual_seed(0)
-    network, trial = cnn(), Trial(torch.randn(1, 6, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 1]))
+    network, trial = cnn(), Batch(torch.randn(1, 6, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 1]))
     rule = LocalRule(ThreeFactor(), Prediction(Grid(2), scale=0.0, own=own))
     learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator())
     learner.learn(trial)
     assert not any(g.any() for name, g in gradients(network).items() if "output" not in name)  # nobody predicts yet
     found = []
     for _ in range(2):
-        before = dict(learner.memory.modulators)
+        before = dict(learner.rule_state.modulators)
         learner.learn(trial)
         found.append(gradients(network))
-        learner.memory.modulators = before
+        learner.rule_state.modulators = before
         change(learner)
     return found
 

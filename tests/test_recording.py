@@ -12,9 +12,9 @@ import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.losses import LOSSES
 from neurosbd.recording import Request
-from neurosbd.recording.signals import KINDS
+from neurosbd.recording.signals import SIGNALS
 from neurosbd.rules import RULES
-from neurosbd.traces import NotRecorded, Signal
+from neurosbd.tracefiles import NotRecorded, Signal
 
 SMALL = {"training.epochs": 2, "data.subset": 5, "data.test_subset": 3, "training.batch_size": 16}
 EVERYTHING = [
@@ -107,7 +107,7 @@ def close(one: Any, other: Any, tolerance: float = 1e-5) -> None:
 def test_everything_can_be_recorded(rate: neurosbd.Run, spiking: neurosbd.Run, maps: neurosbd.Run) -> None:
     """Every entry of the table is in one of the traces; fails when a new kind is in none."""
     whats = {name.rpartition(".")[2] for r in (rate, spiking, maps) for name in r.trace.names}
-    assert whats == set(KINDS)
+    assert whats == set(SIGNALS)
 
 
 def test_rows_are_the_steps_of_the_training(any_run: neurosbd.Run) -> None:

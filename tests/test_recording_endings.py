@@ -13,7 +13,7 @@ from recorded import CONTENTS, check, rows, write
 
 import neurosbd
 from neurosbd.errors import RunError, UsageError
-from neurosbd.traces import Trace, TraceWriter, open_trace, recovery, writer
+from neurosbd.tracefiles import Trace, TraceWriter, open_trace, recovery, writer
 
 SETTINGS = {"training.epochs": 3, "data.subset": 40, "data.test_subset": 10}
 RECORD = ["*.rate[examples=0:8]", "*.weight", "loss[on=test]"]
@@ -55,14 +55,14 @@ def test_a_full_disk_ends_the_run_and_with_room_it_goes_on(
     """The trace is that of an undisturbed run. Must fail if a block that was not written whole is counted."""
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_append", full_disk(calls))
-        patch.setattr(neurosbd.traces.series, "MOST_ROWS", 16)
+        patch.setattr(neurosbd.tracefiles.series, "MOST_ROWS", 16)
         with pytest.raises(RunError, match=r"trace cannot be written .*No space left.* committed rows are kept"):
             fit(tmp_path / "run")
     assert neurosbd.open_run(tmp_path / "run").result["status"] == "failed"
     with neurosbd.open_run(tmp_path / "run").trace as kept:
         for name in kept.names:
             np.testing.assert_array_equal(kept[name][:], whole[name][: len(kept[name])])
-    monkeypatch.setattr(neurosbd.traces.series, "MOST_ROWS", 16)
+    monkeypatch.setattr(neurosbd.tracefiles.series, "MOST_ROWS", 16)
     same(fit(tmp_path / "run", resume=True).trace, whole)
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".trace")]
 

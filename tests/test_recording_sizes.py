@@ -10,19 +10,19 @@ from test_recording import SMALL, SPIKING, model
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.session import Session
 from neurosbd.recording import Plan
-from neurosbd.traces import Clock, Contents, Rows, Series, TraceWriter, series
-from neurosbd.traces.sizes import most_bytes
-from neurosbd.traces.units import SPIKE_BYTES
+from neurosbd.tracefiles import Clock, Contents, Rows, Series, TraceWriter, series
+from neurosbd.tracefiles.sizes import most_bytes
+from neurosbd.tracefiles.units import SPIKE_BYTES
 
 
 def planned(definition: Any) -> Plan:
     """What the recorder of a run had in mind."""
     data = definition.data
     dataset = neurosbd.load_data(data.name, subset=data.subset, test_subset=data.test_subset)
-    session = Session(definition, DatasetLessons(definition, dataset, torch.device("cpu")), torch.device("cpu"))
+    session = Session(definition, DatasetBatches(definition, dataset, torch.device("cpu")), torch.device("cpu"))
     assert session.recorder is not None
     return session.recorder.plan
 

@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import neurosbd
-from neurosbd.experiment.lessons import DatasetLessons
+from neurosbd.experiment.batches import DatasetBatches
 from neurosbd.experiment.session import Session
-from neurosbd.recording.gathering import Strip
-from neurosbd.traces import series
+from neurosbd.recording.gathering import SeriesRows
+from neurosbd.tracefiles import series
 
 BLOCK, BATCHES = 6, 5  # rows, training steps
 WAITING = {  # the shape or the value of their result has to come to the host
@@ -66,24 +66,24 @@ def session(folder: Path, net: str) -> Session:
     }  # fmt: skip
     source: Any = "digits-snn" if net == "dense" else model(folder, spiking=True)
     definition = neurosbd.load_model(source, settings=changes)
-    lessons = DatasetLessons(definition, neurosbd.load_data("digits", subset=10), torch.device("cpu"))
-    return Session(definition, lessons, torch.device("cpu"))
+    batches = DatasetBatches(definition, neurosbd.load_data("digits", subset=10), torch.device("cpu"))
+    return Session(definition, batches, torch.device("cpu"))
 
 
 def step(training: Session) -> tuple[list[str], list[str]]:
     """What waits and what moves in a recorded training step, from the frames on their device to the changed weights."""
     assert training.recorder is not None
-    lessons, number = training.lessons, training.number
-    trials = [replace(trial, inputs=list(trial.inputs)) for trial in (lessons.trial(0, number) for _ in range(2))]
-    sample = lessons.samples("train", 0, number)
+    batches, number = training.batches, training.number
+    trials = [replace(trial, inputs=list(trial.inputs)) for trial in (batches.trial(0, number) for _ in range(2))]
+    sample = batches.samples("train", 0, number)
     noise = [torch.Generator().manual_seed(number) for _ in range(2)]
     training.optimizer.zero_grad()
     with Stalls() as stalls, Moves() as moves:
-        watch = training.recorder.trial("train", 0, number, trials[0], sample)
-        training.learner.learn(trials[0], watch.observers, noise[0], watch.witness)
-        watch.learned(lambda: (trials[1], noise[1]))
+        trial_recorder = training.recorder.trial("train", 0, number, trials[0], sample)
+        training.learner.learn(trials[0], trial_recorder.observers, noise[0], trial_recorder.learning_observer)
+        trial_recorder.on_gradients(lambda: (trials[1], noise[1]))
         training.optimizer.step()
-        watch.done()
+        trial_recorder.on_update()
     training.number += 1
     return stalls.found, moves.found
 
@@ -107,7 +107,7 @@ def test_a_recorded_step_never_waits_and_a_block_moves_once(training: Session) -
     assert told >= {"spikes", "v", "eligibility", "third_factor", "alignment", "hebbian", "dweight", "projection"}
     whole = 0
     for _ in range(BATCHES):
-        steps = training.lessons.steps
+        steps = training.batches.steps
         full = [g for g in gatherings if g.count + (steps // g.clock.steps if g.clock.per == "step" else 1) > g.length]
         waits, moves = step(training)
         assert waits == []
@@ -138,16 +138,16 @@ STALLING: dict[str, Callable[[Tensor], object]] = {
 @pytest.mark.parametrize("way", STALLING)
 def test_whatever_waits_is_found(training: Session, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """The test above would fail for a `put` that looks at its values."""
-    put = Strip.put
+    put = SeriesRows.put
 
-    def looking(self: Strip, at: int, value: Tensor | None, present: Tensor | None) -> None:
+    def looking(self: SeriesRows, at: int, value: Tensor | None, present: Tensor | None) -> None:
         if value is not None:
             STALLING[way](value.detach())
         put(self, at, value, present)
 
     quiet = [len(found) for found in step(training)]
-    monkeypatch.setattr(Strip, "put", looking)
+    monkeypatch.setattr(SeriesRows, "put", looking)
     loud = [len(found) for found in step(training)]
-    assert sum(loud) - sum(quiet) > training.lessons.steps
+    assert sum(loud) - sum(quiet) > training.batches.steps
     assert training.recorder is not None
     training.recorder.close(complete=False)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from neurosbd.connections import Dense
 from neurosbd.filters import decay
-from neurosbd.learners import Trial
+from neurosbd.learners import Batch
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import ALIF, LI, LIF
 from neurosbd.process import Heard, Neuron
@@ -64,7 +64,7 @@ class Unrolled(NamedTuple):
     sent: list[Tensor]  # spikes as other units hear them, one per step, with their gradients
 
 
-def unrolled(network: Network, task: Trial, heard_graph: bool, reset_graph: bool = False) -> Unrolled:
+def unrolled(network: Network, task: Batch, heard_graph: bool, reset_graph: bool = False) -> Unrolled:
     """The equations of e-prop's paper once more, as a loop.
 
     Args:
@@ -97,7 +97,7 @@ def unrolled(network: Network, task: Trial, heard_graph: bool, reset_graph: bool
     return Unrolled(loss, sent[1:])
 
 
-def by_hand(network: Network, task: Trial, **options: bool) -> dict[str, Tensor]:
+def by_hand(network: Network, task: Batch, **options: bool) -> dict[str, Tensor]:
     network.zero_grad()
     unrolled(network, task, **options).loss.backward()
     for connection in network.connections.values():

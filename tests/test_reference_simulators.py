@@ -17,7 +17,7 @@ from torch import Tensor
 from neurosbd.neurons import ALIF, IF, LIF, AdEx, CubaLIF, Izhikevich
 from neurosbd.process import Neuron
 from neurosbd.rules import RULES
-from tests.spiking import differ, layered, learned, lively, trial, watch
+from tests.spiking import differ, layered, learned, lively, trial, trial_recorder
 
 TAU = 20e-3
 
@@ -214,5 +214,5 @@ def test_gradients_of_izhikevichs_neuron_in_float32_are_those_of_float64(rule: s
     task = trial(inputs)
     single = learned(coarse, RULES[rule](), task)
     double = learned(fine, RULES[rule](), replace(task, inputs=inputs.double()))
-    assert torch.equal(watch(coarse, inputs).value.double(), watch(fine, inputs.double()).value)
+    assert torch.equal(trial_recorder(coarse, inputs).value.double(), trial_recorder(fine, inputs.double()).value)
     assert differ({name: gradient.double() for name, gradient in single.items()}, double) < 3e-5

@@ -13,12 +13,12 @@ import neurosbd
 from neurosbd.cli import main
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import UsageError
-from neurosbd.experiment.lessons import DatasetLessons
-from neurosbd.experiment.matching import fitting
+from neurosbd.experiment.batches import DatasetBatches
+from neurosbd.experiment.compatibility import fitting
 from neurosbd.experiment.prediction import predicted
 from neurosbd.experiment.resolve import load_model
 from neurosbd.experiment.session import Session
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.library import names
 from neurosbd.losses import LOSSES, NegativeBinomial, Pinball, Poisson, PredictsMean, SquaredError
 from neurosbd.losses.deviance import Deviance
@@ -97,7 +97,7 @@ def whole(measure: Any, output: torch.Tensor, target: torch.Tensor, parts: int =
     """The measure of a split, summed over so many batches."""
     zero = torch.zeros((), dtype=output.dtype)
     sums = [
-        measure.sums(Trial(o[None], y), Outcome(zero, o))
+        measure.sums(Batch(o[None], y), BatchResult(zero, o))
         for o, y in zip(output.tensor_split(parts), target.tensor_split(parts), strict=True)
     ]
     values = 1 if target.ndim == 1 else target.shape[1]
@@ -207,7 +207,7 @@ def linear(tmp_path: Path, loss: str, y: np.ndarray, x: np.ndarray, steps: int =
     (tmp_path / "linear.toml").write_text(f'loss = "{loss}"\nrule = "sbd"\n{text}')
     definition = load_model(tmp_path / "linear.toml")
     data = load_data(tmp_path / "set.npz")
-    session = Session(definition, DatasetLessons(definition, data, torch.device("cpu")), torch.device("cpu"))
+    session = Session(definition, DatasetBatches(definition, data, torch.device("cpu")), torch.device("cpu"))
     for step in range(steps):
         session.number = 0
         for group in session.optimizer.param_groups:
@@ -216,7 +216,7 @@ def linear(tmp_path: Path, loss: str, y: np.ndarray, x: np.ndarray, steps: int =
         for group in session.optimizer.param_groups:
             group["lr"] = 0.05
     with torch.no_grad():
-        output = torch.cat([session.network(next(iter(trial.inputs))) for trial in session.lessons.tests()])
+        output = torch.cat([session.network(next(iter(trial.inputs))) for trial in session.batches.tests()])
     return data, output.double().numpy(), session.evaluate()
 
 
@@ -316,7 +316,7 @@ def test_everything_names_the_measure_and_shows_its_value(
     report = neurosbd.analyse(learned, out=tmp_path / "page")
     page = report.path.read_text()
     assert "test R²" in page and f"{last['test_r_squared']:.3f}" in page and "test accuracy" not in page
-    assert not report.failed and {"calibration", "learning_curves"} <= {outcome.name for outcome in report.shown}
+    assert not report.failed and {"calibration", "learning_curves"} <= {result.name for result in report.shown}
     found = neurosbd.compare([learned], tmp_path / "compare")
     assert "test R²" in found.quantities and "test coverage" in found.quantities and "test accuracy" not in found.table
     assert f"{last['test_r_squared']:.4g}" in found.table and f"{100 * last['test_coverage']:.2f} %" in found.table

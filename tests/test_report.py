@@ -17,7 +17,7 @@ from neurosbd.catalogue import catalogue, show
 from neurosbd.cli import main
 from neurosbd.errors import UsageError
 from neurosbd.library import names
-from neurosbd.report import measured
+from neurosbd.report import quantity_field
 from neurosbd.report.quantities import quantities, tables, tidy
 from neurosbd.report.statistics import estimate
 
@@ -123,9 +123,9 @@ def test_page_stands_alone_and_numbers_are_those_of_the_run(run: Path, tmp_path:
     rows = list(csv.DictReader(io.StringIO((run / "report" / "metrics.csv").read_text())))
     found = [(row["layer"], float(row["value"])) for row in rows if row["field"] == "square"]
     assert found == [("<b>0</b>", squares[0]), ("<b>1</b>", squares[1])]
-    for outcome in report.shown:
-        assert (run / "report/figures" / f"{outcome.name}.png").read_bytes().startswith(b"\x89PNG")
-        assert b"<svg" in (run / "report/figures" / f"{outcome.name}.svg").read_bytes()
+    for result in report.shown:
+        assert (run / "report/figures" / f"{result.name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (run / "report/figures" / f"{result.name}.svg").read_bytes()
     for word in ("digits-mlp", "sbd", f"{opened.metrics[-1]['test_accuracy']:.2%}", "data.subset", "torch"):
         assert word in page.text, word
 
@@ -133,11 +133,11 @@ def test_page_stands_alone_and_numbers_are_those_of_the_run(run: Path, tmp_path:
 def test_what_was_not_recorded_is_listed_with_the_record_that_provides_it(run: Path) -> None:
     """Must fail when a missing signal is an error, or its --record is not said."""
     report = neurosbd.analyse(run)
-    missing = [outcome for outcome in report.outcomes if outcome.spec]
+    missing = [result for result in report.outcomes if result.spec]
     assert missing and len(report.outcomes) == len(names("analysis"))
     text = page_of(report).text
-    for outcome in missing:
-        assert f'--record "{outcome.spec}"' in text
+    for result in missing:
+        assert f'--record "{result.spec}"' in text
     assert "neurosbd fit digits-mlp --rule sbd --seed 0" in text
 
 
@@ -254,7 +254,7 @@ def test_unfinished_empty_and_nan_runs_have_a_page(run: Path) -> None:
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = neurosbd.analyse(run)
     assert "NaN or infinite in 1 of 2 epochs, first in epoch 2" in page_of(report).text
-    assert not report.failed, [outcome.problem for outcome in report.failed]
+    assert not report.failed, [result.problem for result in report.failed]
     (run / "metrics.jsonl").write_text("")
     report = neurosbd.analyse(run)
     assert "No epoch was finished" in page_of(report).text and not report.failed
@@ -266,7 +266,7 @@ def test_a_damaged_trace_costs_only_what_needs_it(run: Path) -> None:
     report = neurosbd.analyse(run)
     text = page_of(report).text
     assert "The trace cannot be read:" in text and "truncated or corrupt" in text
-    assert "learning_curves" in {outcome.name for outcome in report.shown} and not report.failed
+    assert "learning_curves" in {result.name for result in report.shown} and not report.failed
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2", "scipy"])
@@ -307,12 +307,12 @@ def test_quantities_of_all_shapes() -> None:
     @dataclass(frozen=True)
     class Result:
         layer: tuple[str, ...]
-        matrix: np.ndarray = measured("Hz", "layer", "unit")
-        ragged: tuple[np.ndarray, ...] = measured("1", "layer", "unit")
-        square: np.ndarray = measured("1", "unit", "unit")
-        course: np.ndarray = measured("1", "layer", "epoch")
-        named: dict[str, float] = measured("s", "name")
-        alone: float = measured("mV")
+        matrix: np.ndarray = quantity_field("Hz", "layer", "unit")
+        ragged: tuple[np.ndarray, ...] = quantity_field("1", "layer", "unit")
+        square: np.ndarray = quantity_field("1", "unit", "unit")
+        extent: np.ndarray = quantity_field("1", "layer", "epoch")
+        named: dict[str, float] = quantity_field("s", "name")
+        alone: float = quantity_field("mV")
 
     result = Result(
         ("a", "b"), np.array([[1, np.nan], [3, np.inf]]), (np.array([1]), np.array([2, 3])), np.eye(2),

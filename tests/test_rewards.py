@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.learners import LocalLearner, Trial
+from neurosbd.learners import Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import NEURONS
 from neurosbd.process import Activity, Heard, Local, Synapses
 from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules.pending import PENDING
 from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
-from neurosbd.rules.waiting import PENDING
 from neurosbd.surrogates import Without
 
 DT = 1e-3
@@ -65,11 +65,11 @@ def forced(pre: Sequence[int], post: Sequence[int], steps: int, rewards: dict[in
         fired.append(frame.activity["output"].value.item() > 0)
         return torch.tensor([rewards[t]], dtype=torch.float64) if t in rewards else None
 
-    def watch(t: int, frame: Frame) -> None:
+    def trial_recorder(t: int, frame: Frame) -> None:
         fired.append(frame.activity["output"].value.item() > 0)
 
-    trial = Trial(x, torch.tensor([0]), [1 / steps] * steps, reward=reward if rule.rewarded else None)
-    learner(rule, network).learn(trial, () if rule.rewarded else (watch,))
+    trial = Batch(x, torch.tensor([0]), [1 / steps] * steps, reward=reward if rule.rewarded else None)
+    learner(rule, network).learn(trial, () if rule.rewarded else (trial_recorder,))
     assert [t for t, spike in enumerate(fired) if spike] == list(post)
     return -float(weight.grad[0, 0]) if weight.grad is not None else 0.0
 
@@ -113,7 +113,7 @@ def test_multiplicative_steps_shrink_towards_the_bounds() -> None:
 def test_additive_weights_stay_within_their_bounds() -> None:
     network = spiking([6, 4])
     student = learner(rule_of("stdp", w_min=-0.1, w_max=0.2), network)
-    student.settle()
+    student.after_step()
     weight = network.weights["input->output"]
     assert weight.min() >= -0.1 and weight.max() <= 0.2 and weight.max() == 0.2
 
@@ -136,7 +136,7 @@ def _rewarded_batch(rule: LocalRule, network: Network, x: Tensor, reward: Tensor
     def give(t: int, frame: Frame) -> Tensor | None:
         return reward if t == len(x) - 1 else None
 
-    trial = Trial(x, torch.zeros(x.shape[1], dtype=torch.long), [1 / len(x)] * len(x), reward=give)
+    trial = Batch(x, torch.zeros(x.shape[1], dtype=torch.long), [1 / len(x)] * len(x), reward=give)
     learner(rule, network).learn(trial, noise=torch.Generator().manual_seed(5))
     return {n: w.grad.clone() for n, w in network.weights.items() if w.grad is not None}
 
@@ -223,7 +223,7 @@ def _direct(plasticity: RewardedSpikeTiming | PolicyGradient, life: list[Local])
             pairs = [(1.0, local.surprise(), local.eligible.trace)]
         made = [sum(f * local.outer(a[b, None], x[b, None]).weight for f, a, x in pairs) for b in range(len(e))]
         e = kept * e + torch.stack(made)  # type: ignore[arg-type]
-        signal = torch.zeros_like(local.post.value) if local.signal is None else local.signal
+        signal = torch.zeros_like(local.post.value) if local.third_factor is None else local.third_factor
         signal = signal.flatten(1)[:, : e.shape[1]]  # all the same over a map
         yield e, (signal.view(*signal.shape, *(1,) * (e.ndim - 2)) * e).sum(0)
 
@@ -258,7 +258,7 @@ def test_a_rewarded_batch_is_the_sum_of_its_examples_at_every_step(name: str) ->
     life = _life(Dense(), 3, per_unit=False)
 
     def alone(local: Local, b: int) -> Local:
-        one, signal, surprise = slice(b, b + 1), local.signal, local.surprise()
+        one, signal, surprise = slice(b, b + 1), local.third_factor, local.surprise()
         return local._replace(
             pre=local.pre[one], post=Activity(local.post.value[one], local.post.value[one]),
             signal=None if signal is None else signal[one], eligible=_Passed(local.eligible.trace[one]),
@@ -392,7 +392,7 @@ def test_bounds_leave_absent_synapses_absent() -> None:
     sparse = Connection("input", "hidden1", Dense(sparsity=0.5))
     populations = list(network.populations.values())
     network = Network(populations, [sparse, network.connections["hidden1->output"]], torch.Generator().manual_seed(0))
-    learner(rule_of("stdp", w_min=0.1, w_max=1.0), network).settle()
+    learner(rule_of("stdp", w_min=0.1, w_max=1.0), network).after_step()
     weight, present = network.weights["input->hidden1"], network.present(sparse)
     assert present is not None and 0 < present.sum() < present.numel()
     assert (weight[present == 0] == 0).all() and (weight[present == 1] >= 0.1).all()
@@ -407,6 +407,6 @@ def test_a_task_without_a_baseline_is_named() -> None:
 
 def test_a_trial_that_is_never_scored_is_refused() -> None:
     network = spiking([3, 2])
-    trial = Trial(torch.zeros(2, 4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), (0.0, 0.0))
+    trial = Batch(torch.zeros(2, 4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), (0.0, 0.0))
     with pytest.raises(ValueError, match="no step of the trial was scored"):
         learner(rule_of("rstdp"), network).learn(trial)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import neurosbd
-from neurosbd.interchange.cell import Cell
-from neurosbd.interchange.cells import translated
-from neurosbd.learners import LocalLearner, Trial
+from neurosbd.interchange.adapter import Cell
+from neurosbd.interchange.translate import translated
+from neurosbd.learners import Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import IF, LIF
 from neurosbd.rules import RULES, LocalRule
@@ -188,7 +188,7 @@ def test_a_network_of_its_layers_comes_in_and_learns(installed: bool) -> None:
             assert torch.equal(mine, now)
     assert torch.stack(shown).any()
     learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator())
-    learner.learn(Trial(x[:10], torch.zeros(4).long(), (0.1,) * 10))
+    learner.learn(Batch(x[:10], torch.zeros(4).long(), (0.1,) * 10))
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 
 

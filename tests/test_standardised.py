@@ -9,7 +9,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.learners import LocalLearner, Trial, learner_of
+from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import FixedRandom, Frozen, Full
@@ -41,11 +41,11 @@ def test_broadcasting_the_true_derivative_is_backprop() -> None:
     net, (x, target) = network(), batch()
     loss = LOSSES["cross_entropy"]()
     learner = LocalLearner(net, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), seeded())
-    learner.memory.modulators = {"hidden": Frozen(net.weights["hidden->output"].detach().clone())}
-    learner.learn(Trial(x[None], target))
+    learner.rule_state.modulators = {"hidden": Frozen(net.weights["hidden->output"].detach().clone())}
+    learner.learn(Batch(x[None], target))
     local = {key: p.grad.clone() for key, p in net.named_parameters() if p.grad is not None}
     net.zero_grad()
-    learner_of(RULES["bp"](), net, loss, seeded()).learn(Trial(x[None], target))
+    learner_of(RULES["bp"](), net, loss, seeded()).learn(Batch(x[None], target))
     for key, p in net.named_parameters():
         torch.testing.assert_close(local[key], p.grad, rtol=1e-9, atol=1e-12)
     assert local["weights.input->hidden"].any()
@@ -69,14 +69,14 @@ def test_what_is_remembered_is_the_running_mean_of_what_was_measured() -> None:
     net, (x, target) = network(rate=0.25), batch()
     drive = x @ net.weights["input->hidden"].T
     learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
-    learner.learn(Trial(x[None], target))
-    assert torch.equal(net.memory("hidden").mean, torch.zeros(7).double())
-    learner.settle()
-    torch.testing.assert_close(net.memory("hidden").mean, 0.25 * drive.mean(0))
-    torch.testing.assert_close(net.memory("hidden").variance, 0.75 + 0.25 * drive.var(0, correction=0))
+    learner.learn(Batch(x[None], target))
+    assert torch.equal(net.moments("hidden").mean, torch.zeros(7).double())
+    learner.after_step()
+    torch.testing.assert_close(net.moments("hidden").mean, 0.25 * drive.mean(0))
+    torch.testing.assert_close(net.moments("hidden").variance, 0.75 + 0.25 * drive.var(0, correction=0))
     for _ in range(60):
-        learner.learn(Trial(x[None], target))
-        learner.settle()
+        learner.learn(Batch(x[None], target))
+        learner.after_step()
     net.eval()
     torch.testing.assert_close(net(x), net.train()(x), rtol=1e-6, atol=1e-8)
 
@@ -87,9 +87,9 @@ def test_steps_of_a_trial_share_the_rate_of_a_batch(rule: str) -> None:
     for steps in (1, 4):
         net = network()
         learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
-        learner.learn(Trial(x.expand(steps, *x.shape), target, (1 / steps,) * steps))
-        learner.settle()
-        memories.append(net.memory("hidden"))
+        learner.learn(Batch(x.expand(steps, *x.shape), target, (1 / steps,) * steps))
+        learner.after_step()
+        memories.append(net.moments("hidden"))
     for one, four in zip(*memories, strict=True):
         torch.testing.assert_close(one, four)
 
@@ -105,21 +105,21 @@ def test_a_network_at_rest_can_learn_and_remembers_nothing_new(rule: str) -> Non
     """As with torch's own: the moments stay, the weights move. Must fail when it is measured all the same (tried)."""
     net, (x, target) = network().eval(), batch()
     learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
-    learner.learn(Trial(x[None], target))
-    learner.settle()
+    learner.learn(Batch(x[None], target))
+    learner.after_step()
     gradient = net.weights["input->hidden"].grad
-    assert gradient is not None and gradient.any() and not net.memory("hidden").mean.any()
+    assert gradient is not None and gradient.any() and not net.moments("hidden").mean.any()
 
 
 def test_memories_move_and_load_with_the_network() -> None:
     one, two = network(), network().eval()
-    one.remember({"hidden": one.memory("hidden")._replace(mean=torch.arange(7).double())})
+    one.set_moments({"hidden": one.moments("hidden")._replace(mean=torch.arange(7).double())})
     two.load_state_dict(one.state_dict())
     x, _ = batch()
     torch.testing.assert_close(two(x), one.eval()(x))
     single = copy.deepcopy(two).float()
     torch.testing.assert_close(single(x.float()), two(x).float())
-    assert single.memory("hidden").mean.dtype == torch.float32
+    assert single.moments("hidden").mean.dtype == torch.float32
 
 
 def test_maps_are_standardised_by_channel() -> None:
@@ -129,10 +129,10 @@ def test_maps_are_standardised_by_channel() -> None:
     ]  # fmt: skip
     connections = [Connection("input", "conv", Conv2d(3, padding=1)), Connection("conv", "output", Dense())]
     net = Network(populations, connections, seeded())
-    assert net.memory("conv").mean.shape == (3,)
+    assert net.moments("conv").mean.shape == (3,)
     x, target = torch.randn(8, 2, 6, 6), torch.arange(8) % 3
     learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
-    learner.learn(Trial(x[None], target))
+    learner.learn(Batch(x[None], target))
     gradient = net.weights["input->conv"].grad
     assert gradient is not None and gradient.any()
 
@@ -154,10 +154,10 @@ def test_a_single_example_has_no_moments(tmp_path: Path) -> None:
     one = network()
     learner = learner_of(RULES["sbd"](), one, LOSSES["cross_entropy"](), seeded())
     x, target = batch(1)
-    before = one.memory("hidden").variance.clone()
-    learner.learn(Trial(x[None], target))
-    learner.settle()
-    assert torch.equal(one.memory("hidden").variance, before)
+    before = one.moments("hidden").variance.clone()
+    learner.learn(Batch(x[None], target))
+    learner.after_step()
+    assert torch.equal(one.moments("hidden").variance, before)
     with pytest.raises(neurosbd.UsageError, match=r"'hidden1' is standardised over the batch.*2 or more"):
         neurosbd.fit("digits-mlp", recipe="standard", settings={"training.batch_size": 1}, out=tmp_path / "run")
 
@@ -176,4 +176,4 @@ def test_a_run_is_tested_with_what_it_remembers(tmp_path: Path) -> None:
     assert not one.training
     for key, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[key]), key
-    assert one.memory("hidden1").mean.any()
+    assert one.moments("hidden1").mean.any()

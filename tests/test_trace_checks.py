@@ -11,8 +11,8 @@ import pytest
 from recorded import CONTENTS, check, rows, write
 
 from neurosbd.errors import UsageError
-from neurosbd.traces import Trace, TraceWriter, open_trace
-from neurosbd.traces.series import FORMAT, GROUP, Contents, Rows
+from neurosbd.tracefiles import Trace, TraceWriter, open_trace
+from neurosbd.tracefiles.series import FORMAT, GROUP, Contents, Rows
 
 
 def flipped(good: bytes, generator: random.Random, start: int = 0, stop: int | None = None) -> bytes:

@@ -8,7 +8,7 @@ import h5py
 import pytest
 from recorded import BLOCKS, CONTENTS, check, rows
 
-from neurosbd.traces import TraceWriter, open_trace, recovery, writer
+from neurosbd.tracefiles import TraceWriter, open_trace, recovery, writer
 
 
 class Logged:

@@ -18,7 +18,7 @@ from recorded import CONTENTS, check, write
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.traces import Clock, Contents, Rows, Series, Trace, TraceWriter, open_trace
+from neurosbd.tracefiles import Clock, Contents, Rows, Series, Trace, TraceWriter, open_trace
 
 HERE = Path(__file__).parent
 
@@ -224,7 +224,7 @@ DAMAGED = """
 import os, pathlib, signal, sys
 import recorded
 from neurosbd.errors import UsageError
-from neurosbd.traces import open_trace
+from neurosbd.tracefiles import open_trace
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

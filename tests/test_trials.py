@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learners import Learner, Trial, learner_of
+from neurosbd.learners import Batch, Learner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
 from neurosbd.rules import RULES
@@ -37,7 +37,7 @@ def learner(network: Network, rule: str = "sbd", **constants: Any) -> Learner:
     return learner_of(RULES[rule](**constants), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
 
 
-def gradients(network: Network, trial: Trial, rule: str = "sbd") -> list[Tensor]:
+def gradients(network: Network, trial: Batch, rule: str = "sbd") -> list[Tensor]:
     learner(network, rule).learn(trial)
     found = [p.grad.clone() for p in network.parameters() if p.grad is not None]
     network.zero_grad()
@@ -48,12 +48,12 @@ def gradients(network: Network, trial: Trial, rule: str = "sbd") -> list[Tensor]
 def test_weights_are_those_of_the_mean_over_the_steps_unless_given(rule: str) -> None:
     """Must fail when only the first step is scored (tried)."""
     network, x = build("lif", "li"), torch.rand(5, 4, 3)
-    assert Trial(x, LABELS).weights == (0.2,) * 5
+    assert Batch(x, LABELS).weights == (0.2,) * 5
     for one, other in zip(
-        gradients(network, Trial(x, LABELS), rule), gradients(network, Trial(x, LABELS, [0.2] * 5), rule), strict=True
+        gradients(network, Batch(x, LABELS), rule), gradients(network, Batch(x, LABELS, [0.2] * 5), rule), strict=True
     ):
         assert torch.equal(one, other) and one.isfinite().all()
-    assert Trial(list(x), LABELS).weights == (0.2,) * 5 and Trial(x[:1], LABELS).weights == (1.0,)
+    assert Batch(list(x), LABELS).weights == (0.2,) * 5 and Batch(x[:1], LABELS).weights == (1.0,)
 
 
 X = torch.rand(5, 4, 3)
@@ -93,7 +93,7 @@ X = torch.rand(5, 4, 3)
 )
 def test_a_trial_says_what_does_not_belong_together(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Trial(**{"inputs": X, "target": LABELS, **options})
+        Batch(**{"inputs": X, "target": LABELS, **options})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_a_network_cannot_be_shown_is_a_sentence(rule: str, inputs: Any, me
     """NaN, too, which spiking units would swallow: a potential of NaN is below every threshold."""
     network = build("lif", "li")
     with pytest.raises(UsageError, match=message):
-        learner(network, rule).learn(Trial(inputs, LABELS))
+        learner(network, rule).learn(Batch(inputs, LABELS))
     with pytest.raises(UsageError, match=message):
         simulate(network, inputs)
 
@@ -140,7 +140,7 @@ def test_inputs_that_do_not_know_their_number_are_counted(steps: int, message: s
         yield from torch.rand(steps, 4, 3)
 
     with pytest.raises(UsageError, match=f"there are 5 weights, but the inputs {message}"):
-        learner(build("lif", "li")).learn(Trial(stream(), LABELS, [0.2] * 5))
+        learner(build("lif", "li")).learn(Batch(stream(), LABELS, [0.2] * 5))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_inputs_that_do_not_know_their_number_are_counted(steps: int, message: s
 )
 def test_targets_that_the_loss_cannot_take_are_a_sentence(target: Tensor, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        learner(build()).learn(Trial(X[:1], target))
+        learner(build()).learn(Batch(X[:1], target))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_targets_that_the_loss_cannot_take_are_a_sentence(target: Tensor, messag
 def test_rewards_are_checked_where_they_arrive(reward: Any, message: str) -> None:
     network = build("lif", "li")
     with pytest.raises(ValueError, match=message):
-        learner(network, "rstdp").learn(Trial(X, LABELS, reward=lambda t, frame: reward if t == 4 else None))
+        learner(network, "rstdp").learn(Batch(X, LABELS, reward=lambda t, frame: reward if t == 4 else None))
 
 
 def test_rewards_of_another_type_are_the_same_rewards() -> None:
@@ -176,14 +176,14 @@ def test_rewards_of_another_type_are_the_same_rewards() -> None:
     won = torch.tensor([True, False, True, True])
     found = []
     for reward in (won, won.long(), won.float(), won.double()):
-        trial = Trial(10 * X, LABELS, reward=lambda t, frame, reward=reward: reward if t == 4 else None)
+        trial = Batch(10 * X, LABELS, reward=lambda t, frame, reward=reward: reward if t == 4 else None)
         found.append(gradients(network, trial, "rstdp"))
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 
 def test_a_rewarded_trial_without_a_reward_needs_labels() -> None:
     with pytest.raises(UsageError, match=r"rewards the right class.*integer labels \[B\].*torch.float32 \[4, 3\]"):
-        learner(build("lif", "li"), "rstdp").learn(Trial(X, torch.rand(4, 3)))
+        learner(build("lif", "li"), "rstdp").learn(Batch(X, torch.rand(4, 3)))
 
 
 # What a loop forgets ------------------------------------------------------------------------------
@@ -194,10 +194,10 @@ def loop(network: Network, teacher: Learner, settle: bool, steps: int = 3, progr
     for step in range(steps):
         optimizer.zero_grad()
         teacher.progress = step / steps if progress else 0.0
-        teacher.learn(Trial(torch.rand(1, 4, 3), LABELS))
+        teacher.learn(Batch(torch.rand(1, 4, 3), LABELS))
         optimizer.step()
         if settle:
-            teacher.settle()
+            teacher.after_step()
 
 
 @pytest.mark.parametrize("rule", ["sbd", "bp"])
@@ -222,8 +222,8 @@ def test_gradients_may_be_gathered_over_trials() -> None:
     network = build("standardised")
     teacher = learner(network)
     for _ in range(3):
-        teacher.learn(Trial(torch.rand(1, 4, 3), LABELS))
-    teacher.settle()
+        teacher.learn(Batch(torch.rand(1, 4, 3), LABELS))
+    teacher.after_step()
 
 
 def test_rules_with_nothing_to_settle_need_not() -> None:

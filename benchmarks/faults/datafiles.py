@@ -21,7 +21,7 @@ from neurosbd.connections import Dense
 from neurosbd.datasets.archives import unpack
 from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.pictures import SUFFIXES
-from neurosbd.losses.own import read as read_loss
+from neurosbd.losses.custom import read as read_loss
 from neurosbd.network import Connection, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.report.analyses import chosen

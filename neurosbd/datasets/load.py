@@ -33,7 +33,7 @@ def _generate(definition: DatasetFile, folder: Path) -> Splits:
     """Both splits from the process of the definition; nothing is read."""
     if definition.process is None or definition.draws is None:
         raise UsageError(f"{definition.name}: reader 'generated' needs process and draws; see data/spike-counts.toml")
-    process, draws = definition.process.made(), definition.draws
+    process, draws = definition.process.build(), definition.draws
     train, test = (
         generated(process, count, generator(draws.seed, "draws", split))
         for split, count in (("train", draws.train), ("test", draws.test))

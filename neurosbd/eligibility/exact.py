@@ -27,9 +27,9 @@ class PerSynapse:
         """There is none that all post units share."""
         raise ValueError("an exact eligibility has no presynaptic trace; use rule.eligibility = 'factorised'")
 
-    def contract(self, signal: Tensor) -> Synapses:
-        """sum_b signal[b, i] e[b, i, j]."""
-        full = torch.einsum("bi,bij->ij", signal, self.e)
+    def contract(self, third_factor: Tensor) -> Synapses:
+        """sum_b third_factor[b, i] e[b, i, j]."""
+        full = torch.einsum("bi,bij->ij", third_factor, self.e)
         return Synapses(full[:, :-1], full[:, -1])
 
     def onto(self, waiting: Synapses, kept: float) -> Synapses:

@@ -27,9 +27,9 @@ class Factors:
     gate: Callable[[Tensor], Tensor]
     outer: Callable[[Tensor, Tensor], Synapses]
 
-    def contract(self, signal: Tensor) -> Synapses:
-        """outer(signal * gain, trace)."""
-        return self.weighted(self.gate(signal))
+    def contract(self, third_factor: Tensor) -> Synapses:
+        """outer(third_factor * gain, trace)."""
+        return self.weighted(self.gate(third_factor))
 
     def weighted(self, factor: Tensor) -> Synapses:
         """outer(factor, trace), for a factor that is not the gain."""
@@ -77,5 +77,7 @@ class Factorised:
             traces.append(trace)
             ages.append(age)
         neuron, post = arrival.neuron, arrival.post
-        factors = Factors(trace, age, post.value, lambda signal: neuron.gate(post, signal, dt), arrival.outer)
+        factors = Factors(
+            trace, age, post.value, lambda third_factor: neuron.gate(post, third_factor, dt), arrival.outer
+        )
         return factors, Traces(tuple(traces), tuple(ages))

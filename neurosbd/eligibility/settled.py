@@ -25,4 +25,6 @@ class Settled:
     def step(self, state: tuple[()], arrival: Arrival, dt: float) -> tuple[Factors, tuple[()]]:
         """Factors of this step."""
         neuron, post = arrival.neuron, arrival.post
-        return Factors(arrival.pre, 1.0, post.value, lambda signal: neuron.gate(post, signal, dt), arrival.outer), state
+        return Factors(
+            arrival.pre, 1.0, post.value, lambda third_factor: neuron.gate(post, third_factor, dt), arrival.outer
+        ), state

@@ -2,23 +2,33 @@
 
 from collections.abc import Callable
 
-from neurosbd.expansions.another import Another
 from neurosbd.expansions.bartlett import Bartlett, Pairs
 from neurosbd.expansions.coarse import Coarse, Groups
+from neurosbd.expansions.companion_score import CompanionScore
 from neurosbd.expansions.gated import Gated, Gates
-from neurosbd.expansions.matching import Moments, matched, unheard
+from neurosbd.expansions.scaling import Moments, matched, unheard
 from neurosbd.expansions.waves import Waves
 from neurosbd.process import Expansion
 
 EXPANSIONS: dict[str, Callable[..., Expansion]] = {
     "gated": Gated,
     "bartlett": Bartlett,
-    "another": Another,
+    "another": CompanionScore,
     "coarse": Coarse,
     "waves": Waves,
 }
 
 __all__ = [
-    "EXPANSIONS", "Another", "Bartlett", "Coarse", "Gated", "Gates", "Groups", "Moments", "Pairs", "Waves", "matched",
+    "EXPANSIONS",
+    "Bartlett",
+    "Coarse",
+    "CompanionScore",
+    "Gated",
+    "Gates",
+    "Groups",
+    "Moments",
+    "Pairs",
+    "Waves",
+    "matched",
     "unheard",
 ]  # fmt: skip

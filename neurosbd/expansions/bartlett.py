@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
-from neurosbd.expansions.matching import check_weight
+from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
 from neurosbd.process import Scored

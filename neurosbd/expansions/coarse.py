@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
-from neurosbd.expansions.matching import check_weight
+from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
 from neurosbd.process import Scored
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
-from neurosbd.expansions.matching import check_weight
-from neurosbd.losses import Forecasting
+from neurosbd.expansions.scaling import check_weight
+from neurosbd.losses import HasProbabilities
 from neurosbd.process import Scored
 
 MEMORY = 0.99  # of the running mean of a gate, per batch
@@ -79,11 +79,11 @@ class Gated:
     def _heard(self, scored: Scored) -> Tensor:
         """What the gates are functions of, [B, units]."""
         if self.source == FORECAST:
-            if not isinstance(scored.loss, Forecasting):
+            if not isinstance(scored.loss, HasProbabilities):
                 raise ValueError(
                     f"the loss {type(scored.loss).__name__} forecasts no probabilities; give Gated.source = 'top'"
                 )
-            return scored.loss.chance(scored.output)
+            return scored.loss.probabilities(scored.output)
         names = list(scored.activity)
         name = names[-2] if self.source == TOP else self.source
         if name not in scored.activity:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
-from neurosbd.expansions.matching import check_weight
-from neurosbd.losses import Lawful
+from neurosbd.expansions.scaling import check_weight
+from neurosbd.losses import HasDistribution
 from neurosbd.process import Scored
 
 
@@ -49,7 +49,7 @@ class Waves:
 
     def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
-        if not isinstance(scored.loss, Lawful):
+        if not isinstance(scored.loss, HasDistribution):
             raise ValueError(
                 f"the expansion 'waves' wants a loss with a law of values or counts, not {type(scored.loss).__name__}: "
                 f"of labels, or of yes and no, every function is linear in the score already"
@@ -60,10 +60,10 @@ class Waves:
         """[B, D], frequency by frequency, cosines first."""
         if scored.target.ndim == 1:
             raise UsageError("the expansion 'waves' adds nothing for labels: there it is linear in the score")
-        law = scored.loss.law(scored.output)
-        residual = (scored.target.to(law.mean) - law.mean) / law.spread
+        distribution = scored.loss.distribution(scored.output)
+        residual = (scored.target.to(distribution.mean) - distribution.mean) / distribution.spread
         columns = []
         for frequency in self.frequencies:
-            cosine, sine = law.wave(frequency)
+            cosine, sine = distribution.characteristic(frequency)
             columns += [torch.cos(frequency * residual) - cosine, torch.sin(frequency * residual) - sine]
         return torch.cat(columns, 1) / len(scored.output), state

@@ -23,15 +23,15 @@ def check_capacity(session: "Session") -> None:
     Raises:
         UsageError: with figures, and what to make smaller.
     """
-    definition, lessons, network = session.definition, session.lessons, session.network
-    if lessons.steps > _MOST_STEPS:
+    definition, batches, network = session.definition, session.batches, session.network
+    if batches.steps > _MOST_STEPS:
         raise UsageError(
-            f"{definition.name}: a trial of the task has {_count(lessons.steps)} steps; legal are {_MOST_STEPS:,}"
+            f"{definition.name}: a trial of the task has {_count(batches.steps)} steps; legal are {_MOST_STEPS:,}"
         )
-    kept = remembered(definition.training.optimizer.made())
+    kept = remembered(definition.training.optimizer.build())
     copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
     learning = _NUMBER * copies * sum(p.numel() for p in network.parameters())
-    batch = min(lessons.widths["train"], lessons.examples)
+    batch = min(batches.widths["train"], batches.examples)
     units = {name: prod(population.size) for name, population in network.populations.items()}
     underway = sum(delay * units[network.connections[name].pre] for name, delay in network.delays.items())
     activity = _NUMBER * batch * (units["input"] + max(units.values()) + underway)

@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.library import path_component
-from neurosbd.losses import LOSSES, Own
+from neurosbd.losses import LOSSES, CustomLoss
 from neurosbd.network import Network
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
@@ -55,7 +55,7 @@ RuleEntry = Annotated[
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
-LossEntry = Annotated[Entry, OneOf({**LOSSES, "own": Own})]
+LossEntry = Annotated[Entry, OneOf({**LOSSES, "own": CustomLoss})]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
 
@@ -158,10 +158,10 @@ class Definition(Record):
             UsageError: if populations and connections do not fit together.
         """
         populations = [
-            Population(name, spec.size, spec.neuron.made() if spec.neuron else None)
+            Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
             for name, spec in self.population.items()
         ]
-        connections = [Connection(c.pre, c.post, c.made(), c.plastic, c.delay, c.compartment) for c in self.connection]
+        connections = [Connection(c.pre, c.post, c.build(), c.plastic, c.delay, c.compartment) for c in self.connection]
         try:
             network = Network(populations, connections, generator(self.seed, "weights"), self.time.dt)
         except ValueError as problem:

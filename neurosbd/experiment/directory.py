@@ -27,7 +27,7 @@ from neurosbd.experiment.run import (
 )
 from neurosbd.files import legal_path, sweep_files, write_text
 from neurosbd.recording import Recorder
-from neurosbd.traces.writer import PARTIAL
+from neurosbd.tracefiles.writer import PARTIAL
 
 RUNS = Path("runs")
 

@@ -8,8 +8,8 @@ import torch
 
 from neurosbd.datasets.load import resolve_data
 from neurosbd.errors import UsageError
+from neurosbd.experiment.batches import DatasetBatches, data_of
 from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.machine import check_device
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import as_specs, load_model, plain, recorded
@@ -17,8 +17,8 @@ from neurosbd.experiment.run import Run
 from neurosbd.experiment.session import Session
 from neurosbd.experiment.training import Training, entered
 from neurosbd.losses import Loss
+from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
-from neurosbd.losses.own import entry
 
 
 def fit(
@@ -81,7 +81,7 @@ def fit(
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
-        session = Session(definition, DatasetLessons(definition, data_of(definition), place), place)
+        session = Session(definition, DatasetBatches(definition, data_of(definition), place), place)
         interrupt.hold()
         with entered(session, out, resume, reporter) as path:
             run = Training(session, path, reporter, interrupt).run()

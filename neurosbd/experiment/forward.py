@@ -61,7 +61,7 @@ def presentation_of(definition: Definition) -> Presentation:
     """How every example is shown."""
     time = definition.time
     return Presentation(
-        definition.data.encoder.made(), time.steps, time.dt, score_weights(time.steps, time.first_scored)
+        definition.data.encoder.build(), time.steps, time.dt, score_weights(time.steps, time.first_scored)
     )
 
 
@@ -110,7 +110,7 @@ def _in_units(output: Tensor, definition: Definition, units: Units) -> Tensor:
     """The outputs for targets in the units of the data, where the loss saw them in units of their deviation."""
     if not units.scale:
         return output
-    loss: Any = definition.loss.made()
+    loss: Any = definition.loss.build()
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (units.offset, units.scale))
     if isinstance(loss, Equivariant):
         return loss.in_units(output.double(), offset, scale)

@@ -115,14 +115,14 @@ def health(network: Network, x: Tensor, generator: torch.Generator | None = None
     "population 'input'"
     """
     network.check_shown(x, steps=isinstance(x, Tensor) and x.ndim != 1 + len(network.populations[INPUT].size))
-    watch, mode = HealthCheck(network), network.training
+    trial_recorder, mode = HealthCheck(network), network.training
     network.eval()
     try:
         shown = x if x.ndim == 2 + len(network.populations[INPUT].size) else x[None]
-        simulate(network, shown, (watch,), generator=generator or torch.Generator().manual_seed(0))
+        simulate(network, shown, (trial_recorder,), generator=generator or torch.Generator().manual_seed(0))
     finally:
         network.train(mode)
-    return Health(tuple(watch.read()))
+    return Health(tuple(trial_recorder.read()))
 
 
 class HealthCheck:

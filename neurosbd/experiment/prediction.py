@@ -7,8 +7,8 @@ from torch import Tensor
 
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError
+from neurosbd.experiment.batches import DatasetBatches, data_of
 from neurosbd.experiment.forward import outputs
-from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.run import CHECKPOINT, Run
 from neurosbd.losses import Predictive
 
@@ -44,7 +44,7 @@ def predicted(run: Run) -> Prediction:
     if not (run.path / CHECKPOINT).exists():
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with --resume")
     data = data_of(definition)
-    lessons = DatasetLessons(definition, data, torch.device("cpu"))
-    output = outputs(run.network(), definition, (trial.inputs for trial in lessons.tests()))
-    offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (lessons.offset, lessons.scale))
-    return Prediction(definition.loss.made(), data, output, lessons.test.targets, offset, scale)
+    batches = DatasetBatches(definition, data, torch.device("cpu"))
+    output = outputs(run.network(), definition, (trial.inputs for trial in batches.tests()))
+    offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
+    return Prediction(definition.loss.build(), data, output, batches.test.targets, offset, scale)

@@ -42,7 +42,7 @@ def _refuse(path: Path, where: str, given: Any, legal: str) -> None:
 
 def _position(session: "Session", state: dict[str, Any], path: Path) -> int:
     """Batches done."""
-    epochs, batches = session.definition.training.epochs, len(session.lessons)
+    epochs, batches = session.definition.training.epochs, len(session.batches)
     _check_count(path, "epoch", state["epoch"], epochs)
     _check_count(path, "number", state["number"], 0 if state["epoch"] == epochs else batches)
     return state["epoch"] * batches + state["number"]
@@ -70,7 +70,7 @@ def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: 
                 legal = "at least 0" if key == "lr" else value
                 _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
     parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
-    kept = remembered(session.definition.training.optimizer.made())
+    kept = remembered(session.definition.training.optimizer.build())
     if kept and bool(done) != bool(given["state"]):
         _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
     for number, entry in given["state"].items():

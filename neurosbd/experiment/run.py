@@ -13,9 +13,9 @@ from torch import Tensor
 
 from neurosbd import checkpoints
 from neurosbd.errors import UsageError
+from neurosbd.experiment.batches import DatasetBatches, data_of
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.forward import Raw, Units, predict
-from neurosbd.experiment.lessons import DatasetLessons, data_of
 from neurosbd.experiment.lock import is_held
 from neurosbd.experiment.records import check_config, read_config, read_metrics, read_result
 from neurosbd.files import legal_path, write_text
@@ -23,8 +23,8 @@ from neurosbd.network import Network
 from neurosbd.schema import validate
 from neurosbd.tasks import Panel
 from neurosbd.text import csv_table
-from neurosbd.traces import NotRecorded, Trace, open_trace
-from neurosbd.traces.writer import PARTIAL
+from neurosbd.tracefiles import NotRecorded, Trace, open_trace
+from neurosbd.tracefiles.writer import PARTIAL
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name
@@ -113,7 +113,7 @@ class Run:
         if "units" in self.config:
             return validate(Units, self.config["units"], str(self.path / CONFIG))
         try:
-            return DatasetLessons(definition, data_of(definition), torch.device("cpu")).units
+            return DatasetBatches(definition, data_of(definition), torch.device("cpu")).units
         except UsageError as problem:
             raise UsageError(
                 f"{self.path}: is a run of a version that did not keep the units of its data, and the data are not "

@@ -8,22 +8,22 @@ from typing import Any
 import torch
 
 from neurosbd.errors import RunError, UsageError
+from neurosbd.experiment.batches import BatchSource
 from neurosbd.experiment.capacity import check_capacity
+from neurosbd.experiment.compatibility import check_optimizer
 from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.lessons import Lessons
-from neurosbd.experiment.matching import check_optimizer
 from neurosbd.experiment.restoring import verify
-from neurosbd.learners import Account, Learner, Outcome, Trial, learner_of
+from neurosbd.learners import Batch, BatchResult, Learner, LossMeter, learner_of
 from neurosbd.measures import Measure
 from neurosbd.network import Network
 from neurosbd.optimizers import apply
-from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.seeds import generator
 from neurosbd.simulation import Observer, simulate
-from neurosbd.traces import Split
+from neurosbd.tracefiles import Split
 
 
-class Tally:
+class MetricSums:
     """Running sums of an epoch, on the device: no synchronisation until they are read.
 
     Args:
@@ -37,12 +37,12 @@ class Tally:
         self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
         self.sums = torch.zeros(sum(self.widths), dtype=torch.float64, device=device)
 
-    def add(self, trial: Trial, outcome: Outcome) -> None:
+    def add(self, trial: Batch, result: BatchResult) -> None:
         """Count a batch."""
-        count = len(outcome.output)
-        loss = outcome.loss.double()
+        count = len(result.output)
+        loss = result.loss.double()
         single = torch.stack((loss * count, torch.full_like(loss, count)))
-        self.sums += torch.cat((single, *(measure.sums(trial, outcome) for measure in self.measures)))
+        self.sums += torch.cat((single, *(measure.sums(trial, result) for measure in self.measures)))
 
     def read(self) -> dict[str, float]:
         """Mean loss and every measure so far, by name."""
@@ -56,80 +56,80 @@ class Session:
 
     Args:
         definition: what to carry out.
-        lessons: where its trials come from.
+        batches: where its trials come from.
         device: where everything lives.
     Raises:
         UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded as asked, or it
             cannot fit into the memory.
     """
 
-    def __init__(self, definition: Definition, lessons: Lessons, device: torch.device) -> None:
+    def __init__(self, definition: Definition, batches: BatchSource, device: torch.device) -> None:
         training = definition.training
         self.definition = definition
         self.device = device
         self.network = definition.network()
-        self.lessons = lessons
+        self.batches = batches
         check_capacity(self)
         self.network.to(device)
-        self.loss = definition.loss.made()
+        self.loss = definition.loss.build()
         self.learner = _learner(definition, self.network)
         check_optimizer(definition)
-        self.optimizer = training.optimizer.made().build(parameter_groups(self.network, definition))
-        self.schedule = training.schedule.made().build(self.optimizer, training.epochs, len(lessons))
+        self.optimizer = training.optimizer.build().build(parameter_groups(self.network, definition))
+        self.schedule = training.schedule.build().build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
-        self.tally = self._tally()
+        self.metric_sums = self._metric_sums()
         self.recorder = self._recorder()
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
-    def _tally(self) -> Tally:
-        return Tally(self.lessons.measures, self.lessons.values, self.device)
+    def _metric_sums(self) -> MetricSums:
+        return MetricSums(self.batches.measures, self.batches.values, self.device)
 
     def _recorder(self) -> Recorder | None:
-        asked, lessons, training = self.definition.record, self.lessons, self.definition.training
+        asked, batches, training = self.definition.record, self.batches, self.definition.training
         if not asked.signals:
             return None
-        taught = lessons.trial(0, 0).target
-        there: dict[Split, int] = {"train": lessons.examples, "test": lessons.tested}
-        widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in lessons.widths.items()}
-        course = Course(
-            lessons.steps, training.epochs, lessons.batches, widths, self.network.dt, self.definition.seed,
+        taught = batches.trial(0, 0).target
+        there: dict[Split, int] = {"train": batches.examples, "test": batches.tested}
+        widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in batches.widths.items()}
+        extent = RunExtent(
+            batches.steps, training.epochs, batches.batches, widths, self.network.dt, self.definition.seed,
             tuple(taught.shape[1:] if taught.ndim < 3 else taught.shape[2:]), taught.ndim == 3,
         )  # fmt: skip
-        subject = Subject.of(self.network, self.learner, self.loss)
-        found = plan(asked.signals, asked.limit, subject, course)
-        return None if found is None else Recorder(found, course, subject, self.device)
+        recorded = Recorded.of(self.network, self.learner, self.loss)
+        found = plan(asked.signals, asked.limit, recorded, extent)
+        return None if found is None else Recorder(found, extent, recorded, self.device)
 
-    def _watch(self, on: Split, number: int, trial: Trial) -> Watch:
+    def _trial_recorder(self, on: Split, number: int, trial: Batch) -> TrialRecorder:
         if self.recorder is None:
-            return Unwatched()
-        return self.recorder.trial(on, self.epoch, number, trial, self.lessons.samples(on, self.epoch, number))
+            return NullRecorder()
+        return self.recorder.trial(on, self.epoch, number, trial, self.batches.samples(on, self.epoch, number))
 
-    def step(self) -> Outcome:
+    def step(self) -> BatchResult:
         """Learn from the next batch and move on.
 
         Raises:
             RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
                 step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
         """
-        done = self.epoch * len(self.lessons) + self.number
-        self.learner.progress = done / (self.definition.training.epochs * len(self.lessons))
+        done = self.epoch * len(self.batches) + self.number
+        self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
         self.optimizer.zero_grad()
         trial, noise = self._again(self.number)
-        watch = self._watch("train", self.number, trial)
-        outcome = self.learner.learn(trial, watch.observers, noise, watch.witness)
-        if done % self._check_every == 0 and not torch.isfinite(outcome.loss):
+        trial_recorder = self._trial_recorder("train", self.number, trial)
+        result = self.learner.learn(trial, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        if done % self._check_every == 0 and not torch.isfinite(result.loss):
             raise RunError(self._diagnose())
-        watch.learned(lambda: self._again(self.number))
+        trial_recorder.on_gradients(lambda: self._again(self.number))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
         apply(self.optimizer)
-        self.learner.settle()
-        watch.done()
+        self.learner.after_step()
+        trial_recorder.on_update()
         self.schedule.step()
-        self.tally.add(trial, outcome)
+        self.metric_sums.add(trial, result)
         self.number += 1
-        return outcome
+        return result
 
     @torch.no_grad()
     def check(self) -> None:
@@ -138,31 +138,31 @@ class Session:
         Raises:
             RunError: if one of them is not finite.
         """
-        sums = (self.tally.sums[0], *self.network.parameters())
+        sums = (self.metric_sums.sums[0], *self.network.parameters())
         if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
             raise RunError(self._diagnose())
 
     def next_epoch(self) -> None:
         """Start the next epoch."""
-        self.epoch, self.number, self.tally = self.epoch + 1, 0, self._tally()
+        self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
 
     @torch.no_grad()
     def evaluate(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
         """Mean loss and every measure on the test split, by name."""
-        tally = self._tally()
+        metric_sums = self._metric_sums()
         self.network.eval()
         for number, trial in enumerate(self.trials()):
-            account = Account(trial, self.loss, self.network.readout)
+            meter = LossMeter(trial, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
-            watch = self._watch("test", number, trial)
-            simulate(self.network, trial.inputs, (*observers, *watch.observers, account), generator=noise)
-            tally.add(trial, account.outcome())
+            trial_recorder = self._trial_recorder("test", number, trial)
+            simulate(self.network, trial.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
+            metric_sums.add(trial, meter.result())
         self.network.train()
-        return tally.read()
+        return metric_sums.read()
 
-    def _again(self, number: int) -> tuple[Trial, torch.Generator]:
+    def _again(self, number: int) -> tuple[Batch, torch.Generator]:
         """A trial of this epoch and its noise, the same however often it is asked for."""
-        trial = self._on_device(self.lessons.trial(self.epoch, number))
+        trial = self._on_device(self.batches.trial(self.epoch, number))
         return trial, generator(self.definition.seed, "noise", self.epoch, number)
 
     def observe_untrained(self) -> None:
@@ -174,11 +174,11 @@ class Session:
             finally:
                 self.epoch = 0
 
-    def trials(self) -> Iterator[Trial]:
+    def trials(self) -> Iterator[Batch]:
         """Those of the test, where the network is."""
-        return (self._on_device(trial) for trial in self.lessons.tests())
+        return (self._on_device(trial) for trial in self.batches.tests())
 
-    def _on_device(self, trial: Trial) -> Trial:
+    def _on_device(self, trial: Batch) -> Batch:
         """The trial where the network is; its inputs follow step by step."""
         if self.device.type == "cpu":
             return trial
@@ -198,7 +198,7 @@ class Session:
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": {k: v for k, v in self.schedule.state_dict().items() if _is_plain(v)},
-            "tally": self.tally.sums,
+            "tally": self.metric_sums.sums,
         }
 
     def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
@@ -215,7 +215,7 @@ class Session:
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.tally.sums.copy_(state["tally"])
+        self.metric_sums.sums.copy_(state["tally"])
         self.epoch, self.number = state["epoch"], state["number"]
         if self.recorder is not None:
             self.recorder.load_state_dict(state["recorder"])
@@ -223,7 +223,7 @@ class Session:
     @torch.no_grad()
     def _diagnose(self) -> str:
         """Where a loss that is not finite came from."""
-        number = min(self.number, len(self.lessons) - 1)
+        number = min(self.number, len(self.batches) - 1)
         trial, noise = self._again(number)
         frame = simulate(self.network, trial.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
@@ -232,7 +232,7 @@ class Session:
         sick += [f"loss itself, with the largest activity in '{loudest}'"]
         rates = sorted({group["lr"] for group in self.optimizer.param_groups})
         return (
-            f"the loss is not finite at step {self.epoch * len(self.lessons) + number + 1} (epoch {self.epoch + 1}); "
+            f"the loss is not finite at step {self.epoch * len(self.batches) + number + 1} (epoch {self.epoch + 1}); "
             f"first seen in the "
             f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
             f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
@@ -242,7 +242,7 @@ class Session:
 def _learner(definition: Definition, network: Network) -> Learner:
     try:
         return learner_of(
-            definition.rule.made(), network, definition.loss.made(), generator(definition.seed, "projection")
+            definition.rule.build(), network, definition.loss.build(), generator(definition.seed, "projection")
         )
     except ValueError as problem:
         raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
@@ -258,7 +258,7 @@ def _is_plain(value: Any) -> bool:
 def parameter_groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
     """One parameter group per population, with its own learning rate. Projections are in none of them."""
     training = definition.training
-    lr = training.optimizer.made().lr
+    lr = training.optimizer.build().lr
     groups = []
     for name, connections in network.incoming.items():
         synapses = [network.synapses(c) for c in connections if c.plastic]

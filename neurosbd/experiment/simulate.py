@@ -11,25 +11,25 @@ import torch
 
 from neurosbd.errors import RunError, UsageError
 from neurosbd.experiment import directory
+from neurosbd.experiment.batches import TaskBatches
+from neurosbd.experiment.compatibility import check_protocol
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.figure import draw
 from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.lessons import TaskLessons
 from neurosbd.experiment.machine import check_device, failure
-from neurosbd.experiment.matching import check_protocol
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.resolve import as_specs, load_model, plain, recorded
 from neurosbd.experiment.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.experiment.session import Session, parameter_groups
 from neurosbd.experiment.training import Training, entered, start_recording
-from neurosbd.learners import Account
+from neurosbd.learners import LossMeter
 from neurosbd.network import Frame, Network
-from neurosbd.recording import Course, Recorder, Subject, Unwatched, Watch, plan
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 from neurosbd.simulation import simulate
 from neurosbd.tasks import Findings, Panel, Protocol
-from neurosbd.traces import Split
+from neurosbd.tracefiles import Split
 
 
 def run_experiment(
@@ -80,7 +80,7 @@ def run_experiment(
             raise UsageError(
                 f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
             )
-    reporter.done(run.result.get("warnings", ()))
+    reporter.on_update(run.result.get("warnings", ()))
     return run
 
 
@@ -89,8 +89,8 @@ def _train(
     interrupt: Interrupt,
 ) -> Run:  # fmt: skip
     assert definition.task is not None
-    task = definition.task.made()
-    session = Session(definition, TaskLessons(definition, task), device)
+    task = definition.task.build()
+    session = Session(definition, TaskBatches(definition, task), device)
     interrupt.hold()
     with entered(session, out, resume, reporter) as path:
         run = Training(session, path, reporter, interrupt).run()
@@ -119,9 +119,9 @@ def _example(session: Session) -> Panel:
         outputs.append(frame.activity[session.network.readout].value.cpu())
 
     noise = generator(session.definition.seed, "noise", "test", 0)
-    account = Account(trial, session.loss, session.network.readout)
-    simulate(session.network.eval(), trial.inputs, (account, keep), generator=noise)
-    return session.definition.task.made().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
+    meter = LossMeter(trial, session.loss, session.network.readout)
+    simulate(session.network.eval(), trial.inputs, (meter, keep), generator=noise)
+    return session.definition.task.build().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
 
 
 class _Stopped(Exception):
@@ -130,10 +130,10 @@ class _Stopped(Exception):
 
 def _measure(definition: Definition, out: str | Path | None, reporter: Reporter, interrupt: Interrupt) -> Run:
     assert definition.protocol is not None
-    rule = definition.rule.made()
+    rule = definition.rule.build()
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
-    network, protocol = definition.network(), definition.protocol.made()
+    network, protocol = definition.network(), definition.protocol.build()
     check_protocol(definition, network, rule, protocol)
     recorder, cpu = _recorder(definition, network, rule, protocol), torch.device("cpu")
     interrupt.hold()
@@ -143,8 +143,8 @@ def _measure(definition: Definition, out: str | Path | None, reporter: Reporter,
             reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
             if recorder is not None:
                 start_recording(recorder, path, config, reporter)
-        carry_out = partial(_carried_out, definition, network, rule, protocol, recorder, reporter, interrupt)
-        return _watched(carry_out, path, recorder, reporter, interrupt)
+        run = partial(_carried_out, definition, network, rule, protocol, recorder, reporter, interrupt)
+        return _watched(run, path, recorder, reporter, interrupt)
 
 
 def _carried_out(
@@ -158,21 +158,21 @@ def _carried_out(
     """
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
-        return definition.training.optimizer.made().build(parameter_groups(network, definition))
+        return definition.training.optimizer.build().build(parameter_groups(network, definition))
 
-    def watch(number: int) -> Watch:
+    def trial_recorder(number: int) -> TrialRecorder:
         if interrupt.asked:
             raise _Stopped
         examples = np.arange(protocol.extent(network.dt).examples)
-        return Unwatched() if recorder is None else recorder.trial("train", 0, number, None, examples)
+        return NullRecorder() if recorder is None else recorder.trial("train", 0, number, None, examples)
 
-    return protocol.carry_out(
-        network, rule, optimizer, generator(definition.seed, "protocol"), watch, reporter.live_line
+    return protocol.run(
+        network, rule, optimizer, generator(definition.seed, "protocol"), trial_recorder, reporter.live_line
     )
 
 
 def _watched(
-    carry_out: Callable[[], Findings], path: Path, recorder: Recorder | None, reporter: Reporter, interrupt: Interrupt
+    run: Callable[[], Findings], path: Path, recorder: Recorder | None, reporter: Reporter, interrupt: Interrupt
 ) -> Run:
     """Carry out a protocol in its directory, which says how it ended, however that is."""
 
@@ -182,7 +182,7 @@ def _watched(
             _end_recording(recorder, complete=False)
 
     try:
-        findings = carry_out()
+        findings = run()
         with interrupt.writing():
             _end_recording(recorder, complete=True)
             return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
@@ -206,10 +206,10 @@ def _recorder(definition: Definition, network: Network, rule: LocalRule, protoco
     """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
     trials, steps, examples = protocol.extent(network.dt)
     widths: dict[Split, int] = {"train": examples, "test": examples}
-    course = Course(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
-    subject = Subject(network, rule, {}, None)
-    found = plan(definition.record.signals, definition.record.limit, subject, course)
-    return None if found is None else Recorder(found, course, subject, torch.device("cpu"))
+    extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
+    recorded = Recorded(network, rule, {}, None)
+    found = plan(definition.record.signals, definition.record.limit, recorded, extent)
+    return None if found is None else Recorder(found, extent, recorded, torch.device("cpu"))
 
 
 def _end_recording(recorder: Recorder | None, complete: bool) -> None:

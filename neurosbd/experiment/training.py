@@ -34,7 +34,7 @@ from neurosbd.experiment.session import Session
 from neurosbd.learners import LocalLearner
 from neurosbd.measures import shown, title
 from neurosbd.recording import Recorder
-from neurosbd.traces.writer import describe
+from neurosbd.tracefiles.writer import describe
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def entered(session: Session, out: str | Path | None, resume: bool, reporter: Re
         else:
             if resume:
                 reporter.say(f"{path}: nothing to resume, the run starts")
-            config = directory.config_of(session.definition, session.device, session.lessons.units)
+            config = directory.config_of(session.definition, session.device, session.batches.units)
             with directory.beginning(path, config, session.recorder):
                 _introduce(session, path, config, reporter)
         yield path
@@ -68,23 +68,23 @@ def _introduce(session: Session, path: Path, config: dict[str, Any], reporter: R
     if session.recorder is not None:
         start_recording(session.recorder, path, config, reporter)
     weights = sum(p.numel() for p in session.network.parameters())
-    lessons = session.lessons
+    batches = session.batches
     reporter.say(
         f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss_name}, {weights:,} weights; "
-        f"{_expansion(session)}{lessons.name}: {lessons.examples:,} train, {lessons.tested:,} test; "
+        f"{_expansion(session)}{batches.name}: {batches.examples:,} train, {batches.tested:,} test; "
         f"{session.device}, seed {definition.seed}"
     )
 
 
 def _expansion(session: Session) -> str:
     """How many columns are broadcast beside the score, if any."""
-    expanded = session.learner.memory.expanded if isinstance(session.learner, LocalLearner) else 0
-    return f"score expanded by {expanded} columns; " if expanded else ""
+    n_expanded = session.learner.rule_state.n_expanded if isinstance(session.learner, LocalLearner) else 0
+    return f"score expanded by {n_expanded} columns; " if n_expanded else ""
 
 
 def start_recording(recorder: Recorder, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
     """Open the trace of a run directory and say how large it will be."""
-    reporter.say(f"{recorder.plan.estimate(recorder.course.epochs)}, into {path / TRACE}")
+    reporter.say(f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}")
     recorder.start(path / TRACE, json.dumps(config), describe(config))
 
 
@@ -190,10 +190,10 @@ class Training:
         """One epoch, or its rest after a resume; returns within it when interrupted."""
         session, interrupt = self.session, self.interrupt
         start, first = time.perf_counter(), session.number
-        while session.number < len(session.lessons):
+        while session.number < len(session.batches):
             session.step()
             self.reporter.live(
-                session.epoch + 1, session.number, len(session.lessons), lambda: session.tally.read()["loss"]
+                session.epoch + 1, session.number, len(session.batches), lambda: session.metric_sums.read()["loss"]
             )
             every = session.definition.training.checkpoint_every
             if interrupt.asked or interrupt.checkpoint_asked or (every and session.number % every == 0):
@@ -210,9 +210,9 @@ class Training:
 
     def _record(self, learned: float, first: int, start: float) -> None:
         session, training = self.session, self.session.definition.training
-        first, last = (min(session.lessons.examples, n * training.batch_size) for n in (first, session.number))
+        first, last = (min(session.batches.examples, n * training.batch_size) for n in (first, session.number))
         health = HealthCheck(session.network)
-        trained, tested = session.tally.read(), session.evaluate((health,))
+        trained, tested = session.metric_sums.read(), session.evaluate((health,))
         seconds = time.perf_counter() - start
         judged = {f"train_{name}": value for name, value in trained.items()}
         judged |= {f"test_{name}": value for name, value in tested.items()}
@@ -242,10 +242,10 @@ class Training:
     def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
         """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
         session, last = self.session, self.session.epoch + 1 == self.session.definition.training.epochs
-        if session.lessons.units is None:
+        if session.batches.units is None:
             return {}
         if "test_accuracy" in judged:
-            guess = Guess.of(session.loss, session.lessons.values, session.lessons.tested)
+            guess = Guess.of(session.loss, session.batches.values, session.batches.tested)
             found = guess.complaint(judged, last)
         else:
             found = unexplained(judged) if last else None
@@ -259,7 +259,7 @@ class Training:
 
     def _close(self, status: str, reason: str | None = None) -> Run:
         """Write result.json and say how it ended."""
-        measures = self.session.lessons.measures
+        measures = self.session.batches.measures
         key = f"test_{measures[0].name if measures else 'loss'}"
         sign = 1 if measures else -1  # a loss is the better the lower
         best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)

@@ -3,7 +3,7 @@
 None of the libraries is imported before it is needed.
 """
 
-from neurosbd.interchange.cell import Cell
+from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.nir_reader import from_nir
 from neurosbd.interchange.nir_writer import to_nir
 from neurosbd.interchange.sequential import from_torch

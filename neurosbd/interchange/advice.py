@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from neurosbd.errors import warn
-from neurosbd.interchange.cell import Cell
+from neurosbd.interchange.adapter import Cell
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.neurons import IF, LIF, CubaLIF
 from neurosbd.simulation import simulate

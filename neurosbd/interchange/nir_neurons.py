@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError, warn
+from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.borrowed import Borrowed
-from neurosbd.interchange.cell import Cell
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
 from neurosbd.process import Neuron

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from neurosbd.connections import Conv2d, Pooling
 from neurosbd.connections.pooling import MaxPool
 from neurosbd.errors import UsageError, warn
+from neurosbd.interchange.adapter import Cell, family
 from neurosbd.interchange.advice import advice, warn_of_silence
-from neurosbd.interchange.cell import Cell, family
-from neurosbd.interchange.cells import translated
 from neurosbd.interchange.layers import (
     TRANSLATES,
     activation,
@@ -26,6 +25,7 @@ from neurosbd.interchange.layers import (
     pooling,
     work_of,
 )  # fmt: skip
+from neurosbd.interchange.translate import translated
 from neurosbd.interchange.wiring import MOST_UNITS, Wire, assembled, relay, renamed
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity

@@ -4,14 +4,19 @@ from collections.abc import Callable
 
 from neurosbd.losses.bernoulli import Bernoulli
 from neurosbd.losses.cross_entropy import CrossEntropy
+from neurosbd.losses.custom import CustomLoss, register
 from neurosbd.losses.deviance import Deviance
 from neurosbd.losses.gaussian import Gaussian, GaussianCRPS
 from neurosbd.losses.generic import bregman, exponential_family, from_function
-from neurosbd.losses.law import Forecasting, Informative, Law, Lawful
 from neurosbd.losses.log_link import Gamma, NegativeBinomial, Poisson
 from neurosbd.losses.loss import Described, Equivariant, Loss, Predictive, PredictsInterval, PredictsMean
-from neurosbd.losses.own import Own, give
 from neurosbd.losses.pinball import Pinball
+from neurosbd.losses.predictive_distribution import (
+    HasDistribution,
+    HasProbabilities,
+    Informative,
+    PredictiveDistribution,
+)
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
 from neurosbd.losses.squared_error import SquaredError
 from neurosbd.losses.targets import TARGETS, Targets
@@ -32,8 +37,35 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
 }
 
 __all__ = [
-    "LOSSES", "TARGETS", "Bernoulli", "Brier", "CrossEntropy", "Described", "Deviance", "Equivariant", "Forecasting",
-    "Gamma", "Gaussian", "GaussianCRPS", "Informative", "Law", "Lawful", "Loss", "NegativeBinomial", "Own", "Pinball",
-    "Poisson", "Predictive", "PredictsInterval", "PredictsMean", "RankedProbability", "Spherical", "SquaredError",
-    "Targets", "bregman", "exponential_family", "from_function", "give",
+    "LOSSES",
+    "TARGETS",
+    "Bernoulli",
+    "Brier",
+    "CrossEntropy",
+    "CustomLoss",
+    "Described",
+    "Deviance",
+    "Equivariant",
+    "Gamma",
+    "Gaussian",
+    "GaussianCRPS",
+    "HasDistribution",
+    "HasProbabilities",
+    "Informative",
+    "Loss",
+    "NegativeBinomial",
+    "Pinball",
+    "Poisson",
+    "Predictive",
+    "PredictiveDistribution",
+    "PredictsInterval",
+    "PredictsMean",
+    "RankedProbability",
+    "Spherical",
+    "SquaredError",
+    "Targets",
+    "bregman",
+    "exponential_family",
+    "from_function",
+    "register",
 ]  # fmt: skip

@@ -145,8 +145,8 @@ def _posed(
     continuous = isinstance(kind, Targets) and kind.continuous
     draws = [kind if isinstance(kind, Tensor) else kind.support(values, generator) for _ in range(DISTRIBUTIONS)]
     support = torch.stack([d.double() if d.is_floating_point() else d for d in draws])
-    chance = torch.rand(support.shape[:2], dtype=torch.float64, generator=generator).clamp_min(1e-6)
-    weight = torch.ones_like(chance) if continuous else 0.1 - chance.log()
+    probabilities = torch.rand(support.shape[:2], dtype=torch.float64, generator=generator).clamp_min(1e-6)
+    weight = torch.ones_like(probabilities) if continuous else 0.1 - probabilities.log()
     return _Problem(loss, support, weight / weight.sum(1, keepdim=True), low, high, continuous)
 
 

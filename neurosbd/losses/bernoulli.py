@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_out
 from neurosbd.losses.deviance import BERNOULLI
-from neurosbd.losses.law import one_hot_covariance
+from neurosbd.losses.predictive_distribution import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
 from neurosbd.noise import happens
 
@@ -51,9 +51,9 @@ class Bernoulli:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values 0 or 1 [B, k] from the model of which sigmoid(output) is the optimum."""
-        return happens(self.chance(output), generator).to(output.dtype)
+        return happens(self.probabilities(output), generator).to(output.dtype)
 
-    def chance(self, output: Tensor) -> Tensor:
+    def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities of a yes of which sigmoid(output) is the optimum, [B, k].
 
         With smoothing no optimum is surer than e / 2; there the nearest model is taken.
@@ -65,15 +65,15 @@ class Bernoulli:
 
     def mean(self, output: Tensor) -> Tensor:
         """E[y|x], [B, k]: the chance of a yes."""
-        return self.chance(output)
+        return self.probabilities(output)
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
         """E[score score^T], [B, k, k]: of one-hot labels, or of values 0 and 1 that are independent of each other."""
-        chance, yes = self.chance(output), torch.ones_like(output)
+        probabilities, yes = self.probabilities(output), torch.ones_like(output)
         slope = self.score(output, yes) - self.score(output, yes - 1)
         if target.ndim == 1:
-            return slope[:, :, None] * one_hot_covariance(chance) * slope[:, None, :]
-        return torch.diag_embed(slope.square() * chance * (1 - chance))
+            return slope[:, :, None] * one_hot_covariance(probabilities) * slope[:, None, :]
+        return torch.diag_embed(slope.square() * probabilities * (1 - probabilities))
 
     def _aims(self, target: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Weight of yes and of no."""

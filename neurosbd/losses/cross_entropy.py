@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
-from neurosbd.losses.law import information_of_labels, one_hot_covariance
+from neurosbd.losses.predictive_distribution import information_of_labels, one_hot_covariance
 from neurosbd.losses.targets import CLASSES, as_vector, row
 
 
@@ -77,27 +77,31 @@ class CrossEntropy:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels [B] from the model of which softmax(output) is the optimum."""
-        return torch.multinomial(self.chance(output), 1, generator=generator)[:, 0]
+        return torch.multinomial(self.probabilities(output), 1, generator=generator)[:, 0]
 
-    def chance(self, output: Tensor) -> Tensor:
+    def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities of the labels of which softmax(output) is the optimum, [B, C].
 
         With smoothing no optimum has a class rarer than e / C (before weighing); there the nearest model is taken.
         """
-        chance = torch.softmax(output, 1)
+        probabilities = torch.softmax(output, 1)
         if self.plain:
-            return chance
+            return probabilities
         if self.class_weights is not None:
-            chance = chance / laid_out(self.class_weights, output, "class_weights")
+            probabilities = probabilities / laid_out(self.class_weights, output, "class_weights")
         if self.label_smoothing:
-            chance = chance / chance.sum(1, keepdim=True)
-            chance = (chance - self.label_smoothing / output.shape[1]).clamp_min(0)
-        return chance / chance.sum(1, keepdim=True)
+            probabilities = probabilities / probabilities.sum(1, keepdim=True)
+            probabilities = (probabilities - self.label_smoothing / output.shape[1]).clamp_min(0)
+        return probabilities / probabilities.sum(1, keepdim=True)
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
         """E[score score^T], [B, C, C]: diag p - p p^T without options, else over all labels."""
-        chance = self.chance(output)
-        return one_hot_covariance(chance) if self.plain else information_of_labels(self.score, output, chance)
+        probabilities = self.probabilities(output)
+        return (
+            one_hot_covariance(probabilities)
+            if self.plain
+            else information_of_labels(self.score, output, probabilities)
+        )
 
     @property
     def plain(self) -> bool:

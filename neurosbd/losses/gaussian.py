@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses.deviance import SQUARE
-from neurosbd.losses.law import Law, gaussian_law
+from neurosbd.losses.predictive_distribution import PredictiveDistribution, gaussian_distribution
 from neurosbd.losses.targets import REALS, as_values
 
 LEVEL = 0.9  # probability of the predictive interval
@@ -66,13 +66,13 @@ class Gaussian:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""
-        law = self.law(output)
-        return _around(law.mean, law.spread, generator)
+        distribution = self.distribution(output)
+        return _around(distribution.mean, distribution.spread, generator)
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Gaussian of every value."""
         mean, log_variance = output.chunk(2, 1)
-        return gaussian_law(mean, torch.exp(0.5 * log_variance))
+        return gaussian_distribution(mean, torch.exp(0.5 * log_variance))
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
         """E[score score^T] = diag(1 / v, 1 / 2), [B, 2 k, 2 k]."""
@@ -127,13 +127,13 @@ class GaussianCRPS:
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Values [B, k]."""
-        law = self.law(output)
-        return _around(law.mean, law.spread, generator)
+        distribution = self.distribution(output)
+        return _around(distribution.mean, distribution.spread, generator)
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Gaussian of every value."""
         mean, log_sigma = output.chunk(2, 1)
-        return gaussian_law(mean, torch.exp(log_sigma))
+        return gaussian_distribution(mean, torch.exp(log_sigma))
 
     def information(self, output: Tensor, target: Tensor) -> Tensor:
         """E[score score^T] = diag(1 / 3, sigma^2 (2 / sqrt 3 - 1) / pi), [B, 2 k, 2 k]."""

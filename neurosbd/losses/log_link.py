@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from neurosbd.losses.deviance import GAMMA, POISSON, Deviance, negative_binomial
-from neurosbd.losses.law import Law, polar
+from neurosbd.losses.predictive_distribution import PredictiveDistribution, polar
 from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
 
 
@@ -47,15 +47,15 @@ class Poisson:
         """E[score score^T] = diag(mu), [B, k, k]."""
         return torch.diag_embed(torch.exp(output))
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Poisson of every value."""
         mean, spread = torch.exp(output), torch.exp(0.5 * output)
 
-        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+        def characteristic(frequency: float) -> tuple[Tensor, Tensor]:
             angle = frequency / spread
             return polar(torch.exp(mean * (torch.cos(angle) - 1)), mean * (torch.sin(angle) - angle))
 
-        return Law(mean, spread, wave)
+        return PredictiveDistribution(mean, spread, characteristic)
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,16 @@ class Gamma:
         """E[score score^T] = diag(a), [B, k, k]."""
         return torch.diag_embed(torch.full_like(output, self.shape))
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Gamma of every value."""
         mean, root = torch.exp(output), math.sqrt(self.shape)
 
-        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+        def characteristic(frequency: float) -> tuple[Tensor, Tensor]:
             modulus = (1 + frequency**2 / self.shape) ** (-0.5 * self.shape)
             phase = self.shape * math.atan(frequency / root) - frequency * root
             return polar(torch.full_like(mean, modulus), torch.full_like(mean, phase))
 
-        return Law(mean, mean / root, wave)
+        return PredictiveDistribution(mean, mean / root, characteristic)
 
 
 @dataclass(frozen=True)
@@ -167,15 +167,15 @@ class NegativeBinomial:
         """E[score score^T] = diag(mu r / (r + mu)), [B, k, k]."""
         return torch.diag_embed(self.r * torch.sigmoid(output - math.log(self.r)))
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Negative binomial of every value."""
         mean, q = torch.exp(output), torch.sigmoid(output - math.log(self.r))
         spread = torch.sqrt(mean / (1 - q))
 
-        def wave(frequency: float) -> tuple[Tensor, Tensor]:
+        def characteristic(frequency: float) -> tuple[Tensor, Tensor]:
             angle = frequency / spread
             across, along = q * torch.sin(angle), 1 - q * torch.cos(angle)
             modulus = ((1 - q).square() / (across.square() + along.square())) ** (0.5 * self.r)
             return polar(modulus, self.r * torch.atan2(across, along) - angle * mean)
 
-        return Law(mean, spread, wave)
+        return PredictiveDistribution(mean, spread, characteristic)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.losses.law import information_of_labels
+from neurosbd.losses.predictive_distribution import information_of_labels
 from neurosbd.losses.targets import CLASSES, as_vector
 
 
@@ -27,7 +27,7 @@ def _drawn(self: object, output: Tensor, generator: torch.Generator | None = Non
     return torch.multinomial(torch.softmax(output, 1), 1, generator=generator)[:, 0]
 
 
-def _chance(self: object, output: Tensor) -> Tensor:
+def _probabilities(self: object, output: Tensor) -> Tensor:
     """Probabilities of the labels, [B, C]."""
     return torch.softmax(output, 1)
 
@@ -50,7 +50,7 @@ class Brier:
     """
 
     targets, parameters = CLASSES, 1
-    sample, chance, information = _drawn, _chance, _information
+    sample, probabilities, information = _drawn, _probabilities, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to 2, [B]."""
@@ -76,7 +76,7 @@ class Spherical:
     """
 
     targets, parameters = CLASSES, 1
-    sample, chance, information = _drawn, _chance, _information
+    sample, probabilities, information = _drawn, _probabilities, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to 1, [B]."""
@@ -104,7 +104,7 @@ class RankedProbability:
     """
 
     targets, parameters = CLASSES, 1
-    sample, chance, information = _drawn, _chance, _information
+    sample, probabilities, information = _drawn, _probabilities, _information
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example, 0 to C - 1, [B]."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses.deviance import SQUARE
-from neurosbd.losses.law import Law, gaussian_law, one_hot_covariance
+from neurosbd.losses.predictive_distribution import PredictiveDistribution, gaussian_distribution, one_hot_covariance
 from neurosbd.losses.targets import REALS, as_vector
 
 
@@ -46,6 +46,6 @@ class SquaredError:
             return one_hot_covariance(output)
         return torch.eye(output.shape[1], dtype=output.dtype, device=output.device).expand(len(output), -1, -1)
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """Gaussian around the output, variance 1; not of labels."""
-        return gaussian_law(output, torch.ones_like(output))
+        return gaussian_distribution(output, torch.ones_like(output))

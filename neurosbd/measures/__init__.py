@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.losses import Loss, PredictsInterval, PredictsMean
 from neurosbd.losses.deviance import SQUARE
 from neurosbd.losses.pinball import Pinball
@@ -44,9 +44,9 @@ def measures_of(loss: Loss, targets: Tensor) -> tuple[Measure, ...]:
     return tuple(found)
 
 
-def right_class(trial: Trial, outcome: Outcome) -> Tensor:
+def right_class(trial: Batch, result: BatchResult) -> Tensor:
     """1 where the largest output is that of the class, [B]."""
-    return (outcome.output.argmax(1) == trial.target).double()
+    return (result.output.argmax(1) == trial.target).double()
 
 
 def title(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Accuracy:
 
     name, title, percent, higher_is_better = "accuracy", "accuracy", True, True
 
-    success: Callable[[Trial, Outcome], Tensor]
+    success: Callable[[Batch, BatchResult], Tensor]
 
     def width(self, targets: int) -> int:
         """Successes and examples."""
         return 2
 
-    def sums(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
-        count = len(outcome.output)
-        hits = self.success(trial, outcome).mean(dtype=torch.float64) * count
+        count = len(result.output)
+        hits = self.success(trial, result).mean(dtype=torch.float64) * count
         return torch.stack((hits, torch.full_like(hits, count)))
 
     def value(self, sums: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.losses import PredictsInterval
 
 
@@ -31,9 +31,9 @@ class Coverage:
         """Targets inside, and all."""
         return 2
 
-    def sums(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
-        low, high = self.loss.interval(outcome.output)
+        low, high = self.loss.interval(result.output)
         y = trial.target.to(low.dtype)
         inside = ((low <= y) & (y <= high)).double().sum()
         return torch.stack((inside, torch.full_like(inside, y.numel())))

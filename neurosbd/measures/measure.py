@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 
 
 class Measure(Protocol):
@@ -35,7 +35,7 @@ class Measure(Protocol):
         """Number of sums for this many values to predict."""
         ...
 
-    def sums(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
         """Sums over a batch, float64 [width]. Nothing waits for the device."""
         ...
 

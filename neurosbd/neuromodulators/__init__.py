@@ -1,4 +1,4 @@
-"""Neuromodulators: from the score of the loss to one signal per unit. Layer 1."""
+"""Neuromodulators: from the score of the loss to one third factor per unit. Layer 1."""
 
 from collections.abc import Callable
 

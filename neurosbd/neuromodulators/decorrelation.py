@@ -29,13 +29,13 @@ class Decorrelation:
     """Broadcast the score through its own correlation with the activity, so that activity decorrelates.
 
         R_g <- lam R_g + (1 - lam) mean_b score[b] g(h[b])^T          for every g of `activations`
-        signal[b] = sum_g g'(h[b]) . (score[b] (R0_g + learned R_g))
+        third_factor[b] = sum_g g'(h[b]) . (score[b] (R0_g + learned R_g))
 
     With the identity alone, as by default, that is score[b] (R0 + learned R). R0 belongs to the first g, those of the
     others are 0. At the optimum every function of the activity is uncorrelated with the score, so several ask for
     more; g(h) = h^2 is the error-modulated Hebbian rule.
     lam is per batch: with several hearings in a batch, the steps of a spiking run, each takes its share.
-    Descending `signal` lowers 1/2 sum_g ||R_g||^2, the squared correlation of score and activity, which is
+    Descending `third_factor` lowers 1/2 sum_g ||R_g||^2, the squared correlation of score and activity, which is
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
     Args:
@@ -114,9 +114,9 @@ class Decorrelation:
     def _learned(self, learned: Tensor, heard: Heard, activity: Tensor) -> Tensor:
         """R with this batch in it. The rows of the score carry 1/B, so the sum over the batch is the mean."""
         lam, own = (f.factor(heard.progress) ** heard.share for f in (self.forgetting, self.expanded))
-        if not heard.expanded:
+        if not heard.n_expanded:
             return torch.addmm(learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
-        sizes = (len(learned) - heard.expanded, heard.expanded)
+        sizes = (len(learned) - heard.n_expanded, heard.n_expanded)
         parts = zip(learned.split(sizes), heard.score.split(sizes, 1), (lam, own), strict=True)
         return torch.cat([torch.addmm(r, s.t(), activity, beta=f, alpha=1 - f) for r, s, f in parts])
 

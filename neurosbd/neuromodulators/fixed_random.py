@@ -21,7 +21,7 @@ class Frozen(NamedTuple):
 
 @dataclass(frozen=True)
 class FixedRandom:
-    """signal[b] = score[b] R0, with R0 drawn once.
+    """third_factor[b] = score[b] R0, with R0 drawn once.
 
     Args:
         layout: which units share a column of R0, see LAYOUTS.

@@ -1,10 +1,10 @@
 """How a projection is laid over a population: a column per unit, per channel, per patch, or along few directions.
 
 A layout turns an activity [B, *size] into the coordinates [B, M] in which a projection [C, M] lives,
-and spreads a signal [B, M] back over the population. M is the last axis of a projection, so that its
+and spreads a third_factor [B, M] back over the population. M is the last axis of a projection, so that its
 skinny products with [B, C] scores read memory in order: about five times faster than [M, C].
 
-In all of them a projection whose entries have the standard deviation `scale` gives every unit a signal of the same
+In all of them a projection whose entries have the standard deviation `scale` gives every unit a third factor of the same
 variance, scale^2 |score|^2.
 """
 
@@ -35,7 +35,7 @@ class Layout(Protocol):
         """Activity [B, *size] in the coordinates of the projection, [B, M]."""
         ...
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Signal [B, M] over the population, [B, *size of like]."""
         ...
 
@@ -59,9 +59,9 @@ class Full:
         """Every unit, [B, units]."""
         return _units(value)
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every unit its own signal."""
-        return _over(signal, like)
+        return _over(third_factor, like)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Shared:
         """Mean over positions, [B, channels]."""
         return value.mean((2, 3)) if value.ndim == 4 else value.flatten(1)
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every position of a channel the same signal; an expanded view, nothing is written."""
-        return signal[:, :, None, None].expand(like.shape) if like.ndim == 4 else signal.view(like.shape)
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a channel the same third factor; an expanded view, nothing is written."""
+        return third_factor[:, :, None, None].expand(like.shape) if like.ndim == 4 else third_factor.view(like.shape)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Patchwise:
     The correlation is taken with the mean over the positions of a patch. Patches lie side by side from the first
     position on, and those at the far border are cut where the map ends. M = channels x ceil(height / patch) x
     ceil(width / patch), ordered patch by patch: patch = 1 is full, patch >= the map is shared. One pass over the
-    activity and one over the signal, no basis.
+    activity and one over the third factor, no basis.
 
     Args:
         patch: side in pixels of the map, >= 1.
@@ -114,9 +114,9 @@ class Patchwise:
         """Mean over each patch, [B, patches x channels]."""
         return _patch_means(value, *self._sides(value))
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a patch the same signal."""
-        return _tiled(signal, like, *self._sides(like))
+        return _tiled(third_factor, like, *self._sides(like))
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch; none is larger than the map."""
@@ -150,9 +150,9 @@ class Grid:
         """Mean over each patch, [B, patches x channels]."""
         return _patch_means(value, *self._sides(value))
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a patch the same signal."""
-        return _tiled(signal, like, *self._sides(like))
+        return _tiled(third_factor, like, *self._sides(like))
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch."""
@@ -163,7 +163,7 @@ class Grid:
 class LowRank:
     """All units of a population along a few fixed random directions.
 
-        summary = h P,   spread = signal P^T,   |P[i]| = 1 for every unit i
+        summary = h P,   spread = third_factor P^T,   |P[i]| = 1 for every unit i
 
     so that a learned projection R = mean score (h P)^T tells the units mean score h^T P P^T: the full correlation,
     since P P^T is the identity on average, and a mixture of other units' of the relative size 1 / sqrt(rank).
@@ -193,9 +193,9 @@ class LowRank:
         """h P, [B, rank]."""
         return _units(value) @ basis.t()
 
-    def spread(self, signal: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """signal P^T over the units."""
-        return _over(signal @ basis, like)
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """third_factor P^T over the units."""
+        return _over(third_factor @ basis, like)
 
 
 def _units(value: Tensor) -> Tensor:
@@ -210,23 +210,23 @@ def _patch_means(value: Tensor, *sides: int) -> Tensor:
     return _units(functional.avg_pool2d(value, sides, ceil_mode=True) if sides else value)
 
 
-def _tiled(signal: Tensor, like: Tensor, *sides: int) -> Tensor:
+def _tiled(third_factor: Tensor, like: Tensor, *sides: int) -> Tensor:
     """The other way, [B, *size of like]."""
     if not sides:
-        return signal.view(like.shape)
+        return third_factor.view(like.shape)
     (batch, channels, height, width), (tall, wide) = like.shape, sides
     down, across = -(-height // tall), -(-width // wide)
-    patches = signal.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
+    patches = third_factor.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
     maps = patches.reshape(batch, down * tall, across * wide, channels)
     return maps[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def _over(signal: Tensor, like: Tensor) -> Tensor:
+def _over(third_factor: Tensor, like: Tensor) -> Tensor:
     """The other way, [B, *size of like], without a copy."""
     if like.ndim == 4:
         batch, channels, height, width = like.shape
-        return signal.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return signal.view(like.shape)
+        return third_factor.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return third_factor.view(like.shape)
 
 
 LAYOUTS = {"full": Full, "shared": Shared, "patchwise": Patchwise, "grid": Grid, "low_rank": LowRank}

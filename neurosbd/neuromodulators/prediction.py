@@ -30,8 +30,8 @@ class Prediction:
     """Broadcast the score through weights with which every population predicts the target by itself.
 
         own_score[b] = d l(V h[b], y[b]) / d (V h[b])        of the population's own prediction V h
-        signal[b] = ((1 - own) score[b] + own own_score[b]) V
-        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the signal was told
+        third_factor[b] = ((1 - own) score[b] + own own_score[b]) V
+        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the third factor was told
 
     V starts small and random, as in DFA. It comes to rest where the population's own score is uncorrelated with its
     activity, the optimum of its prediction; by then it is how the activity tells about the target, and so which way a
@@ -46,7 +46,7 @@ class Prediction:
         layout: which units share a column of V, see LAYOUTS.
         rate: of V, its step per batch, > 0.
         scale: standard deviation of V at the start, >= 0. At 0 nobody but the readout learns from the first batch.
-        own: weight of the own score in the signal, 0..1. 0: the broadcast score alone. 1: every population descends
+        own: weight of the own score in the third factor, 0..1. 0: the broadcast score alone. 1: every population descends
             the loss of its own prediction, and the score of the readout is not heard.
     Raises:
         ValueError: if a constant is out of range.
@@ -72,7 +72,7 @@ class Prediction:
 
     def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
         """Draw V; it has learned nothing."""
-        if heard.expanded:
+        if heard.n_expanded:
             raise ValueError("a prediction is judged by the loss, so it hears the score alone; remove the expansion")
         weight, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
         return Predicting(weight, torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(()), basis)
@@ -80,10 +80,10 @@ class Prediction:
     def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
         """Predict, tell the score through V, [B, *size], and learn to predict better."""
         activity = self.layout.summary(heard.value, state.basis)
-        own_score = heard.judge(activity @ state.weight.t())
+        own_score = heard.score_of(activity @ state.weight.t())
         told = torch.lerp(heard.score, own_score, self.own) if self.own else heard.score
-        signal = self.layout.spread(told @ state.weight, heard.value, state.basis)
-        return signal, self._learned(state, own_score.t() @ activity, heard.share)
+        third_factor = self.layout.spread(told @ state.weight, heard.value, state.basis)
+        return third_factor, self._learned(state, own_score.t() @ activity, heard.share)
 
     def projection(self, state: Predicting) -> Tensor:
         """V, [C, M]."""

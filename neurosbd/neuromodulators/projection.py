@@ -26,8 +26,8 @@ def draw_projection(
     """
     basis = layout.init(heard.value, generator)
     units = layout.summary(heard.value[:1], basis).shape[1]
-    drawn = torch.randn(channels - heard.expanded, units, generator=generator) * scale
-    return torch.cat((drawn, drawn.new_zeros(heard.expanded, units))).to(heard.value), basis
+    drawn = torch.randn(channels - heard.n_expanded, units, generator=generator) * scale
+    return torch.cat((drawn, drawn.new_zeros(heard.n_expanded, units))).to(heard.value), basis
 
 
 def check_scale(owner: object, scale: float) -> None:

@@ -23,7 +23,7 @@ class Expectation(NamedTuple):
 
 @dataclass(frozen=True)
 class Reward:
-    """signal[b] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign.
+    """third_factor[b] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign.
 
         Rbar[k] <- Rbar[k] + rate (mean of R over the examples of task k - Rbar[k])
 
@@ -71,12 +71,12 @@ class Reward:
         mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)[:, None]
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
         expected = torch.where(first & there, mean, state.mean) if self.rate > 0 else state.mean
-        signal = (expected[task] - reward) / len(reward)
+        third_factor = (expected[task] - reward) / len(reward)
         moved = torch.where(there, expected + self.rate * (mean - expected), expected)
         after = state._replace(mean=moved, seen=state.seen + count)
         if self.channels > 1:
-            return self.layout.spread(signal @ state.projection, heard.value, state.basis), after
-        return signal.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
+            return self.layout.spread(third_factor @ state.projection, heard.value, state.basis), after
+        return third_factor.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
 
     def projection(self, state: Expectation) -> Tensor | None:
         """Of several channels, [channels, M]; one channel reaches all units alike."""

@@ -19,13 +19,13 @@ def _outgoing(heard: Heard, name: str) -> Tensor:
     return heard.outgoing
 
 
-def _felt(heard: Heard) -> Tensor:
-    return heard.score if heard.felt is None else heard.felt
+def _output_drive_score(heard: Heard) -> Tensor:
+    return heard.score if heard.output_drive_score is None else heard.output_drive_score
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """signal[b] = (score[b] x gain of the readout) W_out: the readout's weights used backwards.
+    """third_factor[b] = (score[b] x gain of the readout) W_out: the readout's weights used backwards.
 
     Not local, which is its point: with it e-prop of a population next to a readout with one leak or none, reached
     without a delay, is the true gradient.
@@ -40,7 +40,7 @@ class Transposed:
 
     def step(self, state: tuple[()], heard: Heard, dt: float) -> tuple[Tensor, tuple[()]]:
         """score gain W_out, [B, units]."""
-        return _felt(heard) @ _outgoing(heard, "symmetric"), state
+        return _output_drive_score(heard) @ _outgoing(heard, "symmetric"), state
 
     def projection(self, state: tuple[()]) -> None:
         """The readout's own weights, nothing else."""
@@ -58,7 +58,7 @@ class Followed(NamedTuple):
 class Following:
     """Feedback weights that receive the same changes as the readout's and forget where they started.
 
-        B <- B + (W_out - W_seen) - forgetting (B - W_seen);    signal[b] = (score[b] x gain of the readout) B
+        B <- B + (W_out - W_seen) - forgetting (B - W_seen);    third_factor[b] = (score[b] x gain of the readout) B
 
     so that |B - W_out| shrinks by exactly (1 - forgetting) per batch.
 
@@ -89,7 +89,7 @@ class Following:
         now = _outgoing(heard, "adaptive").detach()
         kept = (1 - self.forgetting) ** heard.share
         feedback = now + kept * (state.feedback - state.seen)
-        return _felt(heard) @ feedback, Followed(feedback, now.clone())
+        return _output_drive_score(heard) @ feedback, Followed(feedback, now.clone())
 
     def projection(self, state: Followed) -> Tensor:
         """B^T, [C, units]."""

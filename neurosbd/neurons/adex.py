@@ -94,9 +94,9 @@ class AdEx:
         activity, _ = membrane.fire(self, after, None, dt)
         return activity, AdExState(after, w, activity.value)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * psi dt / tau_mem."""
-        return membrane.gate(self, activity, signal, dt / number(self.tau_mem))
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * psi dt / tau_mem."""
+        return membrane.gate(self, activity, third_factor, dt / number(self.tau_mem))
 
     @property
     def factorises(self) -> bool:

@@ -71,7 +71,7 @@ class ALIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> ALIFState:
         """At rest, silent, not adapted."""
         zero = torch.zeros_like(drive)
-        return ALIFState(zero, zero, zero, membrane.at_rest(self, drive))
+        return ALIFState(zero, zero, zero, membrane.with_moments(self, drive))
 
     def step(self, state: ALIFState, drive: Tensor, dt: float) -> tuple[Activity, ALIFState]:
         """Potential less the rise of the threshold, and spike, [B, *size]."""
@@ -81,9 +81,9 @@ class ALIF:
         activity, waiting = membrane.fire(self, v - number(self.beta) * a, state.waiting, dt)
         return activity, ALIFState(v, a, activity.value, waiting)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * psi * r."""
-        return membrane.gate(self, activity, signal, self.r)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * psi * r."""
+        return membrane.gate(self, activity, third_factor, self.r)
 
     @property
     def factorises(self) -> bool:

@@ -98,9 +98,11 @@ class CorInfoMax:
             )
         return kept
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * dt / (tau_mem epsilon) where 0 < u < 1."""
-        return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0) * (dt / (self.tau_mem * self.epsilon))
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * dt / (tau_mem epsilon) where 0 < u < 1."""
+        return _aten.hardtanh_backward(third_factor, activity.potential, 0.0, 1.0) * (
+            dt / (self.tau_mem * self.epsilon)
+        )
 
     @property
     def factorises(self) -> bool:
@@ -116,7 +118,7 @@ class CorInfoMax:
 
     def flow(self, state: CorInfoMaxState, activity: Activity, dt: float) -> Flow:
         """The potential leaks on, held by its own rate while that is not at a bound."""
-        dendrites = sum(name in activity.memory for name in ("basal", "apical"))
+        dendrites = sum(name in activity.cache for name in ("basal", "apical"))
         free = _aten.hardtanh_backward(torch.ones_like(activity.potential), activity.potential, 0.0, 1.0)
         return Flow(((self._kept(dendrites, dt) + dt / self.tau_mem * self.leak * free,),), (1.0,), (1.0,))
 

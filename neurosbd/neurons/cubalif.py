@@ -68,7 +68,7 @@ class CubaLIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CubaLIFState:
         """No current, at rest, silent."""
         zero = torch.zeros_like(drive)
-        return CubaLIFState(zero, zero, zero, membrane.at_rest(self, drive))
+        return CubaLIFState(zero, zero, zero, membrane.with_moments(self, drive))
 
     def step(self, state: CubaLIFState, drive: Tensor, dt: float) -> tuple[Activity, CubaLIFState]:
         """Potential and spike, [B, *size]."""
@@ -77,9 +77,9 @@ class CubaLIF:
         activity, waiting = membrane.fire(self, v, state.waiting, dt)
         return activity, CubaLIFState(i, v, activity.value, waiting)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * psi * r."""
-        return membrane.gate(self, activity, signal, self.r)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * psi * r."""
+        return membrane.gate(self, activity, third_factor, self.r)
 
     @property
     def factorises(self) -> bool:

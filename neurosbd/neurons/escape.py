@@ -75,10 +75,10 @@ class Escape:
         """Of a spike at this step."""
         return torch.sigmoid((potential - number(self.v_threshold)) / number(self.width))
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * r p (1 - p) / width."""
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * r p (1 - p) / width."""
         p = self.probability(activity.potential)
-        return signal * (1 - p) * p * (number(self.r) / number(self.width))
+        return third_factor * (1 - p) * p * (number(self.r) / number(self.width))
 
     def surprise(self, activity: Activity) -> Tensor:
         """d log P(spike) / d drive of this step: r (z - p) / width."""

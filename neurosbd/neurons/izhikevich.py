@@ -89,9 +89,9 @@ class Izhikevich:
         activity, _ = membrane.fire(self, after, None, dt)
         return activity, IzhikevichState(after, u, activity.value)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * psi h."""
-        return membrane.gate(self, activity, signal, 1e3 * dt)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * psi h."""
+        return membrane.gate(self, activity, third_factor, 1e3 * dt)
 
     @property
     def factorises(self) -> bool:

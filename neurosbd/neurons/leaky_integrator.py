@@ -48,9 +48,9 @@ class LI:
         v = leak(state.v, decay(number(self.tau_mem), dt), membrane.times(drive, number(self.r)))
         return Activity(v, v), LIState(v)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * r."""
-        return membrane.times(signal, number(self.r))
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * r."""
+        return membrane.times(third_factor, number(self.r))
 
     @property
     def factorises(self) -> bool:

@@ -70,7 +70,7 @@ class LIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
         """At rest, silent."""
         zero = torch.zeros_like(drive)
-        return LIFState(zero + number(self.v_leak), zero, membrane.at_rest(self, drive))
+        return LIFState(zero + number(self.v_leak), zero, membrane.with_moments(self, drive))
 
     def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
         """Potential and spike, [B, *size]."""
@@ -82,9 +82,9 @@ class LIF:
         activity, waiting = membrane.fire(self, v, state.waiting, dt)
         return activity, LIFState(v, activity.value, waiting)
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * psi * r."""
-        return membrane.gate(self, activity, signal, self.r)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * psi * r."""
+        return membrane.gate(self, activity, third_factor, self.r)
 
     @property
     def factorises(self) -> bool:

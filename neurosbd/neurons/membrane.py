@@ -131,7 +131,7 @@ def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) 
     return Activity(value, potential), waiting
 
 
-def at_rest(neuron: Spiking, drive: Tensor) -> Tensor | None:
+def with_moments(neuron: Spiking, drive: Tensor) -> Tensor | None:
     """Waiting times before the first step."""
     return torch.zeros_like(drive) if neuron.refractory > 0 else None
 
@@ -145,9 +145,9 @@ def psi(neuron: Spiking, activity: Activity) -> Tensor:
     return neuron.surrogate.derivative(distance / unit) / unit
 
 
-def gate(neuron: Spiking, activity: Activity, signal: Tensor, r: Constant = 1.0) -> Tensor:
-    """signal * psi * r, with r what a drive of 1 adds to the potential."""
-    gated = psi(neuron, activity).mul_(signal)
+def gate(neuron: Spiking, activity: Activity, third_factor: Tensor, r: Constant = 1.0) -> Tensor:
+    """third factor * psi * r, with r what a drive of 1 adds to the potential."""
+    gated = psi(neuron, activity).mul_(third_factor)
     return gated if isinstance(r, float | int) and r == 1 else gated * number(r)
 
 

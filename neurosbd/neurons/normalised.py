@@ -20,7 +20,7 @@ class Scaling(NamedTuple):
 
     normal: Tensor  # normalised drive n, [B, *size]
     factor: Tensor  # 1 / divisor, [B] with ones for the axes that share it
-    memory: object  # of the neuron within
+    cache: object  # of the neuron within
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Normalised:
         by 'power':     n = u / sqrt(mean u^2 + epsilon)                  divisive normalisation
 
     The means run over one example, so the test needs nothing that training has to remember. All units of a pool are
-    divided by the same number, so the derivative is a matrix. `gate` is its transpose times the signal, exactly,
+    divided by the same number, so the derivative is a matrix. `gate` is its transpose times the third factor, exactly,
 
         gate(s) = (g - mean(g) - n mean(g n)) / divisor,   g = f'(n) s    ('power': without mean(g))
 
     which takes two more sums over the pool, like those that the drive itself is normalised by: one interneuron each.
-    So with the true derivative as signal the update is the true gradient; what is not local to a synapse is local to
+    So with the true derivative as third factor the update is the true gradient; what is not local to a synapse is local to
     its population. There is no eligibility of one unit, and the rules that want one refuse.
 
     Args:
@@ -73,12 +73,12 @@ class Normalised:
         factor = torch.rsqrt(self._mean(centred.square()) + self.epsilon)
         normal = centred * factor
         inner, _ = self.neuron.step((), normal, dt)
-        return Activity(inner.value, inner.potential, Scaling(normal, factor, inner.memory)), state
+        return Activity(inner.value, inner.potential, Scaling(normal, factor, inner.cache)), state
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """(g - mean(g) - n mean(g n)) / divisor, with g = f'(n) signal."""
-        normal, factor, memory = activity.memory
-        g = self.neuron.gate(Activity(activity.value, activity.potential, memory), signal, dt)
+        normal, factor, cache = activity.cache
+        g = self.neuron.gate(Activity(activity.value, activity.potential, cache), third_factor, dt)
         rest = torch.addcmul(g, normal, self._mean(g * normal), value=-1)
         return (rest - self._mean(g) if self.by == "deviation" else rest) * factor
 

@@ -52,9 +52,9 @@ class Identity:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * 1."""
-        return signal
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * 1."""
+        return third_factor
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class ReLU:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal where value > 0."""
-        return _aten.threshold_backward(signal, activity.potential, 0)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor where value > 0."""
+        return _aten.threshold_backward(third_factor, activity.potential, 0)
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class LeakyReLU:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal, times slope where value <= 0."""
-        return _aten.leaky_relu_backward(signal, activity.potential, self.slope, True)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor, times slope where value <= 0."""
+        return _aten.leaky_relu_backward(third_factor, activity.potential, self.slope, True)
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class Tanh:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * (1 - value^2)."""
-        return _aten.tanh_backward(signal, activity.potential)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * (1 - value^2)."""
+        return _aten.tanh_backward(third_factor, activity.potential)
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ class Sigmoid:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * value * (1 - value)."""
-        return _aten.sigmoid_backward(signal, activity.potential)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * value * (1 - value)."""
+        return _aten.sigmoid_backward(third_factor, activity.potential)
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ class Softplus:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal * (1 - exp(-value))."""
-        return signal * -torch.expm1(-activity.potential)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor * (1 - exp(-value))."""
+        return third_factor * -torch.expm1(-activity.potential)
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,9 @@ class HardSigmoid:
         """Gain x pre is the whole derivative."""
         return True
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """signal where 0 < value < 1."""
-        return _aten.hardtanh_backward(signal, activity.potential, 0.0, 1.0)
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """third factor where 0 < value < 1."""
+        return _aten.hardtanh_backward(third_factor, activity.potential, 0.0, 1.0)
 
 
 RATES: dict[str, Callable[..., Neuron]] = {

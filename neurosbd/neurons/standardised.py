@@ -27,7 +27,7 @@ class Measured(NamedTuple):
     drive: Tensor  # [B, *size]
     mean: Tensor  # over the batch (and the positions of a map), [units] or [channels]
     factor: Tensor  # 1 / sqrt(variance + epsilon), like mean
-    memory: object  # of the neuron within
+    cache: object  # of the neuron within
 
 
 @dataclass(frozen=True)
@@ -78,34 +78,34 @@ class Standardised:
         """value = f(n), [B, *size]."""
         normal, mean, factor = _aten.native_batch_norm(drive, None, None, None, None, True, 0.0, self.epsilon)
         inner, _ = self.neuron.step((), normal, dt)
-        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.memory)), state
+        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.cache)), state
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """(g - mean(g) - n mean(g n)) / sqrt(var u + epsilon), with g = f'(n) signal."""
-        drive, mean, factor, memory = activity.memory
-        g = self.neuron.gate(Activity(activity.value, activity.potential, memory), signal, dt)
+        drive, mean, factor, cache = activity.cache
+        g = self.neuron.gate(Activity(activity.value, activity.potential, cache), third_factor, dt)
         return _aten.native_batch_norm_backward(
             g, drive, None, None, None, mean, factor, True, self.epsilon, [True, False, False]
         )[0]
 
-    def blank(self, size: tuple[int, ...]) -> Moments:
+    def init_moments(self, size: tuple[int, ...]) -> Moments:
         """Before anything was seen: mean 0, variance 1."""
         return Moments(torch.zeros(size[0]), torch.ones(size[0]))
 
-    def adapted(self, memory: Moments, activity: Activity, share: float) -> Moments:
+    def update_moments(self, moments: Moments, activity: Activity, share: float) -> Moments:
         """The moments after a step that stands for `share` of a batch; a single value of a unit has no variance."""
-        measured: Measured = activity.memory
+        measured: Measured = activity.cache
         if measured.drive.numel() == measured.mean.numel():
-            return memory
+            return moments
         rate = 1 - (1 - self.rate) ** share
         variance = measured.factor.detach().square().reciprocal() - self.epsilon
         return Moments(
-            torch.lerp(memory.mean, measured.mean.detach(), rate), torch.lerp(memory.variance, variance, rate)
+            torch.lerp(moments.mean, measured.mean.detach(), rate), torch.lerp(moments.variance, variance, rate)
         )
 
-    def at_rest(self, memory: Moments) -> "AtRest":
+    def with_moments(self, moments: Moments) -> "AtRest":
         """The neuron that goes on with what this one remembers."""
-        return AtRest(self, *memory)
+        return AtRest(self, *moments)
 
     @property
     def coupled(self) -> str:
@@ -142,10 +142,10 @@ class AtRest:
         )
         return self.learning.neuron.step((), normal, dt)[0], state
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
-        """f'(n) signal / sqrt(variance + epsilon)."""
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """f'(n) third factor / sqrt(variance + epsilon)."""
         factor: Any = torch.rsqrt(self.variance + self.learning.epsilon)
-        return self.learning.neuron.gate(activity, signal, dt) * factor.view(-1, *(1,) * (signal.ndim - 2))
+        return self.learning.neuron.gate(activity, third_factor, dt) * factor.view(-1, *(1,) * (third_factor.ndim - 2))
 
     @property
     def factorises(self) -> bool:

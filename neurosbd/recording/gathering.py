@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.recording.picking import Picking
-from neurosbd.traces.series import Clock, Rows, Series
+from neurosbd.tracefiles.series import Clock, Rows, Series
 
 _TYPES = {"uint8": torch.bool, "float32": torch.float32}  # spikes: nothing is copied to bytes as fast as truth
 _ALIGNED = 64  # bytes
@@ -25,7 +25,7 @@ class _Presence(NamedTuple):
     places: Tensor
 
 
-class Strip:
+class SeriesRows:
     """The rows of one series within a block.
 
     Maps are kept in the order in which they lie in memory; the writer puts them in order while the run goes on.
@@ -98,7 +98,7 @@ class _Block(NamedTuple):
     """Memory of so many rows, and where in it those of each series are."""
 
     memory: Tensor  # uint8, on the device
-    strips: dict[str, Strip]
+    series_rows: dict[str, SeriesRows]
 
 
 class Gathering:
@@ -132,15 +132,15 @@ class Gathering:
         self._coordinates: list[tuple[float, int, int, int, np.ndarray]] = []
         # The block that was written last is the likeliest to be in the cache.
         self._block = self._written.pop() if self._written else self._new()
-        for strip in self._block.strips.values():
-            strip.reuse()
+        for series_rows in self._block.series_rows.values():
+            series_rows.reuse()
 
     def _new(self) -> _Block:
         sizes = [-(-self.length * s.row_bytes // _ALIGNED) * _ALIGNED for s in self.series.values()]
         starts = [0, *accumulate(sizes)]
         memory = torch.empty(starts.pop(), dtype=torch.uint8, device=self.device)
         named = zip(self.series.items(), starts, strict=True)
-        return _Block(memory, {n: Strip(s, memory, start, self.length, self._picks[n]) for (n, s), start in named})
+        return _Block(memory, {n: SeriesRows(s, memory, start, self.length, self._picks[n]) for (n, s), start in named})
 
     @property
     def full(self) -> bool:
@@ -171,7 +171,7 @@ class Gathering:
             name: of the series.
             value: [B, *size]; of an eligibility [E, *size] for the `examples`; [*size] for rows per batch.
         """
-        self._block.strips[name].put(self.count - 1, value, self._present.rows)
+        self._block.series_rows[name].put(self.count - 1, value, self._present.rows)
 
     def examples(self) -> Tensor:
         """Places of the recorded examples that the batch of the open row has."""
@@ -190,7 +190,7 @@ class Gathering:
         time, step, batch, epoch = (np.array(c, kind) for c, kind in zip(columns[:4], kinds, strict=True))
         sample = np.array(columns[4], np.int64).reshape(self.count, len(self.clock.examples))
         host = self._block.memory.cpu()
-        values = {name: strip.copied(host, self.count) for name, strip in self._block.strips.items()}
+        values = {name: series_rows.copied(host, self.count) for name, series_rows in self._block.series_rows.items()}
         return Rows(time, step, batch, epoch, sample, values)
 
     def state_dict(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Gathering:
         ]
         self.count = len(self._coordinates)
         for name, value in state["values"].items():
-            self._block.strips[name].lay()[: self.count] = value.to(self.device)
+            self._block.series_rows[name].lay()[: self.count] = value.to(self.device)
 
 
 def _picking(series: Series, clock: Clock) -> Picking | None:

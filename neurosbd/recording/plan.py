@@ -10,16 +10,16 @@ from typing import NamedTuple
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import SCORED, Kind, Subject, kind_of, places, size_of, unknown
+from neurosbd.recording.signals import SCORED, Recorded, SignalKind, kind_of, places, size_of, unknown
 from neurosbd.seeds import generator
-from neurosbd.traces.series import Clock, Contents, Series, Split
-from neurosbd.traces.sizes import SPIKE_BITS, most_bytes, series_bytes
+from neurosbd.tracefiles.series import Clock, Contents, Series, Split
+from neurosbd.tracefiles.sizes import SPIKE_BITS, most_bytes, series_bytes
 
 GB = 1e9
 _FILTERS = "neurons=, synapses= or examples= (a slice, a list or 'random 100'), or every="
 
 
-class Course(NamedTuple):
+class RunExtent(NamedTuple):
     """How a training goes on: what a plan needs to know of it."""
 
     steps: int  # per trial
@@ -70,55 +70,55 @@ class Plan:
         )
 
 
-_Timed = tuple[Request, Kind, Clock, list[str]]  # what is asked for, when, and of whom
+_Timed = tuple[Request, SignalKind, Clock, list[str]]  # what is asked for, when, and of whom
 
 
 class _Asked(NamedTuple):
     """A request, understood."""
 
     request: Request
-    kind: Kind
+    kind: SignalKind
     clock: Clock
     number: int  # of the clock
 
 
-def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -> Plan | None:
+def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExtent) -> Plan | None:
     """Resolve what was asked for; None if nothing was.
 
     Args:
         specs: WHERE.WHAT[filters] each.
         limit: largest size, GB.
-        subject: who is there to be recorded.
-        course: of the training.
+        recorded: who is there to be recorded.
+        extent: of the training.
     Raises:
         UsageError: if something is not there to be recorded, or all of it is larger than the limit.
     """
     clocks: dict[Clock, int] = {}
     series: list[Series] = []
     requests = [Request.parse(spec) for spec in specs]
-    known = [(request, _kind(request, subject.network, course)) for request in requests]
-    placed = [(request, kind, _where(request, kind, subject)) for request, kind in known]
-    timed = [(request, kind, _clock(request, kind, course), wheres) for request, kind, wheres in placed]
-    for request, kind, clock, wheres in [*timed, *_targets(timed, subject, course)]:
+    known = [(request, _kind(request, recorded.network, extent)) for request in requests]
+    placed = [(request, kind, _where(request, kind, recorded)) for request, kind in known]
+    timed = [(request, kind, _clock(request, kind, extent), wheres) for request, kind, wheres in placed]
+    for request, kind, clock, wheres in [*timed, *_targets(timed, recorded, extent)]:
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
         for where in wheres:
-            found = _series(asked, where, size_of(request.what, kind, where, subject, course.target), course.seed)
-            if request.what == "v" and type(subject.network.populations[where].neuron).__name__ == "Izhikevich":
+            found = _series(asked, where, size_of(request.what, kind, where, recorded, extent.target), extent.seed)
+            if request.what == "v" and type(recorded.network.populations[where].neuron).__name__ == "Izhikevich":
                 found = found.model_copy(update={"unit": "mV"})
             if any(found.name == other.name for other in series):
                 raise UsageError(f"--record {request.spec}: '{found.name}' is asked for twice; ask once")
             series.append(found)
     if not series:
         return None
-    epochs = course.batches["train"] if subject.loss is not None else None
+    epochs = extent.batches["train"] if recorded.loss is not None else None
     contents = Contents(
-        clocks=tuple(clocks), series=tuple(series), dt=course.dt, batch_size=course.widths["train"],
-        steps=course.steps, expected=tuple(math.prod(_counts(clock, course).values()) for clock in clocks),
+        clocks=tuple(clocks), series=tuple(series), dt=extent.dt, batch_size=extent.widths["train"],
+        steps=extent.steps, expected=tuple(math.prod(_counts(clock, extent).values()) for clock in clocks),
         batches=epochs,
     )  # fmt: skip
     lengths = tuple(contents.block_rows(number) for number in range(len(clocks)))
     contents = contents.model_copy(update={"lengths": lengths})
-    lines = [_arithmetic(s, contents, course) for s in series]
+    lines = [_arithmetic(s, contents, extent) for s in series]
     values = sum(series_bytes(contents, s) for s in series)
     total = (
         most_bytes(contents) if values <= limit * GB else values
@@ -135,7 +135,7 @@ def plan(specs: Sequence[str], limit: float, subject: Subject, course: Course) -
     return Plan(contents, limit, total, tuple(lines))
 
 
-def _kind(request: Request, network: Network, course: Course) -> Kind:
+def _kind(request: Request, network: Network, extent: RunExtent) -> SignalKind:
     kind = kind_of(request.what, network)
     if kind is None:
         hint = unknown(request.what, network)
@@ -144,35 +144,35 @@ def _kind(request: Request, network: Network, course: Course) -> Kind:
         raise UsageError(
             f"--record {request.spec}: {request.what} is counted per training batch; it has no examples and no on=test"
         )
-    if request.on == "test" and not course.batches["test"]:
+    if request.on == "test" and not extent.batches["test"]:
         raise UsageError(f"--record {request.spec}: there is no test (a protocol has no test); leave out on=test")
     if request.on == "test" and kind.read is None:
         raise UsageError(f"--record {request.spec}: nothing is learned in the test, so it has no {request.what}")
-    return replace(kind, axes=("example", "value")) if request.what == "target" and course.target else kind
+    return replace(kind, axes=("example", "value")) if request.what == "target" and extent.target else kind
 
 
-def _targets(timed: Sequence[_Timed], subject: Subject, course: Course) -> list[_Timed]:
+def _targets(timed: Sequence[_Timed], recorded: Recorded, extent: RunExtent) -> list[_Timed]:
     """The target of every trial of which something is recorded: a row each; where it stays the same within trials."""
     found = []
     for on in ("train", "test"):
         clocks = [clock for _, kind, clock, _ in timed if kind.per == "step" and clock.on == on]
         asked = any(request.what == "target" and clock.on == on for request, _, clock, _ in timed)
-        if not clocks or asked or course.moving or subject.loss is None:
+        if not clocks or asked or extent.moving or recorded.loss is None:
             continue
         clock = Clock(
-            on=on, steps=course.steps, batches=math.gcd(*(c.batches for c in clocks)),
+            on=on, steps=extent.steps, batches=math.gcd(*(c.batches for c in clocks)),
             epochs=math.gcd(*(c.epochs for c in clocks)),
             examples=tuple(sorted({place for c in clocks for place in c.examples})),
         )  # fmt: skip
         request = Request("target[on=test]" if on == "test" else "target", "target", on=on)
-        found.append((request, _kind(request, subject.network, course), clock, [""]))
+        found.append((request, _kind(request, recorded.network, extent), clock, [""]))
     return found
 
 
-def _where(request: Request, kind: Kind, subject: Subject) -> list[str]:
-    legal = places(request.what, kind, subject)
+def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
+    legal = places(request.what, kind, recorded)
     if not legal:
-        unscored = "; nobody scores a protocol" if subject.loss is None and request.what in SCORED else ""
+        unscored = "; nobody scores a protocol" if recorded.loss is None and request.what in SCORED else ""
         raise UsageError(
             f"--record {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
         )
@@ -183,20 +183,20 @@ def _where(request: Request, kind: Kind, subject: Subject) -> list[str]:
     if request.where == "*":
         return legal
     if request.where not in legal:
-        known = [*subject.network.populations, *subject.network.connections]
+        known = [*recorded.network.populations, *recorded.network.connections]
         lacks = f"'{request.where}' has no {request.what}"
         what = lacks if request.where in known else f"there is no '{request.where}'"
         raise UsageError(f"--record {request.spec}: {what}{nearest(request.where, [*legal, '*'])}")
     return [request.where]
 
 
-def _clock(request: Request, kind: Kind, course: Course) -> Clock:
-    every, width = request.every or dict(kind.every), course.widths[request.on]
+def _clock(request: Request, kind: SignalKind, extent: RunExtent) -> Clock:
+    every, width = request.every or dict(kind.every), extent.widths[request.on]
     if kind.per == "batch":
         if "step" in every:
             raise UsageError(f"--record {request.spec}: {request.what} is counted per batch; use batches or epochs")
-        stride = every.get("batch", 1) if "epoch" not in every else every["epoch"] * course.batches["train"]
-        total = course.batches["train"] * course.epochs
+        stride = every.get("batch", 1) if "epoch" not in every else every["epoch"] * extent.batches["train"]
+        total = extent.batches["train"] * extent.epochs
         if not request.every:
             stride = min(stride, total)
         if stride > total and not kind.around:
@@ -205,11 +205,11 @@ def _clock(request: Request, kind: Kind, course: Course) -> Clock:
             )
         return Clock(per="batch", batches=stride, around=kind.around)
     try:
-        chosen = request.examples.indices(width, generator(course.seed, "record", "examples", request.spec))
+        chosen = request.examples.indices(width, generator(extent.seed, "record", "examples", request.spec))
     except ValueError as problem:
         raise UsageError(f"--record {request.spec}: examples: {problem}") from None
     examples = tuple(range(width)) if chosen is None else chosen
-    most = {"step": course.steps, "batch": course.batches[request.on], "epoch": course.epochs}
+    most = {"step": extent.steps, "batch": extent.batches[request.on], "epoch": extent.epochs}
     for unit, stride in request.every.items():
         if stride > most[unit] > 0:
             warn(
@@ -258,22 +258,22 @@ def _path(name: str, what: str) -> str:
     return f"/{'acquisition' if what in ('v', 'rate', 'gain', 'drive') else 'processing/learning'}/{plain}/data"
 
 
-def _counts(clock: Clock, course: Course) -> dict[str, int]:
+def _counts(clock: Clock, extent: RunExtent) -> dict[str, int]:
     """How many rows a clock will take, as factors."""
     if clock.per == "batch":
-        total = course.batches["train"] * course.epochs
+        total = extent.batches["train"] * extent.epochs
         stride = -(-total // clock.batches) + 1 if clock.around else total // clock.batches
         return {"row": max(1, stride)}
     return {
-        "epoch": -(-course.epochs // clock.epochs) + (clock.on == "test"),  # and the one before the first
-        "batch": -(-course.batches[clock.on] // clock.batches),
-        "step": -(-course.steps // clock.steps),
+        "epoch": -(-extent.epochs // clock.epochs) + (clock.on == "test"),  # and the one before the first
+        "batch": -(-extent.batches[clock.on] // clock.batches),
+        "step": -(-extent.steps // clock.steps),
     }
 
 
-def _arithmetic(series: Series, contents: Contents, course: Course) -> str:
+def _arithmetic(series: Series, contents: Contents, extent: RunExtent) -> str:
     """How the size of a series comes about."""
-    counts = _counts(contents.clocks[series.clock], course)
+    counts = _counts(contents.clocks[series.clock], extent)
     factors = [*counts.items(), *zip(series.axes[1:], series.columns, strict=True)]
     item = f"{SPIKE_BITS} bits" if series.dtype == "uint8" else "4 B"
     told = " x ".join(f"{n:,} {name if n == 1 else _plural(name)}" for name, n in factors)

@@ -3,24 +3,24 @@
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Account, Trial
+from neurosbd.learners import Batch, LossMeter
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.recording.signals import drive
 from neurosbd.simulation import simulate
 
 
-def true_gradients(network: Network, loss: Loss, trial: Trial, noise: torch.Generator) -> dict[str, Tensor | None]:
+def true_gradients(network: Network, loss: Loss, trial: Batch, noise: torch.Generator) -> dict[str, Tensor | None]:
     """d mean-loss / d weight of every plastic connection by autograd (through time); `.grad` is left alone."""
-    account = Account(trial, loss, network.readout)
+    meter = LossMeter(trial, loss, network.readout)
     names = [name for name, connection in network.connections.items() if connection.plastic]
-    simulate(network, trial.inputs, (account,), generator=noise, differentiable=True)
-    assert account.total is not None
-    found = torch.autograd.grad(account.total, [network.weights[n] for n in names], allow_unused=True)
+    simulate(network, trial.inputs, (meter,), generator=noise, differentiable=True)
+    assert meter.total is not None
+    found = torch.autograd.grad(meter.total, [network.weights[n] for n in names], allow_unused=True)
     return dict(zip(names, found, strict=True))
 
 
-def alignment(network: Network, loss: Loss, trial: Trial, noise: torch.Generator) -> dict[str, Tensor]:
+def alignment(network: Network, loss: Loss, trial: Batch, noise: torch.Generator) -> dict[str, Tensor]:
     """Cosine of `.grad` and the true gradient, and the ratio of their norms, of every plastic connection, [2].
 
     NaN where one of them is 0.

@@ -9,47 +9,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Trial
-from neurosbd.local import Witness
+from neurosbd.learners import Batch
+from neurosbd.local import LearningObserver
 from neurosbd.network import Frame
 from neurosbd.recording.gathering import Gathering
-from neurosbd.recording.plan import GB, Course, Plan
+from neurosbd.recording.plan import GB, Plan, RunExtent
 from neurosbd.recording.probes import Correspondence, alignment
-from neurosbd.recording.signals import Moment, Subject, kind_of, projection
+from neurosbd.recording.signals import Recorded, StepView, kind_of, projection
 from neurosbd.simulation import Observer
-from neurosbd.traces.recovery import resume, sweep
-from neurosbd.traces.series import Series, Split
-from neurosbd.traces.writer import TraceWriter
+from neurosbd.tracefiles.recovery import resume, sweep
+from neurosbd.tracefiles.series import Series, Split
+from neurosbd.tracefiles.writer import TraceWriter
 
-Again = Callable[[], tuple[Trial, torch.Generator]]
+Repeat = Callable[[], tuple[Batch, torch.Generator]]
 
 
-class Watch(Protocol):
+class TrialRecorder(Protocol):
     """How one trial is watched, by whoever drives it: give the observers and the witness along, then say what was
     done."""
 
     observers: tuple[Observer, ...]
-    witness: Witness | None
+    learning_observer: LearningObserver | None
 
-    def learned(self, again: Again | None = None) -> None:
+    def on_gradients(self, repeat: Repeat | None = None) -> None:
         """The gradients are there, nothing has changed yet; `again` makes the same scored trial and noise once more."""
         ...
 
-    def done(self) -> None:
+    def on_update(self) -> None:
         """The weights are up to date."""
         ...
 
 
-class Unwatched:
+class NullRecorder:
     """Nothing is recorded of this trial."""
 
     observers: tuple[Observer, ...] = ()
-    witness: Witness | None = None
+    learning_observer: LearningObserver | None = None
 
-    def learned(self, again: Again | None = None) -> None:
+    def on_gradients(self, repeat: Repeat | None = None) -> None:
         """Nothing."""
 
-    def done(self) -> None:
+    def on_update(self) -> None:
         """Nothing."""
 
 
@@ -58,17 +58,17 @@ class Recorder:
 
     Args:
         plan: what to record.
-        course: of the training.
-        subject: that is recorded.
+        extent: of the training.
+        recorded: that is recorded.
         device: where the network is.
     """
 
-    def __init__(self, plan: Plan, course: Course, subject: Subject, device: torch.device) -> None:
+    def __init__(self, plan: Plan, extent: RunExtent, recorded: Recorded, device: torch.device) -> None:
         self.plan = plan
-        self.course = course
-        self.subject = subject
+        self.extent = extent
+        self.recorded = recorded
         contents = plan.contents
-        kinds = {series.what: kind_of(series.what, subject.network) for series in contents.series}
+        kinds = {series.what: kind_of(series.what, recorded.network) for series in contents.series}
         reads = {what: kind.read if kind else None for what, kind in kinds.items()}
         self.readings = [  # of each clock: (name, how it is read, where)
             [(s.name, read, s.where) for s in contents.of(n) if (read := reads[s.what]) is not None]
@@ -92,7 +92,7 @@ class Recorder:
         self.writer = TraceWriter.create(path, contents, config, description)
         for number, gathering in enumerate(self.gatherings):
             if gathering.clock.around:
-                self.open(number, self.course.start("train", 0, self.tests), -1, -1, 0, np.zeros(0, np.int64))
+                self.open(number, self.extent.start("train", 0, self.tests), -1, -1, 0, np.zeros(0, np.int64))
                 _Weights(self, number).take()
 
     @property
@@ -100,7 +100,7 @@ class Recorder:
         """Whether anything of test batches is recorded."""
         return any(g.clock.on == "test" for g in self.gatherings)
 
-    def trial(self, on: Split, epoch: int, number: int, trial: Trial | None, sample: np.ndarray) -> Watch:
+    def trial(self, on: Split, epoch: int, number: int, trial: Batch | None, sample: np.ndarray) -> TrialRecorder:
         """How to watch a trial.
 
         Args:
@@ -115,17 +115,17 @@ class Recorder:
             if g.clock.per == "step" and g.clock.on == on and not number % g.clock.batches
             and (epoch < 0 or epoch % g.clock.epochs == 0)
         ]  # fmt: skip
-        done = epoch * self.course.batches["train"] + number + 1
-        last = done == self.course.batches["train"] * self.course.epochs
+        done = epoch * self.extent.batches["train"] + number + 1
+        last = done == self.extent.batches["train"] * self.extent.epochs
         per_batch = [
             n for n, g in enumerate(self.gatherings)
             if on == "train" and g.clock.per == "batch" and (done % g.clock.batches == 0 or (last and g.clock.around))
         ]  # fmt: skip
         if not (per_step or per_batch):
-            return Unwatched()
-        return _Watched(self, on, epoch, number, trial, sample, per_step, per_batch)
+            return NullRecorder()
+        return _RowRecorder(self, on, epoch, number, trial, sample, per_step, per_batch)
 
-    def whats(self, clocks: list[int]) -> set[str]:
+    def signal_names(self, clocks: list[int]) -> set[str]:
         """What is recorded when these clocks say so."""
         return {series.what for n in clocks for series in self.gatherings[n].series.values()}
 
@@ -164,48 +164,50 @@ class Recorder:
             writer.close(complete and whole, self.plan.limit * GB)
 
 
-class _Watched:
-    """One trial of which something is recorded. See `Watch`."""
+class _RowRecorder:
+    """One trial of which something is recorded. See `TrialRecorder`."""
 
     def __init__(
-        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Trial | None, sample: np.ndarray,
+        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Batch | None, sample: np.ndarray,
         per_step: list[int], per_batch: list[int],
     ) -> None:  # fmt: skip
         self.recorder = recorder
         self.number, self.trial, self.sample = number, trial, sample
         self.epoch = epoch + 1  # the reader's count: 0 is before the training
-        course = recorder.course
-        self.start = course.start(on, epoch, recorder.tests) + number * course.steps * course.dt
+        extent = recorder.extent
+        self.start = extent.start(on, epoch, recorder.tests) + number * extent.steps * extent.dt
         self.per_step, self.per_batch = per_step, per_batch
         self.open: list[int] = []
         self.weights = [_Weights(recorder, n) for n in per_batch]
-        wanted = recorder.whats(per_batch)
-        self.correspondence = Correspondence(recorder.subject.network) if "hebbian" in wanted else None
+        wanted = recorder.signal_names(per_batch)
+        self.correspondence = Correspondence(recorder.recorded.network) if "hebbian" in wanted else None
         self.probing = "alignment" in wanted
         series = {s.what: s for n in per_step for s in recorder.plan.contents.of(n)}
-        self.witness: Witness | None = self if series.keys() & {"third_factor", "eligibility"} else None
+        self.learning_observer: LearningObserver | None = (
+            self if series.keys() & {"third_factor", "eligibility"} else None
+        )
         self.observers = (self.observe, *((self.correspondence,) if self.correspondence else ()))
 
     def observe(self, t: int, frame: Frame) -> None:
         """Take the rows of this step."""
         recorder = self.recorder
-        moment = Moment(recorder.subject, self.trial, t, frame)
+        view = StepView(recorder.recorded, self.trial, t, frame)
         self.open = [n for n in self.per_step if t % recorder.gatherings[n].clock.steps == 0]
         # Local rules learn without a graph: leaving one that is not there takes as long as a row of spikes.
         with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():
             for n in self.open:
-                recorder.open(n, self.start + t * recorder.course.dt, t, self.number, self.epoch, self.sample)
+                recorder.open(n, self.start + t * recorder.extent.dt, t, self.number, self.epoch, self.sample)
                 put = recorder.gatherings[n].put
                 for name, read, where in recorder.readings[n]:
-                    put(name, read(moment, where))
+                    put(name, read(view, where))
 
-    def told(self, population: str, signal: Tensor | None) -> None:
-        """See `Witness`."""
+    def on_third_factor(self, population: str, signal: Tensor | None) -> None:
+        """See `LearningObserver`."""
         for gathering, series in self._open("third_factor", population):
             gathering.put(series.name, signal)
 
-    def remembered(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
-        """See `Witness`."""
+    def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+        """See `LearningObserver`."""
         for gathering, series in self._open("eligibility", connection):
             gathering.put(series.name, eligibility(gathering.examples()))
 
@@ -214,17 +216,17 @@ class _Watched:
         return [(g, s) for g in gatherings for s in g.series.values() if (s.what, s.where) == (what, where)]
 
     @torch.no_grad()
-    def learned(self, again: Again | None = None) -> None:
+    def on_gradients(self, repeat: Repeat | None = None) -> None:
         """Compare the gradients with others while they are there."""
-        course = self.recorder.course
+        extent = self.recorder.extent
         for n in self.per_batch:
-            time = self.start + course.steps * course.dt
-            self.recorder.open(n, time, course.steps - 1, self.number, self.epoch, np.zeros(0, np.int64))
+            time = self.start + extent.steps * extent.dt
+            self.recorder.open(n, time, extent.steps - 1, self.number, self.epoch, np.zeros(0, np.int64))
         measured = {"alignment": {}, "hebbian": {}}
         if self.probing:
-            network, _, _, loss = self.recorder.subject
-            assert loss is not None and again is not None
-            measured["alignment"] = alignment(network, loss, *again())
+            network, _, _, loss = self.recorder.recorded
+            assert loss is not None and repeat is not None
+            measured["alignment"] = alignment(network, loss, *repeat())
         if self.correspondence is not None:
             measured["hebbian"] = self.correspondence.read()
         for n in self.per_batch:
@@ -232,7 +234,7 @@ class _Watched:
                 if series.what in measured:
                     self.recorder.gatherings[n].put(series.name, measured[series.what][series.where])
 
-    def done(self) -> None:
+    def on_update(self) -> None:
         """Take the rows of this batch."""
         for weights in self.weights:
             weights.take()
@@ -249,7 +251,7 @@ class _Weights:
     def __init__(self, recorder: Recorder, clock: int) -> None:
         self.recorder = recorder
         self.gathering = recorder.gatherings[clock]
-        weights = recorder.subject.network.weights
+        weights = recorder.recorded.network.weights
         self.before = {s.where: weights[s.where].detach().clone() for s in self._of("dweight")}
 
     def _of(self, what: str) -> list[Series]:
@@ -258,10 +260,10 @@ class _Weights:
     @torch.no_grad()
     def take(self) -> None:
         """Put them into the open row."""
-        network = self.recorder.subject.network
+        network = self.recorder.recorded.network
         for series in self._of("weight"):
             self.gathering.put(series.name, network.weights[series.where])
         for series in self._of("dweight"):
             self.gathering.put(series.name, network.weights[series.where] - self.before[series.where])
         for series in self._of("projection"):
-            self.gathering.put(series.name, projection(self.recorder.subject, series.where))
+            self.gathering.put(series.name, projection(self.recorder.recorded, series.where))

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import nearest
-from neurosbd.learners import Learner, LocalLearner, Trial
+from neurosbd.learners import Batch, Learner, LocalLearner
 from neurosbd.local import LocalRun
 from neurosbd.losses import Loss
-from neurosbd.memory import Memory, followers
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.process import gain
+from neurosbd.rule_state import RuleState, ruled_populations
 from neurosbd.rules import LocalRule
 
 
-class Subject(NamedTuple):
+class Recorded(NamedTuple):
     """Who is recorded."""
 
     network: Network
@@ -27,23 +27,23 @@ class Subject(NamedTuple):
     loss: Loss | None  # None: nobody scores what the network does
 
     @classmethod
-    def of(cls, network: Network, learner: Learner, loss: Loss) -> "Subject":
+    def of(cls, network: Network, learner: Learner, loss: Loss) -> "Recorded":
         """A network that is trained."""
         local = isinstance(learner, LocalLearner)
-        return cls(network, learner.rule if local else None, learner.memory.modulators if local else {}, loss)
+        return cls(network, learner.rule if local else None, learner.rule_state.modulators if local else {}, loss)
 
 
-class Moment(NamedTuple):
+class StepView(NamedTuple):
     """One step of a trial, as an observer sees it."""
 
-    subject: Subject
-    trial: Trial | None  # None: nobody scores it
+    recorded: Recorded
+    trial: Batch | None  # None: nobody scores it
     t: int
     frame: Frame
 
 
 @dataclass(frozen=True)
-class Kind:
+class SignalKind:
     """One kind of signal.
 
     about, unit: for people.
@@ -59,7 +59,7 @@ class Kind:
     of: Literal["population", "connection", "network"]
     axes: tuple[str, ...]
     every: Mapping[str, int]
-    read: Callable[[Moment, str], Tensor] | None = None
+    read: Callable[[StepView, str], Tensor] | None = None
     around: bool = False
 
     @property
@@ -68,19 +68,19 @@ class Kind:
         return "step" if "example" in self.axes else "batch"
 
 
-def _state(field: str) -> Callable[[Moment, str], Tensor]:
-    return lambda moment, where: getattr(moment.frame.state.neurons[where], field)
+def _state(field: str) -> Callable[[StepView, str], Tensor]:
+    return lambda view, where: getattr(view.frame.state.neurons[where], field)
 
 
-def _rate(moment: Moment, where: str) -> Tensor:
-    return moment.frame.activity[where].value
+def _rate(view: StepView, where: str) -> Tensor:
+    return view.frame.activity[where].value
 
 
-def _gain(moment: Moment, where: str) -> Tensor:
-    network = moment.subject.network
+def _gain(view: StepView, where: str) -> Tensor:
+    network = view.recorded.network
     neuron = network.populations[where].neuron
     assert neuron is not None
-    return gain(neuron, moment.frame.activity[where], network.dt)
+    return gain(neuron, view.frame.activity[where], network.dt)
 
 
 def drive(network: Network, frame: Frame, where: str) -> Tensor:
@@ -92,71 +92,71 @@ def drive(network: Network, frame: Frame, where: str) -> Tensor:
     return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
-def _score(moment: Moment, where: str) -> Tensor:
-    (network, _, _, loss), trial, t, frame = moment
+def _score(view: StepView, where: str) -> Tensor:
+    (network, _, _, loss), trial, t, frame = view
     assert loss is not None and trial is not None
     output = frame.activity[network.readout].value
     return loss.score(output, trial.target_at(t)) if trial.weights[t] else torch.zeros_like(output)
 
 
-def _loss(moment: Moment, where: str) -> Tensor:
-    (network, _, _, loss), trial, t, frame = moment
+def _loss(view: StepView, where: str) -> Tensor:
+    (network, _, _, loss), trial, t, frame = view
     assert loss is not None and trial is not None
     output = frame.activity[network.readout].value
     return loss.per_example(output, trial.target_at(t)) if trial.weights[t] else output.new_zeros(len(output))
 
 
-def _drive(moment: Moment, where: str) -> Tensor:
-    return drive(moment.subject.network, moment.frame, where)
+def _drive(view: StepView, where: str) -> Tensor:
+    return drive(view.recorded.network, view.frame, where)
 
 
-def _target(moment: Moment, where: str) -> Tensor:
-    assert moment.trial is not None
-    return moment.trial.target_at(moment.t)
+def _target(view: StepView, where: str) -> Tensor:
+    assert view.trial is not None
+    return view.trial.target_at(view.t)
 
 
 _UNITS, _SYNAPSES, _ROW, _MEASURES = ("example", "neuron"), ("example", "synapse"), ("synapse",), ("measure",)
 _SCORE, _GAIN, _E = "d loss / d output", "d value / d drive", "d value / d weight"
 _EPOCH, _BATCH, _RARELY = {"epoch": 1}, {"batch": 1}, {"batch": 20}
-KINDS: dict[str, Kind] = {
-    "spikes": Kind("spikes", "1", "population", _UNITS, {}, _state("spike")),
-    "v": Kind("potential before the reset of the step", "threshold", "population", _UNITS, {}, _state("v")),
-    "rate": Kind("what the axons send", "1", "population", _UNITS, {}, _rate),
-    "gain": Kind("d value / d drive", _GAIN, "population", _UNITS, {}, _gain),
-    "drive": Kind("sum over the incoming connections", "1", "population", _UNITS, {}, _drive),
-    "third_factor": Kind("signal of the neuromodulator", "d loss / d value", "population", _UNITS, {}),
-    "score": Kind("d loss / d output of one example", _SCORE, "network", ("example", "output"), {}, _score),
-    "loss": Kind("loss of one example", "1", "network", ("example",), {}, _loss),
-    "target": Kind("class or values that the output should tell", "1", "network", ("example",), {}, _target),
-    "eligibility": Kind("what waits for the third factor", _E, "connection", _SYNAPSES, {}),
-    "weight": Kind("after the update of the batch", "weight", "connection", _ROW, _EPOCH, around=True),
-    "projection": Kind("of the score, frozen plus learned part", "1", "population", _ROW, _EPOCH, around=True),
-    "dweight": Kind("change by the update of the batch", "weight", "connection", _ROW, _BATCH),
-    "alignment": Kind("cosine and norm ratio with the true gradient", "1", "connection", _MEASURES, _RARELY),
-    "hebbian": Kind("cosine of the descent with drive x pre, its norm", "1", "connection", _MEASURES, _RARELY),
+SIGNALS: dict[str, SignalKind] = {
+    "spikes": SignalKind("spikes", "1", "population", _UNITS, {}, _state("spike")),
+    "v": SignalKind("potential before the reset of the step", "threshold", "population", _UNITS, {}, _state("v")),
+    "rate": SignalKind("what the axons send", "1", "population", _UNITS, {}, _rate),
+    "gain": SignalKind("d value / d drive", _GAIN, "population", _UNITS, {}, _gain),
+    "drive": SignalKind("sum over the incoming connections", "1", "population", _UNITS, {}, _drive),
+    "third_factor": SignalKind("signal of the neuromodulator", "d loss / d value", "population", _UNITS, {}),
+    "score": SignalKind("d loss / d output of one example", _SCORE, "network", ("example", "output"), {}, _score),
+    "loss": SignalKind("loss of one example", "1", "network", ("example",), {}, _loss),
+    "target": SignalKind("class or values that the output should tell", "1", "network", ("example",), {}, _target),
+    "eligibility": SignalKind("what waits for the third factor", _E, "connection", _SYNAPSES, {}),
+    "weight": SignalKind("after the update of the batch", "weight", "connection", _ROW, _EPOCH, around=True),
+    "projection": SignalKind("of the score, frozen plus learned part", "1", "population", _ROW, _EPOCH, around=True),
+    "dweight": SignalKind("change by the update of the batch", "weight", "connection", _ROW, _BATCH),
+    "alignment": SignalKind("cosine and norm ratio with the true gradient", "1", "connection", _MEASURES, _RARELY),
+    "hebbian": SignalKind("cosine of the descent with drive x pre, its norm", "1", "connection", _MEASURES, _RARELY),
 }
 MEASURES = 2  # columns of alignment and hebbian
 SCORED = ("score", "loss", "target", "alignment", "hebbian", "projection")  # only where somebody scores the network
 
 
-def kind_of(what: str, network: Network) -> Kind | None:
+def kind_of(what: str, network: Network) -> SignalKind | None:
     """The kind of that name; any field of a neuron's state is one. None if there is no such thing."""
-    if what in KINDS:
-        return KINDS[what]
+    if what in SIGNALS:
+        return SIGNALS[what]
     if what in states(network):
-        return Kind(f"state variable {what} of the neuron", "1", "population", _UNITS, {}, _state(what))
+        return SignalKind(f"state variable {what} of the neuron", "1", "population", _UNITS, {}, _state(what))
     return None
 
 
 def states(network: Network) -> list[str]:
     """Names of the state variables that can be recorded; what is a signal already has the name of the signal alone."""
     found = {field for name in network.incoming for field in fields(network, name)}
-    return sorted(found - set(KINDS) - {"spike"})
+    return sorted(found - set(SIGNALS) - {"spike"})
 
 
 def unknown(what: str, network: Network) -> str:
     """What to say of a name that no signal has: the nearest one that exists, and all of them."""
-    legal = [*KINDS, *states(network)]
+    legal = [*SIGNALS, *states(network)]
     meant = _MEANT.get(what.lower().rstrip("s"))
     return f"; did you mean '{meant}'? Legal: {', '.join(legal)}" if meant else nearest(what.lower(), legal)
 
@@ -177,15 +177,15 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
     return tuple(name for name, value in found.items() if isinstance(value, Tensor) and value.shape[1:] == size)
 
 
-def places(what: str, kind: Kind, subject: Subject) -> list[str]:
+def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     """Populations or connections that have this signal; [''] for the network."""
-    network, rule = subject.network, subject.rule
-    if subject.loss is None and what in SCORED:
+    network, rule = recorded.network, recorded.rule
+    if recorded.loss is None and what in SCORED:
         return []
     if kind.of == "network":
         return [""]
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
-    told = followers(network, rule) if rule is not None and rule.neuromodulator is not None else []
+    told = ruled_populations(network, rule) if rule is not None and rule.neuromodulator is not None else []
     if what in ("gain", "drive"):
         return list(network.incoming)
     found = {
@@ -197,7 +197,7 @@ def places(what: str, kind: Kind, subject: Subject) -> list[str]:
         "dweight": lambda: plastic,
         "alignment": lambda: plastic,
         "hebbian": lambda: plastic,
-        "projection": lambda: [name for name in told if projection(subject, name) is not None],
+        "projection": lambda: [name for name in told if projection(recorded, name) is not None],
     }
     if what in found:
         return found[what]()
@@ -209,17 +209,17 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
     found: list[str] = []
 
     class Asking:
-        def told(self, population: str, signal: Tensor | None) -> None:
+        def on_third_factor(self, population: str, signal: Tensor | None) -> None:
             pass
 
-        def remembered(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+        def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
             with contextlib.suppress(ValueError):
                 eligibility(torch.zeros(1, dtype=torch.int64, device=x.device))
                 found.append(connection)
 
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, Memory(), 0.0, None, Asking())
+        run = LocalRun(network, rule, RuleState(), 0.0, None, Asking())
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:
@@ -227,21 +227,23 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
     return found
 
 
-def projection(subject: Subject, population: str) -> Tensor | None:
+def projection(recorded: Recorded, population: str) -> Tensor | None:
     """What the score is projected by to a population, [C, M]; None if it is not."""
-    assert subject.rule is not None and subject.rule.neuromodulator is not None
-    return subject.rule.neuromodulator.projection(subject.modulators[population])
+    assert recorded.rule is not None and recorded.rule.neuromodulator is not None
+    return recorded.rule.neuromodulator.projection(recorded.modulators[population])
 
 
-def size_of(what: str, kind: Kind, where: str, subject: Subject, taught: tuple[int, ...] = ()) -> tuple[int, ...]:
+def size_of(
+    what: str, kind: SignalKind, where: str, recorded: Recorded, taught: tuple[int, ...] = ()
+) -> tuple[int, ...]:
     """Shape of what the last axis of a row counts through; `taught`: that of the target of an example."""
-    network = subject.network
+    network = recorded.network
     if kind.axes[-1] == "measure":
         return (MEASURES,)
     if kind.of == "network":
         return network.populations[network.readout].size if "output" in kind.axes else taught
     if what == "projection":
-        there = projection(subject, where)
+        there = projection(recorded, where)
         assert there is not None
         return tuple(there.shape)
     return network.populations[where].size if kind.of == "population" else tuple(network.weights[where].shape)

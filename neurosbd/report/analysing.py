@@ -11,10 +11,10 @@ from neurosbd.errors import UsageError
 from neurosbd.experiment.progress import Reporter, Silent
 from neurosbd.experiment.run import Run
 from neurosbd.files import legal_path
-from neurosbd.report import account
-from neurosbd.report.analyses import Analysis, Outcome, carry_out, chosen
+from neurosbd.report import run_summary
+from neurosbd.report.analyses import Analysis, BatchResult, carry_out, chosen
+from neurosbd.report.checked_run import opened, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
-from neurosbd.report.opening import opened, with_trace
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import plain, tables, tidy, words
 
@@ -32,20 +32,20 @@ class Report:
     """
 
     path: Path
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[BatchResult, ...]
     advice: tuple[tuple[str, tuple[str, ...]], ...]
 
     @property
-    def shown(self) -> tuple[Outcome, ...]:
+    def shown(self) -> tuple[BatchResult, ...]:
         """Outcomes with a figure."""
         return tuple(outcome for outcome in self.outcomes if outcome.problem is None)
 
     @property
-    def failed(self) -> tuple[Outcome, ...]:
+    def failed(self) -> tuple[BatchResult, ...]:
         """Outcomes of analyses with a mistake in them."""
         return tuple(outcome for outcome in self.outcomes if outcome.failed)
 
-    def __getitem__(self, name: str) -> Outcome:
+    def __getitem__(self, name: str) -> BatchResult:
         return {outcome.name: outcome for outcome in self.outcomes}[name]
 
 
@@ -136,7 +136,7 @@ def _beside(path: Path, run: Run) -> Path:
     return path.with_name(f"{path.name.split('.')[0]}-report") if alone else run.path / "report"
 
 
-def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> Outcome:
+def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> BatchResult:
     outcome = carry_out(analysis, run)
     told = "shown" if outcome.problem is None else "FAILED" if outcome.failed else "not shown"
     need = f': needs --record "{outcome.spec}"' if outcome.spec else f": {outcome.problem}" if outcome.problem else ""
@@ -144,8 +144,8 @@ def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> Outcome:
     return outcome
 
 
-def _advice(run: Run, outcomes: tuple[Outcome, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    said = [("run", tuple(account.complaints(run)))]
+def _advice(run: Run, outcomes: tuple[BatchResult, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    said = [("run", tuple(run_summary.complaints(run)))]
     said += [(words(outcome.name), outcome.advice) for outcome in outcomes]
     return tuple((origin, lines) for origin, lines in said if lines)
 
@@ -166,9 +166,9 @@ def _json(run: Run, report: Report) -> str:
         "run": {
             "path": run.path.resolve().name,
             "status": run.result.get("status"),
-            "model": account.setting(run, "name"),
-            "rule": account.setting(run, "rule.kind"),
-            "seed": account.setting(run, "seed"),
+            "model": run_summary.setting(run, "name"),
+            "rule": run_summary.setting(run, "rule.kind"),
+            "seed": run_summary.setting(run, "seed"),
             "result": run.result,
             "metrics": run.metrics,
         },
@@ -189,16 +189,16 @@ def _json(run: Run, report: Report) -> str:
 def _page(run: Run, report: Report) -> str:
     hidden = [o for o in report.outcomes if o.problem and not o.failed]
     specs = [outcome.spec for outcome in hidden if outcome.spec]
-    had = [str(spec) for spec in account.setting(run, "record.signals", ())]
-    figure = account.own_figure(run.path)
+    had = [str(spec) for spec in run_summary.setting(run, "record.signals", ())]
+    figure = run_summary.own_figure(run.path)
     rows, problem = _trace(run)
     return render(
         "page.html",
-        name=f"{account.setting(run, 'name', '?')}, rule {account.setting(run, 'rule.kind', '?')}",
+        name=f"{run_summary.setting(run, 'name', '?')}, rule {run_summary.setting(run, 'rule.kind', '?')}",
         status=str(run.result.get("status", "?")),
-        about=account.setting(run, "about", ""),
-        ran=account.what_ran(run),
-        went=account.how_it_went(run),
+        about=run_summary.setting(run, "about", ""),
+        ran=run_summary.what_ran(run),
+        went=run_summary.how_it_went(run),
         own_figure=embed_png(figure) if figure else None,
         advice=report.advice,
         looked=[words(outcome.name) for outcome in report.shown],
@@ -209,14 +209,14 @@ def _page(run: Run, report: Report) -> str:
             for o in hidden
         ],
         trace_problem=problem,
-        command=account.command_to_record(run, [*had, *specs]) if specs else None,
-        provenance=[*account.provenance(run), *rows],
-        changed=account.changed(run),
-        settings=account.all_settings(run),
+        command=run_summary.command_to_record(run, [*had, *specs]) if specs else None,
+        provenance=[*run_summary.provenance(run), *rows],
+        changed=run_summary.changed(run),
+        settings=run_summary.all_settings(run),
     )
 
 
-def _section(outcome: Outcome) -> dict[str, Any]:
+def _section(outcome: BatchResult) -> dict[str, Any]:
     small, rest = tables(outcome.quantities)
     drawing = outcome.drawing
     assert drawing is not None  # it is shown
@@ -232,7 +232,7 @@ def _section(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _briefly(outcome: Outcome, run: Run, trace_problem: str | None) -> str | None:
+def _briefly(outcome: BatchResult, run: Run, trace_problem: str | None) -> str | None:
     """Why it is not shown, without what the page has said already."""
     if outcome.problem == trace_problem:
         return "a trace that can be read"

@@ -9,14 +9,14 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.experiment.run import Run
 from neurosbd.files import legal_path
-from neurosbd.report.account import number, setting
+from neurosbd.report.checked_run import opened
 from neurosbd.report.comparison_figure import figure
 from neurosbd.report.drawing import check_installed, draw
 from neurosbd.report.grouping import Group, concerns, differing, groups, label
-from neurosbd.report.merits import KEYS, is_percent
-from neurosbd.report.opening import opened
+from neurosbd.report.measures import KEYS, is_percent
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
+from neurosbd.report.run_summary import number, setting
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
 from neurosbd.text import csv_table, one_line
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd.report.grouping import Group
-from neurosbd.report.merits import KEYS, is_percent
+from neurosbd.report.measures import KEYS, is_percent
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.statistics import Estimate
 

@@ -6,7 +6,7 @@ from typing import Any
 from neurosbd import __version__
 from neurosbd.errors import UsageError
 from neurosbd.files import write_atomic
-from neurosbd.report.account import number
+from neurosbd.report.run_summary import number
 from neurosbd.text import printable
 
 INDEX = "index.html"

@@ -84,7 +84,7 @@ def sbd(
             projection, scale, learned, curve, activations, Forgetting(expansion_forgetting), Forgetting(fading)
         ),
         eligibility=eligibility,
-        hearing=_time_constant(activity, tau_activity),
+        activity_filter=_time_constant(activity, tau_activity),
         delay=delay,
         expansion=expansion,
         homeostasis=homeostasis,
@@ -164,7 +164,7 @@ def sbp(
         regulated(ThreeFactor(), rate_target, rate_cost),
         Prediction(projection, rate, scale, own),
         eligibility=eligibility,
-        hearing=_time_constant(activity, tau_activity),
+        activity_filter=_time_constant(activity, tau_activity),
         delay=delay,
         homeostasis=homeostasis,
         upkeep=upkeep,

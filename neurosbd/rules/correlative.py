@@ -22,7 +22,7 @@ class Correlated(NamedTuple):
 class Correlative:
     """What a synapse does depends on the compartment it sits on; all of it is known there.
 
-        Phi[b] = gain[b] signal[b];    v = potential of the compartment;    r = rate
+        Phi[b] = gain[b] third_factor[b];    v = potential of the compartment;    r = rate
         soma     d weight = Phi pre^T
         basal    d weight = Phi pre^T          - forward  mean_b (r - v) pre^T
         apical   d weight = apical Phi pre^T   - backward mean_b (r - v) pre^T
@@ -67,7 +67,7 @@ class Correlative:
             ValueError: if a dendrite is to predict and the neuron has none, or lateral synapses are not within a layer.
         """
         weight, place = local.synapses.weight, local.compartment
-        if place != "soma" and local.post.memory is None:
+        if place != "soma" and local.post.cache is None:
             raise ValueError(
                 f"corinfomax learns at '{place}' synapses from the potential of that compartment, which this neuron "
                 f"does not have; use neuron 'corinfomax', or compartment = 'soma'"
@@ -85,19 +85,19 @@ class Correlative:
         self, state: Correlated | tuple[()], local: Local, dt: float
     ) -> tuple[Synapses | None, Correlated | tuple[()]]:
         """Gradient at this step; of lateral synapses none, but what they will follow."""
-        if local.signal is None:
+        if local.third_factor is None:
             return None, state
         if local.compartment == "lateral":
-            change = local.eligible.contract(local.signal).weight if self.lateral else None
+            change = local.eligible.contract(local.third_factor).weight if self.lateral else None
             return None, Correlated(local.pre, change)
-        change = local.eligible.contract(local.signal)
+        change = local.eligible.contract(local.third_factor)
         if local.compartment == "soma":
             return change, state
         own, predicted = (self.apical, self.backward) if local.compartment == "apical" else (1.0, self.forward)
         if own != 1:
             change = Synapses(*(None if part is None else part.mul_(own) for part in change))  # type: ignore[arg-type]
         if predicted:
-            error = local.post.value - local.post.memory[local.compartment]
+            error = local.post.value - local.post.cache[local.compartment]
             toward = local.outer(error, local.pre)
             for part, pull in zip(change, toward, strict=True):
                 if part is not None and pull is not None:

@@ -15,7 +15,7 @@ from neurosbd.process import Local, Plasticity, Synapses
 class EligibilityPropagation:
     """Third factor x eligibility filtered by the readout's leak.
 
-        ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b signal[b, i, t] ebar[b, i, j, t]
+        ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b third_factor[b, i, t] ebar[b, i, j, t]
 
     kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense
     connections, O(B post pre) memory.
@@ -40,14 +40,16 @@ class EligibilityPropagation:
         return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
 
     def step(self, state: Synapses, local: Local, dt: float) -> tuple[Synapses | None, Synapses]:
-        """sum_b signal ebar."""
+        """sum_b third_factor ebar."""
         assert local.kappa is not None
         state = local.eligible.onto(state, local.kappa)
-        if local.signal is None:
+        if local.third_factor is None:
             return None, state
         assert state.bias is not None
-        weight = torch.einsum("bi,bij->ij", local.signal, state.weight)
-        return Synapses(weight, None if local.synapses.bias is None else (local.signal * state.bias).sum(0)), state
+        weight = torch.einsum("bi,bij->ij", local.third_factor, state.weight)
+        return Synapses(
+            weight, None if local.synapses.bias is None else (local.third_factor * state.bias).sum(0)
+        ), state
 
     def eligibility(self, state: Synapses, local: Local, examples: Tensor) -> Tensor:
         """ebar, [E, post, pre]."""

@@ -20,9 +20,9 @@ def eprop(
 ) -> LocalRule:
     """e-prop: exact eligibility per synapse, filtered by the readout, times a broadcast error.
 
-        ebar[t] = kappa ebar[t-1] + e[t];    d weight = sum_t (B signal[t]) ebar[t]
+        ebar[t] = kappa ebar[t-1] + e[t];    d weight = sum_t (B third_factor[t]) ebar[t]
 
-    signal is the score times the gain of the readout for symmetric and adaptive feedback, and the score itself for
+    third factor is the score times the gain of the readout for symmetric and adaptive feedback, and the score itself for
     random feedback, where B is drawn without regard to the readout. Both are the same where that gain is 1.
 
     Args:

@@ -21,7 +21,7 @@ class LocalRule:
         neuromodulator: makes the third factor; None for a rule without one.
         loss: the loss this rule is defined for; None: any.
         eligibility: how the effect of a synapse is followed, see ELIGIBILITIES.
-        hearing: time constant of the filter through which the neuromodulator hears the activity, s; None: unfiltered.
+        activity_filter: time constant of the filter through which the neuromodulator hears the activity, s; None: unfiltered.
         delay: steps between the score or reward and the arrival of the third factor, >= 0.
         readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
             like the others; 'score': like the others, with the score itself as its third factor.
@@ -42,7 +42,7 @@ class LocalRule:
     neuromodulator: Neuromodulator | None
     loss: str | None = None
     eligibility: EligibilityName = "factorised"
-    hearing: float | None = None
+    activity_filter: float | None = None
     delay: int = 0
     readout: Readout | Literal["score"] = "gradient"
     rewarded: bool = False
@@ -57,8 +57,8 @@ class LocalRule:
         check_constants(self, "rule")
         if self.delay < 0:
             raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
-        if self.hearing is not None and not self.hearing > 0:
-            raise ValueError(f"tau_activity must be a positive time in s, got {self.hearing}")
+        if self.activity_filter is not None and not self.activity_filter > 0:
+            raise ValueError(f"tau_activity must be a positive time in s, got {self.activity_filter}")
         if not 0 <= self.forward_broadcast < math.inf:
             raise ValueError(f"forward_broadcast must be a number >= 0, got {self.forward_broadcast}")
         if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):

@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.filters import decay
 from neurosbd.process import Local, Synapses
-from neurosbd.rules.waiting import Waiting, joined, nothing, rewarded, standing
+from neurosbd.rules.pending import PendingEligibility, joined, nothing, rewarded, standing
 
 Bounds = Literal["additive", "multiplicative"]
 Pairing = Literal["all", "nearest"]
@@ -120,16 +120,16 @@ class Tagged(NamedTuple):
     """Traces of spikes, and the pairings that wait for a reward."""
 
     traces: PairTraces
-    waiting: Waiting
+    waiting: PendingEligibility
 
 
 @dataclass(frozen=True)
 class RewardedSpikeTiming:
     """STDP that only becomes a change when a third factor comes, from an eligibility that fades meanwhile.
 
-        e[b] <- exp(-dt / tau_e) e[b] + what the window adds;    d weight = sum_b signal[b] e[b]
+        e[b] <- exp(-dt / tau_e) e[b] + what the window adds;    d weight = sum_b third_factor[b] e[b]
 
-    O(B post pre) memory; for a convolution O(B kernel), since the signal is the same at all positions.
+    O(B post pre) memory; for a convolution O(B kernel), since the third factor is the same at all positions.
 
     Args:
         window: the pairing.
@@ -152,7 +152,7 @@ class RewardedSpikeTiming:
         return Tagged(self.window.init(local), nothing(local))
 
     def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
-        """The waiting pairings times the signal, when there is one."""
+        """The waiting pairings times the third factor, when there is one."""
         found, traces = self.window.after(state.traces, local, dt)
         plus, minus = self.window.factors(local.synapses.weight)
         kept, post = math.exp(-dt / self.tau_e), local.post.value
@@ -165,7 +165,7 @@ class RewardedSpikeTiming:
         else:
             posts, pres = [post * plus, found.post * -minus], [found.pre, local.pre]
             waiting = joined(state.waiting, posts, pres, kept, local)
-        return rewarded(local.signal, waiting, local), Tagged(traces, waiting)
+        return rewarded(local.third_factor, waiting, local), Tagged(traces, waiting)
 
     def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
@@ -177,7 +177,7 @@ class PolicyGradient:
     """Reward times how surprising the spikes were: the gradient of the expected reward.
 
         e[b] <- exp(-dt / tau_e) e[b] + surprise[b, i] trace[b, j],   surprise = d log P(spikes) / d drive
-        d weight = sum_b signal[b] e[b]
+        d weight = sum_b third_factor[b] e[b]
 
     Args:
         tau_e: time constant of the eligibility, s, > 0; much longer than a trial makes it REINFORCE.
@@ -193,16 +193,16 @@ class PolicyGradient:
         if not 0 < self.tau_e < math.inf:
             raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 
-    def init(self, local: Local) -> Waiting:
+    def init(self, local: Local) -> PendingEligibility:
         """Nothing waits."""
         return nothing(local)
 
-    def step(self, state: Waiting, local: Local, dt: float) -> tuple[Synapses | None, Waiting]:
-        """What waits times the signal, when there is one."""
+    def step(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
+        """What waits times the third factor, when there is one."""
         kept = math.exp(-dt / self.tau_e)
         waiting = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
-        return rewarded(local.signal, waiting, local), waiting
+        return rewarded(local.third_factor, waiting, local), waiting
 
-    def eligibility(self, state: Waiting, local: Local, examples: Tensor | slice) -> Tensor:
+    def eligibility(self, state: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
         return standing(state, local, examples)

@@ -11,9 +11,9 @@ from neurosbd.process import Local, Synapses
 class ThreeFactor:
     """Gradient of a synapse = third factor x eligibility, at the very step the third factor arrives.
 
-        d weight[i, j] = sum_b signal[b, i] e[b, i, j];    for a rate neuron e = gain[b, i] pre[b, j]
+        d weight[i, j] = sum_b third_factor[b, i] e[b, i, j];    for a rate neuron e = gain[b, i] pre[b, j]
 
-    With the true derivative as signal this is the gradient of the loss; with a broadcast score it is
+    With the true derivative as third factor this is the gradient of the loss; with a broadcast score it is
     DFA, EBD or SBD, depending on who makes the signal.
 
     Source: Fremaux, Gerstner 2016, Front. Neural Circuits 9:85; Erdogan et al. 2025 (EBD), equation 13.
@@ -24,8 +24,8 @@ class ThreeFactor:
         return ()
 
     def step(self, state: tuple[()], local: Local, dt: float) -> tuple[Synapses | None, tuple[()]]:
-        """sum_b signal e, like the synapses."""
-        return (None if local.signal is None else local.eligible.contract(local.signal)), state
+        """sum_b third_factor e, like the synapses."""
+        return (None if local.third_factor is None else local.eligible.contract(local.third_factor)), state
 
     def eligibility(self, state: tuple[()], local: Local, examples: Tensor) -> Tensor:
         """e of this step, [E, *weight]."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.local import LocalRun
-from neurosbd.memory import blank
 from neurosbd.network import Network
 from neurosbd.noise import happens
-from neurosbd.recording import Unwatched, Watch
+from neurosbd.recording import NullRecorder, TrialRecorder
+from neurosbd.rule_state import init_rule_state
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
@@ -86,20 +86,20 @@ class Conditioning:
         """Two inputs or more onto one unit."""
         check_synapses(network, rule, (2, math.inf), "conditioning")
 
-    def carry_out(
+    def run(
         self,
         network: Network,
         rule: LocalRule,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        watch: Callable[[int], Watch],
+        trial_recorder: Callable[[int], TrialRecorder],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Strength of the rewarded synapse and of all others over time."""
         steps = self._steps(network.dt)
         every = max(1, steps // 200)
         strengths: list[tuple[float, float, float, float]] = []
-        for t, weight in enumerate(self._weights(network, rule, optimizer(network), generator, watch)):
+        for t, weight in enumerate(self._weights(network, rule, optimizer(network), generator, trial_recorder)):
             if t % every == 0 or t == steps - 1:
                 others = weight[0, 1:]
                 strengths.append((t * network.dt, weight[0, 0].item(), others.mean().item(), others.max().item()))
@@ -123,20 +123,20 @@ class Conditioning:
         rule: LocalRule,
         apply: torch.optim.Optimizer,
         generator: torch.Generator,
-        watch: Callable[[int], Watch],
+        trial_recorder: Callable[[int], TrialRecorder],
     ) -> Iterator[Tensor]:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
-        run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
+        run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
-        steps, trial = self._steps(network.dt), Unwatched()
+        steps, trial = self._steps(network.dt), NullRecorder()
         chance = torch.full((self.batch, weight.shape[1]), self.rate * network.dt)
         for t in range(steps):
             since = t % self.update
             if since == 0:
-                trial = watch(t // self.update)
-                run.witness = trial.witness
+                trial = trial_recorder(t // self.update)
+                run.learning_observer = trial.learning_observer
             x = happens(chance, generator).to(weight)
             frame = network.step(frame, x)
             for observe in trial.observers:
@@ -144,13 +144,13 @@ class Conditioning:
             level = dopamine.after(x[:, 0], frame.activity[network.readout].value[:, 0])
             run.step(frame, None, level, 1.0, 1.0)
             if since == self.update - 1:
-                trial.learned()
+                trial.on_gradients()
                 if weight.grad is not None:
                     apply.step()
                     apply.zero_grad()
                     if rule.bounds is not None:
                         weight.clamp_(*rule.bounds)
-                trial.done()
+                trial.on_update()
             yield weight
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.network import Frame
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
@@ -80,7 +80,7 @@ class DelayedXor:
         """Four groups; equal and different."""
         return 4 * self.group, 2
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
+    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
         """Bits drawn per example; all four pairs are equally frequent in batches that are multiples of 4."""
         pairs = torch.arange(batch)[torch.randperm(batch, generator=generator)] % 4
         first, second = pairs % 2, pairs // 2
@@ -90,22 +90,22 @@ class DelayedXor:
         steps, shown = self.steps(dt), self._shown(dt)
         weights = [1 / shown] * shown + [0.0] * (steps - shown)
         frames = self._frames(chance, shown, steps, generator)
-        return Trial(frames, target, weights, task=pairs, reward=_Reward(target, steps))
+        return Batch(frames, target, weights, task=pairs, reward=_Reward(target, steps))
 
     def _frames(self, chance: Tensor, shown: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
         for t in range(steps):
             spikes = happens(chance, generator).float()
             yield spikes if t < shown else torch.zeros_like(spikes)
 
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def success(self, trial: Batch, result: BatchResult) -> Tensor:
         """1 if the right output fired more, a half if both the same."""
-        return _right(outcome.output, trial.target)
+        return _right(result.output, trial.target)
 
     def measures(self, success: float) -> dict[str, float]:
         """Fraction of wrong answers."""
         return {"error_rate": 1 - success}
 
-    def picture(self, trial: Trial, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
         """Mean output rates for each pair of bits."""
         assert trial.task is not None
         rate = outputs.mean(0) / dt

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
 
@@ -76,7 +76,7 @@ class EvidenceAccumulation:
         """Four groups; left and right."""
         return len(_GROUPS) * self.group, 2
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
+    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
         """Cues drawn per example; the input spikes are drawn as they are asked for."""
         side = torch.randint(2, (batch, 1), generator=generator)
         on_side = torch.rand(batch, self.cues, generator=generator) < self.bias
@@ -84,7 +84,7 @@ class EvidenceAccumulation:
         majority = (where.sum(1) * 2 > self.cues).long()
         steps, recall = self.steps(dt), self._steps("recall", dt)
         weights = [0.0] * (steps - recall) + [1 / recall] * recall
-        return Trial(self._frames(where, dt, generator), majority, weights)
+        return Batch(self._frames(where, dt, generator), majority, weights)
 
     def _frames(self, where: Tensor, dt: float, generator: torch.Generator) -> Iterator[Tensor]:
         cue, pause, recall = (self._steps(name, dt) for name in ("cue", "pause", "recall"))
@@ -100,15 +100,15 @@ class EvidenceAccumulation:
             chance = (rates * dt).repeat_interleave(self.group, 1)
             yield happens(chance, generator).float()
 
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def success(self, trial: Batch, result: BatchResult) -> Tensor:
         """Whether the larger output over the recall is the majority's."""
-        return (outcome.output.argmax(1) == trial.target).double()
+        return (result.output.argmax(1) == trial.target).double()
 
     def measures(self, success: float) -> dict[str, float]:
         """Fraction of wrong decisions."""
         return {"error_rate": 1 - success}
 
-    def picture(self, trial: Trial, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
         """The two outputs over one trial."""
         time = np.arange(len(outputs)) * dt
         lines = {name: (time, outputs[:, 0, k].numpy()) for k, name in enumerate(("left", "right"))}

@@ -12,9 +12,9 @@ from neurosbd.constants import check_constants
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
 from neurosbd.local import LocalRun
-from neurosbd.memory import blank
 from neurosbd.network import Network
-from neurosbd.recording import Watch
+from neurosbd.recording import TrialRecorder
+from neurosbd.rule_state import init_rule_state
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
@@ -86,13 +86,13 @@ class Pairing:
                 f"pairing.start = {self.start:g} is outside the bounds of the rule, w_min = {low:g} to w_max = {high:g}"
             )
 
-    def carry_out(
+    def run(
         self,
         network: Network,
         rule: LocalRule,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        watch: Callable[[int], Watch],
+        trial_recorder: Callable[[int], TrialRecorder],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Weight change at each lag."""
@@ -104,15 +104,15 @@ class Pairing:
             network.load_state_dict(untouched)
             with torch.no_grad():
                 weight[0, 0], weight[0, 1] = self.start, self.teacher
-            run = LocalRun(network, rule, blank(network, rule, None, generator), 0.0, None)
-            found.append(self._pair(run, optimizer(network), int(lag), watch(done)))
+            run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
+            found.append(self._pair(run, optimizer(network), int(lag), trial_recorder(done)))
             progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
         return self._findings(times, found, rule)
 
     @torch.no_grad()
-    def _pair(self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, watch: Watch) -> _Paired:
+    def _pair(self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder) -> _Paired:
         """One trial; every step changes the weight."""
-        run.witness, network = watch.witness, run.network
+        run.learning_observer, network = trial_recorder.learning_observer, run.network
         weight = next(iter(network.weights.values()))
         period, pre = self._steps("period", network.dt), self._steps("longest", network.dt)
         cut = missed = torch.zeros((), dtype=torch.bool)
@@ -121,7 +121,7 @@ class Pairing:
             teaching = t % period == pre + lag
             frame = network.step(frame, weight.new_tensor([[float(t % period == pre), float(teaching)]]))
             missed = missed | ((frame.activity[network.readout].value[0, 0] > 0) != teaching)
-            for observe in watch.observers:
+            for observe in trial_recorder.observers:
                 observe(t, frame)
             reward = weight.new_full((1,), self.reward) if run.rule.rewarded else None
             apply.zero_grad()
@@ -130,8 +130,8 @@ class Pairing:
                 weight.grad[0, 1] = 0  # the teacher stays as it is
                 apply.step()
                 cut = cut | _bounded(weight[0, 0], run.rule.bounds)
-        watch.learned()
-        watch.done()
+        trial_recorder.on_gradients()
+        trial_recorder.on_update()
         return _Paired(weight[0, 0].item() - self.start, bool(cut), bool(missed))
 
     def _findings(self, times: np.ndarray, found: list[_Paired], rule: LocalRule) -> Findings:

@@ -7,9 +7,9 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Outcome, Trial
+from neurosbd.learners import Batch, BatchResult
 from neurosbd.network import Network
-from neurosbd.recording import Watch
+from neurosbd.recording import TrialRecorder
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 
@@ -29,11 +29,11 @@ class Task(Interface):
         """Units of the input and of the readout."""
         ...
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Trial:
+    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
         """`batch` new examples, on the CPU, drawn from the generator alone."""
         ...
 
-    def success(self, trial: Trial, outcome: Outcome) -> Tensor:
+    def success(self, trial: Batch, result: BatchResult) -> Tensor:
         """How well each example went, 0..1, [B] (or one for all)."""
         ...
 
@@ -41,7 +41,7 @@ class Task(Interface):
         """The figures of merit that papers give, from the mean success."""
         ...
 
-    def picture(self, trial: Trial, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
         """One trial as a picture; outputs [T, B, k]."""
         ...
 
@@ -69,13 +69,13 @@ class Protocol(Interface):
         """Raise ValueError unless it can be carried out on this network by this rule."""
         ...
 
-    def carry_out(
+    def run(
         self,
         network: Network,
         rule: LocalRule,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        watch: Callable[[int], Watch],
+        trial_recorder: Callable[[int], TrialRecorder],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Measure.
@@ -85,7 +85,7 @@ class Protocol(Interface):
             rule: what changes them.
             optimizer: how its gradients are applied.
             generator: of all randomness.
-            watch: how trial n is watched, asked for when its network is ready to run.
+            trial_recorder: how trial n is watched, asked for when its network is ready to run.
             progress: told (done, of, a line) now and then.
         """
         ...

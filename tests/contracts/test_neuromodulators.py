@@ -18,7 +18,9 @@ from tests.contracts.tables import DT, every, seeded
 def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, size: tuple[int, ...]) -> None:
     wants = inspect.signature(NEUROMODULATORS[name]).parameters
     modulator = NEUROMODULATORS[name](**({"layout": LAYOUTS[layout]()} if "layout" in wants else {}))
-    heard = Heard(torch.randn(7, *size), torch.randn(7, 4) / 7, 0.5, reward=torch.rand(7), judge=lambda z: (z - 1) / 7)
+    heard = Heard(
+        torch.randn(7, *size), torch.randn(7, 4) / 7, 0.5, reward=torch.rand(7), score_of=lambda z: (z - 1) / 7
+    )
     if name in ("transposed", "following"):
         if len(size) == 3:
             with pytest.raises(ValueError, match="dense connection"):
@@ -37,7 +39,7 @@ def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, 
         assert projection.shape[1] == told.summary(heard.value, told.init(heard.value, seeded())).shape[1]
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
     assert [t.dtype for t in after] == [torch.float32] * len(after)
-    silence = heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7), judge=torch.zeros_like)
+    silence = heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7), score_of=torch.zeros_like)
     silent, _ = modulator.step(state, silence, 1e-3)
     assert not silent.any()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Trial, learner_of
+from neurosbd.learners import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
 from neurosbd.rules import RULES, LocalRule
@@ -31,7 +31,7 @@ SMOOTH = [name for name in RULES if name != "rmax"]  # rules that need no neuron
 def _grown(rule: str, network: Network, target: Tensor, x: Tensor) -> dict[str, Tensor]:
     made_rule = RULES[rule]()
     loss = LOSSES[made_rule.loss or "cross_entropy"]()
-    learner_of(made_rule, network, loss, torch.Generator().manual_seed(3)).learn(Trial(x[None], target))
+    learner_of(made_rule, network, loss, torch.Generator().manual_seed(3)).learn(Batch(x[None], target))
     return {name: weight.grad.clone() for name, weight in network.weights.items() if weight.grad is not None}
 
 
@@ -110,9 +110,9 @@ def test_every_rule_learns_a_small_task(name: str) -> None:
     optimizer = torch.optim.Adam(groups)
     for _ in range(150):
         optimizer.zero_grad()
-        learner.learn(Trial(x[None], target))
+        learner.learn(Batch(x[None], target))
         optimizer.step()
-        learner.settle()
+        learner.after_step()
     with torch.no_grad():
         accuracy = (network(x).argmax(1) == target).double().mean().item()
     assert accuracy > 0.95

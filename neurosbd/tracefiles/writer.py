@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-import neurosbd.traces.checks as checks
-import neurosbd.traces.nwb as nwb
+import neurosbd.tracefiles.checks as checks
+import neurosbd.tracefiles.nwb as nwb
 from neurosbd.errors import RunError, UsageError, warn
-from neurosbd.traces.deflate import compress
-from neurosbd.traces.series import (
+from neurosbd.tracefiles.deflate import compress
+from neurosbd.tracefiles.series import (
     FORMAT,
     GROUP,
     PARTIAL,
@@ -35,7 +35,7 @@ from neurosbd.traces.series import (
     coordinates,
     place,
 )
-from neurosbd.traces.units import trials_of, units_of
+from neurosbd.tracefiles.units import trials_of, units_of
 
 _VERSIONS = (
     "v108",

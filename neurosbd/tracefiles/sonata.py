@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.traces.reader import Trace
-from neurosbd.traces.signal import Signal
+from neurosbd.tracefiles.reader import Trace
+from neurosbd.tracefiles.signal import Signal
 
 _SORTING = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype="u1")
 _REPORTED = ("v", "rate")

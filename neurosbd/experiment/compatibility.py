@@ -6,7 +6,7 @@ from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
 from neurosbd.experiment.definition import Definition, TrainingSpec
 from neurosbd.local import check
-from neurosbd.losses import LOSSES, Described, Own
+from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.network import Network
 from neurosbd.neurons import Standardised
@@ -56,10 +56,10 @@ def check_protocol(definition: Definition, network: Network, rule: LocalRule, pr
 
 def check_optimizer(definition: Definition) -> None:
     """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
-    rule = definition.rule.made()
+    rule = definition.rule.build()
     if not (isinstance(rule, LocalRule) and rule.states_changes):
         return
-    more = beyond_scaling(definition.training.optimizer.made())
+    more = beyond_scaling(definition.training.optimizer.build())
     if definition.training.clip_norm is not None and definition.protocol is None:
         more.append("training.clip_norm shrinks all changes whenever some are large")
     if more:
@@ -87,7 +87,7 @@ def check_fit(definition: Definition, data: Dataset) -> None:
     _check_augmentation(definition, data)
     _check_batch(definition)
     _check_delay(definition)
-    rule = definition.rule.made()
+    rule = definition.rule.build()
     if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
@@ -113,8 +113,8 @@ def _legal(loss: Described, data: Dataset) -> bool:
 
 
 def _check_loss(definition: Definition, data: Dataset) -> None:
-    loss = definition.loss.made()
-    if data.kind == "classes" and isinstance(loss, Own):
+    loss = definition.loss.build()
+    if data.kind == "classes" and isinstance(loss, CustomLoss):
         return  # whatever it makes of labels, its trial on the readout will say what is wrong
     if not _legal(loss, data):
         there = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
@@ -125,7 +125,7 @@ def _check_loss(definition: Definition, data: Dataset) -> None:
 
 
 def _check_readout(definition: Definition, data: Dataset) -> None:
-    loss, output, name = definition.loss.made(), definition.output_size(), list(definition.population)[-1]
+    loss, output, name = definition.loss.build(), definition.output_size(), list(definition.population)[-1]
     needed = loss.parameters * data.outputs
     if output != (needed,):
         what = "classes" if data.kind == "classes" else "values to predict"
@@ -147,7 +147,7 @@ def _check_batch(definition: Definition) -> None:
     if definition.training.batch_size > 1:
         return
     for name, spec in definition.population.items():
-        if spec.neuron is not None and isinstance(spec.neuron.made(), Standardised) and len(spec.size) == 1:
+        if spec.neuron is not None and isinstance(spec.neuron.build(), Standardised) and len(spec.size) == 1:
             raise UsageError(
                 f"{definition.name}: population '{name}' is standardised over the batch, but training.batch_size is 1; "
                 f"set it to 2 or more, or choose another neuron, such as 'normalised'"
@@ -156,7 +156,7 @@ def _check_batch(definition: Definition) -> None:
 
 def _check_delay(definition: Definition) -> None:
     """A third factor that comes after the end of a trial teaches nothing."""
-    rule, time = definition.rule.made(), definition.time
+    rule, time = definition.rule.build(), definition.time
     if not isinstance(rule, LocalRule):
         return
     longest = 0 if rule.rewarded else time.steps - 1 - time.first_scored  # the reward comes at the end

@@ -18,11 +18,11 @@ _MOST_SAID = 300  # characters of an exception
 
 
 @dataclass(frozen=True)
-class Own:
+class CustomLoss:
     """A loss that was given to this process under a name.
 
     A run keeps the name alone: opening a run, or a model file, executes no code that lies beside it. Who trains,
-    resumes or predicts gives the loss again, by `neurosbd.fit(..., loss=...)`, `--loss FILE.py` or `give`.
+    resumes or predicts gives the loss again, by `neurosbd.fit(..., loss=...)`, `--loss FILE.py` or `register`.
 
     Args:
         name: under which it was given.
@@ -52,7 +52,7 @@ class Own:
         if self.name not in _GIVEN:
             raise UsageError(
                 f"loss '{self.name}' is one of a user's own and is not here; give it with --loss {self.name}.py, "
-                f"or in Python with neurosbd.fit(..., loss=...) or neurosbd.losses.give('{self.name}', ...)"
+                f"or in Python with neurosbd.fit(..., loss=...) or neurosbd.losses.register('{self.name}', ...)"
             )
         return _GIVEN[self.name]
 
@@ -71,7 +71,7 @@ class Own:
 _GIVEN: dict[str, Loss] = {}
 
 
-def give(name: str, loss: Loss | PerExample) -> dict[str, str]:
+def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
     """Make a loss of one's own known by name, in place of another one of that name.
 
     Args:
@@ -85,7 +85,7 @@ def give(name: str, loss: Loss | PerExample) -> dict[str, str]:
         UsageError: if it is neither.
 
     >>> import torch
-    >>> give("cubic", lambda z, y: (z - y).abs().pow(3).sum(1))
+    >>> register("cubic", lambda z, y: (z - y).abs().pow(3).sum(1))
     {'kind': 'own', 'name': 'cubic'}
     >>> Own("cubic").score(torch.tensor([[2.0]]), torch.zeros(1, 1))
     tensor([[12.]])
@@ -102,8 +102,8 @@ def entry(loss: str | Path | Loss | PerExample) -> str | dict[str, str]:
     """
     if isinstance(loss, str | Path):
         path = legal_path(loss)
-        return give(path.stem, read(path)) if path.suffix == ".py" else str(loss)
-    return give(str(getattr(loss, "__name__", type(loss).__name__)), loss)
+        return register(path.stem, read(path)) if path.suffix == ".py" else str(loss)
+    return register(str(getattr(loss, "__name__", type(loss).__name__)), loss)
 
 
 def read(path: str | Path) -> Loss:

@@ -16,16 +16,16 @@ from typing import Any, BinaryIO, TypeVar
 import h5py
 import numpy as np
 
-import neurosbd.traces.checks as checks
+import neurosbd.tracefiles.checks as checks
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
 from neurosbd.schema import validate
-from neurosbd.traces.checks import Piece
-from neurosbd.traces.selection import read
-from neurosbd.traces.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
-from neurosbd.traces.signal import Signal
-from neurosbd.traces.stored import Stored
+from neurosbd.tracefiles.checks import Piece
+from neurosbd.tracefiles.selection import read
+from neurosbd.tracefiles.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
+from neurosbd.tracefiles.signal import Signal
+from neurosbd.tracefiles.stored import Stored
 
 T = TypeVar("T")
 _TRIES = 10  # a living writer may be in the middle of a commit

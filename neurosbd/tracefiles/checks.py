@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from neurosbd.traces.series import GROUP, Contents, chunk_shape, coordinates, place
+from neurosbd.tracefiles.series import GROUP, Contents, chunk_shape, coordinates, place
 
 _LINE = 3  # numbers per chunk
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from neurosbd.errors import RunError, UsageError
-from neurosbd.traces.reader import Trace, open_trace
-from neurosbd.traces.series import FORMAT, PARTIAL, Contents, Rows, coordinates
-from neurosbd.traces.writer import TraceWriter, describe, refuse_link
+from neurosbd.tracefiles.reader import Trace, open_trace
+from neurosbd.tracefiles.series import FORMAT, PARTIAL, Contents, Rows, coordinates
+from neurosbd.tracefiles.writer import TraceWriter, describe, refuse_link
 
 
 def resume(path: Path, contents: Contents, rows: list[int]) -> TraceWriter:

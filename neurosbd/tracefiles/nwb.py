@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neurosbd.traces.series import Series
+from neurosbd.tracefiles.series import Series
 
 VERSION = "2.8.0"
 _GROUPS = ("acquisition", "analysis", "processing", "stimulus/presentation", "stimulus/templates", "general")

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Any
 
 
-def measured(unit: str, *axes: str) -> Any:
+def quantity_field(unit: str, *axes: str) -> Any:
     """Declares a field of a result: `rate: np.ndarray = measured("Hz", "layer", "neuron")`.
 
     Args:

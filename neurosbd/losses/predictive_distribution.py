@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 
-class Law(NamedTuple):
+class PredictiveDistribution(NamedTuple):
     """The distribution that the outputs claim for every value of the target, independent of each other."""
 
     mean: Tensor  # [B, k]
     spread: Tensor  # standard deviation, [B, k]
-    wave: Callable[[float], tuple[Tensor, Tensor]]  # frequency f -> means of cos(f w) and sin(f w), [B, k] or [], where
+    characteristic: Callable[
+        [float], tuple[Tensor, Tensor]
+    ]  # frequency f -> means of cos(f w) and sin(f w), [B, k] or [], where
     # w = (y - mean) / spread
 
 
@@ -27,34 +29,34 @@ class Informative(Protocol):
 
 
 @runtime_checkable
-class Forecasting(Protocol):
+class HasProbabilities(Protocol):
     """A loss whose outputs say how likely a label, or a yes, is."""
 
-    def chance(self, output: Tensor) -> Tensor:
+    def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities [B, C] of which the output is the optimum."""
         ...
 
 
 @runtime_checkable
-class Lawful(Protocol):
+class HasDistribution(Protocol):
     """A loss whose outputs describe a distribution of real values or counts."""
 
-    def law(self, output: Tensor) -> Law:
+    def distribution(self, output: Tensor) -> PredictiveDistribution:
         """That distribution."""
         ...
 
 
-def one_hot_covariance(chance: Tensor) -> Tensor:
+def one_hot_covariance(probabilities: Tensor) -> Tensor:
     """Covariance of a one-hot label with these probabilities, diag p - p p^T, [B, C, C]."""
-    return torch.diag_embed(chance) - chance[:, :, None] * chance[:, None, :]
+    return torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None, :]
 
 
-def information_of_labels(score: Callable[[Tensor, Tensor], Tensor], output: Tensor, chance: Tensor) -> Tensor:
+def information_of_labels(score: Callable[[Tensor, Tensor], Tensor], output: Tensor, probabilities: Tensor) -> Tensor:
     """Second moment of a score over all labels by enumeration, [B, C, C]."""
     batch, classes = output.shape
     labels = torch.arange(classes, device=output.device).repeat(batch)
     scores = score(output.repeat_interleave(classes, 0), labels).view(batch, classes, classes)
-    return (scores * chance[:, :, None]).mT @ scores
+    return (scores * probabilities[:, :, None]).mT @ scores
 
 
 def polar(modulus: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +64,8 @@ def polar(modulus: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
     return modulus * torch.cos(phase), modulus * torch.sin(phase)
 
 
-def gaussian_law(mean: Tensor, spread: Tensor) -> Law:
+def gaussian_distribution(mean: Tensor, spread: Tensor) -> PredictiveDistribution:
     """Normal with this mean and standard deviation."""
-    return Law(mean, spread, lambda f: (torch.full_like(mean, math.exp(-0.5 * f * f)), torch.zeros_like(mean)))
+    return PredictiveDistribution(
+        mean, spread, lambda f: (torch.full_like(mean, math.exp(-0.5 * f * f)), torch.zeros_like(mean))
+    )

@@ -8,18 +8,18 @@ import torch
 
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
+from neurosbd.experiment.compatibility import check_fit, check_task
 from neurosbd.experiment.definition import Definition
 from neurosbd.experiment.forward import Units, presentation_of, tested, width_of_test
-from neurosbd.experiment.matching import check_fit, check_task
-from neurosbd.learners import Trial
+from neurosbd.learners import Batch
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.tasks import Task
-from neurosbd.traces import Split
+from neurosbd.tracefiles import Split
 
 
-class Lessons(Protocol):
+class BatchSource(Protocol):
     """The trials of every epoch, and those of the test; any of them can be made at once, from the seed alone."""
 
     name: str
@@ -40,11 +40,11 @@ class Lessons(Protocol):
         """Batches per epoch."""
         ...
 
-    def trial(self, epoch: int, number: int) -> Trial:
+    def trial(self, epoch: int, number: int) -> Batch:
         """Batch `number` of an epoch."""
         ...
 
-    def tests(self) -> Iterator[Trial]:
+    def tests(self) -> Iterator[Batch]:
         """The whole test."""
         ...
 
@@ -59,7 +59,7 @@ def data_of(definition: Definition) -> Dataset:
     return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns)
 
 
-class DatasetLessons:
+class DatasetBatches:
     """Batches of a data set, each example shown for the steps of the definition.
 
     Values to predict are standardised for losses that take all reals, and left as they are for all others.
@@ -74,9 +74,9 @@ class DatasetLessons:
 
     def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
         check_fit(definition, data)
-        if definition.data.encoder.made().intensity:
+        if definition.data.encoder.build().intensity:
             data = as_intensities(data)
-        loss = definition.loss.made()
+        loss = definition.loss.build()
         self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
         moved = data.kind != "classes" and loss.targets is REALS
         if moved:
@@ -101,16 +101,16 @@ class DatasetLessons:
     def __len__(self) -> int:
         return len(self.stream)
 
-    def trial(self, epoch: int, number: int) -> Trial:
+    def trial(self, epoch: int, number: int) -> Batch:
         """A batch of the training split."""
         x, target = self.stream.batch(epoch, number)
         frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
-        return Trial(frames, target, self.presentation.weights)
+        return Batch(frames, target, self.presentation.weights)
 
-    def tests(self) -> Iterator[Trial]:
+    def tests(self) -> Iterator[Batch]:
         """The test split in order."""
         for frames, target in tested(self.definition, self.test):
-            yield Trial(frames, target, self.presentation.weights)
+            yield Batch(frames, target, self.presentation.weights)
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Numbers in the split."""
@@ -120,7 +120,7 @@ class DatasetLessons:
         return np.arange(number * width, min((number + 1) * width, self.tested))
 
 
-class TaskLessons:
+class TaskBatches:
     """Trials that a task draws, new ones in every batch.
 
     Args:
@@ -150,11 +150,11 @@ class TaskLessons:
     def __len__(self) -> int:
         return self.batches["train"]
 
-    def trial(self, epoch: int, number: int) -> Trial:
+    def trial(self, epoch: int, number: int) -> Batch:
         """New examples."""
         return self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
 
-    def tests(self) -> Iterator[Trial]:
+    def tests(self) -> Iterator[Batch]:
         """The same examples every time."""
         for number in range(self.batches["test"]):
             yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))

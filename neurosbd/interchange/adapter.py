@@ -93,10 +93,10 @@ class Cell:
         shown = next((getattr(after, name) for name in _MEMBRANES if hasattr(after, name)), value)
         return Activity(value, shown, (state, drive)), after
 
-    def gate(self, activity: Activity, signal: Tensor, dt: float) -> Tensor:
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """(d value / d drive)^T signal, by autograd through this step alone; 0 where nothing depends on the drive."""
-        state, drive = activity.memory
-        return self._pulled_back(type(state)(*(part.detach() for part in state)), drive, signal)
+        state, drive = activity.cache
+        return self._pulled_back(type(state)(*(part.detach() for part in state)), drive, third_factor)
 
     @property
     def factorises(self) -> bool:
@@ -176,14 +176,14 @@ class Cell:
                 module._buffers.update(buffers)
         return value.to(drive.dtype), _record(tuple(names))(*(part.to(drive.dtype) for part in after))
 
-    def _pulled_back(self, state: Any, drive: Tensor, signal: Tensor) -> Tensor:
+    def _pulled_back(self, state: Any, drive: Tensor, third_factor: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = drive.detach().requires_grad_()
             value, _ = self._call(leaf, state)
             if not value.requires_grad:
-                return torch.zeros_like(signal)
-            (pulled,) = torch.autograd.grad(value, leaf, signal, allow_unused=True)
-        return torch.zeros_like(signal) if pulled is None else pulled
+                return torch.zeros_like(third_factor)
+            (pulled,) = torch.autograd.grad(value, leaf, third_factor, allow_unused=True)
+        return torch.zeros_like(third_factor) if pulled is None else pulled
 
     def _answers(self, quiet: Tensor, state: Any) -> bool:
         """Whether the gain is ever above 0, over drives from small to large, since a surrogate may be narrow."""

@@ -14,7 +14,7 @@ from neurosbd.rules import LocalRule
 
 
 @dataclass
-class Memory:
+class RuleState:
     """States that outlive the runs of a rule and are checkpointed with the network. States are NamedTuples of tensors.
 
     Args:
@@ -23,7 +23,7 @@ class Memory:
         upkeep: of every upkeep of the rule, by connection onto a hidden population.
         expansion: of every block of the expansion of the score.
         moments: of every block, by which it is made as loud as the score.
-        expanded: columns of that expansion.
+        n_expanded: columns of that expansion.
     """
 
     modulators: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Memory:
     upkeep: dict[str, list[Any]] = field(default_factory=dict)
     expansion: list[Any] = field(default_factory=list)
     moments: list[Moments] = field(default_factory=list)
-    expanded: int = 0
+    n_expanded: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers of tensors."""
@@ -79,7 +79,7 @@ def _check_shapes(name: str, present: Any, saved: dict[str, Tensor]) -> None:
             raise ValueError(f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here")
 
 
-def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> Memory:
+def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> RuleState:
     """The memory of a rule before any learning; projections are drawn from `generator`.
 
     Args:
@@ -90,30 +90,30 @@ def blank(network: Network, rule: LocalRule, loss: Loss | None, generator: torch
     Raises:
         ValueError: naming the population, if the rule cannot be told to it.
     """
-    memory = Memory()
+    rule_state = RuleState()
     some = next(network.parameters())
     score = some.new_zeros((1, *network.populations[network.readout].size))
     scored = _scored(network, rule, loss, score) if rule.expansion else None
     if scored is not None:
-        memory.expanded = sum(block.width(scored) for block in rule.expansion)
-        score = torch.cat((score, score.new_zeros(1, memory.expanded)), 1)
-    for name in followers(network, rule):
+        rule_state.n_expanded = sum(block.width(scored) for block in rule.expansion)
+        score = torch.cat((score, score.new_zeros(1, rule_state.n_expanded)), 1)
+    for name in ruled_populations(network, rule):
         silence = some.new_zeros((1, *network.populations[name].size))
         try:
             if rule.neuromodulator is not None:
-                heard = Heard(silence, score, outgoing=outgoing(network, name), expanded=memory.expanded)
-                memory.modulators[name] = rule.neuromodulator.init(heard, generator)
+                heard = Heard(silence, score, outgoing=outgoing(network, name), n_expanded=rule_state.n_expanded)
+                rule_state.modulators[name] = rule.neuromodulator.init(heard, generator)
             if name != network.readout:
-                memory.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
+                rule_state.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
                 for connection in plastic(network, name):
                     synapses = network.synapses(connection)
-                    memory.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
+                    rule_state.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
         except ValueError as problem:
             raise ValueError(f"population '{name}': {problem}") from None
     if scored is not None:  # last, so that the projection of the score is the one without an expansion
-        memory.expansion = [block.init(scored, generator) for block in rule.expansion]
-        memory.moments = [unheard(scored.score) for _ in rule.expansion]
-    return memory
+        rule_state.expansion = [block.init(scored, generator) for block in rule.expansion]
+        rule_state.moments = [unheard(scored.score) for _ in rule.expansion]
+    return rule_state
 
 
 def widths(network: Network, rule: LocalRule, loss: Loss) -> list[int]:
@@ -135,7 +135,7 @@ def _scored(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor
     return Scored(output, output, output[:, :values], loss, silence)
 
 
-def followers(network: Network, rule: LocalRule) -> list[str]:
+def ruled_populations(network: Network, rule: LocalRule) -> list[str]:
     """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
     names = [name for name in network.incoming if plastic(network, name)]
     return [name for name in names if name != network.readout or rule.readout == "rule"]

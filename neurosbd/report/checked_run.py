@@ -4,8 +4,8 @@ from pathlib import Path
 
 from neurosbd.errors import UsageError
 from neurosbd.experiment.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
-from neurosbd.traces import NotRecorded, Trace
-from neurosbd.traces.series import Contents
+from neurosbd.tracefiles import NotRecorded, Trace
+from neurosbd.tracefiles.series import Contents
 
 
 class Untraced(Trace):

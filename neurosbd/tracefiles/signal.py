@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.traces.series import Clock, Series, Split
+from neurosbd.tracefiles.series import Clock, Series, Split
 
 if TYPE_CHECKING:
-    from neurosbd.traces.reader import Trace
+    from neurosbd.tracefiles.reader import Trace
 
 
 class Signal:

@@ -3,10 +3,10 @@
 import math
 from io import BytesIO
 
-from neurosbd.traces.checks import Piece, pieces
-from neurosbd.traces.series import Contents, Series
-from neurosbd.traces.units import MOST_UNITS, TRIAL_BYTES, UNIT_BYTES
-from neurosbd.traces.writer import new_file
+from neurosbd.tracefiles.checks import Piece, pieces
+from neurosbd.tracefiles.series import Contents, Series
+from neurosbd.tracefiles.units import MOST_UNITS, TRIAL_BYTES, UNIT_BYTES
+from neurosbd.tracefiles.writer import new_file
 
 SPIKE_BITS = 2  # of a place at most: silence is a bit, a spike two; longer silences less
 _CHUNK_BYTES = 64  # of an empty stream of deflate

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from neurosbd.traces import Signal
+from neurosbd.tracefiles import Signal
 
 
 def batches_learned(signal: Signal) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
-from neurosbd.expansions.matching import check_weight
+from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
 from neurosbd.process import Scored
@@ -24,7 +24,7 @@ _LOG_MEAN = {"poisson": Poisson(), "negative_binomial": NegativeBinomial()}
 
 
 @dataclass(frozen=True)
-class Another:
+class CompanionScore:
     """Score of another admissible loss, whose optimum is that of the loss in use.
 
         column[b] = d other(output, target) / d output
@@ -49,7 +49,9 @@ class Another:
         check_constants(self)
         check_weight(self, self.weight)
         if self.loss not in _SOFTMAX | _LOG_MEAN:
-            raise ValueError(f"Another.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}")
+            raise ValueError(
+                f"CompanionScore.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}"
+            )
 
     def width(self, scored: Scored) -> int:
         """C."""

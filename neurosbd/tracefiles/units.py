@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neurosbd.traces.series import Contents, Series, place
+from neurosbd.tracefiles.series import Contents, Series, place
 
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
 MOST_SPIKES = 20_000_000

@@ -10,7 +10,7 @@ from neurosbd.process import Local, Synapses
 PENDING = 8  # outer products; with more of them a reward is dearer, with fewer they are folded more often
 
 
-class Waiting(NamedTuple):
+class PendingEligibility(NamedTuple):
     """The pairings that wait for a reward.
 
         e[b] = fade folded[b] + sum_k posts[k, b] x pres[k, b]
@@ -24,45 +24,47 @@ class Waiting(NamedTuple):
     pres: Tensor  # [K, B, *arriving]
 
 
-def nothing(local: Local) -> Waiting:
+def nothing(local: Local) -> PendingEligibility:
     """No pairing yet."""
     weight, post, pre = local.synapses.weight, local.post.value, local.pre
     folded = weight.new_zeros((len(pre), *weight.shape))
-    return Waiting(folded, 1.0, post.new_empty((0, *post.shape)), pre.new_empty((0, *pre.shape)))
+    return PendingEligibility(folded, 1.0, post.new_empty((0, *post.shape)), pre.new_empty((0, *pre.shape)))
 
 
-def joined(waiting: Waiting, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local) -> Waiting:
+def joined(
+    waiting: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
+) -> PendingEligibility:
     """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]."""
     fade = waiting.fade * kept
     both = torch.cat((waiting.posts * kept, torch.stack(posts))), torch.cat((waiting.pres, torch.stack(pres)))
     # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
     if len(both[0]) < PENDING and waiting.folded.ndim == 3:
-        return Waiting(waiting.folded, fade, *both)
-    return Waiting(local.each(*both, waiting.folded, fade), 1.0, waiting.posts[:0], waiting.pres[:0])
+        return PendingEligibility(waiting.folded, fade, *both)
+    return PendingEligibility(local.each(*both, waiting.folded, fade), 1.0, waiting.posts[:0], waiting.pres[:0])
 
 
-def standing(waiting: Waiting, local: Local, examples: Tensor | slice) -> Tensor:
+def standing(waiting: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
     """e of these examples, in memory of its own, [E, *weight]."""
     posts, pres = waiting.posts[:, examples], waiting.pres[:, examples]
     return local.each(posts, pres, waiting.folded[examples].clone(), waiting.fade)
 
 
-def rewarded(signal: Tensor | None, waiting: Waiting, local: Local) -> Synapses | None:
-    """sum_b signal[b, i] e[b, i, ...]; a signal that one value per example was expanded to is not multiplied out."""
-    if signal is None:
+def rewarded(third_factor: Tensor | None, waiting: PendingEligibility, local: Local) -> Synapses | None:
+    """sum_b third_factor[b, i] e[b, i, ...]; a third factor that one value per example was expanded to is not multiplied out."""
+    if third_factor is None:
         return None
     folded, fade = waiting.folded, waiting.fade
-    if not any(signal.stride()[1:]):
-        one = signal.flatten(1)[:, 0] * fade
+    if not any(third_factor.stride()[1:]):
+        one = third_factor.flatten(1)[:, 0] * fade
         weight = (one @ folded.flatten(1)).view(folded.shape[1:])
-    elif signal.ndim == 2:
-        weight = torch.einsum("bi,bij->ij", signal * fade, folded)
+    elif third_factor.ndim == 2:
+        weight = torch.einsum("bi,bij->ij", third_factor * fade, folded)
     else:
         raise ValueError(
-            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map takes one signal per example [batch], "
-            f"got [batch, *size] = {list(signal.shape)}"
+            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map takes one third factor per example [batch], "
+            f"got [batch, *size] = {list(third_factor.shape)}"
         )
     if len(waiting.posts):
-        posts, pres = (waiting.posts * signal).flatten(0, 1), waiting.pres.flatten(0, 1)
+        posts, pres = (waiting.posts * third_factor).flatten(0, 1), waiting.pres.flatten(0, 1)
         weight += local.outer(posts, pres).weight
     return Synapses(weight, None)

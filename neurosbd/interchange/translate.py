@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from neurosbd.distributions import drawn
+from neurosbd.distributions import sample_constants
+from neurosbd.interchange.adapter import Cell, family
 from neurosbd.interchange.borrowed import surrogate_of
-from neurosbd.interchange.cell import Cell, family
 from neurosbd.neurons import IF, LI, LIF, CubaLIF
 from neurosbd.neurons.membrane import Reset
 from neurosbd.process import Neuron
@@ -61,7 +61,7 @@ def translated(cell: nn.Module, size: tuple[int, ...], dt: float) -> Translated:
 def _agree(cell: Cell, found: Translated, size: tuple[int, ...], dt: float) -> bool:
     """Whether both give the same over a trial with many spikes; in float64, so that rounding decides nothing."""
     generator = torch.Generator().manual_seed(0)
-    neuron = drawn(found.neuron, size, generator)
+    neuron = sample_constants(found.neuron, size, generator)
     cell = Cell(cell.cell)  # a copy, since it changes its type here
     cell.cell.to("cpu", torch.float64)
     recurrent = None if found.recurrent is None else cell.cell.get_submodule("recurrent")

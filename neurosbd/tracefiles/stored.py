@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.traces.checks import Piece, unpacked
+from neurosbd.tracefiles.checks import Piece, unpacked
 
 _FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # of h5py, where its index of the chunks is torn
 
