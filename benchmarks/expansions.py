@@ -36,7 +36,7 @@ from neurosbd.experiment.resolve import load_model, parse_setting
 from neurosbd.experiment.session import Session
 from neurosbd.learners import LocalLearner
 from neurosbd.measures import MEASURES
-from neurosbd.process import Expansion, Scored
+from neurosbd.process import Broadcast, Expansion
 from neurosbd.seeds import generator
 
 
@@ -104,17 +104,17 @@ class PerColumn:
         """That of the block."""
         return self.block.weight
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """That of the block."""
-        return self.block.width(scored)
+        return self.block.width(broadcast)
 
-    def init(self, scored: Scored, generator: torch.Generator) -> Any:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Any:
         """State of the block, and a moment per column."""
-        return self.block.init(scored, generator), scored.score.new_zeros(self.width(scored))
+        return self.block.init(broadcast, generator), broadcast.score.new_zeros(self.width(broadcast))
 
-    def step(self, state: Any, scored: Scored, dt: float) -> tuple[Tensor, Any]:
+    def step(self, state: Any, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
         """By the moments of earlier batches."""
-        columns, inner = self.block.step(state[0], scored, dt)
+        columns, inner = self.block.step(state[0], broadcast, dt)
         moments = torch.lerp(columns.square().sum(0), state[1], 0.99)
         return columns * torch.where(state[1] > 0, state[1].clamp_min(1e-30).rsqrt(), 0.0), (inner, moments)
 

@@ -57,7 +57,7 @@ def _ours(name: str, every: int = 1) -> Step:
     from neurosbd.local import LocalRun
     from neurosbd.network import Connection, Frame, Network, Population, State
     from neurosbd.neurons import LIF
-    from neurosbd.process import Activity
+    from neurosbd.process import Activity, Broadcast
     from neurosbd.rule_state import init_rule_state
     from neurosbd.rules import RULES, LocalRule
 
@@ -67,7 +67,7 @@ def _ours(name: str, every: int = 1) -> Step:
     network = Network(populations, [Connection("input", "output", Dense())], generator)
     rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
-    run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
+    run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
     state = network.init(pre, generator).state
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     steps = itertools.count(1)
@@ -76,7 +76,8 @@ def _ours(name: str, every: int = 1) -> Step:
     def step() -> None:
         activity = {"output": Activity(post, post)}
         given = None if next(steps) % every else reward
-        run.step(Frame(State(state.neurons, {}), activity, {"input->output": pre}), None, given, 1.0, 1.0)
+        broadcast = Broadcast(post.new_empty((len(post), 0)), reward=given)
+        run.step(Frame(State(state.neurons, {}), activity, {"input->output": pre}), broadcast)
         optimizer.step()
         optimizer.zero_grad()
 

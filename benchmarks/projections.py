@@ -44,32 +44,44 @@ from neurosbd.learners import learner_of
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Grid, Prediction, Shared
 from neurosbd.neuromodulators.decorrelation import Feedback
 from neurosbd.neuromodulators.prediction import Predicting
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 
-Judge = Callable[[Tensor], Tensor]
+Correction = Callable[[Tensor], Tensor]
 SIZES = {"conv1": [16, 32, 32], "conv2": [32, 16, 16], "fc": [128]}
 
 
 @dataclass(frozen=True)
+class Given:
+    """A loss of which only the score of a prediction is known, each row with its 1/B."""
+
+    correction: Correction
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """As a loss gives it, before the mean over the batch."""
+        return self.correction(output) * len(output)
+
+
+@dataclass(frozen=True)
 class Corrected:
-    """A prediction whose weights are corrected by something else than its own score; the broadcast one is told.
+    """A prediction whose weights are corrected by something else than its own score; the broadcast one is sent.
 
     Args:
-        by: what a neuromodulator hears -> the judge of a prediction.
+        by: a broadcast -> the score of a prediction, [B, C] -> [B, C].
     """
 
-    by: Callable[[Heard], Judge]
+    by: Callable[[Broadcast], Correction]
     inner: Prediction = field(default_factory=lambda: Prediction(own=0.0))
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
         """As a prediction starts."""
-        return self.inner.init(heard, generator)
+        return self.inner.init(receiver, broadcast, generator)
 
-    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
-        """As a prediction does it, with another judge."""
-        return self.inner.step(state, heard._replace(score_of=self.by(heard)), dt)
+    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
+        """As a prediction does it, corrected otherwise."""
+        corrected = broadcast._replace(loss=Given(self.by(broadcast)))
+        return self.inner.step(state, receiver, corrected, dt)
 
     def projection(self, state: Predicting) -> Tensor:
         """V."""
@@ -82,14 +94,16 @@ class Even:
 
     inner: Decorrelation = field(default_factory=Decorrelation)
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
         """As a correlation starts."""
-        return self.inner.init(heard, generator)
+        return self.inner.init(receiver, broadcast, generator)
 
-    def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
+    def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
         """As a correlation does it, R divided by its own size."""
         size = float(state.learned.square().mean().sqrt())
-        return replace(self.inner, learned=self.inner.scale / size if size else 0.0).step(state, heard, dt)
+        return replace(self.inner, learned=self.inner.scale / size if size else 0.0).step(
+            state, receiver, broadcast, dt
+        )
 
     def projection(self, state: Feedback) -> Tensor:
         """R0 and R, before R is made as large."""
@@ -107,17 +121,17 @@ class Featured:
     features: Callable[[Tensor], Tensor]
     inner: Prediction = field(default_factory=Prediction)
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
         """As a prediction of so many units starts."""
-        return self.inner.init(heard._replace(value=self.features(heard.value)), generator)
+        return self.inner.init(receiver._replace(value=self.features(receiver.value)), broadcast, generator)
 
-    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
+    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
         """Tell the features, and the activity through them."""
         with torch.enable_grad():
-            value = heard.value.detach().requires_grad_()
+            value = receiver.value.detach().requires_grad_()
             features = self.features(value)
-        told, state = self.inner.step(state, heard._replace(value=features.detach()), dt)
-        return torch.autograd.grad(features, value, told)[0], state
+        to_features, state = self.inner.step(state, receiver._replace(value=features.detach()), broadcast, dt)
+        return torch.autograd.grad(features, value, to_features)[0], state
 
     def projection(self, state: Predicting) -> Tensor:
         """V, over the features."""
@@ -139,13 +153,13 @@ def _random_weights(units: int) -> Tensor:
     return torch.randn((2 * units, units), generator=torch.Generator().manual_seed(0)) * (2 / units) ** 0.5
 
 
-def _readout(heard: Heard) -> Judge:
-    return lambda prediction: heard.score
+def _readout(broadcast: Broadcast) -> Correction:
+    return lambda prediction: broadcast.score
 
 
-def _output(heard: Heard) -> Judge:
+def _output(broadcast: Broadcast) -> Correction:
     """Cross-entropy of a prediction against the output: softmax(prediction) - softmax(output), of two scores."""
-    return lambda prediction: heard.score_of(prediction) - heard.score
+    return lambda prediction: broadcast.score_of(prediction) - broadcast.score
 
 
 PROJECTIONS: dict[str, Any] = {

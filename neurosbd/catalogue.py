@@ -132,6 +132,6 @@ def _broadcast(definition: Definition, network: Network) -> list[str]:
         "",
         f"score of {score} columns, expanded by {rule_state.n_expanded}: "
         + ", ".join(f"{type(block).__name__.lower()} {width}" for block, width in blocks),
-        f"  correlation and broadcast: {2 * (score + rule_state.n_expanded) * rows:,} multiplications per example in place "
-        f"of {2 * score * rows:,}",
+        f"  correlation and broadcast: {2 * (score + rule_state.n_expanded) * rows:,} multiplications per example "
+        f"in place of {2 * score * rows:,}",
     ]

@@ -17,7 +17,7 @@ from neurosbd.local import LearningObserver, LocalRun, check
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Forgetting
-from neurosbd.process import Scored, Tracking
+from neurosbd.process import Broadcast, Tracking
 from neurosbd.rule_state import init_rule_state, ruled_populations
 from neurosbd.rules import Backprop, LocalRule, Rule
 from neurosbd.simulation import Observer, simulate
@@ -271,7 +271,7 @@ class LocalLearner:
         meter = LossMeter(trial, self.loss, self.network.readout)
         self.adaptation = Adaptation(self.network, len(trial.weights))
         with torch.no_grad():
-            run = LocalRun(self.network, self.rule, self.rule_state, self.progress, trial.task, learning_observer)
+            run = LocalRun(self.network, self.rule, self.rule_state, learning_observer)
             counted = [t for t, weight in enumerate(trial.weights) if weight]
             if not counted:
                 raise UsageError(UNSCORED)
@@ -279,17 +279,23 @@ class LocalLearner:
             def observe(t: int, frame: Frame) -> None:
                 output = frame.activity[self.network.readout].value
                 meter(t, frame)
-                scored, reward, share = None, None, 1 / len(counted)
+                reward = None
                 if self.rule.rewarded:
                     if trial.reward is not None:
                         reward = checked_reward(trial.reward(t, frame), output)
                     elif t == counted[-1]:
                         reward = (meter.result().output.argmax(1) == trial.target).to(output.dtype)
+                broadcast = Broadcast(
+                    output.new_empty((len(output), 0)), reward=reward, task=trial.task, weight=trial.weights[t],
+                    step_share=1 / len(counted), progress=self.progress,
+                )  # fmt: skip
                 if trial.weights[t]:
                     target = trial.target_at(t)
                     score = self.loss.score(output, target) / len(output)
-                    scored = Scored(score, output, target, self.loss, frame.activity, share)
-                run.step(frame, scored, reward, trial.weights[t], share)
+                    broadcast = broadcast._replace(
+                        score=score, output=output, target=target, loss=self.loss, activity=frame.activity
+                    )
+                run.step(frame, broadcast)
 
             simulate(self.network, trial.frames(), (*observers, self.adaptation, observe), generator=noise)
             run.regularise_weights()

@@ -13,7 +13,18 @@ from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.losses.curvature import curved
 from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.process import Activity, Arrival, Correlating, Coupled, Heard, Local, Neuron, Scored, Stochastic, Synapses
+from neurosbd.process import (
+    Activity,
+    Arrival,
+    Broadcast,
+    Correlating,
+    Coupled,
+    Local,
+    Neuron,
+    Receiver,
+    Stochastic,
+    Synapses,
+)
 from neurosbd.rule_state import RuleState, outgoing, plastic
 from neurosbd.rules import LocalRule, ThreeFactor
 
@@ -26,22 +37,11 @@ class _Plan(NamedTuple):
     connections: list[Connection]
 
 
-class _Told(NamedTuple):
-    """What everyone is told at a step."""
-
-    score: Tensor | None  # and its expansion, [B, C + D]
-    output_drive_score: Tensor | None  # score times the gain of the readout, [B, C]
-    reward: Tensor | None  # [B]
-    weight: float  # of this step in the loss
-    share: float  # of the batch that this step stands for
-    score_of: Callable[[Tensor], Tensor]  # score that another output would have, [B, C] -> [B, C]
-
-
 class LearningObserver(Protocol):
-    """Whoever watches the learning itself; it changes nothing."""
+    """Sees the learning itself, as an observer sees the dynamics; it changes nothing."""
 
     def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
-        """The third factor of a population at this step, [B, *size]; None: silence."""
+        """The third factor of a population at this step, [B, *size]; None: there is none at this step."""
         ...
 
     def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
@@ -56,9 +56,7 @@ class LocalRun:
         network: that runs.
         rule: what to carry out.
         rule_state: of the rule; brought up to date as it goes on.
-        progress: of the training, 0..1.
-        task: of each example, [B].
-        learning_observer: watches; none: nobody.
+        learning_observer: sees third factors and eligibilities; none: nobody does.
     """
 
     def __init__(
@@ -66,15 +64,11 @@ class LocalRun:
         network: Network,
         rule: LocalRule,
         rule_state: RuleState,
-        progress: float,
-        task: Tensor | None,
         learning_observer: LearningObserver | None = None,
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
-        self.progress = progress
-        self.task = task
         self.learning_observer = learning_observer
         self.kappa = _kappa(network)
         self.plans: dict[str, _Plan] = {}
@@ -89,36 +83,26 @@ class LocalRun:
                 self.plans[name] = _Plan(plasticity, _eligibility(network, name, asked), connections)
         self.eligibility: dict[str, Any] = {}
         self.plasticity_state: dict[str, Any] = {}
-        self.activity_filter: dict[str, Tensor] = {}
+        self.filtered: dict[str, Tensor] = {}
         self.underway: dict[str, deque[Tensor | None]] = {}
         self.correlated: Tensor | None = None  # activity of this step through the correlations with it, [B, C + D]
 
-    def step(self, frame: Frame, scored: Scored | None, reward: Tensor | None, weight: float, share: float) -> None:
+    def step(self, frame: Frame, broadcast: Broadcast) -> None:
         """Learn from one frame; its activity leaves it.
 
         Args:
             frame: of the network, just stepped.
-            scored: the score of the step and where it comes from; None where there is none.
-            reward: [B]; None where there is none.
-            weight: of this step in the loss.
-            share: of the batch that this step's score or reward stands for.
+            broadcast: the score or the reward of the step, its score not yet expanded.
         """
-        score = None if scored is None else scored.score
-        output_drive_score = self._output_drive_score(
-            frame, score
-        )  # by the activity of the readout, before anything leaves the frame
-        score_of = torch.zeros_like if scored is None else scored.score_of
-        told = _Told(
-            None if scored is None else self._expanded(scored), output_drive_score, reward, weight, share, score_of
-        )
+        broadcast = self._complete(broadcast, frame)  # by the activity of the readout, before it leaves the frame
         self.correlated = None
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
             if name == self.network.readout and self.rule.readout != "rule":
-                third_factor = None if scored is None else self._own_gradient(scored) * weight
+                third_factor = self._output_score(broadcast) * broadcast.weight if broadcast.scored else None
             else:
-                third_factor = self._third_factor(name, activity, told)
+                third_factor = self._third_factor(name, activity, broadcast)
             if self.learning_observer is not None:
                 self.learning_observer.on_third_factor(name, third_factor)
             for connection in plan.connections:
@@ -137,85 +121,80 @@ class LocalRun:
                     if parameter is not None and change is not None:  # the state's own, so nothing may be added to it
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
-    def _own_gradient(self, scored: Scored) -> Tensor:
+    def _complete(self, broadcast: Broadcast, frame: Frame) -> Broadcast:
+        """With the expansion of the score and the score at the drive of the readout, where there are any."""
+        if not broadcast.scored:
+            return broadcast
+        drive_score = None
+        if self.rule.neuromodulator is not None and not self.rule.rewarded:
+            neuron = self.network.populations[self.network.readout].neuron
+            assert neuron is not None
+            drive_score = neuron.gate(frame.activity[self.network.readout], broadcast.score, self.network.dt)
+        return broadcast._replace(
+            score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
+        )
+
+    def _expanded(self, broadcast: Broadcast) -> Tensor:
+        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
+        if not self.rule.expansion:
+            return broadcast.score
+        columns, states, moments = [broadcast.score], self.rule_state.expansion, self.rule_state.moments
+        for number, block in enumerate(self.rule.expansion):
+            column, states[number] = block.step(states[number], broadcast, self.network.dt)
+            column, moments[number] = matched(
+                moments[number], broadcast.score, column, block.weight, broadcast.step_share
+            )
+            columns.append(column)
+        return torch.cat(columns, 1)
+
+    def _output_score(self, broadcast: Broadcast) -> Tensor:
         """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
-        score = scored.score
+        outputs = broadcast.score.shape[1] - broadcast.n_expanded
+        score = broadcast.score[:, :outputs]
         if self.correlated is None:
             return score
-        direction = self.correlated[:, : score.shape[1]]  # the rows of an expansion are left alone
-        moved = curved(scored.loss.per_example, scored.output, scored.target, direction)
+        direction = self.correlated[:, :outputs]  # the rows of an expansion are left alone
+        moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
         return torch.add(score, moved, alpha=self.rule.forward_broadcast / len(score))
 
-    def _third_factor(self, name: str, activity: Activity, told: _Told) -> Tensor | None:
-        heard = self._hear(name, activity)
-        modulator, rule_state = self.rule.neuromodulator, self.rule_state
+    def _third_factor(self, name: str, activity: Activity, broadcast: Broadcast) -> Tensor | None:
+        """Of a population that follows the rule, [B, *size]; None: there is none at this step."""
+        modulator, states = self.rule.neuromodulator, self.rule_state.modulators
+        receiver = Receiver(self._filtered(name, activity), outgoing(self.network, name))
         third_factor = None
-        if modulator is not None and (told.reward if self.rule.rewarded else told.score) is not None:
-            hearing = Heard(
-                value=heard,
-                score=activity.value.new_zeros((len(activity.value), 0)) if told.score is None else told.score,
-                progress=self.progress,
-                share=told.share,
-                output_drive_score=told.output_drive_score,
-                outgoing=outgoing(self.network, name),
-                reward=told.reward,
-                task=self.task,
-                n_expanded=rule_state.n_expanded,
-                score_of=told.score_of,
-            )
-            third_factor, rule_state.modulators[name] = modulator.step(
-                rule_state.modulators[name], hearing, self.network.dt
-            )
+        if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
+            third_factor, states[name] = modulator.step(states[name], receiver, broadcast, self.network.dt)
             if self.rule.forward_broadcast:
-                through = cast(Correlating, modulator).correlated(rule_state.modulators[name], hearing)
+                through = cast(Correlating, modulator).correlated(states[name], receiver)
                 self.correlated = through if self.correlated is None else self.correlated + through
-            if not self.rule.rewarded and told.weight != 1:
-                third_factor = _scaled(third_factor, told.weight)
+            if not self.rule.rewarded and broadcast.weight != 1:
+                third_factor = _scaled(third_factor, broadcast.weight)
         if self.rule.delay:
             queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
             queue.append(third_factor)
             third_factor = queue.popleft()
-        return third_factor if told.score is None else self._add_homeostasis(name, activity, third_factor, told)
+        return self._add_homeostasis(name, activity, third_factor, broadcast) if broadcast.scored else third_factor
 
     def _add_homeostasis(
-        self, name: str, activity: Activity, third_factor: Tensor | None, told: _Told
+        self, name: str, activity: Activity, third_factor: Tensor | None, broadcast: Broadcast
     ) -> Tensor | None:
         """The third factor and what the activity of a hidden population asks for itself, undelayed."""
         states = self.rule_state.homeostasis.get(name, [])
         for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
-            pull, states[number] = homeostasis.step(states[number], activity.value, told.share)
-            pull = pull if told.weight == 1 else _scaled(pull, told.weight)
+            pull, states[number] = homeostasis.step(states[number], activity.value, broadcast.step_share)
+            pull = pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight)
             third_factor = pull if third_factor is None else _sum(third_factor, pull)
         return third_factor
 
-    def _expanded(self, scored: Scored) -> Tensor:
-        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
-        if not self.rule.expansion:
-            return scored.score
-        columns, states, moments = [scored.score], self.rule_state.expansion, self.rule_state.moments
-        for number, block in enumerate(self.rule.expansion):
-            own, states[number] = block.step(states[number], scored, self.network.dt)
-            own, moments[number] = matched(moments[number], scored.score, own, block.weight, scored.share)
-            columns.append(own)
-        return torch.cat(columns, 1)
-
-    def _output_drive_score(self, frame: Frame, score: Tensor | None) -> Tensor | None:
-        """d loss / d drive of the readout."""
-        if score is None or self.rule.neuromodulator is None or self.rule.rewarded:
-            return None
-        neuron = self.network.populations[self.network.readout].neuron
-        assert neuron is not None
-        return neuron.gate(frame.activity[self.network.readout], score, self.network.dt)
-
-    def _hear(self, name: str, activity: Activity) -> Tensor:
-        """The activity as the neuromodulator hears it: (1 - a) filtered with decay a, or as it is."""
+    def _filtered(self, name: str, activity: Activity) -> Tensor:
+        """The activity as the neuromodulator sees it: (1 - a) filtered with decay a, or as it is."""
         if self.rule.activity_filter is None:
             return activity.value
         factor = decay(self.rule.activity_filter, self.network.dt)
-        before = self.activity_filter.get(name)
+        before = self.filtered.get(name)
         before = torch.zeros_like(activity.value) if before is None else before
-        self.activity_filter[name] = torch.lerp(activity.value, before, factor)
-        return self.activity_filter[name]
+        self.filtered[name] = torch.lerp(activity.value, before, factor)
+        return self.filtered[name]
 
     def follow(
         self, connection: Connection, plan: _Plan, activity: Activity, third_factor: Tensor | None, frame: Frame
@@ -253,7 +232,7 @@ def check(network: Network, rule: LocalRule) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, RuleState(), 0.0, None)
+        run = LocalRun(network, rule, RuleState())
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:

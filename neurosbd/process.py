@@ -11,12 +11,16 @@ homeostases and rules are processes.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Compartment = Literal["soma", "basal", "apical", "lateral"]
+
+
+NOTHING = torch.empty(0)
 
 
 class Activity(NamedTuple):
@@ -36,35 +40,41 @@ class Synapses(NamedTuple):
     bias: Tensor | None  # [*post]; conv [out]
 
 
-class Scored(NamedTuple):
-    """What an expansion of the score is made of: what is known at the output, and what may gate it."""
+class Broadcast(NamedTuple):
+    """What the output sends to every population at one step: one record, passed on by reference."""
 
-    score: Tensor  # d mean-loss / d output, so each row carries its 1/B, [B, C]
-    output: Tensor  # where it was taken, [B, C]
-    target: Tensor  # labels [B] or targets [B, k]
-    loss: Any  # whose score it is, an entry of LOSSES
-    activity: Mapping[str, Activity]  # of every population at this step, the input's first, the readout's last
-    share: float = 1.0  # of a batch that this step stands for
+    score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]; [B, 0]
+    # where the step has no score
+    output: Tensor = NOTHING  # where the score was taken, [B, C]
+    target: Tensor = NOTHING  # labels [B] or targets [B, k]
+    loss: Any = None  # whose score it is, an entry of LOSSES; None where there is no target
+    output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
+    reward: Tensor | None = None  # one per example, [B], where there is any at this step
+    task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
+    activity: Mapping[str, Activity] = MappingProxyType({})  # of every population at this step, the input's first, the
+    # readout's last; only an expansion of the score may look at it
+    weight: float = 1.0  # of this step in the loss
+    step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
+    progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
+    n_expanded: int = 0  # D, how many of the columns of the score are its expansion
+
+    @property
+    def scored(self) -> bool:
+        """Whether this step has a score."""
+        return self.score.shape[1] > 0
 
     def score_of(self, output: Tensor) -> Tensor:
-        """The score that another output [B, C] would have."""
+        """The score that another output [B, C] would have, each row with its 1/B; 0 where there is no target."""
+        if self.loss is None:
+            return torch.zeros_like(output)
         return self.loss.score(output, self.target) / len(output)
 
 
-class Heard(NamedTuple):
-    """What a neuromodulator hears at one population."""
+class Receiver(NamedTuple):
+    """The population that a broadcast reaches, as its neuromodulator sees it."""
 
-    value: Tensor  # activity of the population, [B, *size]
-    score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]
-    progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
-    share: float = 1.0  # of a batch that this hearing stands for: 1 / number of hearings
-    output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
-    outgoing: Tensor | None = None  # weight of a dense connection to the readout, [C, units], if there is one
-    reward: Tensor | None = None  # one per example, [B], where there is any at this step
-    task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
-    n_expanded: int = 0  # D, how many of the columns of the score are its expansion
-    score_of: Callable[[Tensor], Tensor] = torch.zeros_like  # score of any other prediction of the same targets, [B, C]
-    # to [B, C], each row with its 1/B; where there is no target, 0
+    value: Tensor  # its activity, filtered where the rule filters it, [B, *size]
+    readout_weight: Tensor | None = None  # of a dense connection to the readout, [C, units], if there is one
 
 
 class Flow(NamedTuple):
@@ -140,7 +150,7 @@ class Neuron(Protocol):
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """`third_factor * gain`, in one pass over memory; shape of `third_factor`.
 
-        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times `third_factor`.
+        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times it.
         """
         ...
 
@@ -222,11 +232,11 @@ class Expansion(Protocol):
         """How loud it is beside the score, >= 0."""
         ...
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """D, its number of columns."""
         ...
 
-    def init(self, scored: Scored, generator: torch.Generator) -> Any:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Any:
         """State before any learning; random parts are drawn from `generator`.
 
         Raises:
@@ -234,7 +244,7 @@ class Expansion(Protocol):
         """
         ...
 
-    def step(self, state: Any, scored: Scored, dt: float) -> tuple[Tensor, Any]:
+    def step(self, state: Any, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
         """Columns [B, D] of this step, of any scale; as the score they carry 1/B."""
         ...
 
@@ -281,12 +291,12 @@ class Neuromodulator(Protocol):
     Its state lives as long as the experiment and is checkpointed with it.
     """
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Any:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Any:
         """State before any learning; random parts are drawn from `generator`."""
         ...
 
-    def step(self, state: Any, heard: Heard, dt: float) -> tuple[Tensor, Any]:
-        """Signal [B, *size] for the population that `heard` describes."""
+    def step(self, state: Any, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
+        """Signal [B, *size] for the receiver."""
         ...
 
     def projection(self, state: Any) -> Tensor | None:
@@ -299,7 +309,7 @@ class Neuromodulator(Protocol):
 class Correlating(Protocol):
     """A neuromodulator that keeps the correlation R of score and activity, and so knows its cost 1/2 ||R||^2."""
 
-    def correlated(self, state: Any, heard: Heard) -> Tensor:
+    def correlated(self, state: Any, receiver: Receiver) -> Tensor:
         """d cost / d score, times the batch: the activity of every example through R, [B, C + D]."""
         ...
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.expansions import Moments, unheard
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
-from neurosbd.process import Activity, Heard, Scored
+from neurosbd.process import Activity, Broadcast, Receiver
 from neurosbd.rules import LocalRule
 
 
@@ -85,24 +85,25 @@ def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, genera
     Args:
         network: with its parameters on their device.
         rule: whose memory it is.
-        loss: whose score is expanded; None for rules that hear no score.
+        loss: whose score is expanded; None for rules that get no score.
         generator: source of everything random.
     Raises:
-        ValueError: naming the population, if the rule cannot be told to it.
+        ValueError: naming the population, if the rule cannot reach it.
     """
     rule_state = RuleState()
     some = next(network.parameters())
     score = some.new_zeros((1, *network.populations[network.readout].size))
-    scored = _scored(network, rule, loss, score) if rule.expansion else None
-    if scored is not None:
-        rule_state.n_expanded = sum(block.width(scored) for block in rule.expansion)
+    unexpanded = _silent(network, rule, loss, score) if rule.expansion else None
+    if unexpanded is not None:
+        rule_state.n_expanded = sum(block.width(unexpanded) for block in rule.expansion)
         score = torch.cat((score, score.new_zeros(1, rule_state.n_expanded)), 1)
+    broadcast = Broadcast(score, n_expanded=rule_state.n_expanded)
     for name in ruled_populations(network, rule):
         silence = some.new_zeros((1, *network.populations[name].size))
         try:
             if rule.neuromodulator is not None:
-                heard = Heard(silence, score, outgoing=outgoing(network, name), n_expanded=rule_state.n_expanded)
-                rule_state.modulators[name] = rule.neuromodulator.init(heard, generator)
+                receiver = Receiver(silence, outgoing(network, name))
+                rule_state.modulators[name] = rule.neuromodulator.init(receiver, broadcast, generator)
             if name != network.readout:
                 rule_state.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
                 for connection in plastic(network, name):
@@ -110,29 +111,29 @@ def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, genera
                     rule_state.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
         except ValueError as problem:
             raise ValueError(f"population '{name}': {problem}") from None
-    if scored is not None:  # last, so that the projection of the score is the one without an expansion
-        rule_state.expansion = [block.init(scored, generator) for block in rule.expansion]
-        rule_state.moments = [unheard(scored.score) for _ in rule.expansion]
+    if unexpanded is not None:  # last, so that the projection of the score is the one without an expansion
+        rule_state.expansion = [block.init(unexpanded, generator) for block in rule.expansion]
+        rule_state.moments = [unheard(unexpanded.score) for _ in rule.expansion]
     return rule_state
 
 
 def widths(network: Network, rule: LocalRule, loss: Loss) -> list[int]:
     """How many columns every block of the expansion has."""
     some = next(network.parameters())
-    scored = _scored(network, rule, loss, some.new_zeros((1, *network.populations[network.readout].size)))
-    return [block.width(scored) for block in rule.expansion]
+    silent = _silent(network, rule, loss, some.new_zeros((1, *network.populations[network.readout].size)))
+    return [block.width(silent) for block in rule.expansion]
 
 
-def _scored(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor) -> Scored:
-    """What an expansion hears, in silence."""
+def _silent(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor) -> Broadcast:
+    """What an expansion gets while nothing happens."""
     if loss is None or rule.rewarded:
-        raise ValueError("only a score can be expanded; this rule hears none")
+        raise ValueError("only a score can be expanded; this rule gets none")
     values = output.shape[1] // getattr(loss, "parameters", 1)
     silence = {
         name: Activity(*(output.new_zeros((1, *population.size)),) * 2)
         for name, population in network.populations.items()
     }
-    return Scored(output, output, output[:, :values], loss, silence)
+    return Broadcast(output, output, output[:, :values], loss, activity=silence)
 
 
 def ruled_populations(network: Network, rule: LocalRule) -> list[str]:

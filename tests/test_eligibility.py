@@ -15,7 +15,7 @@ from neurosbd.eligibility import Exact, Factorised
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Transposed
 from neurosbd.neurons import ALIF, LI, LIF, NEURONS
-from neurosbd.process import Arrival, Coupled, Heard, Local, Neuron, Synapses
+from neurosbd.process import Arrival, Broadcast, Coupled, Local, Neuron, Receiver, Synapses
 from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
 from neurosbd.surrogates import Boxcar
@@ -135,11 +135,11 @@ def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron
 class Given:
     """A neuromodulator whose signal is random numbers, known beforehand."""
 
-    def init(self, heard: Heard, generator: torch.Generator) -> tuple[int]:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
         return (0,)
 
-    def step(self, state: tuple[int], heard: Heard, dt: float) -> tuple[Tensor, tuple[int]]:
-        return self.at(state[0], heard.value), (state[0] + 1,)
+    def step(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[int]]:
+        return self.at(state[0], receiver.value), (state[0] + 1,)
 
     def projection(self, state: tuple[int]) -> None:
         return None

@@ -13,7 +13,7 @@ from neurosbd.datasets.samples import Samples
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.experiment.batches import DatasetBatches, data_of
 from neurosbd.experiment.session import Session
-from neurosbd.losses import LOSSES, Gaussian, GaussianCRPS, Pinball, give
+from neurosbd.losses import LOSSES, Gaussian, GaussianCRPS, Pinball, register
 from neurosbd.network import Frame, Network
 from tests.test_events import nmnist as nmnist  # a fixture: a small set of recordings
 
@@ -150,7 +150,7 @@ def test_a_loss_that_does_not_know_its_units_says_so(tmp_path: Path) -> None:
         def score(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             return torch.cat((2 * (output[:, :1] - target), torch.zeros_like(target)), 1)
 
-    loss = give("two", Two())
+    loss = register("two", Two())
     settings = {"training.epochs": 1, "loss": loss, "population.output.size": [2]}
     run = neurosbd.fit("diabetes-mlp", settings=settings, out=tmp_path / "run")
     with pytest.warns(UsageWarning, match=r"loss 'two' has 2 outputs per value.*offset = \[1.*scale = \["):

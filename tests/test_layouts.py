@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosbd.learners import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Layout, LowRank, Patchwise, Shared
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 from neurosbd.rules import LocalRule, ThreeFactor
 from tests.conftest import cnn
 
@@ -22,11 +22,12 @@ def signals(layout: Layout, size: tuple[int, ...], steps: int = 3, **constants: 
     modulator = Decorrelation(layout, scale=0.5, **constants)
     torch.manual_seed(0)
     heard = [
-        Heard(torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)) for _ in range(steps)
+        (Receiver(torch.randn(4, *size, dtype=torch.float64)), Broadcast(torch.randn(4, 5, dtype=torch.float64)))
+        for _ in range(steps)
     ]
-    state, told = modulator.init(heard[0], torch.Generator().manual_seed(1)), []
+    state, told = modulator.init(*heard[0], torch.Generator().manual_seed(1)), []
     for step in heard:
-        signal, state = modulator.step(state, step, 1e-3)
+        signal, state = modulator.step(state, *step, 1e-3)
         told.append(signal)
     return told
 
@@ -64,16 +65,17 @@ def test_low_rank_is_full_through_the_basis(size: tuple[int, ...]) -> None:
     """Its frozen part is a full projection R0 P^T, and its learned one full's times P P^T. Must fail when the spread
     forgets the basis's order of units (tried: rows of the map channel by channel)."""
     torch.manual_seed(0)
-    heard = Heard(torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64))
+    receiver = Receiver(torch.randn(4, *size, dtype=torch.float64))
+    broadcast = Broadcast(torch.randn(4, 5, dtype=torch.float64))
     low, full = (Decorrelation(layout, scale=0.5) for layout in (LowRank(3), Full()))
-    state = low.init(heard, torch.Generator().manual_seed(1))
+    state = low.init(receiver, broadcast, torch.Generator().manual_seed(1))
     assert state.basis.shape == (3, math.prod(size)) and state.frozen.shape == state.learned.shape == (5, 3)
     torch.testing.assert_close(state.basis.norm(dim=0), torch.ones_like(state.basis[0]), rtol=1e-6, atol=0)
-    signal, after = low.step(state, heard, 1e-3)
-    _, seen = full.step(full.init(heard, torch.Generator()), heard, 1e-3)
+    signal, after = low.step(state, receiver, broadcast, 1e-3)
+    _, seen = full.step(full.init(receiver, broadcast, torch.Generator()), receiver, broadcast, 1e-3)
     assert after.basis is state.basis  # drawn once
     projection = state.frozen @ state.basis + seen.learned @ state.basis.t() @ state.basis
-    expected = full.layout.spread(heard.score @ projection, heard.value, seen.basis)
+    expected = full.layout.spread(broadcast.score @ projection, receiver.value, seen.basis)
     torch.testing.assert_close(signal, expected, rtol=1e-10, atol=1e-12)
 
 

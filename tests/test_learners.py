@@ -15,7 +15,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.losses.targets import CLASSES
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 from neurosbd.rule_state import widths
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from neurosbd.simulation import simulate
@@ -145,9 +145,9 @@ def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, 
     network, scores = deep(kind, 4 * made.parameters), []
 
     class Watched(Decorrelation):
-        def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
-            scores.append(heard.score)
-            return super().step(state, heard, dt)
+        def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
+            scores.append(broadcast.score)
+            return super().step(state, receiver, broadcast, dt)
 
     x, (_, target) = batch(network)[0], example(made, 8, 4)
     rule = LocalRule(ThreeFactor(), Watched(**vars(ALONE)), expansion=blocks(made))
@@ -297,20 +297,20 @@ def test_a_hand_computed_two_layer_case() -> None:
 def test_shared_projection_is_the_full_one_with_equal_rows() -> None:
     """The signal of a shared projection equals the full one whose positions all hold its rows."""
     value, score = torch.randn(4, 3, 5, 5).double(), torch.randn(4, 2).double()
-    heard = Heard(value, score, 0.0)
+    reached = Receiver(value), Broadcast(score)
     rows = torch.randn(2, 3).double()
-    shared, _ = FixedRandom(Shared()).step(Frozen(rows), heard, 1e-3)
-    full, _ = FixedRandom(Full()).step(Frozen(rows.repeat(1, 25)), heard, 1e-3)
+    shared, _ = FixedRandom(Shared()).step(Frozen(rows), *reached, 1e-3)
+    full, _ = FixedRandom(Full()).step(Frozen(rows.repeat(1, 25)), *reached, 1e-3)
     torch.testing.assert_close(shared, full)
 
 
 def test_shared_correlation_is_the_mean_of_the_full_one_over_positions() -> None:
     """So frozen and learned parts keep their scale. Must fail for the sum (tried)."""
-    heard = Heard(torch.randn(4, 3, 5, 5).double(), torch.randn(4, 2).double(), 0.0)
+    reached = Receiver(torch.randn(4, 3, 5, 5).double()), Broadcast(torch.randn(4, 2).double())
     learned = {}
     for layout in (Full(), Shared()):
         modulator = Decorrelation(layout, forgetting=Forgetting(0.5))
-        _, learned[layout] = modulator.step(modulator.init(heard, torch.Generator()), heard, 1e-3)
+        _, learned[layout] = modulator.step(modulator.init(*reached, torch.Generator()), *reached, 1e-3)
     full = learned[Full()].learned.reshape(2, 25, 3).mean(1)
     torch.testing.assert_close(learned[Shared()].learned, full)
 
@@ -381,10 +381,10 @@ def test_activity_is_freed_as_soon_as_its_update_is_taken() -> None:
     alive: list[tuple[str, list[str]]] = []
 
     class Watched(FixedRandom):
-        def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
-            now = next(n for n, r in maps.items() if r() is heard.value)
+        def step(self, state: Frozen, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Frozen]:
+            now = next(n for n, r in maps.items() if r() is receiver.value)
             alive.append((now, sorted(n for n, r in maps.items() if r() is not None)))
-            return super().step(state, heard, dt)
+            return super().step(state, receiver, broadcast, dt)
 
     def set_moments(t: int, frame: Frame) -> None:
         maps.update({n: weakref.ref(frame.activity[n].value) for n in ("conv1", "conv2", "fc")})

@@ -83,12 +83,12 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
     """
     network = pooled(kind, pool)
     x, target = torch.randn(6, 2, 9, 9).double(), torch.randint(0, 3, (6,))
-    signals: dict[str, Tensor] = {}
+    third_factors: dict[str, Tensor] = {}
 
-    class Heard:
-        def told(self, population: str, signal: Tensor | None) -> None:
-            assert signal is not None
-            signals[population] = signal.clone()
+    class Recorder:
+        def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
+            assert third_factor is not None
+            third_factors[population] = third_factor.clone()
 
         def on_eligibility(self, connection: str, eligibility: Any) -> None:
             pass
@@ -100,12 +100,12 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
     def keep(t: int, frame: Frame) -> None:
         seen.append(frame._replace(activity=dict(frame.activity), carried=dict(frame.carried)))
 
-    learner.learn(Batch(x[None], target), (keep,), learning_observer=Heard())
+    learner.learn(Batch(x[None], target), (keep,), learning_observer=Recorder())
     for name in ("input->first", "first->second"):
         connection = network.connections[name]
         leaves = [s.detach().requires_grad_() for s in network.synapses(connection) if s is not None]
         drive = connection.geometry.drive(Synapses(*leaves), seen[0].carried[name])
-        (torch.tanh(drive) * signals[connection.post]).sum().backward()
+        (torch.tanh(drive) * third_factors[connection.post]).sum().backward()
         for leaf, own in zip(leaves, network.synapses(connection), strict=True):
             assert own is not None and own.grad is not None and leaf.grad is not None
             torch.testing.assert_close(own.grad, leaf.grad, rtol=1e-10, atol=1e-14)

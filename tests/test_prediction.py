@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,17 +12,16 @@ from neurosbd.expansions import EXPANSIONS
 from neurosbd.learners import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from tests.conftest import cnn, mlp
 from tests.targets import example
 
 
-def heard(size: tuple[int, ...], target: Tensor, loss: str = "cross_entropy", share: float = 1.0) -> Heard:
-    """A random activity that hears a random score, and its target; float64."""
-    made = LOSSES[loss]()
+def reached(size: tuple[int, ...], target: Tensor) -> tuple[Receiver, Broadcast]:
+    """A random activity that a random score reaches, and its target; float64."""
     value, score = (torch.randn(len(target), *s, dtype=torch.float64) for s in (size, (4,)))
-    return Heard(value, score / len(target), share=share, score_of=lambda z: made.score(z, target) / len(z))
+    return Receiver(value), Broadcast(score / len(target), target=target, loss=LOSSES["cross_entropy"]())
 
 
 def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
@@ -41,17 +41,17 @@ def test_prediction_weights_descend_their_own_loss_by_adam(name: str, size: tupl
     layout, loss = LAYOUTS[name](), LOSSES["cross_entropy"]()
     modulator = Prediction(layout, rate=0.03, scale=0.0, own=1.0)
     target = torch.tensor([0, 3, 1, 2, 1])
-    state = modulator.init(heard(size, target), torch.Generator())
+    state = modulator.init(*reached(size, target), torch.Generator())
     weight = torch.zeros_like(state.weight, requires_grad=True)
     optimizer = torch.optim.Adam([weight], 0.03)
     for _ in range(10):
-        hearing = heard(size, target)
-        activity = layout.summary(hearing.value, state.basis).requires_grad_()
+        receiver, broadcast = reached(size, target)
+        activity = layout.summary(receiver.value, state.basis).requires_grad_()
         optimizer.zero_grad()
         loss.per_example(activity @ weight.t(), target).mean().backward()
-        told, state = modulator.step(state, hearing, 1e-3)
+        told, state = modulator.step(state, receiver, broadcast, 1e-3)
         assert activity.grad is not None
-        expected = layout.spread(activity.grad, hearing.value, state.basis)
+        expected = layout.spread(activity.grad, receiver.value, state.basis)
         torch.testing.assert_close(told, expected, rtol=1e-10, atol=1e-12)
         optimizer.step()
         torch.testing.assert_close(state.weight, weight.detach(), rtol=1e-10, atol=1e-12)
@@ -61,10 +61,11 @@ def test_between_the_broadcast_and_the_own_score() -> None:
     """The signal is linear in `own`, and at 0 the broadcast score alone through V."""
     torch.manual_seed(0)
     target = torch.tensor([0, 3, 1])
-    hearing = heard((6,), target)
-    state = Prediction().init(hearing, torch.Generator())._replace(weight=torch.randn(4, 6, dtype=torch.float64))
-    zero, half, one = (Prediction(own=own).step(state, hearing, 1e-3)[0] for own in (0.0, 0.5, 1.0))
-    torch.testing.assert_close(zero, hearing.score @ state.weight)
+    receiver, broadcast = reached((6,), target)
+    state = Prediction().init(receiver, broadcast, torch.Generator())
+    state = state._replace(weight=torch.randn(4, 6, dtype=torch.float64))
+    zero, half, one = (Prediction(own=own).step(state, receiver, broadcast, 1e-3)[0] for own in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(zero, broadcast.score @ state.weight)
     torch.testing.assert_close(half, (zero + one) / 2)
     assert not torch.allclose(zero, one)
 
@@ -76,11 +77,11 @@ def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) 
     torch.manual_seed(0)
     value, made = torch.randn(60, 5, dtype=torch.float64), LOSSES[loss]()
     target = (torch.rand(60, generator=torch.Generator().manual_seed(1)) * 3).long()
-    hearing = Heard(value, value.new_zeros(60, 3), score_of=lambda z: made.score(z, target) / len(z))
-    state = Prediction().init(hearing, torch.Generator().manual_seed(2))
+    receiver, broadcast = Receiver(value), Broadcast(value.new_zeros(60, 3), target=target, loss=made)
+    state = Prediction().init(receiver, broadcast, torch.Generator().manual_seed(2))
     for rate in (3e-2, 3e-3, 3e-4, 3e-5):
         for _ in range(500):
-            _, state = Prediction(rate=rate).step(state, hearing, 1e-3)
+            _, state = Prediction(rate=rate).step(state, receiver, broadcast, 1e-3)
     best = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([best], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
 
@@ -91,24 +92,33 @@ def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) 
         return found
 
     search.step(cost)  # type: ignore[arg-type]
-    assert (hearing.score_of(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
+    assert (broadcast.score_of(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
     common = 1.0 if loss == "cross_entropy" else 0.0  # what all classes share means nothing there
     one, other = (v - common * v.mean(0) for v in (state.weight, best.detach()))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
-def test_hearings_take_their_shares_of_a_batch() -> None:
+class Sloping(NamedTuple):
+    """A loss with one slope everywhere, [B, C]."""
+
+    slope: Tensor
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.slope
+
+
+def test_steps_take_their_shares_of_a_batch() -> None:
     """Half a batch twice is one batch, for a slope that stays: moments and age to 1e-12, and V. Must fail when the rate
     is not shared (tried)."""
     target = torch.tensor([0, 3, 1])
-    slope = torch.randn(3, 4, dtype=torch.float64)
-    hearing = heard((6,), target)._replace(score_of=lambda z: slope)
-    whole = Prediction().init(hearing, torch.Generator())
+    receiver, broadcast = reached((6,), target)
+    broadcast = broadcast._replace(loss=Sloping(torch.randn(3, 4, dtype=torch.float64)))
+    whole = Prediction().init(receiver, broadcast, torch.Generator())
     halves = whole
     for _ in range(3):
-        _, whole = Prediction().step(whole, hearing, 1e-3)
+        _, whole = Prediction().step(whole, receiver, broadcast, 1e-3)
         for _ in range(2):
-            _, halves = Prediction().step(halves, hearing._replace(share=0.5), 1e-3)
+            _, halves = Prediction().step(halves, receiver, broadcast._replace(step_share=0.5), 1e-3)
     for one, other in zip(whole, halves, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 

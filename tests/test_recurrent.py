@@ -12,7 +12,7 @@ from neurosbd.filters import decay
 from neurosbd.learners import Batch
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import ALIF, LI, LIF
-from neurosbd.process import Heard, Neuron
+from neurosbd.process import Broadcast, Neuron, Receiver
 from neurosbd.rules import RULES, LocalRule, ThreeFactor
 from tests.spiking import DT, differ, learned, lively, same, trial
 
@@ -113,10 +113,10 @@ class _Played:
     def __init__(self, signals: list[Tensor]) -> None:
         self.signals = signals
 
-    def init(self, heard: Heard, generator: torch.Generator) -> tuple[int]:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
         return (0,)
 
-    def step(self, state: tuple[int], heard: Heard, dt: float) -> tuple[Tensor, tuple[int]]:
+    def step(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[int]]:
         return self.signals[state[0]], (state[0] + 1,)
 
     def projection(self, state: tuple[int]) -> None:

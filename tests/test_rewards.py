@@ -16,7 +16,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import NEURONS
-from neurosbd.process import Activity, Heard, Local, Synapses
+from neurosbd.process import Activity, Broadcast, Local, Receiver, Synapses
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.pending import PENDING
 from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
@@ -332,11 +332,12 @@ def test_baselines_are_per_task() -> None:
     """Must fail when one mean serves all (tried)."""
     modulator = Reward(rate=0.5, tasks=2)
     value = torch.zeros(4, 3)
-    heard = Heard(value, value, reward=torch.tensor([1.0, 3.0, 10.0, 10.0]), task=torch.tensor([0, 0, 1, 1]))
-    signal, state = modulator.step(modulator.init(heard, torch.Generator()), heard, DT)
+    receiver, task = Receiver(value), torch.tensor([0, 0, 1, 1])
+    broadcast = Broadcast(value, reward=torch.tensor([1.0, 3.0, 10.0, 10.0]), task=task)
+    signal, state = modulator.step(modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT)
     torch.testing.assert_close(signal[:, 0], torch.tensor([1.0, -1.0, 0.0, 0.0]) / 4)
-    again = heard._replace(reward=torch.tensor([4.0, 4.0, 10.0, 10.0]))
-    signal, state = modulator.step(state, again, DT)
+    again = broadcast._replace(reward=torch.tensor([4.0, 4.0, 10.0, 10.0]))
+    signal, state = modulator.step(state, receiver, again, DT)
     torch.testing.assert_close(signal[:, 0], torch.tensor([-2.0, -2.0, 0.0, 0.0]) / 4)
     torch.testing.assert_close(state.mean[:, 0], torch.tensor([3.0, 10.0]))
 
@@ -348,14 +349,14 @@ def test_several_rewards_reach_every_unit_through_a_projection() -> None:
     """
     modulator, value = Reward(rate=0.0, channels=3), torch.zeros(3, 3)
     reward = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
-    heard = Heard(value, value, reward=reward)
-    state = modulator.init(heard, torch.Generator().manual_seed(0))
-    signal, _ = modulator.step(state, heard, DT)
+    receiver, broadcast = Receiver(value), Broadcast(value, reward=reward)
+    state = modulator.init(receiver, broadcast, torch.Generator().manual_seed(0))
+    signal, _ = modulator.step(state, receiver, broadcast, DT)
     torch.testing.assert_close(signal[0], -state.projection[0] / 3)
     torch.testing.assert_close(signal[1], -2 * state.projection[1] / 3)
     assert not signal[2].any()
     with pytest.raises(ValueError, match=r"\[batch, channels\] = \[3, 3\], got \[3\]"):
-        modulator.step(state, heard._replace(reward=torch.zeros(3)), DT)
+        modulator.step(state, receiver, broadcast._replace(reward=torch.zeros(3)), DT)
 
 
 def test_rewarded_stdp_with_several_rewards_is_the_mean_of_separate_runs() -> None:
@@ -371,10 +372,10 @@ def test_rewarded_stdp_with_several_rewards_is_the_mean_of_separate_runs() -> No
 
 def test_a_reward_of_the_wrong_shape_names_both() -> None:
     modulator, value = Reward(), torch.zeros(4, 3)
-    heard = Heard(value, value, reward=torch.zeros(3))
-    state = modulator.init(heard, torch.Generator())
+    receiver, broadcast = Receiver(value), Broadcast(value, reward=torch.zeros(3))
+    state = modulator.init(receiver, broadcast, torch.Generator())
     with pytest.raises(ValueError, match=r"\[batch\] = \[4\], got \[3\].*\[batch, \*size\] = \[4, 3\]"):
-        modulator.step(state, heard, DT)
+        modulator.step(state, receiver, broadcast, DT)
 
 
 def test_rules_that_need_what_is_not_there_say_so() -> None:
@@ -400,9 +401,9 @@ def test_bounds_leave_absent_synapses_absent() -> None:
 
 def test_a_task_without_a_baseline_is_named() -> None:
     modulator, value = Reward(tasks=2), torch.zeros(4, 3)
-    heard = Heard(value, value, reward=torch.zeros(4), task=torch.tensor([0, 1, 2, 0]))
+    receiver, broadcast = Receiver(value), Broadcast(value, reward=torch.zeros(4), task=torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ValueError, match=r"tasks go from 0 to 2.* 2 baselines.*0..1"):
-        modulator.step(modulator.init(heard, torch.Generator()), heard, DT)
+        modulator.step(modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT)
 
 
 def test_a_trial_that_is_never_scored_is_refused() -> None:

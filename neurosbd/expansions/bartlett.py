@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
-from neurosbd.process import Scored
+from neurosbd.process import Broadcast
 
 
 class Pairs(NamedTuple):
@@ -52,34 +52,34 @@ class Bartlett:
         if self.features < 0:
             raise ValueError(f"Bartlett.features must be an integer >= 0, got {self.features}")
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """C (C + 1) / 2, or `features`."""
-        outputs = scored.score.shape[1]
+        outputs = broadcast.score.shape[1]
         return self.features or outputs * (outputs + 1) // 2
 
-    def init(self, scored: Scored, generator: torch.Generator) -> Pairs | tuple[()]:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Pairs | tuple[()]:
         """Draw the forms, if they are random."""
-        if not isinstance(scored.loss, Informative):
+        if not isinstance(broadcast.loss, Informative):
             raise ValueError(
-                f"the loss {type(scored.loss).__name__} has no model of its targets, so the mean of s s^T is not "
+                f"the loss {type(broadcast.loss).__name__} has no model of its targets, so the mean of s s^T is not "
                 f"known; give it a method information(output, target), or another expansion"
             )
         if not self.features:
             return ()
-        outputs = scored.score.shape[1]
+        outputs = broadcast.score.shape[1]
         drawn = torch.randn(2, outputs, self.features, generator=generator) / math.sqrt(outputs)
-        return Pairs(*drawn.to(scored.score))
+        return Pairs(*drawn.to(broadcast.score))
 
-    def step(self, state: Pairs | tuple[()], scored: Scored, dt: float) -> tuple[Tensor, Pairs | tuple[()]]:
+    def step(self, state: Pairs | tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, Pairs | tuple[()]]:
         """[B, D]."""
-        loss, batch = scored.loss, len(scored.output)
-        if getattr(loss, "targets", None) is CLASSES and scored.target.ndim == 2:
+        loss, batch = broadcast.loss, len(broadcast.output)
+        if getattr(loss, "targets", None) is CLASSES and broadcast.target.ndim == 2:
             raise UsageError(
                 "the expansion 'bartlett' wants labels: targets that are probabilities have no known second moment"
             )
-        expected = loss.information(scored.output, scored.target) / batch
+        expected = loss.information(broadcast.output, broadcast.target) / batch
         if state:
-            seen = (scored.score @ state.left) * (scored.score @ state.right) * batch
+            seen = (broadcast.score @ state.left) * (broadcast.score @ state.right) * batch
             return seen - torch.einsum("bij,im,jm->bm", expected, *state), state
         i, j = torch.triu_indices(*expected.shape[1:], device=expected.device)
-        return scored.score[:, i] * scored.score[:, j] * batch - expected[:, i, j], state
+        return broadcast.score[:, i] * broadcast.score[:, j] * batch - expected[:, i, j], state

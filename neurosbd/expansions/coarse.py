@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
-from neurosbd.process import Scored
+from neurosbd.process import Broadcast
 
 
 class Groups(NamedTuple):
@@ -51,26 +51,26 @@ class Coarse:
                 f"Coarse wants groupings >= 1 and groups >= 2, got groupings = {self.groupings}, groups = {self.groups}"
             )
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """L C."""
-        return self.groupings * scored.score.shape[1]
+        return self.groupings * broadcast.score.shape[1]
 
-    def init(self, scored: Scored, generator: torch.Generator) -> Groups:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Groups:
         """Draw the groupings."""
-        loss, classes = scored.loss, scored.score.shape[1]
+        loss, classes = broadcast.loss, broadcast.score.shape[1]
         softmax = isinstance(loss, Brier | Spherical | RankedProbability)
         if not (softmax or (isinstance(loss, CrossEntropy) and loss.plain)):
             raise ValueError(f"the expansion 'coarse' wants a loss whose optimum is softmax(output), got {loss}")
         if self.groups >= classes:
             raise ValueError(f"Coarse.groups must be fewer than the {classes} classes, got {self.groups}")
         drawn = [torch.randperm(classes, generator=generator) % self.groups for _ in range(self.groupings)]
-        return Groups(torch.cat([group[:, None] == group for group in drawn]).to(scored.score))
+        return Groups(torch.cat([group[:, None] == group for group in drawn]).to(broadcast.score))
 
-    def step(self, state: Groups, scored: Scored, dt: float) -> tuple[Tensor, Groups]:
+    def step(self, state: Groups, broadcast: Broadcast, dt: float) -> tuple[Tensor, Groups]:
         """[B, L C]."""
         # p - y, and through logarithms, so that groups that are all but ruled out give shares, not 0 / 0
-        score = CrossEntropy().score(scored.output, scored.target) @ state.together.t() / len(scored.output)
-        log_p = torch.log_softmax(scored.output, 1)
+        score = CrossEntropy().score(broadcast.output, broadcast.target) @ state.together.t() / len(broadcast.output)
+        log_p = torch.log_softmax(broadcast.output, 1)
         members = log_p[:, None, :].masked_fill(state.together == 0, -torch.inf)
         share = torch.exp(log_p.repeat(1, self.groupings) - torch.logsumexp(members, 2))
         return share * score, state

@@ -11,7 +11,7 @@ from neurosbd.errors import nearest
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
-from neurosbd.process import Scored
+from neurosbd.process import Broadcast
 
 Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
 # Every family has one optimum, whatever the distribution of the target: the probabilities of the labels as a softmax,
@@ -53,27 +53,27 @@ class CompanionScore:
                 f"CompanionScore.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}"
             )
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """C."""
-        return scored.score.shape[1]
+        return broadcast.score.shape[1]
 
-    def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
-        family = _family(scored.loss)
+        family = _family(broadcast.loss)
         if self.loss not in family:
             legal = f"; legal here: {', '.join(family)}" if family else ""
             raise ValueError(
-                f"the expansion 'another' cannot take '{self.loss}' beside {scored.loss}: they do not have the same "
+                f"the expansion 'another' cannot take '{self.loss}' beside {broadcast.loss}: they do not have the same "
                 f"optimum{legal}"
             )
-        if type(family[self.loss]) is type(scored.loss):
+        if type(family[self.loss]) is type(broadcast.loss):
             raise ValueError(f"the expansion 'another' adds nothing with the loss in use, '{self.loss}'")
         return ()
 
-    def step(self, state: tuple[()], scored: Scored, dt: float) -> tuple[Tensor, tuple[()]]:
+    def step(self, state: tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
         """[B, C]."""
         other = (_SOFTMAX | _LOG_MEAN)[self.loss]
-        return other.score(scored.output, scored.target) / len(scored.output), state
+        return other.score(broadcast.output, broadcast.target) / len(broadcast.output), state
 
 
 def _family(loss: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasProbabilities
-from neurosbd.process import Scored
+from neurosbd.process import Broadcast
 
 MEMORY = 0.99  # of the running mean of a gate, per batch
 TOP = "top"
@@ -56,37 +56,37 @@ class Gated:
         if self.features < least:
             raise ValueError(f"Gated.features must be an integer >= {least} of '{self.source}', got {self.features}")
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """M C."""
-        gates = self.features or scored.score.shape[1]
-        return gates * scored.score.shape[1]
+        gates = self.features or broadcast.score.shape[1]
+        return gates * broadcast.score.shape[1]
 
-    def init(self, scored: Scored, generator: torch.Generator) -> Gates:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Gates:
         """Draw W; means start at 0."""
-        units = self._heard(scored).shape[1]
+        units = self._gating(broadcast).shape[1]
         directions = torch.randn(units, self.features, generator=generator) if self.features else torch.zeros(0, units)
-        return Gates(directions.to(scored.score), scored.score.new_zeros(directions.shape[1]))
+        return Gates(directions.to(broadcast.score), broadcast.score.new_zeros(directions.shape[1]))
 
-    def step(self, state: Gates, scored: Scored, dt: float) -> tuple[Tensor, Gates]:
+    def step(self, state: Gates, broadcast: Broadcast, dt: float) -> tuple[Tensor, Gates]:
         """[B, M C], gate by gate."""
-        gates = self._heard(scored)
+        gates = self._gating(broadcast)
         if self.features:
             gates = torch.tanh(torch.nn.functional.normalize(gates) @ state.directions)
-        mean = torch.lerp(gates.mean(0), state.mean, MEMORY**scored.share)
-        columns = (gates - state.mean)[:, :, None] * scored.score[:, None, :]
+        mean = torch.lerp(gates.mean(0), state.mean, MEMORY**broadcast.step_share)
+        columns = (gates - state.mean)[:, :, None] * broadcast.score[:, None, :]
         return columns.flatten(1), Gates(state.directions, mean)
 
-    def _heard(self, scored: Scored) -> Tensor:
+    def _gating(self, broadcast: Broadcast) -> Tensor:
         """What the gates are functions of, [B, units]."""
         if self.source == FORECAST:
-            if not isinstance(scored.loss, HasProbabilities):
+            if not isinstance(broadcast.loss, HasProbabilities):
                 raise ValueError(
-                    f"the loss {type(scored.loss).__name__} forecasts no probabilities; give Gated.source = 'top'"
+                    f"the loss {type(broadcast.loss).__name__} forecasts no probabilities; give Gated.source = 'top'"
                 )
-            return scored.loss.probabilities(scored.output)
-        names = list(scored.activity)
+            return broadcast.loss.probabilities(broadcast.output)
+        names = list(broadcast.activity)
         name = names[-2] if self.source == TOP else self.source
-        if name not in scored.activity:
+        if name not in broadcast.activity:
             legal = nearest(name, [TOP, FORECAST, *names])
             raise ValueError(f"Gated.source: there is no population '{name}'{legal}")
-        return scored.activity[name].value.flatten(1).to(scored.score.dtype)
+        return broadcast.activity[name].value.flatten(1).to(broadcast.score.dtype)

@@ -10,7 +10,7 @@ from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasDistribution
-from neurosbd.process import Scored
+from neurosbd.process import Broadcast
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,28 @@ class Waves:
         if not self.frequencies or not all(0 < f < math.inf for f in self.frequencies):
             raise ValueError(f"Waves.frequencies must be positive numbers, got {self.frequencies}")
 
-    def width(self, scored: Scored) -> int:
+    def width(self, broadcast: Broadcast) -> int:
         """2 k frequencies."""
-        return 2 * len(self.frequencies) * scored.score.shape[1] // getattr(scored.loss, "parameters", 1)
+        return 2 * len(self.frequencies) * broadcast.score.shape[1] // getattr(broadcast.loss, "parameters", 1)
 
-    def init(self, scored: Scored, generator: torch.Generator) -> tuple[()]:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
-        if not isinstance(scored.loss, HasDistribution):
+        if not isinstance(broadcast.loss, HasDistribution):
             raise ValueError(
-                f"the expansion 'waves' wants a loss with a law of values or counts, not {type(scored.loss).__name__}: "
-                f"of labels, or of yes and no, every function is linear in the score already"
+                f"the expansion 'waves' wants a loss with a law of values or counts, not "
+                f"{type(broadcast.loss).__name__}: of labels, or of yes and no, every function is linear in the score "
+                f"already"
             )
         return ()
 
-    def step(self, state: tuple[()], scored: Scored, dt: float) -> tuple[Tensor, tuple[()]]:
+    def step(self, state: tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
         """[B, D], frequency by frequency, cosines first."""
-        if scored.target.ndim == 1:
+        if broadcast.target.ndim == 1:
             raise UsageError("the expansion 'waves' adds nothing for labels: there it is linear in the score")
-        distribution = scored.loss.distribution(scored.output)
-        residual = (scored.target.to(distribution.mean) - distribution.mean) / distribution.spread
+        distribution = broadcast.loss.distribution(broadcast.output)
+        residual = (broadcast.target.to(distribution.mean) - distribution.mean) / distribution.spread
         columns = []
         for frequency in self.frequencies:
             cosine, sine = distribution.characteristic(frequency)
             columns += [torch.cos(frequency * residual) - cosine, torch.sin(frequency * residual) - sine]
-        return torch.cat(columns, 1) / len(scored.output), state
+        return torch.cat(columns, 1) / len(broadcast.output), state

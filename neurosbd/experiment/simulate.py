@@ -80,7 +80,7 @@ def run_experiment(
             raise UsageError(
                 f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
             )
-    reporter.on_update(run.result.get("warnings", ()))
+    reporter.done(run.result.get("warnings", ()))
     return run
 
 

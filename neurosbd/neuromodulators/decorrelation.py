@@ -13,7 +13,7 @@ from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, Activa
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 
 
 class Feedback(NamedTuple):
@@ -34,7 +34,7 @@ class Decorrelation:
     With the identity alone, as by default, that is score[b] (R0 + learned R). R0 belongs to the first g, those of the
     others are 0. At the optimum every function of the activity is uncorrelated with the score, so several ask for
     more; g(h) = h^2 is the error-modulated Hebbian rule.
-    lam is per batch: with several hearings in a batch, the steps of a spiking run, each takes its share.
+    lam is per batch: with several steps in a batch, those of a spiking run, each takes its share.
     Descending `third_factor` lowers 1/2 sum_g ||R_g||^2, the squared correlation of score and activity, which is
     zero at the optimum of the loss. With the learned part at 0, or lam = 1, this is DFA.
 
@@ -75,49 +75,51 @@ class Decorrelation:
         if not self.activations or len(set(self.activations)) < len(self.activations):
             raise ValueError(f"activations must be one or more different names, got {self.activations}")
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Feedback:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
         """Draw R0; R starts at 0."""
-        first, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        first, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
         frozen = torch.cat((first, first.new_zeros(len(first), (len(self.activations) - 1) * first.shape[1])), 1)
         return Feedback(frozen, torch.zeros_like(frozen), basis)
 
-    def step(self, state: Feedback, heard: Heard, dt: float) -> tuple[Tensor, Feedback]:
+    def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
         """Update R with this batch, then project the score with it, [B, *size]."""
         functions = [ACTIVATIONS[name] for name in self.activations]
         state = state._replace(
-            frozen=self._faded(state.frozen, heard),
-            learned=self._learned(state.learned, heard, self._summary(state, heard)),
+            frozen=self._faded(state.frozen, broadcast),
+            learned=self._learned(state.learned, broadcast, self._summary(state, receiver)),
         )
         projection = self.projection(state)
-        shares = (heard.score @ projection).chunk(len(functions), 1)
-        signals = [self._signal(g, share, heard.value, state.basis) for g, share in zip(functions, shares, strict=True)]
+        shares = (broadcast.score @ projection).chunk(len(functions), 1)
+        signals = [
+            self._signal(g, share, receiver.value, state.basis) for g, share in zip(functions, shares, strict=True)
+        ]
         return sum(signals[1:], signals[0]), state
 
-    def correlated(self, state: Feedback, heard: Heard) -> Tensor:
+    def correlated(self, state: Feedback, receiver: Receiver) -> Tensor:
         """R g(h[b]), [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
-        return self._summary(state, heard) @ state.learned.t()
+        return self._summary(state, receiver) @ state.learned.t()
 
     def projection(self, state: Feedback) -> Tensor:
         """R0 + learned R, [C, M], of one function after the other, [C, G M]."""
         return torch.add(state.frozen, state.learned, alpha=self.learned)
 
-    def _summary(self, state: Feedback, heard: Heard) -> Tensor:
+    def _summary(self, state: Feedback, receiver: Receiver) -> Tensor:
         """Every function of the activity in the coordinates of R, side by side, [B, G M]."""
-        parts = [self.layout.summary(ACTIVATIONS[name].value(heard.value), state.basis) for name in self.activations]
+        parts = [self.layout.summary(ACTIVATIONS[name].value(receiver.value), state.basis) for name in self.activations]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
-    def _faded(self, frozen: Tensor, heard: Heard) -> Tensor:
+    def _faded(self, frozen: Tensor, broadcast: Broadcast) -> Tensor:
         """R0 after this batch; the same tensor as long as it stays."""
-        factor = self.fading.factor(heard.progress) ** heard.share
+        factor = self.fading.factor(broadcast.progress) ** broadcast.step_share
         return frozen if factor == 1 else frozen * factor
 
-    def _learned(self, learned: Tensor, heard: Heard, activity: Tensor) -> Tensor:
+    def _learned(self, learned: Tensor, broadcast: Broadcast, activity: Tensor) -> Tensor:
         """R with this batch in it. The rows of the score carry 1/B, so the sum over the batch is the mean."""
-        lam, own = (f.factor(heard.progress) ** heard.share for f in (self.forgetting, self.expanded))
-        if not heard.n_expanded:
-            return torch.addmm(learned, heard.score.t(), activity, beta=lam, alpha=1 - lam)
-        sizes = (len(learned) - heard.n_expanded, heard.n_expanded)
-        parts = zip(learned.split(sizes), heard.score.split(sizes, 1), (lam, own), strict=True)
+        lam, own = (f.factor(broadcast.progress) ** broadcast.step_share for f in (self.forgetting, self.expanded))
+        if not broadcast.n_expanded:
+            return torch.addmm(learned, broadcast.score.t(), activity, beta=lam, alpha=1 - lam)
+        sizes = (len(learned) - broadcast.n_expanded, broadcast.n_expanded)
+        parts = zip(learned.split(sizes), broadcast.score.split(sizes, 1), (lam, own), strict=True)
         return torch.cat([torch.addmm(r, s.t(), activity, beta=f, alpha=1 - f) for r, s, f in parts])
 
     def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:

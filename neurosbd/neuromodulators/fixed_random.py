@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 
 
 class Frozen(NamedTuple):
@@ -39,13 +39,13 @@ class FixedRandom:
         check_constants(self)
         check_scale(self, self.scale)
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Frozen:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Frozen:
         """Draw R0."""
-        return Frozen(*draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator))
+        return Frozen(*draw_projection(receiver.value, broadcast, self.layout, self.scale, generator))
 
-    def step(self, state: Frozen, heard: Heard, dt: float) -> tuple[Tensor, Frozen]:
+    def step(self, state: Frozen, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Frozen]:
         """score R0 spread over the population, [B, *size]."""
-        return self.layout.spread(heard.score @ state.frozen, heard.value, state.basis), state
+        return self.layout.spread(broadcast.score @ state.frozen, receiver.value, state.basis), state
 
     def projection(self, state: Frozen) -> Tensor:
         """R0, [C, M]."""

@@ -4,8 +4,8 @@ A layout turns an activity [B, *size] into the coordinates [B, M] in which a pro
 and spreads a third_factor [B, M] back over the population. M is the last axis of a projection, so that its
 skinny products with [B, C] scores read memory in order: about five times faster than [M, C].
 
-In all of them a projection whose entries have the standard deviation `scale` gives every unit a third factor of the same
-variance, scale^2 |score|^2.
+In all of them a projection whose entries have the standard deviation `scale` gives every unit a third factor of the
+same variance, scale^2 |score|^2.
 """
 
 import math

@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 
 _BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch
 _EPSILON = 1e-8
@@ -31,12 +31,12 @@ class Prediction:
 
         own_score[b] = d l(V h[b], y[b]) / d (V h[b])        of the population's own prediction V h
         third_factor[b] = ((1 - own) score[b] + own own_score[b]) V
-        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the third factor was told
+        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the third factor was sent
 
     V starts small and random, as in DFA. It comes to rest where the population's own score is uncorrelated with its
     activity, the optimum of its prediction; by then it is how the activity tells about the target, and so which way a
     broadcast score asks it to move. All that is needed is there: own activity, own prediction, and from outside C
-    values of score and of target. As under the other rules, every position of a map hears the whole signal.
+    values of score and of target. As under the other rules, every position of a map gets the whole signal.
 
     Every step of V has one size, whatever the score, so a prediction from M inputs moves by up to rate M times their
     mean. A score that grows exponentially with the prediction (poisson) can run away with it from thousands of units;
@@ -46,8 +46,8 @@ class Prediction:
         layout: which units share a column of V, see LAYOUTS.
         rate: of V, its step per batch, > 0.
         scale: standard deviation of V at the start, >= 0. At 0 nobody but the readout learns from the first batch.
-        own: weight of the own score in the third factor, 0..1. 0: the broadcast score alone. 1: every population descends
-            the loss of its own prediction, and the score of the readout is not heard.
+        own: weight of the own score in the third factor, 0..1. 0: the broadcast score alone. 1: every population
+            descends the loss of its own prediction, and the score of the readout has no part in it.
     Raises:
         ValueError: if a constant is out of range.
     Source: this project. With own = 1 it is the local loss of Mostafa et al. 2018, Front. Neurosci. 12:608 (there of
@@ -70,20 +70,20 @@ class Prediction:
         if not 0 <= self.own <= 1:
             raise ValueError(f"Prediction.own must be in 0..1, got {self.own}")
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Predicting:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
         """Draw V; it has learned nothing."""
-        if heard.n_expanded:
-            raise ValueError("a prediction is judged by the loss, so it hears the score alone; remove the expansion")
-        weight, basis = draw_projection(heard, heard.score.shape[1], self.layout, self.scale, generator)
+        if broadcast.n_expanded:
+            raise ValueError("a prediction is judged by the loss, so it takes the score alone; remove the expansion")
+        weight, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
         return Predicting(weight, torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(()), basis)
 
-    def step(self, state: Predicting, heard: Heard, dt: float) -> tuple[Tensor, Predicting]:
-        """Predict, tell the score through V, [B, *size], and learn to predict better."""
-        activity = self.layout.summary(heard.value, state.basis)
-        own_score = heard.score_of(activity @ state.weight.t())
-        told = torch.lerp(heard.score, own_score, self.own) if self.own else heard.score
-        third_factor = self.layout.spread(told @ state.weight, heard.value, state.basis)
-        return third_factor, self._learned(state, own_score.t() @ activity, heard.share)
+    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
+        """Predict, send the score through V, [B, *size], and learn to predict better."""
+        activity = self.layout.summary(receiver.value, state.basis)
+        own_score = broadcast.score_of(activity @ state.weight.t())
+        score = torch.lerp(broadcast.score, own_score, self.own) if self.own else broadcast.score
+        third_factor = self.layout.spread(score @ state.weight, receiver.value, state.basis)
+        return third_factor, self._learned(state, own_score.t() @ activity, broadcast.step_share)
 
     def projection(self, state: Predicting) -> Tensor:
         """V, [C, M]."""
@@ -95,6 +95,6 @@ class Prediction:
         mean = torch.lerp(state.slope, slope, 1 - first)
         power = torch.lerp(state.power, slope.square(), 1 - second)
         age = state.age + share
-        young, old = (1 - beta**age for beta in _BETAS)  # what a running mean that started at 0 still lacks
-        change = (mean / young) / ((power / old).sqrt_() + _EPSILON)
+        mean_norm, power_norm = (1 - beta**age for beta in _BETAS)  # what a running mean that started at 0 still lacks
+        change = (mean / mean_norm) / ((power / power_norm).sqrt_() + _EPSILON)
         return Predicting(state.weight - self.rate * share * change, mean, power, age, state.basis)

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import Layout
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast
 
 
 def draw_projection(
-    heard: Heard, channels: int, layout: Layout, scale: float, generator: torch.Generator
+    value: Tensor, broadcast: Broadcast, layout: Layout, scale: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A random projection and the basis of its layout, on the device of the activity.
+    """A random projection of the score and the basis of its layout, on the device of the activity.
 
     Args:
-        heard: something like what it will hear.
-        channels: C + D, rows of the projection, those of an expansion included.
+        value: something like the activity of the population, [B, *size].
+        broadcast: something like what reaches it; its score [B, C + D] says how many rows there are.
         layout: over the population.
         scale: standard deviation of the entries, Gaussian; those of the D rows of an expansion are 0.
         generator: source of both.
@@ -24,10 +24,10 @@ def draw_projection(
     Returns:
         The projection [C + D, M] and the basis.
     """
-    basis = layout.init(heard.value, generator)
-    units = layout.summary(heard.value[:1], basis).shape[1]
-    drawn = torch.randn(channels - heard.n_expanded, units, generator=generator) * scale
-    return torch.cat((drawn, drawn.new_zeros(heard.n_expanded, units))).to(heard.value), basis
+    basis = layout.init(value, generator)
+    units = layout.summary(value[:1], basis).shape[1]
+    drawn = torch.randn(broadcast.score.shape[1] - broadcast.n_expanded, units, generator=generator) * scale
+    return torch.cat((drawn, drawn.new_zeros(broadcast.n_expanded, units))).to(value), basis
 
 
 def check_scale(owner: object, scale: float) -> None:

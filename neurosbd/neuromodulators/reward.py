@@ -1,4 +1,4 @@
-"""Reward as a third factor: how much better than expected, told to all units alike or through a projection."""
+"""Reward as a third factor: how much better than expected, sent to all units alike or through a projection."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 
 
 class Expectation(NamedTuple):
@@ -32,12 +32,12 @@ class Reward:
 
     Args:
         rate: of the running mean, per batch, 0..1; 0 means no baseline.
-        tasks: number of separate baselines, >= 1; without `Heard.task` all examples are of task 0.
+        tasks: number of separate baselines, >= 1; without `Broadcast.task` all examples are of task 0.
         channels: rewards per example, >= 1.
         scale: standard deviation of the projection of several channels, >= 0.
         layout: which units share a column of the projection, see LAYOUTS.
     Raises:
-        ValueError: if a constant is out of range; when told, if a task or the shape of the rewards is.
+        ValueError: if a constant is out of range; at a step, if a task or the shape of the rewards is.
     Source: Fremaux, Sprekeler, Gerstner 2010, J. Neurosci. 30 (why the baseline is per task); Williams 1992.
     """
 
@@ -55,18 +55,21 @@ class Reward:
             raise ValueError(f"Reward.tasks and channels must be at least 1, got {self.tasks} and {self.channels}")
         check_scale(self, self.scale)
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Expectation:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Expectation:
         """Nothing expected; the projection of several channels is drawn."""
-        zero = heard.value.new_zeros(self.tasks, self.channels)
+        zero = receiver.value.new_zeros(self.tasks, self.channels)
         projection, basis = zero.new_empty(1, 0), zero.new_empty(0)
         if self.channels > 1:
-            projection, basis = draw_projection(heard, self.channels, self.layout, self.scale, generator)
+            channels = Broadcast(zero.new_zeros(1, self.channels))
+            projection, basis = draw_projection(receiver.value, channels, self.layout, self.scale, generator)
         return Expectation(zero, zero[:, 0].clone(), projection, basis)
 
-    def step(self, state: Expectation, heard: Heard, dt: float) -> tuple[Tensor, Expectation]:
-        """[B, *size]; an expanded view where all units are told the same."""
-        reward = self._checked(heard)
-        task = reward.new_zeros(len(reward), dtype=torch.int64) if heard.task is None else heard.task
+    def step(
+        self, state: Expectation, receiver: Receiver, broadcast: Broadcast, dt: float
+    ) -> tuple[Tensor, Expectation]:
+        """[B, *size]; an expanded view where all units get the same."""
+        reward = self._checked(receiver.value, broadcast)
+        task = reward.new_zeros(len(reward), dtype=torch.int64) if broadcast.task is None else broadcast.task
         count = torch.zeros_like(state.seen).index_add_(0, task, torch.ones_like(reward[:, 0]))
         mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)[:, None]
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
@@ -75,16 +78,16 @@ class Reward:
         moved = torch.where(there, expected + self.rate * (mean - expected), expected)
         after = state._replace(mean=moved, seen=state.seen + count)
         if self.channels > 1:
-            return self.layout.spread(third_factor @ state.projection, heard.value, state.basis), after
-        return third_factor.view(-1, *(1,) * (heard.value.ndim - 1)).expand_as(heard.value), after
+            return self.layout.spread(third_factor @ state.projection, receiver.value, state.basis), after
+        return third_factor.view(-1, *(1,) * (receiver.value.ndim - 1)).expand_as(receiver.value), after
 
     def projection(self, state: Expectation) -> Tensor | None:
         """Of several channels, [channels, M]; one channel reaches all units alike."""
         return state.projection if self.channels > 1 else None
 
-    def _checked(self, heard: Heard) -> Tensor:
+    def _checked(self, value: Tensor, broadcast: Broadcast) -> Tensor:
         """The reward as [B, channels]."""
-        reward, batch = heard.reward, len(heard.value)
+        reward, batch = broadcast.reward, len(value)
         if reward is None:
             raise ValueError("a reward rule was given a score instead of a reward")
         wanted = (batch,) if self.channels == 1 else (batch, self.channels)
@@ -93,9 +96,9 @@ class Reward:
             raise ValueError(
                 f"a reward is one value per example{' and channel' if self.channels > 1 else ''}, {axes} = "
                 f"{list(wanted)}, got {list(reward.shape)}; the population is [batch, *size] = "
-                f"{list(heard.value.shape)}"
+                f"{list(value.shape)}"
             )
-        task = heard.task
+        task = broadcast.task
         if task is not None and task.device.type == "cpu" and not bool(((task >= 0) & (task < self.tasks)).all()):
             raise ValueError(
                 f"tasks go from {task.min().item()} to {task.max().item()}, but there are {self.tasks} baselines; "

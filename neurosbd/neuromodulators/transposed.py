@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 
 
-def _outgoing(heard: Heard, name: str) -> Tensor:
-    if heard.outgoing is None:
+def _readout_weight(receiver: Receiver, name: str) -> Tensor:
+    if receiver.readout_weight is None:
         raise ValueError(
             f"{name} feedback needs a dense connection without pooling from every learning population to the "
             f"readout; use feedback = 'random' for deeper populations"
         )
-    return heard.outgoing
+    return receiver.readout_weight
 
 
-def _output_drive_score(heard: Heard) -> Tensor:
-    return heard.score if heard.output_drive_score is None else heard.output_drive_score
+def _drive_score(broadcast: Broadcast) -> Tensor:
+    return broadcast.score if broadcast.output_drive_score is None else broadcast.output_drive_score
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Transposed:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625 (symmetric e-prop).
     """
 
-    def init(self, heard: Heard, generator: torch.Generator) -> tuple[()]:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
-        _outgoing(heard, "symmetric")
+        _readout_weight(receiver, "symmetric")
         return ()
 
-    def step(self, state: tuple[()], heard: Heard, dt: float) -> tuple[Tensor, tuple[()]]:
+    def step(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
         """score gain W_out, [B, units]."""
-        return _output_drive_score(heard) @ _outgoing(heard, "symmetric"), state
+        return _drive_score(broadcast) @ _readout_weight(receiver, "symmetric"), state
 
     def projection(self, state: tuple[()]) -> None:
         """The readout's own weights, nothing else."""
@@ -79,17 +79,17 @@ class Following:
         if not (self.scale >= 0 and 0 <= self.forgetting <= 1):
             raise ValueError(f"Following needs scale >= 0 and forgetting in 0..1, got {self.scale}, {self.forgetting}")
 
-    def init(self, heard: Heard, generator: torch.Generator) -> Followed:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Followed:
         """Draw B."""
-        seen = _outgoing(heard, "adaptive").detach().clone()
+        seen = _readout_weight(receiver, "adaptive").detach().clone()
         return Followed((torch.randn(seen.shape, generator=generator) * self.scale).to(seen), seen)
 
-    def step(self, state: Followed, heard: Heard, dt: float) -> tuple[Tensor, Followed]:
+    def step(self, state: Followed, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Followed]:
         """Follow what the readout did since the last step, then project, [B, units]."""
-        now = _outgoing(heard, "adaptive").detach()
-        kept = (1 - self.forgetting) ** heard.share
+        now = _readout_weight(receiver, "adaptive").detach()
+        kept = (1 - self.forgetting) ** broadcast.step_share
         feedback = now + kept * (state.feedback - state.seen)
-        return _output_drive_score(heard) @ feedback, Followed(feedback, now.clone())
+        return _drive_score(broadcast) @ feedback, Followed(feedback, now.clone())
 
     def projection(self, state: Followed) -> Tensor:
         """B^T, [C, units]."""

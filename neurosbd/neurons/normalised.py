@@ -36,8 +36,8 @@ class Normalised:
         gate(s) = (g - mean(g) - n mean(g n)) / divisor,   g = f'(n) s    ('power': without mean(g))
 
     which takes two more sums over the pool, like those that the drive itself is normalised by: one interneuron each.
-    So with the true derivative as third factor the update is the true gradient; what is not local to a synapse is local to
-    its population. There is no eligibility of one unit, and the rules that want one refuse.
+    So with the true derivative as third factor the update is the true gradient; what is not local to a synapse is local
+    to its population. There is no eligibility of one unit, and the rules that want one refuse.
 
     Args:
         neuron: f, a rate neuron.

@@ -201,10 +201,10 @@ class _RowRecorder:
                 for name, read, where in recorder.readings[n]:
                     put(name, read(view, where))
 
-    def on_third_factor(self, population: str, signal: Tensor | None) -> None:
+    def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
         """See `LearningObserver`."""
         for gathering, series in self._open("third_factor", population):
-            gathering.put(series.name, signal)
+            gathering.put(series.name, third_factor)
 
     def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
         """See `LearningObserver`."""

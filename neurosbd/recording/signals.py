@@ -209,7 +209,7 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
     found: list[str] = []
 
     class Asking:
-        def on_third_factor(self, population: str, signal: Tensor | None) -> None:
+        def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
             pass
 
         def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
@@ -219,7 +219,7 @@ def waiting(network: Network, rule: LocalRule) -> list[str]:
 
     x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
     with torch.no_grad():
-        run = LocalRun(network, rule, RuleState(), 0.0, None, Asking())
+        run = LocalRun(network, rule, RuleState(), Asking())
         frame = network.step(network.init(x, torch.Generator()), x)
         for name, plan in run.plans.items():
             for connection in plan.connections:

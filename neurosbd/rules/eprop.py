@@ -22,8 +22,8 @@ def eprop(
 
         ebar[t] = kappa ebar[t-1] + e[t];    d weight = sum_t (B third_factor[t]) ebar[t]
 
-    third factor is the score times the gain of the readout for symmetric and adaptive feedback, and the score itself for
-    random feedback, where B is drawn without regard to the readout. Both are the same where that gain is 1.
+    The third factor is the score times the gain of the readout for symmetric and adaptive feedback, and the score
+    itself for random feedback, where B is drawn without regard to the readout. Both are the same where that gain is 1.
 
     Args:
         feedback: B is the readout's own weights ('symmetric'), fixed and 'random', or 'adaptive' (follows the readout).

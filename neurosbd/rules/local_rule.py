@@ -21,7 +21,7 @@ class LocalRule:
         neuromodulator: makes the third factor; None for a rule without one.
         loss: the loss this rule is defined for; None: any.
         eligibility: how the effect of a synapse is followed, see ELIGIBILITIES.
-        activity_filter: time constant of the filter through which the neuromodulator hears the activity, s; None: unfiltered.
+        activity_filter: time constant of the filter on the activity that the neuromodulator sees, s; None: no filter.
         delay: steps between the score or reward and the arrival of the third factor, >= 0.
         readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
             like the others; 'score': like the others, with the score itself as its third factor.

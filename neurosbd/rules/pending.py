@@ -50,7 +50,7 @@ def standing(waiting: PendingEligibility, local: Local, examples: Tensor | slice
 
 
 def rewarded(third_factor: Tensor | None, waiting: PendingEligibility, local: Local) -> Synapses | None:
-    """sum_b third_factor[b, i] e[b, i, ...]; a third factor that one value per example was expanded to is not multiplied out."""
+    """sum_b third_factor[b, i] e[b, i, ...]; one factor per example, expanded over i, is not multiplied out."""
     if third_factor is None:
         return None
     folded, fade = waiting.folded, waiting.fade
@@ -61,7 +61,8 @@ def rewarded(third_factor: Tensor | None, waiting: PendingEligibility, local: Lo
         weight = torch.einsum("bi,bij->ij", third_factor * fade, folded)
     else:
         raise ValueError(
-            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map takes one third factor per example [batch], "
+            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map takes one third factor "
+            f"per example [batch], "
             f"got [batch, *size] = {list(third_factor.shape)}"
         )
     if len(waiting.posts):

@@ -15,6 +15,7 @@ from neurosbd.filters import probability, whole_steps
 from neurosbd.local import LocalRun
 from neurosbd.network import Network
 from neurosbd.noise import happens
+from neurosbd.process import Broadcast
 from neurosbd.recording import NullRecorder, TrialRecorder
 from neurosbd.rule_state import init_rule_state
 from neurosbd.rules import LocalRule
@@ -127,7 +128,7 @@ class Conditioning:
     ) -> Iterator[Tensor]:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
-        run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
+        run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
         steps, trial = self._steps(network.dt), NullRecorder()
@@ -142,7 +143,7 @@ class Conditioning:
             for observe in trial.observers:
                 observe(since, frame)
             level = dopamine.after(x[:, 0], frame.activity[network.readout].value[:, 0])
-            run.step(frame, None, level, 1.0, 1.0)
+            run.step(frame, Broadcast(level.new_empty((len(level), 0)), reward=level))
             if since == self.update - 1:
                 trial.on_gradients()
                 if weight.grad is not None:

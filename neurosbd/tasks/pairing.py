@@ -13,6 +13,7 @@ from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
 from neurosbd.local import LocalRun
 from neurosbd.network import Network
+from neurosbd.process import Broadcast
 from neurosbd.recording import TrialRecorder
 from neurosbd.rule_state import init_rule_state
 from neurosbd.rules import LocalRule
@@ -104,7 +105,7 @@ class Pairing:
             network.load_state_dict(untouched)
             with torch.no_grad():
                 weight[0, 0], weight[0, 1] = self.start, self.teacher
-            run = LocalRun(network, rule, init_rule_state(network, rule, None, generator), 0.0, None)
+            run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
             found.append(self._pair(run, optimizer(network), int(lag), trial_recorder(done)))
             progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
         return self._findings(times, found, rule)
@@ -125,7 +126,7 @@ class Pairing:
                 observe(t, frame)
             reward = weight.new_full((1,), self.reward) if run.rule.rewarded else None
             apply.zero_grad()
-            run.step(frame, None, reward, 1.0, 1.0)
+            run.step(frame, Broadcast(weight.new_empty((1, 0)), reward=reward))
             if weight.grad is not None:
                 weight.grad[0, 1] = 0  # the teacher stays as it is
                 apply.step()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Dense
-from neurosbd.distributions import DISTRIBUTIONS, drawn
+from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
@@ -135,7 +135,7 @@ def test_a_wrong_number_of_values_names_both(values: Any) -> None:
 def test_values_of_another_layout_are_refused() -> None:
     """Six values as [3, 2] are not those of a map of [2, 3]. Must fail when they are laid out anew (tried)."""
     with pytest.raises(ValueError, match=r"6 values \(as \[3, 2\]\)"):
-        drawn(LIF(tau_mem=torch.full((3, 2), 0.01)), (2, 3), torch.Generator())
+        sample_constants(LIF(tau_mem=torch.full((3, 2), 0.01)), (2, 3), torch.Generator())
 
 
 @pytest.mark.parametrize("dt", [0, -1e-3, math.nan, math.inf, True, "1e-3", None])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import ACTIVATIONS, LAYOUTS, NEUROMODULATORS, Decorrelation, Forgetting
-from neurosbd.process import Heard
+from neurosbd.process import Broadcast, Receiver
 from tests.contracts.tables import DT, every, seeded
 
 
@@ -18,29 +19,29 @@ from tests.contracts.tables import DT, every, seeded
 def test_neuromodulators_are_pure_and_signal_every_unit(name: str, layout: str, size: tuple[int, ...]) -> None:
     wants = inspect.signature(NEUROMODULATORS[name]).parameters
     modulator = NEUROMODULATORS[name](**({"layout": LAYOUTS[layout]()} if "layout" in wants else {}))
-    heard = Heard(
-        torch.randn(7, *size), torch.randn(7, 4) / 7, 0.5, reward=torch.rand(7), score_of=lambda z: (z - 1) / 7
-    )
+    loss = LOSSES["squared_error"]()
+    receiver = Receiver(torch.randn(7, *size))
+    broadcast = Broadcast(torch.randn(7, 4) / 7, target=torch.ones(7, 4), loss=loss, reward=torch.rand(7), progress=0.5)
     if name in ("transposed", "following"):
         if len(size) == 3:
             with pytest.raises(ValueError, match="dense connection"):
-                modulator.init(heard, torch.Generator())
+                modulator.init(receiver, broadcast, torch.Generator())
             return
-        heard = heard._replace(outgoing=torch.randn(4, *size))
-    state = modulator.init(heard, torch.Generator().manual_seed(0))
+        receiver = receiver._replace(readout_weight=torch.randn(4, *size))
+    state = modulator.init(receiver, broadcast, torch.Generator().manual_seed(0))
     before = copy.deepcopy(state)
-    one, after = modulator.step(state, heard, 1e-3)
-    two, _ = modulator.step(state, heard, 1e-3)
-    assert torch.equal(one, two) and one.shape == heard.value.shape
+    one, after = modulator.step(state, receiver, broadcast, 1e-3)
+    two, _ = modulator.step(state, receiver, broadcast, 1e-3)
+    assert torch.equal(one, two) and one.shape == receiver.value.shape
     projection = modulator.projection(after)
     if name not in ("transposed", "reward"):
         assert projection is not None and projection.shape[0] == 4
         told = LAYOUTS[layout if "layout" in wants else "full"]()
-        assert projection.shape[1] == told.summary(heard.value, told.init(heard.value, seeded())).shape[1]
+        assert projection.shape[1] == told.summary(receiver.value, told.init(receiver.value, seeded())).shape[1]
     assert all(torch.equal(a, b) for a, b in zip(state, before, strict=True))
     assert [t.dtype for t in after] == [torch.float32] * len(after)
-    silence = heard._replace(score=torch.zeros(7, 4), reward=torch.zeros(7), score_of=torch.zeros_like)
-    silent, _ = modulator.step(state, silence, 1e-3)
+    silence = broadcast._replace(score=torch.zeros(7, 4), reward=torch.zeros(7), loss=None)
+    silent, _ = modulator.step(state, receiver, silence, 1e-3)
     assert not silent.any()
 
 
@@ -102,9 +103,9 @@ def test_signal_is_the_derivative_of_the_squared_correlation(
     made_layout = LAYOUTS[layout]()
     decorrelation = Decorrelation(made_layout, 0.0, forgetting=Forgetting(0.0), activations=names)
     value, score = torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64) / 4
-    heard, small = Heard(value, score), 1e-5
-    state = decorrelation.init(heard, seeded())
-    signal, _ = decorrelation.step(state, heard, DT)
+    reached, small = (Receiver(value), Broadcast(score)), 1e-5
+    state = decorrelation.init(*reached, seeded())
+    signal, _ = decorrelation.step(state, *reached, DT)
     expected = torch.zeros_like(value)
     for each in names:
         g = ACTIVATIONS[each].value
