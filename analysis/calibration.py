@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from neurosbd import Run, UsageError
-from neurosbd.experiment.prediction import Prediction, predicted
 from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.training.prediction import Prediction, predicted
 
 DRAWS = 1000  # per target
 BINS = 20

@@ -16,7 +16,7 @@ Per layer and epoch, over all recorded examples (test examples where there are a
                 examples: 1 if all units of the layer fire in the same steps, 1 / sqrt(units) if they are independent
 
 Source: chi: Golomb, Rinzel 1994, Physica D 72 (differs: on spikes per step, not on potentials); cv: Softky, Koch 1993,
-J. Neurosci. 13. Exploding activity under fixed feedback: this project, `neurosbd.experiment.health`.
+J. Neurosci. 13. Exploding activity under fixed feedback: this project, `neurosbd.training.health`.
 """
 
 import math

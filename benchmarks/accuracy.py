@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import neurosbd
-from neurosbd.experiment.machine import check_device, provenance
-from neurosbd.experiment.progress import duration
-from neurosbd.experiment.resolve import parse_setting
+from neurosbd.config.resolve import parse_setting
 from neurosbd.measures import MEASURES, shown, title
 from neurosbd.report.run_summary import judged_by
+from neurosbd.training.machine import check_device, provenance
+from neurosbd.training.progress import duration
 
 
 class Row(NamedTuple):

@@ -27,17 +27,18 @@ from scipy import stats
 from torch import Tensor
 from validation import held_out, judged_by
 
+from neurosbd.config.definition import Definition
+from neurosbd.config.resolve import load_model, parse_setting
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model, parse_setting
-from neurosbd.experiment.session import Session
-from neurosbd.learners import LocalLearner
+from neurosbd.expansions.expansion import Expansion
+from neurosbd.learning.learner import LocalLearner
 from neurosbd.measures import MEASURES
-from neurosbd.process import Broadcast, Expansion
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.seeds import generator
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.machine import provenance
+from neurosbd.training.session import Session
 
 
 class Form(NamedTuple):

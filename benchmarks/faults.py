@@ -41,7 +41,7 @@ from faults.runfiles import RUNS
 # Loaded once, so that no attempt has to.
 WARM = (
     "h5py", "jinja2", "matplotlib.pyplot", "nir", "PIL.Image", "scipy.stats", "torch._dynamo", "neurosbd.cli",
-    "neurosbd.experiment.fit", "neurosbd.experiment.simulate", "neurosbd.exporting", "neurosbd.report.analysing",
+    "neurosbd.training.fit", "neurosbd.training.experiments", "neurosbd.exporting", "neurosbd.report.analysing",
     "neurosbd.report.comparing",
 )  # fmt: skip
 FORMATS: dict[str, Format] = DATA | RUNS

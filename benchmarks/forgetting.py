@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import neurosbd
-from neurosbd.experiment.resolve import parse_setting
+from neurosbd.config.resolve import parse_setting
 
 FACTORS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.998, 0.9995)
 

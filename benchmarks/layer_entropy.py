@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosbd.experiment.machine import provenance
-from neurosbd.homeostasis import LayerEntropy
+from neurosbd.regularisers import LayerEntropy
+from neurosbd.training.machine import provenance
 
 WAYS = ("woodbury", "cholesky")
 Pulling = Callable[[Any, Tensor], Any]

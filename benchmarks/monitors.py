@@ -7,7 +7,7 @@
 spikes (a tenth) for all, weights of one distribution, and a run of as many batches as `--lengths` says. All record all
 spikes and 100 voltages per population, BindsNET all voltages, since its monitor knows no selection. Every library as
 its documentation has it: snnTorch `OutputMonitor` and `AttributeMonitor` in a loop over time, SpikingJelly the same
-in multi-step mode, BindsNET `Monitor` on each layer, ours the recorder as an observer of `simulate`, into a file. Each
+in multi-step mode, BindsNET `Monitor` on each layer, ours the recorder as an observer of `unroll`, into a file. Each
 in its own process; ms are of a batch, with recording in each stretch of the run, and without it before. `MB` is the
 peak of the resident set (ru_maxrss) at that length, less what it was before recording.
 """
@@ -53,13 +53,13 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.learners import Batch, learner_of
+    from neurosbd.learning.learner import Batch, learner_of
+    from neurosbd.learning.simulation import unroll
     from neurosbd.losses import LOSSES
     from neurosbd.network import Connection, Network, Population
     from neurosbd.neurons import LIF
     from neurosbd.recording import Recorded, Recorder, RunExtent, plan
     from neurosbd.rules import RULES
-    from neurosbd.simulation import simulate
 
     names, seed = ("input", "hidden", "output"), torch.Generator().manual_seed(0)
     lif = LIF(tau_mem=-1e-3 / math.log(DECAY))
@@ -84,9 +84,9 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     def run() -> None:
         nonlocal number
         if recorder.writer is None:
-            simulate(network, x)
+            unroll(network, x)
             return
-        simulate(network, x, recorder.trial("test", 0, number, trial, sample).observers)
+        unroll(network, x, recorder.trial("test", 0, number, trial, sample).observers)
         number += 1
 
     return run, lambda: recorder.start(folder / "trace.h5", "{}", "benchmark")

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from validation import held_out, validated
 
+from neurosbd.config.resolve import load_model, parse_setting
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model, parse_setting
-from neurosbd.experiment.session import Session
 from neurosbd.neurons import Standardised
-from neurosbd.process import Activity
+from neurosbd.neurons.neuron import Activity
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.machine import provenance
+from neurosbd.training.session import Session
 
 UNITS: dict[str, dict[str, Any] | None] = {
     "plain": None,

@@ -54,11 +54,12 @@ def _ours(name: str, every: int = 1) -> Step:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.local import LocalRun
+    from neurosbd.learning.online import LocalRun
+    from neurosbd.learning.rule_state import init_rule_state
     from neurosbd.network import Connection, Frame, Network, Population, State
+    from neurosbd.neuromodulators.neuromodulator import Broadcast
     from neurosbd.neurons import LIF
-    from neurosbd.process import Activity, Broadcast
-    from neurosbd.rule_state import init_rule_state
+    from neurosbd.neurons.neuron import Activity
     from neurosbd.rules import RULES, LocalRule
 
     pre, post, reward = spikes()

@@ -35,18 +35,18 @@ from torch.nn import functional
 from validation import held_out, validated
 
 import neurosbd
+from neurosbd.config.resolve import load_model, parse_setting
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model, parse_setting
-from neurosbd.experiment.session import Session
-from neurosbd.learners import learner_of
+from neurosbd.learning.learner import learner_of
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Grid, Prediction, Shared
 from neurosbd.neuromodulators.decorrelation import Feedback
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.prediction import Predicting
-from neurosbd.process import Broadcast, Receiver
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.machine import provenance
+from neurosbd.training.session import Session
 
 Correction = Callable[[Tensor], Tensor]
 SIZES = {"conv1": [16, 32, 32], "conv2": [32, 16, 16], "fc": [128]}

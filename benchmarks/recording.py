@@ -64,10 +64,10 @@ def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, An
     import numpy as np
     import torch
 
+    from neurosbd.config.resolve import load_model
     from neurosbd.datasets.load import load_data, resolve_data
-    from neurosbd.experiment.batches import DatasetBatches
-    from neurosbd.experiment.resolve import load_model
-    from neurosbd.experiment.session import Session
+    from neurosbd.training.batches import DatasetBatches
+    from neurosbd.training.session import Session
 
     model: str | Path = {"dense": folder / "dense.toml", "conv": "cifar10-snn", "digits": "digits-mlp"}[net]
     settings: dict[str, Any] = {"training.epochs": 1 + steps // 20, "record.limit": 1e9}  # 20 batches or more each

@@ -27,16 +27,15 @@ from step_cost import Step
 from torch import Tensor
 
 from neurosbd.allocator import keep_freed_memory
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model
-from neurosbd.homeostasis import HOMEOSTASES
 from neurosbd.losses.targets import CLASSES
 from neurosbd.network import INPUT
 from neurosbd.neuromodulators import LAYOUTS
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.seeds import generator
-from neurosbd.upkeep import UPKEEPS
+from neurosbd.training.machine import provenance
 
 PLAIN = {"bp": ("bp", {}), "dfa": ("dfa", {}), "sbd": ("sbd", {}), "sbp": ("sbp", {})}
 FUNCTIONS = (("identity", "square"), ("identity", "tanh"), ("identity", "cosine", "sine"))

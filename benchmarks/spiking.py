@@ -44,7 +44,7 @@ def neurosbd(x: Any, y: Any) -> Train:
 
     from neurosbd.connections import Conv2d, Dense
     from neurosbd.connections.pooling import AveragePool
-    from neurosbd.learners import Batch, learner_of
+    from neurosbd.learning.learner import Batch, learner_of
     from neurosbd.losses import LOSSES
     from neurosbd.network import Connection, Network, Population
     from neurosbd.neurons import LI, LIF

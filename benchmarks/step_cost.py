@@ -20,11 +20,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from neurosbd.allocator import keep_freed_memory
-from neurosbd.experiment.machine import provenance
-from neurosbd.experiment.resolve import load_model
-from neurosbd.learners import Batch, learner_of
-from neurosbd.optimizers import apply
+from neurosbd.config.resolve import load_model
+from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.optimizers import apply
 from neurosbd.seeds import generator
+from neurosbd.training.machine import provenance
 
 MODELS = ("cifar10-mlp", "cifar10-cnn", "tinyimagenet-cnn")
 RULES = ("sbd", "dfa", "bp")

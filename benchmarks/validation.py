@@ -6,8 +6,8 @@ import numpy as np
 
 from neurosbd.datasets.load import Dataset, load_data, measure
 from neurosbd.errors import UsageError
-from neurosbd.experiment.session import Session
 from neurosbd.measures import Measure
+from neurosbd.training.session import Session
 
 
 def held_out(name: str, train: int, validation: int) -> Dataset:

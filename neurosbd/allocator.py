@@ -1,4 +1,4 @@
-"""Memory: how much a process could have, and that it keeps what a step frees, since the next asks for it. Layer 0."""
+"""Memory: how much a process could have, and that it keeps what a step frees, since the next asks for it."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What a network is made of: populations and the connections between them, and whether they fit together. Layer 2."""
+"""What a network is made of: populations and the connections between them, and whether they fit together."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import torch
 from neurosbd.allocator import room
 from neurosbd.connections import Geometry
 from neurosbd.errors import nearest
-from neurosbd.process import Compartment, Compartmental, Neuron
+from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron
 
 INPUT = "input"  # the population that is clamped to the data
 

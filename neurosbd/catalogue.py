@@ -1,4 +1,4 @@
-"""What there is: every table of the engine and every item of the library, with a line and a source. Layer 4."""
+"""What there is: every table of the engine and every item of the library, with a line and a source."""
 
 import inspect
 import math
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neurosbd import library
+from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError, nearest
-from neurosbd.experiment.definition import Definition
+from neurosbd.learning.rule_state import init_rule_state, widths
 from neurosbd.losses.admissibility import admissible
 from neurosbd.network import Network
 from neurosbd.parsing import read_toml
 from neurosbd.report.analyses import documentation
-from neurosbd.rule_state import init_rule_state, widths
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 
@@ -29,14 +29,13 @@ class Row:
 
 
 def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
+    from neurosbd.config.recipes import RECIPES
     from neurosbd.expansions import EXPANSIONS
-    from neurosbd.experiment.recipes import RECIPES
-    from neurosbd.homeostasis import HOMEOSTASES
     from neurosbd.losses import LOSSES
     from neurosbd.neuromodulators import LAYOUTS
     from neurosbd.neurons import NEURONS
+    from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
     from neurosbd.rules import RULES
-    from neurosbd.upkeep import UPKEEPS
 
     return {
         "rules": RULES, "recipes": RECIPES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS,
@@ -103,7 +102,7 @@ def show(
 
 
 def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:
-    from neurosbd.experiment.resolve import describe, resolve
+    from neurosbd.config.resolve import describe, resolve
 
     resolved = resolve(name, rule, settings, recipe)
     rows = describe(resolved)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on bit for bit. Layer 4.
+"""Checkpoints: everything that a run needs to go on bit for bit.
 
 Tensors and plain Python only, so that reading one never runs code (`weights_only=True`). The file is torch's own, so
 `torch.load` reads it, and a zip archive: the comment at its end is the sha256 of all bytes before it. The checkpoint

@@ -1,4 +1,4 @@
-"""The command line: arguments in, public functions called, text out. No logic. Layer 5.
+"""The command line: arguments in, public functions called, text out. No logic.
 
 Nothing heavy is imported before a command needs it, so `neurosbd --help` answers at once.
 """
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from neurosbd import __version__
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.experiment.interrupt import Interrupt
 from neurosbd.text import say
+from neurosbd.training.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from neurosbd.experiment.run import Run
+    from neurosbd.training.run import Run
 
 _EPILOG = """\
 start here:
@@ -236,7 +236,7 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
         _complain(f"{where}{problem.strerror or problem}")
         return 1
     except (MemoryError, RuntimeError) as problem:
-        from neurosbd.experiment.machine import exhausted
+        from neurosbd.training.machine import exhausted
 
         if not exhausted(problem):  # a mistake of ours
             raise
@@ -247,15 +247,15 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, object]:
-    from neurosbd.experiment.resolve import parse_settings
+    from neurosbd.config.resolve import parse_settings
 
     return parse_settings(options.set)
 
 
 def _fit(options: argparse.Namespace) -> int:
     keep_freed_memory()
-    from neurosbd.experiment.fit import fit
-    from neurosbd.experiment.progress import Reporter
+    from neurosbd.training.fit import fit
+    from neurosbd.training.progress import Reporter
 
     run = fit(
         options.model,
@@ -276,10 +276,10 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     keep_freed_memory()
-    from neurosbd.experiment.progress import Reporter
-    from neurosbd.experiment.simulate import run_experiment
+    from neurosbd.training.experiments import simulate
+    from neurosbd.training.progress import Reporter
 
-    run = run_experiment(
+    run = simulate(
         options.experiment,
         rule=options.rule,
         seed=options.seed,
@@ -310,8 +310,8 @@ def _status(run: "Run") -> int:
 
 
 def _analyse(options: argparse.Namespace) -> int:
-    from neurosbd.experiment.progress import Reporter
     from neurosbd.report.analysing import analyse_all
+    from neurosbd.training.progress import Reporter
 
     reports = analyse_all(options.runs, options.own, options.out, Reporter())
     return 1 if any(report.failed for report in reports) else 0

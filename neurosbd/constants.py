@@ -1,4 +1,4 @@
-"""The one check that every constant passes: of the kind that its field declares, and finite. Layer 0.
+"""The one check that every constant passes: of the kind that its field declares, and finite.
 
 Constants come from files, where the schema looks at them, and from Python, where nobody else does: integers, numpy
 scalars, tensors, text and truth values all reach the same field.

@@ -1,4 +1,4 @@
-"""Constants that differ between neurons: a number, one value per unit, or a distribution to draw from. Layer 0."""
+"""Constants that differ between neurons: a number, one value per unit, or a distribution to draw from."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, in two kinds, and what is done but may not be meant. Layer 0.
+"""What can go wrong for a user, in two kinds, and what is done but may not be meant.
 
 All are shown as their message alone; a traceback is for our own mistakes.
 """

@@ -1,4 +1,4 @@
-"""A run in the files of others: NWB and SONATA from its trace, NIR from its network. Layer 4."""
+"""A run in the files of others: NWB and SONATA from its trace, NIR from its network."""
 
 import os
 import tempfile
@@ -8,12 +8,12 @@ from pathlib import Path
 import h5py
 
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.experiment.run import Run, open_run
 from neurosbd.files import legal_path
 from neurosbd.interchange import to_nir
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.tracefiles.recovery import copy
 from neurosbd.tracefiles.sonata import write_sonata
+from neurosbd.training.run import Run, open_run
 
 
 def export(run: Run | str | Path, to: str, path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a run killed at any moment, finds the old or the new one. Layer 0."""
+"""Writing files so that a reader, or a run killed at any moment, finds the old or the new one."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Times in steps: the one place where time constants become factors, and durations numbers of steps. Layer 0."""
+"""Times in steps: the one place where time constants become factors, and durations numbers of steps."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Looking into an HDF5 file of unknown origin without being led elsewhere. Layer 0."""
+"""Looking into an HDF5 file of unknown origin without being led elsewhere."""
 
 import mmap
 import struct

@@ -1,4 +1,4 @@
-"""Finds the content that ships beside the engine: models/, data/ and analysis/. Layer 0.
+"""Finds the content that ships beside the engine: models/, data/ and analysis/.
 
 An item is asked for by name or by a path of the user's own. The folders lie in the package in a
 wheel (`neurosbd/_shipped/models`), beside it in a checkout or an editable install.

@@ -1,4 +1,4 @@
-"""Networks: populations joined by connections; an nn.Module that owns the weights. Layer 2.
+"""Networks: populations joined by connections; an nn.Module that owns the weights.
 
 The network is a description plus parameters. It holds no activity: `step` maps a frame to the next.
 """
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.anatomy import INPUT, Connection, Population, checked, delay_of
+from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
 from neurosbd.distributions import check_times, sample_constants
 from neurosbd.errors import UsageError, warn
-from neurosbd.process import Activity, Adaptive, Compartmental, Synapses
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
@@ -230,7 +231,7 @@ class Network(nn.Module):
         """Readout after one step from rest, [B, C]: what a feed-forward rate network computes.
 
         Of any other it is the first step only, which is said once per network: `Run.predict` shows examples for all
-        steps of a run, `simulate` any inputs over time.
+        steps of a run, `unroll` any inputs over time.
 
         Args:
             x: [B, *input size], as the network sees it: normalised, in the type of the weights.
@@ -245,7 +246,7 @@ class Network(nn.Module):
             what = f"{', '.join(map(repr, lasting))} remember" if lasting else "delayed connections bring"
             warn(
                 f"network(x) took one step from rest, but {what} what was before: a run goes on for many steps. "
-                f"run.predict(x) gives what a run says of raw examples, neurosbd.simulate(network, inputs) runs over "
+                f"run.predict(x) gives what a run says of raw examples, neurosbd.unroll(network, inputs) runs over "
                 f"inputs [T, B, *size]",
                 stacklevel=5,
             )
@@ -286,7 +287,7 @@ def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, .
         missing = "steps and of a batch: x[None, None]" if given == 0 and len(leading) == 2 else ""
         return f"; it lacks the axis of {missing or ('steps' if given else 'a batch') + ': x[None]'}"
     if given > len(leading) and shape[given:] == size and len(leading) == 1:
-        return "; inputs over time go into neurosbd.simulate(network, x)"
+        return "; inputs over time go into neurosbd.unroll(network, x)"
     if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
         return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
     return ""

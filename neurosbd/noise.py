@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of (key, step, unit), so that noise is part of the state. Layer 0.
+"""Random numbers as a pure function of (key, step, unit), so that noise is part of the state.
 
 A key is drawn once per run from an explicit generator; from then on any step of any run gives the
 same numbers on every device, and a run split in two gives those of the whole.

@@ -1,4 +1,4 @@
-"""TOML and JSON of unknown origin: looked at before it is read, one clear error for whatever is wrong. Layer 0."""
+"""TOML and JSON of unknown origin: looked at before it is read, one clear error for whatever is wrong."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""Turns the tables of the engine into schemas of configuration files. Layer 0.
+"""Turns the tables of the engine into schemas of configuration files.
 
 An entry of a table (a neuron, a rule, an optimizer) is a dataclass or a function; its parameters,
 types and defaults are the schema. So a new entry can be used in a TOML file without further work.

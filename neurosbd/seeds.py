@@ -1,4 +1,4 @@
-"""Randomness: one seed, one independent generator per purpose. Layer 0.
+"""Randomness: one seed, one independent generator per purpose.
 
 Streams do not depend on each other, so two rules of one seed start from the same weights and see the
 same batches, and a resumed run draws what the interrupted one would have drawn.

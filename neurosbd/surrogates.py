@@ -1,4 +1,4 @@
-"""Pseudo-derivatives of the spike: what stands for d spike / d potential, which is zero almost everywhere. Layer 0.
+"""Pseudo-derivatives of the spike: what stands for d spike / d potential, which is zero almost everywhere.
 
 All are functions of the distance from threshold x = (v - threshold) / scale, where scale is the
 threshold itself for neurons measured in thresholds. A picture of each: docs/surrogates.png.

@@ -1,4 +1,4 @@
-"""Text that leaves the product: for a terminal, a page, a figure, a table. Layer 0.
+"""Text that leaves the product: for a terminal, a page, a figure, a table.
 
 Names come from strangers: of classes (folders), columns, populations, runs, files. Everything that is shown passes
 through here, once, where it leaves.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neurosbd.losses import Bernoulli, Gamma, Gaussian, NegativeBinomial, Pinball, Poisson, SquaredError
 from neurosbd.losses.targets import CLASSES
-from neurosbd.process import Activity, Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neurons.neuron import Activity
 
 CLASSES_OF = 4
 COUNTS = 80  # of a count distribution with mean about 1; beyond, less than 1e-16 is left

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import LI
-from neurosbd.process import Neuron, gain
-from neurosbd.simulation import simulate
+from neurosbd.neurons.neuron import Neuron, gain
 
 DT, STEPS, BATCH = 1e-3, 14, 5
 
@@ -70,7 +70,7 @@ def trial_recorder(network: Network, inputs: Tensor, name: str = "hidden") -> Wa
         seen.append((frame.activity[name].value, gain(neuron, frame.activity[name], network.dt)))
 
     with torch.no_grad():
-        simulate(network, inputs, (look,), generator=noise())
+        unroll(network, inputs, (look,), generator=noise())
     return Watched(torch.stack([v for v, _ in seen]), torch.stack([g for _, g in seen]))
 
 

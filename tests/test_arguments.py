@@ -1,4 +1,4 @@
-"""Arguments of fit, run_experiment and load_model: near misses are taken as meant, others have a sentence."""
+"""Arguments of fit, simulate and load_model: near misses are taken as meant, others have a sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,6 @@ def test_a_model_is_a_name_or_a_path() -> None:
 
 def test_experiments_take_the_same(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a rule is asked for by name"):
-        neurosbd.run_experiment("stdp-window", rule=RULES["stdp"](), out=tmp_path / "run")  # type: ignore[arg-type]
+        neurosbd.simulate("stdp-window", rule=RULES["stdp"](), out=tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="settings must map"):
-        neurosbd.run_experiment("stdp-window", settings="a=b", out=tmp_path / "run")  # type: ignore[arg-type]
+        neurosbd.simulate("stdp-window", settings="a=b", out=tmp_path / "run")  # type: ignore[arg-type]

@@ -6,8 +6,8 @@ import pytest
 
 from neurosbd.cli import main
 from neurosbd.errors import UsageError
-from neurosbd.experiment.fit import fit
-from neurosbd.experiment.simulate import run_experiment
+from neurosbd.training.experiments import simulate
+from neurosbd.training.fit import fit
 
 ABSURD = [
     ("digits-mlp", "population.hidden1.size", [10**15], "2147483647"),
@@ -28,7 +28,7 @@ ABSURD = [
 @pytest.mark.parametrize(("model", "key", "value", "message"), ABSURD, ids=[f"{k}={v}" for _, k, v, _ in ABSURD])
 def test_absurd_requests_are_refused(tmp_path: Path, model: str, key: str, value: object, message: str) -> None:
     """Must fail without limits and estimates: OverflowError, or an error of the allocator (tried)."""
-    run = run_experiment if model.startswith("xor") else fit
+    run = simulate if model.startswith("xor") else fit
     with pytest.raises(UsageError, match=message):
         run(model, settings={key: value}, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
@@ -41,7 +41,7 @@ def test_what_the_optimizer_keeps_is_counted(tmp_path: Path, monkeypatch: pytest
     for optimizer, copies in (("sgd", 1), ({"kind": "sgd", "momentum": 0.5}, 2), ("adam", 3)):
         wanted = settings | {"training.optimizer": optimizer, "training.schedule": "constant"}
         for there, fits in ((4 * copies * 17_226 + more, True), (4 * copies * 17_226 + more - 1, False)):
-            monkeypatch.setattr("neurosbd.experiment.capacity.room", lambda there=there: there)
+            monkeypatch.setattr("neurosbd.training.capacity.room", lambda there=there: there)
             out = tmp_path / f"{copies}-{fits}"
             if fits:
                 assert fit("digits-mlp", settings=wanted, out=out).result["status"] == "finished"

@@ -13,9 +13,9 @@ import torch
 
 from neurosbd import checkpoints
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.fit import fit
-from neurosbd.experiment.run import open_run
-from neurosbd.optimizers import SCHEDULES
+from neurosbd.learning.optimizers import SCHEDULES
+from neurosbd.training.fit import fit
+from neurosbd.training.run import open_run
 
 SMALL = {"training.epochs": 3, "data.subset": 12, "population.hidden1.size": [16], "population.hidden2.size": [8]}
 EPOCH = 4  # batches

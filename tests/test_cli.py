@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from neurosbd.cli import KINDS, main
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError, warn
-from neurosbd.experiment.resolve import load_model
 from neurosbd.library import names
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.rules import RULES

@@ -11,9 +11,9 @@ import pytest
 
 import neurosbd
 from neurosbd.cli import main
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.experiment.resolve import load_model
-from neurosbd.experiment.run import write_metrics, write_record
+from neurosbd.training.run import write_metrics, write_record
 
 
 def made(

@@ -14,13 +14,13 @@ import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import Diagonal, XavierUniform
 from neurosbd.errors import UsageError
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS, CorInfoMax
+from neurosbd.plasticity.correlative import followed
 from neurosbd.rules import RULES
-from neurosbd.rules.correlative import followed
-from neurosbd.simulation import simulate
 from tests.conftest import mlp
 
 CELL = CorInfoMax(epsilon=0.15, gamma=0.4, leak=0.5)
@@ -97,7 +97,7 @@ def test_the_network_settles_where_a_solver_says(gain: float) -> None:
     network = recurrent(gain=gain)
     x, _ = batch()
     with torch.no_grad():
-        frame = simulate(network, x.expand(3000, *x.shape))
+        frame = unroll(network, x.expand(3000, *x.shape))
         rates = torch.cat([frame.activity[name].value for name in LAYERS], 1)
         for settled, example in zip(rates, x, strict=True):
             torch.testing.assert_close(settled, equilibrium(network, example), rtol=1e-10, atol=1e-12)
@@ -248,7 +248,7 @@ def test_without_prediction_the_update_is_the_slope_of_the_correlation() -> None
     learner = learner_on(network, scale=0.0, forgetting=0.0)
     learner.learn(trial(x, target))
     with torch.no_grad():
-        before = simulate(network, x.expand(STEPS - 1, *x.shape))
+        before = unroll(network, x.expand(STEPS - 1, *x.shape))
         output = network.step(before, x).activity["output"].value
         score = LOSSES["squared_error"]().score(output, target) / len(x)
 
@@ -287,7 +287,7 @@ def test_a_neuron_without_compartments_adds_them_up_bitwise() -> None:
     for name, connections in plain.incoming.items():
         plain.incoming[name] = [dataclasses.replace(c, compartment="soma") for c in connections]
     x, _ = batch()
-    one, two = (simulate(net, x.expand(STEPS, *x.shape)).activity["output"].value for net in (marked, plain))
+    one, two = (unroll(net, x.expand(STEPS, *x.shape)).activity["output"].value for net in (marked, plain))
     assert torch.equal(one, two) and one.any()
 
 
@@ -331,8 +331,8 @@ SHORT = {"training.epochs": 2, "data.subset": 20, "data.test_subset": 5, "time.s
 
 def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """B included, which no optimizer holds. Must fail when what B follows waits for the next batch (tried)."""
-    from neurosbd.experiment.batches import DatasetBatches
-    from neurosbd.experiment.session import Session
+    from neurosbd.training.batches import DatasetBatches
+    from neurosbd.training.session import Session
 
     definition = neurosbd.load_model("digits-corinfomax", settings=SHORT)
     data = neurosbd.load_data("digits", subset=20, test_subset=5)

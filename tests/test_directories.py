@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.experiment.resolve import load_model
 from neurosbd.files import beside, sweep_files, write_text
 from neurosbd.library import find
 

@@ -62,8 +62,7 @@ def test_every_expansion_and_activation_is_in_its_page() -> None:
 
 
 def test_what_keeps_a_network_alive_is_in_the_page_of_rules() -> None:
-    from neurosbd.homeostasis import HOMEOSTASES
-    from neurosbd.upkeep import UPKEEPS
+    from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 
     text = (ROOT / "docs" / "rules.md").read_text()
     for name in (*HOMEOSTASES, *UPKEEPS):
@@ -71,7 +70,7 @@ def test_what_keeps_a_network_alive_is_in_the_page_of_rules() -> None:
 
 
 def test_every_layout_and_recipe_is_in_its_page() -> None:
-    from neurosbd.experiment.recipes import RECIPES
+    from neurosbd.config.recipes import RECIPES
     from neurosbd.neuromodulators import LAYOUTS
 
     for page, table in (("rules.md", LAYOUTS), ("results.md", RECIPES)):
@@ -92,7 +91,7 @@ def test_public_names_are_what_they_say_in_any_order() -> None:
     """A module imported on the way must not hide the function of the same name."""
     import neurosbd
 
-    assert callable(neurosbd.fit) and callable(neurosbd.simulate) and callable(neurosbd.load_data)
+    assert callable(neurosbd.fit) and callable(neurosbd.unroll) and callable(neurosbd.load_data)
     for name in neurosbd.__all__:
         assert callable(getattr(neurosbd, name)) and name in dir(neurosbd)
     with pytest.raises(AttributeError, match="nothing"):

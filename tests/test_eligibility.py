@@ -10,14 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.connections.synapses import Synapses
 from neurosbd.distributions import Constant, Uniform
 from neurosbd.eligibility import Exact, Factorised
+from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Transposed
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import ALIF, LI, LIF, NEURONS
-from neurosbd.process import Arrival, Broadcast, Coupled, Local, Neuron, Receiver, Synapses
-from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, ThreeFactor
-from neurosbd.simulation import simulate
+from neurosbd.neurons.neuron import Coupled, Neuron
+from neurosbd.plasticity import EligibilityPropagation, ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 from neurosbd.surrogates import Boxcar
 from tests.spiking import DT, STEPS, differ, layered, learned, lively, maps, noise, same, trial
 
@@ -108,7 +112,7 @@ def followed(kind: Factorised | Exact, network: Network, inputs: Tensor) -> Tens
         seen.append(torch.cat((weight, bias[:, None]), 1))
 
     with torch.no_grad():
-        simulate(network, inputs, (look,), generator=noise())
+        unroll(network, inputs, (look,), generator=noise())
     return torch.stack(seen)
 
 
@@ -155,7 +159,7 @@ def through_time(network: Network, inputs: Tensor, score: Callable[[int, dict[st
     def look(t: int, frame: Frame) -> None:
         parts.append(score(t, frame.activity))
 
-    simulate(network, inputs, (look,), generator=noise(), differentiable=True)
+    unroll(network, inputs, (look,), generator=noise(), differentiable=True)
     return torch.stack(parts).sum()
 
 

@@ -16,13 +16,13 @@ import pytest
 
 from neurosbd import checkpoints, files
 from neurosbd.errors import RunError, UsageError, UsageWarning
-from neurosbd.experiment.fit import fit
-from neurosbd.experiment.interrupt import Interrupt
-from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.run import open_run
-from neurosbd.experiment.session import Session
-from neurosbd.experiment.simulate import run_experiment
 from neurosbd.tasks.pairing import Pairing
+from neurosbd.training.experiments import simulate
+from neurosbd.training.fit import fit
+from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.progress import Reporter, Silent
+from neurosbd.training.run import open_run
+from neurosbd.training.session import Session
 
 QUICK: dict[str, Any] = {"training.epochs": 3, "data.subset": 12}
 PROTOCOL = {"protocol.longest": 20, "protocol.period": 50}
@@ -132,7 +132,7 @@ def test_a_second_ctrl_c_stops_at_once_and_says_what_is_kept(tmp_path: Path) -> 
 def test_a_signal_before_the_run_has_begun_leaves_nothing(tmp_path: Path, number: int) -> None:
     """While the data are read. Must fail when the directory is made first (tried)."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("neurosbd.experiment.fit.data_of", lambda *_: hit(number))
+        patch.setattr("neurosbd.training.fit.data_of", lambda *_: hit(number))
         fit("digits-mlp", settings=QUICK, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
@@ -207,10 +207,10 @@ def test_a_protocol_stops_between_two_trials(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pairing, "_pair", pair)
-        run = run_experiment("stdp-window", settings=PROTOCOL, out=tmp_path / "run", record=["*.weight"])
+        run = simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run", record=["*.weight"])
     assert len(seen) == 3 and run.result == whole(tmp_path / "run", "interrupted")
     with pytest.raises(UsageError, match="holds a run already"):
-        run_experiment("stdp-window", settings=PROTOCOL, out=tmp_path / "run")
+        simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run")
 
 
 # Disks and faults -----------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_a_disk_that_is_full_for_the_figure(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         disturb(patch, ["figure.png"], full)
         with pytest.raises(RunError, match="measures and figure cannot be written"):
-            run_experiment("stdp-window", settings=PROTOCOL, out=tmp_path / "run")
+            simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run")
     assert whole(tmp_path / "run", "failed")["reason"]
 
 
@@ -290,7 +290,7 @@ def test_what_goes_wrong_is_in_the_result(
             if work == "fit":
                 fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"])
             else:
-                run_experiment("stdp-window", settings=PROTOCOL, out=tmp_path / "run", record=["*.weight"])
+                simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run", record=["*.weight"])
     result = whole(tmp_path / "run", "failed")
     assert (str(problem) or "MemoryError") in result["reason"]
 

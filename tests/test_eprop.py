@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, LocalLearner
+from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import ALIF, LIF
-from neurosbd.rules import RULES, EligibilityPropagation, LocalRule, RateRegulated, ThreeFactor
-from neurosbd.simulation import simulate
+from neurosbd.plasticity import EligibilityPropagation, RateRegulated, ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 from neurosbd.surrogates import Triangle
 from tests.spiking import BATCH, layered, learned, lively, maps, trial, trial_recorder
 from tests.test_eligibility import Given, Watching, through_time
@@ -76,7 +77,7 @@ def test_the_rate_regulariser_is_the_gradient_of_its_cost(make: Any) -> None:
     (connection,) = network.incoming[name]
     values: list[Tensor] = []
     look = lambda t, frame: values.append(frame.activity[name].value)  # noqa: E731
-    simulate(network, task.inputs, (look,), differentiable=True)
+    unroll(network, task.inputs, (look,), differentiable=True)
     rate = torch.stack(values).flatten(3).transpose(0, 2).flatten(1).mean(1) if make is maps else None
     rate = (torch.stack(values).mean((0, 1)) if rate is None else rate) / 0.5  # spikes per ms
     energy = cost / 2 * (rate - target * 1e-3).square().sum()

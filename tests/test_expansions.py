@@ -15,7 +15,7 @@ from neurosbd import checkpoints
 from neurosbd.catalogue import show
 from neurosbd.errors import UsageError
 from neurosbd.expansions import EXPANSIONS, Bartlett, Coarse, CompanionScore, Gated, Moments, Waves, matched, unheard
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
 from neurosbd.rules import RULES

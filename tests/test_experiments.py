@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from neurosbd import library
+from neurosbd.config.compatibility import check_optimizer
+from neurosbd.config.resolve import describe, load_model, resolve
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.batches import TaskBatches
-from neurosbd.experiment.compatibility import check_optimizer
-from neurosbd.experiment.resolve import describe, load_model, resolve
-from neurosbd.experiment.session import Session
-from neurosbd.experiment.simulate import run_experiment
-from neurosbd.learners import BatchResult
+from neurosbd.learning.learner import BatchResult
 from neurosbd.rules import RULES
 from neurosbd.tasks import PROTOCOLS, TASKS
 from neurosbd.tasks.conditioning import Conditioning, Dopamine
 from neurosbd.tasks.evidence import EvidenceAccumulation
+from neurosbd.training.batches import TaskBatches
+from neurosbd.training.experiments import simulate
+from neurosbd.training.session import Session
 
 # Its rewards of a batch are an estimate, which Adam makes steps of: meant, as its header says.
 MEANT = "ignore:xor-delayed-reward. rule 'rstdp' states by how much"
@@ -56,13 +56,13 @@ def test_every_task_and_protocol_has_an_experiment() -> None:
 @pytest.mark.filterwarnings(MEANT)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_leave_measures_curves_and_a_figure(name: str, tmp_path: Path) -> None:
-    run = run_experiment(name, settings=settings(name), out=tmp_path / "run")
+    run = simulate(name, settings=settings(name), out=tmp_path / "run")
     assert run.result["status"] == "finished" and run.result["measures"]
     assert all(np.isfinite(v) for v in run.result["measures"].values())
     assert (tmp_path / "run" / "figure.png").stat().st_size > 5000
     rows = (tmp_path / "run" / "curves.csv").read_text().splitlines()
     assert rows[0] == "panel,line,x,y" and len(rows) > 3
-    again = run_experiment(name, settings=settings(name), out=tmp_path / "again")
+    again = simulate(name, settings=settings(name), out=tmp_path / "again")
     assert again.result["measures"] == run.result["measures"]
 
 
@@ -102,7 +102,7 @@ def test_the_stdp_window_is_the_rule(dt: float, tmp_path: Path) -> None:
     Must fail when lag has the wrong sign, or when lags are steps (tried: both).
     """
     settings = {"protocol.longest": 40, "protocol.every": 8, "protocol.period": 90, "time.dt": dt}
-    run = run_experiment("stdp-window", settings=settings, out=tmp_path / "r")
+    run = simulate("stdp-window", settings=settings, out=tmp_path / "r")
     rows = [line.rsplit(",", 2)[-2:] for line in (run.path / "curves.csv").read_text().splitlines()[1:]]
     measured = [(float(a), float(b)) for a, b in rows]
     assert [lag for lag, _ in measured] == list(range(-40, 41, 8))
@@ -122,7 +122,7 @@ def test_a_window_beyond_the_bounds_is_cut_off_and_says_so(tmp_path: Path) -> No
     """
     bounds = {"rule.w_min": 0.2, "rule.w_max": 0.3, "protocol.pairs": 20, "protocol.period": 50}
     with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 2 of 3 lags"):
-        run = run_experiment(
+        run = simulate(
             "stdp-window", settings=bounds | {"protocol.longest": 4, "protocol.every": 4}, out=tmp_path / "r"
         )
     assert run.result["measures"]["largest_potentiation"] == pytest.approx(0.05, abs=1e-6)
@@ -133,7 +133,7 @@ def test_a_post_unit_that_does_not_follow_its_teacher_is_said(tmp_path: Path) ->
     """Must fail for a measurement that counts pairs that were not there."""
     weak = {**QUICK["stdp-window"], "protocol.teacher": 0.9}
     with pytest.warns(UsageWarning, match=r"did not spike exactly when its teacher did, at 4 of 5 lags"):
-        run_experiment("stdp-window", settings=weak, out=tmp_path / "r")
+        simulate("stdp-window", settings=weak, out=tmp_path / "r")
 
 
 @pytest.mark.parametrize("dt", [1e-3, 2.5e-4])
@@ -189,7 +189,7 @@ def test_an_optimizer_that_does_more_than_scale_stated_changes_is_said_once(
 
 def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:
     with pytest.warns(UsageWarning, match=r"does not use training\.epochs, training\.clip_norm"):
-        run_experiment(
+        simulate(
             "stdp-window", settings={**QUICK["stdp-window"], "training.epochs": 3, "training.clip_norm": 1.0},
             out=tmp_path / "r",
         )  # fmt: skip
@@ -258,7 +258,7 @@ def test_wrong_requests_are_one_screen_and_exit_2(arguments: list[str], message:
 
 def test_an_experiment_is_not_fitted_and_says_how_to_run_it() -> None:
     with pytest.raises(UsageError, match="neurosbd simulate stdp-window"):
-        from neurosbd.experiment.fit import fit
+        from neurosbd.training.fit import fit
 
         fit("stdp-window")
 

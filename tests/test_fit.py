@@ -14,17 +14,17 @@ import pytest
 import torch
 
 import neurosbd
+from neurosbd.config.definition import Definition
+from neurosbd.config.resolve import load_model
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import RunError, UsageError
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.definition import Definition
-from neurosbd.experiment.fit import fit
-from neurosbd.experiment.progress import Silent
-from neurosbd.experiment.resolve import load_model
-from neurosbd.experiment.run import open_run, write_metrics
-from neurosbd.experiment.session import Session
-from neurosbd.experiment.training import _merit
 from neurosbd.rules import RULES
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.fit import fit
+from neurosbd.training.loop import _merit
+from neurosbd.training.progress import Silent
+from neurosbd.training.run import open_run, write_metrics
+from neurosbd.training.session import Session
 
 FAST = {"training.epochs": 3, "data.subset": 40}
 FILES = {"config.json", "metrics.jsonl", "result.json", "checkpoint.pt", "checkpoint.previous.pt"}

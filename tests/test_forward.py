@@ -11,10 +11,10 @@ import torch
 import neurosbd
 from neurosbd.datasets.samples import Samples
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.batches import DatasetBatches, data_of
-from neurosbd.experiment.session import Session
 from neurosbd.losses import LOSSES, Gaussian, GaussianCRPS, Pinball, register
 from neurosbd.network import Frame, Network
+from neurosbd.training.batches import DatasetBatches, data_of
+from neurosbd.training.session import Session
 from tests.test_events import nmnist as nmnist  # a fixture: a small set of recordings
 
 CNN = """
@@ -226,8 +226,8 @@ def test_tables_must_hold_numbers(tmp_path: Path) -> None:
 def test_a_task_has_nothing_to_predict(tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "training.batches": 1, "training.test_batches": 1}
     with pytest.warns(UsageWarning, match="Adam"):
-        run = neurosbd.run_experiment("xor-delayed-reward", settings=settings, out=tmp_path / "run")
-    with pytest.raises(UsageError, match=r"not trained on a data set.*neurosbd.simulate"):
+        run = neurosbd.simulate("xor-delayed-reward", settings=settings, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"not trained on a data set.*neurosbd.unroll"):
         run.predict(np.zeros((1, 3)))
 
 
@@ -255,7 +255,7 @@ def test_the_bare_call_of_a_network_with_time_says_what_it_is() -> None:
         (torch.zeros(1, 8, 8), r"lacks the axis of a batch: x\[None\]"),
         (torch.zeros(4, 64), r"\[4, 64\], but must be \[B, 1, 8, 8\]; x.reshape\(4, 1, 8, 8\)"),
         (torch.zeros(4, 1, 9, 8), r"\[4, 1, 9, 8\], but must be \[B, 1, 8, 8\]$"),
-        (torch.zeros(5, 4, 1, 8, 8), "inputs over time go into neurosbd.simulate"),
+        (torch.zeros(5, 4, 1, 8, 8), "inputs over time go into neurosbd.unroll"),
         (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), r"torch.uint8, but the weights are torch.float32.*normalise"),
         (torch.zeros(4, 1, 8, 8, dtype=torch.float64), r"use x.to\(torch.float32\)"),
         (None, "got NoneType"),

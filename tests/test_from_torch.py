@@ -15,13 +15,13 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.borrowed import Borrowed, surrogate_of
-from neurosbd.learners import BackpropLearner, Batch, LocalLearner
+from neurosbd.learning.learner import BackpropLearner, Batch, LocalLearner
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
-from neurosbd.process import gain
+from neurosbd.neurons.neuron import gain
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.simulation import simulate
 from neurosbd.surrogates import ArcTan, FastSigmoid, Triangle
 
 with warnings.catch_warnings():  # of third parties, as they are imported
@@ -242,7 +242,7 @@ def outputs_of_module(module: nn.Module, x: Tensor) -> Tensor:
 def outputs(network: Network, x: Tensor) -> Tensor:
     shown: list[Tensor] = []
     with torch.no_grad():
-        simulate(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
+        unroll(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
     return torch.stack(shown)
 
 

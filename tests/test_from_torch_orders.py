@@ -17,11 +17,11 @@ import neurosbd
 from neurosbd.connections import Conv2d
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learners import Batch, LocalLearner
+from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import LIF, CubaLIF, Identity, ReLU, Tanh
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.simulation import simulate
 
 with warnings.catch_warnings():  # of third parties, as they are imported
     warnings.simplefilter("ignore")
@@ -53,7 +53,7 @@ def tutorial(scale: float = 1.0) -> nn.Sequential:
 def outputs(network: neurosbd.Network, x: Tensor) -> Tensor:
     shown: list[Tensor] = []
     with torch.no_grad():
-        simulate(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
+        unroll(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
     return torch.stack(shown)
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
 from neurosbd.losses import LOSSES, bregman, exponential_family, from_function
 from neurosbd.rules import RULES
 from tests.conftest import mlp

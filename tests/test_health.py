@@ -12,11 +12,11 @@ import torch
 import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.health import Guess, HealthCheck, remedy, unexplained
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.simulation import simulate
+from neurosbd.training.health import Guess, HealthCheck, remedy, unexplained
 
 
 def build(neuron: str, readout: str, weight: float, **constants: Any) -> Network:
@@ -86,7 +86,7 @@ def test_healthy_spikes_and_a_single_step_are_no_illness() -> None:
 def test_one_live_position_keeps_a_channel_alive_and_one_that_rests_keeps_it_unsaturated() -> None:
     network = neurosbd.load_model("digits-snn").network()
     trial_recorder = HealthCheck(network)
-    simulate(network, torch.rand(3, 4, 1, 8, 8), (trial_recorder,))
+    unroll(network, torch.rand(3, 4, 1, 8, 8), (trial_recorder,))
     assert [layer.name for layer in trial_recorder.read()] == ["input", "hidden1", "hidden2", "output"]
     assert [layer.spiking for layer in trial_recorder.read()] == [False, True, True, False]
 

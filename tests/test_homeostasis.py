@@ -11,22 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.experiment.fit import fit
-from neurosbd.experiment.progress import Silent
-from neurosbd.experiment.run import open_run
-from neurosbd.homeostasis import HOMEOSTASES, LayerEntropy, Power, Sparsity
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.connections.synapses import Synapses
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Network
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.neuromodulators.layouts import NO_BASIS
 from neurosbd.neurons import LIF, Normalised
-from neurosbd.process import Synapses
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, LayerEntropy, Power, Sparsity, WeightEntropy
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import LocalRule, ThreeFactor
-from neurosbd.simulation import simulate
-from neurosbd.upkeep import UPKEEPS, WeightEntropy
+from neurosbd.training.fit import fit
+from neurosbd.training.progress import Silent
+from neurosbd.training.run import open_run
 from tests.conftest import cnn, mlp
 from tests.spiking import layered
 from tests.targets import example
@@ -263,7 +262,7 @@ def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() 
     rule = RULES["dfa"](scale=0.0, homeostasis=tuple(homeostasis for homeostasis, _ in COSTS))
     x = torch.randn(8, 5, dtype=torch.float64, generator=seeded(0))
     found = grads(network, rule)
-    hidden = simulate(network, x[None], differentiable=True).activity["hidden1"].value
+    hidden = unroll(network, x[None], differentiable=True).activity["hidden1"].value
     weight, bias = network.weights["input->hidden1"], network.biases["input->hidden1"]
     exact = torch.autograd.grad(sum(cost(hidden) for _, cost in COSTS), (weight, bias))  # type: ignore[arg-type]
     present = network.present(network.connections["input->hidden1"])
@@ -368,7 +367,7 @@ def test_forward_broadcast_descends_the_squared_correlations_through_the_score(n
     added = {key: found[1][key] - found[0][key] for key in found[0]}
     assert all(not gradient.any() for key, gradient in added.items() if "output" not in key)
     with torch.no_grad():
-        activity = simulate(network, x[None]).activity
+        activity = unroll(network, x[None]).activity
     hidden = [layout.summary(activity[name].value, NO_BASIS) for name in ("conv1", "conv2", "fc")]
     fc, bias = activity["fc"].value, network.biases[last.name].detach()
 

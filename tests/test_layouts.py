@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Layout, LowRank, Patchwise, Shared
-from neurosbd.process import Broadcast, Receiver
-from neurosbd.rules import LocalRule, ThreeFactor
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import LocalRule
 from tests.conftest import cnn
 
 SIZES = [(3, 6, 6), (3, 7, 5), (1, 4, 9), (6,)]

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from neurosbd.connections import CONNECTIONS
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.rule_state import widths
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.losses.targets import CLASSES
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
-from neurosbd.process import Broadcast, Receiver
-from neurosbd.rule_state import widths
-from neurosbd.rules import RULES, LocalRule, ThreeFactor
-from neurosbd.simulation import simulate
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 from tests.conditional import accepted
 from tests.conftest import cnn, deep, mlp
 from tests.targets import example
@@ -161,7 +162,7 @@ def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, 
             costs = []
             for move in (1e-5, -2e-5, 1e-5):
                 weight += move * direction
-                activity = simulate(network, x[None]).activity[post].value.detach()
+                activity = unroll(network, x[None]).activity[post].value.detach()
                 costs.append(0.5 * (scores[-1].t() @ activity.flatten(1)).square().sum())
             slope = (grads(network)[f"weights.{pre}->{post}"] * direction).sum()
             torch.testing.assert_close(slope, (costs[0] - costs[1]) / 2e-5, rtol=1e-5, atol=1e-8)
@@ -401,7 +402,7 @@ def test_learning_and_watching_change_no_activity() -> None:
     network = cnn()
     x, target = batch(network)
     seen: list[Tensor] = []
-    plain = simulate(network, x[None]).activity["output"].value
+    plain = unroll(network, x[None]).activity["output"].value
     learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator())
     result = learner.learn(Batch(x[None], target), (lambda t, frame: seen.append(frame.activity["conv1"].value),))
     assert torch.equal(plain, result.output) and len(seen) == 1

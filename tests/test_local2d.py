@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from neurosbd.connections import INITIALISERS, POOLINGS, Conv2d, Dense, Local2d
 from neurosbd.connections import local2d as module
+from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import UsageError
 from neurosbd.interchange import to_nir
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
-from neurosbd.process import Synapses
 from neurosbd.rules import RULES
 from tests.conftest import cnn, lc
 

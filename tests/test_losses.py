@@ -11,9 +11,9 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 from torch.nn import functional
 
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.experiment.resolve import load_model
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
 from neurosbd.losses import LOSSES, Predictive
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from neurosbd.encoders import Poisson, encode
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Frame, Network
 from neurosbd.neurons import LIF
 from neurosbd.rules import RULES
-from neurosbd.simulation import simulate
 from tests.spiking import layered, maps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,7 +119,7 @@ def test_a_simulation_keeps_nothing_and_builds_no_graph_unless_asked() -> None:
             sent = frame.activity["output"].value.sum() + sent
             counts.append(sum(1 for _ in _tensors()))
 
-        simulate(network, list(stream(network, 12, 4)), (look,), differentiable=differentiable)
+        unroll(network, list(stream(network, 12, 4)), (look,), differentiable=differentiable)
         assert sent.requires_grad is differentiable
         found[differentiable] = set(counts[2:]), sent.detach()
         if differentiable:

@@ -5,9 +5,9 @@ import torch
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.simulation import simulate
 from tests.conftest import cnn, mlp
 
 
@@ -50,7 +50,7 @@ def test_a_late_connection_is_felt_one_step_later() -> None:
         inputs = torch.zeros(4, 1, 1)
         inputs[0] = 1
         seen: list[float] = []
-        simulate(network, inputs, [lambda t, frame: seen.append(frame.activity["unit"].value.item())])
+        unroll(network, inputs, [lambda t, frame: seen.append(frame.activity["unit"].value.item())])
     assert seen == [1.0, 0.5, 0.25, 0.125]
 
 
@@ -61,14 +61,14 @@ def test_a_run_in_two_parts_is_the_run_in_one() -> None:
     )
     inputs = torch.randn(6, 4, 2)
     with torch.no_grad():
-        whole = simulate(network, inputs)
-        parts = simulate(network, inputs[3:], start=simulate(network, inputs[:3]))
+        whole = unroll(network, inputs)
+        parts = unroll(network, inputs[3:], start=unroll(network, inputs[:3]))
     assert torch.equal(whole.activity["unit"].value, parts.activity["unit"].value)
 
 
 def test_an_empty_sequence_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one step"):
-        simulate(mlp([2, 3]), torch.zeros(0, 1, 2))
+        unroll(mlp([2, 3]), torch.zeros(0, 1, 2))
 
 
 def test_weights_depend_on_the_generator_alone() -> None:

@@ -18,9 +18,9 @@ import neurosbd
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool, MaxPool, SumPool
 from neurosbd.errors import UsageError
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import ALIF, IF, LI, LIF, CubaLIF, Identity, ReLU
-from neurosbd.simulation import simulate
 from neurosbd.surrogates import ArcTan, FastSigmoid
 
 nir = pytest.importorskip("nir")
@@ -124,7 +124,7 @@ def inputs(network: Network, batch: int = 3) -> Tensor:
 def spikes(network: Network, x: Tensor) -> Tensor:
     shown: list[Tensor] = []
     with torch.no_grad():
-        simulate(network, x, [lambda t, frame: shown.append(frame.activity[network.readout].value)])
+        unroll(network, x, [lambda t, frame: shown.append(frame.activity[network.readout].value)])
     return torch.stack(shown)
 
 

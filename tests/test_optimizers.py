@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurosbd.optimizers import OPTIMIZERS, SCHEDULES, apply
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, apply
 from tests.contracts.tables import made
 
 LAYOUTS = {

@@ -12,8 +12,8 @@ import pytest
 import neurosbd
 from neurosbd import library
 from neurosbd.cli import main
+from neurosbd.config.resolve import load_model, parse_settings
 from neurosbd.errors import UsageError
-from neurosbd.experiment.resolve import load_model, parse_settings
 from neurosbd.parsing import parse_json, read_json, read_toml
 
 DIGITS = library.find("models", "digits-mlp").read_text()

@@ -11,13 +11,15 @@ from torch.nn import functional
 
 import neurosbd
 from neurosbd.connections import POOLINGS, Conv2d, Dense, Local2d
+from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
+from neurosbd.eligibility.local import Arrival
 from neurosbd.errors import UsageError
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, Identity, Tanh
-from neurosbd.process import Arrival, Neuron, Synapses
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.rules import RULES
 from neurosbd.surrogates import FastSigmoid
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
-from neurosbd.process import Broadcast, Receiver
-from neurosbd.rules import RULES, LocalRule, ThreeFactor
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 from tests.conftest import cnn, mlp
 from tests.targets import example
 

@@ -7,9 +7,9 @@ import pytest
 import neurosbd
 from neurosbd import library
 from neurosbd.cli import main
+from neurosbd.config.recipes import RECIPES, changes
+from neurosbd.config.resolve import describe, load_model, resolve
 from neurosbd.errors import UsageError
-from neurosbd.experiment.recipes import RECIPES, changes
-from neurosbd.experiment.resolve import describe, load_model, resolve
 from neurosbd.parsing import read_toml
 
 TINY = """

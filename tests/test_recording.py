@@ -427,7 +427,7 @@ def test_xarray_and_pandas(spiking: neurosbd.Run) -> None:
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")
 def test_tasks_are_recorded_too(tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "training.batches": 2, "training.test_batches": 1, "training.batch_size": 3}
-    there = neurosbd.run_experiment(
+    there = neurosbd.simulate(
         "xor-delayed-reward", settings=settings, record=["*.spikes[on=test]", "*.eligibility[synapses=random 5]"],
         out=tmp_path / "run", device="cpu",
     )  # fmt: skip

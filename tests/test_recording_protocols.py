@@ -8,8 +8,8 @@ import pytest
 
 import neurosbd
 from neurosbd import library
+from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.experiment.resolve import load_model
 
 WINDOW = {"protocol.longest": 20, "protocol.every": 5, "protocol.period": 60, "protocol.pairs": 2}
 REWARD = {"protocol.duration": 0.45, "protocol.batch": 4, "protocol.update": 20}
@@ -17,7 +17,7 @@ REWARD = {"protocol.duration": 0.45, "protocol.batch": 4, "protocol.update": 20}
 
 def run(name: str, out: Path, record: list[str], **settings: Any) -> neurosbd.Run:
     small = WINDOW if name == "stdp-window" else REWARD
-    return neurosbd.run_experiment(name, settings={**small, **settings}, record=record, out=out)
+    return neurosbd.simulate(name, settings={**small, **settings}, record=record, out=out)
 
 
 @pytest.fixture(scope="module")

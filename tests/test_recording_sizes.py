@@ -10,12 +10,12 @@ from test_recording import SMALL, SPIKING, model
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.session import Session
 from neurosbd.recording import Plan
 from neurosbd.tracefiles import Clock, Contents, Rows, Series, TraceWriter, series
 from neurosbd.tracefiles.sizes import most_bytes
 from neurosbd.tracefiles.units import SPIKE_BYTES
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.session import Session
 
 
 def planned(definition: Any) -> Plan:

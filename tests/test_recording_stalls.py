@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import neurosbd
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.session import Session
 from neurosbd.recording.gathering import SeriesRows
 from neurosbd.tracefiles import series
+from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.session import Session
 
 BLOCK, BATCHES = 6, 5  # rows, training steps
 WAITING = {  # the shape or the value of their result has to come to the host

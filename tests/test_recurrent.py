@@ -9,11 +9,13 @@ from torch.nn import functional
 
 from neurosbd.connections import Dense
 from neurosbd.filters import decay
-from neurosbd.learners import Batch
+from neurosbd.learning.learner import Batch
 from neurosbd.network import Connection, Network, Population
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import ALIF, LI, LIF
-from neurosbd.process import Broadcast, Neuron, Receiver
-from neurosbd.rules import RULES, LocalRule, ThreeFactor
+from neurosbd.neurons.neuron import Neuron
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 from tests.spiking import DT, differ, learned, lively, same, trial
 
 TAU_OUT = 8e-3

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neurons import ALIF, IF, LIF, AdEx, CubaLIF, Izhikevich
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.rules import RULES
 from tests.spiking import differ, layered, learned, lively, trial, trial_recorder
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from neurosbd.config.resolve import load_model
 from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import load_data
 from neurosbd.datasets.processes import PROCESSES, Heteroscedastic, OrientationTuned
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.experiment.batches import DatasetBatches
-from neurosbd.experiment.resolve import load_model
 from neurosbd.losses import Gaussian
+from neurosbd.training.batches import DatasetBatches
 from tests.values import SHIPPED, generator
 
 

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.learners import Batch, LocalLearner
+from neurosbd.connections.synapses import Synapses
+from neurosbd.eligibility.local import Local
+from neurosbd.learning.learner import Batch, LocalLearner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import NEURONS
-from neurosbd.process import Activity, Broadcast, Local, Receiver, Synapses
+from neurosbd.neurons.neuron import Activity
+from neurosbd.plasticity.pending import PENDING
+from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.rules.pending import PENDING
-from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
 from neurosbd.surrogates import Without
 
 DT = 1e-3

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.distributions import Constant, LogNormal, Normal, Uniform
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, NEURONS, Escape
-from neurosbd.process import Neuron, gain
-from neurosbd.simulation import simulate
+from neurosbd.neurons.neuron import Neuron, gain
 
 DT = 1e-3
 
@@ -42,7 +42,7 @@ def record(network: Network, inputs: Tensor, start: Frame | None = None) -> tupl
     seen: list[Tensor] = []
     look = lambda t, frame: seen.append(frame.activity[network.readout].value)  # noqa: E731
     with torch.no_grad():
-        last = simulate(network, inputs, (look,), start, seeded())
+        last = unroll(network, inputs, (look,), start, seeded())
     return torch.stack(seen), last
 
 
@@ -52,7 +52,7 @@ def gains(network: Network, inputs: Tensor) -> Tensor:
     assert neuron is not None
     look = lambda t, frame: seen.append(gain(neuron, frame.activity[network.readout], network.dt))  # noqa: E731
     with torch.no_grad():
-        simulate(network, inputs, (look,), None, seeded())
+        unroll(network, inputs, (look,), None, seeded())
     return torch.stack(seen)
 
 

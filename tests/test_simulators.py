@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neurons import ALIF, IF, LI, LIF, AdEx, CubaLIF, Izhikevich
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 
 DT, STEPS, UNITS = 1e-3, 1000, 20
 LEAK, SYNAPSE, ADAPTATION = 0.1, 0.25, 0.02  # what is lost per step: dt / tau of the Euler step of Norse

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neurons import ALIF, IF, LIF, NEURONS, AdEx, CubaLIF, Izhikevich
-from neurosbd.process import Neuron, gain
+from neurosbd.neurons.neuron import Neuron, gain
 from neurosbd.surrogates import Boxcar
 
 DT = 1e-3

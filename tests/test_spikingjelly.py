@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import neurosbd
 from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.translate import translated
-from neurosbd.learners import Batch, LocalLearner
+from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import IF, LIF
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.simulation import simulate
 from neurosbd.surrogates import ArcTan
 
 DT = 1e-3
@@ -180,7 +180,7 @@ def test_a_network_of_its_layers_comes_in_and_learns(installed: bool) -> None:
     rule = RULES["sbd"]()
     assert isinstance(rule, LocalRule)
     with torch.no_grad():
-        simulate(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
+        unroll(network, x, [lambda t, frame: shown.append(frame.activity["output"].value)])
         layers = [part for part in module if type(part).__name__ != "Dropout"]
         for now, mine in zip(x, shown, strict=True):
             for part in layers:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.learners import Batch, LocalLearner, learner_of
+from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import FixedRandom, Frozen, Full
 from neurosbd.neurons import LIF, NEURONS, ReLU, Standardised, Tanh
-from neurosbd.rules import RULES, LocalRule, ThreeFactor
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import RULES, LocalRule
 
 
 def seeded() -> torch.Generator:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learners import Batch, Learner, learner_of
+from neurosbd.learning.learner import Batch, Learner, learner_of
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
 from neurosbd.rules import RULES
-from neurosbd.simulation import simulate
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -119,7 +119,7 @@ def test_what_a_network_cannot_be_shown_is_a_sentence(rule: str, inputs: Any, me
     with pytest.raises(UsageError, match=message):
         learner(network, rule).learn(Batch(inputs, LABELS))
     with pytest.raises(UsageError, match=message):
-        simulate(network, inputs)
+        unroll(network, inputs)
 
 
 def test_a_simulation_takes_no_array_and_no_nothing() -> None:
@@ -131,7 +131,7 @@ def test_a_simulation_takes_no_array_and_no_nothing() -> None:
         (X[0, 0], r"lacks the axis of steps and of a batch: x\[None, None\]"),
     ):
         with pytest.raises(UsageError, match=message):
-            simulate(build(), inputs)  # type: ignore[arg-type]
+            unroll(build(), inputs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("steps", "message"), [(6, "go on after 5 steps"), (4, "ended after 4 steps")])

@@ -8,7 +8,7 @@ from typing import Any
 
 import neurosbd
 from faults.formats import Format
-from neurosbd.experiment.progress import Silent
+from neurosbd.training.progress import Silent
 
 WHOLE, HALF = Path("whole"), Path("half")
 ASKED: dict[str, Any] = {

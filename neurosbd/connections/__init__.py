@@ -1,4 +1,4 @@
-"""Connections: which units reach which, the drive and its adjoint. Layer 1."""
+"""Connections: which units reach which, the drive and its adjoint."""
 
 from collections.abc import Callable
 

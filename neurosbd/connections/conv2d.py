@@ -11,7 +11,7 @@ from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import check_kernel, fitted, spread
 from neurosbd.connections.pooling import Pooling
-from neurosbd.process import Synapses
+from neurosbd.connections.synapses import Synapses
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
-from neurosbd.process import Synapses
+from neurosbd.connections.synapses import Synapses
 
 
 @dataclass(frozen=True)

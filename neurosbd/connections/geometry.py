@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.initialisers import Initialiser
-from neurosbd.process import Synapses
+from neurosbd.connections.synapses import Synapses
 
 
 class Geometry(Protocol):

@@ -12,7 +12,7 @@ from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import check_kernel, fitted, spread
 from neurosbd.connections.pooling import Pooling
-from neurosbd.process import Synapses
+from neurosbd.connections.synapses import Synapses
 
 # Patches are copied side by side, some rows of the map at a time: this many numbers still fit into the cache, while
 # all at once they are k^2 maps, whose page faults cost more than the product (twice the time on 64x16x16, k = 5).

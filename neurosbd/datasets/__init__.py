@@ -1,4 +1,4 @@
-"""Data sets: found, downloaded, decoded once, kept on the device as uint8 images or lists of events. Layer 4."""
+"""Data sets: found, downloaded, decoded once, kept on the device as uint8 images or lists of events."""
 
 from neurosbd.datasets.load import Dataset, load_data
 

@@ -1,4 +1,4 @@
-"""Eligibility: what a synapse did to the value of its postsynaptic unit. Layer 1."""
+"""Eligibility: what a synapse did to the value of its postsynaptic unit."""
 
 from collections.abc import Callable
 from typing import Literal

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.process import Arrival, Flow, Local, Synapses
+from neurosbd.connections.synapses import Synapses
+from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.neurons.neuron import Flow
 
 
 class Sensitivity(NamedTuple):

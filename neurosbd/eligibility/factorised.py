@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.process import Arrival, Local, Synapses
+from neurosbd.connections.synapses import Synapses
+from neurosbd.eligibility.local import Arrival, Local
 
 
 class Traces(NamedTuple):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from neurosbd.eligibility.factorised import Factors
-from neurosbd.process import Arrival
+from neurosbd.eligibility.local import Arrival
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Encoders: from a picture or a signal to what the input population shows at each step. Layer 1."""
+"""Encoders: from a picture or a signal to what the input population shows at each step."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,14 +1,14 @@
-"""Expansions of the score: further columns whose conditional mean is zero at the optimum. Layer 1."""
+"""Expansions of the score: further columns whose conditional mean is zero at the optimum."""
 
 from collections.abc import Callable
 
 from neurosbd.expansions.bartlett import Bartlett, Pairs
 from neurosbd.expansions.coarse import Coarse, Groups
 from neurosbd.expansions.companion_score import CompanionScore
+from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
 from neurosbd.expansions.scaling import Moments, matched, unheard
 from neurosbd.expansions.waves import Waves
-from neurosbd.process import Expansion
 
 EXPANSIONS: dict[str, Callable[..., Expansion]] = {
     "gated": Gated,

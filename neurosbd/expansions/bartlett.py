@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 
 class Pairs(NamedTuple):

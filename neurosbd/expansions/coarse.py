@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 
 class Groups(NamedTuple):

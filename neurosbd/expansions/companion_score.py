@@ -11,7 +11,7 @@ from neurosbd.errors import nearest
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
 # Every family has one optimum, whatever the distribution of the target: the probabilities of the labels as a softmax,

@@ -10,7 +10,7 @@ from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasProbabilities
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 MEMORY = 0.99  # of the running mean of a gate, per batch
 TOP = "top"

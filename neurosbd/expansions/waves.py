@@ -10,7 +10,7 @@ from neurosbd.constants import check_constants
 from neurosbd.errors import UsageError
 from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasDistribution
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 
 @dataclass(frozen=True)

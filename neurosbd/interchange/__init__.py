@@ -1,4 +1,4 @@
-"""Networks of other libraries come in and go out: torch modules, snnTorch, Norse, SpikingJelly, NIR. Layer 3.
+"""Networks of other libraries come in and go out: torch modules, snnTorch, Norse, SpikingJelly, NIR.
 
 None of the libraries is imported before it is needed.
 """

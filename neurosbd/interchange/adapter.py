@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurosbd.process import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Flow
 
 _PROBES = 24  # steps in which a cell must once let a drive through
 _MEMBRANES = ("mem", "v")  # what the libraries call the potential

@@ -7,9 +7,9 @@ from torch import nn
 
 from neurosbd.errors import warn
 from neurosbd.interchange.adapter import Cell
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.neurons import IF, LIF, CubaLIF
-from neurosbd.simulation import simulate
 
 _TRIAL = 50  # steps
 _EXAMPLES = 2
@@ -58,7 +58,7 @@ def warn_of_silence(network: Network) -> None:
             heard[name] = heard[name] or bool(frame.activity[name].value.any())
 
     with torch.no_grad():
-        simulate(network, x.expand(_TRIAL, *x.shape), [listen])
+        unroll(network, x.expand(_TRIAL, *x.shape), [listen])
     silent = [f"'{name}'" for name, spoke in heard.items() if not spoke]
     if silent:
         warn(

@@ -11,7 +11,7 @@ from neurosbd.connections.kernels import driven as sides
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.network import Connection
 from neurosbd.neurons import HardSigmoid, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 
 TRANSLATES = (
     "Linear, Conv2d (square), AvgPool2d, MaxPool2d, Flatten, ReLU, LeakyReLU, Tanh, Sigmoid, Softplus, Hardtanh(0, 1), "

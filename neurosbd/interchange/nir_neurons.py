@@ -17,7 +17,7 @@ from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.borrowed import Borrowed
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.surrogates import SURROGATES, Surrogate
 
 Resets = Literal["loop", "to_value"]

@@ -29,7 +29,7 @@ from neurosbd.interchange.translate import translated
 from neurosbd.interchange.wiring import MOST_UNITS, Wire, assembled, relay, renamed
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 
 
 def from_torch(module: nn.Module, input_size: int | Sequence[int], dt: float = 1e-3) -> Network:

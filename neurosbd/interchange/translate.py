@@ -12,7 +12,7 @@ from neurosbd.interchange.adapter import Cell, family
 from neurosbd.interchange.borrowed import surrogate_of
 from neurosbd.neurons import IF, LI, LIF, CubaLIF
 from neurosbd.neurons.membrane import Reset
-from neurosbd.process import Neuron
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.surrogates import Surrogate
 
 _STEPS = 50  # of the trial; cells that reset in another way part at the first spikes

@@ -1,4 +1,4 @@
-"""Losses and their scores: what the network is asked to do, and what is broadcast. Layer 1."""
+"""Losses and their scores: what the network is asked to do, and what is broadcast."""
 
 from collections.abc import Callable
 

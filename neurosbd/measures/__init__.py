@@ -1,8 +1,8 @@
-"""What a network is judged by on a split: sums that stay on the device until they are read. Layer 4."""
+"""What a network is judged by on a split: sums that stay on the device until they are read."""
 
 from torch import Tensor
 
-from neurosbd.learners import Batch, BatchResult
+from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.losses import Loss, PredictsInterval, PredictsMean
 from neurosbd.losses.deviance import SQUARE
 from neurosbd.losses.pinball import Pinball

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, BatchResult
+from neurosbd.learning.learner import Batch, BatchResult
 
 
 @dataclass(frozen=True)

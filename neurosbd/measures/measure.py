@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from neurosbd.learners import Batch, BatchResult
+from neurosbd.learning.learner import Batch, BatchResult
 
 
 class Measure(Protocol):

@@ -1,4 +1,4 @@
-"""Neuromodulators: from the score of the loss to one third factor per unit. Layer 1."""
+"""Neuromodulators: from the score of the loss to one third factor per unit."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting, Shape
 from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Grid, Layout, LowRank, Patchwise, Shared
+from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neuromodulators.prediction import Predicting, Prediction
 from neurosbd.neuromodulators.reward import Expectation, Reward
 from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
-from neurosbd.process import Neuromodulator
 
 NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "decorrelation": Decorrelation,

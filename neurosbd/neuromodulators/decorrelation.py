@@ -12,8 +12,8 @@ from neurosbd.errors import nearest
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Broadcast, Receiver
 
 
 class Feedback(NamedTuple):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Broadcast, Receiver
 
 
 class Frozen(NamedTuple):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import check_scale, draw_projection
-from neurosbd.process import Broadcast, Receiver
 
 _BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch
 _EPSILON = 1e-8

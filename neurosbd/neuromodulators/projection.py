@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import Layout
-from neurosbd.process import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 
 def draw_projection(

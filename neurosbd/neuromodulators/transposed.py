@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
-from neurosbd.process import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 
 
 def _readout_weight(receiver: Receiver, name: str) -> Tensor:

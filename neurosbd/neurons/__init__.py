@@ -1,4 +1,4 @@
-"""Neuron models: what turns the drive of a population into its activity. Layer 1."""
+"""Neuron models: what turns the drive of a population into its activity."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from neurosbd.neurons.integrate_and_fire import IF
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
 from neurosbd.neurons.lif import LIF
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.neurons.normalised import Normalised
 from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.neurons.standardised import Standardised
-from neurosbd.process import Neuron
 
 NEURONS: dict[str, Callable[..., Neuron]] = {
     **RATES,

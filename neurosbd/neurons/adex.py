@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_above, check_positive
 from neurosbd.neurons.membrane import Reset, number
-from neurosbd.process import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 _STEEPEST = 40.0  # the exponent is held here, where exp is finite in float32 and a spike within the step is certain

@@ -11,7 +11,7 @@ from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_not_negative, check_positive
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Reset, number
-from neurosbd.process import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 

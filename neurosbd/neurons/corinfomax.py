@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from neurosbd.constants import check_constants
 from neurosbd.distributions import check_positive
-from neurosbd.process import Activity, Compartment, Flow
+from neurosbd.neurons.neuron import Activity, Compartment, Flow
 
 _aten = torch.ops.aten
 

@@ -11,8 +11,8 @@ from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_positive
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Reset, number
+from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.noise import new_key, uniform
-from neurosbd.process import Activity, Flow
 
 
 class EscapeState(NamedTuple):

@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.constants import check_constants
 from neurosbd.distributions import Constant, check_above
 from neurosbd.neurons.membrane import Reset, number
-from neurosbd.process import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 _VERTEX, _DEPTH = 62.5, 16.25  # 0.04 v^2 + 5 v + 140 = 0.04 (v + 62.5)^2 - 16.25

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurosbd.distributions import Constant
 from neurosbd.filters import leak
-from neurosbd.process import Activity
+from neurosbd.neurons.neuron import Activity
 from neurosbd.surrogates import Surrogate, above, spike
 
 _QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.neurons.neuron import Activity, Flow, Neuron
 from neurosbd.neurons.rate import RATES, ReLU
-from neurosbd.process import Activity, Flow, Neuron
 
 By = Literal["deviation", "power"]
 Over = Literal["population", "channels"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurosbd.constants import check_constants
-from neurosbd.process import Activity, Flow, Neuron
+from neurosbd.neurons.neuron import Activity, Flow, Neuron
 
 _aten = torch.ops.aten
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.neurons.neuron import Activity, Neuron
 from neurosbd.neurons.rate import RATES, ReLU, forgetful, stateless, unfiltered
-from neurosbd.process import Activity, Neuron
 
 _aten = torch.ops.aten
 

@@ -1,4 +1,4 @@
-"""Recording: what a run is asked to remember, and the observer that takes it down. Layer 3."""
+"""Recording: what a run is asked to remember, and the observer that takes it down."""
 
 from neurosbd.recording.plan import Plan, RunExtent, plan
 from neurosbd.recording.recorder import NullRecorder, Recorder, TrialRecorder

@@ -1,4 +1,4 @@
-"""Gathers the rows of one clock in blocks on the device of the run. Layer 3."""
+"""Gathers the rows of one clock in blocks on the device of the run."""
 
 import math
 from collections import deque

@@ -1,4 +1,4 @@
-"""Picks what a series asks for out of the values of a step. Layer 3."""
+"""Picks what a series asks for out of the values of a step."""
 
 from typing import NamedTuple
 

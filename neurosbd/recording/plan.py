@@ -1,4 +1,4 @@
-"""From requests to a table of contents: who is recorded, when, and how large that becomes. Layer 3."""
+"""From requests to a table of contents: who is recorded, when, and how large that becomes."""
 
 import math
 import re

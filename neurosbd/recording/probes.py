@@ -1,20 +1,20 @@
-"""What only a computation on the side can tell: how an update relates to the gradient, and to Hebb. Layer 3."""
+"""What only a computation on the side can tell: how an update relates to the gradient, and to Hebb."""
 
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, LossMeter
+from neurosbd.learning.learner import Batch, LossMeter
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.recording.signals import drive
-from neurosbd.simulation import simulate
 
 
 def true_gradients(network: Network, loss: Loss, trial: Batch, noise: torch.Generator) -> dict[str, Tensor | None]:
     """d mean-loss / d weight of every plastic connection by autograd (through time); `.grad` is left alone."""
     meter = LossMeter(trial, loss, network.readout)
     names = [name for name, connection in network.connections.items() if connection.plastic]
-    simulate(network, trial.inputs, (meter,), generator=noise, differentiable=True)
+    unroll(network, trial.inputs, (meter,), generator=noise, differentiable=True)
     assert meter.total is not None
     found = torch.autograd.grad(meter.total, [network.weights[n] for n in names], allow_unused=True)
     return dict(zip(names, found, strict=True))

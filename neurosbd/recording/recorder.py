@@ -1,4 +1,4 @@
-"""Records a training: an observer of its runs and a witness of its learning that changes neither. Layer 3."""
+"""Records a training: an observer of its runs and a witness of its learning that changes neither."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch
-from neurosbd.local import LearningObserver
+from neurosbd.learning.learner import Batch
+from neurosbd.learning.online import LearningObserver
+from neurosbd.learning.simulation import Observer
 from neurosbd.network import Frame
 from neurosbd.recording.gathering import Gathering
 from neurosbd.recording.plan import GB, Plan, RunExtent
 from neurosbd.recording.probes import Correspondence, alignment
 from neurosbd.recording.signals import Recorded, StepView, kind_of, projection
-from neurosbd.simulation import Observer
 from neurosbd.tracefiles.recovery import resume, sweep
 from neurosbd.tracefiles.series import Series, Split
 from neurosbd.tracefiles.writer import TraceWriter

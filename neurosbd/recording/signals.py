@@ -1,4 +1,4 @@
-"""What can be recorded, of whom, and how it is read off a network that has just stepped. Layer 3."""
+"""What can be recorded, of whom, and how it is read off a network that has just stepped."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import nearest
-from neurosbd.learners import Batch, Learner, LocalLearner
-from neurosbd.local import LocalRun
+from neurosbd.learning.learner import Batch, Learner, LocalLearner
+from neurosbd.learning.online import LocalRun
+from neurosbd.learning.rule_state import RuleState, ruled_populations
 from neurosbd.losses import Loss
 from neurosbd.network import INPUT, Frame, Network
-from neurosbd.process import gain
-from neurosbd.rule_state import RuleState, ruled_populations
+from neurosbd.neurons.neuron import gain
 from neurosbd.rules import LocalRule
 
 

@@ -1,4 +1,4 @@
-"""Analyses of runs: what they must offer, how they are drawn, the page that shows them. Layer 4."""
+"""Analyses of runs: what they must offer, how they are drawn, the page that shows them."""
 
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.quantity_field import quantity_field

@@ -13,10 +13,10 @@ from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import UsageError
-from neurosbd.experiment.run import Run
 from neurosbd.report.drawing import Drawing, draw
 from neurosbd.report.quantities import Quantity, quantities
 from neurosbd.tracefiles.reader import NotRecorded
+from neurosbd.training.run import Run
 
 KIND = "analysis"
 NEEDED = ("analyse", "figure")

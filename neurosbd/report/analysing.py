@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from neurosbd.errors import UsageError
-from neurosbd.experiment.progress import Reporter, Silent
-from neurosbd.experiment.run import Run
 from neurosbd.files import legal_path
 from neurosbd.report import run_summary
 from neurosbd.report.analyses import Analysis, BatchResult, carry_out, chosen
@@ -17,6 +15,8 @@ from neurosbd.report.checked_run import opened, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import plain, tables, tidy, words
+from neurosbd.training.progress import Reporter, Silent
+from neurosbd.training.run import Run
 
 FIGURES, JSON, CSV = "figures", "metrics.json", "metrics.csv"
 _INCH = 100  # pixels of the page per inch of a figure

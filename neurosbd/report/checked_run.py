@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from neurosbd.errors import UsageError
-from neurosbd.experiment.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
 from neurosbd.tracefiles import NotRecorded, Trace
 from neurosbd.tracefiles.series import Contents
+from neurosbd.training.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
 
 
 class Untraced(Trace):

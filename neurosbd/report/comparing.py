@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from neurosbd.errors import UsageError
-from neurosbd.experiment.run import Run
 from neurosbd.files import legal_path
 from neurosbd.report.checked_run import opened
 from neurosbd.report.comparison_figure import figure
@@ -19,6 +18,7 @@ from neurosbd.report.quantities import Table, plain
 from neurosbd.report.run_summary import number, setting
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
 from neurosbd.text import csv_table, one_line
+from neurosbd.training.run import Run
 
 _INCH = 88  # pixels of the page per inch of the figure
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurosbd.experiment.run import Run
 from neurosbd.report.run_summary import setting, settings, text
+from neurosbd.training.run import Run
 
 # The seed is what a group is a sample over; the others change nothing that is learned.
 _NOT_COMPARED = ("seed", "about", "source", "record", "data.root", "training.checkpoint_every")

@@ -7,9 +7,9 @@ from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import UsageError
-from neurosbd.experiment.progress import duration
-from neurosbd.experiment.run import Run
 from neurosbd.measures import MEASURES, shown, title
+from neurosbd.training.progress import duration
+from neurosbd.training.run import Run
 
 _SMALL_PNG = 5_000_000  # bytes
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -144,7 +144,7 @@ def changed(run: Run) -> list[tuple[str, str, str]] | str:
     name = setting(run, "name", "")
     if name not in library.names("models"):
         return f"'{name}' is no model that ships; every setting is in config.json"
-    from neurosbd.experiment.resolve import load_model
+    from neurosbd.config.resolve import load_model
 
     try:
         shipped = load_model(name, setting(run, "rule.kind")).model_dump(mode="json")

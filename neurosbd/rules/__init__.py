@@ -1,17 +1,13 @@
-"""Learning rules by name. Layer 1."""
+"""Learning rules by name."""
 
 from collections.abc import Callable
 
 from neurosbd.rules.backprop import Backprop, bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
-from neurosbd.rules.correlative import Correlative
-from neurosbd.rules.eligibility_propagation import EligibilityPropagation, RateRegulated
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.local_rule import LocalRule
 from neurosbd.rules.reward import rmax, rstdp, stdp
-from neurosbd.rules.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
-from neurosbd.rules.three_factor import ThreeFactor
 
 Rule = LocalRule | Backprop
 
@@ -29,7 +25,4 @@ RULES: dict[str, Callable[..., Rule]] = {
     "bptt": bptt,
 }
 
-__all__ = [
-    "RULES", "Backprop", "Correlative", "EligibilityPropagation", "LocalRule", "PolicyGradient", "RateRegulated",
-    "RewardedSpikeTiming", "Rule", "SpikeTiming", "ThreeFactor", "Window",
-]  # fmt: skip
+__all__ = ["RULES", "Backprop", "LocalRule", "Rule"]

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from neurosbd.constants import positive
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
+from neurosbd.expansions.expansion import Expansion
 from neurosbd.neuromodulators import (
     ActivationName,
     Decorrelation,
@@ -17,9 +18,9 @@ from neurosbd.neuromodulators import (
     Shape,
     Shared,
 )
-from neurosbd.process import Expansion, Homeostasis, Upkeep
+from neurosbd.plasticity.three_factor import ThreeFactor
+from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.rules.local_rule import LocalRule, regulated
-from neurosbd.rules.three_factor import ThreeFactor
 
 Hearing = Literal["value", "filtered"]
 SHARED = Shared()

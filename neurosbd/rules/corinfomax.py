@@ -1,9 +1,10 @@
 """CorInfoMax-EBD by name."""
 
+from neurosbd.expansions.expansion import Expansion
 from neurosbd.neuromodulators import Decorrelation, Forgetting, Layout, Shape
-from neurosbd.process import Expansion, Homeostasis
+from neurosbd.plasticity.correlative import Correlative
+from neurosbd.regularisers.regulariser import Homeostasis
 from neurosbd.rules.broadcast import SHARED
-from neurosbd.rules.correlative import Correlative
 from neurosbd.rules.local_rule import LocalRule
 
 

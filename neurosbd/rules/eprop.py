@@ -3,8 +3,8 @@
 from typing import Literal
 
 from neurosbd.neuromodulators import FixedRandom, Following, Full, Transposed
-from neurosbd.process import Neuromodulator
-from neurosbd.rules.eligibility_propagation import EligibilityPropagation
+from neurosbd.neuromodulators.neuromodulator import Neuromodulator
+from neurosbd.plasticity.eligibility_propagation import EligibilityPropagation
 from neurosbd.rules.local_rule import LocalRule, regulated
 
 FeedbackName = Literal["symmetric", "random", "adaptive"]

@@ -6,8 +6,11 @@ from typing import Literal
 
 from neurosbd.constants import check_constants
 from neurosbd.eligibility import EligibilityName
-from neurosbd.process import Correlating, Expansion, Homeostasis, Neuromodulator, Plasticity, Upkeep
-from neurosbd.rules.eligibility_propagation import RateRegulated
+from neurosbd.expansions.expansion import Expansion
+from neurosbd.neuromodulators.neuromodulator import Correlating, Neuromodulator
+from neurosbd.plasticity.eligibility_propagation import RateRegulated
+from neurosbd.plasticity.plasticity import Plasticity
+from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 
 Readout = Literal["gradient", "rule"]
 

@@ -1,8 +1,8 @@
 """Rules of spikes and rewards by name: stdp, rstdp, rmax."""
 
 from neurosbd.neuromodulators import Reward
+from neurosbd.plasticity.spike_timing import Bounds, Pairing, PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 from neurosbd.rules.local_rule import LocalRule, Readout
-from neurosbd.rules.spike_timing import Bounds, Pairing, PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 
 
 def stdp(

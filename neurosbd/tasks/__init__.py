@@ -1,4 +1,4 @@
-"""Plasticity experiments: tasks that make their own trials, and protocols that take their own measurements. Layer 4."""
+"""Plasticity experiments: tasks that make their own trials, and protocols that take their own measurements."""
 
 from collections.abc import Callable
 

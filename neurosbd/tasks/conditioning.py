@@ -12,12 +12,12 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.local import LocalRun
+from neurosbd.learning.online import LocalRun
+from neurosbd.learning.rule_state import init_rule_state
 from neurosbd.network import Network
+from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.noise import happens
-from neurosbd.process import Broadcast
 from neurosbd.recording import NullRecorder, TrialRecorder
-from neurosbd.rule_state import init_rule_state
 from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses

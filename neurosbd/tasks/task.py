@@ -7,7 +7,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, BatchResult
+from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.network import Network
 from neurosbd.recording import TrialRecorder
 from neurosbd.rules import LocalRule

@@ -1,4 +1,4 @@
-"""Trace files: signals of a run in HDF5, valid NWB beside our own group. Layer 1."""
+"""Trace files: signals of a run in HDF5, valid NWB beside our own group."""
 
 from neurosbd.tracefiles.reader import NotRecorded, Trace, open_trace
 from neurosbd.tracefiles.series import Clock, Contents, Rows, Series, Split

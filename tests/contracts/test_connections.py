@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS
-from neurosbd.process import Synapses
+from neurosbd.connections.synapses import Synapses
 from tests.contracts.tables import every, made, seeded
 
 

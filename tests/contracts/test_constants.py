@@ -16,15 +16,14 @@ from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.homeostasis import HOMEOSTASES
+from neurosbd.learning.optimizers import OPTIMIZERS
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import LIF, NEURONS, AdEx, Escape, Izhikevich
-from neurosbd.optimizers import OPTIMIZERS
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
 from neurosbd.surrogates import SURROGATES
 from neurosbd.tasks import PROTOCOLS, TASKS
-from neurosbd.upkeep import UPKEEPS
 from tests.contracts.tables import REQUIRED
 
 TABLES: list[Mapping[str, Callable[..., Any]]] = [

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from neurosbd.homeostasis import HOMEOSTASES
-from neurosbd.process import Synapses
-from neurosbd.upkeep import UPKEEPS
+from neurosbd.connections.synapses import Synapses
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from tests.contracts.tables import every, made, seeded
 
 SIZES = pytest.mark.parametrize("size", [(6,), (3, 4, 5)], ids=["units", "map"])

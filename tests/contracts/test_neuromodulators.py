@@ -9,7 +9,7 @@ import torch
 
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import ACTIVATIONS, LAYOUTS, NEUROMODULATORS, Decorrelation, Forgetting
-from neurosbd.process import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from tests.contracts.tables import DT, every, seeded
 
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Dense
+from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.process import Adaptive, Coupled, gain
-from neurosbd.simulation import simulate
+from neurosbd.neurons.neuron import Adaptive, Coupled, gain
 from tests.contracts.tables import DT, every, made, seeded
 
 
@@ -74,6 +74,4 @@ def test_network_step_is_one_graph(name: str) -> None:
     torch._dynamo.reset()  # each neuron is a compilation of its own
     compiled = torch.compile(network.step, backend="eager", fullgraph=True)
     frame = compiled(network.init(x, seeded()), x)
-    assert torch.equal(
-        frame.activity["out"].value, simulate(network, x[None], generator=seeded()).activity["out"].value
-    )
+    assert torch.equal(frame.activity["out"].value, unroll(network, x[None], generator=seeded()).activity["out"].value)

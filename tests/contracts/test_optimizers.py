@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
 from tests.contracts.tables import every, made
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learners import Batch, learner_of
+from neurosbd.learning.learner import Batch, learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
 from neurosbd.rules import RULES, LocalRule

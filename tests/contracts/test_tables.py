@@ -13,14 +13,13 @@ from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.eligibility import ELIGIBILITIES
 from neurosbd.encoders import ENCODERS
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.homeostasis import HOMEOSTASES
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
 from neurosbd.neurons import NEURONS
-from neurosbd.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
 from neurosbd.surrogates import SURROGATES
-from neurosbd.upkeep import UPKEEPS
 from tests.contracts.tables import made
 
 TABLES = [

@@ -1,0 +1,1 @@
+"""From a model file, a rule and settings to one definition."""

@@ -1,0 +1,190 @@
+"""Do a definition and what it is trained on fit? Asked before anything is written."""
+
+import torch
+
+from neurosbd.config.definition import Definition, TrainingSpec
+from neurosbd.datasets.load import Dataset
+from neurosbd.errors import UsageError, warn
+from neurosbd.learning.online import check
+from neurosbd.learning.optimizers import beyond_scaling
+from neurosbd.losses import LOSSES, CustomLoss, Described
+from neurosbd.losses.targets import CLASSES, REALS
+from neurosbd.network import Network
+from neurosbd.neurons import Standardised
+from neurosbd.rules import LocalRule
+from neurosbd.tasks import Protocol, Task
+
+
+def check_task(definition: Definition, task: Task) -> None:
+    """Refuse a task whose sizes are not those of the definition, or whose times are no steps of it.
+
+    Raises:
+        UsageError: with both sizes, or the times near it.
+    """
+    inputs, outputs = task.sizes()
+    asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
+    for what, (there, wanted) in asked.items():
+        if there != wanted:
+            raise UsageError(
+                f"{definition.name}: the {what} has size {list(there)}, but the task needs {list(wanted)}; set its size"
+            )
+    try:
+        task.steps(definition.time.dt)
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: {problem}") from None
+
+
+def check_protocol(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> None:
+    """Refuse a protocol that cannot be carried out on this network by this rule, and say what it does not use.
+
+    Raises:
+        UsageError: with what is wanted.
+    """
+    try:
+        protocol.check(network, rule)
+        check(network, rule)
+        protocol.extent(network.dt)
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: {problem}") from None
+    check_optimizer(definition)
+    unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")
+    changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
+    changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
+    if changed:
+        warn(f"{definition.name}: a protocol does not use {', '.join(f'training.{key}' for key in changed)}")
+
+
+def check_optimizer(definition: Definition) -> None:
+    """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
+    rule = definition.rule.build()
+    if not (isinstance(rule, LocalRule) and rule.states_changes):
+        return
+    more = beyond_scaling(definition.training.optimizer.build())
+    if definition.training.clip_norm is not None and definition.protocol is None:
+        more.append("training.clip_norm shrinks all changes whenever some are large")
+    if more:
+        warn(
+            f"{definition.name}: rule '{definition.rule.kind}' states by how much a weight changes, but "
+            f"{'; '.join(more)}. If that is not meant: training.optimizer = {{ kind = 'sgd' }}, whose lr scales "
+            f"each change and no more"
+        )
+
+
+def check_fit(definition: Definition, data: Dataset) -> None:
+    """Refuse a data set that the network, loss, rule or augmentation of a definition cannot work on.
+
+    Raises:
+        UsageError: with what is there, what is wanted, and the setting that makes it fit.
+    """
+    size = definition.input_size()
+    if size != data.size:
+        raise UsageError(
+            f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
+            f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
+        )
+    _check_loss(definition, data)
+    _check_readout(definition, data)
+    _check_augmentation(definition, data)
+    _check_batch(definition)
+    _check_delay(definition)
+    rule = definition.rule.build()
+    if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
+        raise UsageError(
+            f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
+            f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
+        )
+
+
+def fitting(data: Dataset) -> list[str]:
+    """Names of the losses for which every target of a data set is legal."""
+    return [name for name, make in LOSSES.items() if _legal(make(), data)]
+
+
+def _legal(loss: Described, data: Dataset) -> bool:
+    if data.kind != "classes":
+        targets = (torch.from_numpy(samples.targets) for samples in (data.train, data.test))
+        seen = (y if loss.targets is REALS else y.float() for y in targets)  # only reals are standardised before
+        return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in seen)
+    try:  # a loss for values may take labels as well, as one-hot rows
+        loss.per_example(torch.zeros(2, 2 * loss.parameters), torch.tensor([0, 1]))
+    except UsageError:
+        return False
+    return True
+
+
+def _check_loss(definition: Definition, data: Dataset) -> None:
+    loss = definition.loss.build()
+    if data.kind == "classes" and isinstance(loss, CustomLoss):
+        return  # whatever it makes of labels, its trial on the readout will say what is wrong
+    if not _legal(loss, data):
+        there = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
+        raise UsageError(
+            f"{definition.name}: loss '{definition.loss_name}' wants {loss.targets.legal}, but "
+            f"'{data.name}' has {there}; losses that fit: {', '.join(fitting(data))}"
+        )
+
+
+def _check_readout(definition: Definition, data: Dataset) -> None:
+    loss, output, name = definition.loss.build(), definition.output_size(), list(definition.population)[-1]
+    needed = loss.parameters * data.outputs
+    if output != (needed,):
+        what = "classes" if data.kind == "classes" else "values to predict"
+        each = f", for each of which loss '{definition.loss_name}' needs {loss.parameters} outputs"
+        raise UsageError(
+            f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {data.outputs} {what}"
+            f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
+        )
+    some = torch.from_numpy(data.train.targets[: needed + 1])  # as many as no shape is likely to be taken for another
+    some = some.float() if some.is_floating_point() else some
+    try:  # options of the loss, such as a weight per class, and whatever a user's own may raise
+        loss.per_example(torch.zeros(len(some), needed), some)
+    except UsageError as problem:
+        raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
+
+
+def _check_batch(definition: Definition) -> None:
+    """A unit that is standardised over the batch says nothing about the only example of a batch."""
+    if definition.training.batch_size > 1:
+        return
+    for name, spec in definition.population.items():
+        if spec.neuron is not None and isinstance(spec.neuron.build(), Standardised) and len(spec.size) == 1:
+            raise UsageError(
+                f"{definition.name}: population '{name}' is standardised over the batch, but training.batch_size is 1; "
+                f"set it to 2 or more, or choose another neuron, such as 'normalised'"
+            )
+
+
+def _check_delay(definition: Definition) -> None:
+    """A third factor that comes after the end of a trial teaches nothing."""
+    rule, time = definition.rule.build(), definition.time
+    if not isinstance(rule, LocalRule):
+        return
+    longest = 0 if rule.rewarded else time.steps - 1 - time.first_scored  # the reward comes at the end
+    if rule.delay > longest:
+        raise UsageError(
+            f"{definition.name}: rule.delay is {rule.delay}, but {longest} of the {time.steps} steps of an example "
+            f"come after its first score, so that no hidden synapse would learn; set rule.delay to at most {longest}"
+        )
+
+
+def _check_augmentation(definition: Definition, data: Dataset) -> None:
+    asked = definition.data
+    moved = asked.flip or asked.crop
+    if moved and data.kind != "classes":
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop keep the class of an image, but '{data.name}' has values to "
+            f"predict, which may change with it; remove them"
+        )
+    if moved and len(data.size) != 3:
+        raise UsageError(
+            f"{definition.name}: data.flip and data.crop need images, but '{data.name}' has features {list(data.size)}"
+        )
+    if data.duration and asked.encoder.kind != "constant":
+        raise UsageError(
+            f"{definition.name}: data.encoder is '{asked.encoder.kind}', but '{data.name}' consists of events, which "
+            f"are binned as they are; remove data.encoder"
+        )
+    if data.duration and moved:
+        raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
+    if asked.crop and asked.crop >= min(data.size[1:]):
+        raise UsageError(f"{definition.name}: data.crop is {asked.crop}, but images are {data.size[1]}x{data.size[2]}")

@@ -1,0 +1,188 @@
+"""What a TOML model file may say: the schema of a definition, and the network it describes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from neurosbd.anatomy import INPUT, Connection, Population, legal_name
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.datasets.definition import Columns
+from neurosbd.distributions import DISTRIBUTIONS, Distribution
+from neurosbd.encoders import ENCODERS
+from neurosbd.errors import UsageError, nearest
+from neurosbd.expansions import EXPANSIONS
+from neurosbd.expansions.expansion import Expansion
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.library import path_component
+from neurosbd.losses import LOSSES, CustomLoss
+from neurosbd.network import Network
+from neurosbd.neuromodulators import LAYOUTS, Layout
+from neurosbd.neurons import NEURONS, RATES
+from neurosbd.neurons.neuron import Compartment, Neuron
+from neurosbd.recording import Request
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
+from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
+from neurosbd.rules import RULES
+from neurosbd.schema import Entry, OneOf, Record
+from neurosbd.seeds import generator
+from neurosbd.surrogates import SURROGATES, Surrogate
+from neurosbd.tasks import PROTOCOLS, TASKS
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class ConnectionEntry(Entry):
+    """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
+
+    pre: str
+    post: str
+    plastic: bool = True
+    delay: Annotated[int, Field(ge=0, le=100_000)] | None = (
+        None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    )
+    compartment: Compartment = "soma"  # of the post neuron, if it has any
+
+
+NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES})]
+GeometryEntry = Annotated[
+    ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
+]
+RuleEntry = Annotated[
+    Entry,
+    OneOf(RULES, {Layout: LAYOUTS, Expansion: EXPANSIONS, Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS}),
+]
+TaskEntry = Annotated[Entry, OneOf(TASKS)]
+ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
+EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
+LossEntry = Annotated[Entry, OneOf({**LOSSES, "own": CustomLoss})]
+OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
+ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
+
+
+def _named(kind: str) -> Any:
+    """Default of an entry: the one of that name with its own defaults."""
+    return Field(default_factory=lambda: {"kind": kind}, validate_default=True)
+
+
+class PopulationSpec(Record):
+    """[population.NAME]."""
+
+    size: tuple[Count, ...] = Field(min_length=1)
+    neuron: NeuronEntry | None = None
+
+
+class DataSpec(Record):
+    """[data]."""
+
+    name: str = "digits"  # a shipped dataset or a .toml file
+    root: str | None = None  # folder with the files; none: NEUROSBD_DATA, then the download folder
+    subset: Count | None = None  # training examples per class, or in all if there are no classes
+    subset_seed: Seed | None = None  # none: the first ones; else drawn with this seed
+    test_subset: Count | None = None  # test examples per class, or in all
+    columns: Columns = ()  # of a table, that are read; "-NAME" leaves one out; none: all
+    encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
+    flip: bool = False  # mirror every image in every other epoch
+    crop: Annotated[int, Field(ge=0)] = 0  # shift by up to so many pixels, reflecting the border
+
+
+class TimeSpec(Record):
+    """[time]."""
+
+    dt: Positive = 1e-3  # s
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 1  # per example; rate networks need no more
+    scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
+    warmup: Annotated[int, Field(ge=0)] = 0  # first steps without a score
+
+    @model_validator(mode="after")
+    def _some_step_is_scored(self) -> "TimeSpec":
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup is {self.warmup}, but only {self.steps} steps are taken, so none would be scored")
+        return self
+
+    @property
+    def first_scored(self) -> int:
+        """Number of the first step that has a score; all after it have one too."""
+        return self.steps - 1 if self.scored == "last" else self.warmup
+
+
+class TrainingSpec(Record):
+    """[training]."""
+
+    epochs: Count = 10
+    batch_size: Count = 32
+    optimizer: OptimizerEntry = _named("adam")
+    schedule: ScheduleEntry = _named("constant")
+    rates: dict[str, Positive] = Field(default_factory=dict)  # population -> factor on the learning rate
+    clip_norm: Positive | None = None  # largest norm of the whole gradient
+    batches: Count = 10  # per epoch, of a task, which has no end of its own
+    test_batches: Count = 4  # of a task
+    checkpoint_every: Count | None = None  # batches; besides the one after every epoch
+
+
+class RecordSpec(Record):
+    """[record]."""
+
+    signals: tuple[str, ...] = ()  # WHERE.WHAT[filters] each, see docs/traces.md
+    limit: Positive = 2.0  # GB; a larger recording is not started
+
+    @model_validator(mode="after")
+    def _legible(self) -> "RecordSpec":
+        for spec in self.signals:
+            Request.parse(spec)
+        return self
+
+
+class Definition(Record):
+    """A model and its training recipe, resolved: what `fit` carries out."""
+
+    name: Annotated[str, AfterValidator(path_component)]  # the run directory is named after it
+    about: str = ""
+    source: str = ""
+    seed: Seed = 0
+    time: TimeSpec = TimeSpec()
+    rule: RuleEntry = _named("sbd")
+    loss: LossEntry = _named("cross_entropy")
+    data: DataSpec = Field(default_factory=DataSpec)
+    task: TaskEntry | None = None  # for `neurosbd simulate`: trials in place of data
+    protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    record: RecordSpec = RecordSpec()
+    population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
+    connection: tuple[GeometryEntry, ...]
+
+    def network(self) -> Network:
+        """The network with its initial weights, on the CPU.
+
+        Raises:
+            UsageError: if populations and connections do not fit together.
+        """
+        populations = [
+            Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
+            for name, spec in self.population.items()
+        ]
+        connections = [Connection(c.pre, c.post, c.build(), c.plastic, c.delay, c.compartment) for c in self.connection]
+        try:
+            network = Network(populations, connections, generator(self.seed, "weights"), self.time.dt)
+        except ValueError as problem:
+            raise UsageError(f"{self.name}: {problem}") from None
+        for name in self.training.rates:
+            if name not in network.incoming:
+                raise UsageError(
+                    f"{self.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
+                )
+        return network
+
+    @property
+    def loss_name(self) -> str:
+        """That of LOSSES, or of a user's own."""
+        return getattr(self.loss, "name", self.loss.kind)
+
+    def input_size(self) -> tuple[int, ...]:
+        """Size of the input population."""
+        return self.population[INPUT].size if INPUT in self.population else ()
+
+    def output_size(self) -> tuple[int, ...]:
+        """Size of the readout, the last population."""
+        return list(self.population.values())[-1].size if self.population else ()

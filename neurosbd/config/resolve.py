@@ -1,0 +1,304 @@
+"""How a model file, a rule and settings resolve to one definition, and where each value came from."""
+
+import copy
+import inspect
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neurosbd import library
+from neurosbd.config.definition import Definition
+from neurosbd.config.recipes import PREFERRED, changes
+from neurosbd.errors import UsageError, nearest
+from neurosbd.parsing import brief, check_plain, read_toml
+from neurosbd.rules import RULES, LocalRule
+from neurosbd.schema import validate
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A definition and, for every key that is not a default, where its value came from."""
+
+    definition: Definition
+    origin: dict[str, str]
+
+
+def load_model(
+    name: str | Path,
+    rule: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
+) -> Definition:
+    """Load a model and its training recipe.
+
+    Args:
+        name: a shipped model ('digits-mlp', see `neurosbd list models`) or the path of a .toml file.
+        rule: learning rule in place of the model's own, see `neurosbd list rules`.
+        settings: further values by dotted key, {"training.epochs": 3}; they win over the file and the recipe.
+        recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
+
+    Returns:
+        The resolved definition; `.network()` builds the network.
+
+    Raises:
+        UsageError: if the file, the rule or a setting is not valid; the message names all of them.
+
+    >>> load_model("digits-mlp", settings={"training.epochs": 2}).training.epochs
+    2
+    """
+    return resolve(name, rule, settings, recipe).definition
+
+
+def resolve(
+    name: str | Path, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
+) -> Resolved:
+    """Like `load_model`, and remember where each value came from.
+
+    Later wins: the file, its [override.RULE] table, `recipe`, `settings`.
+    """
+    _check_names(name, rule, recipe)
+    path = library.find("models", name)
+    raw = read_toml(path)
+    source = path.name
+    origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
+    overrides = raw.pop("override", {})
+    settings = plain(settings or {})
+    asked = next((settings.pop(k) for k in ("rule.kind", "rule") if isinstance(settings.get(k), str)), rule)
+    _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
+    kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
+    _check_overrides(overrides, source)
+    _merge(raw, overrides.get(kind, {}), origin, f"{source} [override.{kind}]")
+    raw.setdefault("name", path.stem)
+    if recipe is not None:
+        _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
+        raw["name"] = f"{raw['name']}-{recipe}"
+    _take(raw, settings, origin, "setting")
+    _suit_optimizer(raw, kind, origin)
+    needed = RULES[kind]().loss if kind in RULES else None
+    if needed is not None:
+        _refuse_another(settings, kind, needed)
+        raw["loss"] = {"kind": needed}
+        origin["loss"] = f"rule {kind}"
+    return Resolved(validate(Definition, raw, source, origin), origin)
+
+
+def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> None:
+    """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
+    rule = RULES[kind]() if kind in RULES else None
+    if isinstance(rule, LocalRule) and rule.states_changes:
+        training = raw.setdefault("training", {})
+        if isinstance(training, dict) and "optimizer" not in training:
+            training["optimizer"] = {"kind": "sgd"}
+            origin["training.optimizer"] = f"rule {kind}"
+
+
+def _check_names(model: Any, rule: Any, recipe: Any) -> None:
+    """What is asked for by name is a name."""
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is asked for by name or by the path of a .toml file, got {type(model).__name__}")
+    if not isinstance(rule, str | None):
+        raise UsageError(
+            f"a rule is asked for by name, got {type(rule).__name__}; give rule='sbd', say, and its constants as "
+            f"settings={{'rule.scale': 0.05}}. One's own loop takes rules as they are: docs/ideas.md"
+        )
+    if not isinstance(recipe, str | None):
+        raise UsageError(f"a recipe is asked for by name, got {type(recipe).__name__}")
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """Settings as a file would have them: numbers of numpy and torch as numbers, arrays as lists, paths as text.
+
+    Raises:
+        UsageError: if they are no mapping of dotted keys, or a value is no such thing.
+    """
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise UsageError(f"settings must map dotted keys to values, {{'training.epochs': 3}}, got {settings!r}")
+    return {str(key): _plain(value, key) for key, value in settings.items()}
+
+
+def _plain(value: Any, key: str) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, key) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # of numpy or torch
+        return value.tolist()
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    raise UsageError(
+        f"setting {key}: must be a number, a text, a list or a table, got {type(value).__name__}; what has constants "
+        f"is a table, such as {{'kind': 'lif', 'tau_mem': 0.01}}"
+    )
+
+
+def _check_overrides(overrides: Any, source: str) -> None:
+    if not isinstance(overrides, dict) or not all(isinstance(table, dict) for table in overrides.values()):
+        raise UsageError(f"{source}: override: must be tables [override.RULE], got {brief(repr(overrides))}")
+    for name in overrides:
+        if name not in RULES:
+            raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
+
+
+def _refuse_another(settings: Mapping[str, Any], rule: str, needed: str) -> None:
+    """A rule that is defined for one loss does not learn another, and must not do so without a word."""
+    for key, value in settings.items():
+        if key.split(".")[0] == "loss" and value not in (needed, {"kind": needed}):
+            raise UsageError(
+                f"setting {key} = {value}: rule '{rule}' is that of loss '{needed}'; remove the setting, or choose "
+                f"rule 'sbd', which takes any loss"
+            )
+
+
+def _kind(rule: Any) -> str:
+    return str(rule.get("kind", "sbd")) if isinstance(rule, dict) else str(rule)
+
+
+def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) -> None:
+    """Put another rule into a raw definition, keeping the parameters that both rules have."""
+    if rule is None:
+        return
+    if rule not in RULES:
+        raise UsageError(f"there is no rule '{rule}'{nearest(rule, RULES)}")
+    old = raw.get("rule", {})
+    legal = inspect.signature(RULES[rule]).parameters
+    kept = {k: v for k, v in old.items() if k in legal} if isinstance(old, dict) else {}
+    raw["rule"] = {"kind": rule, **kept}
+    for key in [k for k in origin if k == "rule" or k.startswith("rule.")]:
+        if key.removeprefix("rule.") not in kept:
+            del origin[key]
+    origin["rule.kind"] = "chosen rule"
+
+
+def _merge(raw: dict[str, Any], changes: Mapping[str, Any], origin: dict[str, str], source: str, at: str = "") -> None:
+    """Deep-merge changes into raw; a table with a kind replaces what was there."""
+    for key, value in changes.items():
+        where = f"{at}{key}"
+        if isinstance(value, dict) and "kind" not in value and isinstance(raw.get(key), dict):
+            _merge(raw[key], value, origin, source, f"{where}.")
+        else:
+            raw[key] = copy.deepcopy(value)
+            origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}
+
+
+def _take(raw: dict[str, Any], values: Mapping[str, Any], origin: dict[str, str], source: str) -> None:
+    """Set values by dotted key, each in place of all that was there."""
+    for key, value in values.items():
+        _set(raw, key, value)
+        for old in [k for k in origin if k == key or k.startswith(f"{key}.")]:
+            del origin[old]
+        origin |= dict.fromkeys([key, *(k for k in _leaves(raw) if k.startswith(f"{key}."))], source)
+
+
+def _set(raw: Any, dotted: str, value: Any) -> None:
+    """raw[a][b] = value for 'a.b'; a list is indexed by number. A wrong path becomes an unknown key."""
+    *path, last = dotted.split(".")
+    for step in path:
+        if isinstance(raw, list):
+            raw = raw[_index(step, raw, dotted)]
+            continue
+        inner = raw.get(step)
+        if isinstance(inner, str):  # 'relu' -> {kind = 'relu'}, to take a parameter
+            inner = {"kind": inner}
+        raw[step] = inner if isinstance(inner, dict | list) else {}
+        raw = raw[step]
+    if isinstance(raw, list):
+        raw[_index(last, raw, dotted)] = value
+    else:
+        raw[last] = value
+
+
+def _index(step: str, items: list[Any], dotted: str) -> int:
+    legal = [str(i) for i in range(len(items))]
+    if step not in legal:
+        raise UsageError(f"{dotted}: '{step}' must be a number in 0..{len(items) - 1}")
+    return legal.index(step)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'a.b=value' -> ('a.b', value), the value as in TOML; bare words are text.
+
+    Raises:
+        UsageError: if there is no '=', the key is none, or the value is more than one, nested too deeply, or an integer
+            of more than 64 bits.
+
+    >>> parse_setting("training.epochs=3"), parse_setting("data.name=mnist")
+    (('training.epochs', 3), ('data.name', 'mnist'))
+    """
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not all(key.split(".")) or any(mark in key for mark in "\"'"):
+        raise UsageError(
+            f"--set {brief(text)}: write --set key=value, for example --set training.epochs=3; the key without quotes, "
+            f"its names joined by single dots"
+        )
+    try:
+        found = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        found = {"value": value}
+    except (ValueError, RecursionError):
+        raise UsageError(f"--set {key}: {brief(value)} is too long a number or nested too deeply") from None
+    if found.keys() != {"value"}:
+        raise UsageError(f"--set {key}: {brief(value)} is more than one value; write a --set for each")
+    check_plain(found, f"--set {key}")
+    return key, found["value"]
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """All of a command line; see `parse_setting`.
+
+    Raises:
+        UsageError: if a key is given two values.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in map(parse_setting, texts):
+        if key in settings and settings[key] != value:
+            raise UsageError(
+                f"--set {key} is given twice, as {brief(repr(settings[key]))} and {brief(repr(value))}; give it once"
+            )
+        settings[key] = value
+    return settings
+
+
+def _leaves(value: Any, at: str = "") -> list[str]:
+    """Dotted keys of all plain values inside nested tables and arrays of tables."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        items = enumerate(value)
+    else:
+        return [at] if at else []
+    return [leaf for key, item in items for leaf in _leaves(item, f"{at}.{key}" if at else str(key))]
+
+
+def as_specs(record: Any) -> tuple[str, ...]:
+    """What to record; a single text is one spec.
+
+    Raises:
+        UsageError: if it is no text.
+    """
+    specs = (record,) if isinstance(record, str) else tuple(record or ())
+    if not all(isinstance(spec, str) for spec in specs):
+        raise UsageError(f"record must be texts such as 'hidden.spikes' (docs/traces.md), got {record!r}")
+    return specs
+
+
+def recorded(definition: Definition, settings: Mapping[str, Any], record: Sequence[str]) -> dict[str, Any]:
+    """The settings, with more signals to record than the definition has."""
+    more = [spec for spec in record if spec not in definition.record.signals]
+    return {**settings, **({"record.signals": [*definition.record.signals, *more]} if more else {})}
+
+
+def describe(resolved: Resolved) -> list[tuple[str, str, str]]:
+    """(key, value, origin) of every resolved value; origin is 'default' where nothing set it."""
+    flat = resolved.definition.model_dump(mode="json")
+    rows = []
+    for key in _leaves(flat):
+        value: Any = flat
+        for step in key.split("."):
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        stem = key.removesuffix(".kind")
+        rows.append((key, str(value), resolved.origin.get(stem, resolved.origin.get(key, "default"))))
+    return rows

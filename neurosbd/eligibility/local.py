@@ -1,0 +1,57 @@
+"""Everything that a synapse may use to learn: what arrives, what is eligible, what is local."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.neurons.neuron import Activity, Compartment, Neuron
+
+
+class Arrival(NamedTuple):
+    """What an eligibility is made of, at one connection and step."""
+
+    pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
+    neuron: "Neuron"  # of the postsynaptic population
+    state: Any  # of that neuron, after this step
+    post: Activity  # activity of the postsynaptic population
+    synapses: Synapses  # own weight and bias
+    outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
+
+
+class Eligible(Protocol):
+    """d value[b, i] / d weight[i, j] at one step, as far as it is known locally; factored or per synapse."""
+
+    @property
+    def trace(self) -> Tensor:
+        """Presynaptic activity as the postsynaptic membrane filtered it, [B, *arriving]."""
+        ...
+
+    def contract(self, third_factor: Tensor) -> Synapses:
+        """sum_b third_factor[b, i] e[b, i, j], like the synapses; third factor is [B, *size]."""
+        ...
+
+    def onto(self, waiting: Synapses, kept: float) -> Synapses:
+        """kept waiting + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
+        ...
+
+    def of(self, examples: Tensor, local: "Local") -> Tensor:
+        """e of some examples [E] multiplied out, [E, *weight]."""
+        ...
+
+
+class Local(NamedTuple):
+    """Everything a synapse may use to learn. What is not in here is not local."""
+
+    pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
+    post: Activity  # activity of the postsynaptic population
+    third_factor: Tensor | None  # third factor of the postsynaptic population, [B, *size]; None: silence at this step
+    synapses: Synapses  # own weight and bias
+    eligible: Eligible  # what the synapse did to the postsynaptic value
+    outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
+    each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
+    # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
+    surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
+    kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
+    compartment: Compartment = "soma"  # of the postsynaptic neuron, where the synapse sits

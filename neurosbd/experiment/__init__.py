@@ -1,1 +1,0 @@
-"""Experiments: a resolved definition, the training loop, and the run directory it leaves. Layer 4."""

@@ -1,0 +1,158 @@
+"""What a local rule has learned outside the synapses: projections, expectations, running statistics."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurosbd.expansions import Moments, unheard
+from neurosbd.losses import Loss
+from neurosbd.network import Connection, Network
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neurons.neuron import Activity
+from neurosbd.rules import LocalRule
+
+
+@dataclass
+class RuleState:
+    """States that outlive the runs of a rule and are checkpointed with the network. States are NamedTuples of tensors.
+
+    Args:
+        modulators: of the neuromodulator, by population.
+        homeostasis: of every homeostasis of the rule, by hidden population.
+        upkeep: of every upkeep of the rule, by connection onto a hidden population.
+        expansion: of every block of the expansion of the score.
+        moments: of every block, by which it is made as loud as the score.
+        n_expanded: columns of that expansion.
+    """
+
+    modulators: dict[str, Any] = field(default_factory=dict)
+    homeostasis: dict[str, list[Any]] = field(default_factory=dict)
+    upkeep: dict[str, list[Any]] = field(default_factory=dict)
+    expansion: list[Any] = field(default_factory=list)
+    moments: list[Moments] = field(default_factory=list)
+    n_expanded: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers of tensors."""
+        return {
+            "modulators": {name: _plain(state) for name, state in self.modulators.items() if state},
+            "homeostasis": {name: [_plain(s) for s in states] for name, states in self.homeostasis.items()},
+            "upkeep": {name: [_plain(s) for s in states] for name, states in self.upkeep.items()},
+            "expansion": [_plain(state) for state in self.expansion],
+            "moments": [_plain(state) for state in self.moments],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave.
+
+        Raises:
+            ValueError: if a projection has another shape than here; how much a homeostasis has kept may differ.
+        """
+        for name, state in self.modulators.items():
+            if state:
+                _check_shapes(name, state, saved["modulators"][name])
+                self.modulators[name] = _like(state, saved["modulators"][name])
+        for kind in ("homeostasis", "upkeep"):
+            kept: dict[str, list[Any]] = getattr(self, kind)
+            for name, states in kept.items():
+                kept[name] = [_like(*pair) for pair in zip(states, saved[kind][name], strict=True)]
+        self.expansion = [_like(*pair) for pair in zip(self.expansion, saved["expansion"], strict=True)]
+        self.moments = [_like(*pair) for pair in zip(self.moments, saved["moments"], strict=True)]
+
+
+def _plain(state: Any) -> dict[str, Tensor]:
+    return state._asdict() if state else {}
+
+
+def _like(present: Any, saved: dict[str, Tensor]) -> Any:
+    """A state of the same type as the present one, on its device."""
+    if not present:
+        return present
+    return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
+
+
+def _check_shapes(name: str, present: Any, saved: dict[str, Tensor]) -> None:
+    for key, value in present._asdict().items():
+        there, here = list(saved[key].shape), list(value.shape)
+        if there != here:
+            raise ValueError(f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here")
+
+
+def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> RuleState:
+    """The memory of a rule before any learning; projections are drawn from `generator`.
+
+    Args:
+        network: with its parameters on their device.
+        rule: whose memory it is.
+        loss: whose score is expanded; None for rules that get no score.
+        generator: source of everything random.
+    Raises:
+        ValueError: naming the population, if the rule cannot reach it.
+    """
+    rule_state = RuleState()
+    some = next(network.parameters())
+    score = some.new_zeros((1, *network.populations[network.readout].size))
+    unexpanded = _silent(network, rule, loss, score) if rule.expansion else None
+    if unexpanded is not None:
+        rule_state.n_expanded = sum(block.width(unexpanded) for block in rule.expansion)
+        score = torch.cat((score, score.new_zeros(1, rule_state.n_expanded)), 1)
+    broadcast = Broadcast(score, n_expanded=rule_state.n_expanded)
+    for name in ruled_populations(network, rule):
+        silence = some.new_zeros((1, *network.populations[name].size))
+        try:
+            if rule.neuromodulator is not None:
+                receiver = Receiver(silence, outgoing(network, name))
+                rule_state.modulators[name] = rule.neuromodulator.init(receiver, broadcast, generator)
+            if name != network.readout:
+                rule_state.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
+                for connection in plastic(network, name):
+                    synapses = network.synapses(connection)
+                    rule_state.upkeep[connection.name] = [each.init(synapses) for each in rule.upkeep]
+        except ValueError as problem:
+            raise ValueError(f"population '{name}': {problem}") from None
+    if unexpanded is not None:  # last, so that the projection of the score is the one without an expansion
+        rule_state.expansion = [block.init(unexpanded, generator) for block in rule.expansion]
+        rule_state.moments = [unheard(unexpanded.score) for _ in rule.expansion]
+    return rule_state
+
+
+def widths(network: Network, rule: LocalRule, loss: Loss) -> list[int]:
+    """How many columns every block of the expansion has."""
+    some = next(network.parameters())
+    silent = _silent(network, rule, loss, some.new_zeros((1, *network.populations[network.readout].size)))
+    return [block.width(silent) for block in rule.expansion]
+
+
+def _silent(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor) -> Broadcast:
+    """What an expansion gets while nothing happens."""
+    if loss is None or rule.rewarded:
+        raise ValueError("only a score can be expanded; this rule gets none")
+    values = output.shape[1] // getattr(loss, "parameters", 1)
+    silence = {
+        name: Activity(*(output.new_zeros((1, *population.size)),) * 2)
+        for name, population in network.populations.items()
+    }
+    return Broadcast(output, output, output[:, :values], loss, activity=silence)
+
+
+def ruled_populations(network: Network, rule: LocalRule) -> list[str]:
+    """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
+    names = [name for name in network.incoming if plastic(network, name)]
+    return [name for name in names if name != network.readout or rule.readout == "rule"]
+
+
+def plastic(network: Network, name: str) -> list[Connection]:
+    """Plastic connections onto a population."""
+    return [connection for connection in network.incoming[name] if connection.plastic]
+
+
+def outgoing(network: Network, name: str) -> Tensor | None:
+    """Weight [C, units] of a dense connection without pooling from a population to the readout, if there is one."""
+    for connection in network.incoming[network.readout]:
+        weight = network.weights[connection.name]
+        size = network.populations[name].size
+        if connection.pre == name and name != network.readout and weight.ndim == 2 and weight.shape[1:] == size:
+            return weight
+    return None

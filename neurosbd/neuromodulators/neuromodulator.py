@@ -1,0 +1,78 @@
+"""What the output broadcasts, who receives it, and what turns it into a third factor."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from neurosbd.neurons.neuron import Activity
+
+NOTHING = torch.empty(0)
+
+
+class Broadcast(NamedTuple):
+    """What the output sends to every population at one step: one record, passed on by reference."""
+
+    score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]; [B, 0]
+    # where the step has no score
+    output: Tensor = NOTHING  # where the score was taken, [B, C]
+    target: Tensor = NOTHING  # labels [B] or targets [B, k]
+    loss: Any = None  # whose score it is, an entry of LOSSES; None where there is no target
+    output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
+    reward: Tensor | None = None  # one per example, [B], where there is any at this step
+    task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
+    activity: Mapping[str, Activity] = MappingProxyType({})  # of every population at this step, the input's first, the
+    # readout's last; only an expansion of the score may look at it
+    weight: float = 1.0  # of this step in the loss
+    step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
+    progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
+    n_expanded: int = 0  # D, how many of the columns of the score are its expansion
+
+    @property
+    def scored(self) -> bool:
+        """Whether this step has a score."""
+        return self.score.shape[1] > 0
+
+    def score_of(self, output: Tensor) -> Tensor:
+        """The score that another output [B, C] would have, each row with its 1/B; 0 where there is no target."""
+        if self.loss is None:
+            return torch.zeros_like(output)
+        return self.loss.score(output, self.target) / len(output)
+
+
+class Receiver(NamedTuple):
+    """The population that a broadcast reaches, as its neuromodulator sees it."""
+
+    value: Tensor  # its activity, filtered where the rule filters it, [B, *size]
+    readout_weight: Tensor | None = None  # of a dense connection to the readout, [C, units], if there is one
+
+
+class Neuromodulator(Protocol):
+    """Turns the broadcast score into one third factor per unit of a population.
+
+    Its state lives as long as the experiment and is checkpointed with it.
+    """
+
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Any:
+        """State before any learning; random parts are drawn from `generator`."""
+        ...
+
+    def step(self, state: Any, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
+        """Signal [B, *size] for the receiver."""
+        ...
+
+    def projection(self, state: Any) -> Tensor | None:
+        """What the score or reward is projected by at this moment, [C, units or channels]; None if by nothing of its
+        own."""
+        ...
+
+
+@runtime_checkable
+class Correlating(Protocol):
+    """A neuromodulator that keeps the correlation R of score and activity, and so knows its cost 1/2 ||R||^2."""
+
+    def correlated(self, state: Any, receiver: Receiver) -> Tensor:
+        """d cost / d score, times the batch: the activity of every example through R, [B, C + D]."""
+        ...

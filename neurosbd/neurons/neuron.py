@@ -1,0 +1,118 @@
+"""What a neuron is: constants, a state that the caller keeps, a pure step, and the gain of that step."""
+
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Compartment = Literal["soma", "basal", "apical", "lateral"]
+
+
+class Activity(NamedTuple):
+    """What a population shows after one step."""
+
+    value: Tensor  # what its axons send, rate or spike, [B, *size]
+    potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
+    # spiking one from its momentary threshold plus its resting threshold
+    cache: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
+
+
+class Flow(NamedTuple):
+    """How a small change h of a neuron's inner state travels: h[t+1] = jacobian h[t] + entry drive[t+1].
+
+    Entries are numbers or [B, *size]. d value / d h = gain * direction.
+    """
+
+    jacobian: tuple[tuple[float | Tensor, ...], ...]
+    entry: tuple[float | Tensor, ...]
+    direction: tuple[float | Tensor, ...]
+
+
+class Neuron(Protocol):
+    """Turns a drive into an activity; knows the gain of that step, d value / d drive."""
+
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Any:
+        """State at rest for a drive of this shape [B, *size], dtype and device; noise from `generator`."""
+        ...
+
+    def step(self, state: Any, drive: Tensor, dt: float) -> tuple[Activity, Any]:
+        """Advance by `dt` seconds under `drive` [B, *size]."""
+        ...
+
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """`third_factor * gain`, in one pass over memory; shape of `third_factor`.
+
+        Where units share their drives (`Coupled`), the derivative is a matrix and this its transpose times it.
+        """
+        ...
+
+    @property
+    def factorises(self) -> bool:
+        """Whether `filters` is all there is between drive and value, so that pre x post is the exact eligibility."""
+        ...
+
+    def filters(self, dt: float) -> tuple[float, ...]:
+        """Decays per step of the cascade of filters between drive and potential; () if there is none.
+
+        Raises:
+            ValueError: if the way from the drive to the potential is not such a cascade.
+        """
+        ...
+
+    def flow(self, state: Any, activity: Activity, dt: float) -> Flow:
+        """How a change of the inner state after this step goes on, resets taken as they fell."""
+        ...
+
+
+@runtime_checkable
+class Coupled(Protocol):
+    """A neuron whose value depends on the drives of other units of its population, too."""
+
+    @property
+    def coupled(self) -> str:
+        """Which units those are, in words."""
+        ...
+
+
+@runtime_checkable
+class Adaptive(Neuron, Protocol):
+    """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not.
+
+    The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
+    """
+
+    def init_moments(self, size: tuple[int, ...]) -> Any:
+        """The memory of a population of this size before any learning."""
+        ...
+
+    def update_moments(self, moments: Any, activity: Activity, share: float) -> Any:
+        """The memory after a step that stands for `share` of a batch."""
+        ...
+
+    def with_moments(self, moments: Any) -> Neuron:
+        """The neuron that works with the memory."""
+        ...
+
+
+@runtime_checkable
+class Compartmental(Protocol):
+    """A neuron with compartments: its `step` takes the drive of each by name, {compartment: [B, *size]}."""
+
+    @property
+    def compartments(self) -> tuple[Compartment, ...]:
+        """Where its synapses can sit."""
+        ...
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """A neuron that draws its spikes, and knows how unlikely they were."""
+
+    def surprise(self, activity: Activity) -> Tensor:
+        """d log P(spikes) / d drive of this step, [B, *size]."""
+        ...
+
+
+def gain(neuron: Neuron, activity: Activity, dt: float) -> Tensor:
+    """d value / d drive of every unit at this step of `dt` s, [B, *size]; of coupled units, of the sum of values."""
+    return neuron.gate(activity, torch.ones_like(activity.value), dt)

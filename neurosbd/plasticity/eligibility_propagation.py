@@ -1,0 +1,135 @@
+"""e-prop: eligibilities that wait for the readout, and the regulariser of firing rates."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import check_constants
+from neurosbd.eligibility.local import Local
+from neurosbd.plasticity.plasticity import Plasticity
+
+
+@dataclass(frozen=True)
+class EligibilityPropagation:
+    """Third factor x eligibility filtered by the readout's leak.
+
+        ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b third_factor[b, i, t] ebar[b, i, j, t]
+
+    kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense
+    connections, O(B post pre) memory.
+
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, equation 28.
+    """
+
+    def init(self, local: Local) -> Synapses:
+        """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
+        weight = local.synapses.weight
+        if weight.ndim != 2:
+            raise ValueError(
+                f"eprop keeps an eligibility per synapse, position and example until the readout has forgotten it, so "
+                f"it needs dense connections; this one has weights {list(weight.shape)}. Use rule 'sbd', 'dfa' or 'ebd'"
+            )
+        if local.kappa is None:
+            raise ValueError(
+                "eprop waits as long as the readout remembers, so it needs a readout with one leak that all its units "
+                "share (li, lif), or none; sbd and dfa do not wait"
+            )
+        batch = len(local.pre)
+        return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
+
+    def step(self, state: Synapses, local: Local, dt: float) -> tuple[Synapses | None, Synapses]:
+        """sum_b third_factor ebar."""
+        assert local.kappa is not None
+        state = local.eligible.onto(state, local.kappa)
+        if local.third_factor is None:
+            return None, state
+        assert state.bias is not None
+        weight = torch.einsum("bi,bij->ij", local.third_factor, state.weight)
+        return Synapses(
+            weight, None if local.synapses.bias is None else (local.third_factor * state.bias).sum(0)
+        ), state
+
+    def eligibility(self, state: Synapses, local: Local, examples: Tensor) -> Tensor:
+        """ebar, [E, post, pre]."""
+        return state.weight[examples]
+
+
+class Regulation(NamedTuple):
+    """State of a regulated rule."""
+
+    inner: Any
+    steps: int
+    spikes: Tensor  # sum over batch, steps and the positions that share a kernel, one per unit or channel
+    eligible: Synapses  # sum over batch and steps
+    pulled: Synapses  # gradient given out so far
+
+
+@dataclass(frozen=True)
+class RateRegulated:
+    """A rule plus the gradient that draws every unit's firing rate towards a target.
+
+        E = cost / 2 sum_i (f_i - f_target)^2,     f_i = mean spikes per ms over batch and time (conv: and positions)
+        d weight[i, j] += cost (f_i - f_target) (1 / T) sum_t mean_b e[b, i, j, t]
+
+    Every step adds what makes the sum so far equal to this gradient for the steps so far, so at the end of
+    a run it is exact and nobody needs to know when that is.
+
+    Args:
+        inner: the rule.
+        target: firing rate, Hz, > 0.
+        cost: >= 0, per (spikes per ms)^2.
+    Raises:
+        ValueError: if `target` or `cost` is out of range.
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods, 'firing rate regularization'. NEST's
+        documentation writes target minus rate, because its gradient has the other sign.
+    """
+
+    inner: Plasticity
+    target: float = 10.0
+    cost: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        if not (0 < self.target < math.inf and 0 <= self.cost < math.inf):
+            raise ValueError(f"firing rates need target > 0 Hz and cost >= 0, got {self.target} and {self.cost}")
+
+    def init(self, local: Local) -> Regulation:
+        """No spike yet."""
+        zero = Synapses(*(None if s is None else torch.zeros_like(s) for s in local.synapses))  # type: ignore[arg-type]
+        spikes = torch.zeros_like(local.post.value).sum((0, *_shared(local)))
+        return Regulation(self.inner.init(local), 0, spikes, zero, zero)
+
+    def step(self, state: Regulation, local: Local, dt: float) -> tuple[Synapses | None, Regulation]:
+        """The rule's gradient and the next part of the pull."""
+        gradient, inner = self.inner.step(state.inner, local, dt)
+        value, steps = local.post.value, state.steps + 1
+        positions = math.prod(value.shape[axis] for axis in _shared(local))
+        spikes = state.spikes + value.sum((0, *_shared(local)))
+        eligible = _sum(state.eligible, local.eligible.contract(torch.ones_like(value)))
+        per_ms = spikes / (len(value) * positions * steps * dt * 1e3)
+        share = self.cost * (per_ms - self.target * 1e-3) / (len(value) * positions * steps * dt * 1e3)
+        pulled = Synapses(
+            eligible.weight * share.view(*share.shape, *(1,) * (eligible.weight.ndim - share.ndim)),
+            None if eligible.bias is None else eligible.bias * share,
+        )
+        change = _sum(pulled, state.pulled, -1)
+        total = change if gradient is None else _sum(gradient, change)
+        return total, Regulation(inner, steps, spikes, eligible, pulled)
+
+    def eligibility(self, state: Regulation, local: Local, examples: Tensor) -> Tensor:
+        """That of the rule."""
+        return self.inner.eligibility(state.inner, local, examples)
+
+
+def _shared(local: Local) -> tuple[int, ...]:
+    """Axes of the activity along which units share weights: the positions of a convolution, [out, in, k, k]."""
+    return (2, 3) if local.synapses.weight.ndim == 4 else ()
+
+
+def _sum(one: Synapses, other: Synapses, factor: float = 1.0) -> Synapses:
+    bias = None if one.bias is None or other.bias is None else torch.add(one.bias, other.bias, alpha=factor)
+    return Synapses(torch.add(one.weight, other.weight, alpha=factor), bias)

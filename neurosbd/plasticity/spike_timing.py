@@ -1,0 +1,209 @@
+"""Spike-timing-dependent plasticity: the pairing of spikes, and the same waiting for a reward."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import check_constants
+from neurosbd.eligibility.local import Local
+from neurosbd.filters import decay
+from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
+
+Bounds = Literal["additive", "multiplicative"]
+Pairing = Literal["all", "nearest"]
+
+
+class PairTraces(NamedTuple):
+    """What earlier spikes have left behind."""
+
+    pre: Tensor  # [B, *arriving]
+    post: Tensor  # [B, *size]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pair-based STDP window, and how it depends on the weight.
+
+        added to w for a pair at lag s = t_post - t_pre:   + a_plus f_plus(w) exp(-s / tau_plus)     s > 0
+                                                          - a_minus f_minus(w) exp(s / tau_minus)    s < 0
+        additive:        f_plus = f_minus = 1; the learner clamps weights to w_min..w_max after each update
+        multiplicative:  f_plus = w_max - w,                f_minus = w - w_min
+
+    Spikes in the same step do not pair. With 'all' every pair counts, with 'nearest' only the latest spike
+    of the other side. Both are kept as one trace per unit, O(B (pre + post)).
+
+    Args:
+        a_plus: size of potentiation, >= 0.
+        a_minus: size of depression, >= 0.
+        tau_plus: s, > 0.
+        tau_minus: s, > 0.
+        w_min: lower bound of the weights.
+        w_max: upper bound, > w_min.
+        bounds: 'additive' or 'multiplicative'.
+        pairing: 'all' or 'nearest'.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98, sections 4.1-4.3; Song, Miller, Abbott 2000
+        (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative).
+    """
+
+    a_plus: float = 1.0
+    a_minus: float = 1.0
+    tau_plus: float = 20e-3
+    tau_minus: float = 20e-3
+    w_min: float = -1.0
+    w_max: float = 1.0
+    bounds: Bounds = "additive"
+    pairing: Pairing = "all"
+
+    def __post_init__(self) -> None:
+        check_constants(self, "stdp")
+        for name in ("tau_plus", "tau_minus"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"stdp.{name} must be a positive time in s, got {getattr(self, name)}")
+        for name in ("a_plus", "a_minus"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"stdp.{name} must be a number >= 0, got {getattr(self, name)}")
+        if not self.w_min < self.w_max:
+            raise ValueError(f"stdp needs w_min < w_max, got {self.w_min} and {self.w_max}")
+
+    def init(self, local: Local) -> PairTraces:
+        """No spike yet."""
+        return PairTraces(torch.zeros_like(local.pre), torch.zeros_like(local.post.value))
+
+    def after(self, state: PairTraces, local: Local, dt: float) -> tuple[PairTraces, PairTraces]:
+        """(traces as the spikes of this step find them, traces with these spikes)."""
+        pre = state.pre * decay(self.tau_plus, dt)
+        post = state.post * decay(self.tau_minus, dt)
+        return PairTraces(pre, post), PairTraces(self._joined(pre, local.pre), self._joined(post, local.post.value))
+
+    def _joined(self, trace: Tensor, spikes: Tensor) -> Tensor:
+        return trace + spikes if self.pairing == "all" else torch.where(spikes > 0, spikes, trace)
+
+    def factors(self, weight: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """a_plus f_plus(w) and a_minus f_minus(w)."""
+        if self.bounds == "multiplicative":
+            return self.a_plus * (self.w_max - weight), self.a_minus * (weight - self.w_min)
+        return self.a_plus, self.a_minus
+
+
+@dataclass(frozen=True)
+class SpikeTiming:
+    """STDP without a third factor: the gradient is minus what the window adds, mean over the batch.
+
+    Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98.
+    """
+
+    window: Window
+
+    def init(self, local: Local) -> PairTraces:
+        """No spike yet."""
+        return self.window.init(local)
+
+    def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
+        """Potentiation where the post unit spikes, depression where the pre unit does."""
+        found, state = self.window.after(state, local, dt)
+        plus, minus = self.window.factors(local.synapses.weight)
+        up = local.outer(local.post.value, found.pre).weight.mul_(plus)
+        down = local.outer(found.post, local.pre).weight.mul_(minus)
+        return Synapses(down.sub_(up).div_(len(local.pre)), None), state
+
+    def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
+        """There is none: every pairing changes the weight at once."""
+        raise ValueError("stdp waits for nothing, so it has no eligibility; record dweight instead")
+
+
+class Tagged(NamedTuple):
+    """Traces of spikes, and the pairings that wait for a reward."""
+
+    traces: PairTraces
+    waiting: PendingEligibility
+
+
+@dataclass(frozen=True)
+class RewardedSpikeTiming:
+    """STDP that only becomes a change when a third factor comes, from an eligibility that fades meanwhile.
+
+        e[b] <- exp(-dt / tau_e) e[b] + what the window adds;    d weight = sum_b third_factor[b] e[b]
+
+    O(B post pre) memory; for a convolution O(B kernel), since the third factor is the same at all positions.
+
+    Args:
+        window: the pairing.
+        tau_e: time constant of the eligibility, s, > 0.
+    Raises:
+        ValueError: if `tau_e` is not positive.
+    Source: Florian 2007, Neural Comput. 19 (MSTDPET); Izhikevich 2007, Cereb. Cortex 17; Fremaux, Gerstner 2016.
+    """
+
+    window: Window
+    tau_e: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        if not 0 < self.tau_e < math.inf:
+            raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
+
+    def init(self, local: Local) -> Tagged:
+        """Nothing waits."""
+        return Tagged(self.window.init(local), nothing(local))
+
+    def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
+        """The waiting pairings times the third factor, when there is one."""
+        found, traces = self.window.after(state.traces, local, dt)
+        plus, minus = self.window.factors(local.synapses.weight)
+        kept, post = math.exp(-dt / self.tau_e), local.post.value
+        if isinstance(plus, Tensor) and isinstance(minus, Tensor):  # of this step's weight: nothing to put off
+            e = state.waiting.folded.mul_(kept)
+            pairs = local.each(post[None], found.pre[None])
+            e.addcmul_(pairs, plus)
+            e.addcmul_(local.each(found.post[None], local.pre[None], pairs, 0.0), minus, value=-1)
+            waiting = state.waiting._replace(folded=e)
+        else:
+            posts, pres = [post * plus, found.post * -minus], [found.pre, local.pre]
+            waiting = joined(state.waiting, posts, pres, kept, local)
+        return rewarded(local.third_factor, waiting, local), Tagged(traces, waiting)
+
+    def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
+        """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
+        return standing(state.waiting, local, examples)
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Reward times how surprising the spikes were: the gradient of the expected reward.
+
+        e[b] <- exp(-dt / tau_e) e[b] + surprise[b, i] trace[b, j],   surprise = d log P(spikes) / d drive
+        d weight = sum_b third_factor[b] e[b]
+
+    Args:
+        tau_e: time constant of the eligibility, s, > 0; much longer than a trial makes it REINFORCE.
+    Raises:
+        ValueError: if `tau_e` is not positive, or the neurons do not draw their spikes.
+    Source: Xie, Seung 2004, Phys. Rev. E 69; Pfister et al. 2006; Fremaux, Gerstner 2016 (R-max).
+    """
+
+    tau_e: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        if not 0 < self.tau_e < math.inf:
+            raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
+
+    def init(self, local: Local) -> PendingEligibility:
+        """Nothing waits."""
+        return nothing(local)
+
+    def step(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
+        """What waits times the third factor, when there is one."""
+        kept = math.exp(-dt / self.tau_e)
+        waiting = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
+        return rewarded(local.third_factor, waiting, local), waiting
+
+    def eligibility(self, state: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
+        """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
+        return standing(state, local, examples)

@@ -1,0 +1,62 @@
+"""Power normalisation: the mean square of every unit is drawn to a target."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.constants import check_constants
+from neurosbd.regularisers.moments import check_cost, check_forgetting
+
+
+class MeanSquare(NamedTuple):
+    """State of a power normalisation."""
+
+    power: Tensor  # running mean of value^2, per unit [N], of a map per channel [channels]
+
+
+@dataclass(frozen=True)
+class Power:
+    """cost = weight sum_i (m_i - target)^2, with m_i the running mean of value_i^2.
+
+        m <- lam m + (1 - lam) mean_b value[b]^2
+        pull[b, i] = 4 weight (m_i - target) value[b, i] / (B positions)
+
+    In a map a channel is one i: its mean runs over the positions as well, because that is what its one kernel can
+    hold. lam is per batch; the steps of a spiking run each take their share. At lam = 0 the pull is the derivative of
+    the cost of this batch; else the factor (1 - lam) is left to the learning rate. m starts at the target, so nothing
+    is pulled before it was seen. A unit that is silent for every example has no pull: nothing revives it.
+
+    Args:
+        target: P, the mean square that is wanted, > 0.
+        weight: of the cost, >= 0.
+        forgetting: lam, per batch, 0 <= lam < 1.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: power normalisation, target .25 in its MLPs.
+    Differs: a running mean in place of that of the batch (which lam = 0 is); maps per channel are our own reading.
+    """
+
+    target: float = 0.25
+    weight: float = 1e-2
+    forgetting: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        check_cost(self, self.weight)
+        check_forgetting(self, self.forgetting)
+        if not 0 < self.target < math.inf:
+            raise ValueError(f"Power.target must be a positive number, got {self.target}")
+
+    def init(self, value: Tensor, generator: torch.Generator) -> MeanSquare:
+        """At the target."""
+        return MeanSquare(value.new_full((value.shape[1],), self.target))
+
+    def step(self, state: MeanSquare, value: Tensor, share: float) -> tuple[Tensor, MeanSquare]:
+        """4 weight (m - target) value / (B positions), [B, *size]."""
+        rows = value.movedim(1, -1).flatten(0, -2)  # no copy: maps lie channels-last
+        power = torch.lerp(rows.square().mean(0), state.power, self.forgetting**share)
+        slope = (power - self.target) * (4 * self.weight / len(rows))
+        return value * slope.view(-1, *(1,) * (value.ndim - 2)), MeanSquare(power)

@@ -1,0 +1,37 @@
+"""Few active units: a cost on the sum of all activities."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurosbd.constants import check_constants
+from neurosbd.regularisers.moments import check_cost
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """cost = weight mean_b sum_i |value[b, i]|, so that small activities go to zero.
+
+        pull[b, i] = weight sign(value[b, i]) / B
+
+    Args:
+        weight: of the cost, >= 0.
+    Raises:
+        ValueError: if `weight` is negative or not finite.
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: activation sparsity, weight about 1e-10.
+    """
+
+    weight: float = 1e-10
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        check_cost(self, self.weight)
+
+    def init(self, value: Tensor, generator: torch.Generator) -> tuple[()]:
+        """Nothing of its own."""
+        return ()
+
+    def step(self, state: tuple[()], value: Tensor, share: float) -> tuple[Tensor, tuple[()]]:
+        """weight sign(value) / B, [B, *size]."""
+        return torch.sign(value).mul_(self.weight / len(value)), state

@@ -1,0 +1,112 @@
+"""Weight entropy: the post units of a connection shall weigh their inputs in as many ways as they can."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import check_constants
+
+Which = Literal["all", "kernels"]
+
+
+class Held(NamedTuple):
+    """State of a weight entropy."""
+
+    pull: Tensor  # as it was last taken, like the weight
+    age: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
+
+
+@dataclass(frozen=True)
+class WeightEntropy:
+    """cost = -weight/2 logdet(W W^T + epsilon I), with W the weight unrolled to [post, what one unit hears].
+
+        pull = -weight (W W^T + epsilon I)^-1 W = -weight W (W^T W + epsilon I)^-1
+
+    Of the two the smaller system is solved. The weight of a convolution is [out, in x kernel x kernel]; that of a
+    locally connected layer is that at every position, and the cost is their sum. Weights move slowly, so a pull is
+    held for `refresh` batches: at refresh = 1 it is the derivative of the cost at every batch. Kernels cost little; a
+    dense weight costs a pass over memory at every batch and a solve as dear as many batches at every renewal, so that
+    `on` = 'all' wants a longer `refresh`.
+
+    Args:
+        weight: of the cost, >= 0.
+        epsilon: added to the diagonal, > 0.
+        refresh: batches for which a pull is held, >= 1.
+        on: connections with 'kernels' (convolutions, locally connected layers), as in the paper, or 'all'.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: the entropy of the weights stands for that of the
+        layer in convolutions and locally connected layers.
+    Differs: a pull as old as `refresh` batches; dense connections, if they are wanted.
+    """
+
+    weight: float = 1e-4
+    epsilon: float = 1e-2
+    refresh: int = 10
+    on: Which = "kernels"
+
+    def __post_init__(self) -> None:
+        check_constants(self)
+        for name in ("weight", "epsilon"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"WeightEntropy.{name} must be a number >= 0, got {getattr(self, name)}")
+        if self.epsilon == 0:
+            raise ValueError("WeightEntropy.epsilon must be > 0, got 0: a weight of fewer directions has no logdet")
+        if self.refresh < 1:
+            raise ValueError(f"WeightEntropy.refresh must be at least 1, got {self.refresh}")
+
+    def init(self, synapses: Synapses) -> Held | tuple[()]:
+        """A pull of 0, due at once; nothing where nothing is to be kept up."""
+        if self.on == "kernels" and synapses.weight.ndim == 2:
+            return ()
+        _unrolled(synapses.weight)
+        return Held(torch.zeros_like(synapses.weight), torch.tensor(float(self.refresh), dtype=torch.float64))
+
+    def step(
+        self, state: Held | tuple[()], synapses: Synapses, present: Tensor | None
+    ) -> tuple[Synapses | None, Held | tuple[()]]:
+        """-weight (W W^T + epsilon I)^-1 W, like the synapses."""
+        if not isinstance(state, Held):
+            return None, state
+        pull, age = state.pull, state.age
+        if age >= self.refresh:
+            pull, age = self._taken(synapses.weight, pull), torch.zeros_like(age)
+            pull = pull if present is None else pull.mul_(present)
+        return Synapses(pull, None), Held(pull, age + 1)
+
+    def _taken(self, weight: Tensor, before: Tensor) -> Tensor:
+        """The pull of this weight, laid out like it; the one before if the weight is not finite."""
+        unrolled = _unrolled(weight)
+        wide = unrolled.shape[-2] > unrolled.shape[-1]
+        rows = unrolled.mT if wide else unrolled
+        gram = rows @ rows.mT
+        gram.diagonal(dim1=-2, dim2=-1).add_(self.epsilon)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        solved = torch.cholesky_solve(rows, factor).mul_(-self.weight)
+        pull = _rolled(solved.mT if wide else solved, weight)
+        return torch.where((failed == 0).all(), pull, before)
+
+
+def _unrolled(weight: Tensor) -> Tensor:
+    """[post, heard], of a weight per position [height, width, post, heard]."""
+    if weight.ndim == 2:
+        return weight
+    if weight.ndim == 4:
+        return weight.flatten(1)
+    if weight.ndim == 6:
+        return weight.permute(1, 2, 0, 3, 4, 5).flatten(3)
+    raise ValueError(
+        f"weight_entropy knows weights [post, pre], kernels [out, in, k, k] and kernels per position "
+        f"[out, height, width, in, k, k], got {list(weight.shape)}"
+    )
+
+
+def _rolled(unrolled: Tensor, like: Tensor) -> Tensor:
+    """The reverse of `_unrolled`, in the memory order of `like`."""
+    if like.ndim == 6:
+        unrolled = unrolled.permute(2, 0, 1, 3)
+    return torch.empty_like(like).copy_(unrolled.reshape(like.shape))

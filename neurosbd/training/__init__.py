@@ -1,0 +1,1 @@
+"""Trainings and experiments: from a definition to a run directory."""

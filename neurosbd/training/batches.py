@@ -1,0 +1,165 @@
+"""Where the trials of a training come from: a data set shown over time, or a task that makes its own."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from neurosbd.config.compatibility import check_fit, check_task
+from neurosbd.config.definition import Definition
+from neurosbd.datasets.load import Dataset, load_data
+from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
+from neurosbd.learning.learner import Batch
+from neurosbd.losses.targets import REALS
+from neurosbd.measures import Accuracy, Measure, measures_of
+from neurosbd.seeds import generator
+from neurosbd.tasks import Task
+from neurosbd.tracefiles import Split
+from neurosbd.training.forward import Units, presentation_of, tested, width_of_test
+
+
+class BatchSource(Protocol):
+    """The trials of every epoch, and those of the test; any of them can be made at once, from the seed alone."""
+
+    name: str
+    examples: int  # per epoch
+    tested: int  # examples of the test
+    steps: int  # per trial
+    widths: dict[Split, int]  # examples per batch
+    batches: dict[Split, int]  # per epoch, per test
+    values: int  # to predict, per example
+    measures: tuple[Measure, ...]  # what it is judged by; the first says which epoch was the best
+
+    @property
+    def units(self) -> Units | None:
+        """In which the network sees its data; of a task, which makes its own, None."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        ...
+
+    def trial(self, epoch: int, number: int) -> Batch:
+        """Batch `number` of an epoch."""
+        ...
+
+    def tests(self) -> Iterator[Batch]:
+        """The whole test."""
+        ...
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Which examples of their split a batch shows, int64 [B]."""
+        ...
+
+
+def data_of(definition: Definition) -> Dataset:
+    """The data set that a definition is trained on, loaded."""
+    wanted = definition.data
+    return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns)
+
+
+class DatasetBatches:
+    """Batches of a data set, each example shown for the steps of the definition.
+
+    Values to predict are standardised for losses that take all reals, and left as they are for all others.
+
+    Args:
+        definition: what is trained.
+        data: the data set; its sizes must fit the network.
+        device: where everything lives.
+    Raises:
+        UsageError: if data and network do not fit.
+    """
+
+    def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
+        check_fit(definition, data)
+        if definition.data.encoder.build().intensity:
+            data = as_intensities(data)
+        loss = definition.loss.build()
+        self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
+        moved = data.kind != "classes" and loss.targets is REALS
+        if moved:
+            self.offset, self.scale = data.target_mean, data.target_std
+            data = standardised(data)
+        self.units = Units.of(data, *((self.offset, self.scale) if moved else ()))
+        self.name = data.name
+        self.definition = definition
+        self.seed = definition.seed
+        self.batch_size = definition.training.batch_size
+        self.presentation = presentation_of(definition)
+        train = resident(data.train, data, device)
+        self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
+        self.test = resident(data.test, data, device)
+        self.examples, self.tested = len(train), len(self.test)
+        self.values = data.outputs
+        self.measures = measures_of(loss, train.targets)
+        self.steps = definition.time.steps
+        self.widths: dict[Split, int] = {"train": self.batch_size, "test": width_of_test(definition)}
+        self.batches: dict[Split, int] = {"train": len(self.stream), "test": -(-self.tested // self.widths["test"])}
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def trial(self, epoch: int, number: int) -> Batch:
+        """A batch of the training split."""
+        x, target = self.stream.batch(epoch, number)
+        frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
+        return Batch(frames, target, self.presentation.weights)
+
+    def tests(self) -> Iterator[Batch]:
+        """The test split in order."""
+        for frames, target in tested(self.definition, self.test):
+            yield Batch(frames, target, self.presentation.weights)
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Numbers in the split."""
+        if on == "train":
+            return self.stream.index(epoch, number)
+        width = self.widths["test"]
+        return np.arange(number * width, min((number + 1) * width, self.tested))
+
+
+class TaskBatches:
+    """Trials that a task draws, new ones in every batch.
+
+    Args:
+        definition: what is trained; its `task` is not None.
+        task: as made from it.
+    Raises:
+        UsageError: if task and network do not fit.
+    """
+
+    def __init__(self, definition: Definition, task: Task) -> None:
+        check_task(definition, task)
+        assert definition.task is not None
+        self.name = definition.task.kind
+        self.task = task
+        self.seed = definition.seed
+        self.batch_size, self.dt = definition.training.batch_size, definition.time.dt
+        self.batches: dict[Split, int] = {
+            "train": definition.training.batches, "test": definition.training.test_batches
+        }  # fmt: skip
+        self.steps = task.steps(self.dt)
+        self.units = None
+        self.values = task.sizes()[1]
+        self.measures: tuple[Measure, ...] = (Accuracy(task.success),)
+        self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)
+        self.examples, self.tested = (self.batches[on] * self.batch_size for on in ("train", "test"))
+
+    def __len__(self) -> int:
+        return self.batches["train"]
+
+    def trial(self, epoch: int, number: int) -> Batch:
+        """New examples."""
+        return self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
+
+    def tests(self) -> Iterator[Batch]:
+        """The same examples every time."""
+        for number in range(self.batches["test"]):
+            yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
+
+    def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
+        """Trials counted through: no two of a training are the same, those of the test are in every epoch."""
+        first = number + (epoch * self.batches["train"] if on == "train" else 0)
+        return np.arange(first * self.batch_size, (first + 1) * self.batch_size)

@@ -1,0 +1,158 @@
+"""The run directory while a run works in it: found or made, locked, begun, and its result kept true."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd.config.definition import Definition
+from neurosbd.errors import RunError, UsageError
+from neurosbd.files import legal_path, sweep_files, write_text
+from neurosbd.recording import Recorder
+from neurosbd.tracefiles.writer import PARTIAL
+from neurosbd.training.forward import Units
+from neurosbd.training.lock import InUse, Lock, take
+from neurosbd.training.machine import provenance
+from neurosbd.training.run import (
+    CHECKPOINT,
+    CONFIG,
+    CURVES,
+    FIGURE,
+    METRICS,
+    PREVIOUS,
+    RESULT,
+    TRACE,
+    write_record,
+)
+
+RUNS = Path("runs")
+
+
+class Occupied(UsageError):
+    """Another run is in this directory."""
+
+
+@contextmanager
+def claimed(definition: Definition, out: str | Path | None, resume: bool) -> Iterator[Path]:
+    """The run directory of a definition, in which no other process may write until the end of the context.
+
+    Args:
+        definition: resolved.
+        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest of them.
+        resume: whether a run may be there already.
+
+    Raises:
+        UsageError: if it holds a run that shall not be resumed, another process works there, or it cannot be written.
+    """
+    if out is not None:
+        path, lock, made = _enter(legal_path(out), resume)
+    elif resume:
+        path, lock, made = _enter(_latest(stem(definition)), resume)
+    else:
+        path, lock, made = _enter_free(stem(definition))
+    try:
+        sweep_files(path, (CONFIG, METRICS, RESULT, CHECKPOINT, PREVIOUS, CURVES, FIGURE))
+        yield path
+    finally:
+        lock.release()
+        if made:
+            with suppress(OSError):  # there is something in it: the usual case
+                path.rmdir()
+
+
+def _enter(path: Path, resume: bool) -> tuple[Path, Lock, bool]:
+    """Lock a directory; whether it had to be made."""
+    made = False
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            made = True
+        lock = take(path)
+    except OSError as problem:
+        raise UsageError(f"{_short(path)}: cannot be written ({problem.strerror}); choose another --out") from None
+    except ValueError as problem:
+        if isinstance(problem, UsageError):
+            raise
+        raise UsageError(f"{_short(path)}: cannot be the name of a folder ({problem}); choose another --out") from None
+    there = _remains(path)
+    if there and not (resume and CONFIG in there):
+        lock.release()
+        if CONFIG in there:
+            raise Occupied(f"{path}: holds a run already; continue it with --resume or choose another --out")
+        raise Occupied(f"{path}: holds {there[0]} of a run, but no {CONFIG}; choose another --out, or remove it")
+    return path, lock, made
+
+
+def _enter_free(stem: str) -> tuple[Path, Lock, bool]:
+    """Lock the first of runs/STEM, runs/STEM-2, -3, ... that no run is in, and no other process at work."""
+    for number in count(1):
+        try:
+            return _enter(RUNS / (stem if number == 1 else f"{stem}-{number}"), resume=False)
+        except (Occupied, InUse):
+            continue
+    raise AssertionError("count never ends")
+
+
+def _short(path: Path) -> str:
+    text = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}...{str(path)[-60:]}"
+    return (
+        repr(text if len(text) <= 200 else f"{text[:100]}...{text[-60:]}") if "\0" in text or len(text) > 200 else text
+    )
+
+
+def _remains(path: Path) -> list[str]:
+    """What is there of a run that went on for a step at least, or was begun."""
+    names = (CONFIG, CHECKPOINT, PREVIOUS, TRACE, f"{TRACE}{PARTIAL}")
+    return [name for name in names if (path / name).exists()]
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run is in this directory."""
+    return (path / CONFIG).exists()
+
+
+def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> dict[str, Any]:
+    """What config.json says: everything resolved, in which units the data are seen, if any, and on what it runs."""
+    kept = {} if units is None else {"units": json.loads(units.model_dump_json())}
+    return {"format": 1, "definition": definition.model_dump(mode="json"), **kept, **provenance(device)}
+
+
+@contextmanager
+def beginning(path: Path, config: dict[str, Any], recorder: Recorder | None) -> Iterator[None]:
+    """Context in which a new run is prepared in `path`. It exists once its config.json does; what is written before
+    that is no obstacle to another start.
+
+    Raises:
+        UsageError: if something cannot be written; then, as after any other error within, nothing of it is left.
+    """
+    try:
+        write_text(path / METRICS, "")
+        write_record(path / RESULT, {"status": "running", "reason": None})
+        write_record(path / CONFIG, config)
+        yield
+    except BaseException as problem:
+        if recorder is not None:
+            with suppress(RunError):
+                recorder.close(complete=False)
+        for name in (CONFIG, RESULT, METRICS, f"{TRACE}{PARTIAL}"):
+            (path / name).unlink(missing_ok=True)
+        if isinstance(problem, OSError):
+            raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
+        raise
+
+
+def stem(definition: Definition) -> str:
+    """Name of a run directory, if nobody says."""
+    return f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
+
+
+def _latest(stem: str) -> Path:
+    """The last of runs/STEM, runs/STEM-2, ... that holds a run, or runs/STEM."""
+    path, number = RUNS / stem, 2
+    while holds_run(RUNS / f"{stem}-{number}"):
+        path, number = RUNS / f"{stem}-{number}", number + 1
+    return path

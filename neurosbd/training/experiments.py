@@ -1,0 +1,262 @@
+"""Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neurosbd.config.compatibility import check_protocol
+from neurosbd.config.definition import Definition
+from neurosbd.config.resolve import as_specs, load_model, plain, recorded
+from neurosbd.errors import RunError, UsageError
+from neurosbd.files import write_atomic
+from neurosbd.learning.learner import LossMeter
+from neurosbd.learning.simulation import unroll
+from neurosbd.network import Frame, Network
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.rules import LocalRule
+from neurosbd.seeds import generator
+from neurosbd.tasks import Findings, Panel, Protocol
+from neurosbd.tracefiles import Split
+from neurosbd.training import directory
+from neurosbd.training.batches import TaskBatches
+from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.loop import Training, entered, start_recording
+from neurosbd.training.machine import check_device, failure
+from neurosbd.training.progress import Reporter, Silent
+from neurosbd.training.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
+from neurosbd.training.session import Session, parameter_groups
+
+
+def simulate(
+    experiment: str | Path,
+    *,
+    rule: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str | torch.device = "auto",
+    record: str | Sequence[str] = (),
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Carry out a plasticity experiment and leave a run directory with its measures and a figure.
+
+    Args:
+        experiment: a shipped model with a task or a protocol (`neurosbd list models`), or a .toml file.
+        rule: learning rule in place of the experiment's own.
+        seed: of weights, trials and noise; none: the experiment's own.
+        settings: further values by dotted key, {"training.epochs": 3}.
+        out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
+        device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
+        record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
+        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts. Tasks only.
+        reporter: told of the progress; none: silence.
+
+    Returns:
+        The run; `run.result["measures"]` holds the figures of merit.
+
+    Raises:
+        UsageError: if something asked for is not legal; nothing has been written then.
+        RunError: if it fails; says what is kept.
+        KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
+    """
+    reporter = reporter or Silent()
+    settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
+    with Interrupt() as interrupt:
+        definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
+        place = check_device(device)
+        if definition.task is not None:
+            run = _train(definition, out, place, resume, reporter, interrupt)
+        elif definition.protocol is not None:
+            if resume:
+                raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+            run = _measure(definition, out, reporter, interrupt)
+        else:
+            raise UsageError(
+                f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
+            )
+    reporter.done(run.result.get("warnings", ()))
+    return run
+
+
+def _train(
+    definition: Definition, out: str | Path | None, device: torch.device, resume: bool, reporter: Reporter,
+    interrupt: Interrupt,
+) -> Run:  # fmt: skip
+    assert definition.task is not None
+    task = definition.task.build()
+    session = Session(definition, TaskBatches(definition, task), device)
+    interrupt.hold()
+    with entered(session, out, resume, reporter) as path:
+        run = Training(session, path, reporter, interrupt).run()
+        if run.result["status"] != "finished":
+            return run
+        with interrupt.writing():
+            measures = task.measures(run.metrics[-1]["test_accuracy"])
+            panels = (_curve(run), _example(session))
+            return _keep(run.path, run.result, Findings(measures, panels), reporter)
+
+
+def _curve(run: Run) -> Panel:
+    """Success over epochs."""
+    epochs = np.array([line["epoch"] for line in run.metrics])
+    lines = {key: (epochs, np.array([line[f"{key}_accuracy"] for line in run.metrics])) for key in ("train", "test")}
+    return Panel("success", "epoch", "success, 0..1", lines)
+
+
+@torch.no_grad()
+def _example(session: Session) -> Panel:
+    """What the trained network does in one test trial."""
+    trial = next(session.trials())
+    outputs: list[torch.Tensor] = []
+
+    def keep(t: int, frame: Frame) -> None:
+        outputs.append(frame.activity[session.network.readout].value.cpu())
+
+    noise = generator(session.definition.seed, "noise", "test", 0)
+    meter = LossMeter(trial, session.loss, session.network.readout)
+    unroll(session.network.eval(), trial.inputs, (meter, keep), generator=noise)
+    return session.definition.task.build().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
+
+
+class _Stopped(Exception):
+    """A protocol was asked to stop between two of its trials."""
+
+
+def _measure(definition: Definition, out: str | Path | None, reporter: Reporter, interrupt: Interrupt) -> Run:
+    assert definition.protocol is not None
+    rule = definition.rule.build()
+    if not isinstance(rule, LocalRule):
+        raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
+    network, protocol = definition.network(), definition.protocol.build()
+    check_protocol(definition, network, rule, protocol)
+    recorder, cpu = _recorder(definition, network, rule, protocol), torch.device("cpu")
+    interrupt.hold()
+    with directory.claimed(definition, out, resume=False) as path:
+        config = directory.config_of(definition, cpu)
+        with directory.beginning(path, config, recorder):
+            reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
+            if recorder is not None:
+                start_recording(recorder, path, config, reporter)
+        run = partial(_carried_out, definition, network, rule, protocol, recorder, reporter, interrupt)
+        return _watched(run, path, recorder, reporter, interrupt)
+
+
+def _carried_out(
+    definition: Definition, network: Network, rule: LocalRule, protocol: Protocol, recorder: Recorder | None,
+    reporter: Reporter, interrupt: Interrupt,
+) -> Findings:  # fmt: skip
+    """What a protocol measures.
+
+    Raises:
+        _Stopped: between two trials, if asked.
+    """
+
+    def optimizer(network: Network) -> torch.optim.Optimizer:
+        return definition.training.optimizer.build().build(parameter_groups(network, definition))
+
+    def trial_recorder(number: int) -> TrialRecorder:
+        if interrupt.asked:
+            raise _Stopped
+        examples = np.arange(protocol.extent(network.dt).examples)
+        return NullRecorder() if recorder is None else recorder.trial("train", 0, number, None, examples)
+
+    return protocol.run(
+        network, rule, optimizer, generator(definition.seed, "protocol"), trial_recorder, reporter.live_line
+    )
+
+
+def _watched(
+    run: Callable[[], Findings], path: Path, recorder: Recorder | None, reporter: Reporter, interrupt: Interrupt
+) -> Run:
+    """Carry out a protocol in its directory, which says how it ended, however that is."""
+
+    def end(status: str, reason: str | None) -> None:
+        with interrupt.writing(), suppress(RunError, OSError):
+            write_record(path / RESULT, {"status": status, "reason": reason})
+            _end_recording(recorder, complete=False)
+
+    try:
+        findings = run()
+        with interrupt.writing():
+            _end_recording(recorder, complete=True)
+            return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
+    except _Stopped:
+        end("interrupted", None)
+        return open_run(path)
+    except KeyboardInterrupt:
+        end("interrupted", None)
+        raise KeyboardInterrupt(f"what was recorded is kept in {path}") from None
+    except Exception as problem:
+        reason = str(problem) if isinstance(problem, ValueError) else failure(problem, path)
+        end("failed", reason or f"{type(problem).__name__}: {problem}")
+        if reason is None:
+            raise
+        raise RunError(f"{reason}. What was recorded is kept in {path}") from None
+    finally:
+        reporter.end_live()
+
+
+def _recorder(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> Recorder | None:
+    """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
+    trials, steps, examples = protocol.extent(network.dt)
+    widths: dict[Split, int] = {"train": examples, "test": examples}
+    extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
+    recorded = Recorded(network, rule, {}, None)
+    found = plan(definition.record.signals, definition.record.limit, recorded, extent)
+    return None if found is None else Recorder(found, extent, recorded, torch.device("cpu"))
+
+
+def _end_recording(recorder: Recorder | None, complete: bool) -> None:
+    """Nothing if it has ended."""
+    if recorder is not None:
+        recorder.close(complete)
+
+
+def _keep(path: Path, result: dict[str, Any], findings: Findings, reporter: Reporter) -> Run:
+    """Write measures and figure, and say both.
+
+    Raises:
+        RunError: if they cannot be written; result.json says so then, if it can be.
+    """
+    try:
+        write_curves(path, findings.panels)
+        drawn = _draw(findings.panels, path / FIGURE)
+        write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
+    except OSError as problem:
+        reason = f"{path}: measures and figure cannot be written ({problem.strerror})"
+        with suppress(OSError):
+            write_record(path / RESULT, {**result, "status": "failed", "reason": reason})
+        raise RunError(f"{reason}; what went before is kept there") from None
+    for name, value in findings.measures.items():
+        reporter.say(f"{name}: {value:.4g}")
+    reporter.say(drawn)
+    return open_run(path)
+
+
+def _draw(panels: Sequence[Panel], path: Path) -> str:
+    """Draw panels side by side into a PNG; returns a line that says where it is, or what is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return (
+            f"no figure: matplotlib is not installed (pip install 'neurosbd[report]'); the curves are in {path.parent}"
+        )
+    figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for label, (x, y) in panel.lines.items():
+            axes.plot(x, y, "o" if label in panel.points else "-", label=label, markersize=4)
+        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
+        axes.axhline(0, color="0.8", zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(panel.lines) > 1:
+            axes.legend(frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    write_atomic(path, lambda stream: canvas.print_png(stream))
+    return f"figure: {path}"

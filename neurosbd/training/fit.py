@@ -1,0 +1,98 @@
+"""The main job: train a model on data by a rule, watched, checkpointed, resumable."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd.config.resolve import as_specs, load_model, plain, recorded
+from neurosbd.datasets.load import resolve_data
+from neurosbd.errors import UsageError
+from neurosbd.losses import Loss
+from neurosbd.losses.custom import entry
+from neurosbd.losses.generic import PerExample
+from neurosbd.training.batches import DatasetBatches, data_of
+from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.loop import Training, entered
+from neurosbd.training.machine import check_device
+from neurosbd.training.progress import Reporter, Silent
+from neurosbd.training.run import Run
+from neurosbd.training.session import Session
+
+
+def fit(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    rule: str | None = None,
+    loss: str | Path | Loss | PerExample | None = None,
+    recipe: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    device: str | torch.device = "auto",
+    record: str | Sequence[str] = (),
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a model and leave a run directory.
+
+    Args:
+        model: a shipped model (`neurosbd list models`) or a .toml file.
+        data: data set in place of the model's own: a name, a .toml, .npz or .csv file, or a folder.
+        rule: learning rule in place of the model's own, see `neurosbd list rules`.
+        loss: in place of the model's own: a name of LOSSES; or one of yours, which is a function (output [B, C],
+            target) -> loss of each example [B], a loss (docs/losses.md), or a .py file that has such a `loss`. A run
+            keeps the name of yours only: give it again to resume.
+        recipe: how to train, in place of the model's own: 'standard'; see `neurosbd list recipes`.
+        seed: of weights, projections, order and augmentation; none: the model's own.
+        settings: further values by dotted key, {"training.epochs": 3}.
+        out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
+        device: 'auto', 'cpu' or 'cuda'.
+        record: signals to keep in the trace besides the model's own, WHERE.WHAT[filters] each; see docs/traces.md.
+        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
+        reporter: told of the progress; none: silence.
+
+    Returns:
+        The run; `run.result["status"]` is 'finished', or 'interrupted' after Ctrl-C.
+
+    Raises:
+        UsageError: if something asked for is not legal; nothing has been written then.
+        RunError: if the loss becomes infinite or NaN, or the disk is full; the last checkpoint is kept.
+        KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
+    """
+    reporter = reporter or Silent()
+    with Interrupt() as interrupt:
+        data, record = _asked_data(data), as_specs(record)
+        settings = dict(plain(settings or {}))
+        if seed is not None:
+            settings["seed"] = seed
+        if loss is not None:
+            settings["loss"] = entry(loss)
+        name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
+        if data is not None:
+            settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
+        definition = load_model(
+            model, rule, recorded(load_model(model, rule, settings, recipe), settings, record), recipe
+        )
+        place = check_device(device)
+        if definition.task or definition.protocol:
+            raise UsageError(
+                f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
+            )
+        session = Session(definition, DatasetBatches(definition, data_of(definition), place), place)
+        interrupt.hold()
+        with entered(session, out, resume, reporter) as path:
+            run = Training(session, path, reporter, interrupt).run()
+    reporter.done(run.result.get("warnings", ()))
+    return run
+
+
+def _asked_data(data: Any) -> str | None:
+    if data is None or isinstance(data, str | Path):
+        return None if data is None else str(data)
+    raise UsageError(
+        f"data are asked for by name or path, got {type(data).__name__}; arrays go into a file first: "
+        f"numpy.savez('my.npz', train_values=..., train_labels=..., test_values=..., test_labels=...), data='my.npz'"
+    )

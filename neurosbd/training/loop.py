@@ -1,0 +1,285 @@
+"""The training loop over epochs, and what it writes: shared by data sets and tasks."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd import checkpoints
+from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.learning.learner import LocalLearner
+from neurosbd.measures import shown, title
+from neurosbd.recording import Recorder
+from neurosbd.tracefiles.writer import describe
+from neurosbd.training import directory
+from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
+from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.machine import failure, peak_memory
+from neurosbd.training.progress import Reporter, duration, epoch_line
+from neurosbd.training.records import read_config
+from neurosbd.training.run import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    PREVIOUS,
+    RESULT,
+    TRACE,
+    Run,
+    open_run,
+    write_metrics,
+    write_record,
+)
+from neurosbd.training.session import Session
+
+
+@contextmanager
+def entered(session: Session, out: str | Path | None, resume: bool, reporter: Reporter) -> Iterator[Path]:
+    """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
+
+    Args:
+        session: that has not begun.
+        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest of its name.
+        resume: whether to go on with a run that is there; if none is, this one starts.
+        reporter: told what is about to happen where.
+    Raises:
+        UsageError: if it cannot be written, another process works there, or the run there is another one.
+    """
+    with directory.claimed(session.definition, out, resume) as path:
+        if directory.holds_run(path):
+            _take_up(session, path, reporter)
+            _introduce(session, path, read_config(path / CONFIG), reporter)
+        else:
+            if resume:
+                reporter.say(f"{path}: nothing to resume, the run starts")
+            config = directory.config_of(session.definition, session.device, session.batches.units)
+            with directory.beginning(path, config, session.recorder):
+                _introduce(session, path, config, reporter)
+        yield path
+
+
+def _introduce(session: Session, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
+    """Open the trace, if there is one, and say what is about to happen where."""
+    definition = session.definition
+    if session.recorder is not None:
+        start_recording(session.recorder, path, config, reporter)
+    weights = sum(p.numel() for p in session.network.parameters())
+    batches = session.batches
+    reporter.say(
+        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss_name}, {weights:,} weights; "
+        f"{_expansion(session)}{batches.name}: {batches.examples:,} train, {batches.tested:,} test; "
+        f"{session.device}, seed {definition.seed}"
+    )
+
+
+def _expansion(session: Session) -> str:
+    """How many columns are broadcast beside the score, if any."""
+    n_expanded = session.learner.rule_state.n_expanded if isinstance(session.learner, LocalLearner) else 0
+    return f"score expanded by {n_expanded} columns; " if n_expanded else ""
+
+
+def start_recording(recorder: Recorder, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
+    """Open the trace of a run directory and say how large it will be."""
+    reporter.say(f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}")
+    recorder.start(path / TRACE, json.dumps(config), describe(config))
+
+
+def _take_up(session: Session, path: Path, reporter: Reporter) -> None:
+    """Put a session where the run in `path` stopped."""
+    recorded = open_run(path).definition.model_dump(mode="json")
+    asked = session.definition.model_dump(mode="json")
+    recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
+    if recorded != asked:
+        changed = _differences(recorded, asked)
+        raise UsageError(
+            f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
+            f"Give the same model, rule and settings, or choose another --out"
+        )
+    if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
+        session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
+    done = session.epoch >= session.definition.training.epochs
+    where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
+    reporter.say(f"resuming {path}: {where}")
+    if done and (path / TRACE).exists():
+        session.recorder = None  # a trace that is whole already stays as it is
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+    return [] if old == new else [f"{at} ({old} there, {new} asked)"]
+
+
+LEARNING = "learning"  # what a complaint about the learning goes by, among those about populations
+
+
+class Training:
+    """The loop over epochs and what it writes."""
+
+    def __init__(self, session: Session, path: Path, reporter: Reporter, interrupt: Interrupt) -> None:
+        self.session = session
+        self.path = path
+        self.reporter = reporter
+        self.interrupt = interrupt
+        self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
+        lacking = session.epoch - len(self.metrics)
+        if lacking > 0:
+            warn(f"{path / METRICS}: lacks {lacking} of {session.epoch} trained epochs; results leave them out")
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """The first complaint about every population that has one."""
+        first: dict[str, str] = {}
+        for line in self.metrics:
+            for name, text in line.get("warnings", {}).items():
+                first.setdefault(name, f"epoch {line['epoch']}: {text}")
+        return first
+
+    def run(self) -> Run:
+        """Train to the end, or to an interrupt or a failure; result.json says at every moment how it stands.
+
+        Raises:
+            RunError: if the training fails; says what is kept.
+            KeyboardInterrupt: after a second Ctrl-C; says what is kept.
+        """
+        epochs = self.session.definition.training.epochs
+        try:
+            with self.interrupt.writing():
+                write_record(self.path / RESULT, {"status": "running", "reason": None})
+            if not self.interrupt.asked:
+                self.session.observe_untrained()
+            while self.session.epoch < epochs and not self.interrupt.asked:
+                self._epoch()
+            with self.interrupt.writing():
+                self._end_recording(self.session.epoch >= epochs)
+                return self._close("finished" if self.session.epoch >= epochs else "interrupted")
+        except KeyboardInterrupt:
+            self._give_up("interrupted", None)
+            raise KeyboardInterrupt(self._kept()) from None
+        except Exception as problem:
+            reason = failure(problem, self.path)
+            self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
+            if reason is None:  # a mistake of ours, or of a user's own code
+                raise
+            raise RunError(f"{reason}. {self._kept()}") from None
+        finally:
+            self.reporter.end_live()
+
+    def _give_up(self, status: str, reason: str | None) -> None:
+        """Say in result.json how it ended, if that can still be written."""
+        with self.interrupt.writing():
+            with suppress(RunError, OSError):
+                self._end_recording(complete=False)
+            with suppress(OSError):
+                self._close(status, reason)
+
+    def _end_recording(self, complete: bool) -> None:
+        if self.session.recorder is not None:
+            self.session.recorder.close(complete)
+
+    def _kept(self) -> str:
+        there = (self.path / CHECKPOINT).exists()
+        return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
+
+    def _epoch(self) -> None:
+        """One epoch, or its rest after a resume; returns within it when interrupted."""
+        session, interrupt = self.session, self.interrupt
+        start, first = time.perf_counter(), session.number
+        while session.number < len(session.batches):
+            session.step()
+            self.reporter.live(
+                session.epoch + 1, session.number, len(session.batches), lambda: session.metric_sums.read()["loss"]
+            )
+            every = session.definition.training.checkpoint_every
+            if interrupt.asked or interrupt.checkpoint_asked or (every and session.number % every == 0):
+                self._checkpoint()
+            if interrupt.asked:
+                return
+        if session.device.type == "cuda":
+            torch.cuda.synchronize(session.device)
+        learned = time.perf_counter() - start
+        session.check()
+        self._record(learned, first, start)
+        session.next_epoch()
+        self._checkpoint()
+
+    def _record(self, learned: float, first: int, start: float) -> None:
+        session, training = self.session, self.session.definition.training
+        first, last = (min(session.batches.examples, n * training.batch_size) for n in (first, session.number))
+        health = HealthCheck(session.network)
+        trained, tested = session.metric_sums.read(), session.evaluate((health,))
+        seconds = time.perf_counter() - start
+        judged = {f"train_{name}": value for name, value in trained.items()}
+        judged |= {f"test_{name}": value for name, value in tested.items()}
+        watched = Health(tuple(health.read()))
+        complaints = watched.complaints
+        if session.network.readout not in complaints:
+            complaints |= self._learned_nothing(judged, any(layer.spiking for layer in watched.layers))
+        line = {
+            "epoch": session.epoch + 1,
+            **judged,
+            "seconds": seconds,
+            "samples_per_second": (last - first) / learned if last > first else math.nan,
+            "peak_memory_bytes": peak_memory(session.device),
+            **({"warnings": complaints} if complaints else {}),
+        }
+        new = complaints.keys() - self.warnings.keys()
+        self.metrics.append(line)
+        with self.interrupt.writing():
+            write_metrics(self.path, self.metrics)
+        left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
+        self.reporter.say(epoch_line(line, training.epochs, left))
+        last = session.epoch + 1 == training.epochs
+        for name, complaint in complaints.items():
+            if name in new or (last and name == LEARNING):
+                self.reporter.say(f"warning: {complaint}")
+
+    def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
+        """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
+        session, last = self.session, self.session.epoch + 1 == self.session.definition.training.epochs
+        if session.batches.units is None:
+            return {}
+        if "test_accuracy" in judged:
+            guess = Guess.of(session.loss, session.batches.values, session.batches.tested)
+            found = guess.complaint(judged, last)
+        else:
+            found = unexplained(judged) if last else None
+        return {LEARNING: f"{found}; {remedy(session.definition.rule.kind, spiking)}"} if found else {}
+
+    def _checkpoint(self) -> None:
+        self.session.check()
+        self.interrupt.checkpoint_asked = False
+        with self.interrupt.writing():
+            checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
+
+    def _close(self, status: str, reason: str | None = None) -> Run:
+        """Write result.json and say how it ended."""
+        measures = self.session.batches.measures
+        key = f"test_{measures[0].name if measures else 'loss'}"
+        sign = 1 if measures else -1  # a loss is the better the lower
+        best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
+        result = {
+            "status": status,
+            "reason": reason,
+            "epochs": len(self.metrics),
+            "final": self.metrics[-1] if self.metrics else None,
+            "best": {"epoch": best["epoch"], key: best[key]} if best else None,
+            "seconds": sum(m["seconds"] for m in self.metrics),
+            "warnings": list(self.warnings.values()),
+        }
+        write_record(self.path / RESULT, result)
+        if status == "finished" and self.metrics:
+            last = self.metrics[-1][key]
+            merit = f"{title(measures[0].name)} {shown(measures[0].name, last)}" if measures else f"loss {last:.4f}"
+            self.reporter.say(f"finished in {duration(result['seconds'])}: test {merit}; run kept in {self.path}")
+        return open_run(self.path)
+
+
+def _merit(value: float | None, sign: int) -> float:
+    """A value that can be compared, the more the better; what is not defined is worse than all others."""
+    return -math.inf if value is None or math.isnan(value) else sign * value

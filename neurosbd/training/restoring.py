@@ -1,0 +1,109 @@
+"""What a checkpoint must be before a session takes it up: nothing in it is used that could not be from this run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from neurosbd.checkpoints import check
+from neurosbd.errors import UsageError
+from neurosbd.learning.optimizers import remembered
+
+if TYPE_CHECKING:
+    from neurosbd.training.session import Session
+
+PARTS = ("network", "learner", "optimizer", "schedule", "epoch", "number", "tally", "recorder")
+
+
+def verify(session: "Session", state: dict[str, Any], path: Path) -> None:
+    """Compare a checkpoint with a session that has not begun: every key, type, shape and range.
+
+    Raises:
+        UsageError: naming what cannot be from this run. The session is as it was.
+    """
+    lacking = [part for part in PARTS if part not in state]
+    if lacking:
+        raise UsageError(f"{path}: the checkpoint has no '{lacking[0]}'; it was changed, or another program wrote it")
+    done = _position(session, state, path)
+    own = session.state_of_parts()
+    for part in ("network", "learner", "tally"):
+        check(state[part], own[part], path, part)
+    _check_finite(state["network"], session, path)
+    _check_optimizer(session, state["optimizer"], own["optimizer"], done, path)
+    check(state["schedule"], own["schedule"], path, "schedule")
+    if state["schedule"].get("last_epoch", done) != done:
+        _refuse(path, "schedule.last_epoch", state["schedule"]["last_epoch"], f"{done}, the batches done")
+    _check_recorder(session, state["recorder"], path)
+
+
+def _refuse(path: Path, where: str, given: Any, legal: str) -> None:
+    raise UsageError(f"{path}: the checkpoint was changed: {where} is {str(given)[:60]}; here it can only be {legal}")
+
+
+def _position(session: "Session", state: dict[str, Any], path: Path) -> int:
+    """Batches done."""
+    epochs, batches = session.definition.training.epochs, len(session.batches)
+    _check_count(path, "epoch", state["epoch"], epochs)
+    _check_count(path, "number", state["number"], 0 if state["epoch"] == epochs else batches)
+    return state["epoch"] * batches + state["number"]
+
+
+def _check_count(path: Path, where: str, given: Any, most: int) -> None:
+    if type(given) is not int or not 0 <= given <= most:
+        _refuse(path, where, given, f"a whole number in 0..{most}")
+
+
+def _check_finite(network: dict[str, Tensor], session: "Session", path: Path) -> None:
+    for name, _ in session.network.named_parameters():
+        if not network[name].isfinite().all():
+            _refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
+
+
+def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: int, path: Path) -> None:
+    """Groups as here but for their rates; for each parameter what this optimizer remembers, laid out like it."""
+    if not isinstance(given, dict) or given.keys() != own.keys() or not isinstance(given["state"], dict):
+        _refuse(path, "optimizer", type(given).__name__, "the state of a torch optimizer")
+    check(given["param_groups"], own["param_groups"], path, "optimizer.param_groups")
+    for number, (there, here) in enumerate(zip(given["param_groups"], own["param_groups"], strict=True)):
+        for key, value in here.items():
+            if (key == "lr" and there[key] < 0) or (key != "lr" and there[key] != value):
+                legal = "at least 0" if key == "lr" else value
+                _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
+    parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
+    kept = remembered(session.definition.training.optimizer.build())
+    if kept and bool(done) != bool(given["state"]):
+        _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
+    for number, entry in given["state"].items():
+        if type(number) is not int or not 0 <= number < len(parameters):
+            _refuse(path, "optimizer.state", repr(number), f"of parameters 0..{len(parameters) - 1}")
+        where, parameter = f"optimizer.state.{number}", parameters[number]
+        each = {key for key, value in kept.items() if isinstance(value, Tensor) and value.ndim}
+        check(entry, {key: parameter if key in each else value for key, value in kept.items()}, path, where)
+        for key, value in entry.items():
+            if key in each and _steps(value) != _steps(parameter):
+                _refuse(path, f"{where}.{key}", f"laid out by {value.stride()}", f"laid out by {parameter.stride()}")
+            if isinstance(value, Tensor) and key not in each and not 0 <= value.item() <= done:
+                _refuse(path, f"{where}.{key}", value.item(), f"in 0..{done}")
+
+
+def _steps(tensor: Tensor) -> list[int]:
+    """How a tensor lies in memory: the strides of the axes that have any length."""
+    return [step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+
+
+def _check_recorder(session: "Session", given: Any, path: Path) -> None:
+    """Rows of every clock that the file holds, and those that waited."""
+    if session.recorder is None:
+        if given is not None:
+            _refuse(path, "recorder", type(given).__name__, "None: nothing is recorded")
+        return
+    gatherings = session.recorder.gatherings
+    like = {"rows": [0] * len(gatherings), "pending": [gathering.state_dict() for gathering in gatherings]}
+    check(given, like, path, "recorder")
+    for number, (gathering, pending) in enumerate(zip(gatherings, given["pending"], strict=True)):
+        parts = {**pending, **pending["values"]}
+        lengths = {len(part) for name, part in parts.items() if name != "values"}
+        if len(lengths) > 1 or max(lengths) > gathering.length:
+            legal = f"of one length in 0..{gathering.length}"
+            _refuse(path, f"recorder.pending.{number}", f"of lengths {sorted(lengths)}", legal)
+        _check_count(path, f"recorder.rows.{number}", given["rows"][number], 2**62)

@@ -1,0 +1,270 @@
+"""A training in progress: everything that changes from batch to batch, and one step of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd.config.compatibility import check_optimizer
+from neurosbd.config.definition import Definition
+from neurosbd.errors import RunError, UsageError
+from neurosbd.learning.learner import Batch, BatchResult, Learner, LossMeter, learner_of
+from neurosbd.learning.optimizers import apply
+from neurosbd.learning.simulation import Observer, unroll
+from neurosbd.measures import Measure
+from neurosbd.network import Network
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.seeds import generator
+from neurosbd.tracefiles import Split
+from neurosbd.training.batches import BatchSource
+from neurosbd.training.capacity import check_capacity
+from neurosbd.training.restoring import verify
+
+
+class MetricSums:
+    """Running sums of an epoch, on the device: no synchronisation until they are read.
+
+    Args:
+        measures: what is asked for besides the loss.
+        values: to predict, per example.
+        device: where the sums are.
+    """
+
+    def __init__(self, measures: Sequence[Measure], values: int, device: torch.device) -> None:
+        self.measures = measures
+        self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
+        self.sums = torch.zeros(sum(self.widths), dtype=torch.float64, device=device)
+
+    def add(self, trial: Batch, result: BatchResult) -> None:
+        """Count a batch."""
+        count = len(result.output)
+        loss = result.loss.double()
+        single = torch.stack((loss * count, torch.full_like(loss, count)))
+        self.sums += torch.cat((single, *(measure.sums(trial, result) for measure in self.measures)))
+
+    def read(self) -> dict[str, float]:
+        """Mean loss and every measure so far, by name."""
+        (loss, count), *sums = (part.tolist() for part in self.sums.cpu().split(self.widths))
+        found = {"loss": loss / count if count else float("nan")}
+        return found | {m.name: m.value(part) for m, part in zip(self.measures, sums, strict=True)}
+
+
+class Session:
+    """Network, learner, optimizer, schedule and position of a training.
+
+    Args:
+        definition: what to carry out.
+        batches: where its trials come from.
+        device: where everything lives.
+    Raises:
+        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded as asked, or it
+            cannot fit into the memory.
+    """
+
+    def __init__(self, definition: Definition, batches: BatchSource, device: torch.device) -> None:
+        training = definition.training
+        self.definition = definition
+        self.device = device
+        self.network = definition.network()
+        self.batches = batches
+        check_capacity(self)
+        self.network.to(device)
+        self.loss = definition.loss.build()
+        self.learner = _learner(definition, self.network)
+        check_optimizer(definition)
+        self.optimizer = training.optimizer.build().build(parameter_groups(self.network, definition))
+        self.schedule = training.schedule.build().build(self.optimizer, training.epochs, len(batches))
+        self.epoch = 0
+        self.number = 0  # of the next batch
+        self.metric_sums = self._metric_sums()
+        self.recorder = self._recorder()
+        self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
+
+    def _metric_sums(self) -> MetricSums:
+        return MetricSums(self.batches.measures, self.batches.values, self.device)
+
+    def _recorder(self) -> Recorder | None:
+        asked, batches, training = self.definition.record, self.batches, self.definition.training
+        if not asked.signals:
+            return None
+        taught = batches.trial(0, 0).target
+        there: dict[Split, int] = {"train": batches.examples, "test": batches.tested}
+        widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in batches.widths.items()}
+        extent = RunExtent(
+            batches.steps, training.epochs, batches.batches, widths, self.network.dt, self.definition.seed,
+            tuple(taught.shape[1:] if taught.ndim < 3 else taught.shape[2:]), taught.ndim == 3,
+        )  # fmt: skip
+        recorded = Recorded.of(self.network, self.learner, self.loss)
+        found = plan(asked.signals, asked.limit, recorded, extent)
+        return None if found is None else Recorder(found, extent, recorded, self.device)
+
+    def _trial_recorder(self, on: Split, number: int, trial: Batch) -> TrialRecorder:
+        if self.recorder is None:
+            return NullRecorder()
+        return self.recorder.trial(on, self.epoch, number, trial, self.batches.samples(on, self.epoch, number))
+
+    def step(self) -> BatchResult:
+        """Learn from the next batch and move on.
+
+        Raises:
+            RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
+                step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
+        """
+        done = self.epoch * len(self.batches) + self.number
+        self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
+        self.optimizer.zero_grad()
+        trial, noise = self._again(self.number)
+        trial_recorder = self._trial_recorder("train", self.number, trial)
+        result = self.learner.learn(trial, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        if done % self._check_every == 0 and not torch.isfinite(result.loss):
+            raise RunError(self._diagnose())
+        trial_recorder.on_gradients(lambda: self._again(self.number))
+        if self.definition.training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
+        apply(self.optimizer)
+        self.learner.after_step()
+        trial_recorder.on_update()
+        self.schedule.step()
+        self.metric_sums.add(trial, result)
+        self.number += 1
+        return result
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Look at all losses of the epoch so far and at the weights; waits for the device.
+
+        Raises:
+            RunError: if one of them is not finite.
+        """
+        sums = (self.metric_sums.sums[0], *self.network.parameters())
+        if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
+            raise RunError(self._diagnose())
+
+    def next_epoch(self) -> None:
+        """Start the next epoch."""
+        self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
+
+    @torch.no_grad()
+    def evaluate(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
+        """Mean loss and every measure on the test split, by name."""
+        metric_sums = self._metric_sums()
+        self.network.eval()
+        for number, trial in enumerate(self.trials()):
+            meter = LossMeter(trial, self.loss, self.network.readout)
+            noise = generator(self.definition.seed, "noise", "test", number)
+            trial_recorder = self._trial_recorder("test", number, trial)
+            unroll(self.network, trial.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
+            metric_sums.add(trial, meter.result())
+        self.network.train()
+        return metric_sums.read()
+
+    def _again(self, number: int) -> tuple[Batch, torch.Generator]:
+        """A trial of this epoch and its noise, the same however often it is asked for."""
+        trial = self._on_device(self.batches.trial(self.epoch, number))
+        return trial, generator(self.definition.seed, "noise", self.epoch, number)
+
+    def observe_untrained(self) -> None:
+        """Have the recorder see the test before the first step, if it records tests at all."""
+        if self.recorder is not None and self.recorder.tests and (self.epoch, self.number) == (0, 0):
+            self.epoch = -1
+            try:
+                self.evaluate()
+            finally:
+                self.epoch = 0
+
+    def trials(self) -> Iterator[Batch]:
+        """Those of the test, where the network is."""
+        return (self._on_device(trial) for trial in self.batches.tests())
+
+    def _on_device(self, trial: Batch) -> Batch:
+        """The trial where the network is; its inputs follow step by step."""
+        if self.device.type == "cpu":
+            return trial
+        task = None if trial.task is None else trial.task.to(self.device)
+        inputs = (x.to(self.device) for x in trial.inputs)
+        return replace(trial, inputs=inputs, target=trial.target.to(self.device), task=task)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit, as tensors and plain values."""
+        recorder = None if self.recorder is None else self.recorder.state_dict()
+        return {**self.state_of_parts(), "epoch": self.epoch, "number": self.number, "recorder": recorder}
+
+    def state_of_parts(self) -> dict[str, Any]:
+        """The same without the position and the record."""
+        return {
+            "network": self.network.state_dict(),
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {k: v for k, v in self.schedule.state_dict().items() if _is_plain(v)},
+            "tally": self.metric_sums.sums,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
+        """Go on from what `state_dict` gave.
+
+        Args:
+            state: as it was read.
+            source: the file, for messages.
+        Raises:
+            UsageError: if it is not of this model, rule and recipe; nothing has been taken from it then.
+        """
+        verify(self, state, source)
+        self.network.load_state_dict(state["network"])
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.metric_sums.sums.copy_(state["tally"])
+        self.epoch, self.number = state["epoch"], state["number"]
+        if self.recorder is not None:
+            self.recorder.load_state_dict(state["recorder"])
+
+    @torch.no_grad()
+    def _diagnose(self) -> str:
+        """Where a loss that is not finite came from."""
+        number = min(self.number, len(self.batches) - 1)
+        trial, noise = self._again(number)
+        frame = unroll(self.network, trial.inputs, generator=noise)
+        sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
+        sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
+        loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
+        sick += [f"loss itself, with the largest activity in '{loudest}'"]
+        rates = sorted({group["lr"] for group in self.optimizer.param_groups})
+        return (
+            f"the loss is not finite at step {self.epoch * len(self.batches) + number + 1} (epoch {self.epoch + 1}); "
+            f"first seen in the "
+            f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
+            f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
+        )
+
+
+def _learner(definition: Definition, network: Network) -> Learner:
+    try:
+        return learner_of(
+            definition.rule.build(), network, definition.loss.build(), generator(definition.seed, "projection")
+        )
+    except ValueError as problem:
+        raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float | bool | str | type(None)) or (
+        isinstance(value, list | tuple | dict)
+        and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
+    )
+
+
+def parameter_groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
+    """One parameter group per population, with its own learning rate. Projections are in none of them."""
+    training = definition.training
+    lr = training.optimizer.build().lr
+    groups = []
+    for name, connections in network.incoming.items():
+        synapses = [network.synapses(c) for c in connections if c.plastic]
+        parameters = [p for pair in synapses for p in pair if p is not None]
+        if parameters:
+            groups.append({"params": parameters, "lr": lr * training.rates.get(name, 1.0)})
+    if not groups:
+        raise UsageError(f"{definition.name}: no connection is plastic, so there is nothing to learn")
+    return groups
