@@ -124,7 +124,7 @@ def test_curves_are_the_metrics_and_null_is_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.epoch, [1, 2, 3])
     np.testing.assert_array_equal(result.test_loss, [3.0, np.nan, 1.0])
     np.testing.assert_array_equal(result.train_loss, [1, 1 / 2, 1 / 3])
-    assert result.probabilities == 0.1 and result.peak_memory == 5.0
+    assert result.chance == 0.1 and result.peak_memory == 5.0
     assert "60.0%" in (text := learning_curves.caption(result)) and "70.0% after epoch 2" in text and "6.0 s" in text
     drawn(learning_curves, result, tmp_path)
 

@@ -72,13 +72,13 @@ def test_tasks_draw_trials_from_the_generator_alone(kind: str, dt: float) -> Non
     """Times are times: as many spikes at half the step. Must fail when ms are steps (tried)."""
     task = TASKS[kind]()
     inputs, outputs = task.sizes()
-    made = [task.trial(8, dt, torch.Generator().manual_seed(3)) for _ in range(2)]
+    made = [task.batch(8, dt, torch.Generator().manual_seed(3)) for _ in range(2)]
     frames = [torch.stack(list(trial.inputs)) for trial in made]
     assert torch.equal(*frames) and frames[0].shape == (task.steps(dt), 8, inputs)
     assert torch.equal(made[0].target, made[1].target)
     assert len(made[0].weights) == task.steps(dt) and sum(made[0].weights) == pytest.approx(1)
     spikes = frames[0].sum().item()
-    often = torch.stack(list(task.trial(8, 1e-3, torch.Generator().manual_seed(4)).inputs)).sum().item()
+    often = torch.stack(list(task.batch(8, 1e-3, torch.Generator().manual_seed(4)).inputs)).sum().item()
     assert abs(spikes - often) < 6 * often**0.5
     silent = BatchResult(torch.tensor(1.0), torch.zeros(8, outputs))
     success = task.success(made[0], silent)
@@ -88,7 +88,7 @@ def test_tasks_draw_trials_from_the_generator_alone(kind: str, dt: float) -> Non
 def test_evidence_is_where_the_majority_of_the_cues_is() -> None:
     """Counted in the input spikes themselves. Must fail when majority and drawn side are mixed up (tried)."""
     task = EvidenceAccumulation(rate=900.0)
-    trial = task.trial(64, 1e-3, torch.Generator().manual_seed(0))
+    trial = task.batch(64, 1e-3, torch.Generator().manual_seed(0))
     frames = torch.stack(list(trial.inputs))
     left, right = frames[:, :, :10].mean((0, 2)), frames[:, :, 10:20].mean((0, 2))
     assert torch.equal((right > left).long(), trial.target)

@@ -98,7 +98,7 @@ def session_of(definition: Definition, data: Dataset) -> Session:
 
 
 def _shown(session: Session) -> torch.Tensor:
-    (frame,) = session.batches.trial(1, 2).inputs
+    (frame,) = session.batches.batch(1, 2).inputs
     return frame
 
 

@@ -137,7 +137,7 @@ def _with(module: nn.Module, weight: float) -> nn.Module:
     return module
 
 
-class CustomLoss(nn.Module):
+class Own(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 3)
@@ -181,7 +181,7 @@ MISTAKES: list[tuple[Callable[[], nn.Module], Any, str]] = [
     (_state_shared, 4, r"'3' \(Leaky\): shares its state with module '1'"),
     (_endless, 4, r"'again' \(Sequential\) contains itself"),
     (_hooked, 4, r"'0' \(Linear\): has forward hooks"),
-    (CustomLoss, 4, r"\(Own\): cannot be translated; a forward of one's own.*nn.Sequential"),
+    (Own, 4, r"\(Own\): cannot be translated; a forward of one's own.*nn.Sequential"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, dilation=2)), MAPS, r"'0' \(Conv2d\): has dilation = \(2, 2\)"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")), MAPS, r"padding_mode = 'circular'"),
     (lambda: nn.Sequential(nn.Conv2d(1, 4, 4, padding="same")), MAPS, r"'0' \(Conv2d\): pads an even kernel to 'same'"),

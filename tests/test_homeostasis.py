@@ -316,7 +316,7 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
     assert found[1].isfinite().all() and not torch.equal(*found)
     (state,) = learner.rule_state.homeostasis["hidden"]
     assert state.age == pytest.approx(1.0) and not torch.equal(state.correlation, torch.eye(6).double())
-    assert len(state.waiting) < 64  # of 160 activities heard
+    assert len(state.pending) < 64  # of 160 activities heard
 
 
 # Forward broadcast --------------------------------------------------------------------------------

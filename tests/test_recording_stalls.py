@@ -74,7 +74,7 @@ def step(training: Session) -> tuple[list[str], list[str]]:
     """What waits and what moves in a recorded training step, from the frames on their device to the changed weights."""
     assert training.recorder is not None
     batches, number = training.batches, training.number
-    trials = [replace(trial, inputs=list(trial.inputs)) for trial in (batches.trial(0, number) for _ in range(2))]
+    trials = [replace(trial, inputs=list(trial.inputs)) for trial in (batches.batch(0, number) for _ in range(2))]
     sample = batches.samples("train", 0, number)
     noise = [torch.Generator().manual_seed(number) for _ in range(2)]
     training.optimizer.zero_grad()

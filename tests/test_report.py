@@ -30,14 +30,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurosbd.report import measured, panels
+from neurosbd.report import quantity_field, panels
 
 
 @dataclass(frozen=True)
 class Result:
     layer: tuple[str, ...]
-    square: np.ndarray = measured("1", "layer")
-    total: float = measured("nat^2")
+    square: np.ndarray = quantity_field("1", "layer")
+    total: float = quantity_field("nat^2")
 
 
 def analyse(run):

@@ -226,9 +226,9 @@ def _direct(plasticity: RewardedSpikeTiming | PolicyGradient, life: list[Local])
             pairs = [(1.0, local.surprise(), local.eligible.trace)]
         made = [sum(f * local.outer(a[b, None], x[b, None]).weight for f, a, x in pairs) for b in range(len(e))]
         e = kept * e + torch.stack(made)  # type: ignore[arg-type]
-        signal = torch.zeros_like(local.post.value) if local.third_factor is None else local.third_factor
-        signal = signal.flatten(1)[:, : e.shape[1]]  # all the same over a map
-        yield e, (signal.view(*signal.shape, *(1,) * (e.ndim - 2)) * e).sum(0)
+        third_factor = torch.zeros_like(local.post.value) if local.third_factor is None else local.third_factor
+        third_factor = third_factor.flatten(1)[:, : e.shape[1]]  # all the same over a map
+        yield e, (third_factor.view(*third_factor.shape, *(1,) * (e.ndim - 2)) * e).sum(0)
 
 
 def _stepped(plasticity: Any, life: list[Local]) -> Iterator[tuple[Any, Tensor]]:
@@ -240,11 +240,11 @@ def _stepped(plasticity: Any, life: list[Local]) -> Iterator[tuple[Any, Tensor]]
 
 
 @pytest.mark.parametrize("name", LASTING)
-@pytest.mark.parametrize("way", ["dense", "dense, a signal per unit", "conv"])
+@pytest.mark.parametrize("way", ["dense", "dense, a factor per unit", "conv"])
 def test_what_waits_as_factors_is_the_eligibility(name: str, way: str) -> None:
     """Must fail when pending factors do not fade, or the folded ones are not faded for a reward (both tried)."""
     plasticity, geometry = LASTING[name], Conv2d(3, padding=1) if way == "conv" else Dense()
-    life = _life(geometry, 3, way == "dense, a signal per unit")
+    life = _life(geometry, 3, way == "dense, a factor per unit")
     rewards = 0
     for local, (e, expected), (state, gradient) in zip(
         life, _direct(plasticity, life), _stepped(plasticity, life), strict=True
@@ -261,11 +261,11 @@ def test_a_rewarded_batch_is_the_sum_of_its_examples_at_every_step(name: str) ->
     life = _life(Dense(), 3, per_unit=False)
 
     def alone(local: Local, b: int) -> Local:
-        one, signal, surprise = slice(b, b + 1), local.third_factor, local.surprise()
+        one, third_factor, surprise = slice(b, b + 1), local.third_factor, local.surprise()
         return local._replace(
             pre=local.pre[one], post=Activity(local.post.value[one], local.post.value[one]),
-            signal=None if signal is None else signal[one], eligible=_Passed(local.eligible.trace[one]),
-            surprise=lambda: surprise[one],
+            third_factor=None if third_factor is None else third_factor[one],
+            eligible=_Passed(local.eligible.trace[one]), surprise=lambda: surprise[one],
         )  # fmt: skip
 
     apart = [[g for _, g in _stepped(LASTING[name], [alone(local, b) for local in life])] for b in range(3)]
@@ -278,8 +278,8 @@ def test_what_waits_does_not_grow_with_the_steps(name: str) -> None:
     """Must fail when factors are never folded (tried); a look at the eligibility leaves it as it is."""
     life = _life(Dense(), 3, per_unit=False)
     for local, (state, _) in zip(life, _stepped(LASTING[name], life), strict=True):
-        waiting = state if name == "policy" else state.waiting
-        assert len(waiting.posts) == len(waiting.pres) < PENDING
+        pending = state if name == "policy" else state.pending
+        assert len(pending.posts) == len(pending.pres) < PENDING
         seen = LASTING[name].eligibility(state, local, slice(0, 2))
         torch.testing.assert_close(LASTING[name].eligibility(state, local, slice(0, 2)), seen, rtol=0, atol=0)
 
@@ -337,11 +337,13 @@ def test_baselines_are_per_task() -> None:
     value = torch.zeros(4, 3)
     receiver, task = Receiver(value), torch.tensor([0, 0, 1, 1])
     broadcast = Broadcast(value, reward=torch.tensor([1.0, 3.0, 10.0, 10.0]), task=task)
-    signal, state = modulator.step(modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT)
-    torch.testing.assert_close(signal[:, 0], torch.tensor([1.0, -1.0, 0.0, 0.0]) / 4)
+    third_factor, state = modulator.step(
+        modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT
+    )
+    torch.testing.assert_close(third_factor[:, 0], torch.tensor([1.0, -1.0, 0.0, 0.0]) / 4)
     again = broadcast._replace(reward=torch.tensor([4.0, 4.0, 10.0, 10.0]))
-    signal, state = modulator.step(state, receiver, again, DT)
-    torch.testing.assert_close(signal[:, 0], torch.tensor([-2.0, -2.0, 0.0, 0.0]) / 4)
+    third_factor, state = modulator.step(state, receiver, again, DT)
+    torch.testing.assert_close(third_factor[:, 0], torch.tensor([-2.0, -2.0, 0.0, 0.0]) / 4)
     torch.testing.assert_close(state.mean[:, 0], torch.tensor([3.0, 10.0]))
 
 

@@ -151,7 +151,7 @@ def test_a_refractory_neuron_rests_for_whole_steps(name: str) -> None:
     NeuronGroup(1, "dv/dt = (100 - v) / (20 * ms) : 1", threshold="v > 1", reset="v = 0", refractory=5 * ms), dt 1 ms:
     intervals of 5 ms, and 1 and 2 for 1 and 2 ms. NEST 3.10.0: eprop_iaf_bsshslm_2020 with t_ref = 5 the same,
     iaf_psc_delta 6, since it integrates for a step once t_ref is over. Must fail when a step is lost or won (tried:
-    waiting counts to 1).
+    refractory counts to 1).
     """
     neuron = NEURONS[name](refractory=5e-3, surrogate=Boxcar(width=1e9))
     inputs = torch.full((60, 1, 3), 5.0, dtype=torch.float64)

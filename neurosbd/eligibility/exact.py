@@ -34,11 +34,11 @@ class PerSynapse:
         full = torch.einsum("bi,bij->ij", third_factor, self.e)
         return Synapses(full[:, :-1], full[:, -1])
 
-    def onto(self, waiting: Synapses, kept: float) -> Synapses:
-        """kept waiting + e."""
-        assert waiting.bias is not None
-        weight = torch.add(self.e[:, :, :-1], waiting.weight, alpha=kept)
-        return Synapses(weight, torch.add(self.e[:, :, -1], waiting.bias, alpha=kept))
+    def onto(self, pending: Synapses, kept: float) -> Synapses:
+        """kept pending + e."""
+        assert pending.bias is not None
+        weight = torch.add(self.e[:, :, :-1], pending.weight, alpha=kept)
+        return Synapses(weight, torch.add(self.e[:, :, -1], pending.bias, alpha=kept))
 
     def of(self, examples: Tensor, local: Local) -> Tensor:
         """As it stands."""

@@ -37,12 +37,12 @@ class Factors:
         weight, bias = self.outer(factor, self.trace)
         return Synapses(weight, bias if bias is None or self.age == 1 else bias.mul_(self.age))
 
-    def onto(self, waiting: Synapses, kept: float) -> Synapses:
-        """kept waiting + e multiplied out, in one pass: weight [B, post, pre], bias [B, post]."""
-        assert waiting.bias is not None
+    def onto(self, pending: Synapses, kept: float) -> Synapses:
+        """kept pending + e multiplied out, in one pass: weight [B, post, pre], bias [B, post]."""
+        assert pending.bias is not None
         gain = self.gate(torch.ones_like(self.post))
-        weight = torch.baddbmm(waiting.weight, gain[:, :, None], self.trace[:, None, :], beta=kept)
-        return Synapses(weight, torch.add(gain * self.age, waiting.bias, alpha=kept))
+        weight = torch.baddbmm(pending.weight, gain[:, :, None], self.trace[:, None, :], beta=kept)
+        return Synapses(weight, torch.add(gain * self.age, pending.bias, alpha=kept))
 
     def of(self, examples: Tensor, local: Local) -> Tensor:
         """gain x trace of each example by itself."""

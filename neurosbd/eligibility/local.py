@@ -32,8 +32,8 @@ class Eligible(Protocol):
         """sum_b third_factor[b, i] e[b, i, j], like the synapses; third factor is [B, *size]."""
         ...
 
-    def onto(self, waiting: Synapses, kept: float) -> Synapses:
-        """kept waiting + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
+    def onto(self, pending: Synapses, kept: float) -> Synapses:
+        """kept pending + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
         ...
 
     def of(self, examples: Tensor, local: "Local") -> Tensor:

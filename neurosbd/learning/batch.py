@@ -132,20 +132,20 @@ def _weights(weights: Any, steps: int | None) -> tuple[float, ...]:
     return given
 
 
-def check_start(network: Network, trial: Batch, rewarded: bool = False) -> None:
+def check_start(network: Network, batch: Batch, rewarded: bool = False) -> None:
     """Refuse a trial that a network cannot learn from, as far as no device is waited for.
 
     Args:
         network: that learns.
-        trial: to be shown.
+        batch: to be shown.
         rewarded: whether its rule wants a reward.
     Raises:
         UsageError: with what is there and what is wanted.
     """
-    weight, target = next(network.parameters()), trial.target
+    weight, target = next(network.parameters()), batch.target
     if target.device != weight.device:
         raise UsageError(f"target is on {target.device}, but the weights are on {weight.device}; use target.to(...)")
-    if rewarded and trial.reward is None and (target.ndim > 1 or target.is_floating_point()):
+    if rewarded and batch.reward is None and (target.ndim > 1 or target.is_floating_point()):
         raise UsageError(
             f"without a reward of its own a trial rewards the right class, which needs integer labels [B], but target "
             f"is {target.dtype} {list(target.shape)}; give Trial(..., reward=function of (step, frame))"

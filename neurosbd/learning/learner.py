@@ -43,7 +43,7 @@ class Learner(Protocol):
 
     def learn(
         self,
-        trial: Batch,
+        batch: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
         learning_observer: LearningObserver | None = None,
@@ -51,7 +51,7 @@ class Learner(Protocol):
         """Run a trial and add a gradient to every plastic parameter's `.grad`.
 
         Args:
-            trial: what to learn from.
+            batch: what to learn from.
             observers: see every step of the network.
             noise: source of the noise of this run.
             learning_observer: sees third factors and eligibilities, of rules that have any.
@@ -129,20 +129,20 @@ class MeanOutput:
 class LossMeter:
     """Observer that adds up loss and output of a trial."""
 
-    def __init__(self, trial: Batch, loss: Loss, readout: str) -> None:
-        self.trial = trial
+    def __init__(self, batch: Batch, loss: Loss, readout: str) -> None:
+        self.batch = batch
         self.loss = loss
         self.readout = readout
         self.total: Tensor | None = None
-        self.output = MeanOutput(trial.weights, readout)
+        self.output = MeanOutput(batch.weights, readout)
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
-        weight = self.trial.weights[t]
+        weight = self.batch.weights[t]
         if weight == 0:
             return
         output = frame.activity[self.readout].value
-        loss = self.loss.per_example(output, self.trial.target_at(t)).mean() * weight
+        loss = self.loss.per_example(output, self.batch.target_at(t)).mean() * weight
         self.total = loss if self.total is None else self.total + loss
         self.output(t, frame)
 
@@ -150,7 +150,7 @@ class LossMeter:
         """The sums as weighted means."""
         if self.total is None:
             raise UsageError(UNSCORED)
-        return BatchResult(self.total.detach() / sum(self.trial.weights), self.output.value())
+        return BatchResult(self.total.detach() / sum(self.batch.weights), self.output.value())
 
 
 class Adaptation:
@@ -183,7 +183,7 @@ class Settling:
         self.needed = needed or bool(network.adaptive)
         self.scheduled = scheduled
         self.steps = 0
-        self.waiting: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
+        self.pending: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
 
     def _left(self) -> tuple[int, int]:
         """How often the weights were written, which fused optimizers do not count, and how many gradients wait."""
@@ -192,7 +192,7 @@ class Settling:
 
     def begin(self) -> None:
         """Before a trial: the last one was to be settled if the weights have moved since, or its gradients are gone."""
-        if self.needed and self.waiting is not None and self.waiting != self._left():
+        if self.needed and self.pending is not None and self.pending != self._left():
             self.needed = False
             warn(
                 "the weights have changed since the last trial, which was never settled: bounds, moments of "
@@ -204,11 +204,11 @@ class Settling:
     def due(self) -> None:
         """After a trial."""
         if self.needed:
-            self.waiting, self.network.unsettled = self._left(), True
+            self.pending, self.network.unsettled = self._left(), True
 
     def done(self, progress: float) -> None:
         """The trial is settled."""
-        self.waiting, self.network.unsettled, self.steps = None, False, self.steps + 1
+        self.pending, self.network.unsettled, self.steps = None, False, self.steps + 1
         if self.scheduled and self.steps == self.PATIENCE and progress == 0:
             warn(
                 f"learner.progress is still 0 after {self.steps} steps, so {self.scheduled} stay where they start; set "
@@ -261,19 +261,19 @@ class LocalLearner:
 
     def learn(
         self,
-        trial: Batch,
+        batch: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
         learning_observer: LearningObserver | None = None,
     ) -> BatchResult:
         """One batch; see `Learner.learn`."""
-        check_start(self.network, trial, rewarded=self.rule.rewarded)
+        check_start(self.network, batch, rewarded=self.rule.rewarded)
         self.settling.begin()
-        meter = LossMeter(trial, self.loss, self.network.readout)
-        self.adaptation = Adaptation(self.network, len(trial.weights))
+        meter = LossMeter(batch, self.loss, self.network.readout)
+        self.adaptation = Adaptation(self.network, len(batch.weights))
         with torch.no_grad():
             run = LocalRun(self.network, self.rule, self.rule_state, learning_observer)
-            counted = [t for t, weight in enumerate(trial.weights) if weight]
+            counted = [t for t, weight in enumerate(batch.weights) if weight]
             if not counted:
                 raise UsageError(UNSCORED)
 
@@ -282,23 +282,23 @@ class LocalLearner:
                 meter(t, frame)
                 reward = None
                 if self.rule.rewarded:
-                    if trial.reward is not None:
-                        reward = checked_reward(trial.reward(t, frame), output)
+                    if batch.reward is not None:
+                        reward = checked_reward(batch.reward(t, frame), output)
                     elif t == counted[-1]:
-                        reward = (meter.result().output.argmax(1) == trial.target).to(output.dtype)
+                        reward = (meter.result().output.argmax(1) == batch.target).to(output.dtype)
                 broadcast = Broadcast(
-                    output.new_empty((len(output), 0)), reward=reward, task=trial.task, weight=trial.weights[t],
+                    output.new_empty((len(output), 0)), reward=reward, task=batch.task, weight=batch.weights[t],
                     step_share=1 / len(counted), progress=self.progress,
                 )  # fmt: skip
-                if trial.weights[t]:
-                    target = trial.target_at(t)
+                if batch.weights[t]:
+                    target = batch.target_at(t)
                     score = self.loss.score(output, target) / len(output)
                     broadcast = broadcast._replace(
                         score=score, output=output, target=target, loss=self.loss, activity=frame.activity
                     )
                 run.step(frame, broadcast)
 
-            unroll(self.network, trial.frames(), (*observers, self.adaptation, observe), generator=noise)
+            unroll(self.network, batch.frames(), (*observers, self.adaptation, observe), generator=noise)
             run.regularise_weights()
         if self.tracking is not None:
             self.followed = run.plasticity_state
@@ -346,20 +346,20 @@ class BackpropLearner:
 
     def learn(
         self,
-        trial: Batch,
+        batch: Batch,
         observers: tuple[Observer, ...] = (),
         noise: torch.Generator | None = None,
         learning_observer: LearningObserver | None = None,
     ) -> BatchResult:
         """One batch; see `Learner.learn`. There is nothing for a witness to see."""
-        check_start(self.network, trial)
+        check_start(self.network, batch)
         self.settling.begin()
-        meter = LossMeter(trial, self.loss, self.network.readout)
-        self.adaptation = Adaptation(self.network, len(trial.weights))
+        meter = LossMeter(batch, self.loss, self.network.readout)
+        self.adaptation = Adaptation(self.network, len(batch.weights))
 
         # The frame goes at once, else the activity that backward is done with would live on to the end.
         watching = (*observers, self.adaptation, meter)
-        unroll(self.network, trial.frames(), watching, generator=noise, differentiable=True)
+        unroll(self.network, batch.frames(), watching, generator=noise, differentiable=True)
         if meter.total is not None:
             meter.total.backward()
         for connection in self.network.connections.values():

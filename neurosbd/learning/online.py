@@ -214,9 +214,9 @@ class LocalRun:
             self.plasticity_state[name] = plan.plasticity.init(local)
         gradient, self.plasticity_state[name] = plan.plasticity.step(self.plasticity_state[name], local, dt)
         if self.learning_observer is not None:
-            waiting = self.plasticity_state[name]
+            pending = self.plasticity_state[name]
             self.learning_observer.on_eligibility(
-                name, lambda examples: plan.plasticity.eligibility(waiting, local, examples)
+                name, lambda examples: plan.plasticity.eligibility(pending, local, examples)
             )
         return gradient
 

@@ -87,7 +87,7 @@ def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
     >>> import torch
     >>> register("cubic", lambda z, y: (z - y).abs().pow(3).sum(1))
     {'kind': 'own', 'name': 'cubic'}
-    >>> Own("cubic").score(torch.tensor([[2.0]]), torch.zeros(1, 1))
+    >>> CustomLoss("cubic").score(torch.tensor([[2.0]]), torch.zeros(1, 1))
     tensor([[12.]])
     """
     _GIVEN[name] = _as_loss(loss, f"loss '{name}'")

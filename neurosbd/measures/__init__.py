@@ -44,9 +44,9 @@ def measures_of(loss: Loss, targets: Tensor) -> tuple[Measure, ...]:
     return tuple(found)
 
 
-def right_class(trial: Batch, result: BatchResult) -> Tensor:
+def right_class(batch: Batch, result: BatchResult) -> Tensor:
     """1 where the largest output is that of the class, [B]."""
-    return (result.output.argmax(1) == trial.target).double()
+    return (result.output.argmax(1) == batch.target).double()
 
 
 def title(name: str) -> str:

@@ -27,10 +27,10 @@ class Accuracy:
         """Successes and examples."""
         return 2
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
         count = len(result.output)
-        hits = self.success(trial, result).mean(dtype=torch.float64) * count
+        hits = self.success(batch, result).mean(dtype=torch.float64) * count
         return torch.stack((hits, torch.full_like(hits, count)))
 
     def value(self, sums: Sequence[float]) -> float:

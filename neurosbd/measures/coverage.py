@@ -31,10 +31,10 @@ class Coverage:
         """Targets inside, and all."""
         return 2
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
         low, high = self.loss.interval(result.output)
-        y = trial.target.to(low.dtype)
+        y = batch.target.to(low.dtype)
         inside = ((low <= y) & (y <= high)).double().sum()
         return torch.stack((inside, torch.full_like(inside, y.numel())))
 

@@ -35,9 +35,9 @@ class ExplainedDeviance:
         """N, the deviance, phi(y), and y of every variable."""
         return 3 + targets
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
-        return _sums(self.loss, trial, result)
+        return _sums(self.loss, batch, result)
 
     def value(self, sums: Sequence[float]) -> float:
         """1 - left / whole."""
@@ -65,18 +65,18 @@ class RSquared:
         """As of the explained deviance."""
         return 3 + targets
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
-        return _sums(self.loss, trial, result)
+        return _sums(self.loss, batch, result)
 
     def value(self, sums: Sequence[float]) -> float:
         """1 - left / whole."""
         return _explained(self.loss.deviance, sums)
 
 
-def _sums(loss: PredictsMean, trial: Batch, result: BatchResult) -> Tensor:
+def _sums(loss: PredictsMean, batch: Batch, result: BatchResult) -> Tensor:
     # float64: phi(y) and N phi(mean) are large and nearly equal
-    y, output = trial.target.double(), result.output.double()
+    y, output = batch.target.double(), result.output.double()
     left = loss.deviance(y, loss.mean(output)).sum()
     single = torch.stack((torch.full_like(left, len(y)), left, loss.deviance.generator(y).sum()))
     return torch.cat((single, y.sum(0)))
@@ -120,9 +120,9 @@ class ExplainedPinball:
         """Both losses."""
         return 2
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Over a batch."""
-        y, output = trial.target.double(), result.output.double()
+        y, output = batch.target.double(), result.output.double()
         constant = row(self.constant, output).expand_as(output)
         return torch.stack((self.loss.per_example(output, y).sum(), self.loss.per_example(constant, y).sum()))
 

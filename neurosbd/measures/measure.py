@@ -35,7 +35,7 @@ class Measure(Protocol):
         """Number of sums for this many values to predict."""
         ...
 
-    def sums(self, trial: Batch, result: BatchResult) -> Tensor:
+    def sums(self, batch: Batch, result: BatchResult) -> Tensor:
         """Sums over a batch, float64 [width]. Nothing waits for the device."""
         ...
 

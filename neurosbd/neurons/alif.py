@@ -21,7 +21,7 @@ class ALIFState(NamedTuple):
     v: Tensor  # potential before the reset of this step's spike, [B, *size]
     a: Tensor  # adaptation of the threshold, in spikes, [B, *size]
     spike: Tensor  # 0 or 1, [B, *size]
-    waiting: Tensor | None  # refractory steps left, [B, *size]
+    refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class ALIF:
         drive = membrane.times(drive, number(self.r))
         v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), drive)
         a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
-        activity, waiting = membrane.fire(self, v - number(self.beta) * a, state.waiting, dt)
-        return activity, ALIFState(v, a, activity.value, waiting)
+        activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
+        return activity, ALIFState(v, a, activity.value, refractory)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

@@ -21,7 +21,7 @@ class CubaLIFState(NamedTuple):
     i: Tensor  # synaptic current, [B, *size]
     v: Tensor  # potential before the reset of this step's spike, [B, *size]
     spike: Tensor  # 0 or 1, [B, *size]
-    waiting: Tensor | None  # refractory steps left, [B, *size]
+    refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class CubaLIF:
         """Potential and spike, [B, *size]."""
         i = leak(state.i, decay(number(self.tau_syn), dt), membrane.times(drive, number(self.r)))
         v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), i)
-        activity, waiting = membrane.fire(self, v, state.waiting, dt)
-        return activity, CubaLIFState(i, v, activity.value, waiting)
+        activity, refractory = membrane.fire(self, v, state.refractory, dt)
+        return activity, CubaLIFState(i, v, activity.value, refractory)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

@@ -58,8 +58,8 @@ class IF:
         """Potential and spike, [B, *size]."""
         drive = membrane.times(drive, number(self.r))
         v = membrane.integrate(self, state.v, state.spike, 1.0, drive)
-        activity, waiting = membrane.fire(self, v, state.waiting, dt)
-        return activity, LIFState(v, activity.value, waiting)
+        activity, refractory = membrane.fire(self, v, state.refractory, dt)
+        return activity, LIFState(v, activity.value, refractory)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

@@ -20,7 +20,7 @@ class LIFState(NamedTuple):
 
     v: Tensor  # potential before the reset of this step's spike, [B, *size]
     spike: Tensor  # 0 or 1, [B, *size]
-    waiting: Tensor | None  # refractory steps left, [B, *size]
+    refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class LIF:
         if not (isinstance(rest, float | int) and rest == 0):
             drive = drive + (1 - alpha) * rest
         v = membrane.integrate(self, state.v, state.spike, alpha, drive)
-        activity, waiting = membrane.fire(self, v, state.waiting, dt)
-        return activity, LIFState(v, activity.value, waiting)
+        activity, refractory = membrane.fire(self, v, state.refractory, dt)
+        return activity, LIFState(v, activity.value, refractory)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

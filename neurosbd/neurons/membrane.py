@@ -105,7 +105,7 @@ def kept(neuron: Resetting, z: Tensor) -> float | Tensor:
     return 1 - z if neuron.reset == "to_value" else 1.0
 
 
-def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) -> tuple[Activity, Tensor | None]:
+def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: float) -> tuple[Activity, Tensor | None]:
     """Spikes of this step, and how many steps every unit still has to wait.
 
     A refractory unit integrates but cannot spike, and its gain is 0. A refractoriness of n steps makes the n-th step
@@ -114,21 +114,21 @@ def fire(neuron: Spiking, potential: Tensor, waiting: Tensor | None, dt: float) 
     Args:
         neuron: its constants.
         potential: membrane less whatever raises the threshold, [B, *size].
-        waiting: steps left to wait before this step, [B, *size]; None without refractoriness.
+        refractory: steps left to wait before this step, [B, *size]; None without refractoriness.
         dt: step, s.
     """
-    if waiting is not None:
-        potential = torch.where(waiting > 0, _QUIET, potential)
+    if refractory is not None:
+        potential = torch.where(refractory > 0, _QUIET, potential)
     threshold, unit = number(neuron.v_threshold), neuron.unit
     if not (torch.is_grad_enabled() and potential.requires_grad):
         value = above(potential, threshold)
     else:
         distance = potential - threshold
         value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
-    if waiting is not None:
+    if refractory is not None:
         silent = max(round(neuron.refractory / dt) - 1, 0)  # steps between two spikes that are `refractory` apart
-        waiting = torch.where(value.detach() > 0, float(silent), (waiting - 1).clamp(min=0))
-    return Activity(value, potential), waiting
+        refractory = torch.where(value.detach() > 0, float(silent), (refractory - 1).clamp(min=0))
+    return Activity(value, potential), refractory
 
 
 def with_moments(neuron: Spiking, drive: Tensor) -> Tensor | None:

@@ -33,28 +33,28 @@ def nothing(local: Local) -> PendingEligibility:
 
 
 def joined(
-    waiting: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
+    pending: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
 ) -> PendingEligibility:
     """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]."""
-    fade = waiting.fade * kept
-    both = torch.cat((waiting.posts * kept, torch.stack(posts))), torch.cat((waiting.pres, torch.stack(pres)))
+    fade = pending.fade * kept
+    both = torch.cat((pending.posts * kept, torch.stack(posts))), torch.cat((pending.pres, torch.stack(pres)))
     # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
-    if len(both[0]) < PENDING and waiting.folded.ndim == 3:
-        return PendingEligibility(waiting.folded, fade, *both)
-    return PendingEligibility(local.each(*both, waiting.folded, fade), 1.0, waiting.posts[:0], waiting.pres[:0])
+    if len(both[0]) < PENDING and pending.folded.ndim == 3:
+        return PendingEligibility(pending.folded, fade, *both)
+    return PendingEligibility(local.each(*both, pending.folded, fade), 1.0, pending.posts[:0], pending.pres[:0])
 
 
-def standing(waiting: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
+def standing(pending: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
     """e of these examples, in memory of its own, [E, *weight]."""
-    posts, pres = waiting.posts[:, examples], waiting.pres[:, examples]
-    return local.each(posts, pres, waiting.folded[examples].clone(), waiting.fade)
+    posts, pres = pending.posts[:, examples], pending.pres[:, examples]
+    return local.each(posts, pres, pending.folded[examples].clone(), pending.fade)
 
 
-def rewarded(third_factor: Tensor | None, waiting: PendingEligibility, local: Local) -> Synapses | None:
+def rewarded(third_factor: Tensor | None, pending: PendingEligibility, local: Local) -> Synapses | None:
     """sum_b third_factor[b, i] e[b, i, ...]; one factor per example, expanded over i, is not multiplied out."""
     if third_factor is None:
         return None
-    folded, fade = waiting.folded, waiting.fade
+    folded, fade = pending.folded, pending.fade
     if not any(third_factor.stride()[1:]):
         one = third_factor.flatten(1)[:, 0] * fade
         weight = (one @ folded.flatten(1)).view(folded.shape[1:])
@@ -66,7 +66,7 @@ def rewarded(third_factor: Tensor | None, waiting: PendingEligibility, local: Lo
             f"per example [batch], "
             f"got [batch, *size] = {list(third_factor.shape)}"
         )
-    if len(waiting.posts):
-        posts, pres = (waiting.posts * third_factor).flatten(0, 1), waiting.pres.flatten(0, 1)
+    if len(pending.posts):
+        posts, pres = (pending.posts * third_factor).flatten(0, 1), pending.pres.flatten(0, 1)
         weight += local.outer(posts, pres).weight
     return Synapses(weight, None)

@@ -121,7 +121,7 @@ class Tagged(NamedTuple):
     """Traces of spikes, and the pairings that wait for a reward."""
 
     traces: PairTraces
-    waiting: PendingEligibility
+    pending: PendingEligibility
 
 
 @dataclass(frozen=True)
@@ -158,19 +158,19 @@ class RewardedSpikeTiming:
         plus, minus = self.window.factors(local.synapses.weight)
         kept, post = math.exp(-dt / self.tau_e), local.post.value
         if isinstance(plus, Tensor) and isinstance(minus, Tensor):  # of this step's weight: nothing to put off
-            e = state.waiting.folded.mul_(kept)
+            e = state.pending.folded.mul_(kept)
             pairs = local.each(post[None], found.pre[None])
             e.addcmul_(pairs, plus)
             e.addcmul_(local.each(found.post[None], local.pre[None], pairs, 0.0), minus, value=-1)
-            waiting = state.waiting._replace(folded=e)
+            pending = state.pending._replace(folded=e)
         else:
             posts, pres = [post * plus, found.post * -minus], [found.pre, local.pre]
-            waiting = joined(state.waiting, posts, pres, kept, local)
-        return rewarded(local.third_factor, waiting, local), Tagged(traces, waiting)
+            pending = joined(state.pending, posts, pres, kept, local)
+        return rewarded(local.third_factor, pending, local), Tagged(traces, pending)
 
     def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
-        return standing(state.waiting, local, examples)
+        return standing(state.pending, local, examples)
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ class PolicyGradient:
     def step(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
         """What waits times the third factor, when there is one."""
         kept = math.exp(-dt / self.tau_e)
-        waiting = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
-        return rewarded(local.third_factor, waiting, local), waiting
+        pending = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
+        return rewarded(local.third_factor, pending, local), pending
 
     def eligibility(self, state: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""

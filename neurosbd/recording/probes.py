@@ -10,22 +10,22 @@ from neurosbd.network import Frame, Network
 from neurosbd.recording.signals import drive
 
 
-def true_gradients(network: Network, loss: Loss, trial: Batch, noise: torch.Generator) -> dict[str, Tensor | None]:
+def true_gradients(network: Network, loss: Loss, batch: Batch, noise: torch.Generator) -> dict[str, Tensor | None]:
     """d mean-loss / d weight of every plastic connection by autograd (through time); `.grad` is left alone."""
-    meter = LossMeter(trial, loss, network.readout)
+    meter = LossMeter(batch, loss, network.readout)
     names = [name for name, connection in network.connections.items() if connection.plastic]
-    unroll(network, trial.inputs, (meter,), generator=noise, differentiable=True)
+    unroll(network, batch.inputs, (meter,), generator=noise, differentiable=True)
     assert meter.total is not None
     found = torch.autograd.grad(meter.total, [network.weights[n] for n in names], allow_unused=True)
     return dict(zip(names, found, strict=True))
 
 
-def alignment(network: Network, loss: Loss, trial: Batch, noise: torch.Generator) -> dict[str, Tensor]:
+def alignment(network: Network, loss: Loss, batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
     """Cosine of `.grad` and the true gradient, and the ratio of their norms, of every plastic connection, [2].
 
     NaN where one of them is 0.
     """
-    truth = true_gradients(network, loss, trial, noise)
+    truth = true_gradients(network, loss, batch, noise)
     return {name: _compared(network.weights[name].grad, true) for name, true in truth.items()}
 
 

@@ -100,14 +100,14 @@ class Recorder:
         """Whether anything of test batches is recorded."""
         return any(g.clock.on == "test" for g in self.gatherings)
 
-    def trial(self, on: Split, epoch: int, number: int, trial: Batch | None, sample: np.ndarray) -> TrialRecorder:
+    def trial(self, on: Split, epoch: int, number: int, batch: Batch | None, sample: np.ndarray) -> TrialRecorder:
         """How to watch a trial.
 
         Args:
             on: training or test.
             epoch: from 0; -1 for the test before the first.
             number: of the batch within the epoch.
-            trial: about to be run; None: one that nobody scores.
+            batch: about to be run; None: one that nobody scores.
             sample: which examples of their split are in it, int64 [B].
         """
         per_step = [
@@ -123,7 +123,7 @@ class Recorder:
         ]  # fmt: skip
         if not (per_step or per_batch):
             return NullRecorder()
-        return _RowRecorder(self, on, epoch, number, trial, sample, per_step, per_batch)
+        return _RowRecorder(self, on, epoch, number, batch, sample, per_step, per_batch)
 
     def signal_names(self, clocks: list[int]) -> set[str]:
         """What is recorded when these clocks say so."""
@@ -168,11 +168,11 @@ class _RowRecorder:
     """One trial of which something is recorded. See `TrialRecorder`."""
 
     def __init__(
-        self, recorder: Recorder, on: Split, epoch: int, number: int, trial: Batch | None, sample: np.ndarray,
+        self, recorder: Recorder, on: Split, epoch: int, number: int, batch: Batch | None, sample: np.ndarray,
         per_step: list[int], per_batch: list[int],
     ) -> None:  # fmt: skip
         self.recorder = recorder
-        self.number, self.trial, self.sample = number, trial, sample
+        self.number, self.batch, self.sample = number, batch, sample
         self.epoch = epoch + 1  # the reader's count: 0 is before the training
         extent = recorder.extent
         self.start = extent.start(on, epoch, recorder.tests) + number * extent.steps * extent.dt
@@ -191,7 +191,7 @@ class _RowRecorder:
     def observe(self, t: int, frame: Frame) -> None:
         """Take the rows of this step."""
         recorder = self.recorder
-        view = StepView(recorder.recorded, self.trial, t, frame)
+        view = StepView(recorder.recorded, self.batch, t, frame)
         self.open = [n for n in self.per_step if t % recorder.gatherings[n].clock.steps == 0]
         # Local rules learn without a graph: leaving one that is not there takes as long as a row of spikes.
         with torch.no_grad() if torch.is_grad_enabled() else contextlib.nullcontext():

@@ -37,7 +37,7 @@ class StepView(NamedTuple):
     """One step of a trial, as an observer sees it."""
 
     recorded: Recorded
-    trial: Batch | None  # None: nobody scores it
+    batch: Batch | None  # None: nobody scores it
     t: int
     frame: Frame
 
@@ -93,17 +93,17 @@ def drive(network: Network, frame: Frame, where: str) -> Tensor:
 
 
 def _score(view: StepView, where: str) -> Tensor:
-    (network, _, _, loss), trial, t, frame = view
-    assert loss is not None and trial is not None
+    (network, _, _, loss), batch, t, frame = view
+    assert loss is not None and batch is not None
     output = frame.activity[network.readout].value
-    return loss.score(output, trial.target_at(t)) if trial.weights[t] else torch.zeros_like(output)
+    return loss.score(output, batch.target_at(t)) if batch.weights[t] else torch.zeros_like(output)
 
 
 def _loss(view: StepView, where: str) -> Tensor:
-    (network, _, _, loss), trial, t, frame = view
-    assert loss is not None and trial is not None
+    (network, _, _, loss), batch, t, frame = view
+    assert loss is not None and batch is not None
     output = frame.activity[network.readout].value
-    return loss.per_example(output, trial.target_at(t)) if trial.weights[t] else output.new_zeros(len(output))
+    return loss.per_example(output, batch.target_at(t)) if batch.weights[t] else output.new_zeros(len(output))
 
 
 def _drive(view: StepView, where: str) -> Tensor:
@@ -111,8 +111,8 @@ def _drive(view: StepView, where: str) -> Tensor:
 
 
 def _target(view: StepView, where: str) -> Tensor:
-    assert view.trial is not None
-    return view.trial.target_at(view.t)
+    assert view.batch is not None
+    return view.batch.target_at(view.t)
 
 
 _UNITS, _SYNAPSES, _ROW, _MEASURES = ("example", "neuron"), ("example", "synapse"), ("synapse",), ("measure",)

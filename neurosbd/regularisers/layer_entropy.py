@@ -19,7 +19,7 @@ class Spread(NamedTuple):
     """State of a layer entropy over N units (of a map: channels)."""
 
     correlation: Tensor  # R, running mean of h h^T, when activities were last taken into it, [N, N]
-    waiting: Tensor  # those heard since, each as faded as it is old, [K, N], K < WAITING
+    pending: Tensor  # those heard since, each as faded as it is old, [K, N], K < WAITING
     since: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
     inverse: Tensor  # (R + epsilon I)^-1 when it was last taken, [N, N]
     age: Tensor  # batches since then, []; on the host
@@ -83,10 +83,10 @@ class LayerEntropy:
         """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
         h = CHANNELS.summary(value[: self.examples], NO_BASIS)
         lam, heard = self.forgetting**share, len(h)
-        waiting = torch.cat((state.waiting * math.sqrt(lam), h * math.sqrt((1 - lam) / heard)))
-        state = state._replace(waiting=waiting, since=state.since + share, age=state.age + share)
+        pending = torch.cat((state.pending * math.sqrt(lam), h * math.sqrt((1 - lam) / heard)))
+        state = state._replace(pending=pending, since=state.since + share, age=state.age + share)
         due = bool(state.age >= self.refresh - 1e-6)  # shares add up to a batch but for rounding
-        if due or len(waiting) >= WAITING:
+        if due or len(pending) >= WAITING:
             state = self.settled(state)
         if due:
             inverse = self._inverted(state.correlation, state.inverse)
@@ -97,10 +97,10 @@ class LayerEntropy:
         return CHANNELS.spread(pull, value, NO_BASIS), state
 
     def settled(self, state: Spread) -> Spread:
-        """The same with nothing waiting: R <- lam^since R + waiting^T waiting."""
-        waiting, faded = state.waiting, self.forgetting ** float(state.since)
-        correlation = torch.addmm(state.correlation, waiting.t(), waiting, beta=faded)
-        return state._replace(correlation=correlation, waiting=waiting[:0], since=torch.zeros_like(state.since))
+        """The same with nothing waiting: R <- lam^since R + pending^T pending."""
+        pending, faded = state.pending, self.forgetting ** float(state.since)
+        correlation = torch.addmm(state.correlation, pending.t(), pending, beta=faded)
+        return state._replace(correlation=correlation, pending=pending[:0], since=torch.zeros_like(state.since))
 
     def _inverted(self, correlation: Tensor, before: Tensor) -> Tensor:
         """(R + epsilon I)^-1; the one before if R is no correlation any more. Nothing is looked at, no device waits."""

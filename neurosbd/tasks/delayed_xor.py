@@ -80,9 +80,9 @@ class DelayedXor:
         """Four groups; equal and different."""
         return 4 * self.group, 2
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
+    def batch(self, size: int, dt: float, generator: torch.Generator) -> Batch:
         """Bits drawn per example; all four pairs are equally frequent in batches that are multiples of 4."""
-        pairs = torch.arange(batch)[torch.randperm(batch, generator=generator)] % 4
+        pairs = torch.arange(size)[torch.randperm(size, generator=generator)] % 4
         first, second = pairs % 2, pairs // 2
         target = (first != second).long()
         active = torch.stack((first, 1 - first, second, 1 - second), 1).float()
@@ -97,21 +97,21 @@ class DelayedXor:
             spikes = happens(chance, generator).float()
             yield spikes if t < shown else torch.zeros_like(spikes)
 
-    def success(self, trial: Batch, result: BatchResult) -> Tensor:
+    def success(self, batch: Batch, result: BatchResult) -> Tensor:
         """1 if the right output fired more, a half if both the same."""
-        return _right(result.output, trial.target)
+        return _right(result.output, batch.target)
 
     def measures(self, success: float) -> dict[str, float]:
         """Fraction of wrong answers."""
         return {"error_rate": 1 - success}
 
-    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, batch: Batch, outputs: Tensor, dt: float) -> Panel:
         """Mean output rates for each pair of bits."""
-        assert trial.task is not None
+        assert batch.task is not None
         rate = outputs.mean(0) / dt
         pairs = np.arange(4)
         lines = {
-            name: (pairs, np.array([rate[trial.task == p, k].mean().item() for p in range(4)]))
+            name: (pairs, np.array([rate[batch.task == p, k].mean().item() for p in range(4)]))
             for k, name in enumerate(("equal", "different"))
         }
         return Panel("answers", "pair of bits: 00, 10, 01, 11", "rate of the output, Hz", lines, frozenset(lines))

@@ -76,10 +76,10 @@ class EvidenceAccumulation:
         """Four groups; left and right."""
         return len(_GROUPS) * self.group, 2
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
+    def batch(self, size: int, dt: float, generator: torch.Generator) -> Batch:
         """Cues drawn per example; the input spikes are drawn as they are asked for."""
-        side = torch.randint(2, (batch, 1), generator=generator)
-        on_side = torch.rand(batch, self.cues, generator=generator) < self.bias
+        side = torch.randint(2, (size, 1), generator=generator)
+        on_side = torch.rand(size, self.cues, generator=generator) < self.bias
         where = torch.where(on_side, side, 1 - side)  # 0 left, 1 right
         majority = (where.sum(1) * 2 > self.cues).long()
         steps, recall = self.steps(dt), self._steps("recall", dt)
@@ -100,17 +100,17 @@ class EvidenceAccumulation:
             chance = (rates * dt).repeat_interleave(self.group, 1)
             yield happens(chance, generator).float()
 
-    def success(self, trial: Batch, result: BatchResult) -> Tensor:
+    def success(self, batch: Batch, result: BatchResult) -> Tensor:
         """Whether the larger output over the recall is the majority's."""
-        return (result.output.argmax(1) == trial.target).double()
+        return (result.output.argmax(1) == batch.target).double()
 
     def measures(self, success: float) -> dict[str, float]:
         """Fraction of wrong decisions."""
         return {"error_rate": 1 - success}
 
-    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, batch: Batch, outputs: Tensor, dt: float) -> Panel:
         """The two outputs over one trial."""
         time = np.arange(len(outputs)) * dt
         lines = {name: (time, outputs[:, 0, k].numpy()) for k, name in enumerate(("left", "right"))}
-        right = ("left", "right")[int(trial.target[0])]
+        right = ("left", "right")[int(batch.target[0])]
         return Panel(f"one trial; the majority was {right}", "time, s", "output", lines)

@@ -63,13 +63,13 @@ class PatternGeneration:
         """Inputs and targets."""
         return self.units, self.outputs
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
-        """The frozen input, `batch` times, and the target [T, B, outputs]."""
+    def batch(self, size: int, dt: float, generator: torch.Generator) -> Batch:
+        """The frozen input, `size` times, and the target [T, B, outputs]."""
         frozen = seeded(self.seed, "pattern")
         steps = self.steps(dt)
         spikes = happens(torch.full((steps, 1, self.units), self.rate * dt), frozen).float()
-        target = self._target(steps, dt, frozen)[:, None, :].expand(-1, batch, -1)
-        return Batch(spikes.expand(-1, batch, -1), target, [1 / steps] * steps)
+        target = self._target(steps, dt, frozen)[:, None, :].expand(-1, size, -1)
+        return Batch(spikes.expand(-1, size, -1), target, [1 / steps] * steps)
 
     def _target(self, steps: int, dt: float, frozen: torch.Generator) -> Tensor:
         time = torch.arange(steps)[:, None, None] * dt
@@ -81,17 +81,17 @@ class PatternGeneration:
         target = target - target[:1]
         return target / target.abs().amax(0)
 
-    def success(self, trial: Batch, result: BatchResult) -> Tensor:
+    def success(self, batch: Batch, result: BatchResult) -> Tensor:
         """1 - normalised error, not below 0: the loss is 1/2 sum_k of the mean squared error."""
-        variance = trial.target.var((0, 1), correction=0).sum()
+        variance = batch.target.var((0, 1), correction=0).sum()
         return (1 - 2 * result.loss / variance).clamp(min=0)[None].double()
 
     def measures(self, success: float) -> dict[str, float]:
         """Mean squared error over the variance of the target."""
         return {"normalised_error": 1 - success}
 
-    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, batch: Batch, outputs: Tensor, dt: float) -> Panel:
         """Output and target."""
         time = np.arange(len(outputs)) * dt
-        lines = {"target": (time, trial.target[:, 0, 0].numpy()), "output": (time, outputs[:, 0, 0].numpy())}
+        lines = {"target": (time, batch.target[:, 0, 0].numpy()), "output": (time, outputs[:, 0, 0].numpy())}
         return Panel("one trial", "time, s", "output", lines)

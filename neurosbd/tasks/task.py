@@ -29,11 +29,11 @@ class Task(Interface):
         """Units of the input and of the readout."""
         ...
 
-    def trial(self, batch: int, dt: float, generator: torch.Generator) -> Batch:
-        """`batch` new examples, on the CPU, drawn from the generator alone."""
+    def batch(self, size: int, dt: float, generator: torch.Generator) -> Batch:
+        """`size` new examples, on the CPU, drawn from the generator alone."""
         ...
 
-    def success(self, trial: Batch, result: BatchResult) -> Tensor:
+    def success(self, batch: Batch, result: BatchResult) -> Tensor:
         """How well each example went, 0..1, [B] (or one for all)."""
         ...
 
@@ -41,7 +41,7 @@ class Task(Interface):
         """The figures of merit that papers give, from the mean success."""
         ...
 
-    def picture(self, trial: Batch, outputs: Tensor, dt: float) -> Panel:
+    def picture(self, batch: Batch, outputs: Tensor, dt: float) -> Panel:
         """One trial as a picture; outputs [T, B, k]."""
         ...
 

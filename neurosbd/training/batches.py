@@ -40,7 +40,7 @@ class BatchSource(Protocol):
         """Batches per epoch."""
         ...
 
-    def trial(self, epoch: int, number: int) -> Batch:
+    def batch(self, epoch: int, number: int) -> Batch:
         """Batch `number` of an epoch."""
         ...
 
@@ -101,7 +101,7 @@ class DatasetBatches:
     def __len__(self) -> int:
         return len(self.stream)
 
-    def trial(self, epoch: int, number: int) -> Batch:
+    def batch(self, epoch: int, number: int) -> Batch:
         """A batch of the training split."""
         x, target = self.stream.batch(epoch, number)
         frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
@@ -150,14 +150,14 @@ class TaskBatches:
     def __len__(self) -> int:
         return self.batches["train"]
 
-    def trial(self, epoch: int, number: int) -> Batch:
+    def batch(self, epoch: int, number: int) -> Batch:
         """New examples."""
-        return self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
+        return self.task.batch(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
 
     def tests(self) -> Iterator[Batch]:
         """The same examples every time."""
         for number in range(self.batches["test"]):
-            yield self.task.trial(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
+            yield self.task.batch(self.batch_size, self.dt, generator(self.seed, "task", "test", number))
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Trials counted through: no two of a training are the same, those of the test are in every epoch."""

@@ -112,16 +112,16 @@ def _curve(run: Run) -> Panel:
 @torch.no_grad()
 def _example(session: Session) -> Panel:
     """What the trained network does in one test trial."""
-    trial = next(session.trials())
+    batch = next(session.trials())
     outputs: list[torch.Tensor] = []
 
     def keep(t: int, frame: Frame) -> None:
         outputs.append(frame.activity[session.network.readout].value.cpu())
 
     noise = generator(session.definition.seed, "noise", "test", 0)
-    meter = LossMeter(trial, session.loss, session.network.readout)
-    unroll(session.network.eval(), trial.inputs, (meter, keep), generator=noise)
-    return session.definition.task.build().picture(trial, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
+    meter = LossMeter(batch, session.loss, session.network.readout)
+    unroll(session.network.eval(), batch.inputs, (meter, keep), generator=noise)
+    return session.definition.task.build().picture(batch, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
 
 
 class _Stopped(Exception):

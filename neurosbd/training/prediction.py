@@ -45,6 +45,6 @@ def predicted(run: Run) -> Prediction:
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with --resume")
     data = data_of(definition)
     batches = DatasetBatches(definition, data, torch.device("cpu"))
-    output = outputs(run.network(), definition, (trial.inputs for trial in batches.tests()))
+    output = outputs(run.network(), definition, (batch.inputs for batch in batches.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
     return Prediction(definition.loss.build(), data, output, batches.test.targets, offset, scale)

@@ -37,12 +37,12 @@ class MetricSums:
         self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
         self.sums = torch.zeros(sum(self.widths), dtype=torch.float64, device=device)
 
-    def add(self, trial: Batch, result: BatchResult) -> None:
+    def add(self, batch: Batch, result: BatchResult) -> None:
         """Count a batch."""
         count = len(result.output)
         loss = result.loss.double()
         single = torch.stack((loss * count, torch.full_like(loss, count)))
-        self.sums += torch.cat((single, *(measure.sums(trial, result) for measure in self.measures)))
+        self.sums += torch.cat((single, *(measure.sums(batch, result) for measure in self.measures)))
 
     def read(self) -> dict[str, float]:
         """Mean loss and every measure so far, by name."""
@@ -89,7 +89,7 @@ class Session:
         asked, batches, training = self.definition.record, self.batches, self.definition.training
         if not asked.signals:
             return None
-        taught = batches.trial(0, 0).target
+        taught = batches.batch(0, 0).target
         there: dict[Split, int] = {"train": batches.examples, "test": batches.tested}
         widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in batches.widths.items()}
         extent = RunExtent(
@@ -100,10 +100,10 @@ class Session:
         found = plan(asked.signals, asked.limit, recorded, extent)
         return None if found is None else Recorder(found, extent, recorded, self.device)
 
-    def _trial_recorder(self, on: Split, number: int, trial: Batch) -> TrialRecorder:
+    def _trial_recorder(self, on: Split, number: int, batch: Batch) -> TrialRecorder:
         if self.recorder is None:
             return NullRecorder()
-        return self.recorder.trial(on, self.epoch, number, trial, self.batches.samples(on, self.epoch, number))
+        return self.recorder.trial(on, self.epoch, number, batch, self.batches.samples(on, self.epoch, number))
 
     def step(self) -> BatchResult:
         """Learn from the next batch and move on.
@@ -115,9 +115,9 @@ class Session:
         done = self.epoch * len(self.batches) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
         self.optimizer.zero_grad()
-        trial, noise = self._again(self.number)
-        trial_recorder = self._trial_recorder("train", self.number, trial)
-        result = self.learner.learn(trial, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        batch, noise = self._again(self.number)
+        trial_recorder = self._trial_recorder("train", self.number, batch)
+        result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
         if done % self._check_every == 0 and not torch.isfinite(result.loss):
             raise RunError(self._diagnose())
         trial_recorder.on_gradients(lambda: self._again(self.number))
@@ -127,7 +127,7 @@ class Session:
         self.learner.after_step()
         trial_recorder.on_update()
         self.schedule.step()
-        self.metric_sums.add(trial, result)
+        self.metric_sums.add(batch, result)
         self.number += 1
         return result
 
@@ -151,19 +151,19 @@ class Session:
         """Mean loss and every measure on the test split, by name."""
         metric_sums = self._metric_sums()
         self.network.eval()
-        for number, trial in enumerate(self.trials()):
-            meter = LossMeter(trial, self.loss, self.network.readout)
+        for number, batch in enumerate(self.trials()):
+            meter = LossMeter(batch, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", "test", number)
-            trial_recorder = self._trial_recorder("test", number, trial)
-            unroll(self.network, trial.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
-            metric_sums.add(trial, meter.result())
+            trial_recorder = self._trial_recorder("test", number, batch)
+            unroll(self.network, batch.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
+            metric_sums.add(batch, meter.result())
         self.network.train()
         return metric_sums.read()
 
     def _again(self, number: int) -> tuple[Batch, torch.Generator]:
         """A trial of this epoch and its noise, the same however often it is asked for."""
-        trial = self._on_device(self.batches.trial(self.epoch, number))
-        return trial, generator(self.definition.seed, "noise", self.epoch, number)
+        batch = self._on_device(self.batches.batch(self.epoch, number))
+        return batch, generator(self.definition.seed, "noise", self.epoch, number)
 
     def observe_untrained(self) -> None:
         """Have the recorder see the test before the first step, if it records tests at all."""
@@ -176,15 +176,15 @@ class Session:
 
     def trials(self) -> Iterator[Batch]:
         """Those of the test, where the network is."""
-        return (self._on_device(trial) for trial in self.batches.tests())
+        return (self._on_device(batch) for batch in self.batches.tests())
 
-    def _on_device(self, trial: Batch) -> Batch:
+    def _on_device(self, batch: Batch) -> Batch:
         """The trial where the network is; its inputs follow step by step."""
         if self.device.type == "cpu":
-            return trial
-        task = None if trial.task is None else trial.task.to(self.device)
-        inputs = (x.to(self.device) for x in trial.inputs)
-        return replace(trial, inputs=inputs, target=trial.target.to(self.device), task=task)
+            return batch
+        task = None if batch.task is None else batch.task.to(self.device)
+        inputs = (x.to(self.device) for x in batch.inputs)
+        return replace(batch, inputs=inputs, target=batch.target.to(self.device), task=task)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit, as tensors and plain values."""
@@ -224,8 +224,8 @@ class Session:
     def _diagnose(self) -> str:
         """Where a loss that is not finite came from."""
         number = min(self.number, len(self.batches) - 1)
-        trial, noise = self._again(number)
-        frame = unroll(self.network, trial.inputs, generator=noise)
+        batch, noise = self._again(number)
+        frame = unroll(self.network, batch.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
         loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
