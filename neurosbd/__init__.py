@@ -2,9 +2,13 @@
 
 The names below are the public interface; they are imported on first use, so that `import neurosbd`
 and the command line stay quick.
+
+Tables are read like dictionaries, name -> maker: `neurosbd.rules["sbd"](scale=0.1)`, `neurosbd.neurons["lif"]()`.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from neurosbd.errors import RunError, UsageError, UsageWarning
     from neurosbd.exporting import export
     from neurosbd.interchange import from_nir, from_torch, to_nir
+    from neurosbd.learning.batch import Batch
+    from neurosbd.learning.custom_loop import learner
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses.admissibility import Admissibility, admissible
     from neurosbd.network import Connection, Network, Population
@@ -26,10 +32,30 @@ if TYPE_CHECKING:
     from neurosbd.training.health import Health, health
     from neurosbd.training.run import Run, open_run
 
+    connections: Mapping[str, Callable[..., Any]]
+    encoders: Mapping[str, Callable[..., Any]]
+    expansions: Mapping[str, Callable[..., Any]]
+    homeostases: Mapping[str, Callable[..., Any]]
+    initialisers: Mapping[str, Callable[..., Any]]
+    layouts: Mapping[str, Callable[..., Any]]
+    losses: Mapping[str, Callable[..., Any]]
+    measures: Mapping[str, Callable[..., Any]]
+    neuromodulators: Mapping[str, Callable[..., Any]]
+    neurons: Mapping[str, Callable[..., Any]]
+    optimizers: Mapping[str, Callable[..., Any]]
+    poolings: Mapping[str, Callable[..., Any]]
+    protocols: Mapping[str, Callable[..., Any]]
+    rules: Mapping[str, Callable[..., Any]]
+    schedules: Mapping[str, Callable[..., Any]]
+    surrogates: Mapping[str, Callable[..., Any]]
+    tasks: Mapping[str, Callable[..., Any]]
+    upkeeps: Mapping[str, Callable[..., Any]]
+
 __version__ = "0.1.0"
 
 _HOME = {
     "Admissibility": "losses.admissibility",
+    "Batch": "learning.batch",
     "Comparison": "report.comparing",
     "Connection": "network",
     "Dataset": "datasets",
@@ -54,6 +80,7 @@ _HOME = {
     "from_torch": "interchange",
     "health": "training.health",
     "keep_freed_memory": "allocator",
+    "learner": "learning.custom_loop",
     "load_data": "datasets",
     "load_model": "config.resolve",
     "open_run": "training.run",
@@ -62,17 +89,36 @@ _HOME = {
     "unroll": "learning.simulation",
 }
 
+_TABLES = {  # those that share a module; of the others the module is the table
+    "homeostases": "regularisers",
+    "initialisers": "connections",
+    "layouts": "neuromodulators",
+    "optimizers": "learning.optimizers",
+    "poolings": "connections",
+    "protocols": "tasks",
+    "schedules": "learning.optimizers",
+    "upkeeps": "regularisers",
+}
+_MODULES = (
+    "connections", "encoders", "expansions", "losses", "measures", "neuromodulators", "neurons", "rules", "surrogates",
+    "tasks",
+)  # fmt: skip
+
 _RENAMED = {"run_experiment": "simulate"}
 
 __all__ = [
-    "Admissibility", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network", "NotRecorded",
-    "Population", "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning", "admissible",
-    "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health", "keep_freed_memory", "load_data",
-    "load_model", "open_run", "simulate", "to_nir", "unroll",
+    "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
+    "NotRecorded", "Population", "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning",
+    "admissible", "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health", "keep_freed_memory",
+    "learner", "load_data", "load_model", "open_run", "simulate", "to_nir", "unroll",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"neurosbd.{name}")
+    if name in _TABLES:
+        return MappingProxyType(getattr(import_module(f"neurosbd.{_TABLES[name]}"), name.upper()))
     if name not in _HOME:
         hint = f"; it is called '{_RENAMED[name]}' now" if name in _RENAMED else ""
         raise AttributeError(f"module 'neurosbd' has no attribute '{name}'{hint}")
@@ -82,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, *_TABLES, *_MODULES})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.namespace import is_table
 
 
 class Surrogate(Protocol):
@@ -160,6 +161,7 @@ SURROGATES: dict[str, type] = {
     "gaussian": Gaussian,
     "none": Without,
 }
+is_table(__name__, SURROGATES)
 
 
 def above(potential: Tensor, threshold: float | Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from neurosbd.connections.geometry import Geometry
 from neurosbd.connections.initialisers import INITIALISERS, Initialiser
 from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
+from neurosbd.namespace import is_table
 
 CONNECTIONS: dict[str, Callable[..., Geometry]] = {"dense": Dense, "conv2d": Conv2d, "local2d": Local2d}
+is_table(__name__, CONNECTIONS)
 
 __all__ = [
     "CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d", "Pooling",

@@ -10,6 +10,7 @@ from neurosbd.encoders.delta import Delta
 from neurosbd.encoders.encoder import Encoder
 from neurosbd.encoders.latency import Latency
 from neurosbd.encoders.poisson import Poisson
+from neurosbd.namespace import is_table
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     "constant": Constant,
@@ -17,6 +18,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "latency": Latency,
     "delta": Delta,
 }
+is_table(__name__, ENCODERS)
 
 __all__ = ["ENCODERS", "Constant", "Delta", "Encoder", "Latency", "Poisson", "encode"]
 

@@ -9,6 +9,7 @@ from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
 from neurosbd.expansions.scaling import Moments, matched, unheard
 from neurosbd.expansions.waves import Waves
+from neurosbd.namespace import is_table
 
 EXPANSIONS: dict[str, Callable[..., Expansion]] = {
     "gated": Gated,
@@ -17,6 +18,7 @@ EXPANSIONS: dict[str, Callable[..., Expansion]] = {
     "coarse": Coarse,
     "waves": Waves,
 }
+is_table(__name__, EXPANSIONS)
 
 __all__ = [
     "EXPANSIONS",

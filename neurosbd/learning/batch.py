@@ -25,7 +25,8 @@ class Batch:
     """One batch of stimuli and what they should lead to.
 
     Args:
-        inputs: [T, B, *input size], or anything that yields [B, *input size] step by step.
+        inputs: [T, B, *input size], or anything that yields [B, *input size] step by step. Of examples that stand
+            still, x [B, *input size], it is x[None]: one step.
         target: labels [B], or targets [B, k] for every step, or [T, B, k] for each.
         weights: how much the score of each step counts, T numbers >= 0 that sum to 1 or less; none: 1 / T each, the
             mean over the steps. Inputs that do not know their number of steps need them.
@@ -148,7 +149,7 @@ def check_start(network: Network, batch: Batch, rewarded: bool = False) -> None:
     if rewarded and batch.reward is None and (target.ndim > 1 or target.is_floating_point()):
         raise UsageError(
             f"without a reward of its own a trial rewards the right class, which needs integer labels [B], but target "
-            f"is {target.dtype} {list(target.shape)}; give Trial(..., reward=function of (step, frame))"
+            f"is {target.dtype} {list(target.shape)}; give Batch(..., reward=function of (step, frame))"
         )
 
 

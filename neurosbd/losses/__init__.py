@@ -20,6 +20,7 @@ from neurosbd.losses.predictive_distribution import (
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
 from neurosbd.losses.squared_error import SquaredError
 from neurosbd.losses.targets import TARGETS, Targets
+from neurosbd.namespace import is_table
 
 LOSSES: dict[str, Callable[..., Predictive]] = {
     "cross_entropy": CrossEntropy,
@@ -35,6 +36,7 @@ LOSSES: dict[str, Callable[..., Predictive]] = {
     "negative_binomial": NegativeBinomial,
     "gamma": Gamma,
 }
+is_table(__name__, LOSSES)
 
 __all__ = [
     "LOSSES",

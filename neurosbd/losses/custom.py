@@ -90,7 +90,7 @@ def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
     >>> CustomLoss("cubic").score(torch.tensor([[2.0]]), torch.zeros(1, 1))
     tensor([[12.]])
     """
-    _GIVEN[name] = _as_loss(loss, f"loss '{name}'")
+    _GIVEN[name] = as_loss(loss, f"loss '{name}'")
     return {"kind": "own", "name": name}
 
 
@@ -121,10 +121,15 @@ def read(path: str | Path) -> Loss:
         raise UsageError(f"{path}: {type(problem).__name__}: {str(problem)[:_MOST_SAID]}") from problem
     if FUNCTION not in offered:
         raise UsageError(f"{path}: has no '{FUNCTION}'; define loss(output, target) -> loss of each example [batch]")
-    return _as_loss(offered[FUNCTION], f"{path}: '{FUNCTION}'")
+    return as_loss(offered[FUNCTION], f"{path}: '{FUNCTION}'")
 
 
-def _as_loss(loss: Any, where: str) -> Loss:
+def as_loss(loss: Any, where: str) -> Loss:
+    """A loss, of a loss or of a function that gives the loss of each example.
+
+    Raises:
+        UsageError: if it is neither.
+    """
     if isinstance(loss, type):
         raise UsageError(f"{where} is the class {loss.__name__} itself; give an instance, {loss.__name__}(...)")
     if callable(getattr(loss, "per_example", None)) and callable(getattr(loss, "score", None)):

@@ -10,6 +10,7 @@ from neurosbd.measures.accuracy import Accuracy
 from neurosbd.measures.coverage import Coverage
 from neurosbd.measures.explained import ExplainedDeviance, ExplainedPinball, RSquared
 from neurosbd.measures.measure import Measure
+from neurosbd.namespace import is_table
 
 MEASURES: dict[str, type[Accuracy | RSquared | ExplainedDeviance | ExplainedPinball | Coverage]] = {
     "accuracy": Accuracy,
@@ -18,6 +19,7 @@ MEASURES: dict[str, type[Accuracy | RSquared | ExplainedDeviance | ExplainedPinb
     "explained_pinball": ExplainedPinball,
     "coverage": Coverage,
 }
+is_table(__name__, MEASURES)
 
 __all__ = [
     "MEASURES", "Accuracy", "Coverage", "ExplainedDeviance", "ExplainedPinball", "Measure", "RSquared", "measures_of",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from neurosbd.namespace import is_table
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
@@ -20,6 +21,7 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "following": Following,
     "reward": Reward,
 }
+is_table(__name__, NEUROMODULATORS)
 
 __all__ = [
     "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Expectation",

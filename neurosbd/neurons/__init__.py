@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from neurosbd.namespace import is_table
 from neurosbd.neurons.adex import AdEx
 from neurosbd.neurons.alif import ALIF
 from neurosbd.neurons.corinfomax import CorInfoMax
@@ -30,6 +31,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "adex": AdEx,
     "escape": Escape,
 }
+is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CubaLIF", "Escape", "HardSigmoid", "Identity",

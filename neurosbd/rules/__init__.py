@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import Backprop, bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
@@ -24,5 +25,6 @@ RULES: dict[str, Callable[..., Rule]] = {
     "bp": bp,
     "bptt": bptt,
 }
+is_table(__name__, RULES)
 
 __all__ = ["RULES", "Backprop", "LocalRule", "Rule"]

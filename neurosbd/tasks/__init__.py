@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from neurosbd.namespace import is_table
 from neurosbd.tasks.conditioning import Conditioning
 from neurosbd.tasks.delayed_xor import DelayedXor
 from neurosbd.tasks.evidence import EvidenceAccumulation
@@ -15,6 +16,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "pattern_generation": PatternGeneration,
     "delayed_xor": DelayedXor,
 }
+is_table(__name__, TASKS)
 
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {"pairing": Pairing, "conditioning": Conditioning}
 

@@ -1,0 +1,96 @@
+"""What stands at the top of the package: names, tables, and a learner for a loop of one's own."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import torch
+
+import neurosbd
+from neurosbd.learning.learner import LocalLearner, learner_of
+from neurosbd.losses import LOSSES, SquaredError
+from neurosbd.rules import RULES
+from neurosbd.seeds import generator
+
+TABLES = {
+    "connections", "encoders", "expansions", "homeostases", "initialisers", "layouts", "losses",
+    "measures", "neuromodulators", "neurons", "optimizers", "poolings", "protocols", "rules", "schedules", "surrogates",
+    "tasks", "upkeeps",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_a_table_reads_like_a_dictionary_and_cannot_be_written(name: str) -> None:
+    """Must fail when (tried): a package is not made a table."""
+    table = getattr(neurosbd, name)
+    assert len(table) == len(list(table)) > 0 and name in dir(neurosbd)
+    for key, make in table.items():
+        assert table[key] is make and key in table and callable(make)
+    with pytest.raises(TypeError):
+        table["mine"] = table
+    with pytest.raises(KeyError):
+        table["mine"]
+
+
+def test_a_room_stays_a_module_when_it_is_a_table() -> None:
+    rooms = [import_module(f"neurosbd.{name}") for name in ("rules", "neurons")]
+    assert rooms[0] is neurosbd.rules and len(set(rooms)) == 2
+    assert neurosbd.rules["sbd"] is RULES["sbd"]
+    with pytest.raises(KeyError, match="did you mean 'sbd'"):
+        neurosbd.rules["sdb"]
+
+
+def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
+    """Must fail when (tried): the top imports a table."""
+    code = "import sys, neurosbd; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules); neurosbd.rules['sbd']"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_learner_by_names_is_the_one_of_a_run() -> None:
+    """By name, by object and by hand: the same gradient. Must fail when (tried): the seed names another stream."""
+    batch = neurosbd.Batch(torch.randn(1, 8, 1, 8, 8), torch.arange(8))
+    gradients = []
+    for made in (
+        lambda n: neurosbd.learner(n, "sbd", "cross_entropy", seed=3),
+        lambda n: neurosbd.learner(n, neurosbd.rules["sbd"](), neurosbd.losses["cross_entropy"](), seed=3),
+        lambda n: learner_of(RULES["sbd"](), n, LOSSES["cross_entropy"](), generator(3, "projection")),
+    ):
+        network = neurosbd.load_model("digits-mlp").network()
+        made(network).learn(batch)
+        gradients.append(torch.cat([w.grad.flatten() for w in network.parameters() if w.grad is not None]))
+    assert torch.equal(gradients[0], gradients[1]) and torch.equal(gradients[0], gradients[2])
+    assert gradients[0].abs().sum() > 0
+
+
+def test_a_learner_takes_the_loss_of_its_rule_and_a_function() -> None:
+    network = neurosbd.load_model("digits-mlp").network()
+    taught = neurosbd.learner(network, "ebd")
+    assert isinstance(taught, LocalLearner) and taught.loss == SquaredError()
+    own = neurosbd.learner(network, "sbd", lambda output, target: (output - target).abs().sum(1))
+    own.learn(neurosbd.Batch(torch.randn(1, 4, 1, 8, 8), torch.randn(4, 10)))
+    with pytest.raises(neurosbd.UsageError, match="squared_error"):
+        neurosbd.learner(network, "ebd", "brier")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"rule": "sdb"}, "did you mean 'sbd'"),
+        ({"loss": "cross_entrpy"}, "did you mean 'cross_entropy'"),
+        ({"rule": RULES["sbd"]}, "RULES"),
+        ({"seed": -1}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"loss": 3}, "function"),
+        ({"network": "digits-mlp"}, "neurosbd.Network"),
+    ],
+)
+def test_what_is_no_part_of_a_learner_is_refused(wrong: dict[str, object], said: str) -> None:
+    given = {"network": neurosbd.load_model("digits-mlp").network(), **wrong}
+    with pytest.raises(neurosbd.UsageError, match=said):
+        neurosbd.learner(**given)  # type: ignore[arg-type]
+
+
+def test_examples_without_an_axis_of_steps_are_refused_with_the_fix() -> None:
+    with pytest.raises(neurosbd.UsageError, match=r"x\[None\]"):
+        neurosbd.Batch(torch.randn(32, 1, 8, 8), torch.arange(32))
