@@ -166,6 +166,10 @@ def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--to", required=True, metavar="FORMAT",
         help="nwb (the trace), sonata (its spikes, potentials and rates) or nir (the trained network)",
     )  # fmt: skip
+    export.add_argument(
+        "--resets", choices=("loop", "to_value"), metavar="HOW",
+        help="of neurons that NIR does not have: loop (spelt out, exact) or to_value (the same up to the first spike)",
+    )  # fmt: skip
     export.add_argument("file", metavar="FILE", help="to write; must not be there yet")
 
 
@@ -331,7 +335,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from neurosbd.exporting import export
 
-    say(export(options.run, options.to, options.file))
+    say(export(options.run, options.to, options.file, options.resets))
     return 0
 
 

@@ -111,6 +111,27 @@ def test_nir_is_the_trained_network(tmp_path: Path) -> None:
         assert not np.array_equal(graph.nodes[name].weight, before.nodes[name].weight)
 
 
+def test_resets_that_nir_lacks_are_written_as_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Must fail if `resets` does not reach the graph (tried), or another format takes it (tried)."""
+    nir = pytest.importorskip("nir")
+    settings = {"training.epochs": 1, "data.subset": 20}
+    run = neurosbd.fit("digits-snn", settings=settings, out=tmp_path / "run")
+    assert main(["export", str(run.path), "--to", "nir", str(tmp_path / "no.nir")]) == 2
+    assert "--resets to neurosbd export" in capsys.readouterr().err
+    for resets, kinds in (("loop", {"LI", "Threshold", "Scale"}), ("to_value", {"LIF"})):
+        file = tmp_path / f"{resets}.nir"
+        assert main(["export", str(run.path), "--to", "nir", "--resets", resets, str(file)]) == 0
+        assert kinds <= {type(node).__name__ for node in nir.read(file).nodes.values()}
+    capsys.readouterr()
+    for to, resets, message in (("nwb", "loop", "is for NIR alone"), ("nir", "lop", "did you mean 'loop'")):
+        try:
+            status = main(["export", str(run.path), "--to", to, "--resets", resets, str(tmp_path / "no.nir")])
+        except SystemExit as end:
+            status = end.code
+        assert status == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "no.nir").exists()
+
+
 def test_what_cannot_be_exported_is_said_and_nothing_stays(
     run: neurosbd.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

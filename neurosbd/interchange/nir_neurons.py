@@ -213,13 +213,13 @@ def _check_dynamics(name: str, neuron: LIF | CubaLIF | IF | LI, resets: Resets |
         return
     if neuron.reset != "to_value" and (resets is None or (resets == "loop" and isinstance(neuron, CubaLIF))):
         spelt = (
-            "to_nir(network, resets='loop') spells it out as LI, Threshold and Scale, which from_nir reads, snnTorch"
+            "resets='loop' spells it out as LI, Threshold and Scale, which from_nir reads, snnTorch and Norse do not"
         )
-        exact = "nothing" if isinstance(neuron, CubaLIF) else f"{spelt} and Norse do not"
         raise UsageError(
             f"population '{name}': reset = '{neuron.reset}', but a neuron of NIR is put to v_reset by its spike. "
-            f"Exact: {exact}. Exact only up to the first spike of each neuron: to_nir(network, resets='to_value'). Or "
-            f"use reset = 'to_value' and train with it"
+            f"Exact: {'nothing' if isinstance(neuron, CubaLIF) else spelt}. Exact only up to the first spike of each "
+            f"neuron: resets='to_value'. Give it to to_nir, or as --resets to neurosbd export; or use "
+            f"reset = 'to_value' and train with it"
         )
     if neuron.refractory > 0:
         raise UsageError(
