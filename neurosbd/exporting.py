@@ -31,8 +31,8 @@ def export(run: Run | str | Path, to: str, path: str | Path, resets: Resets | No
     Returns:
         The path.
     Raises:
-        UsageError: if `to` is no format, `resets` is not for it, the file is there already or cannot be written, nothing
-            was recorded, or NIR cannot say what the network is. Nothing is left behind then.
+        UsageError: if `to` is no format, `resets` is not for it, the file is there already or cannot be written,
+            nothing was recorded, or NIR cannot say what the network is. Nothing is left behind then.
     """
     path = legal_path(path)
     if to not in FORMATS:

@@ -179,14 +179,31 @@ def validate(record: type[R], raw: Mapping[str, Any], source: str, origin: Mappi
     try:
         return record.model_validate(tupled(raw))
     except ValidationError as problems:
-        errors = problems.errors(include_url=False)
+        errors = _causes(problems.errors(include_url=False))
         wheres = [brief(_written(error["loc"], raw)) for error in errors[:20]]
         lines = [
-            f"{(origin or {}).get(where, source)}: {where}: {_explain(error, record)}"
+            f"{_origin(where, origin or {}, source)}: {where}: {_explain(error, record)}"
             for where, error in zip(wheres, errors, strict=False)
         ]
         more = [f"... and {len(errors) - 20} more"] if len(errors) > 20 else []
         raise UsageError("\n".join(lines + more)) from None
+
+
+def _causes(errors: Sequence[Any]) -> list[Any]:
+    """Without what follows from others: a list that has lost an illegal item counts as one that is too short."""
+    places = [error["loc"] for error in errors]
+
+    def follows(loc: tuple[Any, ...]) -> bool:
+        return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
+
+    return [error for error in errors if error["type"] != "too_short" or not follows(error["loc"])]
+
+
+def _origin(where: str, origin: Mapping[str, str], source: str) -> str:
+    """Where a value came from, or the list that it is in."""
+    while where not in origin and "." in where:
+        where = where.rpartition(".")[0]
+    return origin.get(where, source)
 
 
 def _explain(error: Any, record: type[Record]) -> str:
@@ -206,6 +223,10 @@ def _explain(error: Any, record: type[Record]) -> str:
         return "is missing; it must be given"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "tuple_type":
+        return f"must be a list, in brackets, got {brief(repr(given))}"
+    if kind == "too_short":
+        return f"must have {context['min_length']} or more values, got {list(given)}"
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {brief(repr(given))}"
 
 

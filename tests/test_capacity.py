@@ -34,6 +34,24 @@ def test_absurd_requests_are_refused(tmp_path: Path, model: str, key: str, value
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([10**15], "size.0: input should be less than or equal to 2147483647, got 1000000000000000"),
+        ([16, 0], "size.1: input should be greater than or equal to 1, got 0"),
+        ([], r"size: must have 1 or more values, got \[\]"),
+        (10, "size: must be a list, in brackets, got 10"),
+    ],
+)
+def test_one_mistake_is_one_line(value: object, said: str) -> None:
+    """Must fail where a list that has lost its illegal item is called too short as well, or where the line names
+    the file in place of the setting (both tried).
+    """
+    with pytest.raises(UsageError, match=rf"^setting: population\.hidden1\.{said}$") as refused:
+        fit("digits-mlp", settings={"population.hidden1.size": value})
+    assert "\n" not in str(refused.value)
+
+
 def test_what_the_optimizer_keeps_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """17,226 weights: Adam needs three more numbers for each, SGD one. Must fail if moments are left out (tried)."""
     settings = {"training.epochs": 1, "data.subset": 2, "training.batch_size": 1}
