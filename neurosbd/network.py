@@ -17,6 +17,7 @@ from neurosbd.constants import positive
 from neurosbd.distributions import check_times, sample_constants
 from neurosbd.errors import UsageError, warn
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
+from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
@@ -137,6 +138,22 @@ class Network(nn.Module):
             acting = neuron if mode else neuron.with_moments(self.moments(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)
         return self
+
+    def summary(self) -> Summary:
+        """Populations, shapes, parameters, and multiplications per example and step; printed, two tables.
+
+        >>> import neurosbd
+        >>> neurosbd.load_model("digits-mlp").network().summary().multiplications
+        17024
+        """
+        parameters = {name: [p for p in self.synapses(c) if p is not None] for name, c in self.connections.items()}
+        return summarise(self.populations, self.connections, parameters)
+
+    def __repr__(self) -> str:
+        return f"Network({self.summary().line})"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
     def init(self, example: Tensor, generator: torch.Generator | None = None) -> Frame:
         """Frame before the first step, for inputs like `example` [B, *input size]: all at rest.

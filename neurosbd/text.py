@@ -6,6 +6,7 @@ through here, once, where it leaves.
 
 import codecs
 import csv
+import html
 import io
 import re
 import sys
@@ -89,6 +90,41 @@ def csv_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerows([_cell(value) for value in row] for row in (head, *rows))
     return stream.getvalue()
+
+
+def sides(size: Iterable[int]) -> str:
+    """(3, 32, 32) as 3x32x32."""
+    return "x".join(map(str, size))
+
+
+def text_table(rows: Sequence[Sequence[object]]) -> str:
+    """Rows as aligned columns, the first to the left, the others to the right.
+
+    >>> print(text_table([("layer", "units"), ("hidden", 128)]))
+    layer   units
+    hidden    128
+    """
+    cells = [[one_line(str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells
+    )
+
+
+def html_table(caption: str, rows: Iterable[Sequence[object]], head: Sequence[object] = ()) -> str:
+    """A table for a notebook; all text is escaped.
+
+    >>> html_table("<run>", [("rule", "sbd")])
+    '<table><caption>&lt;run&gt;</caption><tr><td>rule</td><td>sbd</td></tr></table>'
+    """
+
+    def row(cells: Sequence[object], kind: str) -> str:
+        shown = (f"<{kind}>{html.escape(one_line(str(cell)))}</{kind}>" for cell in cells)
+        return f"<tr>{''.join(shown)}</tr>"
+
+    lines = [row(head, "th")] if head else []
+    lines += [row(cells, "td") for cells in rows]
+    return f"<table><caption>{html.escape(one_line(caption))}</caption>{''.join(lines)}</table>"
 
 
 def _cell(value: object) -> object:

@@ -27,6 +27,7 @@ from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS
+from neurosbd.text import html_table, one_line
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -151,6 +152,18 @@ class Definition(Record):
     record: RecordSpec = RecordSpec()
     population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
     connection: tuple[GeometryEntry, ...]
+
+    def __repr__(self) -> str:
+        asked = self.task or self.protocol
+        shown = f"data {self.data.name}, {self.training.epochs} epochs" if asked is None else asked.kind
+        return one_line(
+            f"Definition({self.name}: rule {self.rule.kind}, loss {self.loss_name}, {shown}, seed {self.seed})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_table(self.name, self.model_dump(mode="json").items(), ("key", "value"))
 
     def network(self) -> Network:
         """The network with its initial weights, on the CPU.

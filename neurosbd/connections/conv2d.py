@@ -1,5 +1,6 @@
 """Convolution: one kernel per pair of channels, shared over positions."""
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import check_kernel, fitted, spread
+from neurosbd.connections.kernels import check_kernel, driven, fitted, spread
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
 
@@ -58,6 +59,10 @@ class Conv2d:
         """(out channels, in channels, kernel, kernel)."""
         channels, _ = fitted(self, pre, post)
         return post[0], channels, self.kernel, self.kernel
+
+    def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
+        """out x in x kernel^2 at every position of the map before `pool_drive`, the padding included."""
+        return math.prod(shape) * math.prod(driven(self, self.pool.size(pre) if self.pool else pre))
 
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Kernels drawn, channels-last in memory."""

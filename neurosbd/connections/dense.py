@@ -46,6 +46,10 @@ class Dense:
             raise ValueError(f"a dense connection drives a population of size [n], got {list(post)}")
         return post[0], math.prod(self.pool.size(pre) if self.pool else pre)
 
+    def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
+        """post x arriving: every weight once, those that a mask holds at zero as well."""
+        return math.prod(shape)
+
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Weights drawn."""
         return Synapses(self.weight.draw(shape, generator), torch.zeros(shape[0]) if self.bias else None)

@@ -31,6 +31,10 @@ class Geometry(Protocol):
         """Shape of the weight between populations of these sizes; ValueError if they do not fit."""
         ...
 
+    def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
+        """Of a weight of `shape` with what arrives at it from a population of size `pre`, per example and step."""
+        ...
+
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """A weight of `shape` as `weight` draws it, laid out in memory for speed, and biases of 0 if there are any."""
         ...

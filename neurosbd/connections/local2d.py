@@ -1,5 +1,6 @@
 """Locally connected maps: the field of a convolution, with a kernel of its own at every position."""
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -67,6 +68,10 @@ class Local2d:
         """(out channels, height, width, in channels, kernel, kernel)."""
         channels, sides = fitted(self, pre, post)
         return post[0], *sides, channels, self.kernel, self.kernel
+
+    def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
+        """Every weight once: out x in x kernel^2 at every position, the padding included."""
+        return math.prod(shape)
 
     def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Position by position as a convolution draws its kernels, so that the fans are those of one position."""

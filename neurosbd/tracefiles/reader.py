@@ -21,6 +21,7 @@ from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
 from neurosbd.schema import validate
+from neurosbd.text import html_table, sides
 from neurosbd.tracefiles.checks import Piece
 from neurosbd.tracefiles.selection import read
 from neurosbd.tracefiles.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
@@ -253,6 +254,17 @@ class Trace:
     def names(self) -> tuple[str, ...]:
         """Names of all recorded signals."""
         return tuple(self._series)
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "not complete"
+        return f"Trace({str(self.path)!r}: {len(self.names)} signals, {state})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (s.name, ", ".join(s.axes), sides((self.rows[s.clock], *s.columns)), s.dtype, s.unit)
+            for s in self.contents.series
+        ]
+        return html_table(str(self.path), rows, ("signal", "axes", "shape", "type", "unit"))
 
     def __contains__(self, name: object) -> bool:
         return name in self._series

@@ -25,6 +25,7 @@ from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.forward import Raw, Units, predict
 from neurosbd.training.lock import is_held
 from neurosbd.training.records import check_config, read_config, read_metrics, read_result
+from neurosbd.training.run_card import card, line
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name
@@ -47,6 +48,12 @@ class Run:
     config: dict[str, Any]
     metrics: list[dict[str, Any]]
     result: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return line(self.path, self.config, self.metrics, str(self.result.get("status")))
+
+    def _repr_html_(self) -> str:
+        return card(self.path, self.config, self.metrics, str(self.result.get("status")))
 
     @property
     def definition(self) -> Definition:
