@@ -28,7 +28,7 @@ demo: $(READY)
 	@echo "  neurosbd list models              what ships, and its sources"
 	@echo "  neurosbd show cifar10-small       every value of a model and where it comes from"
 	@echo "  neurosbd data get cifar10         the data, then: neurosbd fit cifar10-small"
-	@echo "  README.md                         the idea, the tables, the results"
+	@echo "  README.md                         the idea, 60 seconds, where everything stands"
 
 test: $(READY)
 	$(BIN)/python -m pytest
