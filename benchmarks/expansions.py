@@ -146,7 +146,8 @@ def altered(session: Session, form: Form) -> None:
 def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]:
     """What it is judged by and the loss in the end, and time per epoch."""
     place = torch.device("cpu")
-    session = Session(definition, DatasetBatches(definition, data, place), place)
+    experiment = definition.build()
+    session = Session(experiment, DatasetBatches(experiment, data, place), place)
     altered(session, form)
     merit = judged_by(session).name
     start, train = time.process_time(), math.nan

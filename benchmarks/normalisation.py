@@ -60,7 +60,8 @@ def trained(model: str, rule: str, units: str, settings: dict[str, Any], data: D
     own = {} if neuron is None else {f"population.{name}.neuron": neuron for name in hidden}
     definition = load_model(model, rule, settings | own)
     place = torch.device("cpu")
-    session = Session(definition, DatasetBatches(definition, data, place), place)
+    experiment = definition.build()
+    session = Session(experiment, DatasetBatches(experiment, data, place), place)
     if units == "divided":
         for name, there in session.network.adaptive.items():
             assert isinstance(there, Standardised)

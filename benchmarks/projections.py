@@ -198,9 +198,10 @@ def trained(name: str, model: str | None, asked: dict[str, Any], data: Any) -> f
     kind = "bp" if modulator is None else "sbp"
     definition = load_model(model or "cifar10-small", kind, settings | asked, recipe="standard")
     place = torch.device("cpu")
-    session = Session(definition, DatasetBatches(definition, data, place), place)
+    experiment = definition.build()
+    session = Session(experiment, DatasetBatches(experiment, data, place), place)
     if modulator is not None:
-        rule = definition.rule.build()
+        rule = experiment.rule
         assert isinstance(rule, LocalRule)
         own = replace(rule, neuromodulator=modulator)
         session.learner = learner_of(own, session.network, session.loss, generator(definition.seed, "projection"))

@@ -86,7 +86,8 @@ def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, An
         definition = load_model(model, settings=settings | {"record.signals": asked})
         data = load_data(definition.data.name, definition.data.root)
         device = torch.device("cpu")
-        made.append(Session(definition, DatasetBatches(definition, data, device), device))
+        experiment = definition.build()
+        made.append(Session(experiment, DatasetBatches(experiment, data, device), device))
     made[1].recorder.start(folder / "trace.h5", "{}", "benchmark")
     return made[0], made[1]
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neurosbd import library
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
 from neurosbd.learning.rule_state import init_rule_state, widths
 from neurosbd.losses.admissibility import admissible
-from neurosbd.network import Network
 from neurosbd.parsing import read_toml
 from neurosbd.report.analyses import documentation
 from neurosbd.rules import LocalRule
@@ -107,16 +106,18 @@ def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None,
     resolved = resolve(name, rule, settings, recipe)
     rows = describe(resolved)
     key, value = (max(len(row[i]) for row in rows) for i in (0, 1))
-    network = resolved.definition.network()
+    experiment = resolved.definition.build()
+    network = experiment.network
     lines = [f"{k:<{key}}  {v:<{min(value, 40)}}  {origin}" for k, v, origin in rows]
     lines += ["", f"{sum(p.numel() for p in network.parameters()):,} weights"]
     lines += [f"  {n}: weight {list(w.shape)}" for n, w in network.weights.items()]
-    return "\n".join(lines + _broadcast(resolved.definition, network))
+    return "\n".join(lines + _broadcast(experiment))
 
 
-def _broadcast(definition: Definition, network: Network) -> list[str]:
+def _broadcast(experiment: Experiment) -> list[str]:
     """How many columns are broadcast and what they cost, if the score is expanded."""
-    rule, loss = definition.rule.build(), definition.loss.build()
+    definition, network = experiment.definition, experiment.network
+    rule, loss = experiment.rule, experiment.loss
     if not isinstance(rule, LocalRule) or not rule.expansion:
         return []
     try:

@@ -338,7 +338,8 @@ def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     data = neurosbd.load_data("digits", subset=20, test_subset=5)
 
     def session() -> Session:
-        return Session(definition, DatasetBatches(definition, data, torch.device("cpu")), torch.device("cpu"))
+        experiment, cpu = definition.build(), torch.device("cpu")
+        return Session(experiment, DatasetBatches(experiment, data, cpu), cpu)
 
     whole, first, second = session(), session(), session()
     for _ in range(6):

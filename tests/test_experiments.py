@@ -179,12 +179,12 @@ def test_an_optimizer_that_does_more_than_scale_stated_changes_is_said_once(
     definition = load_model("stdp-window", settings={"training.optimizer": optimizer})
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        check_optimizer(definition)
+        check_optimizer(definition.build())
     texts = [str(warning.message) for warning in found]
     assert len(texts) == bool(said) and all(re.search(said, text) for text in texts)
     definition = load_model("digits-snn", "rstdp", {"training.clip_norm": 1.0, "training.optimizer": {"kind": "sgd"}})
     with pytest.warns(UsageWarning, match="clip_norm shrinks all changes"):
-        check_optimizer(definition)
+        check_optimizer(definition.build())
 
 
 def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:
@@ -267,9 +267,8 @@ def test_an_experiment_is_not_fitted_and_says_how_to_run_it() -> None:
 def test_a_task_resumes_bit_for_bit() -> None:
     """Three batches at once, and two, then a third by a new session from the state of the first."""
     definition = load_model("xor-delayed-reward", settings=SMALL | {"task.duration": 20, "training.batches": 3})
-    assert definition.task is not None
-    cpu, task = torch.device("cpu"), definition.task.build()
-    whole, first, second = (Session(definition, TaskBatches(definition, task), cpu) for _ in range(3))
+    experiments = [definition.build() for _ in range(3)]
+    whole, first, second = (Session(each, TaskBatches(each), torch.device("cpu")) for each in experiments)
     for _ in range(3):
         whole.step()
     for _ in range(2):

@@ -93,8 +93,8 @@ def test_same_seed_same_run_bit_for_bit(tmp_path: Path, rule: str) -> None:
 
 
 def session_of(definition: Definition, data: Dataset) -> Session:
-    cpu = torch.device("cpu")
-    return Session(definition, DatasetBatches(definition, data, cpu), cpu)
+    experiment, cpu = definition.build(), torch.device("cpu")
+    return Session(experiment, DatasetBatches(experiment, data, cpu), cpu)
 
 
 def _shown(session: Session) -> torch.Tensor:

@@ -56,8 +56,8 @@ def fitted(path: Path, model: str, options: dict[str, Any]) -> neurosbd.Run:
 
 def evaluated(run: neurosbd.Run) -> torch.Tensor:
     """Outputs of the test, averaged over the scored steps, as an observer of the run's own evaluation meets them."""
-    definition, cpu = run.definition, torch.device("cpu")
-    session = Session(definition, DatasetBatches(definition, data_of(definition), cpu), cpu)
+    experiment, cpu = run.definition.build(), torch.device("cpu")
+    session = Session(experiment, DatasetBatches(experiment, data_of(experiment.definition), cpu), cpu)
     session.load_state_dict(run.checkpoint(), run.path / "checkpoint.pt")
     weights, found = session.batches.presentation.weights, []  # type: ignore[attr-defined]
 

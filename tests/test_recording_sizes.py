@@ -22,7 +22,8 @@ def planned(definition: Any) -> Plan:
     """What the recorder of a run had in mind."""
     data = definition.data
     dataset = neurosbd.load_data(data.name, subset=data.subset, test_subset=data.test_subset)
-    session = Session(definition, DatasetBatches(definition, dataset, torch.device("cpu")), torch.device("cpu"))
+    experiment, cpu = definition.build(), torch.device("cpu")
+    session = Session(experiment, DatasetBatches(experiment, dataset, cpu), cpu)
     assert session.recorder is not None
     return session.recorder.plan
 

@@ -65,9 +65,9 @@ def session(folder: Path, net: str) -> Session:
         "training.optimizer": {"kind": "sgd", "lr": 0.1}, "training.rates": {}, "time.steps": 4,
     }  # fmt: skip
     source: Any = "digits-snn" if net == "dense" else model(folder, spiking=True)
-    definition = neurosbd.load_model(source, settings=changes)
-    batches = DatasetBatches(definition, neurosbd.load_data("digits", subset=10), torch.device("cpu"))
-    return Session(definition, batches, torch.device("cpu"))
+    experiment = neurosbd.load_model(source, settings=changes).build()
+    batches = DatasetBatches(experiment, neurosbd.load_data("digits", subset=10), torch.device("cpu"))
+    return Session(experiment, batches, torch.device("cpu"))
 
 
 def step(training: Session) -> tuple[list[str], list[str]]:

@@ -205,9 +205,9 @@ def linear(tmp_path: Path, loss: str, y: np.ndarray, x: np.ndarray, steps: int =
     np.savez(tmp_path / "set.npz", **{f"{s}_{k}": v for s in ("train", "test") for k, v in keys.items()})  # type: ignore[arg-type]
     text = LINEAR.replace("PATH", str(tmp_path / "set.npz")).replace("SIZE", str(y.shape[1]))
     (tmp_path / "linear.toml").write_text(f'loss = "{loss}"\nrule = "sbd"\n{text}')
-    definition = load_model(tmp_path / "linear.toml")
+    experiment, cpu = load_model(tmp_path / "linear.toml").build(), torch.device("cpu")
     data = load_data(tmp_path / "set.npz")
-    session = Session(definition, DatasetBatches(definition, data, torch.device("cpu")), torch.device("cpu"))
+    session = Session(experiment, DatasetBatches(experiment, data, cpu), cpu)
     for step in range(steps):
         session.number = 0
         for group in session.optimizer.param_groups:

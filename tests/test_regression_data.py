@@ -47,14 +47,14 @@ def test_embedded_sets_are_the_published_ones() -> None:
 def test_inputs_and_targets_are_standardised_by_the_training_split_alone() -> None:
     """Must fail when the test split has a part in the statistics (its targets are moved far away here)."""
     data = load_data("diabetes")
-    batches = DatasetBatches(load_model("diabetes-mlp"), data, torch.device("cpu"))
+    batches = DatasetBatches(load_model("diabetes-mlp").build(), data, torch.device("cpu"))
     x, y = batches.stream.split.batch(torch.arange(batches.examples))
     assert x.mean(0).abs().max() < 1e-5 and (x.std(0, correction=0) - 1).abs().max() < 1e-4
     assert y.mean().abs() < 1e-5 and y.std(correction=0) == pytest.approx(1, abs=1e-4)
     trial = next(batches.tests())
     raw = (data.test.targets[: len(trial.target)] - data.target_mean[0]) / data.target_std[0]
     torch.testing.assert_close(trial.target, torch.tensor(raw, dtype=torch.float32))
-    counts = DatasetBatches(load_model("spike-counts-mlp"), load_data("spike-counts"), torch.device("cpu"))
+    counts = DatasetBatches(load_model("spike-counts-mlp").build(), load_data("spike-counts"), torch.device("cpu"))
     assert next(counts.tests()).target.frac().abs().max() == 0  # left as they are for a loss of counts
 
 

@@ -2,25 +2,25 @@
 
 import torch
 
-from neurosbd.config.definition import Definition, TrainingSpec
+from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.online import check
 from neurosbd.learning.optimizers import beyond_scaling
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
-from neurosbd.network import Network
 from neurosbd.neurons import Standardised
 from neurosbd.rules import LocalRule
 from neurosbd.tasks import Protocol, Task
 
 
-def check_task(definition: Definition, task: Task) -> None:
+def check_task(experiment: Experiment, task: Task) -> None:
     """Refuse a task whose sizes are not those of the definition, or whose times are no steps of it.
 
     Raises:
         UsageError: with both sizes, or the times near it.
     """
+    definition = experiment.definition
     inputs, outputs = task.sizes()
     asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
     for what, (there, wanted) in asked.items():
@@ -34,19 +34,20 @@ def check_task(definition: Definition, task: Task) -> None:
         raise UsageError(f"{definition.name}: {problem}") from None
 
 
-def check_protocol(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> None:
-    """Refuse a protocol that cannot be carried out on this network by this rule, and say what it does not use.
+def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> None:
+    """Refuse a protocol that cannot be carried out on its network by this rule, and say what it does not use.
 
     Raises:
         UsageError: with what is wanted.
     """
+    definition, network = experiment.definition, experiment.network
     try:
         protocol.check(network, rule)
         check(network, rule)
         protocol.extent(network.dt)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
-    check_optimizer(definition)
+    check_optimizer(experiment)
     unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
@@ -54,12 +55,12 @@ def check_protocol(definition: Definition, network: Network, rule: LocalRule, pr
         warn(f"{definition.name}: a protocol does not use {', '.join(f'training.{key}' for key in changed)}")
 
 
-def check_optimizer(definition: Definition) -> None:
+def check_optimizer(experiment: Experiment) -> None:
     """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
-    rule = definition.rule.build()
+    definition, rule = experiment.definition, experiment.rule
     if not (isinstance(rule, LocalRule) and rule.states_changes):
         return
-    more = beyond_scaling(definition.training.optimizer.build())
+    more = beyond_scaling(experiment.optimizer)
     if definition.training.clip_norm is not None and definition.protocol is None:
         more.append("training.clip_norm shrinks all changes whenever some are large")
     if more:
@@ -70,24 +71,24 @@ def check_optimizer(definition: Definition) -> None:
         )
 
 
-def check_fit(definition: Definition, data: Dataset) -> None:
+def check_fit(experiment: Experiment, data: Dataset) -> None:
     """Refuse a data set that the network, loss, rule or augmentation of a definition cannot work on.
 
     Raises:
         UsageError: with what is there, what is wanted, and the setting that makes it fit.
     """
+    definition, rule = experiment.definition, experiment.rule
     size = definition.input_size()
     if size != data.size:
         raise UsageError(
             f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
             f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
         )
-    _check_loss(definition, data)
-    _check_readout(definition, data)
+    _check_loss(experiment, data)
+    _check_readout(experiment, data)
     _check_augmentation(definition, data)
-    _check_batch(definition)
-    _check_delay(definition)
-    rule = definition.rule.build()
+    _check_batch(experiment)
+    _check_delay(experiment)
     if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
@@ -112,8 +113,8 @@ def _legal(loss: Described, data: Dataset) -> bool:
     return True
 
 
-def _check_loss(definition: Definition, data: Dataset) -> None:
-    loss = definition.loss.build()
+def _check_loss(experiment: Experiment, data: Dataset) -> None:
+    definition, loss = experiment.definition, experiment.loss
     if data.kind == "classes" and isinstance(loss, CustomLoss):
         return  # whatever it makes of labels, its trial on the readout will say what is wrong
     if not _legal(loss, data):
@@ -124,8 +125,9 @@ def _check_loss(definition: Definition, data: Dataset) -> None:
         )
 
 
-def _check_readout(definition: Definition, data: Dataset) -> None:
-    loss, output, name = definition.loss.build(), definition.output_size(), list(definition.population)[-1]
+def _check_readout(experiment: Experiment, data: Dataset) -> None:
+    definition, loss = experiment.definition, experiment.loss
+    output, name = definition.output_size(), list(definition.population)[-1]
     needed = loss.parameters * data.outputs
     if output != (needed,):
         what = "classes" if data.kind == "classes" else "values to predict"
@@ -142,21 +144,22 @@ def _check_readout(definition: Definition, data: Dataset) -> None:
         raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
 
 
-def _check_batch(definition: Definition) -> None:
+def _check_batch(experiment: Experiment) -> None:
     """A unit that is standardised over the batch says nothing about the only example of a batch."""
+    definition = experiment.definition
     if definition.training.batch_size > 1:
         return
-    for name, spec in definition.population.items():
-        if spec.neuron is not None and isinstance(spec.neuron.build(), Standardised) and len(spec.size) == 1:
+    for population in experiment.populations:
+        if isinstance(population.neuron, Standardised) and len(population.size) == 1:
             raise UsageError(
-                f"{definition.name}: population '{name}' is standardised over the batch, but training.batch_size is 1; "
-                f"set it to 2 or more, or choose another neuron, such as 'normalised'"
+                f"{definition.name}: population '{population.name}' is standardised over the batch, but "
+                f"training.batch_size is 1; set it to 2 or more, or choose another neuron, such as 'normalised'"
             )
 
 
-def _check_delay(definition: Definition) -> None:
+def _check_delay(experiment: Experiment) -> None:
     """A third factor that comes after the end of a trial teaches nothing."""
-    rule, time = definition.rule.build(), definition.time
+    definition, rule, time = experiment.definition, experiment.rule, experiment.definition.time
     if not isinstance(rule, LocalRule):
         return
     longest = 0 if rule.rewarded else time.steps - 1 - time.first_scored  # the reward comes at the end

@@ -1,5 +1,7 @@
-"""What a TOML model file may say: the schema of a definition, and the network it describes."""
+"""What a TOML model file may say: the schema of a definition, and the experiment it describes, built."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -8,13 +10,13 @@ from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.datasets.definition import Columns
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
-from neurosbd.encoders import ENCODERS
+from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
 from neurosbd.library import path_component
-from neurosbd.losses import LOSSES, CustomLoss
+from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.network import Network
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
@@ -22,11 +24,11 @@ from neurosbd.neurons.neuron import Compartment, Neuron
 from neurosbd.recording import Request
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
-from neurosbd.rules import RULES
+from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.seeds import generator
 from neurosbd.surrogates import SURROGATES, Surrogate
-from neurosbd.tasks import PROTOCOLS, TASKS
+from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 from neurosbd.text import html_table, one_line
 
 Positive = Annotated[float, Field(gt=0)]
@@ -165,27 +167,33 @@ class Definition(Record):
     def _repr_html_(self) -> str:
         return html_table(self.name, self.model_dump(mode="json").items(), ("key", "value"))
 
+    def build(self) -> "Experiment":
+        """Every object that is described here; the only place where entries become objects."""
+        return Experiment(
+            definition=self,
+            rule=self.rule.build(),
+            loss=self.loss.build(),
+            optimizer=self.training.optimizer.build(),
+            schedule=self.training.schedule.build(),
+            encoder=self.data.encoder.build(),
+            task=self.task.build() if self.task else None,
+            protocol=self.protocol.build() if self.protocol else None,
+            populations=tuple(
+                Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
+                for name, spec in self.population.items()
+            ),
+            connections=tuple(
+                Connection(c.pre, c.post, c.build(), c.plastic, c.delay, c.compartment) for c in self.connection
+            ),
+        )
+
     def network(self) -> Network:
         """The network with its initial weights, on the CPU.
 
         Raises:
             UsageError: if populations and connections do not fit together.
         """
-        populations = [
-            Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
-            for name, spec in self.population.items()
-        ]
-        connections = [Connection(c.pre, c.post, c.build(), c.plastic, c.delay, c.compartment) for c in self.connection]
-        try:
-            network = Network(populations, connections, generator(self.seed, "weights"), self.time.dt)
-        except ValueError as problem:
-            raise UsageError(f"{self.name}: {problem}") from None
-        for name in self.training.rates:
-            if name not in network.incoming:
-                raise UsageError(
-                    f"{self.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
-                )
-        return network
+        return self.build().network
 
     @property
     def loss_name(self) -> str:
@@ -199,3 +207,46 @@ class Definition(Record):
     def output_size(self) -> tuple[int, ...]:
         """Size of the readout, the last population."""
         return list(self.population.values())[-1].size if self.population else ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a definition describes, as objects: built once by `Definition.build` and handed on.
+
+    definition: as resolved.
+    rule, loss, optimizer, schedule, encoder: what its entries describe.
+    task, protocol: of an experiment that makes its own trials or takes its own measurements; else None.
+    populations, connections: of the network.
+    """
+
+    definition: Definition
+    rule: Rule
+    loss: Described
+    optimizer: OptimizerChoice
+    schedule: Schedule
+    encoder: Encoder
+    task: Task | None
+    protocol: Protocol | None
+    populations: tuple[Population, ...]
+    connections: tuple[Connection, ...]
+
+    @cached_property
+    def network(self) -> Network:
+        """The network, one for all who are handed this record. Its initial weights are drawn when it is first asked
+        for, on the CPU: after the checks that can do without them.
+
+        Raises:
+            UsageError: if populations and connections do not fit together.
+        """
+        definition = self.definition
+        weights = generator(definition.seed, "weights")
+        try:
+            network = Network(self.populations, self.connections, weights, definition.time.dt)
+        except ValueError as problem:
+            raise UsageError(f"{definition.name}: {problem}") from None
+        for name in definition.training.rates:
+            if name not in network.incoming:
+                raise UsageError(
+                    f"{definition.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
+                )
+        return network

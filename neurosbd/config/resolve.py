@@ -52,11 +52,15 @@ def load_model(
 
 
 def resolve(
-    name: str | Path, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
+    name: str | Path,
+    rule: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    recipe: str | None = None,
+    record: Sequence[str] = (),
 ) -> Resolved:
     """Like `load_model`, and remember where each value came from.
 
-    Later wins: the file, its [override.RULE] table, `recipe`, `settings`.
+    Later wins: the file, its [override.RULE] table, `recipe`, `settings`. `record` adds to the signals of these.
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
@@ -75,6 +79,7 @@ def resolve(
         _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
         raw["name"] = f"{raw['name']}-{recipe}"
     _take(raw, settings, origin, "setting")
+    _record(raw, record, origin)
     _suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
@@ -193,6 +198,15 @@ def _take(raw: dict[str, Any], values: Mapping[str, Any], origin: dict[str, str]
         origin |= dict.fromkeys([key, *(k for k in _leaves(raw) if k.startswith(f"{key}."))], source)
 
 
+def _record(raw: dict[str, Any], record: Sequence[str], origin: dict[str, str]) -> None:
+    """Add signals to those that are recorded anyway."""
+    table = raw.get("record", {})
+    there = table.get("signals", ()) if isinstance(table, dict) else None
+    more = [spec for spec in record if spec not in there] if isinstance(there, list | tuple) else []
+    if more and there is not None:  # else the validation will say what is wrong with those that are there
+        _take(raw, {"record.signals": [*there, *more]}, origin, "setting")
+
+
 def _set(raw: Any, dotted: str, value: Any) -> None:
     """raw[a][b] = value for 'a.b'; a list is indexed by number. A wrong path becomes an unknown key."""
     *path, last = dotted.split(".")
@@ -283,12 +297,6 @@ def as_specs(record: Any) -> tuple[str, ...]:
     if not all(isinstance(spec, str) for spec in specs):
         raise UsageError(f"record must be texts such as 'hidden.spikes' (docs/traces.md), got {record!r}")
     return specs
-
-
-def recorded(definition: Definition, settings: Mapping[str, Any], record: Sequence[str]) -> dict[str, Any]:
-    """The settings, with more signals to record than the definition has."""
-    more = [spec for spec in record if spec not in definition.record.signals]
-    return {**settings, **({"record.signals": [*definition.record.signals, *more]} if more else {})}
 
 
 def describe(resolved: Resolved) -> list[tuple[str, str, str]]:

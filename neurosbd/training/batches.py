@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from neurosbd.config.compatibility import check_fit, check_task
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
 from neurosbd.learning.learner import Batch
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
 from neurosbd.seeds import generator
-from neurosbd.tasks import Task
 from neurosbd.tracefiles import Split
 from neurosbd.training.forward import Units, presentation_of, tested, width_of_test
 
@@ -65,18 +64,18 @@ class DatasetBatches:
     Values to predict are standardised for losses that take all reals, and left as they are for all others.
 
     Args:
-        definition: what is trained.
+        experiment: what is trained.
         data: the data set; its sizes must fit the network.
         device: where everything lives.
     Raises:
         UsageError: if data and network do not fit.
     """
 
-    def __init__(self, definition: Definition, data: Dataset, device: torch.device) -> None:
-        check_fit(definition, data)
-        if definition.data.encoder.build().intensity:
+    def __init__(self, experiment: Experiment, data: Dataset, device: torch.device) -> None:
+        check_fit(experiment, data)
+        definition, loss = experiment.definition, experiment.loss
+        if experiment.encoder.intensity:
             data = as_intensities(data)
-        loss = definition.loss.build()
         self.offset, self.scale = (0.0,), (1.0,)  # of the values to predict, per variable
         moved = data.kind != "classes" and loss.targets is REALS
         if moved:
@@ -84,10 +83,10 @@ class DatasetBatches:
             data = standardised(data)
         self.units = Units.of(data, *((self.offset, self.scale) if moved else ()))
         self.name = data.name
-        self.definition = definition
+        self.experiment = experiment
         self.seed = definition.seed
         self.batch_size = definition.training.batch_size
-        self.presentation = presentation_of(definition)
+        self.presentation = presentation_of(experiment)
         train = resident(data.train, data, device)
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
@@ -109,7 +108,7 @@ class DatasetBatches:
 
     def tests(self) -> Iterator[Batch]:
         """The test split in order."""
-        for frames, target in tested(self.definition, self.test):
+        for frames, target in tested(self.experiment, self.test):
             yield Batch(frames, target, self.presentation.weights)
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
@@ -124,15 +123,15 @@ class TaskBatches:
     """Trials that a task draws, new ones in every batch.
 
     Args:
-        definition: what is trained; its `task` is not None.
-        task: as made from it.
+        experiment: what is trained; it has a task.
     Raises:
         UsageError: if task and network do not fit.
     """
 
-    def __init__(self, definition: Definition, task: Task) -> None:
-        check_task(definition, task)
-        assert definition.task is not None
+    def __init__(self, experiment: Experiment) -> None:
+        definition, task = experiment.definition, experiment.task
+        assert definition.task is not None and task is not None
+        check_task(experiment, task)
         self.name = definition.task.kind
         self.task = task
         self.seed = definition.seed

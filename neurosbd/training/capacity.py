@@ -28,7 +28,7 @@ def check_capacity(session: "Session") -> None:
         raise UsageError(
             f"{definition.name}: a trial of the task has {_count(batches.steps)} steps; legal are {_MOST_STEPS:,}"
         )
-    kept = remembered(definition.training.optimizer.build())
+    kept = remembered(session.experiment.optimizer)
     copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
     learning = _NUMBER * copies * sum(p.numel() for p in network.parameters())
     batch = min(batches.widths["train"], batches.examples)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from neurosbd.config.compatibility import check_protocol
-from neurosbd.config.definition import Definition
-from neurosbd.config.resolve import as_specs, load_model, plain, recorded
+from neurosbd.config.definition import Experiment
+from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import RunError, UsageError
 from neurosbd.files import write_atomic
 from neurosbd.learning.learner import LossMeter
@@ -20,11 +20,12 @@ from neurosbd.network import Frame, Network
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
-from neurosbd.tasks import Findings, Panel, Protocol
+from neurosbd.tasks import Findings, Panel, Protocol, Task
 from neurosbd.tracefiles import Split
 from neurosbd.training import directory
 from neurosbd.training.batches import TaskBatches
 from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.job import Job
 from neurosbd.training.loop import Training, entered, start_recording
 from neurosbd.training.machine import check_device, failure
 from neurosbd.training.progress import Reporter, Silent
@@ -65,41 +66,34 @@ def simulate(
         RunError: if it fails; says what is kept.
         KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
     """
-    reporter = reporter or Silent()
     settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
     with Interrupt() as interrupt:
-        definition = load_model(experiment, rule, recorded(load_model(experiment, rule, settings), settings, record))
+        job = Job(experiment, rule, None, settings, record, out, device, resume, reporter or Silent())
+        definition = job.definition()
         place = check_device(device)
-        if definition.task is not None:
-            run = _train(definition, out, place, resume, reporter, interrupt)
-        elif definition.protocol is not None:
-            if resume:
-                raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
-            run = _measure(definition, out, reporter, interrupt)
-        else:
+        if not (definition.task or definition.protocol):
             raise UsageError(
                 f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
             )
-    reporter.done(run.result.get("warnings", ()))
+        if resume and definition.task is None:
+            raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+        built = definition.build()
+        run = _train(built, built.task, place, job, interrupt) if built.task else _measure(built, job, interrupt)
+    job.reporter.done(run.result.get("warnings", ()))
     return run
 
 
-def _train(
-    definition: Definition, out: str | Path | None, device: torch.device, resume: bool, reporter: Reporter,
-    interrupt: Interrupt,
-) -> Run:  # fmt: skip
-    assert definition.task is not None
-    task = definition.task.build()
-    session = Session(definition, TaskBatches(definition, task), device)
+def _train(experiment: Experiment, task: Task, device: torch.device, job: Job, interrupt: Interrupt) -> Run:
+    session = Session(experiment, TaskBatches(experiment), device)
     interrupt.hold()
-    with entered(session, out, resume, reporter) as path:
-        run = Training(session, path, reporter, interrupt).run()
+    with entered(session, job) as path:
+        run = Training(session, path, job.reporter, interrupt).run()
         if run.result["status"] != "finished":
             return run
         with interrupt.writing():
             measures = task.measures(run.metrics[-1]["test_accuracy"])
-            panels = (_curve(run), _example(session))
-            return _keep(run.path, run.result, Findings(measures, panels), reporter)
+            panels = (_curve(run), _example(session, task))
+            return _keep(run.path, run.result, Findings(measures, panels), job.reporter)
 
 
 def _curve(run: Run) -> Panel:
@@ -110,7 +104,7 @@ def _curve(run: Run) -> Panel:
 
 
 @torch.no_grad()
-def _example(session: Session) -> Panel:
+def _example(session: Session, task: Task) -> Panel:
     """What the trained network does in one test trial."""
     batch = next(session.trials())
     outputs: list[torch.Tensor] = []
@@ -121,44 +115,44 @@ def _example(session: Session) -> Panel:
     noise = generator(session.definition.seed, "noise", "test", 0)
     meter = LossMeter(batch, session.loss, session.network.readout)
     unroll(session.network.eval(), batch.inputs, (meter, keep), generator=noise)
-    return session.definition.task.build().picture(batch, torch.stack(outputs), session.network.dt)  # type: ignore[union-attr]
+    return task.picture(batch, torch.stack(outputs), session.network.dt)
 
 
 class _Stopped(Exception):
     """A protocol was asked to stop between two of its trials."""
 
 
-def _measure(definition: Definition, out: str | Path | None, reporter: Reporter, interrupt: Interrupt) -> Run:
-    assert definition.protocol is not None
-    rule = definition.rule.build()
+def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
+    definition, rule, protocol, reporter = experiment.definition, experiment.rule, experiment.protocol, job.reporter
+    assert definition.protocol is not None and protocol is not None
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
-    network, protocol = definition.network(), definition.protocol.build()
-    check_protocol(definition, network, rule, protocol)
-    recorder, cpu = _recorder(definition, network, rule, protocol), torch.device("cpu")
+    check_protocol(experiment, rule, protocol)
+    recorder, cpu = _recorder(experiment, rule, protocol), torch.device("cpu")
     interrupt.hold()
-    with directory.claimed(definition, out, resume=False) as path:
+    with directory.claimed(definition, job.out, resume=False) as path:
         config = directory.config_of(definition, cpu)
         with directory.beginning(path, config, recorder):
             reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
             if recorder is not None:
                 start_recording(recorder, path, config, reporter)
-        run = partial(_carried_out, definition, network, rule, protocol, recorder, reporter, interrupt)
+        run = partial(_carried_out, experiment, rule, protocol, recorder, reporter, interrupt)
         return _watched(run, path, recorder, reporter, interrupt)
 
 
 def _carried_out(
-    definition: Definition, network: Network, rule: LocalRule, protocol: Protocol, recorder: Recorder | None,
-    reporter: Reporter, interrupt: Interrupt,
+    experiment: Experiment, rule: LocalRule, protocol: Protocol, recorder: Recorder | None, reporter: Reporter,
+    interrupt: Interrupt,
 ) -> Findings:  # fmt: skip
     """What a protocol measures.
 
     Raises:
         _Stopped: between two trials, if asked.
     """
+    network = experiment.network
 
     def optimizer(network: Network) -> torch.optim.Optimizer:
-        return definition.training.optimizer.build().build(parameter_groups(network, definition))
+        return experiment.optimizer.build(parameter_groups(network, experiment))
 
     def trial_recorder(number: int) -> TrialRecorder:
         if interrupt.asked:
@@ -166,9 +160,8 @@ def _carried_out(
         examples = np.arange(protocol.extent(network.dt).examples)
         return NullRecorder() if recorder is None else recorder.trial("train", 0, number, None, examples)
 
-    return protocol.run(
-        network, rule, optimizer, generator(definition.seed, "protocol"), trial_recorder, reporter.live_line
-    )
+    noise = generator(experiment.definition.seed, "protocol")
+    return protocol.run(network, rule, optimizer, noise, trial_recorder, reporter.live_line)
 
 
 def _watched(
@@ -202,8 +195,9 @@ def _watched(
         reporter.end_live()
 
 
-def _recorder(definition: Definition, network: Network, rule: LocalRule, protocol: Protocol) -> Recorder | None:
+def _recorder(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> Recorder | None:
     """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
+    definition, network = experiment.definition, experiment.network
     trials, steps, examples = protocol.extent(network.dt)
     widths: dict[Split, int] = {"train": examples, "test": examples}
     extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from neurosbd.config.resolve import as_specs, load_model, plain, recorded
+from neurosbd.config.definition import Definition
+from neurosbd.config.resolve import as_specs, plain
 from neurosbd.datasets.load import resolve_data
 from neurosbd.errors import UsageError
 from neurosbd.losses import Loss
@@ -14,6 +15,7 @@ from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.job import Job
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_device
 from neurosbd.training.progress import Reporter, Silent
@@ -62,7 +64,6 @@ def fit(
         RunError: if the loss becomes infinite or NaN, or the disk is full; the last checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
-    reporter = reporter or Silent()
     with Interrupt() as interrupt:
         data, record = _asked_data(data), as_specs(record)
         settings = dict(plain(settings or {}))
@@ -70,23 +71,29 @@ def fit(
             settings["seed"] = seed
         if loss is not None:
             settings["loss"] = entry(loss)
-        name, root = resolve_data(load_model(model, rule, settings, recipe).data.name, data)
-        if data is not None:
-            settings |= {"data.name": name} | ({"data.root": root} if root is not None else {})
-        definition = load_model(
-            model, rule, recorded(load_model(model, rule, settings, recipe), settings, record), recipe
-        )
+        job = Job(model, rule, recipe, settings, record, out, device, resume, reporter or Silent())
+        definition = _on_data(job.definition(), data)
         place = check_device(device)
         if definition.task or definition.protocol:
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
-        session = Session(definition, DatasetBatches(definition, data_of(definition), place), place)
+        experiment = definition.build()
+        session = Session(experiment, DatasetBatches(experiment, data_of(definition), place), place)
         interrupt.hold()
-        with entered(session, out, resume, reporter) as path:
-            run = Training(session, path, reporter, interrupt).run()
-    reporter.done(run.result.get("warnings", ()))
+        with entered(session, job) as path:
+            run = Training(session, path, job.reporter, interrupt).run()
+    job.reporter.done(run.result.get("warnings", ()))
     return run
+
+
+def _on_data(definition: Definition, data: str | None) -> Definition:
+    """The definition, of another data set if one is asked for."""
+    if data is None:
+        return definition
+    name, root = resolve_data(definition.data.name, data)
+    chosen = {"name": name} | ({} if root is None else {"root": root})
+    return definition.model_copy(update={"data": definition.data.model_copy(update=chosen)})
 
 
 def _asked_data(data: Any) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.datasets.events import EventBatch, EventResident
 from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.samples import EventSamples, Samples
@@ -80,12 +80,10 @@ class Presentation:
         return encode(self.encoder, batch, self.steps, self.dt, noise)
 
 
-def presentation_of(definition: Definition) -> Presentation:
+def presentation_of(experiment: Experiment) -> Presentation:
     """How every example is shown."""
-    time = definition.time
-    return Presentation(
-        definition.data.encoder.build(), time.steps, time.dt, score_weights(time.steps, time.first_scored)
-    )
+    time = experiment.definition.time
+    return Presentation(experiment.encoder, time.steps, time.dt, score_weights(time.steps, time.first_scored))
 
 
 def score_weights(steps: int, first: int) -> tuple[float, ...]:
@@ -98,30 +96,31 @@ def width_of_test(definition: Definition) -> int:
     return max(100, definition.training.batch_size)
 
 
-def tested(definition: Definition, split: Resident | EventResident) -> Iterator[tuple[Iterable[Tensor], Tensor]]:
+def tested(experiment: Experiment, split: Resident | EventResident) -> Iterator[tuple[Iterable[Tensor], Tensor]]:
     """Frames and targets of a whole split in order, batch by batch, as a test shows them."""
-    presentation = presentation_of(definition)
+    definition, presentation = experiment.definition, presentation_of(experiment)
     for number, (x, target) in enumerate(split.batches(width_of_test(definition))):
         yield presentation.frames(x, generator(definition.seed, "encoder", "test", number)), target
 
 
 @torch.no_grad()
-def outputs(network: Network, definition: Definition, shown: Iterable[Iterable[Tensor]]) -> Tensor:
+def outputs(network: Network, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
     """Readout of a network that does not learn, weighted mean over the scored steps, of all batches, [N, C]."""
-    weights, found = presentation_of(definition).weights, []
+    weights, seed, found = presentation_of(experiment).weights, experiment.definition.seed, []
     for number, frames in enumerate(shown):
         mean = MeanOutput(weights, network.readout)
-        unroll(network, frames, (mean,), generator=generator(definition.seed, "noise", "test", number))
+        unroll(network, frames, (mean,), generator=generator(seed, "noise", "test", number))
         found.append(mean.value())
     return torch.cat(found)
 
 
-def predict(network: Network, definition: Definition, units: Units, x: Raw) -> Tensor:
+def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> Tensor:
     """Outputs [N, C] for raw examples; see `Run.predict`.
 
     Raises:
         UsageError: if the examples are not of the kind and size that the network was trained on.
     """
+    definition = experiment.definition
     if units.size != definition.input_size():
         raise UsageError(
             f"{definition.name}: was trained on examples of size {list(definition.input_size())}, but its units are "
@@ -129,24 +128,24 @@ def predict(network: Network, definition: Definition, units: Units, x: Raw) -> T
         )
     samples: Any = _samples(x, units)
     split = resident(samples, units, torch.device("cpu"))
-    return _in_units(
-        outputs(network, definition, (frames for frames, _ in tested(definition, split))), definition, units
-    )
+    output = outputs(network, experiment, (frames for frames, _ in tested(experiment, split)))
+    return _in_units(output, experiment, units)
 
 
-def _in_units(output: Tensor, definition: Definition, units: Units) -> Tensor:
+def _in_units(output: Tensor, experiment: Experiment, units: Units) -> Tensor:
     """The outputs for targets in the units of the data, where the loss saw them in units of their deviation."""
     if not units.scale:
         return output
-    loss: Any = definition.loss.build()
+    loss = experiment.loss
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (units.offset, units.scale))
     if isinstance(loss, Equivariant):
         return loss.in_units(output.double(), offset, scale)
     if loss.parameters == 1:
         return offset + scale * output.double()
     warn(
-        f"loss '{definition.loss_name}' has {loss.parameters} outputs per value and no `in_units`, so these outputs "
-        f"are for targets (y - offset) / scale with offset = {list(units.offset)} and scale = {list(units.scale)}",
+        f"loss '{experiment.definition.loss_name}' has {loss.parameters} outputs per value and no `in_units`, so "
+        f"these outputs are for targets (y - offset) / scale with offset = {list(units.offset)} and "
+        f"scale = {list(units.scale)}",
         stacklevel=4,
     )
     return output

@@ -19,6 +19,7 @@ from neurosbd.tracefiles.writer import describe
 from neurosbd.training import directory
 from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.interrupt import Interrupt
+from neurosbd.training.job import Job
 from neurosbd.training.machine import failure, peak_memory
 from neurosbd.training.progress import Reporter, duration, epoch_line
 from neurosbd.training.records import read_config
@@ -38,23 +39,23 @@ from neurosbd.training.session import Session
 
 
 @contextmanager
-def entered(session: Session, out: str | Path | None, resume: bool, reporter: Reporter) -> Iterator[Path]:
+def entered(session: Session, job: Job) -> Iterator[Path]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
         session: that has not begun.
-        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest of its name.
-        resume: whether to go on with a run that is there; if none is, this one starts.
-        reporter: told what is about to happen where.
+        job: where it is to work, whether it may go on with a run that is there (if none is, this one starts), and who
+            is told of it. Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
     Raises:
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
-    with directory.claimed(session.definition, out, resume) as path:
+    reporter = job.reporter
+    with directory.claimed(session.definition, job.out, job.resume) as path:
         if directory.holds_run(path):
             _take_up(session, path, reporter)
             _introduce(session, path, read_config(path / CONFIG), reporter)
         else:
-            if resume:
+            if job.resume:
                 reporter.say(f"{path}: nothing to resume, the run starts")
             config = directory.config_of(session.definition, session.device, session.batches.units)
             with directory.beginning(path, config, session.recorder):

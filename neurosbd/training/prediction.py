@@ -1,6 +1,7 @@
 """What the trained network of a run says about the test split of its data set."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -38,13 +39,14 @@ def predicted(run: Run) -> Prediction:
     Raises:
         UsageError: if the run has no data set or no checkpoint, or the data are no longer there.
     """
-    definition = run.definition
+    experiment = run.definition.build()
+    definition = experiment.definition
     if definition.task or definition.protocol:
         raise UsageError(f"{run.path}: was not trained on a data set, so there is nothing to predict")
     if not (run.path / CHECKPOINT).exists():
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with --resume")
     data = data_of(definition)
-    batches = DatasetBatches(definition, data, torch.device("cpu"))
-    output = outputs(run.network(), definition, (batch.inputs for batch in batches.tests()))
+    batches = DatasetBatches(experiment, data, torch.device("cpu"))
+    output = outputs(run.network(), experiment, (batch.inputs for batch in batches.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
-    return Prediction(definition.loss.build(), data, output, batches.test.targets, offset, scale)
+    return Prediction(cast(Predictive, experiment.loss), data, output, batches.test.targets, offset, scale)

@@ -70,7 +70,7 @@ def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: 
                 legal = "at least 0" if key == "lr" else value
                 _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
     parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
-    kept = remembered(session.definition.training.optimizer.build())
+    kept = remembered(session.experiment.optimizer)
     if kept and bool(done) != bool(given["state"]):
         _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
     for number, entry in given["state"].items():

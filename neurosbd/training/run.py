@@ -102,13 +102,13 @@ class Run:
         Returns:
             Outputs [N, C]. Of a run on classes the readout as it is: the largest is the class. Of a run on values the
             outputs of its loss for values in the units of the data: means, means and log-variances (`gaussian`),
-            quantiles (`pinball`), log-rates (`poisson`); `run.definition.loss.made().mean(outputs)` are the means.
+            quantiles (`pinball`), log-rates (`poisson`); `run.definition.loss.build().mean(outputs)` are the means.
 
         Raises:
             UsageError: if the examples are of another kind or size than those of the training, the run has no data
                 set (a task, a protocol), or it has no checkpoint yet.
         """
-        return predict(self.network(), self.definition, self._units(), x)
+        return predict(self.network(), self.definition.build(), self._units(), x)
 
     def _units(self) -> Units:
         definition = self.definition
@@ -120,7 +120,7 @@ class Run:
         if "units" in self.config:
             return validate(Units, self.config["units"], str(self.path / CONFIG))
         try:
-            return DatasetBatches(definition, data_of(definition), torch.device("cpu")).units
+            return DatasetBatches(definition.build(), data_of(definition), torch.device("cpu")).units
         except UsageError as problem:
             raise UsageError(
                 f"{self.path}: is a run of a version that did not keep the units of its data, and the data are not "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from neurosbd.config.compatibility import check_optimizer
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
 from neurosbd.learning.learner import Batch, BatchResult, Learner, LossMeter, learner_of
 from neurosbd.learning.optimizers import apply
@@ -55,7 +55,7 @@ class Session:
     """Network, learner, optimizer, schedule and position of a training.
 
     Args:
-        definition: what to carry out.
+        experiment: what to carry out; its network learns.
         batches: where its trials come from.
         device: where everything lives.
     Raises:
@@ -63,19 +63,20 @@ class Session:
             cannot fit into the memory.
     """
 
-    def __init__(self, definition: Definition, batches: BatchSource, device: torch.device) -> None:
-        training = definition.training
+    def __init__(self, experiment: Experiment, batches: BatchSource, device: torch.device) -> None:
+        definition, training = experiment.definition, experiment.definition.training
+        self.experiment = experiment
         self.definition = definition
         self.device = device
-        self.network = definition.network()
+        self.network = experiment.network
         self.batches = batches
         check_capacity(self)
         self.network.to(device)
-        self.loss = definition.loss.build()
-        self.learner = _learner(definition, self.network)
-        check_optimizer(definition)
-        self.optimizer = training.optimizer.build().build(parameter_groups(self.network, definition))
-        self.schedule = training.schedule.build().build(self.optimizer, training.epochs, len(batches))
+        self.loss = experiment.loss
+        self.learner = _learner(experiment)
+        check_optimizer(experiment)
+        self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment))
+        self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
         self.metric_sums = self._metric_sums()
@@ -239,11 +240,11 @@ class Session:
         )
 
 
-def _learner(definition: Definition, network: Network) -> Learner:
+def _learner(experiment: Experiment) -> Learner:
+    definition = experiment.definition
     try:
-        return learner_of(
-            definition.rule.build(), network, definition.loss.build(), generator(definition.seed, "projection")
-        )
+        projection = generator(definition.seed, "projection")
+        return learner_of(experiment.rule, experiment.network, experiment.loss, projection)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
 
@@ -255,16 +256,15 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def parameter_groups(network: Network, definition: Definition) -> list[dict[str, Any]]:
+def parameter_groups(network: Network, experiment: Experiment) -> list[dict[str, Any]]:
     """One parameter group per population, with its own learning rate. Projections are in none of them."""
-    training = definition.training
-    lr = training.optimizer.build().lr
+    lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
     groups = []
     for name, connections in network.incoming.items():
         synapses = [network.synapses(c) for c in connections if c.plastic]
         parameters = [p for pair in synapses for p in pair if p is not None]
         if parameters:
-            groups.append({"params": parameters, "lr": lr * training.rates.get(name, 1.0)})
+            groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
     if not groups:
-        raise UsageError(f"{definition.name}: no connection is plastic, so there is nothing to learn")
+        raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
     return groups

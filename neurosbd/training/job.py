@@ -1,0 +1,45 @@
+"""A job as it is asked for: what `fit` and `simulate` have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosbd.config.definition import Definition
+from neurosbd.config.resolve import resolve
+from neurosbd.training.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Job:
+    """The arguments of `fit` and `simulate` that both of them take.
+
+    model: a shipped model or a .toml file.
+    rule, recipe: in place of the model's own.
+    settings: further values by dotted key, the seed among them.
+    record: signals to keep in the trace besides the model's own.
+    out: run directory; none: runs/MODEL-RULE-seedN.
+    device: by name.
+    resume: whether to go on with a run that is there.
+    reporter: told of the progress.
+    """
+
+    model: str | Path
+    rule: str | None
+    recipe: str | None
+    settings: Mapping[str, Any]
+    record: tuple[str, ...]
+    out: str | Path | None
+    device: str | torch.device
+    resume: bool
+    reporter: Reporter
+
+    def definition(self) -> Definition:
+        """What the model file, the rule, the recipe and the settings resolve to; the file is read once.
+
+        Raises:
+            UsageError: if one of them is not valid; the message names all that are not.
+        """
+        return resolve(self.model, self.rule, self.settings, self.recipe, self.record).definition
