@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neurosbd.network import Connection, Network, Population
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
+    from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
     from neurosbd.training.experiments import simulate
     from neurosbd.training.fit import fit
@@ -84,6 +85,7 @@ _HOME = {
     "load_data": "datasets",
     "load_model": "config.resolve",
     "open_run": "training.run",
+    "register": "tables",
     "simulate": "training.experiments",
     "to_nir": "interchange",
     "unroll": "learning.simulation",
@@ -110,7 +112,7 @@ __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
     "NotRecorded", "Population", "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning",
     "admissible", "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health", "keep_freed_memory",
-    "learner", "load_data", "load_model", "open_run", "simulate", "to_nir", "unroll",
+    "learner", "load_data", "load_model", "open_run", "register", "simulate", "to_nir", "unroll",
 ]  # fmt: skip
 
 

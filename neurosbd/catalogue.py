@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,13 @@ from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
 from neurosbd.learning.rule_state import init_rule_state, widths
 from neurosbd.losses.admissibility import admissible
+from neurosbd.neuromodulators import Activation
 from neurosbd.parsing import read_toml
+from neurosbd.plugins import load_packages
 from neurosbd.report.analyses import documentation
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
+from neurosbd.tables import RENAMED, TABLES, table
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,48 @@ class Row:
     checked: str = ""
 
 
-def _tables() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    from neurosbd.config.recipes import RECIPES
-    from neurosbd.expansions import EXPANSIONS
-    from neurosbd.losses import LOSSES
-    from neurosbd.neuromodulators import LAYOUTS
-    from neurosbd.neurons import NEURONS
-    from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
-    from neurosbd.rules import RULES
+LIBRARY = {
+    "models": "models",
+    "data": "data",
+    "analyses": "analysis",
+}  # kinds of items that are files, and their folder
 
-    return {
-        "rules": RULES, "recipes": RECIPES, "neurons": NEURONS, "losses": LOSSES, "projections": LAYOUTS,
-        "expansions": EXPANSIONS, "homeostases": HOMEOSTASES, "upkeeps": UPKEEPS,
-    }  # fmt: skip
+
+def kinds() -> str:
+    """Every kind that `catalogue` knows, with how many items it has."""
+    load_packages()
+    counts = {kind: len(library.names(folder)) for kind, folder in LIBRARY.items()}
+    counts |= {kind: len(items) for kind, items in TABLES.items()}
+    width = max(map(len, counts))
+    return "\n".join(f"{kind:<{width}}  {count:>3}" for kind, count in counts.items())
 
 
 def catalogue(kind: str) -> list[Row]:
     """All items of a kind: models, data, analyses, or a table of the engine (rules, neurons, losses, ...).
 
     Losses are checked by `neurosbd.admissible`, all of them in two or three seconds.
+
+    Raises:
+        UsageError: if there is no such kind.
     """
     if kind == "analyses":
         return [_row(name, documentation(library.find("analysis", name))) for name in library.names("analysis")]
-    if kind in ("models", "data"):
+    if kind in LIBRARY:
         rows = []
         for name in library.names(kind):
             content = read_toml(library.find(kind, name))
             rows.append(Row(name, content.get("about", ""), content.get("source", "")))
         return rows
-    rows = [_row(name, make.__doc__ or "") for name, make in _tables()[kind].items()]
+    if kind not in TABLES and kind not in RENAMED:
+        raise UsageError(f"there is no kind '{kind}'{nearest(str(kind), (*LIBRARY, *TABLES))}")
+    load_packages()
+    rows = [_row(name, _about(item)) for name, item in table(kind).items()]
     return [replace(row, checked=_verdict(row.name)) for row in rows] if kind == "losses" else rows
+
+
+def _about(item: Any) -> str:
+    """What an item says of itself: a class or function in its docstring, a value of a table in words of its own."""
+    return str(item.about) if isinstance(item, Activation) else inspect.getdoc(item) or ""
 
 
 def _verdict(name: str) -> str:
@@ -82,22 +97,61 @@ def _row(name: str, text: str) -> Row:
 def show(
     name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
 ) -> str:
-    """The definition of an item: a model with the origin of every value, a data set, a table entry, an analysis."""
-    if name in library.names("data"):
-        return (library.find("data", name)).read_text(encoding="utf-8").rstrip()
-    for kind, table in _tables().items():
-        if name in table:
-            constants = str(inspect.signature(table[name])).split(" -> ")[0]
-            checked = f"\n\n{admissible(name)}" if kind == "losses" else ""
-            return f"{name} ({kind})\n{constants}\n\n{inspect.getdoc(table[name])}{checked}"
-    if name.endswith(".py") or name in library.names("analysis"):
-        path = library.find("analysis", name)
-        return f"{path.stem} (analyses)\n{path}\n\n{documentation(path)}"
-    if name.endswith(".toml") or name in library.names("models"):
+    """The definition of an item: a model with the origin of every value, a data set, a table entry, an analysis.
+
+    Args:
+        name: of any item, or KIND/NAME; a name that stands in several lists is shown with all of them.
+        rule: resolve a model under this rule.
+        settings: change values of a model.
+        recipe: resolve a model under this recipe.
+    Raises:
+        UsageError: if there is nothing of that name.
+    """
+    if name.endswith(".py"):
+        return _show_file("analyses", name)
+    if name.endswith(".toml"):
         return _show_model(name, rule, settings, recipe)
-    legal = [n for kind in ("models", "data", "analysis") for n in library.names(kind)]
-    legal += [n for table in _tables().values() for n in table]
-    raise UsageError(f"there is nothing called '{name}'{nearest(name, legal)}")
+    places = _places(name)
+    if not places:
+        load_packages()
+        places = _places(name)
+    if not places:
+        legal = [n for folder in LIBRARY.values() for n in library.names(folder)]
+        legal += [n for items in TABLES.values() for n in items]
+        raise UsageError(f"there is nothing called '{name}'{nearest(name, dict.fromkeys(legal))}")
+    shown = []
+    for kind, item in places:
+        if kind == "models":
+            shown.append(_show_model(item, rule, settings, recipe))
+        else:
+            shown.append(_show_file(kind, item) if kind in LIBRARY else _show_item(kind, item))
+    if len(places) == 1:
+        return shown[0]
+    named = ", ".join(f"{kind}/{item}" for kind, item in places)
+    return "\n\n".join([f"'{name}' stands in {len(places)} lists: {named}", *shown])
+
+
+def _places(name: str) -> list[tuple[str, str]]:
+    """(kind, name) of every item that a NAME or KIND/NAME means."""
+    only, _, item = name.rpartition("/")
+    if only in RENAMED:
+        table(only)  # which says its new name
+    there = {kind: library.names(folder) for kind, folder in LIBRARY.items()} | dict(TABLES)
+    return [(kind, item) for kind, items in there.items() if only in ("", kind) and item in items]
+
+
+def _show_file(kind: str, name: str) -> str:
+    path = library.find(LIBRARY[kind], name)
+    if kind == "data":
+        return path.read_text(encoding="utf-8").rstrip()
+    return f"{path.stem} (analyses)\n{path}\n\n{documentation(path)}"
+
+
+def _show_item(kind: str, name: str) -> str:
+    item = table(kind)[name]
+    constants = "" if isinstance(item, Activation) else f"\n{str(inspect.signature(item)).split(' -> ')[0]}"
+    checked = f"\n\n{admissible(name)}" if kind == "losses" else ""
+    return f"{name} ({kind}){constants}\n\n{_about(item)}{checked}"
 
 
 def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from neurosbd import __version__
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.plugins import load_file
 from neurosbd.text import say
 from neurosbd.training.interrupt import Interrupt
 
@@ -34,10 +35,6 @@ start here:
 
 exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
 """
-KINDS = (
-    "models", "data", "rules", "recipes", "neurons", "losses", "projections", "expansions", "homeostases", "upkeeps",
-    "analyses",
-)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,10 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_analyse(commands)
     _add_compare(commands)
     _add_export(commands)
-    listing = commands.add_parser("list", help=f"what there is: {', '.join(KINDS)}")
-    listing.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses, ...")
+    listing.add_argument(
+        "kind", nargs="?", metavar="KIND", help="models, data, rules, ...; none: which kinds there are"
+    )
     show = commands.add_parser("show", help="the resolved definition of anything in the lists")
-    show.add_argument("name", metavar="NAME", help="any name of these lists, or a .toml or .py file")
+    show.add_argument("name", metavar="NAME", help="a NAME or KIND/NAME of the lists, or a .toml or .py file")
     show.add_argument("--rule", help="resolve a model under this rule")
     show.add_argument("--recipe", help="resolve a model under this recipe")
     show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
@@ -89,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="data.columns=[...]: as for fit"
     )
+    for command in (*commands.choices.values(), *action.choices.values()):
+        if command is data:  # its actions have it
+            continue
+        command.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE.py",
+            help="run a file that registers parts of your own; repeatable",
+        )  # fmt: skip
     return parser
 
 
@@ -220,6 +226,8 @@ def _let_go() -> None:
 def _carry_out(arguments: Sequence[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
+        for file in options.plugin:
+            load_file(file)
         status = {
             "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "export": _export,
             "list": _list, "show": _show, "data": _data,
@@ -340,13 +348,17 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from neurosbd.catalogue import catalogue
+    from neurosbd.catalogue import catalogue, kinds
 
+    if options.kind is None:
+        say(kinds())
+        return 0
     rows = catalogue(options.kind)
     width = max(len(row.name) for row in rows)
     for row in rows:
         more = [row.checked] if row.checked else []
-        say(f"\n{'':<{width}}  ".join((f"{row.name:<{width}}  {row.about}", *more, f"source: {row.source}")))
+        more += [f"source: {row.source}"] if row.source else []
+        say(f"\n{'':<{width}}  ".join((f"{row.name:<{width}}  {row.about}", *more)))
     return 0
 
 

@@ -8,27 +8,28 @@ Values are checked strictly: no text for numbers, no unknown keys, no NaN or inf
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     GetCoreSchemaHandler,
     Tag,
+    TypeAdapter,
     ValidationError,
     create_model,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import brief
+from neurosbd.plugins import find
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -71,6 +72,8 @@ def _build(value: Any) -> Any:
 class OneOf:
     """Marks a field as one entry of a table: `neuron: Annotated[Entry, OneOf(NEURONS)]`.
 
+    The table is read whenever a value is checked, so an item that is registered later is legal from then on.
+
     Args:
         table: name -> dataclass or function.
         nested: for parameters that are entries themselves: annotation -> table.
@@ -78,16 +81,32 @@ class OneOf:
     """
 
     def __init__(self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry) -> None:
-        self.models = [_entry(name, make, nested or {}, base) for name, make in table.items()]
+        self._table, self._nested, self._base = table, nested or {}, base
+        self._read: dict[str, Callable[..., Any]] = {}  # the table when the models were made
+        self._models: list[type[Entry]] = []
+        self._adapter: TypeAdapter[Entry] | None = None
+
+    @property
+    def models(self) -> list[type[Entry]]:
+        """The record of every item that the table has now."""
+        if self._read != self._table:
+            self._read, self._adapter = dict(self._table), None
+            self._models = [_entry(name, make, self._nested, self._base) for name, make in self._read.items()]
+        return self._models
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        union: Any = Annotated[Union[tuple(self.models)], Field(discriminator="kind")]  # noqa: UP007
-        return handler.generate_schema(Annotated[union, BeforeValidator(_spelled_out)])
+        return core_schema.no_info_plain_validator_function(self._checked)
 
-
-def _spelled_out(value: Any) -> Any:
-    """'relu' means {kind = 'relu'}."""
-    return {"kind": value} if isinstance(value, str) else value
+    def _checked(self, value: Any) -> Entry:
+        """The entry that a value spells out; 'relu' means {kind = 'relu'}."""
+        value = {"kind": value} if isinstance(value, str) else value
+        if isinstance(value, Mapping):
+            find(self._table, value.get("kind"))
+        models = self.models
+        if self._adapter is None:
+            union: Any = Annotated[Union[tuple(models)], Field(discriminator="kind")]  # noqa: UP007
+            self._adapter = TypeAdapter(union)
+        return self._adapter.validate_python(value)
 
 
 def _entry(name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: type[Entry]) -> type[Entry]:
@@ -159,6 +178,33 @@ def tupled(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: tupled(item) for key, item in value.items()}
     return tuple(tupled(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def entries(value: Any) -> Iterator[Entry]:
+    """Every entry of a table in a record, and in those within it."""
+    if isinstance(value, Entry):
+        yield value
+    if isinstance(value, BaseModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from entries(item)
+
+
+def check_tables(record: type[BaseModel]) -> None:
+    """Read every table that a record can name an entry of.
+
+    Raises:
+        PydanticUserError: if an item has a constant of a type that no file can hold.
+    """
+    seen: set[type[BaseModel]] = set()
+    waiting = [record]
+    while waiting:
+        fields = waiting.pop().model_fields.values()
+        new = {model for field in fields for model in _models(field.annotation, field.metadata)} - seen
+        seen |= new
+        waiting += new
 
 
 R = TypeVar("R", bound=Record)

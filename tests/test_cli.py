@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from neurosbd.cli import KINDS, main
+from neurosbd.catalogue import LIBRARY
+from neurosbd.cli import main
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError, warn
 from neurosbd.library import names
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.rules import RULES
+from neurosbd.tables import TABLES
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -39,10 +41,28 @@ def test_help_is_quick_and_imports_no_torch() -> None:
     assert time.perf_counter() - start < 3  # 0.05 s alone; the bound only catches an import of torch
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*LIBRARY, *TABLES])
 def test_lists(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     status, out, _ = told(capsys, "list", kind)
-    assert status == 0 and out.count("source:") >= 1
+    assert status == 0 and (out.count("source:") >= 1 or kind == "activations")
+
+
+def test_a_list_of_nothing_names_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Must fail when a table is left out of it (tried)."""
+    status, out, _ = told(capsys, "list")
+    assert status == 0 and [line.split()[0] for line in out.splitlines()] == [*LIBRARY, *TABLES]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
+def test_every_item_is_shown_by_kind_and_name(capsys: pytest.CaptureFixture[str], kind: str, name: str) -> None:
+    status, out, err = told(capsys, "show", f"{kind}/{name}")
+    assert status == 0 and out.startswith(f"{name} ({kind})") and not err
+
+
+def test_a_name_of_several_lists_is_shown_with_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = told(capsys, "show", "constant")
+    assert "'constant' stands in 3 lists: initialisers/constant, encoders/constant, schedules/constant" in out
+    assert all(f"constant ({kind})" in out for kind in ("initialisers", "encoders", "schedules"))
 
 
 def test_losses_are_listed_with_what_the_check_finds(
@@ -119,6 +139,8 @@ BAD = [
     (["fit", "no/such/model.toml"], "there is no such file"),
     (["fitt", "digits-mlp"], "did you mean 'fit'"),
     (["list", "model"], "did you mean 'models'"),
+    (["list", "projections"], "'projections' are called 'layouts' now"),
+    (["show", "projections/grid"], "'projections' are called 'layouts' now"),
     (["show", "digits-mpl"], "did you mean 'digits-mlp'"),
     (["fit"], "required: MODEL"),
     (["fit", "digits-mlp", "--seeds", "3"], "unrecognized arguments"),

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "errors", "filters", "noise", "seeds", "text"},
     {"files", "hdf5", "namespace"},
-    {"checkpoints", "library", "losses", "parsing"},
+    {"checkpoints", "library", "losses", "parsing", "plugins"},
     {"constants", "schema"},
     {"connections", "datasets", "distributions", "encoders", "surrogates", "tracefiles"},
     {"neurons"},
@@ -22,9 +22,10 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"interchange", "measures", "recording"},
     {"tasks"},
     {"config"},
+    {"tables"},
     {"training"},
     {"exporting", "report"},
-    {"catalogue"},
+    {"catalogue", "testing"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -1,5 +1,6 @@
 """What a TOML model file may say: the schema of a definition, and the experiment it describes, built."""
 
+from collections import ChainMap
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ RuleEntry = Annotated[
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
-LossEntry = Annotated[Entry, OneOf({**LOSSES, "own": CustomLoss})]
+LossEntry = Annotated[Entry, OneOf(ChainMap({"own": CustomLoss}, LOSSES))]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
 

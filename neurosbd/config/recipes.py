@@ -6,6 +6,7 @@ from typing import Any
 
 from neurosbd.errors import UsageError, nearest
 from neurosbd.neurons.rate import RATES
+from neurosbd.plugins import find
 
 Recipe = Callable[[Mapping[str, Any], str], dict[str, Any]]
 
@@ -49,7 +50,7 @@ def changes(recipe: str, raw: Mapping[str, Any], rule: str, source: str) -> dict
     Raises:
         UsageError: if there is no such recipe, or the network is none for it.
     """
-    if recipe not in RECIPES:
+    if find(RECIPES, recipe) is None:
         raise UsageError(f"there is no recipe '{recipe}'{nearest(recipe, RECIPES)}")
     if not _is_network(raw):
         return {}  # which its validation will say

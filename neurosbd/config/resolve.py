@@ -13,6 +13,7 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import brief, check_plain, read_toml
+from neurosbd.plugins import find
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.schema import validate
 
@@ -144,7 +145,7 @@ def _check_overrides(overrides: Any, source: str) -> None:
     if not isinstance(overrides, dict) or not all(isinstance(table, dict) for table in overrides.values()):
         raise UsageError(f"{source}: override: must be tables [override.RULE], got {brief(repr(overrides))}")
     for name in overrides:
-        if name not in RULES:
+        if find(RULES, name) is None:
             raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
 
 
@@ -166,7 +167,7 @@ def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) 
     """Put another rule into a raw definition, keeping the parameters that both rules have."""
     if rule is None:
         return
-    if rule not in RULES:
+    if find(RULES, rule) is None:
         raise UsageError(f"there is no rule '{rule}'{nearest(rule, RULES)}")
     old = raw.get("rule", {})
     legal = inspect.signature(RULES[rule]).parameters

@@ -209,7 +209,10 @@ OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 @dataclass(frozen=True)
 class Constant:
-    """The rates stay. Source: torch.optim.lr_scheduler.ConstantLR."""
+    """The rates stay.
+
+    Source: torch.optim.lr_scheduler.ConstantLR.
+    """
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """ConstantLR with factor 1."""

@@ -17,6 +17,7 @@ class Accuracy:
 
     Args:
         success: how well each example of a batch went, 0..1, [B] or one for all.
+    Source: standard.
     """
 
     name, title, percent, higher_is_better = "accuracy", "accuracy", True, True

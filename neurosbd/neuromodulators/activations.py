@@ -14,6 +14,7 @@ class Activation(NamedTuple):
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor] | None
+    about: str
 
 
 def _sech2(h: Tensor) -> Tensor:
@@ -21,10 +22,12 @@ def _sech2(h: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(lambda h: h, None),
-    "square": Activation(torch.square, lambda h: 2 * h),
-    "cube": Activation(lambda h: h.pow(3), lambda h: 3 * h.square()),
-    "tanh": Activation(torch.tanh, _sech2),
-    "cosine": Activation(torch.cos, lambda h: -torch.sin(h)),
-    "sine": Activation(torch.sin, torch.cos),
+    "identity": Activation(lambda h: h, None, "g(h) = h: the activity itself, as in EBD."),
+    "square": Activation(torch.square, lambda h: 2 * h, "g(h) = h^2."),
+    "cube": Activation(lambda h: h.pow(3), lambda h: 3 * h.square(), "g(h) = h^3."),
+    "tanh": Activation(torch.tanh, _sech2, "g(h) = tanh h, bounded."),
+    "cosine": Activation(
+        torch.cos, lambda h: -torch.sin(h), "g(h) = cos h, with sine a random feature of frequency 1."
+    ),
+    "sine": Activation(torch.sin, torch.cos, "g(h) = sin h, with cosine a random feature of frequency 1."),
 }

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from neurosbd.plasticity import ThreeFactor, Window
+
 REQUIRED: dict[str, dict[str, Any]] = {
     "weight_entropy": {"on": "all"},
     "conv2d": {"kernel": 3, "padding": 1},
@@ -13,6 +15,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "uniform": {"low": 1.0, "high": 2.0},
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
+    "rate_regulated": {"inner": ThreeFactor()},
+    "spike_timing": {"window": Window()},
+    "rewarded_spike_timing": {"window": Window()},
 }
 DT = 1e-3
 

@@ -1,0 +1,196 @@
+"""Parts of a user's own: the files and packages that register them, and what a run remembers of both.
+
+Only what a user names, by `--plugin` or by installing a package, is ever executed; a model file can name a part,
+but never the code that makes it.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from neurosbd.errors import UsageError, warn
+from neurosbd.files import legal_path
+
+GROUP = "neurosbd.plugins"  # of the entry points of packages
+_MOST_SAID = 300  # characters of an exception
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where registered parts come from.
+
+    Args:
+        name: stem of the file, or name of the entry point.
+        sha256: of the file; empty where there is none, as in a notebook.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One part in a table, and who put it there."""
+
+    kind: str
+    name: str
+    item: Any
+    table: MutableMapping[str, Any]
+    plugin: Plugin
+
+
+_REGISTERED: list[Registration] = []
+_FILES: set[tuple[str, str]] = set()  # path and sha256 of those that have been run
+_loading: list[Plugin] = []  # those at work, the innermost last
+_packages_loaded = False
+
+
+def add(kind: str, name: str, item: Any, table: MutableMapping[str, Any]) -> None:
+    """Put a part into a table and remember the file it comes from."""
+    table[name] = item
+    _REGISTERED.append(Registration(kind, name, item, table, _loading[-1] if _loading else _home(item)))
+
+
+def remove(kind: str, name: str) -> None:
+    """Take a registered part out of its table again."""
+    for part in [part for part in _REGISTERED if (part.kind, part.name) == (kind, name)]:
+        part.table.pop(part.name, None)
+        _REGISTERED.remove(part)
+
+
+def load_file(path: str | Path) -> None:
+    """Run a file that registers parts; one that has been run already, and is the same, is left alone.
+
+    Args:
+        path: of a Python file that calls `neurosbd.register`.
+    Raises:
+        UsageError: if it is missing, fails, or registers nothing; nothing of it is registered then.
+    """
+    path = legal_path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file; --plugin takes a Python file that calls neurosbd.register")
+    source = path.read_bytes()
+    plugin = Plugin(path.stem, hashlib.sha256(source).hexdigest())
+    mark = (str(path.resolve()), plugin.sha256)
+    if mark in _FILES:
+        return
+    module = ModuleType(f"neurosbd_plugin_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where the annotations of its dataclasses are looked up
+    with _loaded(plugin, str(path)) as registered:
+        exec(compile(source, str(path), "exec"), vars(module))
+        if not registered():
+            raise UsageError(
+                "registers nothing; call neurosbd.register in it, for example neurosbd.register('rules', 'mine', mine)"
+            )
+    _FILES.add(mark)
+
+
+def load_packages() -> None:
+    """Import what installed packages offer under the entry points `neurosbd.plugins`, once; a broken one is said."""
+    global _packages_loaded
+    if _packages_loaded:
+        return
+    _packages_loaded = True
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP):
+        home = f"plugin '{point.name}' of package '{point.dist.name if point.dist else point.module}'"
+        try:
+            with _loaded(Plugin(point.name, ""), home):
+                import_module(point.module)
+        except UsageError as problem:
+            warn(f"{problem}; its parts are not there")
+
+
+def find(table: Mapping[str, Any], name: Any) -> Any:
+    """The item of a table; packages are asked only for a name that the table lacks. None if nobody has it."""
+    if isinstance(name, str) and name not in table:
+        load_packages()
+    return table.get(name) if isinstance(name, str) else None
+
+
+@contextmanager
+def _loaded(plugin: Plugin, where: str) -> Iterator[Any]:
+    """Context in which the code of a plugin runs; if it fails, none of its parts stays."""
+    start = len(_REGISTERED)
+    _loading.append(plugin)
+    try:
+        yield lambda: len(_REGISTERED) - start
+    except BaseException as problem:
+        for part in _REGISTERED[start:]:
+            remove(part.kind, part.name)
+        if isinstance(problem, UsageError):
+            raise UsageError(f"{where}: {problem}") from None
+        if isinstance(problem, Exception | SystemExit):
+            said = str(problem)[:_MOST_SAID]
+            raise UsageError(f"{where}{_line(problem, where)}: {type(problem).__name__}: {said}") from problem
+        raise
+    finally:
+        _loading.pop()
+
+
+def _line(problem: BaseException, path: str) -> str:
+    """':12' where line 12 of the file itself is the last of it that ran."""
+    trace, line = problem.__traceback__, getattr(problem, "lineno", None) if isinstance(problem, SyntaxError) else None
+    while trace is not None:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == path else line
+        trace = trace.tb_next
+    return f":{line}" if line else ""
+
+
+def _home(item: Any) -> Plugin:
+    """The file of a part that a program registers itself; in a notebook there is none."""
+    module = sys.modules.get(getattr(item, "__module__", "") or "")
+    path = Path(getattr(module, "__file__", None) or "")
+    if not path.is_file():
+        return Plugin("(the program itself)", "")
+    return Plugin(path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def needed(makers: Iterable[Any]) -> list[dict[str, Any]]:
+    """What a run has to remember: the plugins whose parts it uses, each with these parts and the sha256 of its file.
+
+    Args:
+        makers: the items behind all entries of a definition. Parts that leave no entry in a definition (the process of
+            a data set, a recipe) count as used whenever they are registered.
+    """
+    used = {id(make) for make in makers}
+    parts: dict[Plugin, list[str]] = {}
+    for part in _REGISTERED:
+        if id(part.item) in used or part.kind in ("processes", "recipes"):
+            parts.setdefault(part.plugin, []).append(f"{part.kind}/{part.name}")
+    return [{"name": plugin.name, "sha256": plugin.sha256, "parts": names} for plugin, names in parts.items()]
+
+
+def check(wanted: Any, where: str) -> None:
+    """Compare the plugins that a run remembers with those that are here.
+
+    Raises:
+        UsageError: with the plugin whose parts are missing, and how to give it.
+    """
+    for plugin in wanted if isinstance(wanted, list) else []:
+        if not (isinstance(plugin, dict) and isinstance(plugin.get("parts"), list)):
+            raise UsageError(f"{where}: plugins: must be tables with name, sha256 and parts; the file was changed")
+        name, digest = str(plugin.get("name"))[:100], str(plugin.get("sha256", ""))[:64]
+        here = {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
+        missing = [str(part)[:100] for part in plugin["parts"] if part not in here]
+        if missing:
+            load_packages()
+            here = {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
+            missing = [part for part in missing if part not in here]
+        if missing:
+            known = f" (sha256 {digest[:12]}...)" if digest else ""
+            raise UsageError(
+                f"{where}: the run uses {', '.join(missing)} of plugin '{name}'{known}, which is not here; give it "
+                f"with --plugin {name}.py, or register it in Python before. Its metrics and result open without it"
+            )
+        others = [p for p in plugin["parts"] if digest and here[p].sha256 and here[p].sha256 != digest]
+        if others:
+            warn(f"{where}: plugin '{name}' is another than the one of the run: its file has changed since")

@@ -1,0 +1,273 @@
+"""Parts of a user's own: what is registered is as good as shipped, what breaks its contract is refused."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import neurosbd
+from neurosbd import plugins
+from neurosbd.cli import main
+from neurosbd.errors import UsageError
+from neurosbd.neurons import NEURONS, ReLU
+from neurosbd.rules import RULES
+from neurosbd.rules.broadcast import dfa
+from neurosbd.tables import CLOSED, CONTRACTS, TABLES
+
+LOUD = """
+from dataclasses import dataclass
+import neurosbd
+from neurosbd.neurons import ReLU
+from neurosbd.rules.broadcast import dfa
+
+@dataclass(frozen=True)
+class Loud(ReLU):
+    '''Twice what a rectifier says.
+
+    Source: a test.
+    '''
+    volume: float = 2.0
+
+def quiet(scale: float = 0.5):
+    '''DFA with a strong projection.
+
+    Source: a test.
+    '''
+    return dfa(scale=scale)
+
+neurosbd.register("neurons", "loud", Loud)
+neurosbd.register("rules", "quiet", quiet)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    """No part outlives its test."""
+    before = {kind: dict(table) for kind, table in TABLES.items()}
+    yield
+    for kind, table in TABLES.items():
+        for name in set(table) - set(before[kind]):
+            plugins.remove(kind, name)
+        assert dict(table) == before[kind]
+    plugins._FILES.clear()
+
+
+@pytest.fixture
+def loud(tmp_path: Path) -> Path:
+    path = tmp_path / "parts.py"
+    path.write_text(LOUD)
+    return path
+
+
+@dataclass(frozen=True)
+class Mine(ReLU):
+    """A rectifier of one's own."""
+
+
+# Registration -------------------------------------------------------------------------------------
+
+
+def test_a_part_registered_late_is_legal_in_model_files() -> None:
+    """After the definition was made and used. Must fail when the schema reads its tables at import (tried)."""
+    setting = {"population.hidden1.neuron": {"kind": "mine"}}
+    with pytest.raises(UsageError, match="there is no 'mine'"):
+        neurosbd.load_model("digits-mlp", settings=setting)
+    neurosbd.register("neurons", "mine", Mine)
+    definition = neurosbd.load_model("digits-mlp", settings=setting)
+    assert type(definition.network().populations["hidden1"].neuron) is Mine
+    assert definition.model_dump(mode="json")["population"]["hidden1"]["neuron"]["kind"] == "mine"
+
+
+def test_what_is_wrong_with_a_registered_part_is_said_as_of_a_shipped_one() -> None:
+    def mine(scale: float = 0.1) -> Any:
+        """DFA."""
+        return dfa(scale=scale)
+
+    neurosbd.register("rules", "mine", mine)
+    for settings, message in (
+        ({"rule.scal": 1.0}, r"rule\.scal: unknown key; did you mean 'scale'"),
+        ({"rule.scale": "big"}, r"rule\.scale: .* got 'big'"),
+        ({"rule.scale": -1.0}, r"rule: .*scale"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            neurosbd.load_model("digits-mlp", rule="mine", settings=settings)
+    assert neurosbd.load_model("digits-mlp", rule="mine", settings={"rule.scale": 0.3}).rule.kind == "mine"
+
+
+class Bare:
+    """Nothing of a neuron."""
+
+
+@dataclass(frozen=True)
+class Short(ReLU):
+    """A step without dt."""
+
+    def step(self, state: Any, drive: Tensor) -> Any:  # type: ignore[override]
+        return drive, state
+
+
+@dataclass(frozen=True)
+class Required(ReLU):
+    """A constant without a default."""
+
+    slope: float = None  # type: ignore[assignment]
+
+    def __init__(self, slope: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Strange(ReLU):
+    """A constant that no file can hold."""
+
+    partner: Bare = Bare()  # noqa: RUF009
+
+
+class Untyped(ReLU):
+    """A constant without a type."""
+
+    def __init__(self, slope=1.0) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def broken(scale: float = -1.0) -> Any:
+    return dfa(scale=scale)
+
+
+REFUSED: list[tuple[Any, Any, Any, str]] = [
+    ("neuron", "mine", Mine, r"there is no kind 'neuron'; did you mean 'neurons'"),
+    ("projections", "mine", Mine, "'projections' are called 'layouts' now"),
+    ("neurons", "relu", Mine, "neurons/relu: the name is taken; choose another"),
+    ("losses", "own", Mine, "losses/own: the name is taken"),
+    ("neurons", "My Neuron", Mine, "neurons/My Neuron.*a name is lower case letters, digits and _"),
+    ("neurons", "", Mine, "a name is lower case letters"),
+    ("neurons", 3, Mine, "a name is lower case letters"),
+    ("neurons", "../x", Mine, "a name is lower case letters"),
+    ("eligibilities", "mine", Mine, "eligibilities are not open to parts of your own"),
+    ("measures", "mine", Mine, "follows from its loss"),
+    ("neurons", "mine", 3, "neurons/mine: must be a class or a function that makes it, got int"),
+    ("neurons", "mine", Bare, r"neurons/mine: has no method 'init'; the contract is Neuron in neurosbd/neurons/neuron"),
+    ("neurons", "mine", Short, r"neurons/mine: 'step' must take \(state, drive, dt\)"),
+    ("neurons", "mine", Required, "constant 'slope' has no default; give one"),
+    ("neurons", "mine", Untyped, r"constant 'slope' has no type; write slope: float"),
+    ("neurons", "mine", Strange, "a constant has a type that no model file can hold"),
+    ("neurons", "mine", lambda: Mine, "makes the class Mine itself; make an instance"),
+    ("neurons", "mine", lambda *args: Mine(), r"'\*args' says nothing of its constants"),
+    ("rules", "mine", broken, r"rules/mine: cannot be made of its defaults \(ValueError: .*scale"),
+    ("rules", "mine", Mine, "must make a LocalRule or a Backprop, got Mine"),
+    ("losses", "mine", Mine, "has no (method|property) '.*'; the contract is Described in neurosbd/losses/loss"),
+    ("recipes", "mine", lambda: {}, r"a recipe is a function \(raw, rule\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "item", "message"), REFUSED)
+def test_what_breaks_the_contract_is_refused_and_nothing_is_registered(
+    kind: Any, name: Any, item: Any, message: str
+) -> None:
+    before = {kind: dict(table) for kind, table in TABLES.items()}
+    with pytest.raises(UsageError, match=message):
+        neurosbd.register(kind, name, item)
+    assert {kind: dict(table) for kind, table in TABLES.items()} == before
+    neurosbd.load_model("digits-mlp")  # the schema is as it was
+
+
+def test_every_kind_has_a_contract_or_is_closed_and_shipped_items_keep_theirs() -> None:
+    """Must fail for a table that is left out of both (tried)."""
+    from neurosbd.tables import _check_contract
+    from tests.contracts.tables import made
+
+    assert set(TABLES) == {*CONTRACTS, *CLOSED, "rules", "recipes"}
+    for kind, contract in CONTRACTS.items():
+        for name in TABLES[kind]:
+            _check_contract(made(TABLES[kind], name), contract, "")
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_plugin_is_listed_and_shown(loud: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(capsys, "list", "neurons", "--plugin", loud)
+    assert status == 0 and "loud" in out and "Twice what a rectifier says." in out
+    status, out, _ = said(capsys, "show", "quiet", "--plugin", loud)  # again: it has been run
+    assert status == 0 and out.startswith("quiet (rules)\n(scale: float = 0.5)")
+
+
+BROKEN = [
+    ("import nothing_of_the_kind", r"parts.py:1: ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+    ("x = (", r"parts.py:1: SyntaxError"),
+    ("x = 1\ny = x / 0", r"parts.py:2: ZeroDivisionError"),
+    ("import sys; sys.exit(3)", r"parts.py:1: SystemExit: 3"),
+    ("x = 1", r"parts.py: registers nothing; call neurosbd.register"),
+    (LOUD.replace('"loud"', '"relu"'), r"parts.py: neurons/relu: the name is taken"),
+    (LOUD.replace('"quiet", quiet', '"quiet", Loud'), r"parts.py: rules/quiet: must make a LocalRule"),
+]
+
+
+@pytest.mark.parametrize(("code", "message"), BROKEN)
+def test_a_broken_plugin_is_one_line_and_leaves_nothing(
+    code: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even the parts before the failure. Must fail when they stay (tried)."""
+    import re
+
+    path = tmp_path / "parts.py"
+    path.write_text(code)
+    status, out, err = said(capsys, "list", "neurons", "--plugin", path)
+    assert status == 2 and not out and err.count("\n") == 1 and re.search(message, err), err
+    assert "loud" not in NEURONS and "quiet" not in RULES
+
+
+def test_a_missing_plugin_and_one_that_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "none.py", tmp_path, "a\0b.py"):
+        status, _, err = said(capsys, "list", "neurons", "--plugin", path)
+        assert status == 2 and err.count("\n") == 1 and "Traceback" not in err, err
+
+
+def test_every_command_takes_plugins(loud: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["show", "loud"], ["data", "check", "digits"], ["list", "models"]):
+        assert said(capsys, *command, "--plugin", loud)[0] == 0
+
+
+# Packages -----------------------------------------------------------------------------------------
+
+
+def package(folder: Path, code: str) -> None:
+    """An installed distribution with an entry point."""
+    (folder / "offered.py").write_text(code)
+    (folder / "offered-1.0.dist-info").mkdir()
+    (folder / "offered-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1.0\n")
+    (folder / "offered-1.0.dist-info" / "entry_points.txt").write_text("[neurosbd.plugins]\nmine = offered\n")
+
+
+def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    path = f"import sys; sys.path.insert(0, {str(folder)!r}); "
+    return subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True)
+
+
+def test_packages_are_loaded_when_a_name_is_missing_and_not_before(tmp_path: Path) -> None:
+    """Neither by import nor by a name that the tables have. Must fail when they are loaded at once (tried)."""
+    package(tmp_path, LOUD)
+    answer = python(
+        tmp_path,
+        "import neurosbd; neurosbd.load_model('digits-mlp'); assert 'offered' not in sys.modules; "
+        "print(neurosbd.load_model('digits-mlp', settings={'population.hidden1.neuron': 'loud'}, rule='quiet').rule)",
+    )
+    assert answer.returncode == 0 and "kind='quiet'" in answer.stdout, answer.stderr
+    listed = python(tmp_path, "from neurosbd.cli import main; main(['list', 'neurons'])")
+    assert "loud" in listed.stdout
+
+
+def test_a_broken_package_is_said_and_is_no_obstacle(tmp_path: Path) -> None:
+    package(tmp_path, "raise OSError('no licence')")
+    answer = python(tmp_path, "from neurosbd.cli import main; sys.exit(main(['list', 'recipes']))")
+    assert answer.returncode == 0 and "standard" in answer.stdout
+    assert "plugin 'mine' of package 'offered': OSError: no licence; its parts are not there" in answer.stderr
