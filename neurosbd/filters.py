@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+_COUNTED = 2.0**53  # above it not every whole number is a float
+
 
 def decay(tau: float | Tensor, dt: float) -> float | Tensor:
     """exp(-dt / tau): what is left after one step.
@@ -35,14 +37,18 @@ def whole_steps(time: float, dt: float, name: str, unit: str = "s") -> int:
         name: of the duration, for the message.
         unit: of `time`.
     Raises:
-        ValueError: if it lies between two steps; says which times do not.
+        ValueError: if it lies between two steps, or is none at all (says which times do not), or has more than can
+            be counted.
+
 
     >>> whole_steps(0.3, 1e-4, "every", "ms")
     3
     """
     in_dt = dt * {"s": 1.0, "ms": 1e3}[unit]
     exact = time / in_dt
-    if not abs(exact - round(exact)) <= 1e-6 * max(1.0, abs(exact)):
+    if exact > _COUNTED:
+        raise ValueError(f"{name} = {time:g} {unit} has {exact:.3g} steps of dt = {in_dt:.6g} {unit}; make it shorter")
+    if not abs(exact - round(exact)) <= 1e-6 * max(1.0, abs(exact)) or (time > 0 and round(exact) == 0):
         low = math.floor(exact)
         near = " and ".join(f"{number * in_dt:.6g}" for number in (low, low + 1) if number)
         raise ValueError(

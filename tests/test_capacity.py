@@ -22,16 +22,51 @@ ABSURD = [
     ("digits-snn", "connection.0.delay", 10**15, "100000"),
     ("xor-delayed-reward", "task.duration", 10**15, "steps; legal are 10,000,000"),
     ("xor-delayed-reward", "training.batch_size", 2**31 - 1, r"a batch of 2,147,483,647 examples at least [\d,]+ GB"),
+    (
+        "dopamine-conditioning",
+        "protocol.batch",
+        10**12,
+        r"examples side by side.*; make protocol\.batch, protocol\.longest or populations",
+    ),
+    ("dopamine-conditioning", "protocol.duration", 1e12, r"50,000,000,000,000 trials; legal are 2,147,483,647"),
+    ("dopamine-conditioning", "protocol.duration", 1e308, r"conditioning.duration = 1e\+308 s has inf steps"),
+    ("dopamine-conditioning", "protocol.duration", 1e-300, "near it: 0.001 s"),
+    ("dopamine-conditioning", "protocol.longest", 1e12, "conditioning.longest = 1e.12 s has 1e.15 steps"),
+    ("dopamine-conditioning", "protocol.window", 1e300, "conditioning.window = 1e.300 ms has"),
+    ("dopamine-conditioning", "protocol.update", 60_001, "no weight would change; legal are 1 to 60,000"),
+    ("dopamine-conditioning", "time.dt", 1e-300, "greater than or equal to 0.000000001"),
+    ("stdp-window", "protocol.pairs", 10**12, "400,000,000,000,000 steps per trial; legal are 10,000,000"),
+    ("stdp-window", "protocol.period", 1e12, "1,000,000,000,000 steps per trial"),
+    ("stdp-window", "protocol.every", 1e-300, "near it: 1 ms"),
+    ("pattern-generation", "task.duration", 9e9, r"a frozen input of 9e\+11 numbers; legal are 100,000,000"),
+    ("evidence-accumulation", "task.cues", 10**12 + 1, "steps; legal are 10,000,000"),
 ]
 
 
 @pytest.mark.parametrize(("model", "key", "value", "message"), ABSURD, ids=[f"{k}={v}" for _, k, v, _ in ABSURD])
 def test_absurd_requests_are_refused(tmp_path: Path, model: str, key: str, value: object, message: str) -> None:
     """Must fail without limits and estimates: OverflowError, or an error of the allocator (tried)."""
-    run = simulate if model.startswith("xor") else fit
+    run = fit if model.startswith("digits") else simulate
     with pytest.raises(UsageError, match=message):
         run(model, settings={key: value}, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_key_that_helps_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is made smaller only where it is what takes the memory. Must fail if one text does for all (tried)."""
+    monkeypatch.setattr("neurosbd.training.capacity.room", lambda: 1000)
+    for run, model, settings, keys in (
+        (fit, "digits-mlp", {"training.batch_size": 1000}, "make training.batch_size or populations smaller"),
+        (fit, "digits-mlp", {"training.batch_size": 1}, "make populations smaller"),
+        (fit, "digits-snn", {"connection.0.delay": 3, "training.batch_size": 1}, "make populations or delays smaller"),
+        (simulate, "dopamine-conditioning", {}, "make protocol.batch, protocol.longest or populations smaller"),
+        (simulate, "stdp-window", {}, None),
+    ):
+        if keys is None:
+            assert run(model, settings=settings, out=tmp_path / model).result["status"] == "finished"
+        else:
+            with pytest.raises(UsageError, match=f"; {keys}$"):
+                run(model, settings=settings, out=tmp_path / model)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class DataSpec(Record):
 class TimeSpec(Record):
     """[time]."""
 
-    dt: Positive = 1e-3  # s
+    dt: Annotated[float, Field(ge=1e-9)] = 1e-3  # s
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 1  # per example; rate networks need no more
     scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
     warmup: Annotated[int, Field(ge=0)] = 0  # first steps without a score

@@ -22,6 +22,8 @@ from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
 
+_MOST_AHEAD = 10_000_000  # steps, as of a trial
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -74,14 +76,26 @@ class Conditioning:
         """A trial is what lies between two updates; the last one may be shorter."""
         probability(self.rate, dt, "conditioning.rate")
         self.window_steps(dt)
-        return Extent(-(-self._steps(dt) // self.update), self.update, self.batch)
+        steps, ahead = self._steps(dt), self.longest_steps(dt)
+        if self.update > steps:
+            raise ValueError(
+                f"conditioning.update = {self.update:,} steps, but conditioning.duration = {self.duration:g} s has "
+                f"{steps:,}: no weight would change; legal are 1 to {steps:,}"
+            )
+        return Extent(-(-steps // self.update), self.update, self.batch, ahead)
 
     def _steps(self, dt: float) -> int:
         return whole_steps(self.duration, dt, "conditioning.duration")
 
     def window_steps(self, dt: float) -> int:
         """The window in steps of dt, s."""
-        return whole_steps(self.window, dt, "conditioning.window", "ms")
+        steps = whole_steps(self.window, dt, "conditioning.window", "ms")
+        _within(steps, f"conditioning.window = {self.window:g} ms")
+        return steps
+
+    def longest_steps(self, dt: float) -> int:
+        """For how many steps of dt, s, dopamine can be on its way."""
+        return round(_within(self.longest / dt, f"conditioning.longest = {self.longest:g} s")) + 1
 
     def check(self, network: Network, rule: LocalRule) -> None:
         """Two inputs or more onto one unit."""
@@ -155,6 +169,13 @@ class Conditioning:
             yield weight
 
 
+def _within(steps: float, what: str) -> float:
+    """A number of steps that can be waited for; ValueError of any other."""
+    if steps > _MOST_AHEAD:
+        raise ValueError(f"{what} has {steps:.3g} steps; legal are {_MOST_AHEAD:,}: make it shorter or time.dt longer")
+    return steps
+
+
 class Dopamine:
     """Coincidences, and the dopamine that follows them late."""
 
@@ -165,8 +186,7 @@ class Dopamine:
         self.level = torch.zeros(constants.batch)
         self.window = constants.window_steps(dt)
         self.since = torch.full((constants.batch,), float(self.window + 1))  # steps since input 0 fired
-        ahead = round(constants.longest / dt) + 1
-        self.due = deque(torch.zeros(constants.batch) for _ in range(ahead))
+        self.due = deque(torch.zeros(constants.batch) for _ in range(constants.longest_steps(dt)))
 
     def after(self, pre: Tensor, post: Tensor) -> Tensor:
         """Dopamine [B] after a step with these spikes [B]."""

@@ -20,6 +20,8 @@ from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
 
+_MOST_LAGS = 1_000_000
+
 
 class _Paired(NamedTuple):
     """How the pairings at one lag went."""
@@ -75,8 +77,13 @@ class Pairing:
 
     def _lags(self, dt: float) -> np.ndarray:
         """In steps."""
-        longest = self._steps("longest", dt)
-        return np.arange(-longest, longest + 1, self._steps("every", dt))
+        longest, every = self._steps("longest", dt), self._steps("every", dt)
+        if (number := 2 * longest // every + 1) > _MOST_LAGS:
+            raise ValueError(
+                f"pairing.longest = {self.longest:g} ms and pairing.every = {self.every:g} ms make {number:.3g} lags; "
+                f"legal are {_MOST_LAGS:,}"
+            )
+        return np.arange(-longest, longest + 1, every)
 
     def check(self, network: Network, rule: LocalRule) -> None:
         """Two inputs onto one unit, and a start within the bounds."""

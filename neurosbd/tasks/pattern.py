@@ -15,6 +15,7 @@ from neurosbd.seeds import generator as seeded
 from neurosbd.tasks.findings import Panel
 
 _PERIODS = (1.0, 0.5, 1 / 3, 0.2)  # s
+_MOST_FROZEN = 100_000_000  # numbers that are drawn at once: 1000 s of 100 units at 1 ms
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class PatternGeneration:
         if steps < 2:
             raise ValueError(
                 f"pattern_generation.duration = {self.duration:g} ms is too short for a pattern at dt = {dt:g} s"
+            )
+        if steps * self.units > _MOST_FROZEN:
+            raise ValueError(
+                f"pattern_generation.duration and units make a frozen input of {steps * self.units:.3g} numbers; legal "
+                f"are {_MOST_FROZEN:,}"
             )
         return steps
 

@@ -52,6 +52,7 @@ class Extent(NamedTuple):
     trials: int
     steps: int  # per trial
     examples: int  # side by side
+    pending: int = 0  # numbers that an example keeps for later, such as rewards on their way
 
 
 class Protocol(Interface):

@@ -1,19 +1,24 @@
-"""Whether a training fits the machine, told from its figures before it begins."""
+"""Whether a training or an experiment fits the machine, told from its figures before it begins."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 
 from neurosbd.allocator import room
+from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError
 from neurosbd.learning.optimizers import remembered
+from neurosbd.network import INPUT, Network
+from neurosbd.tasks import Extent
 
 if TYPE_CHECKING:
     from neurosbd.training.session import Session
 
 _NUMBER = 4  # bytes; weights and activity are float32
 _MOST_STEPS = 10_000_000  # of a trial, as `time.steps` has it
+_MOST_TRIALS = 2**31 - 1  # of a protocol
 
 
 def check_capacity(session: "Session") -> None:
@@ -32,16 +37,58 @@ def check_capacity(session: "Session") -> None:
     copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
     learning = _NUMBER * copies * sum(p.numel() for p in network.parameters())
     batch = min(batches.widths["train"], batches.examples)
-    units = {name: prod(population.size) for name, population in network.populations.items()}
-    underway = sum(delay * units[network.connections[name].pre] for name, delay in network.delays.items())
-    activity = _NUMBER * batch * (units["input"] + max(units.values()) + underway)
+    activity = _NUMBER * batch * _of_an_example(network)
     there = _memory(session.device)
     if learning + activity > there:
+        keys = (["training.batch_size"] if batch > 1 and activity > learning else []) + _parts(network)
         raise UsageError(
             f"{definition.name}: gradients and what the optimizer keeps take {_gigabytes(learning)}, a batch of "
             f"{_count(batch)} examples at least {_gigabytes(activity)}, but {session.device} has {_gigabytes(there)}; "
-            f"make training.batch_size, populations or delays smaller"
+            f"{_smaller(keys)}"
         )
+
+
+def check_extent(definition: Definition, network: Network, extent: Extent) -> None:
+    """Refuse a protocol that goes on for ever, or of which the least that it will ask for does not fit: of every
+    example the activity, the chances, draws and spikes of its inputs, a trace and an eligibility per synapse, and what
+    it keeps for later.
+
+    Raises:
+        UsageError: with figures, and what to make smaller.
+    """
+    for number, most, what in ((extent.trials, _MOST_TRIALS, "trials"), (extent.steps, _MOST_STEPS, "steps per trial")):
+        if number > most:
+            raise UsageError(
+                f"{definition.name}: the protocol has {_count(number)} {what}; legal are {most:,}: make its times and "
+                f"counts in [protocol] smaller, or time.dt larger"
+            )
+    inputs, synapses = prod(network.populations[INPUT].size), sum(w.numel() for w in network.weights.values())
+    each = _of_an_example(network) + 2 * inputs + 2 * synapses + extent.pending
+    needed, there = _NUMBER * extent.examples * each, room()
+    if needed > there:
+        keys = ["protocol.batch"] if extent.examples > 1 else []
+        keys += ["protocol.longest"] if extent.pending > each / 2 else []
+        raise UsageError(
+            f"{definition.name}: {_count(extent.examples)} examples side by side, each of {_count(each)} numbers, "
+            f"take at least {_gigabytes(needed)}, but the machine has {_gigabytes(there)}; "
+            f"{_smaller(keys + _parts(network))}"
+        )
+
+
+def _of_an_example(network: Network) -> int:
+    """Numbers: the input, the largest population and what is on its way."""
+    units = {name: prod(population.size) for name, population in network.populations.items()}
+    underway = sum(delay * units[network.connections[name].pre] for name, delay in network.delays.items())
+    return units[INPUT] + max(units.values()) + underway
+
+
+def _parts(network: Network) -> list[str]:
+    return ["populations", *(["delays"] if any(network.delays.values()) else [])]
+
+
+def _smaller(keys: Sequence[str]) -> str:
+    *most, last = keys
+    return f"make {', '.join(most)} or {last} smaller" if most else f"make {last} smaller"
 
 
 def _memory(device: torch.device) -> int:
@@ -50,7 +97,7 @@ def _memory(device: torch.device) -> int:
 
 
 def _count(number: int) -> str:
-    return f"{number:,}" if number < 10**15 else f"{float(number):.1e}"
+    return f"{number:,}" if number < 10**15 else f"{number:.1e}"
 
 
 def _gigabytes(size: int) -> str:

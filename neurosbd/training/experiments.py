@@ -24,6 +24,7 @@ from neurosbd.tasks import Findings, Panel, Protocol, Task
 from neurosbd.tracefiles import Split
 from neurosbd.training import directory
 from neurosbd.training.batches import TaskBatches
+from neurosbd.training.capacity import check_extent
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loop import Training, entered, start_recording
@@ -128,6 +129,7 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
     check_protocol(experiment, rule, protocol)
+    check_extent(definition, experiment.network, protocol.extent(experiment.network.dt))
     recorder, cpu = _recorder(experiment, rule, protocol), torch.device("cpu")
     interrupt.hold()
     with directory.claimed(definition, job.out, resume=False) as path:
@@ -198,7 +200,7 @@ def _watched(
 def _recorder(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> Recorder | None:
     """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
     definition, network = experiment.definition, experiment.network
-    trials, steps, examples = protocol.extent(network.dt)
+    trials, steps, examples, _ = protocol.extent(network.dt)
     widths: dict[Split, int] = {"train": examples, "test": examples}
     extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
     recorded = Recorded(network, rule, {}, None)
