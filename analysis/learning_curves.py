@@ -72,9 +72,7 @@ def analyse(run: Run) -> Result:
         if np.isfinite(memory).any()
         else float("nan"),
         chance=_chance(run, names[0]),
-        nominal=float(getattr(run.definition.loss.build(), "interval_level", np.nan))
-        if "coverage" in names
-        else np.nan,
+        nominal=_nominal(run) if "coverage" in names else np.nan,
     )
 
 
@@ -83,11 +81,22 @@ def _column(run: Run, name: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
+def _nominal(run: Run) -> float:
+    """The probability of the interval whose coverage is measured; NaN if a plugin that the run needs is not here."""
+    try:
+        return float(getattr(run.definition.loss.build(), "interval_level", np.nan))
+    except UsageError:
+        return float("nan")
+
+
 def _chance(run: Run, measure: str) -> float:
-    """1 / classes, where every output stands for one; 0 for a share explained."""
+    """1 / classes, where every output stands for one; 0 for a share explained; NaN if that is not known."""
     if measure != "accuracy":
         return 0.0
-    definition = run.definition
+    try:
+        definition = run.definition
+    except UsageError:  # a plugin that the run needs is not here; the curves need none
+        return float("nan")
     outputs = int(np.prod(definition.output_size()))
     classes = outputs > 1 and (definition.task is None or definition.loss.kind == "cross_entropy")
     return 1 / outputs if classes else float("nan")

@@ -154,43 +154,66 @@ def _home(item: Any) -> Plugin:
     return Plugin(path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def needed(makers: Iterable[Any]) -> list[dict[str, Any]]:
+def needed(makers: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
     """What a run has to remember: the plugins whose parts it uses, each with these parts and the sha256 of its file.
 
     Args:
         makers: the items behind all entries of a definition. Parts that leave no entry in a definition (the process of
             a data set, a recipe) count as used whenever they are registered.
+
+    Returns:
+        {"plugins": [...]}, or nothing where nothing is needed.
     """
     used = {id(make) for make in makers}
     parts: dict[Plugin, list[str]] = {}
     for part in _REGISTERED:
         if id(part.item) in used or part.kind in ("processes", "recipes"):
             parts.setdefault(part.plugin, []).append(f"{part.kind}/{part.name}")
-    return [{"name": plugin.name, "sha256": plugin.sha256, "parts": names} for plugin, names in parts.items()]
+    used_plugins = [{"name": p.name, "sha256": p.sha256, "parts": names} for p, names in parts.items()]
+    return {"plugins": used_plugins} if used_plugins else {}
 
 
 def check(wanted: Any, where: str) -> None:
-    """Compare the plugins that a run remembers with those that are here.
+    """Ask whether all parts that a run remembers are here.
 
+    Args:
+        wanted: of the config.json, what `needed` gave; None if it needs none.
+        where: the file, for messages.
     Raises:
         UsageError: with the plugin whose parts are missing, and how to give it.
     """
-    for plugin in wanted if isinstance(wanted, list) else []:
-        if not (isinstance(plugin, dict) and isinstance(plugin.get("parts"), list)):
-            raise UsageError(f"{where}: plugins: must be tables with name, sha256 and parts; the file was changed")
-        name, digest = str(plugin.get("name"))[:100], str(plugin.get("sha256", ""))[:64]
-        here = {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
-        missing = [str(part)[:100] for part in plugin["parts"] if part not in here]
-        if missing:
+    for plugin in _read(wanted, where):
+        if any(part not in _here() for part in plugin["parts"]):
             load_packages()
-            here = {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
-            missing = [part for part in missing if part not in here]
+        missing = [part for part in plugin["parts"] if part not in _here()]
         if missing:
-            known = f" (sha256 {digest[:12]}...)" if digest else ""
+            known = f" (sha256 {plugin['sha256'][:12]}...)" if plugin["sha256"] else ""
             raise UsageError(
-                f"{where}: the run uses {', '.join(missing)} of plugin '{name}'{known}, which is not here; give it "
-                f"with --plugin {name}.py, or register it in Python before. Its metrics and result open without it"
+                f"{where}: the run uses {', '.join(missing)} of plugin '{plugin['name']}'{known}, which is not here; "
+                f"give it with --plugin {plugin['name']}.py, or register it in Python before. Its metrics and result "
+                f"open without it"
             )
-        others = [p for p in plugin["parts"] if digest and here[p].sha256 and here[p].sha256 != digest]
-        if others:
-            warn(f"{where}: plugin '{name}' is another than the one of the run: its file has changed since")
+
+
+def compare(wanted: Any, where: str) -> None:
+    """Say it if a part that a run remembers comes from a file that has changed since."""
+    here = _here()
+    for plugin in _read(wanted, where):
+        now = {here[part].sha256 for part in plugin["parts"] if part in here} - {"", plugin["sha256"]}
+        if now and plugin["sha256"]:
+            warn(f"{where}: plugin '{plugin['name']}' has changed since this run began; it may go on in another way")
+
+
+def _here() -> dict[str, Plugin]:
+    return {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
+
+
+def _read(wanted: Any, where: str) -> list[dict[str, Any]]:
+    """What a file says of plugins, if it is of the form that `needed` gives."""
+    for plugin in [] if wanted is None else wanted if isinstance(wanted, list) else [wanted]:
+        fields = plugin if isinstance(plugin, dict) else {}
+        parts = fields.get("parts")
+        texts = [fields.get("name"), fields.get("sha256"), *(parts if isinstance(parts, list) else [None])]
+        if not all(isinstance(text, str) and len(text) <= 200 and text.isprintable() for text in texts):
+            raise UsageError(f"{where}: plugins: must be tables of name, sha256 and parts; the file was changed")
+    return wanted or []

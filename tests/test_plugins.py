@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 import neurosbd
@@ -18,6 +19,7 @@ from neurosbd.neurons import NEURONS, ReLU
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import dfa
 from neurosbd.tables import CLOSED, CONTRACTS, TABLES
+from neurosbd.training.session import Session
 
 LOUD = """
 from dataclasses import dataclass
@@ -271,3 +273,134 @@ def test_a_broken_package_is_said_and_is_no_obstacle(tmp_path: Path) -> None:
     answer = python(tmp_path, "from neurosbd.cli import main; sys.exit(main(['list', 'recipes']))")
     assert answer.returncode == 0 and "standard" in answer.stdout
     assert "plugin 'mine' of package 'offered': OSError: no licence; its parts are not there" in answer.stderr
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+MODEL = """
+rule = "quiet"
+[data]
+name = "digits"
+subset = 10
+[training]
+epochs = 3
+[population]
+input = { size = [1, 8, 8] }
+hidden = { size = [16], neuron = "loud" }
+output = { size = [10], neuron = "identity" }
+[[connection]]
+pre = "input"
+post = "hidden"
+kind = "dense"
+[[connection]]
+pre = "hidden"
+post = "output"
+kind = "dense"
+"""
+
+
+def forget(*parts: str) -> None:
+    """As if this were another process, without the plugin."""
+    for part in parts:
+        plugins.remove(*part.split("/"))
+    plugins._FILES.clear()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.toml"
+    path.write_text(MODEL)
+    return path
+
+
+def test_a_run_names_the_plugins_it_needs(
+    loud: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Name, sha256 and parts, in config.json and the checkpoint; a run of shipped parts names none."""
+    import hashlib
+
+    out = tmp_path / "run"
+    assert said(capsys, "fit", model, "--plugin", loud, "--out", out)[0] == 0
+    run = neurosbd.open_run(out)
+    digest = hashlib.sha256(loud.read_bytes()).hexdigest()
+    assert run.config["plugins"] == [{"name": "parts", "sha256": digest, "parts": ["neurons/loud", "rules/quiet"]}]
+    assert run.checkpoint()["plugins"] == run.config["plugins"]
+    other = neurosbd.fit("digits-mlp", settings={"training.epochs": 1, "data.subset": 10}, out=tmp_path / "plain")
+    assert "plugins" not in other.config and "plugins" not in other.checkpoint()
+
+
+def test_a_run_without_its_plugin_opens_as_far_as_it_can(
+    loud: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metrics, result and learning curves do; the network says which file is missing. Must fail when the run is
+    refused as a whole, or the reason is only an unknown name (tried)."""
+    out = tmp_path / "run"
+    assert said(capsys, "fit", model, "--plugin", loud, "--out", out)[0] == 0
+    forget("neurons/loud", "rules/quiet")
+    run = neurosbd.open_run(out)
+    assert len(run.metrics) == 3 and run.result["status"] == "finished"
+    missing = r"config.json: the run uses neurons/loud, rules/quiet of plugin 'parts' \(sha256 .*--plugin parts.py"
+    for ask in (lambda: run.definition, run.network):
+        with pytest.raises(UsageError, match=missing):
+            ask()
+    status, _, err = said(capsys, "analyse", out)
+    assert status == 0, err
+    assert (out / "report" / "figures" / "learning_curves.png").is_file()
+    assert said(capsys, "compare", out, out, "--out", tmp_path / "compared")[0] in (0, 2)
+    assert said(capsys, "show", "loud", "--plugin", loud)[0] == 0
+    assert run.network().populations["hidden"].neuron is not None
+
+
+def test_resume_says_which_plugin_is_missing_and_goes_on_bit_for_bit_with_it(
+    loud: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three epochs, then the last one, against all at once."""
+    monkeypatch.chdir(tmp_path)
+    whole, part = tmp_path / "whole", tmp_path / "runs" / "model-quiet-seed0"
+    assert said(capsys, "fit", model, "--plugin", loud, "--out", whole)[0] == 0
+
+    step = Session.step
+
+    def stopping(session: Session) -> Any:
+        if session.epoch == 2:
+            raise KeyboardInterrupt
+        return step(session)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Session, "step", stopping)
+        neurosbd.fit(model, out=part)
+    forget("neurons/loud", "rules/quiet")
+    for more in (["--out", part], []):  # named, or found by the name of the model
+        status, _, err = said(capsys, "fit", model, "--resume", *more)
+        assert status == 2 and "of plugin 'parts'" in err and "--plugin parts.py" in err, err
+    assert said(capsys, "fit", model, "--resume", "--plugin", loud, "--out", part)[0] == 0
+    one, two = (neurosbd.open_run(path).checkpoint()["network"] for path in (whole, part))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.filterwarnings("always:.*has changed since")
+def test_a_plugin_that_has_changed_since_is_said(
+    loud: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert said(capsys, "fit", model, "--plugin", loud, "--out", out)[0] == 0
+    forget("neurons/loud", "rules/quiet")
+    loud.write_text(LOUD + "\n# another line\n")
+    status, _, err = said(capsys, "fit", model, "--resume", "--plugin", loud, "--out", out)
+    assert status == 0 and err.count("plugin 'parts' has changed since this run began") == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["[3]", '"x"', '[{"name": "x"}]', '[{"name": "x", "sha256": "", "parts": ["a/b"]}]']
+)
+def test_a_config_whose_plugins_were_changed_is_refused_in_a_line(
+    content: str, model: Path, loud: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    out = tmp_path / "run"
+    assert said(capsys, "fit", model, "--plugin", loud, "--out", out)[0] == 0
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "plugins": json.loads(content)}))
+    with pytest.raises(UsageError, match=r"config\.json: "):
+        _ = neurosbd.open_run(out).definition

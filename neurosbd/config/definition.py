@@ -22,11 +22,12 @@ from neurosbd.network import Network
 from neurosbd.neuromodulators import LAYOUTS, Layout
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.neurons.neuron import Compartment, Neuron
+from neurosbd.plugins import needed
 from neurosbd.recording import Request
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.rules import RULES, Rule
-from neurosbd.schema import Entry, OneOf, Record
+from neurosbd.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
@@ -200,6 +201,10 @@ class Definition(Record):
     def loss_name(self) -> str:
         """That of LOSSES, or of a user's own."""
         return getattr(self.loss, "name", self.loss.kind)
+
+    def plugins(self) -> dict[str, list[dict[str, Any]]]:
+        """The plugins that this definition needs, as config.json and checkpoints keep them; {} if there are none."""
+        return needed(type(entry).make for entry in entries(self))
 
     def input_size(self) -> tuple[int, ...]:
         """Size of the input population."""

@@ -116,9 +116,10 @@ def holds_run(path: Path) -> bool:
 
 
 def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> dict[str, Any]:
-    """What config.json says: everything resolved, in which units the data are seen, if any, and on what it runs."""
+    """What config.json says: everything resolved, by which plugins, in which units of the data, on what it runs."""
     kept = {} if units is None else {"units": json.loads(units.model_dump_json())}
-    return {"format": 1, "definition": definition.model_dump(mode="json"), **kept, **provenance(device)}
+    content = definition.model_dump(mode="json")
+    return {"format": 1, "definition": content, **definition.plugins(), **kept, **provenance(device)}
 
 
 @contextmanager

@@ -7,9 +7,14 @@ from typing import Any
 
 import torch
 
+from neurosbd import plugins
 from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import resolve
+from neurosbd.files import legal_path
+from neurosbd.training.directory import RUNS
 from neurosbd.training.progress import Reporter
+from neurosbd.training.records import read_config
+from neurosbd.training.run import CONFIG
 
 
 @dataclass(frozen=True)
@@ -42,4 +47,14 @@ class Job:
         Raises:
             UsageError: if one of them is not valid; the message names all that are not.
         """
+        self._check_plugins()
         return resolve(self.model, self.rule, self.settings, self.recipe, self.record).definition
+
+    def _check_plugins(self) -> None:
+        """Before a run is taken up, ask for the plugins it needs: without them its names mean nothing."""
+        if not self.resume:
+            return
+        there = [legal_path(self.out)] if self.out is not None else sorted(RUNS.glob(f"{Path(self.model).stem}-*"))
+        for path in there:
+            if (path / CONFIG).is_file():
+                plugins.check(read_config(path / CONFIG).get("plugins"), str(path / CONFIG))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosbd import checkpoints
+from neurosbd import checkpoints, plugins
 from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path, write_text
@@ -57,7 +57,14 @@ class Run:
 
     @property
     def definition(self) -> Definition:
-        """The resolved definition this run carried out."""
+        """The resolved definition this run carried out.
+
+        Raises:
+            UsageError: if a plugin that the run needs is not here, with how to give it.
+        """
+        wanted, where = self.config.get("plugins"), str(self.path / CONFIG)
+        plugins.check(wanted, where)
+        plugins.compare(wanted, where)
         return validate(Definition, self.config["definition"], str(self.path / CONFIG))
 
     @cached_property

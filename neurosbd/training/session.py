@@ -190,7 +190,8 @@ class Session:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit, as tensors and plain values."""
         recorder = None if self.recorder is None else self.recorder.state_dict()
-        return {**self.state_of_parts(), "epoch": self.epoch, "number": self.number, "recorder": recorder}
+        position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
+        return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> dict[str, Any]:
         """The same without the position and the record."""
