@@ -1,13 +1,19 @@
 """Encoders and the noise behind them: statistics within four standard errors, exact times, reconstruction."""
 
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.datasets.load import load_data
+from neurosbd.datasets.stream import as_intensities
 from neurosbd.encoders import ENCODERS, Delta, Latency, Poisson, encode
+from neurosbd.errors import UsageWarning
 from neurosbd.neurons import Escape
 from neurosbd.noise import _unit, happens, new_key, uniform
 
@@ -29,6 +35,45 @@ def frames(encoder: Any, value: Tensor, steps: int, dt: float = DT, seed: int = 
 
 def correlation(a: Tensor, b: Tensor) -> float:
     return torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1].item()
+
+
+# What they are shown ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.eye(8, dtype=np.uint8)[None].repeat(40, 0), "takes 255 for full intensity, .* is 1, .* by 255"),
+        (np.full((40, 8, 8), 25, np.uint8), "is 25, .* by 10.2"),
+        (np.zeros((40, 8, 8), np.uint8), "is 0, so that hardly anything spikes$"),
+        (np.linspace(0, 0.05, 160).reshape(40, 4), "takes 1 for full intensity, .* is 0.05, .* by 20"),
+        (np.full((40, 8, 8), 26, np.uint8), None),
+        (np.linspace(0, 0.5, 160).reshape(40, 4), None),
+    ],
+)
+def test_dark_examples_are_said(tmp_path: Path, values: np.ndarray, said: str | None) -> None:
+    """Must fail without the warning, or where it looks at floats or at pictures alone (tried)."""
+    labels = np.arange(40) % 2
+    file = tmp_path / "mine.npz"
+    np.savez(file, train_values=values, train_labels=labels, test_values=values, test_labels=labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # columns that count the rows
+        data = load_data(file)
+    if said is None:
+        as_intensities(data)  # a warning would be an error
+    else:
+        with pytest.warns(UsageWarning, match=said) as warned:
+            as_intensities(data)
+        assert len(warned) == 1
+
+
+def test_ordinary_pictures_are_not_called_dark() -> None:
+    as_intensities(load_data("digits"))  # a warning would be an error
+
+
+def test_the_real_pictures_are_not_called_dark(real_data: Path) -> None:
+    for name in ("mnist", "cifar10"):
+        as_intensities(load_data(name, real_data))
 
 
 # Noise --------------------------------------------------------------------------------------------

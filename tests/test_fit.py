@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import neurosbd
 from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import load_model
 from neurosbd.datasets.load import Dataset, load_data
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import RunError, UsageError, UsageWarning
 from neurosbd.rules import RULES
 from neurosbd.training.batches import DatasetBatches
 from neurosbd.training.fit import fit
@@ -73,6 +74,18 @@ def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     x = (x - data.mean[0]) / data.std[0]
     hits = (reopened.network()(x).argmax(1) == torch.tensor(data.test.labels)).double().mean().item()
     assert hits == pytest.approx(run.metrics[-1]["test_accuracy"], abs=1e-9)
+
+
+def test_a_batch_of_more_examples_than_there_are_is_said(tmp_path: Path) -> None:
+    """Must fail without the warning, and when it comes for a batch of exactly all (both tried)."""
+    settings = {"data.subset": 2, "training.epochs": 1, "training.schedule": "constant"}
+    with pytest.warns(UsageWarning, match="training.batch_size is 21, but there are 20 training examples") as said:
+        fit("digits-mlp", settings=settings | {"training.batch_size": 21}, out=tmp_path / "more")
+    assert sum("batch_size" in str(warning.message) for warning in said) == 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit("digits-mlp", settings=settings | {"training.batch_size": 20}, out=tmp_path / "all")
+    assert not any("batch_size" in str(warning.message) for warning in said)
 
 
 def test_digits_by_score_broadcast_reach_95_percent(tmp_path: Path) -> None:

@@ -206,6 +206,27 @@ def test_features_of_an_npz_have_names(tmp_path: Path) -> None:
         load_data(tmp_path / "a.npz", columns=["-x*"])
 
 
+def test_features_of_an_npz_have_the_names_of_the_file(tmp_path: Path) -> None:
+    """Must fail if the names are not read (tried)."""
+    values = np.column_stack((X, np.arange(60)))
+    arrays: dict[str, Any] = {
+        f"{on}_{what}": v for on in ("train", "test") for what, v in (("values", values), ("labels", Y))
+    }
+    np.savez(tmp_path / "a.npz", **arrays, feature_names=["a", "b", "c", "row"])
+    data, words = said(lambda: load_data(tmp_path / "a.npz"))
+    assert data.columns == ("a", "b", "c", "row") and "column 'row' counts the rows" in words
+    assert load_data(tmp_path / "a.npz", columns=["-row"]).size == (3,)
+    for names, message in (
+        (["a", "b", "c"], "3 names of features, 3 of them different, for 4 features"),
+        (["a", "b", "c", "a"], "4 names of features, 3 of them different, for 4 features"),
+        ([1, 2, 3, 4], r"feature_names are int64 \[4\]; give texts"),
+    ):
+        np.savez(tmp_path / "b.npz", **arrays, feature_names=names)
+        with pytest.raises(UsageError, match=message):
+            load_data(tmp_path / "b.npz")
+    assert load_data("diabetes").columns[2] == "bmi" and len(load_data("doctor-visits").columns) == 9
+
+
 def test_columns_that_are_constant_or_of_another_unit_in_the_test_are_said(tmp_path: Path) -> None:
     values = X.copy()
     values[:, 1] = 7e9

@@ -87,7 +87,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_loss(experiment, data)
     _check_readout(experiment, data)
     _check_augmentation(definition, data)
-    _check_batch(experiment)
+    _check_batch(experiment, len(data.train))
     _check_delay(experiment)
     if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
         raise UsageError(
@@ -144,9 +144,16 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
         raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
 
 
-def _check_batch(experiment: Experiment) -> None:
-    """A unit that is standardised over the batch says nothing about the only example of a batch."""
+def _check_batch(experiment: Experiment, examples: int) -> None:
+    """A unit that is standardised over the batch says nothing about the only example of a batch; a batch of more
+    examples than there are is one of all, which is said.
+    """
     definition = experiment.definition
+    if definition.training.batch_size > examples:
+        warn(
+            f"{definition.name}: training.batch_size is {definition.training.batch_size:,}, but there are {examples:,} "
+            f"training examples: an epoch is one batch of them all, a single step of learning; make it smaller for more"
+        )
     if definition.training.batch_size > 1:
         return
     for population in experiment.populations:

@@ -38,7 +38,7 @@ def read_table(definition: DatasetFile, folder: Path) -> Splits:
     test = np.arange(len(whole)) // block % every == every - 1
     train, test = (whole.take(np.flatnonzero(part)) for part in (~test, test))
     splits = Splits(train, test, kind=definition.targets or "reals", variables=definition.variables)
-    return _of_columns(splits, definition, definition.name)
+    return _of_columns(splits, definition, definition.features, definition.name)
 
 
 def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
@@ -46,6 +46,7 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
 
     Values are images uint8 [N, height, width] or [N, height, width, channels], or features [N, n] of any number type.
     train_labels and test_labels are integers from 0; train_targets and test_targets are numbers [N] or [N, k].
+    feature_names, if there, are texts [n].
     """
     path = folder / definition.files["all"][0]
     kept = "targets" if "train_targets" in keys(path) else "labels"
@@ -58,7 +59,7 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
     for split, samples in (("train", train), ("test", test)):
         _check_lengths(samples.values, samples.targets, f"{path}: {split}", kept)
     splits = measured(train, test, definition) if kept == "targets" else classified(train, test, definition, str(path))
-    return _of_columns(splits, definition, str(path))
+    return _of_columns(splits, definition, definition.features or _names(path), str(path))
 
 
 def classified(train: Samples, test: Samples, definition: DatasetFile, source: str) -> Splits:
@@ -76,12 +77,27 @@ def measured(train: Samples, test: Samples, definition: DatasetFile, names: tupl
     return Splits(train, test, kind=kind, variables=names)
 
 
-def _of_columns(splits: Splits, definition: DatasetFile, source: str) -> Splits:
-    """Features as the columns x0, x1, ... of a table, as far as they are asked for."""
+def _names(path: Path) -> tuple[str, ...]:
+    """Those of the features, if the file has them."""
+    if "feature_names" not in keys(path):
+        return ()
+    names = load(path, ("feature_names",))["feature_names"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UsageError(f"{path}: feature_names are {names.dtype} {list(names.shape)}; give texts, one per feature")
+    return tuple(names.tolist())
+
+
+def _of_columns(splits: Splits, definition: DatasetFile, given: tuple[str, ...], source: str) -> Splits:
+    """Features as the columns of a table, as far as they are asked for; without names they are x0, x1, ..."""
     values = splits.train.values
     if values.ndim != 2 or splits.test.values.shape[1:] != values.shape[1:]:
         return splits
-    names = tuple(f"x{i}" for i in range(values.shape[1]))
+    names = given or tuple(f"x{i}" for i in range(values.shape[1]))
+    if len(names) != values.shape[1] or len(set(names)) < len(names):
+        raise UsageError(
+            f"{source}: {len(names)} names of features, {len(set(names))} of them different, for {values.shape[1]} "
+            f"features; give each a name of its own"
+        )
     read = np.array(chosen(names, definition.columns, (), source), bool)
     if not read.any():
         raise UsageError(f"{source}: data.columns leaves no input of {len(names)}; choose at least one")

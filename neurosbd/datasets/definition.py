@@ -101,6 +101,7 @@ class DatasetFile(Record):
     classes: tuple[str, ...] = ()
     targets: Literal["binary", "counts", "positive", "reals"] | None = None  # kind of the values to predict
     variables: tuple[str, ...] = ()  # names of these values
+    features: tuple[str, ...] = ()  # names of the columns of arrays; none: those in the file, or x0, x1, ...
     columns: Columns = ()  # of a table, that are read: names, * and ? in them; "-NAME" leaves one out; none: all
     maximum: Annotated[int, Field(gt=0, le=255)] = 255  # value of a white pixel
     mean: tuple[Fraction, ...] = ()  # per channel, white = 1; none: measured on the training images

@@ -111,7 +111,7 @@ def load_data(
         subset_seed: none takes the first ones (of each class), else they are drawn with this seed.
         test_subset: test examples per class, or in all; none: all.
         columns: of a table, that are read: names, in which * and ? stand for others; "-NAME" leaves one out; none: all.
-            Features of an .npz are called x0, x1, ...
+            Features of an .npz without feature_names are called x0, x1, ...
 
     Raises:
         UsageError: if the set is not there, or a file is truncated, corrupt or not what it should be.

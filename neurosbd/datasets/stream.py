@@ -20,6 +20,8 @@ from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.errors import warn
 from neurosbd.seeds import generator
 
+_DARK = 0.1  # of full intensity: below it hardly anything spikes
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -106,9 +108,11 @@ def as_intensities(data: Dataset) -> Dataset:
     """
     plain = replace(data, mean=(0.0,) * len(data.mean), std=(1.0,) * len(data.std))
     if data.train.values.dtype.kind != "f":
+        _say_if_dark(data, float(data.train.values.max()))
         return plain
     (low, high), (lowest, highest) = (limits(samples.values) for samples in (data.train, data.test))
     if min(low.min(), lowest.min()) >= 0 and max(high.max(), highest.max()) <= 1:
+        _say_if_dark(data, float(high.max()))
         return plain
     beyond = int(((lowest < low) | (highest > high)).sum())
     warn(
@@ -118,6 +122,16 @@ def as_intensities(data: Dataset) -> Dataset:
     )
     width = np.where(high > low, high - low, np.inf)
     return replace(data, mean=tuple(low.tolist()), std=tuple(width.tolist()))
+
+
+def _say_if_dark(data: Dataset, largest: float) -> None:
+    """Warn of values that hardly make a spike, such as masks of 0 and 1 in pictures of 0..255."""
+    if largest < _DARK * data.maximum:
+        fix = f"; multiply all values by {data.maximum / largest:.3g}" if largest > 0 else ""
+        warn(
+            f"{data.name}: an encoder that makes spikes takes {data.maximum:g} for full intensity, but the largest "
+            f"value in the training split is {largest:.4g}, so that hardly anything spikes{fix}"
+        )
 
 
 def standardised(data: Dataset) -> Dataset:
