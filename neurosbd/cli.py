@@ -19,6 +19,7 @@ from neurosbd.text import say
 from neurosbd.training.interrupt import Interrupt
 
 if TYPE_CHECKING:
+    from neurosbd.training.loggers import Logger
     from neurosbd.training.run import Run
 
 _EPILOG = """\
@@ -117,9 +118,7 @@ def _add_fit(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="change a value: training.epochs=3, training.batch_size=50, data.subset=100; repeatable",
     )  # fmt: skip
     fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
-    fit.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    _add_record(fit)
-    fit.add_argument("--resume", action="store_true", help="go on with the run in the run directory, if there is one")
+    _add_run(fit)
 
 
 def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -129,11 +128,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     simulate.add_argument("--seed", type=int, metavar="N", help="of weights, trials and noise")
     simulate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
     simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN)")
-    simulate.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    _add_record(simulate)
-    simulate.add_argument(
-        "--resume", action="store_true", help="go on with the run in the run directory, if there is one"
-    )
+    _add_run(simulate)
 
 
 def _add_analyse(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -179,11 +174,19 @@ def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
     export.add_argument("file", metavar="FILE", help="to write; must not be there yet")
 
 
-def _add_record(command: argparse.ArgumentParser) -> None:
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     command.add_argument(
         "--record", action="append", default=[], metavar="SPEC",
         help='keep a signal in trace.h5: hidden.spikes, "*.v[neurons=random 100, examples=0:4]", loss; repeatable',
     )  # fmt: skip
+    command.add_argument(
+        "--log", action="append", default=[], metavar="LOGGER",
+        help="tell one more of the progress: tensorboard, into RUN/tensorboard; repeatable",
+    )  # fmt: skip
+    command.add_argument(
+        "--resume", action="store_true", help="go on with the run in the run directory, if there is one"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -267,7 +270,6 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 def _fit(options: argparse.Namespace) -> int:
     keep_freed_memory()
     from neurosbd.training.fit import fit
-    from neurosbd.training.progress import Reporter
 
     run = fit(
         options.model,
@@ -281,7 +283,7 @@ def _fit(options: argparse.Namespace) -> int:
         device=options.device,
         record=options.record,
         resume=options.resume,
-        reporter=Reporter(),
+        loggers=_loggers(options),
     )
     return _status(run)
 
@@ -289,7 +291,6 @@ def _fit(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> int:
     keep_freed_memory()
     from neurosbd.training.experiments import simulate
-    from neurosbd.training.progress import Reporter
 
     run = simulate(
         options.experiment,
@@ -300,9 +301,15 @@ def _simulate(options: argparse.Namespace) -> int:
         device=options.device,
         record=options.record,
         resume=options.resume,
-        reporter=Reporter(),
+        loggers=_loggers(options),
     )
     return _status(run)
+
+
+def _loggers(options: argparse.Namespace) -> "list[Logger]":
+    from neurosbd.training.loggers import Console, named
+
+    return [Console(), *(named(name) for name in dict.fromkeys(options.log))]
 
 
 def _status(run: "Run") -> int:

@@ -16,11 +16,12 @@ import pytest
 
 from neurosbd import checkpoints, files
 from neurosbd.errors import RunError, UsageError, UsageWarning
+from neurosbd.recording import Recorder
 from neurosbd.tasks.pairing import Pairing
 from neurosbd.training.experiments import simulate
 from neurosbd.training.fit import fit
 from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.progress import Reporter, Silent
+from neurosbd.training.loggers import Console, Event, NullLogger
 from neurosbd.training.run import open_run
 from neurosbd.training.session import Session
 
@@ -33,16 +34,18 @@ def hit(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
 
 
-class When(Silent):
-    """Does something at the first line that begins so."""
+class When(NullLogger):
+    """Does something when the run starts, epoch 0, or when an epoch is told."""
 
-    def __init__(self, line: str, act: Callable[[], Any]) -> None:
-        super().__init__()
-        self.line, self.act = line, act
+    def __init__(self, epoch: int, act: Callable[[], Any]) -> None:
+        self.epoch, self.act = epoch, act
 
-    def say(self, text: str) -> None:
-        if text.startswith(self.line):
-            self.line = "\0"
+    def on_start(self, event: Event) -> None:
+        if self.epoch == 0:
+            self.act()
+
+    def on_epoch(self, event: Event) -> None:
+        if event["epoch"] == self.epoch:
             self.act()
 
 
@@ -94,7 +97,7 @@ def test_signals_while_a_file_is_written_wait_until_it_is_whole(
     on: list[bool] = []
     disturb(monkeypatch, [name], lambda: [hit(), hit()] if on else None)
     run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"],
-              reporter=When("digits-mlp", lambda: on.append(True)))  # fmt: skip
+              loggers=[When(0, lambda: on.append(True))])  # fmt: skip
     done = "finished" if name == "result.json" and run.result["status"] == "finished" else "interrupted"
     whole(tmp_path / "run", done)
     monkeypatch.undo()
@@ -140,16 +143,16 @@ def test_a_signal_before_the_run_has_begun_leaves_nothing(tmp_path: Path, number
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_while_the_run_begins_leaves_one_that_goes_on(tmp_path: Path, number: int) -> None:
     run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"],
-              reporter=When("recording", lambda: hit(number)))  # fmt: skip
+              loggers=[When(0, lambda: hit(number))])  # fmt: skip
     assert run.result["status"] == "interrupted" and whole(run.path, "interrupted")["epochs"] == 0
     fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"], resume=True)
     whole(tmp_path / "run", "finished")
 
 
 def test_two_signals_while_the_run_begins_leave_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"],
-            reporter=When("recording", lambda: [hit(), hit()]))  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Recorder, "start", lambda *_: [hit(), hit()])
+        fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"])
     assert not list(tmp_path.iterdir())
 
 
@@ -158,14 +161,11 @@ def test_sigusr1_before_the_first_step_is_remembered(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     class Look(When):
-        terminal = True
-
-        def live(self, epoch: int, done: int, steps: int, loss: Callable[[], float]) -> None:
+        def on_batch(self, event: Event) -> None:
             seen.append((tmp_path / "run" / "checkpoint.pt").exists())
 
-    hook = Look("recording", lambda: hit(signal.SIGUSR1))
-    hook.terminal = True
-    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"], reporter=hook)
+    hook = Look(0, lambda: hit(signal.SIGUSR1))
+    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"], loggers=[hook])
     assert seen[:2] == [False, True]
 
 
@@ -230,7 +230,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     disturb(monkeypatch, [name], lambda: full() if on else None)
     with pytest.raises(RunError, match=r"No space left on device\)\. The last checkpoint is kept in"):
         fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"],
-            reporter=When("epoch 2/", lambda: on.append(True)))  # fmt: skip
+            loggers=[When(2, lambda: on.append(True))])  # fmt: skip
     result = whole(tmp_path / "run", "failed")
     assert "No space left" in result["reason"]
     monkeypatch.undo()
@@ -244,7 +244,7 @@ def test_a_disk_too_full_for_the_result(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         disturb(patch, [], lambda: full() if on else None)
         with pytest.raises(RunError, match="No space left on device"):
-            fit("digits-mlp", settings=QUICK, out=tmp_path / "run", reporter=When("epoch 2/", lambda: on.append(True)))
+            fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(2, lambda: on.append(True))])
     result = open_run(tmp_path / "run").result
     assert result["status"] == "killed" and "a full disk" in result["reason"]
     assert fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True).result["status"] == "finished"
@@ -296,16 +296,16 @@ def test_what_goes_wrong_is_in_the_result(
 
 
 def test_a_resumed_run_is_running_again(tmp_path: Path) -> None:
-    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", reporter=When("epoch 1/", hit))
+    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(1, hit)])
     assert whole(tmp_path / "run", "interrupted")["epochs"] == 1
     seen: list[Any] = []
-    look = When("epoch 2/", lambda: seen.append(json.loads((tmp_path / "run" / "result.json").read_text())))
-    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True, reporter=look)
+    look = When(2, lambda: seen.append(json.loads((tmp_path / "run" / "result.json").read_text())))
+    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True, loggers=[look])
     assert seen == [{"status": "running", "reason": None}]
 
 
 def test_lost_lines_of_metrics_are_said(tmp_path: Path) -> None:
-    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", reporter=When("epoch 2/", hit))
+    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(2, hit)])
     (tmp_path / "run" / "metrics.jsonl").write_text("")
     with pytest.warns(UsageWarning, match="lacks 2 of 2 trained epochs"):
         run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True)
@@ -331,11 +331,11 @@ class Lost(io.StringIO):
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("problem", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space"), ValueError("closed")])
 def test_a_run_whose_output_is_lost_goes_on(tmp_path: Path, problem: Exception, terminal: bool) -> None:
-    """Said once. Must fail when the reporter raises (tried)."""
+    """Said once. Must fail when the console raises (tried)."""
     stream = Lost(problem)
     stream.isatty = lambda: terminal  # type: ignore[method-assign]
     with pytest.warns(UsageWarning, match=r"nothing more can be printed .* the work goes on") as told:
-        run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", reporter=Reporter(stream))
+        run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[Console(stream)])
     assert len(told) == 1 and whole(run.path, "finished")["epochs"] == 3
 
 

@@ -22,8 +22,8 @@ from neurosbd.errors import RunError, UsageError, UsageWarning
 from neurosbd.rules import RULES
 from neurosbd.training.batches import DatasetBatches
 from neurosbd.training.fit import fit
+from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.loop import _merit
-from neurosbd.training.progress import Silent
 from neurosbd.training.run import open_run, write_metrics
 from neurosbd.training.session import Session
 
@@ -125,20 +125,14 @@ def test_rules_of_one_seed_start_from_the_same_weights_and_see_the_same_batches(
         assert torch.equal(_shown(session), _shown(sessions[0]))
 
 
-class StopAfter(Silent):
-    """A reporter that sends a signal to this process after so many batches."""
+class StopAfter(NullLogger):
+    """A logger that sends a signal to this process after so many batches."""
 
     def __init__(self, batches: int, number: int = signal.SIGINT) -> None:
-        super().__init__()
-        self.terminal = True
         self.left = batches
         self.number = number
-        self.said: list[str] = []
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
+    def on_batch(self, event: Event) -> None:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), self.number)
@@ -150,7 +144,7 @@ def test_interrupted_and_resumed_is_the_uninterrupted_run_bit_for_bit(tmp_path: 
     """13 batches an epoch: stops in the first, in the middle, at the very end of one, and in the second."""
     settings = FAST | {"data.flip": True, "data.crop": 1}
     fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "whole")
-    run = fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "parts", reporter=StopAfter(stop))
+    run = fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "parts", loggers=[StopAfter(stop)])
     assert run.result["status"] == "interrupted"
     run = fit("digits-mlp", rule=rule, settings=settings, out=tmp_path / "parts", resume=True)
     assert run.result["status"] == "finished" and same(tmp_path / "whole", tmp_path / "parts")
@@ -215,7 +209,7 @@ def test_ctrl_c_on_the_command_line_keeps_everything_and_says_how_to_go_on(tmp_p
 
 def test_a_stop_after_the_last_batch_is_a_finished_run(tmp_path: Path) -> None:
     """39 batches in all: asked to stop in the very last one, there is nothing left to resume."""
-    first = fit("digits-mlp", settings=FAST, out=tmp_path / "run", reporter=StopAfter(39))
+    first = fit("digits-mlp", settings=FAST, out=tmp_path / "run", loggers=[StopAfter(39)])
     assert first.result["status"] == "interrupted"  # its last evaluation is still to come
     for _ in range(2):
         assert fit("digits-mlp", settings=FAST, out=tmp_path / "run", resume=True).result["status"] == "finished"
@@ -236,11 +230,11 @@ def test_a_checkpoint_on_request(tmp_path: Path) -> None:
     seen: list[bool] = []
 
     class Look(StopAfter):
-        def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
+        def on_batch(self, event: Event) -> None:
             seen.append((tmp_path / "run" / "checkpoint.pt").exists())
-            super().live(epoch, done, steps, loss)
+            super().on_batch(event)
 
-    fit("digits-mlp", settings=FAST, out=tmp_path / "run", reporter=Look(3, signal.SIGUSR1))
+    fit("digits-mlp", settings=FAST, out=tmp_path / "run", loggers=[Look(3, signal.SIGUSR1)])
     assert seen[:5] == [False, False, False, True, True]
 
 
@@ -310,14 +304,17 @@ def test_warnings_and_speeds_survive_a_resume(tmp_path: Path) -> None:
     dead |= {"connection.1.plastic": False, "training.epochs": 2}
     last = -(-400 // load_model("digits-mlp").training.batch_size)
 
-    class Stop(Silent):
-        def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
-            assert steps == last
-            if (epoch, done) == (2, steps - 1):  # with the step that follows the epoch is through, but not recorded
+    class Stop(NullLogger):
+        def on_batch(self, event: Event) -> None:
+            assert event["batches"] == last
+            if (event["epoch"], event["batch"]) == (
+                2,
+                last - 1,
+            ):  # with the step that follows the epoch is through, but not recorded
                 signal.raise_signal(signal.SIGINT)
 
     whole = fit("digits-mlp", settings=dead, out=tmp_path / "whole")
-    cut = fit("digits-mlp", settings=dead, out=tmp_path / "cut", reporter=Stop())
+    cut = fit("digits-mlp", settings=dead, out=tmp_path / "cut", loggers=[Stop()])
     assert cut.result["status"] == "interrupted" and len(cut.metrics) == 1
     resumed = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)
     assert resumed.result["warnings"] == whole.result["warnings"]
@@ -463,7 +460,7 @@ def test_convolution_trains_and_resumes(tmp_path: Path) -> None:
     model.write_text(text)
     settings = {"training.epochs": 8, "training.batch_size": 20, "rule.forgetting": 0.9}
     whole = fit(model, settings=settings, out=tmp_path / "whole")
-    fit(model, settings=settings, out=tmp_path / "parts", reporter=StopAfter(27))
+    fit(model, settings=settings, out=tmp_path / "parts", loggers=[StopAfter(27)])
     fit(model, settings=settings, out=tmp_path / "parts", resume=True)
     assert same(tmp_path / "whole", tmp_path / "parts")
     assert whole.metrics[-1]["test_accuracy"] > 0.25  # chance is 0.10; mirrored digits are hard

@@ -24,7 +24,7 @@ from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, LayerEntropy, Power, Spa
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import LocalRule, ThreeFactor
 from neurosbd.training.fit import fit
-from neurosbd.training.progress import Silent
+from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.run import open_run
 from tests.conftest import cnn, mlp
 from tests.spiking import layered
@@ -442,14 +442,13 @@ ALIVE = {
 }
 
 
-class Interrupted(Silent):
-    """A reporter that stops the run after so many batches, as Ctrl-C does."""
+class Interrupted(NullLogger):
+    """A logger that stops the run after so many batches, as Ctrl-C does."""
 
     def __init__(self, batches: int) -> None:
-        super().__init__()
         self.left = batches
 
-    def live(self, epoch: int, done: int, steps: int, loss: Any) -> None:
+    def on_batch(self, event: Event) -> None:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
@@ -462,7 +461,7 @@ def test_a_run_with_everything_resumes_bit_for_bit(tmp_path: Path, stop: int) ->
     from neurosbd.cli import main
 
     whole = fit("digits-mlp", settings=ALIVE, out=tmp_path / "whole")
-    fit("digits-mlp", settings=ALIVE, out=tmp_path / "parts", reporter=Interrupted(stop))
+    fit("digits-mlp", settings=ALIVE, out=tmp_path / "parts", loggers=[Interrupted(stop)])
     assert open_run(tmp_path / "parts").result["status"] == "interrupted"
     settings = [f"{key}={_toml(value)}" for key, value in ALIVE.items()]
     line = [part for setting in settings for part in ("--set", setting)]

@@ -17,7 +17,7 @@ import pytest
 from neurosbd.errors import UsageError
 from neurosbd.training.fit import fit
 from neurosbd.training.lock import LOCK, Holder, InUse, is_held, take
-from neurosbd.training.progress import Silent
+from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.run import open_run
 
 QUICK = {"training.epochs": 1, "data.subset": 8}
@@ -35,15 +35,14 @@ def leave(folder: Path, **changes: Any) -> None:
     (folder / LOCK).write_text(json.dumps(holder._replace(**changes)._asdict()))
 
 
-class Within(Silent):
+class Within(NullLogger):
     """Does something when the first epoch has been told."""
 
     def __init__(self, act: Any) -> None:
-        super().__init__()
         self.act = act
 
-    def say(self, text: str) -> None:
-        if text.startswith("epoch 1/"):
+    def on_epoch(self, event: Event) -> None:
+        if event["epoch"] == 1:
             self.act()
 
 
@@ -59,7 +58,7 @@ def test_the_second_is_refused_and_changes_nothing(tmp_path: Path, resume: bool)
         seen.append(before == {p.name: p.read_bytes() for p in tmp_path.joinpath("run").iterdir()})
         seen.append(open_run(tmp_path / "run").result["status"])
 
-    run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", reporter=Within(second))
+    run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[Within(second)])
     assert seen == [True, "running"] and run.result["status"] == "finished"
     assert not (tmp_path / "run" / LOCK).exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import neurosbd
 from faults.formats import Format
-from neurosbd.training.progress import Silent
+from neurosbd.training.loggers import Event, NullLogger
 
 WHOLE, HALF = Path("whole"), Path("half")
 ASKED: dict[str, Any] = {
@@ -23,19 +23,19 @@ ASKED: dict[str, Any] = {
 _TEXT = "text without a checksum: another legal text is another legal content"
 
 
-class StopsAfterOneEpoch(Silent):
+class StopsAfterOneEpoch(NullLogger):
     """Asks the process to end when the first epoch is over."""
 
-    def say(self, text: str) -> None:
-        """Listens instead."""
-        if text.startswith("epoch 1/"):
+    def on_epoch(self, event: Event) -> None:
+        """Once."""
+        if event["epoch"] == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def make(folder: Path) -> None:
     """A run that is whole and one that was interrupted."""
     neurosbd.fit("digits-mlp", out=folder / WHOLE, **ASKED)
-    neurosbd.fit("digits-mlp", out=folder / HALF, reporter=StopsAfterOneEpoch(), **ASKED)
+    neurosbd.fit("digits-mlp", out=folder / HALF, loggers=[StopsAfterOneEpoch()], **ASKED)
 
 
 def contents(path: Path) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from neurosbd.training.batches import TaskBatches
 from neurosbd.training.capacity import check_extent
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
+from neurosbd.training.loggers import Event, Logger, Loggers
 from neurosbd.training.loop import Training, entered, start_recording
 from neurosbd.training.machine import check_device, failure
-from neurosbd.training.progress import Reporter, Silent
 from neurosbd.training.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.training.session import Session, parameter_groups
 
@@ -44,7 +44,7 @@ def simulate(
     device: str | torch.device = "auto",
     record: str | Sequence[str] = (),
     resume: bool = False,
-    reporter: Reporter | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Run:
     """Carry out a plasticity experiment and leave a run directory with its measures and a figure.
 
@@ -57,7 +57,7 @@ def simulate(
         device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
         record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
         resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts. Tasks only.
-        reporter: told of the progress; none: silence.
+        loggers: told how it goes on: `Console()`, `TensorBoard()`, or your own (docs/loggers.md); none: silence.
 
     Returns:
         The run; `run.result["measures"]` holds the figures of merit.
@@ -69,7 +69,7 @@ def simulate(
     """
     settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
     with Interrupt() as interrupt:
-        job = Job(experiment, rule, None, settings, record, out, device, resume, reporter or Silent())
+        job = Job(experiment, rule, None, settings, record, out, device, resume, Loggers(loggers))
         definition = job.definition()
         place = check_device(device)
         if not (definition.task or definition.protocol):
@@ -80,21 +80,21 @@ def simulate(
             raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
         built = definition.build()
         run = _train(built, built.task, place, job, interrupt) if built.task else _measure(built, job, interrupt)
-    job.reporter.done(run.result.get("warnings", ()))
+    job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 
 
 def _train(experiment: Experiment, task: Task, device: torch.device, job: Job, interrupt: Interrupt) -> Run:
     session = Session(experiment, TaskBatches(experiment), device)
     interrupt.hold()
-    with entered(session, job) as path:
-        run = Training(session, path, job.reporter, interrupt).run()
+    with entered(session, job) as start, job.loggers.ending(start["path"]):
+        run = Training(session, start, job.loggers, interrupt).run()
         if run.result["status"] != "finished":
             return run
         with interrupt.writing():
             measures = task.measures(run.metrics[-1]["test_accuracy"])
             panels = (_curve(run), _example(session, task))
-            return _keep(run.path, run.result, Findings(measures, panels), job.reporter)
+            return _keep(run.path, run.result, Findings(measures, panels))
 
 
 def _curve(run: Run) -> Panel:
@@ -124,7 +124,7 @@ class _Stopped(Exception):
 
 
 def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
-    definition, rule, protocol, reporter = experiment.definition, experiment.rule, experiment.protocol, job.reporter
+    definition, rule, protocol = experiment.definition, experiment.rule, experiment.protocol
     assert definition.protocol is not None and protocol is not None
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
@@ -135,15 +135,18 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
     with directory.claimed(definition, job.out, resume=False) as path:
         config = directory.config_of(definition, cpu)
         with directory.beginning(path, config, recorder):
-            reporter.say(f"{definition.name}: protocol {definition.protocol.kind}, rule {definition.rule.kind}")
-            if recorder is not None:
-                start_recording(recorder, path, config, reporter)
-        run = partial(_carried_out, experiment, rule, protocol, recorder, reporter, interrupt)
-        return _watched(run, path, recorder, reporter, interrupt)
+            start = {
+                "path": path, "start": "new", "model": definition.name, "protocol": definition.protocol.kind,
+                "rule": definition.rule.kind, "seed": definition.seed, "device": "cpu",
+                "recording": start_recording(recorder, path, config),
+            }  # fmt: skip
+        run = partial(_carried_out, experiment, rule, protocol, recorder, job.loggers, interrupt)
+        with job.loggers.ending(path):
+            return _watched(run, start, recorder, job.loggers, interrupt)
 
 
 def _carried_out(
-    experiment: Experiment, rule: LocalRule, protocol: Protocol, recorder: Recorder | None, reporter: Reporter,
+    experiment: Experiment, rule: LocalRule, protocol: Protocol, recorder: Recorder | None, loggers: Loggers,
     interrupt: Interrupt,
 ) -> Findings:  # fmt: skip
     """What a protocol measures.
@@ -162,14 +165,18 @@ def _carried_out(
         examples = np.arange(protocol.extent(network.dt).examples)
         return NullRecorder() if recorder is None else recorder.trial("train", 0, number, None, examples)
 
+    def progress(done: int, of: int, text: str) -> None:
+        loggers.tell("on_batch", {"batch": done, "batches": of, "text": text})
+
     noise = generator(experiment.definition.seed, "protocol")
-    return protocol.run(network, rule, optimizer, noise, trial_recorder, reporter.live_line)
+    return protocol.run(network, rule, optimizer, noise, trial_recorder, progress)
 
 
 def _watched(
-    run: Callable[[], Findings], path: Path, recorder: Recorder | None, reporter: Reporter, interrupt: Interrupt
+    run: Callable[[], Findings], start: Event, recorder: Recorder | None, loggers: Loggers, interrupt: Interrupt
 ) -> Run:
     """Carry out a protocol in its directory, which says how it ended, however that is."""
+    path = start["path"]
 
     def end(status: str, reason: str | None) -> None:
         with interrupt.writing(), suppress(RunError, OSError):
@@ -177,10 +184,11 @@ def _watched(
             _end_recording(recorder, complete=False)
 
     try:
+        loggers.start(start)
         findings = run()
         with interrupt.writing():
             _end_recording(recorder, complete=True)
-            return _keep(path, {"status": "finished", "reason": None}, findings, reporter)
+            return _keep(path, {"status": "finished", "reason": None}, findings)
     except _Stopped:
         end("interrupted", None)
         return open_run(path)
@@ -192,9 +200,7 @@ def _watched(
         end("failed", reason or f"{type(problem).__name__}: {problem}")
         if reason is None:
             raise
-        raise RunError(f"{reason}. What was recorded is kept in {path}") from None
-    finally:
-        reporter.end_live()
+        raise RunError(f"{reason}. What was recorded is kept in {path}") from problem.__cause__
 
 
 def _recorder(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> Recorder | None:
@@ -214,36 +220,31 @@ def _end_recording(recorder: Recorder | None, complete: bool) -> None:
         recorder.close(complete)
 
 
-def _keep(path: Path, result: dict[str, Any], findings: Findings, reporter: Reporter) -> Run:
-    """Write measures and figure, and say both.
+def _keep(path: Path, result: dict[str, Any], findings: Findings) -> Run:
+    """Write measures and figure.
 
     Raises:
         RunError: if they cannot be written; result.json says so then, if it can be.
     """
     try:
         write_curves(path, findings.panels)
-        drawn = _draw(findings.panels, path / FIGURE)
+        _draw(findings.panels, path / FIGURE)
         write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
     except OSError as problem:
         reason = f"{path}: measures and figure cannot be written ({problem.strerror})"
         with suppress(OSError):
             write_record(path / RESULT, {**result, "status": "failed", "reason": reason})
         raise RunError(f"{reason}; what went before is kept there") from None
-    for name, value in findings.measures.items():
-        reporter.say(f"{name}: {value:.4g}")
-    reporter.say(drawn)
     return open_run(path)
 
 
-def _draw(panels: Sequence[Panel], path: Path) -> str:
-    """Draw panels side by side into a PNG; returns a line that says where it is, or what is missing."""
+def _draw(panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels side by side into a PNG, where matplotlib is installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return (
-            f"no figure: matplotlib is not installed (pip install 'neurosbd[report]'); the curves are in {path.parent}"
-        )
+        return
     figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for label, (x, y) in panel.lines.items():
@@ -255,4 +256,3 @@ def _draw(panels: Sequence[Panel], path: Path) -> str:
             axes.legend(frameon=False)
     canvas = FigureCanvasAgg(figure)
     write_atomic(path, lambda stream: canvas.print_png(stream))
-    return f"figure: {path}"

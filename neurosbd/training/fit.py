@@ -16,9 +16,9 @@ from neurosbd.losses.generic import PerExample
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
+from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_device
-from neurosbd.training.progress import Reporter, Silent
 from neurosbd.training.run import Run
 from neurosbd.training.session import Session
 
@@ -36,7 +36,7 @@ def fit(
     device: str | torch.device = "auto",
     record: str | Sequence[str] = (),
     resume: bool = False,
-    reporter: Reporter | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Run:
     """Train a model and leave a run directory.
 
@@ -54,14 +54,15 @@ def fit(
         device: 'auto', 'cpu' or 'cuda'.
         record: signals to keep in the trace besides the model's own, WHERE.WHAT[filters] each; see docs/traces.md.
         resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
-        reporter: told of the progress; none: silence.
+        loggers: told how the run goes on: `Console()`, `TensorBoard()`, or objects of your own (docs/loggers.md); none:
+            silence, and what the run warns of is a Python warning at its end.
 
     Returns:
         The run; `run.result["status"]` is 'finished', or 'interrupted' after Ctrl-C.
 
     Raises:
         UsageError: if something asked for is not legal; nothing has been written then.
-        RunError: if the loss becomes infinite or NaN, or the disk is full; the last checkpoint is kept.
+        RunError: if the loss becomes infinite or NaN, the disk is full, or a logger fails; the last checkpoint is kept.
         KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
     with Interrupt() as interrupt:
@@ -71,7 +72,7 @@ def fit(
             settings["seed"] = seed
         if loss is not None:
             settings["loss"] = entry(loss)
-        job = Job(model, rule, recipe, settings, record, out, device, resume, reporter or Silent())
+        job = Job(model, rule, recipe, settings, record, out, device, resume, Loggers(loggers))
         definition = _on_data(job.definition(), data)
         place = check_device(device)
         if definition.task or definition.protocol:
@@ -81,9 +82,9 @@ def fit(
         experiment = definition.build()
         session = Session(experiment, DatasetBatches(experiment, data_of(definition), place), place)
         interrupt.hold()
-        with entered(session, job) as path:
-            run = Training(session, path, job.reporter, interrupt).run()
-    job.reporter.done(run.result.get("warnings", ()))
+        with entered(session, job) as start, job.loggers.ending(start["path"]):
+            run = Training(session, start, job.loggers, interrupt).run()
+    job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 
 

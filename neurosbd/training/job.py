@@ -12,7 +12,7 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import resolve
 from neurosbd.files import legal_path
 from neurosbd.training.directory import RUNS
-from neurosbd.training.progress import Reporter
+from neurosbd.training.loggers import Loggers
 from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG
 
@@ -28,7 +28,7 @@ class Job:
     out: run directory; none: runs/MODEL-RULE-seedN.
     device: by name.
     resume: whether to go on with a run that is there.
-    reporter: told of the progress.
+    loggers: told how it goes on.
     """
 
     model: str | Path
@@ -39,7 +39,7 @@ class Job:
     out: str | Path | None
     device: str | torch.device
     resume: bool
-    reporter: Reporter
+    loggers: Loggers
 
     def definition(self) -> Definition:
         """What the model file, the rule, the recipe and the settings resolve to; the file is read once.

@@ -13,15 +13,14 @@ import torch
 from neurosbd import checkpoints
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.learning.learner import LocalLearner
-from neurosbd.measures import shown, title
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import describe
 from neurosbd.training import directory
 from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
+from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
 from neurosbd.training.machine import failure, peak_memory
-from neurosbd.training.progress import Reporter, duration, epoch_line
 from neurosbd.training.records import read_config
 from neurosbd.training.run import (
     CHECKPOINT,
@@ -32,64 +31,68 @@ from neurosbd.training.run import (
     TRACE,
     Run,
     open_run,
-    write_metrics,
     write_record,
 )
 from neurosbd.training.session import Session
 
 
 @contextmanager
-def entered(session: Session, job: Job) -> Iterator[Path]:
+def entered(session: Session, job: Job) -> Iterator[Event]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
         session: that has not begun.
-        job: where it is to work, whether it may go on with a run that is there (if none is, this one starts), and who
-            is told of it. Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
+        job: where it is to work, and whether it may go on with a run that is there; if none is, this one starts.
+            Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
+
+    Yields:
+        What loggers are told when it starts; its `path` is the directory.
     Raises:
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
-    reporter = job.reporter
     with directory.claimed(session.definition, job.out, job.resume) as path:
         if directory.holds_run(path):
-            _take_up(session, path, reporter)
-            _introduce(session, path, read_config(path / CONFIG), reporter)
+            _take_up(session, path)
+            recording = start_recording(session.recorder, path, read_config(path / CONFIG))
+            start = "resumed"
         else:
-            if job.resume:
-                reporter.say(f"{path}: nothing to resume, the run starts")
             config = directory.config_of(session.definition, session.device, session.batches.units)
             with directory.beginning(path, config, session.recorder):
-                _introduce(session, path, config, reporter)
-        yield path
+                recording = start_recording(session.recorder, path, config)
+            start = "nothing to resume" if job.resume else "new"
+        yield {"path": path, "start": start, **_introduction(session), "recording": recording}
 
 
-def _introduce(session: Session, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
-    """Open the trace, if there is one, and say what is about to happen where."""
-    definition = session.definition
-    if session.recorder is not None:
-        start_recording(session.recorder, path, config, reporter)
-    weights = sum(p.numel() for p in session.network.parameters())
-    batches = session.batches
-    reporter.say(
-        f"{definition.name}: rule {definition.rule.kind}, loss {definition.loss_name}, {weights:,} weights; "
-        f"{_expansion(session)}{batches.name}: {batches.examples:,} train, {batches.tested:,} test; "
-        f"{session.device}, seed {definition.seed}"
-    )
+def _introduction(session: Session) -> Event:
+    """What is about to happen."""
+    definition, batches, learner = session.definition, session.batches, session.learner
+    return {
+        "model": definition.name,
+        "rule": definition.rule.kind,
+        "loss": definition.loss_name,
+        "weights": sum(p.numel() for p in session.network.parameters()),
+        "expanded": learner.rule_state.n_expanded if isinstance(learner, LocalLearner) else 0,
+        "data": batches.name,
+        "train": batches.examples,
+        "test": batches.tested,
+        "device": str(session.device),
+        "seed": definition.seed,
+        "epochs": definition.training.epochs,
+        "batches": len(batches),
+        "epoch": session.epoch,
+        "batch": session.number,
+    }
 
 
-def _expansion(session: Session) -> str:
-    """How many columns are broadcast beside the score, if any."""
-    n_expanded = session.learner.rule_state.n_expanded if isinstance(session.learner, LocalLearner) else 0
-    return f"score expanded by {n_expanded} columns; " if n_expanded else ""
-
-
-def start_recording(recorder: Recorder, path: Path, config: dict[str, Any], reporter: Reporter) -> None:
-    """Open the trace of a run directory and say how large it will be."""
-    reporter.say(f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}")
+def start_recording(recorder: Recorder | None, path: Path, config: dict[str, Any]) -> str | None:
+    """Open the trace of a run directory, if there shall be one; how large it will be, and where."""
+    if recorder is None:
+        return None
     recorder.start(path / TRACE, json.dumps(config), describe(config))
+    return f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}"
 
 
-def _take_up(session: Session, path: Path, reporter: Reporter) -> None:
+def _take_up(session: Session, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
     recorded = open_run(path).definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")
@@ -102,10 +105,7 @@ def _take_up(session: Session, path: Path, reporter: Reporter) -> None:
         )
     if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
-    done = session.epoch >= session.definition.training.epochs
-    where = "nothing is left to do" if done else f"at epoch {session.epoch + 1}, batch {session.number + 1}"
-    reporter.say(f"resuming {path}: {where}")
-    if done and (path / TRACE).exists():
+    if session.epoch >= session.definition.training.epochs and (path / TRACE).exists():
         session.recorder = None  # a trace that is whole already stays as it is
 
 
@@ -116,18 +116,25 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
     return [] if old == new else [f"{at} ({old} there, {new} asked)"]
 
 
-LEARNING = "learning"  # what a complaint about the learning goes by, among those about populations
-
-
 class Training:
-    """The loop over epochs and what it writes."""
+    """The loop over epochs and what it writes.
 
-    def __init__(self, session: Session, path: Path, reporter: Reporter, interrupt: Interrupt) -> None:
+    Args:
+        session: that is about to learn.
+        start: what loggers are told first.
+        loggers: told how it goes on.
+        interrupt: what may stop it.
+    """
+
+    def __init__(self, session: Session, start: Event, loggers: Loggers, interrupt: Interrupt) -> None:
+        path: Path = start["path"]
         self.session = session
         self.path = path
-        self.reporter = reporter
+        self.start = start
+        self.loggers = loggers
         self.interrupt = interrupt
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
+        self.metrics_file = MetricsFile(path, self.metrics, interrupt)
         lacking = session.epoch - len(self.metrics)
         if lacking > 0:
             warn(f"{path / METRICS}: lacks {lacking} of {session.epoch} trained epochs; results leave them out")
@@ -152,6 +159,7 @@ class Training:
         try:
             with self.interrupt.writing():
                 write_record(self.path / RESULT, {"status": "running", "reason": None})
+            self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
             if not self.interrupt.asked:
                 self.session.observe_untrained()
             while self.session.epoch < epochs and not self.interrupt.asked:
@@ -167,9 +175,7 @@ class Training:
             self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
             if reason is None:  # a mistake of ours, or of a user's own code
                 raise
-            raise RunError(f"{reason}. {self._kept()}") from None
-        finally:
-            self.reporter.end_live()
+            raise RunError(f"{reason}. {self._kept()}") from problem.__cause__
 
     def _give_up(self, status: str, reason: str | None) -> None:
         """Say in result.json how it ended, if that can still be written."""
@@ -193,9 +199,10 @@ class Training:
         start, first = time.perf_counter(), session.number
         while session.number < len(session.batches):
             session.step()
-            self.reporter.live(
-                session.epoch + 1, session.number, len(session.batches), lambda: session.metric_sums.read()["loss"]
-            )
+            self.loggers.tell("on_batch", {
+                "epoch": session.epoch + 1, "batch": session.number, "batches": len(session.batches),
+                "read": session.metric_sums.read,
+            })  # fmt: skip
             every = session.definition.training.checkpoint_every
             if interrupt.asked or interrupt.checkpoint_asked or (every and session.number % every == 0):
                 self._checkpoint()
@@ -210,8 +217,8 @@ class Training:
         self._checkpoint()
 
     def _record(self, learned: float, first: int, start: float) -> None:
-        session, training = self.session, self.session.definition.training
-        first, last = (min(session.batches.examples, n * training.batch_size) for n in (first, session.number))
+        session, size = self.session, self.session.definition.training.batch_size
+        first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
         trained, tested = session.metric_sums.read(), session.evaluate((health,))
         seconds = time.perf_counter() - start
@@ -229,16 +236,8 @@ class Training:
             "peak_memory_bytes": peak_memory(session.device),
             **({"warnings": complaints} if complaints else {}),
         }
-        new = complaints.keys() - self.warnings.keys()
-        self.metrics.append(line)
-        with self.interrupt.writing():
-            write_metrics(self.path, self.metrics)
-        left = sum(m["seconds"] for m in self.metrics) / len(self.metrics) * (training.epochs - session.epoch - 1)
-        self.reporter.say(epoch_line(line, training.epochs, left))
-        last = session.epoch + 1 == training.epochs
-        for name, complaint in complaints.items():
-            if name in new or (last and name == LEARNING):
-                self.reporter.say(f"warning: {complaint}")
+        self.metrics_file.on_epoch(line)
+        self.loggers.tell("on_epoch", line)
 
     def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
         """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
@@ -255,11 +254,13 @@ class Training:
     def _checkpoint(self) -> None:
         self.session.check()
         self.interrupt.checkpoint_asked = False
+        path, session = self.path / CHECKPOINT, self.session
         with self.interrupt.writing():
-            checkpoints.save(self.path / CHECKPOINT, self.session.state_dict())
+            checkpoints.save(path, session.state_dict())
+        self.loggers.tell("on_checkpoint", {"path": path, "epoch": session.epoch, "batch": session.number})
 
     def _close(self, status: str, reason: str | None = None) -> Run:
-        """Write result.json and say how it ended."""
+        """Write result.json."""
         measures = self.session.batches.measures
         key = f"test_{measures[0].name if measures else 'loss'}"
         sign = 1 if measures else -1  # a loss is the better the lower
@@ -274,10 +275,6 @@ class Training:
             "warnings": list(self.warnings.values()),
         }
         write_record(self.path / RESULT, result)
-        if status == "finished" and self.metrics:
-            last = self.metrics[-1][key]
-            merit = f"{title(measures[0].name)} {shown(measures[0].name, last)}" if measures else f"loss {last:.4f}"
-            self.reporter.say(f"finished in {duration(result['seconds'])}: test {merit}; run kept in {self.path}")
         return open_run(self.path)
 
 

@@ -1,7 +1,7 @@
 """What a person sees while a network learns: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from neurosbd.errors import warn
@@ -76,9 +76,6 @@ class Reporter:
         elif done == of or done * 10 // of > (done - 1) * 10 // of:
             self.say(f"{done / of:4.0%}  {text}")
 
-    def done(self, warnings: Sequence[str]) -> None:
-        """The work is done; its warnings have been said on the way."""
-
     def end_live(self) -> None:
         """Take the bar away."""
         bar, self._bar = self._bar, None
@@ -113,11 +110,6 @@ class Silent(Reporter):
 
     def live_line(self, done: int, of: int, text: str) -> None:
         """Nothing."""
-
-    def done(self, warnings: Sequence[str]) -> None:
-        """What nobody has been told on the way is a Python warning now."""
-        for text in warnings:
-            warn(text, stacklevel=4)
 
     def say(self, text: str) -> None:
         """Nothing."""
