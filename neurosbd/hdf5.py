@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError
 
 _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
-_FILTERS = {(): False, (h5py.h5z.FILTER_DEFLATE,): True}  # pipelines whose chunks can be looked into: deflated or not
+_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references are looked for behind
 
 
 def member(group: Any, name: str, where: str, missing: str) -> Any:
@@ -110,13 +110,26 @@ def _blocks(node: Any, data: bytes | mmap.mmap, where: str, fix: str) -> Iterato
         return
     pipeline = node.id.get_create_plist()
     filters = tuple(pipeline.get_filter(i)[0] for i in range(pipeline.get_nfilters()))
-    if filters not in _FILTERS:
+    if not set(filters) <= set(_FILTERS):
         raise UsageError(f"{where} holds texts or lists behind a filter; legal is gzip, or none: write it again")
     size = int(np.prod(node.chunks, dtype=object)) * _REFERENCE.itemsize
     for i in range(node.id.get_num_chunks()):
         mask, raw = node.id.read_direct_chunk(node.id.get_chunk_info(i).chunk_offset)
-        if _FILTERS[filters] and not mask:
-            raw = zlib.decompressobj().decompress(raw, size)
+        for place in reversed(range(len(filters))):
+            if not mask >> place & 1:
+                raw = _unfiltered(raw, filters[place], size)
         if len(raw) != size:
             raise UsageError(f"{where} has a chunk of {len(raw)} bytes, not {size}; {fix}")
         yield raw
+
+
+def _unfiltered(raw: bytes, filter: int, size: int) -> bytes:
+    """A chunk before a filter took it; of what unpacks to more than `size` bytes the first, of what is damaged none."""
+    if filter == h5py.h5z.FILTER_DEFLATE:
+        try:
+            return zlib.decompressobj().decompress(raw, size)
+        except zlib.error:
+            return b""
+    if len(raw) != size:
+        return raw
+    return np.frombuffer(raw, np.uint8).reshape(_REFERENCE.itemsize, -1).T.tobytes()  # first all first bytes, ...

@@ -320,8 +320,44 @@ def test_lists_that_share_their_bytes_cannot_fill_the_memory(shd: Path) -> None:
     for place in places:
         content[place : place + 400 * 16] = content[place : place + 16] * 400
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="holds more spikes than fit into its size"):
+    with pytest.raises(UsageError, match=r"'spikes/times' claims more than [\d,]+ entries of text or lists; refused"):
         load_data("shd", shd)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_length_that_no_file_holds_is_refused_before_it_is_read(
+    packed: bool, shd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Must fail if a recording is read before the lengths are looked at (tried)."""
+    path = shd / "shd" / "shd_train.h5"
+    with h5py.File(path, "r+") as file:
+        data: Any = file["spikes/times"]
+        place = data.id.get_offset() + 3 * 16
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    if packed:
+        path.with_name("shd_train.h5.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    monkeypatch.setattr("neurosbd.datasets.shd._events", lambda *_: pytest.fail("a recording was read"))
+    with pytest.raises(UsageError, match=r"'spikes/times' claims more than [\d,]+ entries of text or lists; refused"):
+        load_data("shd", shd)
+
+
+@pytest.mark.parametrize("packing", [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}])
+def test_shd_in_chunks(packing: dict[str, Any], shd: Path) -> None:
+    """As PyTables writes lists, packed or not. Must fail if the shuffle is not undone (tried)."""
+    plain = load_data("shd", shd)
+    path = shd / "shd" / "shd_train.h5"
+    with h5py.File(path, "r+") as file:
+        for name, dtype in (("times", np.float16), ("units", np.uint16)):
+            old: Any = file[f"spikes/{name}"]
+            rows = [old[i] for i in range(len(old))]
+            del file[f"spikes/{name}"]
+            new = file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(dtype), chunks=(7,), **packing)
+            for i, row in enumerate(rows):
+                new[i] = row
+    same(load_data("shd", shd), plain)
 
 
 @pytest.mark.parametrize("name", ["nmnist", "shd"])

@@ -47,32 +47,30 @@ def _split(path: Path) -> EventSamples:
             data = content(path)
             check_heaps(data, path, "fetch it again")
             with h5py.File(io.BytesIO(data), "r") as file:
-                return _recordings(file, path)
+                return _recordings(file, data, path)
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             check_heaps(mapped, path, "fetch it again")
-        with h5py.File(path, "r") as file:
-            return _recordings(file, path)
+            with h5py.File(path, "r") as file:
+                return _recordings(file, mapped, path)
     except (OSError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as problem:
         if isinstance(problem, UsageError):
             raise
         raise UsageError(f"{path}: truncated or corrupt HDF5 file ({problem}); fetch it again") from None
 
 
-def _recordings(file: Any, path: Path) -> EventSamples:
+def _recordings(file: Any, data: bytes | mmap.mmap, path: Path) -> EventSamples:
+    from neurosbd.hdf5 import check_lengths
+
     times, units, labels = (_dataset(file, name, path) for name in _LAYOUT)
     if not len(times) == len(units) == len(labels):
         raise UsageError(
             f"{path}: {len(times)} lists of times, {len(units)} of units, {len(labels)} labels; legal is the same "
             f"number of each: the file is corrupt; fetch it again"
         )
-    # Lists are stored as they are, never compressed or shared, so a file bounds what it can unpack to.
-    room = file.id.get_filesize() // 4
-    found = []
-    for i in range(len(labels)):
-        found.append(_events(times[i], units[i], f"{path}: recording {i}"))
-        room -= len(found[-1][0])
-        if room < 0:
-            raise UsageError(f"{path}: holds more spikes than fit into its size; the file is corrupt; fetch it again")
+    for name, lists in (("times", times), ("units", units)):
+        # Lists are stored as they are, never compressed or shared, so a file bounds what they can be.
+        check_lengths(lists, data, len(data) // 2, f"{path}: 'spikes/{name}'", "fetch it again")
+    found = [_events(times[i], units[i], f"{path}: recording {i}") for i in range(len(labels))]
     return joined([time for time, _ in found], [unit for _, unit in found], labels[:], (_CHANNELS,))
 
 
