@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neurosbd.network import Connection, Network, Population
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
+    from neurosbd.report.predicting import Predictions, predict
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
     from neurosbd.training.experiments import simulate
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from neurosbd.training.run import Run, open_run
 
     connections: Mapping[str, Callable[..., Any]]
+    distributions: Mapping[str, Callable[..., Any]]
     encoders: Mapping[str, Callable[..., Any]]
     expansions: Mapping[str, Callable[..., Any]]
     homeostases: Mapping[str, Callable[..., Any]]
@@ -44,8 +46,11 @@ if TYPE_CHECKING:
     neuromodulators: Mapping[str, Callable[..., Any]]
     neurons: Mapping[str, Callable[..., Any]]
     optimizers: Mapping[str, Callable[..., Any]]
+    plasticities: Mapping[str, Callable[..., Any]]
     poolings: Mapping[str, Callable[..., Any]]
+    processes: Mapping[str, Callable[..., Any]]
     protocols: Mapping[str, Callable[..., Any]]
+    recipes: Mapping[str, Callable[..., Any]]
     rules: Mapping[str, Callable[..., Any]]
     schedules: Mapping[str, Callable[..., Any]]
     surrogates: Mapping[str, Callable[..., Any]]
@@ -65,6 +70,7 @@ _HOME = {
     "Network": "network",
     "NotRecorded": "tracefiles",
     "Population": "network",
+    "Predictions": "report.predicting",
     "Report": "report.analysing",
     "Run": "training.run",
     "RunError": "errors",
@@ -86,33 +92,29 @@ _HOME = {
     "load_model": "config.resolve",
     "open_run": "training.run",
     "register": "tables",
+    "predict": "report.predicting",
     "simulate": "training.experiments",
     "to_nir": "interchange",
     "unroll": "learning.simulation",
 }
 
-_TABLES = {  # those that share a module; of the others the module is the table
-    "homeostases": "regularisers",
-    "initialisers": "connections",
-    "layouts": "neuromodulators",
-    "optimizers": "learning.optimizers",
-    "poolings": "connections",
-    "protocols": "tasks",
-    "schedules": "learning.optimizers",
-    "upkeeps": "regularisers",
-}
-_MODULES = (
-    "connections", "encoders", "expansions", "losses", "measures", "neuromodulators", "neurons", "rules", "surrogates",
-    "tasks",
+_TABLES = (
+    "homeostases", "initialisers", "layouts", "optimizers", "plasticities", "poolings", "processes",
+    "protocols", "recipes", "schedules", "upkeeps",
+)  # fmt: skip
+_MODULES = (  # that are read like the table at their heart
+    "connections", "distributions", "encoders", "expansions", "losses", "measures", "neuromodulators", "neurons",
+    "rules", "surrogates", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}
 
 __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
-    "NotRecorded", "Population", "Report", "Run", "RunError", "Signal", "Trace", "UsageError", "UsageWarning",
-    "admissible", "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health", "keep_freed_memory",
-    "learner", "load_data", "load_model", "open_run", "register", "simulate", "to_nir", "unroll",
+    "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Trace", "UsageError",
+    "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health",
+    "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "simulate",
+    "to_nir", "unroll",
 ]  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"neurosbd.{name}")
     if name in _TABLES:
-        return MappingProxyType(getattr(import_module(f"neurosbd.{_TABLES[name]}"), name.upper()))
+        return MappingProxyType(import_module("neurosbd.tables").TABLES[name])
     if name not in _HOME:
         hint = f"; it is called '{_RENAMED[name]}' now" if name in _RENAMED else ""
         raise AttributeError(f"module 'neurosbd' has no attribute '{name}'{hint}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.errors import warn
+from neurosbd.namespace import is_table
 
 
 @runtime_checkable
@@ -117,6 +118,7 @@ class LogNormal:
 
 
 DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal}
+is_table(__name__, DISTRIBUTIONS)
 
 
 def check_positive(owner: object, *names: str) -> None:

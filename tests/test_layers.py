@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "errors", "filters", "noise", "seeds", "text"},
-    {"files", "hdf5", "namespace"},
+    {"arguments", "files", "hdf5", "namespace"},
     {"checkpoints", "library", "losses", "parsing", "plugins"},
     {"constants", "schema"},
     {"connections", "datasets", "distributions", "encoders", "surrogates", "tracefiles"},

@@ -8,16 +8,13 @@ import pytest
 import torch
 
 import neurosbd
+from neurosbd import tables
 from neurosbd.learning.learner import LocalLearner, learner_of
 from neurosbd.losses import LOSSES, SquaredError
 from neurosbd.rules import RULES
 from neurosbd.seeds import generator
 
-TABLES = {
-    "connections", "encoders", "expansions", "homeostases", "initialisers", "layouts", "losses",
-    "measures", "neuromodulators", "neurons", "optimizers", "poolings", "protocols", "rules", "schedules", "surrogates",
-    "tasks", "upkeeps",
-}  # fmt: skip
+TABLES = set(tables.TABLES) - {"activations", "eligibilities"}  # which hold no makers
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))

@@ -62,6 +62,27 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
     return _of_columns(splits, definition, definition.features or _names(path), str(path))
 
 
+def read_unsplit(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Examples of an .npz that are for no training: `test_values`, or `values`, and what they are, if that is there.
+
+    Returns:
+        Values as `Samples` has them; 'labels' or 'targets'; and these, None if there are none.
+    Raises:
+        UsageError: if there are none, or they are no arrays of the right kind.
+    """
+    there = keys(path)
+    before = "test_" if "test_values" in there else ""
+    kept = next((what for what in ("labels", "targets") if f"{before}{what}" in there), None)
+    arrays = load(path, (f"{before}values", *([f"{before}{kept}"] if kept else [])))
+    values = _values(arrays[f"{before}values"], path)
+    if kept is None:
+        return values, "labels", None
+    decode = _targets if kept == "targets" else _labels
+    target = decode(arrays[f"{before}{kept}"], path, f"{before}{kept}")
+    _check_lengths(values, target, str(path), kept)
+    return values, kept, target
+
+
 def classified(train: Samples, test: Samples, definition: DatasetFile, source: str) -> Splits:
     """Splits of a user's own with classes; without names these are the labels that occur."""
     if definition.classes:

@@ -11,7 +11,7 @@ import numpy as np
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.pixels import Seen, read_pictures
 from neurosbd.datasets.samples import Samples, Splits
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.files import regular
 from neurosbd.library import path_component
 
@@ -107,6 +107,32 @@ def has_class_folders(folder: Path) -> bool:
     """Whether `read_folder` would find pictures here."""
     top = folder / "train" if _holds_folders(folder / "train") else folder
     return any(_is_picture(entry) for child in _folders(top) for entry in _entries(child))
+
+
+def read_unsorted(folder: Path, grey: bool) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...], np.ndarray | None]:
+    """Pictures that are for no training, all of one size, in the order of names: those in test/, or in the folder.
+
+    Returns:
+        Pictures uint8 [N, height, width, channels]; their names below the folder; the classes that have a folder, and
+        the number of each picture's class, None if the pictures lie there without folders.
+    Raises:
+        UsageError: if there is none, or pictures would be lost: of formats that are not read, or in deeper folders.
+    """
+    top = folder / "test" if _holds_folders(folder / "test") else folder
+    classes = tuple(_named(path.name, top) for path in _folders(top))
+    found = _gather(top, classes) if classes else _gather(top.parent, (top.name,))
+    _refuse_losses(top, found)
+    beside = sum(_is_picture(entry) for entry in _entries(top)) if classes else 0
+    if classes and beside:
+        raise UsageError(f"{top}: {_many(beside)} beside the class folders; put all into folders, or none")
+    if not found.pictures:
+        raise UsageError(f"{folder}: there is no picture in it; legal are {', '.join(sorted(SUFFIXES))}")
+    seen = Seen()
+    pictures = read_pictures([path for path, _ in found.pictures], grey, seen)
+    for remark in seen.remarks(len(pictures)):
+        warn(f"{folder}: {remark}")
+    names = tuple(str(path.relative_to(folder)) for path, _ in found.pictures)
+    return pictures, names, classes, np.array([label for _, label in found.pictures], np.int64) if classes else None
 
 
 def _tops(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from neurosbd.datasets.cells import is_rounded, lines, number, quoted, separator
 from neurosbd.datasets.columns import chosen, leave_out, row_numbers
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, nearest
 
 _LAYOUT = (
     "the first line must name the columns: 'label' (classes, integers from 0) or 'target' or 'target:NAME' (values to "
@@ -43,6 +43,24 @@ class _Rows:
     numbers: np.ndarray  # float64 [N, inputs and targets]
     test: np.ndarray  # which are for the test, bool [N]
     remarks: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines of a .csv that are for no training.
+
+    numbers: of the inputs, float64 [N, n].
+    wanted: labels [N, 1] or values to predict [N, k], float64; None if they are not there.
+    variables: names of the values to predict.
+    lines: of the file, N numbers.
+    unread: names of columns that were left out.
+    """
+
+    numbers: np.ndarray
+    wanted: np.ndarray | None
+    variables: tuple[str, ...]
+    lines: tuple[int, ...]
+    unread: tuple[str, ...]
 
 
 @dataclass
@@ -83,12 +101,64 @@ def read_csv(definition: DatasetFile, folder: Path) -> Splits:
     return replace(splits, columns=inputs, dropped=columns.dropped, remarks=remarks)
 
 
+def read_lines(path: Path, inputs: Sequence[str], role: str) -> Table:
+    """The lines of a table whose `split` is test, or all if it has no such column; inputs are found by their names.
+
+    Args:
+        path: of the .csv.
+        inputs: names of the inputs in their order; none: every column without another role.
+        role: 'label' or 'target': which columns are read, if they are there, besides.
+
+    Raises:
+        UsageError: if a column is missing, or with the line and column of what is no number.
+    """
+    content = lines(path)
+    _, cells = next(content, (0, []))
+    names = [name.strip() for name in cells]
+    _check_names(names, path)
+    missing = [name for name in inputs if name not in names]
+    if missing:
+        raise UsageError(
+            f"{path}: there is no column {quoted(missing[0])}, which the run was trained on{nearest(missing[0], names)}"
+        )
+    roles = [i for i, name in enumerate(names) if _is_role(name) and name not in inputs]
+    places = [names.index(name) for name in inputs] or [i for i in range(len(names)) if i not in roles]
+    wanted = [i for i in roles if names[i].partition(":")[0] == role]
+    split = names.index("split") if "split" in names and "split" not in inputs else None
+    columns = _Columns(names, places, wanted, role == "label" and bool(wanted), split, ())
+    numbered: list[int] = []
+    found = _numbers(_counted(content, numbered), columns, path)
+    if not len(found.numbers):
+        raise UsageError(f"{path}: there is no line of numbers below the names; give one at least")
+    shown = found.test if split is not None else np.ones(len(found.numbers), bool)
+    if not shown.any():
+        raise UsageError(f"{path}: no line has the split 'test'; leave the column out to predict all lines")
+    numbers = found.numbers[shown]
+    return Table(
+        numbers[:, : len(places)], numbers[:, len(places) :] if wanted else None,
+        tuple(names[i].partition(":")[2] or names[i] for i in wanted),
+        tuple(line for line, is_shown in zip(numbered, shown.tolist(), strict=True) if is_shown),
+        tuple(name for i, name in enumerate(names) if i not in (*places, *wanted, split)),
+    )  # fmt: skip
+
+
+def _counted(content: Iterator[tuple[int, list[str]]], numbered: list[int]) -> Iterator[tuple[int, list[str]]]:
+    """The same lines, their numbers noted."""
+    for line, cells in content:
+        numbered.append(line)
+        yield line, cells
+
+
+def _is_role(name: str) -> bool:
+    return name in ("label", "split", "target") or name.startswith("target:")
+
+
 def _columns(content: Iterator[tuple[int, list[str]]], asked: Sequence[str], path: Path) -> _Columns:
     """The first line."""
     _, cells = next(content, (0, []))
     names = [name.strip() for name in cells]
     _check_names(names, path)
-    roles = [name for name in names if name in ("label", "split", "target") or name.startswith("target:")]
+    roles = [name for name in names if _is_role(name)]
     read = chosen(names, asked, roles, str(path))
     places = [i for i, is_read in enumerate(read) if is_read]
     labels = [i for i in places if names[i] == "label"]
@@ -123,6 +193,18 @@ def _check_names(names: list[str], path: Path) -> None:
 
 
 def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path) -> _Rows:
+    """The lines below the first, of which there must be enough for both splits."""
+    rows = _numbers(content, columns, path)
+    least = 1 if columns.split is not None else _TEST_EVERY
+    if len(rows.numbers) < least:
+        raise UsageError(
+            f"{path}: {len(rows.numbers)} lines of numbers; needed are {least} at least"
+            + (", of which every fifth is a test example, since there is no column 'split'" if least > 1 else "")
+        )
+    return rows
+
+
+def _numbers(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path) -> _Rows:
     """The lines below the first; numbers are packed as they come, so that a table takes eight bytes a cell."""
     numbers, tests, rounded = array("d"), array("b"), _Rounded()
     read = [*columns.inputs, *columns.targets]
@@ -143,12 +225,6 @@ def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Pat
         if columns.labels:
             _check_label(numbers[-1], cells[columns.targets[0]], f"{path}: line {line}")
     found = np.frombuffer(numbers, np.float64).reshape(-1, len(read))
-    least = 1 if columns.split is not None else _TEST_EVERY
-    if len(found) < least:
-        raise UsageError(
-            f"{path}: {len(found)} lines of numbers; needed are {least} at least"
-            + (", of which every fifth is a test example, since there is no column 'split'" if least > 1 else "")
-        )
     test = np.arange(len(found)) % _TEST_EVERY == _TEST_EVERY - 1 if columns.split is None else np.array(tests, bool)
     remarks = [
         f"{path}: column {quoted(columns.names[i])}: {count:,} whole numbers are too large for float64 and were "

@@ -39,6 +39,7 @@ class Units(Record):
     size: of one example as a network sees it.
     maximum, mean, std: as in `Dataset`, after what the encoder asks for.
     offset, scale: value to predict = offset + scale * what the loss sees; empty where it sees the value itself.
+    columns, classes, variables: names of the features, of the classes and of the values to predict, as in `Dataset`.
     """
 
     values: Literal["pictures", "features", "events"]
@@ -48,6 +49,9 @@ class Units(Record):
     std: tuple[_Deviation, ...] = ()
     offset: tuple[float, ...] = ()
     scale: tuple[_Positive, ...] = ()
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, data: Dataset, offset: tuple[float, ...] = (), scale: tuple[float, ...] = ()) -> "Units":
@@ -55,7 +59,8 @@ class Units(Record):
         stored = data.train.values if isinstance(data.train, Samples) else None
         values = "events" if stored is None else "features" if stored.dtype.kind == "f" else "pictures"
         inputs = {"size": data.size, "maximum": data.maximum, "mean": data.mean, "std": data.std}
-        return cls.model_validate({"values": values, **inputs, "offset": offset, "scale": scale})
+        names = {"columns": data.columns, "classes": data.classes, "variables": data.variables}
+        return cls.model_validate({"values": values, **inputs, "offset": offset, "scale": scale, **names})
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,13 @@ def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> T
             f"{definition.name}: was trained on examples of size {list(definition.input_size())}, but its units are "
             f"those of {list(units.size)}; its config.json was changed"
         )
-    samples: Any = _samples(x, units)
+    samples: Any = samples_of(x, units)
     split = resident(samples, units, torch.device("cpu"))
     output = outputs(network, experiment, (frames for frames, _ in tested(experiment, split)))
-    return _in_units(output, experiment, units)
+    return in_units(output, experiment, units)
 
 
-def _in_units(output: Tensor, experiment: Experiment, units: Units) -> Tensor:
+def in_units(output: Tensor, experiment: Experiment, units: Units) -> Tensor:
     """The outputs for targets in the units of the data, where the loss saw them in units of their deviation."""
     if not units.scale:
         return output
@@ -151,7 +156,7 @@ def _in_units(output: Tensor, experiment: Experiment, units: Units) -> Tensor:
     return output
 
 
-def _samples(x: Raw, units: Units) -> Samples | EventSamples:
+def samples_of(x: Raw, units: Units) -> Samples | EventSamples:
     """Raw examples as a reader would deliver them; nobody knows their targets."""
     if isinstance(x, EventSamples) or units.values == "events":
         return _recordings(x, units)

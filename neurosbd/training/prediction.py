@@ -1,17 +1,26 @@
 """What the trained network of a run says about the test split of its data set."""
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.moments import standardise
+from neurosbd.datasets.samples import EventSamples
+from neurosbd.datasets.stream import resident
 from neurosbd.errors import UsageError
-from neurosbd.losses import Predictive
+from neurosbd.learning.learner import Batch, LossMeter
+from neurosbd.learning.simulation import unroll
+from neurosbd.losses import Loss, Predictive
+from neurosbd.measures import ExplainedPinball, Measure, measures_of
+from neurosbd.seeds import generator
 from neurosbd.training.batches import DatasetBatches, data_of
-from neurosbd.training.forward import outputs
+from neurosbd.training.forward import Units, in_units, outputs, presentation_of, samples_of, tested
 from neurosbd.training.run import CHECKPOINT, Run
+from neurosbd.training.session import MetricSums
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,63 @@ def predicted(run: Run) -> Prediction:
     output = outputs(run.network(), experiment, (batch.inputs for batch in batches.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
     return Prediction(cast(Predictive, experiment.loss), data, output, batches.test.targets, offset, scale)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a network says of examples whose targets may be known.
+
+    output: weighted mean over the scored steps, [N, C], of values in the units of the data.
+    metrics: loss and measures by name; nothing where targets are not known.
+    """
+
+    output: Tensor
+    metrics: dict[str, float]
+
+
+@torch.no_grad()
+def judged(
+    run: Run, units: Units, values: np.ndarray | EventSamples, target: np.ndarray | None, learned: np.ndarray | None
+) -> Judged:
+    """The last checkpoint of a run on examples, shown and judged as in its own test, on the CPU.
+
+    Args:
+        run: with a checkpoint.
+        units: of the run.
+        values: as a reader delivers them.
+        target: classes [N], or values [N, k] in the units of the data; None: not known.
+        learned: targets of the run's own training split; without them an explained quantile loss has nothing to be
+            compared with and is left out.
+
+    Raises:
+        UsageError: if the examples are of another kind or size than those of the training.
+    """
+    experiment, network = run.definition.build(), run.network()
+    samples: Any = samples_of(values, units)
+    if target is not None:
+        samples = replace(samples, targets=_as_learned(target, units))
+    split = resident(samples, units, torch.device("cpu"))
+    if target is None:
+        shown = (frames for frames, _ in tested(experiment, split))
+        return Judged(in_units(outputs(network, experiment, shown), experiment, units), {})
+    measures = _measures(experiment.loss, split.targets, learned, units)
+    sums = MetricSums(measures, len(units.classes or units.variables), split.targets.device)
+    found, seed = [], experiment.definition.seed
+    for number, (frames, known) in enumerate(tested(experiment, split)):
+        batch = Batch(frames, known, presentation_of(experiment).weights)
+        meter = LossMeter(batch, experiment.loss, network.readout)
+        unroll(network, batch.frames(), (meter,), generator=generator(seed, "noise", "test", number))
+        sums.add(batch, meter.result())
+        found.append(meter.result().output)
+    return Judged(in_units(torch.cat(found), experiment, units), sums.read())
+
+
+def _as_learned(target: np.ndarray, units: Units) -> np.ndarray:
+    """Targets as the loss sees them."""
+    return standardise(target, units.offset, units.scale) if units.scale else target
+
+
+def _measures(loss: Loss, targets: Tensor, learned: np.ndarray | None, units: Units) -> tuple[Measure, ...]:
+    if learned is not None:
+        return measures_of(loss, torch.from_numpy(_as_learned(learned, units)).to(targets.dtype))
+    return tuple(measure for measure in measures_of(loss, targets) if not isinstance(measure, ExplainedPinball))

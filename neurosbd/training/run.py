@@ -115,9 +115,14 @@ class Run:
             UsageError: if the examples are of another kind or size than those of the training, the run has no data
                 set (a task, a protocol), or it has no checkpoint yet.
         """
-        return predict(self.network(), self.definition.build(), self._units(), x)
+        return predict(self.network(), self.definition.build(), self.units(), x)
 
-    def _units(self) -> Units:
+    def units(self) -> Units:
+        """In which units the network sees its data, and what its classes, columns or values are called.
+
+        Raises:
+            UsageError: if the run has no data set, or is of a version that did not keep them and the data are gone.
+        """
         definition = self.definition
         if definition.task or definition.protocol:
             raise UsageError(
