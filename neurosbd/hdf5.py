@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError
 
 _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
-_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references are looked for behind
+_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references may be declared to have
 
 
 def member(group: Any, name: str, where: str, missing: str) -> Any:
@@ -115,21 +115,14 @@ def _blocks(node: Any, data: bytes | mmap.mmap, where: str, fix: str) -> Iterato
     size = int(np.prod(node.chunks, dtype=object)) * _REFERENCE.itemsize
     for i in range(node.id.get_num_chunks()):
         mask, raw = node.id.read_direct_chunk(node.id.get_chunk_info(i).chunk_offset)
-        for place in reversed(range(len(filters))):
-            if not mask >> place & 1:
-                raw = _unfiltered(raw, filters[place], size)
+        applied = [filter for place, filter in enumerate(filters) if not mask >> place & 1]
+        if applied not in ([], [h5py.h5z.FILTER_DEFLATE]):  # the library never shuffles references
+            raise UsageError(f"{where} has a chunk behind another filter than gzip; {fix}")
+        if applied:
+            try:
+                raw = zlib.decompressobj().decompress(raw, size)
+            except zlib.error:
+                raise UsageError(f"{where} has a chunk that is no gzip; {fix}") from None
         if len(raw) != size:
             raise UsageError(f"{where} has a chunk of {len(raw)} bytes, not {size}; {fix}")
         yield raw
-
-
-def _unfiltered(raw: bytes, filter: int, size: int) -> bytes:
-    """A chunk before a filter took it; of what unpacks to more than `size` bytes the first, of what is damaged none."""
-    if filter == h5py.h5z.FILTER_DEFLATE:
-        try:
-            return zlib.decompressobj().decompress(raw, size)
-        except zlib.error:
-            return b""
-    if len(raw) != size:
-        return raw
-    return np.frombuffer(raw, np.uint8).reshape(_REFERENCE.itemsize, -1).T.tobytes()  # first all first bytes, ...

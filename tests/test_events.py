@@ -20,6 +20,7 @@ from neurosbd.datasets.load import READERS, Dataset, load_data
 from neurosbd.datasets.samples import EventSamples, joined
 from neurosbd.datasets.stream import Stream, resident
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.hdf5 import check_lengths
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -346,7 +347,10 @@ def test_a_length_that_no_file_holds_is_refused_before_it_is_read(
 
 @pytest.mark.parametrize("packing", [{}, {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}])
 def test_shd_in_chunks(packing: dict[str, Any], shd: Path) -> None:
-    """As PyTables writes lists, packed or not. Must fail if the shuffle is not undone (tried)."""
+    """As PyTables writes lists, packed or not.
+
+    Must fail if packed chunks are not unpacked, or all filters are taken for applied (both tried).
+    """
     plain = load_data("shd", shd)
     path = shd / "shd" / "shd_train.h5"
     with h5py.File(path, "r+") as file:
@@ -358,6 +362,11 @@ def test_shd_in_chunks(packing: dict[str, Any], shd: Path) -> None:
             for i, row in enumerate(rows):
                 new[i] = row
     same(load_data("shd", shd), plain)
+    with h5py.File(path) as file:
+        total, content = int(plain.train.offsets[-1]), path.read_bytes()
+        check_lengths(file["spikes/times"], content, total, "times", "")
+        with pytest.raises(UsageError, match="times claims more than"):
+            check_lengths(file["spikes/times"], content, total - 1, "times", "")
 
 
 @pytest.mark.parametrize("name", ["nmnist", "shd"])
