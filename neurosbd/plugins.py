@@ -57,6 +57,11 @@ def add(kind: str, name: str, item: Any, table: MutableMapping[str, Any]) -> Non
     _REGISTERED.append(Registration(kind, name, item, table, _loading[-1] if _loading else _home(item)))
 
 
+def registered() -> list[tuple[str, str]]:
+    """(kind, name) of every part of a user's own, in the order of their coming."""
+    return [(part.kind, part.name) for part in _REGISTERED]
+
+
 def remove(kind: str, name: str) -> None:
     """Take a registered part out of its table again."""
     for part in [part for part in _REGISTERED if (part.kind, part.name) == (kind, name)]:

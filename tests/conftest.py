@@ -1,8 +1,7 @@
-"""Small networks that tests share, and a private cache."""
+"""A private cache, and the small networks that tests share with `neurosbd.testing`."""
 
 import os
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,9 @@ os.environ["NEUROSBD_CACHE"] = tempfile.mkdtemp(prefix="neurosbd-tests-")
 
 import torch
 
-from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d
-from neurosbd.connections.pooling import AveragePool
-from neurosbd.network import Connection, Network, Population
-from neurosbd.neurons import NEURONS
+from neurosbd.testing.networks import cnn, deep, lc, mlp
 
+__all__ = ["cnn", "deep", "lc", "mlp"]
 REAL = os.environ.get("NEUROSBD_DATA", "")
 
 
@@ -26,69 +23,6 @@ REAL = os.environ.get("NEUROSBD_DATA", "")
 def _seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
-
-
-def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
-    """A float64 perceptron with an identity readout."""
-    names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
-    populations = [Population("input", (sizes[0],), None)]
-    populations += [Population(n, (s,), NEURONS[neuron]()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]
-    populations += [Population("output", (sizes[-1],), NEURONS["identity"]())]
-    connections = [Connection(pre, post, Dense(bias=bias, sparsity=sparsity)) for pre, post in pairwise(names)]
-    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
-
-
-def cnn(neuron: str = "relu") -> Network:
-    """A float64 convolutional network on 2x8x8 maps, with stride, padding, pooling and biases."""
-    populations = [
-        Population("input", (2, 8, 8), None),
-        Population("conv1", (4, 8, 8), NEURONS[neuron]()),
-        Population("conv2", (6, 2, 2), NEURONS[neuron]()),
-        Population("fc", (5,), NEURONS[neuron]()),
-        Population("output", (3,), NEURONS["identity"]()),
-    ]
-    connections = [
-        Connection("input", "conv1", Conv2d(3, padding=1, bias=True)),
-        Connection("conv1", "conv2", Conv2d(3, stride=2, padding=1, pool=AveragePool())),
-        Connection("conv2", "fc", Dense(bias=True)),
-        Connection("fc", "output", Dense(bias=True)),
-    ]
-    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
-
-
-def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
-    """A float64 locally connected network on 2x8x8 maps, with stride, padding, pooling and biases."""
-    populations = [
-        Population("input", (2, 8, 8), None),
-        Population("first", (4, 8, 8), NEURONS[neuron]()),
-        Population("second", (6, 2, 2), NEURONS[neuron]()),
-        Population("output", (3,), NEURONS["identity"]()),
-    ]
-    connections = [
-        Connection("input", "first", Local2d(3, padding=1, bias=True, sparsity=sparsity)),
-        Connection("first", "second", Local2d(3, 2, 1, AveragePool(), sparsity=sparsity)),
-        Connection("second", "output", Dense(bias=True)),
-    ]
-    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
-
-
-def deep(kind: str, outputs: int = 4) -> Network:
-    """A float64 network on 2x4x4 maps whose two hidden layers are reached by one kind of connection."""
-    flat = kind == "dense"
-    first, second = ((6,), (5,)) if flat else ((3, 4, 4), (4, 2, 2))
-    constants = {} if flat else {"kernel": 3, "padding": 1}
-    populations = [
-        Population("input", (2, 4, 4), None),
-        Population("first", first, NEURONS["tanh"]()),
-        Population("second", second, NEURONS["tanh"]()),
-        Population("output", (outputs,), NEURONS["identity"]()),
-    ]
-    connections = [
-        Connection("input", "first", CONNECTIONS[kind](**constants, bias=True)),
-        Connection("first", "second", CONNECTIONS[kind](**constants, pool=None if flat else AveragePool())),
-        Connection("second", "output", Dense(bias=True)),
-    ]
-    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
 
 
 @pytest.fixture

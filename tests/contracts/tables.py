@@ -1,24 +1,13 @@
-"""How the contracts make the entries of a table."""
+"""How the contracts make the entries of a table, and run the checks of `neurosbd.testing` on them."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from neurosbd.plasticity import ThreeFactor, Window
+from neurosbd.tables import TABLES
+from neurosbd.testing import CHECKS, REQUIRED
 
-REQUIRED: dict[str, dict[str, Any]] = {
-    "weight_entropy": {"on": "all"},
-    "conv2d": {"kernel": 3, "padding": 1},
-    "local2d": {"kernel": 3, "padding": 1},
-    "steps": {"epochs": (1, 3)},
-    "uniform": {"low": 1.0, "high": 2.0},
-    "normal": {"mean": 1.0, "std": 0.5},
-    "log_normal": {"median": 1.0},
-    "rate_regulated": {"inner": ThreeFactor()},
-    "spike_timing": {"window": Window()},
-    "rewarded_spike_timing": {"window": Window()},
-}
 DT = 1e-3
 
 
@@ -28,6 +17,12 @@ def made(table: Any, name: str) -> Any:
 
 def every(table: Any) -> Any:
     return pytest.mark.parametrize("name", list(table))
+
+
+def checked(kind: str) -> Any:
+    """Every item of a kind under every check of its contract."""
+    cases = [(name, check) for name in TABLES[kind] for check in CHECKS[kind]]
+    return pytest.mark.parametrize(("name", "check"), cases, ids=lambda v: v if isinstance(v, str) else v.__name__)
 
 
 def seeded() -> torch.Generator:

@@ -1,55 +1,21 @@
 """Connections: the change of the weights is the adjoint of the drive."""
 
 import dataclasses
-import itertools
 import math
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS
 from neurosbd.connections.synapses import Synapses
-from tests.contracts.tables import every, made, seeded
+from neurosbd.testing import Check, maker
+from tests.contracts.tables import checked, every, made, seeded
 
 
-def _wired(name: str, pool: Any, bias: bool) -> tuple[Any, Synapses, Tensor, tuple[int, ...]]:
-    pre: tuple[int, ...] = (2, 6, 6)
-    geometry = dataclasses.replace(made(CONNECTIONS, name), pool=pool, bias=bias)
-    side = 6 if pool is None else 3
-    post = (7,) if name == "dense" else (5, side, side)
-    start = geometry.start(geometry.weight_shape(pre, post), seeded())
-    assert (start.bias is not None) == bias
-    synapses = Synapses(*(None if s is None else torch.randn_like(s, dtype=torch.float64) for s in start))  # type: ignore
-    return geometry, synapses, torch.randn(4, *pre, dtype=torch.float64), post
-
-
-WIRINGS = list(itertools.product(CONNECTIONS, [None, *POOLINGS], [False, True]))
-
-
-@pytest.mark.parametrize(("name", "pool", "bias"), WIRINGS)
-def test_outer_is_the_adjoint_of_drive(name: str, pool: str | None, bias: bool) -> None:
-    """<outer(p, x), w> = <p, drive(w, x)>. Must fail when the kernel is flipped (tried)."""
-    geometry, synapses, x, post = _wired(name, POOLINGS[pool]() if pool else None, bias)
-    factor = torch.randn(4, *post, dtype=torch.float64)
-    arriving = geometry.carry(x)
-    outer = geometry.outer(synapses, factor, arriving)
-    left = sum((a * b).sum() for a, b in zip(outer, synapses, strict=True) if a is not None and b is not None)
-    right = (factor * geometry.drive(synapses, arriving)).sum()
-    torch.testing.assert_close(torch.as_tensor(left), right, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize(("name", "pool", "bias"), WIRINGS)
-def test_outer_equals_autograd(name: str, pool: str | None, bias: bool) -> None:
-    geometry, synapses, x, post = _wired(name, POOLINGS[pool]() if pool else None, bias)
-    factor = torch.randn(4, *post, dtype=torch.float64)
-    leaves = [s.requires_grad_() for s in synapses if s is not None]
-    exact = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), leaves)
-    with torch.no_grad():
-        outer = geometry.outer(synapses, factor, geometry.carry(x))
-    for got, want in zip([o for o in outer if o is not None], exact, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+@checked("connections")
+def test_connections_keep_their_contract(name: str, check: Check) -> None:
+    check(maker("connections", name))
 
 
 @pytest.mark.parametrize("name", ["conv2d", "local2d"])

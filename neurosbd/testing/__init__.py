@@ -1,0 +1,52 @@
+"""The contracts that every part keeps, as plain functions: for parts of one's own, and in this project's own tests.
+
+A check takes a function that makes the part and raises AssertionError with a sentence about what does not hold:
+
+>>> from neurosbd.neurons import LIF
+>>> check_neuron(lambda: LIF(tau_mem=30e-3))
+
+`python -m neurosbd.testing [KIND/NAME ...] [--plugin FILE.py]` runs them on whatever is in the tables.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from neurosbd.plasticity import ThreeFactor, Window
+from neurosbd.tables import table
+from neurosbd.testing.connections import CONNECTION_CHECKS, check_connection
+from neurosbd.testing.judging import Check, Make
+from neurosbd.testing.losses import LOSS_CHECKS, check_loss
+from neurosbd.testing.neurons import NEURON_CHECKS, check_neuron
+from neurosbd.testing.optimizers import OPTIMIZER_CHECKS, SCHEDULE_CHECKS, check_optimizer, check_schedule
+from neurosbd.testing.regularisers import HOMEOSTASIS_CHECKS, UPKEEP_CHECKS, check_homeostasis, check_upkeep
+from neurosbd.testing.rules import RULE_CHECKS, check_rule
+
+CHECKS: Mapping[str, tuple[Check, ...]] = {
+    "rules": RULE_CHECKS, "neurons": NEURON_CHECKS, "losses": LOSS_CHECKS, "connections": CONNECTION_CHECKS,
+    "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS, "optimizers": OPTIMIZER_CHECKS,
+    "schedules": SCHEDULE_CHECKS,
+}  # fmt: skip
+REQUIRED: Mapping[str, Mapping[str, Any]] = {  # constants of shipped parts that have no default
+    "weight_entropy": {"on": "all"},
+    "conv2d": {"kernel": 3, "padding": 1},
+    "local2d": {"kernel": 3, "padding": 1},
+    "steps": {"epochs": (1, 3)},
+    "uniform": {"low": 1.0, "high": 2.0},
+    "normal": {"mean": 1.0, "std": 0.5},
+    "log_normal": {"median": 1.0},
+    "rate_regulated": {"inner": ThreeFactor()},
+    "spike_timing": {"window": Window()},
+    "rewarded_spike_timing": {"window": Window()},
+}
+
+
+def maker(kind: str, name: str) -> Callable[[], Any]:
+    """What makes an item of a table with its defaults."""
+    return partial(table(kind)[name], **REQUIRED.get(name, {}))
+
+
+__all__ = [
+    "CHECKS", "REQUIRED", "Check", "Make", "check_connection", "check_homeostasis", "check_loss", "check_neuron",
+    "check_optimizer", "check_rule", "check_schedule", "check_upkeep", "maker",
+]  # fmt: skip

@@ -1,0 +1,95 @@
+"""What every connection keeps: the change of its weights is the adjoint of its drive."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections import POOLINGS
+from neurosbd.connections.synapses import Synapses
+from neurosbd.testing.judging import Check, Make, close, demand, drawn, seeded
+
+PRE = (2, 6, 6)
+POSTS = ((7,), (5, 6, 6), (5, 3, 3), (5, 4, 4), (2, 6, 6), (72,))  # the first that a geometry can reach is taken
+
+
+class Wiring(NamedTuple):
+    """A geometry between two populations, with random synapses and activity in float64."""
+
+    geometry: Any
+    synapses: Synapses
+    x: Tensor  # [B, *pre]
+    factor: Tensor  # [B, *post]
+
+
+def wirings(make: Make) -> Iterator[Wiring]:
+    """A geometry without and with a bias, and behind every pooling, as far as it has such constants."""
+    geometry = make()
+    fields = set(getattr(geometry, "__dataclass_fields__", ()))
+    pools = [None, *POOLINGS] if "pool" in fields else [None]
+    for pool in pools:
+        for bias in (False, True) if "bias" in fields else (geometry.bias,):
+            changes: dict[str, Any] = {"bias": bias} if "bias" in fields else {}
+            changes |= {"pool": POOLINGS[pool]() if pool else None} if "pool" in fields else {}
+            yield _wired(dataclasses.replace(geometry, **changes) if changes else geometry)
+
+
+def _wired(geometry: Any) -> Wiring:
+    for post in POSTS:
+        try:
+            shape = geometry.weight_shape(PRE, post)
+        except ValueError:
+            continue
+        start = geometry.start(shape, seeded())
+        demand(start.weight.shape == shape, "`start` draws a weight of another shape than it is asked for")
+        demand((start.bias is not None) == geometry.bias, "`start` has a bias where `bias` says no, or none where yes")
+        synapses = Synapses(*(None if s is None else drawn(*s.shape, seed=2) for s in start))  # type: ignore[arg-type]
+        return Wiring(geometry, synapses, drawn(4, *PRE, seed=3), drawn(4, *post, seed=4))
+    sizes = ", ".join(map(str, map(list, POSTS)))
+    raise AssertionError(f"`weight_shape` refuses to reach any of the sizes {sizes} from {list(PRE)}")
+
+
+def outer_is_the_adjoint_of_drive(make: Make) -> None:
+    """<outer(p, x), w> = <p, drive(w, x)>. Must fail when a kernel is flipped (tried)."""
+    for geometry, synapses, x, factor in wirings(make):
+        arriving = geometry.carry(x)
+        drive = geometry.drive(synapses, arriving)
+        demand(drive.shape == factor.shape, f"The drive has shape {list(drive.shape)}, not {list(factor.shape)}")
+        outer = geometry.outer(synapses, factor, arriving)
+        left = sum((a * b).sum() for a, b in zip(outer, synapses, strict=True) if a is not None and b is not None)
+        right = (factor * drive).sum()
+        close(torch.as_tensor(left), right, "`outer` is not the adjoint of `drive`", rtol=1e-10, atol=1e-10)
+
+
+def outer_equals_autograd(make: Make) -> None:
+    """The gradient of <p, drive(w, x)> by w. Oracle: autograd."""
+    for geometry, synapses, x, factor in wirings(make):
+        leaves = [s.requires_grad_() for s in synapses if s is not None]
+        exact = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), leaves)
+        with torch.no_grad():
+            outer = geometry.outer(synapses, factor, geometry.carry(x))
+        for got, want in zip([o for o in outer if o is not None], exact, strict=True):
+            close(got, want, "`outer` is not the gradient of the drive by autograd", rtol=1e-10, atol=1e-12)
+
+
+def each_adds_up_to_outer(make: Make) -> None:
+    """Example by example, and on top of what there was. Must fail when `kept` is left out (tried)."""
+    for geometry, synapses, x, factor in wirings(make):
+        arriving = geometry.carry(x)
+        each = geometry.each(synapses, factor[None], arriving[None])
+        outer = geometry.outer(synapses, factor, arriving).weight
+        close(each.sum(0), outer, "`each`, summed over the examples, is not `outer`", rtol=1e-10, atol=1e-12)
+        before = drawn(*each.shape, seed=5)
+        after = geometry.each(synapses, factor[None], arriving[None], before.clone(), 0.5)
+        close(after, each + 0.5 * before, "`each` does not keep the share of e that it is told to", 1e-10, 1e-12)
+
+
+CONNECTION_CHECKS: tuple[Check, ...] = (outer_is_the_adjoint_of_drive, outer_equals_autograd, each_adds_up_to_outer)
+
+
+def check_connection(make: Make) -> None:
+    """Everything that the contract of a connection promises; see `check_neuron`."""
+    for check in CONNECTION_CHECKS:
+        check(make)
