@@ -28,6 +28,8 @@ class Result:
     test_loss: np.ndarray = quantity_field("1", "epoch")
     train_measure: np.ndarray = quantity_field("1", "measure", "epoch")  # shares are 0..1
     test_measure: np.ndarray = quantity_field("1", "measure", "epoch")
+    validation_loss: np.ndarray | None = quantity_field("1", "epoch")  # None: no such split
+    validation_measure: np.ndarray | None = quantity_field("1", "measure", "epoch")
     samples_per_second: np.ndarray = quantity_field("1/s", "epoch")  # of learning, without the test
     seconds: np.ndarray = quantity_field("s", "epoch")  # with it
     peak_memory: float = quantity_field("MB")
@@ -59,6 +61,7 @@ def analyse(run: Run) -> Result:
         raise UsageError(f"{run.path}: no epoch was finished, so there are no curves yet; go on with --resume")
     memory = _column(run, "peak_memory_bytes")
     names = tuple(name for name in MEASURES if any(f"test_{name}" in line for line in run.metrics)) or ("accuracy",)
+    held = any("validation_loss" in line for line in run.metrics)
     return Result(
         epoch=_column(run, "epoch"),
         train_loss=_column(run, "train_loss"),
@@ -66,6 +69,8 @@ def analyse(run: Run) -> Result:
         measure=names,
         train_measure=np.array([_column(run, f"train_{name}") for name in names]),
         test_measure=np.array([_column(run, f"test_{name}") for name in names]),
+        validation_loss=_column(run, "validation_loss") if held else None,
+        validation_measure=np.array([_column(run, f"validation_{name}") for name in names]) if held else None,
         samples_per_second=_column(run, "samples_per_second"),
         seconds=_column(run, "seconds"),
         peak_memory=float(np.max(memory, initial=-np.inf, where=np.isfinite(memory))) / 1e6
@@ -107,7 +112,7 @@ def figure(result: Result) -> Any:
     there = [i for i in range(len(result.measure)) if _any(result.train_measure[i]) or _any(result.test_measure[i])]
     drawn, axes = panels(2 + len(there))
     loss, *middle, speed = axes
-    _pair(loss, result.epoch, result.train_loss, result.test_loss)
+    _curves(loss, result.epoch, result.train_loss, result.validation_loss, result.test_loss)
     values = np.concatenate([result.train_loss, result.test_loss])
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() > 10 * positive.min():
@@ -130,7 +135,8 @@ def _measure(ax: Any, result: Result, i: int) -> None:
     name = result.measure[i]
     percent = MEASURES[name].percent
     factor, word = (100, f"{title(name)} (%)") if percent else (1, title(name))
-    _pair(ax, result.epoch, factor * result.train_measure[i], factor * result.test_measure[i])
+    held = None if result.validation_measure is None else factor * result.validation_measure[i]
+    _curves(ax, result.epoch, factor * result.train_measure[i], held, factor * result.test_measure[i])
     level, label = (result.nominal, "nominal") if name == "coverage" else (result.chance, "guessing")
     if np.isfinite(level):
         label = "a constant" if i == 0 and name != "accuracy" else label
@@ -139,9 +145,11 @@ def _measure(ax: Any, result: Result, i: int) -> None:
     ax.legend(frameon=False, fontsize=8, loc="best")
 
 
-def _pair(ax: Any, epoch: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
-    """Test over training, with marks so that a single epoch can be seen."""
+def _curves(ax: Any, epoch: np.ndarray, train: np.ndarray, held: np.ndarray | None, test: np.ndarray) -> None:
+    """Test over training, and validation if there is any, with marks so that a single epoch can be seen."""
     ax.plot(epoch, train, ".--", markersize=4, linewidth=1.2, label="training")
+    if held is not None:
+        ax.plot(epoch, held, ".-.", markersize=4, linewidth=1.2, label="validation")
     ax.plot(epoch, test, ".-", markersize=4, linewidth=1.6, label="test")
 
 

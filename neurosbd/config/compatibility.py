@@ -103,7 +103,7 @@ def fitting(data: Dataset) -> list[str]:
 
 def _legal(loss: Described, data: Dataset) -> bool:
     if data.kind != "classes":
-        targets = (torch.from_numpy(samples.targets) for samples in (data.train, data.test))
+        targets = (torch.from_numpy(samples.targets) for samples in data.splits.values())
         seen = (y if loss.targets is REALS else y.float() for y in targets)  # only reals are standardised before
         return loss.targets is not CLASSES and all(bool(loss.targets.allows(y).all()) for y in seen)
     try:  # a loss for values may take labels as well, as one-hot rows

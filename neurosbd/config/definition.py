@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.datasets.definition import Columns
+from neurosbd.datasets.validation import legal_share
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest
@@ -86,6 +87,8 @@ class DataSpec(Record):
     subset: Count | None = None  # training examples per class, or in all if there are no classes
     subset_seed: Seed | None = None  # none: the first ones; else drawn with this seed
     test_subset: Count | None = None  # test examples per class, or in all
+    # training examples that are held out: a fraction, or how many in all; drawn with subset_seed, else the seed
+    validation: Annotated[float | int | None, BeforeValidator(legal_share)] = None
     columns: Columns = ()  # of a table, that are read; "-NAME" leaves one out; none: all
     encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
     flip: bool = False  # mirror every image in every other epoch

@@ -23,6 +23,7 @@ from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
+from neurosbd.datasets.validation import hold_out, legal_share
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import legal_path, regular
 from neurosbd.seeds import generator
@@ -69,6 +70,7 @@ class Dataset(Generic[S]):
     the deviation of what is constant is infinite; none for events.
     duration: time that covers every event of the whole set, s; 0 for images and features, which stand still.
     columns: names of the features of a table; dropped: of its columns that were left out as asked.
+    validation: examples held out of the training split, of which its statistics know nothing; None, if not asked for.
     """
 
     name: str
@@ -86,6 +88,13 @@ class Dataset(Generic[S]):
     target_std: tuple[float, ...] = ()
     columns: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    validation: S | None = None
+
+    @property
+    def splits(self) -> dict[str, S]:
+        """Those that are there, by name."""
+        held = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, **held, "test": self.test}
 
     @property
     def outputs(self) -> int:
@@ -100,6 +109,8 @@ def load_data(
     subset_seed: int | None = None,
     test_subset: int | None = None,
     columns: Sequence[str] = (),
+    validation: float | int | None = None,
+    validation_seed: int = 0,
 ) -> Dataset:
     """Load a data set.
 
@@ -112,6 +123,9 @@ def load_data(
         test_subset: test examples per class, or in all; none: all.
         columns: of a table, that are read: names, in which * and ? stand for others; "-NAME" leaves one out; none: all.
             Features of an .npz without feature_names are called x0, x1, ...
+        validation: how much of the training split is held out as `validation`, after `subset`: a fraction, or how many
+            examples in all; with classes every class gives its share. None: nothing.
+        validation_seed: which examples.
 
     Raises:
         UsageError: if the set is not there, or a file is truncated, corrupt or not what it should be.
@@ -120,6 +134,10 @@ def load_data(
     >>> digits.size, len(digits.train.labels), len(digits.test.labels)
     ((1, 8, 8), 1442, 355)
     """
+    try:
+        legal_share(validation)
+    except ValueError as problem:
+        raise UsageError(f"validation {problem}") from None
     definition, root = _definition(name, root)
     if columns:
         definition = definition.model_copy(update={"columns": tuple(columns)})
@@ -134,11 +152,14 @@ def load_data(
         train=chosen(splits.train, subset, subset_seed, f"{definition.name}: data.subset"),
         test=chosen(splits.test, test_subset, subset_seed, f"{definition.name}: data.test_subset"),
     )
+    train, held = hold_out(splits.train, validation, validation_seed, definition.name, splits.classes)
+    splits = replace(splits, train=train)
     if isinstance(splits.train, EventSamples):
         duration = max(whole.train.duration, whole.test.duration)
         data = Dataset(definition.name, splits.train, splits.test, splits.classes, splits.train.size, duration=duration)
     else:
         data = _dataset(definition, splits)
+    data = replace(data, validation=held)
     for remark in (*splits.remarks, *_remarks(data)):
         warn(remark)
     return data

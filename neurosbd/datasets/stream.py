@@ -111,7 +111,8 @@ def as_intensities(data: Dataset) -> Dataset:
         _say_if_dark(data, float(data.train.values.max()))
         return plain
     (low, high), (lowest, highest) = (limits(samples.values) for samples in (data.train, data.test))
-    if min(low.min(), lowest.min()) >= 0 and max(high.max(), highest.max()) <= 1:
+    every = [limits(samples.values) for samples in data.splits.values()]
+    if min(least.min() for least, _ in every) >= 0 and max(most.max() for _, most in every) <= 1:
         _say_if_dark(data, float(high.max()))
         return plain
     beyond = int(((lowest < low) | (highest > high)).sum())
@@ -136,11 +137,11 @@ def _say_if_dark(data: Dataset, largest: float) -> None:
 
 def standardised(data: Dataset) -> Dataset:
     """The same set with its values to predict in units of their deviation from their mean, of the training split."""
-    train, test = (
-        replace(samples, targets=standardise(samples.targets, data.target_mean, data.target_std))
-        for samples in (data.train, data.test)
-    )
-    return replace(data, train=train, test=test)
+    splits = {
+        on: replace(samples, targets=standardise(samples.targets, data.target_mean, data.target_std))
+        for on, samples in data.splits.items()
+    }
+    return replace(data, **splits)
 
 
 class Split(Protocol):

@@ -13,7 +13,7 @@ class Measure(Protocol):
 
     @property
     def name(self) -> str:
-        """Its key in MEASURES; in the metrics of a run `train_` or `test_` stands before it."""
+        """Its key in MEASURES; in the metrics of a run `train_`, `validation_` or `test_` stands before it."""
         ...
 
     @property

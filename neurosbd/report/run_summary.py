@@ -80,9 +80,10 @@ def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     merits = judged_by(run)
     for last in run.metrics[-1:]:
+        splits = ("test", "validation", "train") if "validation_loss" in last else ("test", "train")
         for name in merits:
-            rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in ("test", "train")]
-        rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in ("test", "train")]
+            rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in splits]
+        rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in splits]
     key = f"test_{merits[0]}" if merits else ""
     scored = [line for line in run.metrics if isinstance(line.get(key), int | float)]
     if scored:

@@ -23,6 +23,7 @@ class BatchSource(Protocol):
 
     name: str
     examples: int  # per epoch
+    validated: int  # examples of the validation split; 0: there is none
     tested: int  # examples of the test
     steps: int  # per trial
     widths: dict[Split, int]  # examples per batch
@@ -43,6 +44,10 @@ class BatchSource(Protocol):
         """Batch `number` of an epoch."""
         ...
 
+    def validations(self) -> Iterator[Batch]:
+        """The whole validation split."""
+        ...
+
     def tests(self) -> Iterator[Batch]:
         """The whole test."""
         ...
@@ -55,7 +60,11 @@ class BatchSource(Protocol):
 def data_of(definition: Definition) -> Dataset:
     """The data set that a definition is trained on, loaded."""
     wanted = definition.data
-    return load_data(wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns)
+    seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
+    return load_data(
+        wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns,
+        wanted.validation, seed,
+    )  # fmt: skip
 
 
 class DatasetBatches:
@@ -90,6 +99,8 @@ class DatasetBatches:
         train = resident(data.train, data, device)
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
+        self.validation = None if data.validation is None else resident(data.validation, data, device)
+        self.validated = 0 if self.validation is None else len(self.validation)
         self.examples, self.tested = len(train), len(self.test)
         self.values = data.outputs
         self.measures = measures_of(loss, train.targets)
@@ -105,6 +116,12 @@ class DatasetBatches:
         x, target = self.stream.batch(epoch, number)
         frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
         return Batch(frames, target, self.presentation.weights)
+
+    def validations(self) -> Iterator[Batch]:
+        """The validation split in order."""
+        if self.validation is not None:
+            for frames, target in tested(self.experiment, self.validation, "validation"):
+                yield Batch(frames, target, self.presentation.weights)
 
     def tests(self) -> Iterator[Batch]:
         """The test split in order."""
@@ -141,6 +158,7 @@ class TaskBatches:
         }  # fmt: skip
         self.steps = task.steps(self.dt)
         self.units = None
+        self.validated = 0
         self.values = task.sizes()[1]
         self.measures: tuple[Measure, ...] = (Accuracy(task.success),)
         self.widths: dict[Split, int] = dict.fromkeys(self.batches, self.batch_size)
@@ -152,6 +170,10 @@ class TaskBatches:
     def batch(self, epoch: int, number: int) -> Batch:
         """New examples."""
         return self.task.batch(self.batch_size, self.dt, generator(self.seed, "task", epoch, number))
+
+    def validations(self) -> Iterator[Batch]:
+        """None: what a task trains on is never shown again."""
+        return iter(())
 
     def tests(self) -> Iterator[Batch]:
         """The same examples every time."""

@@ -101,11 +101,13 @@ def width_of_test(definition: Definition) -> int:
     return max(100, definition.training.batch_size)
 
 
-def tested(experiment: Experiment, split: Resident | EventResident) -> Iterator[tuple[Iterable[Tensor], Tensor]]:
+def tested(
+    experiment: Experiment, split: Resident | EventResident, on: Literal["validation", "test"] = "test"
+) -> Iterator[tuple[Iterable[Tensor], Tensor]]:
     """Frames and targets of a whole split in order, batch by batch, as a test shows them."""
     definition, presentation = experiment.definition, presentation_of(experiment)
     for number, (x, target) in enumerate(split.batches(width_of_test(definition))):
-        yield presentation.frames(x, generator(definition.seed, "encoder", "test", number)), target
+        yield presentation.frames(x, generator(definition.seed, "encoder", on, number)), target
 
 
 @torch.no_grad()

@@ -229,9 +229,11 @@ class Console(NullLogger):
 
 def _training(event: Event) -> str:
     expanded = f"score expanded by {event['expanded']} columns; " if event["expanded"] else ""
+    held = f"{event['validation']:,} validation, " if event["validation"] else ""
     return (
         f"{event['model']}: rule {event['rule']}, loss {event['loss']}, {event['weights']:,} weights; {expanded}"
-        f"{event['data']}: {event['train']:,} train, {event['test']:,} test; {event['device']}, seed {event['seed']}"
+        f"{event['data']}: {event['train']:,} train, {held}{event['test']:,} test; "
+        f"{event['device']}, seed {event['seed']}"
     )
 
 

@@ -74,6 +74,7 @@ def _introduction(session: Session) -> Event:
         "expanded": learner.rule_state.n_expanded if isinstance(learner, LocalLearner) else 0,
         "data": batches.name,
         "train": batches.examples,
+        "validation": batches.validated,
         "test": batches.tested,
         "device": str(session.device),
         "seed": definition.seed,
@@ -220,10 +221,10 @@ class Training:
         session, size = self.session, self.session.definition.training.batch_size
         first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
-        trained, tested = session.metric_sums.read(), session.evaluate((health,))
+        trained = session.metric_sums.read()
+        found = {"train": trained, "validation": session.validate(), "test": session.evaluate((health,))}
         seconds = time.perf_counter() - start
-        judged = {f"train_{name}": value for name, value in trained.items()}
-        judged |= {f"test_{name}": value for name, value in tested.items()}
+        judged = {f"{on}_{name}": value for on, metrics in found.items() for name, value in metrics.items()}
         watched = Health(tuple(health.read()))
         complaints = watched.complaints
         if session.network.readout not in complaints:

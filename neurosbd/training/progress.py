@@ -14,10 +14,11 @@ Say = Callable[[str], None]
 def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
     """One line per epoch: losses, measures, speed, time left."""
     width = len(str(epochs))
-    train, test = (f"{on} {metrics[f'{on}_loss']:.4f} {_measures(metrics, on)}" for on in ("train", "test"))
+    there = [on for on in ("train", "validation", "test") if f"{on}_loss" in metrics]
+    judged = "  ".join(f"{on} {metrics[f'{on}_loss']:.4f} {_measures(metrics, on)}" for on in there)
     return (
         f"epoch {metrics['epoch']:>{width}}/{epochs}  "
-        f"{train}  {test}  "
+        f"{judged}  "
         f"{metrics['samples_per_second']:,.0f} samples/s  {duration(left)} left"
     )
 

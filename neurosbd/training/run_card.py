@@ -10,7 +10,8 @@ from neurosbd.measures import MEASURES, shown, title
 from neurosbd.text import html_table, one_line
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 180, 36  # pixels
-_COLOURS = {"train": "#888888", "test": "#1f5fa8"}
+_COLOURS = {"train": "#888888", "validation": "#c77f1a", "test": "#1f5fa8"}
+_THREE = "test blue, train grey, validation orange"
 
 
 def line(path: Path, config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], status: str) -> str:
@@ -75,10 +76,12 @@ def _curve(metrics: Sequence[Mapping[str, Any]]) -> str:
         f'<polyline fill="none" stroke="{_COLOURS[on]}" stroke-width="1.5" points="'
         f'{" ".join(place(x, y) for x, y in ps)}"><title>{on}</title></polyline>'
         for on, ps in known.items()
+        if ps or on != "validation"
     )
     name = "loss" if key == "loss" else title(key)
     ends = [(_MARGIN, _HEIGHT - 10, f"epoch {first}"), (_WIDTH - 2 * _MARGIN, _HEIGHT - 10, f"{last}")]
     ends += [(2, _MARGIN - 8, f"{name}: {high:.4g}"), (2, _HEIGHT - _MARGIN + 4, f"{low:.4g}")]
-    ends += [(_WIDTH - 3 * _MARGIN, _MARGIN - 8, "test blue, train grey")]
+    colours, width = ("test blue, train grey", 3) if not known["validation"] else (_THREE, 7)
+    ends += [(_WIDTH - width * _MARGIN, _MARGIN - 8, colours)]
     said = "".join(f'<text x="{x}" y="{y}" font-size="11">{html.escape(text)}</text>' for x, y, text in ends)
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}">{drawn}{said}</svg>'

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -150,12 +150,21 @@ class Session:
     @torch.no_grad()
     def evaluate(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
         """Mean loss and every measure on the test split, by name."""
+        return self._judge("test", observers)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The same on the validation split; nothing if there is none."""
+        return self._judge("validation", ()) if self.batches.validated else {}
+
+    def _judge(self, on: Literal["validation", "test"], observers: tuple[Observer, ...]) -> dict[str, float]:
         metric_sums = self._metric_sums()
         self.network.eval()
-        for number, batch in enumerate(self.trials()):
+        batches = self.batches.tests() if on == "test" else self.batches.validations()
+        for number, batch in enumerate(map(self._on_device, batches)):
             meter = LossMeter(batch, self.loss, self.network.readout)
-            noise = generator(self.definition.seed, "noise", "test", number)
-            trial_recorder = self._trial_recorder("test", number, batch)
+            noise = generator(self.definition.seed, "noise", on, number)
+            trial_recorder = self._trial_recorder(on, number, batch) if on == "test" else NullRecorder()
             unroll(self.network, batch.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
             metric_sums.add(batch, meter.result())
         self.network.train()
