@@ -119,6 +119,30 @@ def test_what_is_not_whole_is_decoded_anew_and_replaced(store: Path, mine: Path,
     assert not list(store.glob(".decoding-*"))
 
 
+@pytest.mark.parametrize("moment", ["np.load", "zlib.crc32"])
+def test_an_array_that_is_cut_while_it_is_looked_at_is_decoded_anew(store: Path, mine: Path, moment: str) -> None:
+    """Just before it is mapped, or while its checksum is taken. Must fail where the checksum is that of a mapped file:
+    the process ends by SIGBUS (tried).
+    """
+    load_data(mine)
+    (place,) = store.iterdir()
+    module, _, name = moment.partition(".")
+    cut = (
+        "import os, sys, neurosbd, neurosbd.datasets.cache as cache\n"
+        f"whole, module = cache.{moment}, cache.{module}\n"
+        "def cutting(*given, **options):\n"
+        "    files = [f for f in os.listdir(sys.argv[2]) if f.endswith('.npy')]\n"
+        f"    if {moment!r} == 'np.load' or not isinstance(given[0], bytes) or given[0][:1] == b'\\x93':\n"
+        f"        module.{name} = whole\n"
+        "        [os.truncate(os.path.join(sys.argv[2], f), 0) for f in files]\n"
+        "    return whole(*given, **options)\n"
+        f"module.{name} = cutting\n"
+        "print(neurosbd.load_data(sys.argv[1]).train.values.sum())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", cut, str(mine), str(place)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(np.load(mine)["train_values"].sum())), done.stderr
+
+
 def test_the_cache_follows_the_files(store: Path, mine: Path) -> None:
     first = load_data(mine)
     assert isinstance(first.train.values, np.memmap)

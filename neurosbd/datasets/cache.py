@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import mmap
 import re
 import stat
 import zlib
@@ -22,6 +21,7 @@ from neurosbd.files import regular, sweep, workplace
 
 _PURPOSE = "decoding"
 _FORMAT = 5
+_PIECE = 1 << 20  # bytes that are looked at at once
 _KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
 _SAID = tuple(field.name for field in fields(Splits) if field.name not in ("train", "test"))  # of a set, in words
 
@@ -106,7 +106,7 @@ def _read(place: Path) -> Splits[Any] | None:
         said: dict[str, Any] = {name: content[name] for name in _SAID}
         said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         return Splits(_samples(content, "train", place), _samples(content, "test", place), **said)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -116,16 +116,23 @@ def _samples(content: dict[str, Any], split: str, place: Path) -> Any:
         path = place / f"{split}_{name}.npy"
         if _stamp(path, stamp[0]) != stamp:
             raise ValueError(f"{path} is damaged")
-        # Copy-on-write, so that torch may wrap it; nothing is ever written back.
+        # Copy-on-write, so that torch may wrap it; nothing is ever written back. A file that is shorter than its header
+        # says, since it was cut a moment ago, is refused by the mapping itself.
         arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
     plain: dict[str, Any] = {name: tuple(value) for name, value in content[split].items()}
     return _KINDS[content["samples"]](**arrays, **plain)
 
 
 def _stamp(path: Path, expected: int | None = None) -> list[int]:
-    """Size and CRC-32 of a file; of one whose size is not the expected one the size alone."""
-    size = path.stat().st_size
+    """Size and CRC-32 of a file; of one whose size is not the expected one the size alone.
+
+    It is read, not mapped: where a mapped file is cut short meanwhile, the process would end by SIGBUS.
+    """
+    size, crc = path.stat().st_size, 0
     if expected not in (None, size):
         return [size]
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return [size, zlib.crc32(content)]
+    size = 0
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            size, crc = size + len(piece), zlib.crc32(piece, crc)
+    return [size, crc]
