@@ -84,7 +84,7 @@ def parser() -> Parser:
             continue
         command.add_argument(
             "--plugin", action="append", default=[], metavar="FILE.py",
-            help="run a file that registers parts of your own; repeatable",
+            help="run a file that registers parts of your own, see docs/extending.md; repeatable",
         )  # fmt: skip
     return whole
 

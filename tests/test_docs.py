@@ -12,10 +12,14 @@ BLOCKS = [(page, code) for page in PAGES for code in re.findall(r"```python\n(.*
 
 @pytest.mark.parametrize(("page", "code"), BLOCKS, ids=lambda v: v.name if isinstance(v, Path) else "")
 def test_python_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from neurosbd import plugins
+
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(code, str(page), "exec"), names)
     assert len(names) > 2
+    for kind, name in plugins.registered():  # by this page
+        plugins.remove(kind, name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
