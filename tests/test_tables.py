@@ -58,7 +58,7 @@ def counting(kind: str) -> list[float]:
 def test_a_column_that_numbers_the_rows_is_found(kind: str, tmp_path: Path) -> None:
     """Nameless, as pandas writes it: refused. Under a name of its own: said, with how to leave it out.
 
-    Must fail when only the name is looked at, or only columns from 0.
+    Must fail when only the name is looked at, or only columns from 0 (both tried).
     """
     rows = [[n, *r, y] for n, r, y in zip(counting(kind), X.tolist(), np.sort(Y), strict=True)]
     for name, fix in (("", '["-"]'), ("Unnamed: 0", '["-Unnamed: 0"]')):
@@ -244,7 +244,10 @@ def test_columns_that_are_constant_or_of_another_unit_in_the_test_are_said(tmp_p
 
 @pytest.mark.parametrize("labels", [[1, 2], [0, 2], [3, 7], [0, 4_000_000_000], [5, 2**53 - 1]])
 def test_labels_that_do_not_count_from_0_are_the_classes_there_are(labels: list[int], tmp_path: Path) -> None:
-    """Named as they are, numbered in their order, and said. Must fail when a name is made for every number up to it."""
+    """Named as they are, numbered in their order, and said.
+
+    Must fail when a name is made for every number up to the largest (tried, up to 99).
+    """
     data, words = said(lambda: load_data(plain(tmp_path / "a.csv", np.array(labels)[Y])))
     assert data.classes == tuple(map(str, labels)) and list(data.train.labels[:2]) == [0, 1]
     missing = next(i for i, label in enumerate(labels) if label != i)

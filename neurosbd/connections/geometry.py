@@ -81,4 +81,7 @@ def check_sparsity(owner: object, sparsity: float) -> None:
 def sparse_mask(shape: tuple[int, ...], sparsity: float, generator: torch.Generator) -> Tensor | None:
     """Each synapse is absent with probability `sparsity`; in the type of a weight, since multiplying by it is
     30 times faster than filling by a boolean mask."""
+    # Uniforms of float32 are multiples of 2^-24, so the share that is kept is off by up to 3e-8: 19 % at a share of
+    # 1e-7, 1 % at 3e-6. In a weight of less than 1e9 numbers that is less than one standard deviation of the draw at
+    # 1e-6, so the masks stay as they are.
     return (torch.rand(shape, generator=generator) >= sparsity).float() if sparsity else None
