@@ -48,15 +48,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 def _keep_before(path: Path) -> None:
     """Give the checkpoint that is about to be replaced a second name; at no moment is there none of its first."""
-    if not path.is_file() or path.is_symlink():
-        return
-    second = beside(before(path))
+    if path.is_file() and not path.is_symlink():
+        keep_as(path, before(path))
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a checkpoint a second name, atomically: it stays when that of the first is replaced."""
+    second = beside(other)
     try:
         try:
             os.link(path, second)
         except OSError:  # a file system without hard links
             shutil.copyfile(path, second)
-        os.replace(second, before(path))
+        os.replace(second, other)
     finally:  # of two names of one file, as a kill just here leaves them, `replace` keeps both
         second.unlink(missing_ok=True)
 

@@ -48,7 +48,7 @@ def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) 
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
     check_optimizer(experiment)
-    unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm")
+    unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop")
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
     if changed:

@@ -115,6 +115,26 @@ class TimeSpec(Record):
         return self.steps - 1 if self.scored == "last" else self.warmup
 
 
+def _selectable(metric: str) -> str:
+    """A metric by which something may be chosen: one of the validation split."""
+    if metric.startswith("test_"):
+        raise ValueError(
+            f"nothing may be selected on the test set, whose result would no longer be one on unseen data, got "
+            f"'{metric}'; hold out a validation split (data.validation = 0.1) and take "
+            f"'validation_{metric.removeprefix('test_')}'"
+        )
+    if not metric.startswith("validation_"):
+        raise ValueError(f"must be a metric of the validation split, such as 'validation_loss', got '{metric}'")
+    return metric
+
+
+class StopSpec(Record):
+    """[training.stop]: the training ends when the validation split has not been met better for some epochs."""
+
+    metric: Annotated[str, AfterValidator(_selectable)] = "validation_loss"  # a key of metrics.jsonl
+    patience: Count = 5  # epochs without a better value
+
+
 class TrainingSpec(Record):
     """[training]."""
 
@@ -127,6 +147,7 @@ class TrainingSpec(Record):
     batches: Count = 10  # per epoch, of a task, which has no end of its own
     test_batches: Count = 4  # of a task
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
+    stop: StopSpec | None = None  # none: all epochs are trained
 
 
 class RecordSpec(Record):

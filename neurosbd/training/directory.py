@@ -18,6 +18,7 @@ from neurosbd.training.forward import Units
 from neurosbd.training.lock import InUse, Lock, take
 from neurosbd.training.machine import provenance
 from neurosbd.training.run import (
+    BEST,
     CHECKPOINT,
     CONFIG,
     CURVES,
@@ -55,7 +56,7 @@ def claimed(definition: Definition, out: str | Path | None, resume: bool) -> Ite
     else:
         path, lock, made = _enter_free(stem(definition))
     try:
-        sweep_files(path, (CONFIG, METRICS, RESULT, CHECKPOINT, PREVIOUS, CURVES, FIGURE))
+        sweep_files(path, (CONFIG, METRICS, RESULT, CHECKPOINT, PREVIOUS, BEST, CURVES, FIGURE))
         yield path
     finally:
         lock.release()

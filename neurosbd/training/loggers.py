@@ -184,9 +184,8 @@ class Console(NullLogger):
         """What is about to happen where."""
         say, path = self._reporter.say, event["path"]
         if event["start"] == "resumed":
-            done = event["epoch"] >= event["epochs"]
             at = f"at epoch {event['epoch'] + 1}, batch {event['batch'] + 1}"
-            say(f"resuming {path}: {'nothing is left to do' if done else at}")
+            say(f"resuming {path}: {'nothing is left to do' if event['finished'] else at}")
         elif event["start"] == "nothing to resume":
             say(f"{path}: nothing to resume, the run starts")
         if event["recording"]:
@@ -219,6 +218,8 @@ class Console(NullLogger):
         self._reporter.end_live()
         if event["status"] != "finished":
             return
+        if event.get("stop") and event["stop"]["early"]:
+            self._reporter.say(f"stopped after epoch {event['epochs']}: {event['stop']['reason']}")
         if event.get("best"):
             self._reporter.say(_finished(event))
         for name, value in event.get("measures", {}).items():

@@ -23,6 +23,7 @@ from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
 from neurosbd.training.machine import failure, peak_memory
 from neurosbd.training.records import read_config
 from neurosbd.training.run import (
+    BEST,
     CHECKPOINT,
     CONFIG,
     METRICS,
@@ -82,6 +83,7 @@ def _introduction(session: Session) -> Event:
         "batches": len(batches),
         "epoch": session.epoch,
         "batch": session.number,
+        "finished": session.over(session.epoch),
     }
 
 
@@ -106,8 +108,16 @@ def _take_up(session: Session, path: Path) -> None:
         )
     if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
-    if session.epoch >= session.definition.training.epochs and (path / TRACE).exists():
+        _keep_best(session, path)  # as a kill between the two files had left to do
+    if session.over(session.epoch) and (path / TRACE).exists():
         session.recorder = None  # a trace that is whole already stays as it is
+
+
+def _keep_best(session: Session, path: Path) -> None:
+    """Keep the checkpoint just written, if the epoch before it is the best so far."""
+    best = session.stopping.epoch if session.stopping is not None else 0
+    if best and (session.epoch, session.number) == (best, 0):
+        checkpoints.keep_as(path / CHECKPOINT, path / BEST)
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:
@@ -156,18 +166,19 @@ class Training:
             RunError: if the training fails; says what is kept.
             KeyboardInterrupt: after a second Ctrl-C; says what is kept.
         """
-        epochs = self.session.definition.training.epochs
+        session = self.session
         try:
             with self.interrupt.writing():
                 write_record(self.path / RESULT, {"status": "running", "reason": None})
             self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
             if not self.interrupt.asked:
-                self.session.observe_untrained()
-            while self.session.epoch < epochs and not self.interrupt.asked:
+                session.observe_untrained()
+            while not session.over(session.epoch) and not self.interrupt.asked:
                 self._epoch()
             with self.interrupt.writing():
-                self._end_recording(self.session.epoch >= epochs)
-                return self._close("finished" if self.session.epoch >= epochs else "interrupted")
+                finished = session.over(session.epoch)
+                self._end_recording(finished)
+                return self._close("finished" if finished else "interrupted")
         except KeyboardInterrupt:
             self._give_up("interrupted", None)
             raise KeyboardInterrupt(self._kept()) from None
@@ -225,6 +236,8 @@ class Training:
         found = {"train": trained, "validation": session.validate(), "test": session.evaluate((health,))}
         seconds = time.perf_counter() - start
         judged = {f"{on}_{name}": value for on, metrics in found.items() for name, value in metrics.items()}
+        if session.stopping is not None:
+            session.stopping.look(session.epoch + 1, judged)
         watched = Health(tuple(health.read()))
         complaints = watched.complaints
         if session.network.readout not in complaints:
@@ -242,7 +255,7 @@ class Training:
 
     def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
         """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
-        session, last = self.session, self.session.epoch + 1 == self.session.definition.training.epochs
+        session, last = self.session, self.session.over(self.session.epoch + 1)
         if session.batches.units is None:
             return {}
         if "test_accuracy" in judged:
@@ -258,6 +271,7 @@ class Training:
         path, session = self.path / CHECKPOINT, self.session
         with self.interrupt.writing():
             checkpoints.save(path, session.state_dict())
+            _keep_best(session, self.path)
         self.loggers.tell("on_checkpoint", {"path": path, "epoch": session.epoch, "batch": session.number})
 
     def _close(self, status: str, reason: str | None = None) -> Run:
@@ -274,9 +288,20 @@ class Training:
             "best": {"epoch": best["epoch"], key: best[key]} if best else None,
             "seconds": sum(m["seconds"] for m in self.metrics),
             "warnings": list(self.warnings.values()),
+            **({} if self.session.stopping is None else {"stop": self._stop()}),
         }
         write_record(self.path / RESULT, result)
         return open_run(self.path)
+
+    def _stop(self) -> dict[str, Any]:
+        """What `training.stop` came to: whether and why it ended the training, and the best epoch by its metric."""
+        stopping, epoch = self.session.stopping, self.session.epoch
+        assert stopping is not None
+        early = stopping.over(epoch) and epoch < self.session.definition.training.epochs
+        line = next((m for m in self.metrics if m["epoch"] == stopping.epoch), {stopping.metric: stopping.best})
+        judged = {key: value for key, value in line.items() if key.startswith(("validation_", "test_"))}
+        best = {"epoch": stopping.epoch, **judged} if stopping.epoch else None
+        return {"early": early, "reason": stopping.reason(epoch) if early else None, "best": best}
 
 
 def _merit(value: float | None, sign: int) -> float:

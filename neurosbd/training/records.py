@@ -51,6 +51,7 @@ _RESULT: Mapping[str, tuple[_Check, str]] = {
     "epochs": (_count, "an integer from 0"),
     "final": (_table, "a table or null"),
     "best": (_table, "a table or null"),
+    "stop": (_table, "a table or null"),
     "seconds": (_number, "a number"),
     "warnings": (_texts, "a list of texts"),
     "measures": (_measures, "a table of numbers and texts"),

@@ -34,6 +34,8 @@ def verify(session: "Session", state: dict[str, Any], path: Path) -> None:
     if state["schedule"].get("last_epoch", done) != done:
         _refuse(path, "schedule.last_epoch", state["schedule"]["last_epoch"], f"{done}, the batches done")
     _check_recorder(session, state["recorder"], path)
+    if session.stopping is not None:
+        session.stopping.verify(state.get("stop"), state["epoch"], path)
 
 
 def _refuse(path: Path, where: str, given: Any, legal: str) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from neurosbd import checkpoints, plugins
 from neurosbd.config.definition import Definition
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, write_text
 from neurosbd.network import Network
 from neurosbd.schema import validate
@@ -29,8 +29,11 @@ from neurosbd.training.run_card import card, line
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name
+BEST = "best.pt"  # the checkpoint after the best epoch, where `training.stop` looks for it
 CURVES, FIGURE, TRACE = "curves.csv", "figure.png", "trace.h5"
 KILLED = "its process ended without a word (killed, a crash, a power cut, a full disk); go on with --resume"
+
+Which = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,20 @@ class Run:
             )
         return open_trace(whole if whole.exists() else partial)
 
-    def network(self) -> Network:
-        """The network with the weights of the last checkpoint, on the CPU, not learning.
+    def network(self, which: Which = "last") -> Network:
+        """The network with the weights of a checkpoint, on the CPU, not learning.
 
         It takes inputs as its run normalises and encodes them, step by step; `predict` takes them as you have them.
+
+        Args:
+            which: 'last', of the last checkpoint, whose metrics are the last ones; or 'best', after the epoch that was
+                the best on the validation split, which a run with `training.stop` keeps.
+
+        Raises:
+            UsageError: if there is no such checkpoint.
         """
-        network, path = self.definition.network(), self.path / CHECKPOINT
-        weights = self.checkpoint()["network"]
+        network, path = self.definition.network(), self.path / _file(which)
+        weights = self.checkpoint(which)["network"]
         checkpoints.check(weights, network.state_dict(), path, "network")
         network.load_state_dict(weights)
         return network.eval()
@@ -139,9 +149,22 @@ class Run:
                 f"here ({problem}); put them back, or train again"
             ) from None
 
-    def checkpoint(self) -> dict[str, Any]:
-        """Everything in the last checkpoint (weights, projections, optimizer, position)."""
-        return checkpoints.load(self.path / CHECKPOINT)
+    def checkpoint(self, which: Which = "last") -> dict[str, Any]:
+        """Everything in a checkpoint (weights, projections, optimizer, position): the 'last' one or the 'best'."""
+        path = self.path / _file(which)
+        if which == "best" and not path.exists():
+            raise UsageError(
+                f"{path}: there is none; a run keeps the best checkpoint with training.stop, which needs a validation "
+                f"split: data.validation = 0.1 and training.stop = {{ metric = 'validation_loss', patience = 5 }}"
+            )
+        return checkpoints.load(path)
+
+
+def _file(which: Which) -> str:
+    files = {"last": CHECKPOINT, "best": BEST}
+    if which not in files:
+        raise UsageError(f"there is no checkpoint {which!r}{nearest(str(which), files)}")
+    return files[which]
 
 
 def open_run(path: str | Path) -> Run:

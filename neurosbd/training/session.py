@@ -21,6 +21,7 @@ from neurosbd.tracefiles import Split
 from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.restoring import verify
+from neurosbd.training.stopping import Stopping
 
 
 class MetricSums:
@@ -59,8 +60,8 @@ class Session:
         batches: where its trials come from.
         device: where everything lives.
     Raises:
-        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded as asked, or it
-            cannot fit into the memory.
+        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded or stopped as
+            asked, or it cannot fit into the memory.
     """
 
     def __init__(self, experiment: Experiment, batches: BatchSource, device: torch.device) -> None:
@@ -70,6 +71,7 @@ class Session:
         self.device = device
         self.network = experiment.network
         self.batches = batches
+        self.stopping = Stopping.of(experiment, batches)
         check_capacity(self)
         self.network.to(device)
         self.loss = experiment.loss
@@ -143,6 +145,11 @@ class Session:
         if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
             raise RunError(self._diagnose())
 
+    def over(self, epochs: int) -> bool:
+        """Whether the training ends after so many epochs."""
+        stops = self.stopping is not None and self.stopping.over(epochs)
+        return epochs >= self.definition.training.epochs or stops
+
     def next_epoch(self) -> None:
         """Start the next epoch."""
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
@@ -200,6 +207,7 @@ class Session:
         """Everything needed to go on bit for bit, as tensors and plain values."""
         recorder = None if self.recorder is None else self.recorder.state_dict()
         position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
+        position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> dict[str, Any]:
@@ -230,6 +238,8 @@ class Session:
         self.epoch, self.number = state["epoch"], state["number"]
         if self.recorder is not None:
             self.recorder.load_state_dict(state["recorder"])
+        if self.stopping is not None:
+            self.stopping.load_state_dict(state["stop"])
 
     @torch.no_grad()
     def _diagnose(self) -> str:
