@@ -108,6 +108,10 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="change a value: training.epochs=3, training.batch_size=50, data.subset=100; repeatable",
     )  # fmt: skip
     fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
+    fit.add_argument(
+        "--from", dest="start", metavar="RUN",
+        help="start from the weights of another run, with a fresh optimizer and rule",
+    )  # fmt: skip
     _add_run(fit)
 
 

@@ -116,6 +116,7 @@ def _fit(options: argparse.Namespace) -> int:
         out=options.out,
         device=options.device,
         record=options.record,
+        start=options.start,
         resume=options.resume,
         loggers=_loggers(options),
     )

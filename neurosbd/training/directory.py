@@ -116,6 +116,12 @@ def holds_run(path: Path) -> bool:
     return (path / CONFIG).exists()
 
 
+def to_resume(definition: Definition, out: str | Path | None) -> Path | None:
+    """The directory of the run that `resume` would go on with, if there is one."""
+    path = legal_path(out) if out is not None else _latest(stem(definition))
+    return path if holds_run(path) else None
+
+
 def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> dict[str, Any]:
     """What config.json says: everything resolved, by which plugins, in which units of the data, on what it runs."""
     kept = {} if units is None else {"units": json.loads(units.model_dump_json())}

@@ -13,14 +13,17 @@ from neurosbd.errors import UsageError
 from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
+from neurosbd.training import directory
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_device
-from neurosbd.training.run import Run
+from neurosbd.training.records import read_config
+from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
+from neurosbd.training.start import check_same_start, start_from
 
 
 def fit(
@@ -35,6 +38,7 @@ def fit(
     out: str | Path | None = None,
     device: str | torch.device = "auto",
     record: str | Sequence[str] = (),
+    start: Run | str | Path | None = None,
     resume: bool = False,
     loggers: Sequence[Logger] = (),
 ) -> Run:
@@ -53,6 +57,8 @@ def fit(
         out: run directory; none: runs/MODEL-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'.
         record: signals to keep in the trace besides the model's own, WHERE.WHAT[filters] each; see docs/traces.md.
+        start: a run, or its directory, whose weights and moments this one starts from, with a fresh optimizer and rule:
+            of another rule or data set, or for more epochs. Not needed any more to resume.
         resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
         loggers: told how the run goes on: `Console()`, `TensorBoard()`, or objects of your own (docs/loggers.md); none:
             silence, and what the run warns of is a Python warning at its end.
@@ -80,10 +86,14 @@ def fit(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
         experiment = definition.build()
+        there = directory.to_resume(definition, job.out) if job.resume else None
+        if start is not None and there is not None:
+            check_same_start(read_config(there / CONFIG), start, there)
+        begun = None if start is None or there is not None else start_from(start, experiment.network)
         session = Session(experiment, DatasetBatches(experiment, data_of(definition), place), place)
         interrupt.hold()
-        with entered(session, job) as start, job.loggers.ending(start["path"]):
-            run = Training(session, start, job.loggers, interrupt).run()
+        with entered(session, job, begun) as event, job.loggers.ending(event["path"]):
+            run = Training(session, event, job.loggers, interrupt).run()
     job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 

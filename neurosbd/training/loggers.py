@@ -188,6 +188,8 @@ class Console(NullLogger):
             say(f"resuming {path}: {'nothing is left to do' if event['finished'] else at}")
         elif event["start"] == "nothing to resume":
             say(f"{path}: nothing to resume, the run starts")
+        if event.get("from"):
+            say(f"starting from the weights of {event['from']}")
         if event["recording"]:
             say(event["recording"])
         say(_protocol(event) if "protocol" in event else _training(event))

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,18 @@ from neurosbd.training.run import (
     write_record,
 )
 from neurosbd.training.session import Session
+from neurosbd.training.start import Start
 
 
 @contextmanager
-def entered(session: Session, job: Job) -> Iterator[Event]:
+def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[Event]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
         session: that has not begun.
         job: where it is to work, and whether it may go on with a run that is there; if none is, this one starts.
             Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
+        begun: the run whose weights the session starts with, if any.
 
     Yields:
         What loggers are told when it starts; its `path` is the directory.
@@ -58,10 +61,12 @@ def entered(session: Session, job: Job) -> Iterator[Event]:
             start = "resumed"
         else:
             config = directory.config_of(session.definition, session.device, session.batches.units)
+            config |= {} if begun is None else {"start": asdict(begun)}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
             start = "nothing to resume" if job.resume else "new"
-        yield {"path": path, "start": start, **_introduction(session), "recording": recording}
+        source = None if begun is None else begun.run
+        yield {"path": path, "start": start, "from": source, **_introduction(session), "recording": recording}
 
 
 def _introduction(session: Session) -> Event:

@@ -1,0 +1,90 @@
+"""Starting from the weights of another run: of another rule, another data set, or for more epochs."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from neurosbd.errors import UsageError
+from neurosbd.network import Network
+from neurosbd.training.run import CHECKPOINT, Run, open_run
+
+
+@dataclass(frozen=True)
+class Start:
+    """The run that a run started from, as its config.json names it; it is not needed any more then.
+
+    run: its directory.
+    sha256: of its checkpoint.
+    """
+
+    run: str
+    sha256: str
+
+
+def start_from(source: Run | str | Path, network: Network) -> Start:
+    """Put the weights and moments of a run's last checkpoint into a network that has learned nothing.
+
+    Where synapses are absent goes along with the weights. What else a checkpoint holds, of the optimizer, the rule and
+    the position, stays behind.
+
+    Args:
+        source: a run, or its directory.
+        network: of the same populations and connections; changed in place, unless something is refused.
+    Raises:
+        UsageError: if there is no run or no checkpoint, or a parameter is of another shape; names the first.
+    """
+    run = source if isinstance(source, Run) else open_run(source)
+    path = run.path / CHECKPOINT
+    if not path.is_file():
+        raise UsageError(f"{run.path}: has no checkpoint, so there are no weights to start from; train it first")
+    state = run.checkpoint().get("network")
+    weights = state if isinstance(state, dict) else {}
+    _check(weights, network, run.path)
+    with torch.no_grad():
+        for name, here in network.state_dict().items():
+            there = weights.get(name)
+            if not name.startswith("constant:") and isinstance(there, Tensor) and there.shape == here.shape:
+                here.copy_(there)
+        for name, connection in network.connections.items():
+            present = network.present(connection)
+            if present is not None:
+                network.weights[name].mul_(present)
+    with path.open("rb") as stream:
+        return Start(str(run.path.resolve()), hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _check(weights: dict[str, Tensor], network: Network, path: Path) -> None:
+    """Refuse a checkpoint whose parameters are not those of a network."""
+    here = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    there = {
+        name: tuple(value.shape)
+        for name, value in weights.items()
+        if name.startswith(("weights.", "biases.")) and isinstance(value, Tensor)
+    }
+    for name in dict.fromkeys([*here, *there]):
+        if here.get(name) != there.get(name):
+            in_it, in_this = (f"is {list(n[name])}" if name in n else "is not there" for n in (there, here))
+            raise UsageError(
+                f"{path}: is a run of another network: '{name}' {in_it} in it, and {in_this} in this model; start from "
+                f"a run of a model with the same populations and connections"
+            )
+    bad = next((name for name in here if not bool(weights[name].isfinite().all())), None)
+    if bad is not None:
+        raise UsageError(f"{path}: its '{bad}' holds NaN or infinity; start from another run")
+
+
+def check_same_start(config: dict[str, object], source: Run | str | Path, path: Path) -> None:
+    """Refuse to go on with a run as if it had started from another one.
+
+    Raises:
+        UsageError: with the run that it did start from.
+    """
+    recorded = config.get("start")
+    began = recorded.get("run") if isinstance(recorded, dict) else None
+    asked = str((source.path if isinstance(source, Run) else Path(source)).resolve())
+    if began != asked:
+        told = f"started from {began}" if began else "started from no other run"
+        raise UsageError(f"{path}: {told}, not from {asked}; resume it without --from, or choose another --out")
