@@ -85,12 +85,12 @@ def load_file(path: str | Path) -> None:
     mark = (str(path.resolve()), plugin.sha256)
     if mark in _FILES:
         return
-    module = ModuleType(f"neurosbd_plugin_{path.stem}")
+    module = ModuleType(f"neurosbd_plugin_{path.stem}_{plugin.sha256[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where the annotations of its dataclasses are looked up
-    with _loaded(plugin, str(path)) as registered:
+    with _loaded(plugin, str(path)) as count:
         exec(compile(source, str(path), "exec"), vars(module))
-        if not registered():
+        if not count():
             raise UsageError(
                 "registers nothing; call neurosbd.register in it, for example neurosbd.register('rules', 'mine', mine)"
             )

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import PydanticUserError
 
 from neurosbd import plugins
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import ConnectionEntry, Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
 from neurosbd.datasets.definition import DatasetFile
@@ -31,7 +31,7 @@ from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import PLASTICITIES, Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, Homeostasis, Upkeep
 from neurosbd.rules import RULES, LocalRule, Rule
-from neurosbd.schema import check_tables
+from neurosbd.schema import Entry, check_tables
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 
@@ -127,7 +127,7 @@ def _check_item(kind: str, item: Any) -> None:
         if not _takes(item, 2):
             raise ValueError("a recipe is a function (raw, rule) -> settings by dotted key")
         return
-    _check_constants(item)
+    _check_constants(item, _reserved(kind))
     try:
         made = item()
     except Exception as problem:
@@ -143,8 +143,13 @@ def _check_item(kind: str, item: Any) -> None:
     _check_contract(made, CONTRACTS[kind], "")
 
 
-def _check_constants(item: Any) -> None:
-    """ValueError of the first constant without a default or a type."""
+def _reserved(kind: str) -> set[str]:
+    """What a model file says of an entry beside its constants."""
+    return set(ConnectionEntry.model_fields if kind == "connections" else Entry.model_fields) | set(dir(Entry))
+
+
+def _check_constants(item: Any, reserved: set[str]) -> None:
+    """ValueError of the first constant without a default or a type, or with a name that is in use."""
     try:
         hints = get_type_hints(item.__init__ if isinstance(item, type) else item)
     except (NameError, TypeError) as problem:
@@ -152,6 +157,8 @@ def _check_constants(item: Any) -> None:
     for constant in inspect.signature(item).parameters.values():
         if constant.kind in (constant.VAR_POSITIONAL, constant.VAR_KEYWORD):
             raise ValueError(f"'*{constant.name}' says nothing of its constants; write each with its type and default")
+        if constant.name in reserved or constant.name.startswith("_"):
+            raise ValueError(f"a constant cannot be called '{constant.name}'; rename it")
         if constant.name not in hints:
             raise ValueError(f"constant '{constant.name}' has no type; write {constant.name}: float = ..., say")
         if constant.default is constant.empty:

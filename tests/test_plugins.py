@@ -14,6 +14,7 @@ from torch import Tensor
 import neurosbd
 from neurosbd import plugins
 from neurosbd.cli import main
+from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.neurons import NEURONS, ReLU
 from neurosbd.rules import RULES
@@ -129,6 +130,20 @@ class Strange(ReLU):
     partner: Bare = Bare()  # noqa: RUF009
 
 
+@dataclass(frozen=True)
+class Kind(ReLU):
+    """A constant whose name a model file uses for something else."""
+
+    kind: float = 1.0
+
+
+@dataclass(frozen=True)
+class Delayed(Dense):
+    """The same, of a connection."""
+
+    delay: int = 1
+
+
 class Untyped(ReLU):
     """A constant without a type."""
 
@@ -155,6 +170,8 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
     ("neurons", "mine", Short, r"neurons/mine: 'step' must take \(state, drive, dt\)"),
     ("neurons", "mine", Required, "constant 'slope' has no default; give one"),
     ("neurons", "mine", Untyped, r"constant 'slope' has no type; write slope: float"),
+    ("neurons", "mine", Kind, "a constant cannot be called 'kind'; rename it"),
+    ("connections", "mine", Delayed, "a constant cannot be called 'delay'; rename it"),
     ("neurons", "mine", Strange, "a constant has a type that no model file can hold"),
     ("neurons", "mine", lambda: Mine, "makes the class Mine itself; make an instance"),
     ("neurons", "mine", lambda *args: Mine(), r"'\*args' says nothing of its constants"),
@@ -232,6 +249,20 @@ def test_a_missing_plugin_and_one_that_is_no_file(tmp_path: Path, capsys: pytest
     for path in (tmp_path / "none.py", tmp_path, "a\0b.py"):
         status, _, err = said(capsys, "list", "neurons", "--plugin", path)
         assert status == 2 and err.count("\n") == 1 and "Traceback" not in err, err
+
+
+def test_two_plugins_of_one_name_in_two_folders_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each has its own types and its own parts."""
+    for folder, name in (("a", "one"), ("b", "two")):
+        (tmp_path / folder).mkdir()
+        code = LOUD.replace('"loud"', f'"{name}"').replace('"quiet"', f'"quiet_{name}"').replace("Loud", name.title())
+        code = code.replace("import neurosbd\n", f"import neurosbd\n{name.title()}Number = float\n")
+        code = code.replace("volume: float", f"volume: '{name.title()}Number'")
+        (tmp_path / folder / "parts.py").write_text(code)
+    files = [word for folder in ("a", "b") for word in ("--plugin", tmp_path / folder / "parts.py")]
+    assert said(capsys, "show", "neurons/one", *files)[0] == 0
+    settings = {"population.hidden1.neuron": {"kind": "one", "volume": 3.0}, "population.hidden2.neuron": "two"}
+    assert neurosbd.load_model("digits-mlp", settings=settings).network().populations["hidden1"].neuron is not None
 
 
 def test_every_command_takes_plugins(loud: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from neurosbd.losses import LOSSES, Loss
 from neurosbd.losses.custom import as_loss
 from neurosbd.losses.generic import PerExample
 from neurosbd.network import Network
+from neurosbd.plugins import find
 from neurosbd.rules import RULES, Rule
 from neurosbd.seeds import generator
 
@@ -57,6 +58,6 @@ def learner(
 
 
 def _named(kind: str, name: str, table: Mapping[str, Callable[..., T]]) -> T:
-    if name not in table:
+    if find(table, name) is None:
         raise UsageError(f"there is no {kind} '{name}'{nearest(name, table)}")
     return table[name]()
