@@ -10,25 +10,11 @@ from torch import Tensor
 
 from neurosbd.losses import Bernoulli, Gamma, Gaussian, NegativeBinomial, Pinball, Poisson, SquaredError
 from neurosbd.losses.targets import CLASSES
-from neurosbd.neuromodulators.neuromodulator import Broadcast
-from neurosbd.neurons.neuron import Activity
+from neurosbd.testing.expansions import scored
 
 CLASSES_OF = 4
 COUNTS = 80  # of a count distribution with mean about 1; beyond, less than 1e-16 is left
 NODES = 90  # of a quadrature
-
-
-def scored(loss: Any, output: Tensor, target: Tensor) -> Broadcast:
-    """What an expansion hears: the score of a batch, and some activity that does not depend on the target."""
-    batch = len(output)
-    generator = torch.Generator().manual_seed(7)
-    heard = {name: torch.randn(1, *size, generator=generator) for name, size in _SIZES.items()}
-    activity = {n: v.to(output).expand(batch, *v.shape[1:]) for n, v in heard.items()}
-    shown = {name: Activity(value, value) for name, value in (activity | {"output": output}).items()}
-    return Broadcast(loss.score(output, target) / batch, output, target, loss, activity=shown)
-
-
-_SIZES = {"input": (2, 3, 3), "conv": (4, 2, 2), "fc": (6,)}
 
 
 def outputs(loss: Any, seed: int = 0) -> Tensor:

@@ -14,8 +14,12 @@ from torch import Tensor
 
 from neurosbd import plugins, testing
 from neurosbd.connections import Dense
+from neurosbd.connections.initialisers import KaimingNormal
+from neurosbd.connections.pooling import AveragePool
+from neurosbd.expansions import Gated
 from neurosbd.learning.optimizers import Adam, Constant
 from neurosbd.losses import SquaredError
+from neurosbd.neuromodulators import Full
 from neurosbd.neurons import ReLU, Tanh
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.regularisers import Power
@@ -109,6 +113,38 @@ class Summed(Power):
         return pull * len(value), after
 
 
+@dataclass(frozen=True)
+class Careless(KaimingNormal):
+    """It draws from the global generator."""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape)
+
+
+@dataclass(frozen=True)
+class Loud(Full):
+    """It tells every unit twice what it should."""
+
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        return 2 * super().spread(third_factor, like, basis)
+
+
+@dataclass(frozen=True)
+class Narrow(Gated):
+    """It says that it has one column less."""
+
+    def width(self, broadcast: Any) -> int:
+        return super().width(broadcast) - 1
+
+
+@dataclass(frozen=True)
+class Small(AveragePool):
+    """It says that the map is smaller than it is."""
+
+    def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (size[0], 1, 1)
+
+
 def meddling() -> LocalRule:
     return dataclasses.replace(RULES["dfa"](), plasticity=Meddling())  # type: ignore[type-var]
 
@@ -125,6 +161,10 @@ FAULTS: list[tuple[Callable[[Any], None], Callable[[], Any], str]] = [
     (testing.check_connection, Doubled, "`outer` is not the adjoint of `drive`"),
     (testing.check_connection, Forgetful, "`each` does not keep the share of e that it is told to"),
     (testing.check_rule, meddling, "Learning changes 'weights.input->hidden1' of the network; only .grad may change"),
+    (testing.check_initialiser, Careless, "Two draws of the same seed differ"),
+    (testing.check_layout, Loud, "Coordinates of variance 1 do not reach every unit with variance 1"),
+    (testing.check_expansion, Narrow, "The columns are not as many as `width` says"),
+    (testing.check_pooling, Small, r"is pooled to \[3, 4, 3\], but `size` says \(3, 1, 1\)"),
     (testing.check_optimizer, Upwards, "The optimizer does not go down a slope of 1"),
     (testing.check_schedule, Rising, "At step 1 the rate is 0.11, where it started at 0.1"),
     (testing.check_homeostasis, Summed, "The pull on an example is not 1/B of a mean over the batch"),

@@ -14,8 +14,17 @@ from typing import Any
 
 from neurosbd.plasticity import ThreeFactor, Window
 from neurosbd.tables import table
-from neurosbd.testing.connections import CONNECTION_CHECKS, check_connection
+from neurosbd.testing.connections import (
+    CONNECTION_CHECKS,
+    INITIALISER_CHECKS,
+    POOLING_CHECKS,
+    check_connection,
+    check_initialiser,
+    check_pooling,
+)
+from neurosbd.testing.expansions import EXPANSION_CHECKS, check_expansion
 from neurosbd.testing.judging import Check, Make
+from neurosbd.testing.layouts import LAYOUT_CHECKS, check_layout
 from neurosbd.testing.losses import LOSS_CHECKS, check_loss
 from neurosbd.testing.neurons import NEURON_CHECKS, check_neuron
 from neurosbd.testing.optimizers import OPTIMIZER_CHECKS, SCHEDULE_CHECKS, check_optimizer, check_schedule
@@ -24,8 +33,9 @@ from neurosbd.testing.rules import RULE_CHECKS, check_rule
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "rules": RULE_CHECKS, "neurons": NEURON_CHECKS, "losses": LOSS_CHECKS, "connections": CONNECTION_CHECKS,
-    "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS, "optimizers": OPTIMIZER_CHECKS,
-    "schedules": SCHEDULE_CHECKS,
+    "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS, "layouts": LAYOUT_CHECKS,
+    "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
+    "optimizers": OPTIMIZER_CHECKS, "schedules": SCHEDULE_CHECKS,
 }  # fmt: skip
 REQUIRED: Mapping[str, Mapping[str, Any]] = {  # constants of shipped parts that have no default
     "weight_entropy": {"on": "all"},
@@ -47,6 +57,7 @@ def maker(kind: str, name: str) -> Callable[[], Any]:
 
 
 __all__ = [
-    "CHECKS", "REQUIRED", "Check", "Make", "check_connection", "check_homeostasis", "check_loss", "check_neuron",
-    "check_optimizer", "check_rule", "check_schedule", "check_upkeep", "maker",
+    "CHECKS", "REQUIRED", "Check", "Make", "check_connection", "check_expansion", "check_homeostasis",
+    "check_initialiser", "check_layout", "check_loss", "check_neuron", "check_optimizer", "check_pooling", "check_rule",
+    "check_schedule", "check_upkeep", "maker",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every connection keeps: the change of its weights is the adjoint of its drive."""
+"""What every connection, pooling and initialiser keeps; the change of weights is the adjoint of the drive."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -92,4 +92,39 @@ CONNECTION_CHECKS: tuple[Check, ...] = (outer_is_the_adjoint_of_drive, outer_equ
 def check_connection(make: Make) -> None:
     """Everything that the contract of a connection promises; see `check_neuron`."""
     for check in CONNECTION_CHECKS:
+        check(make)
+
+
+def pooling_says_its_size(make: Make) -> None:
+    """What it makes of a map has the size that it says, and an example alone is pooled as in a batch."""
+    pooling, value = make(), drawn(2, 3, 9, 7)
+    pooled = pooling.pool(value)
+    sentence = f"A map [3, 9, 7] is pooled to {list(pooled.shape[1:])}, but `size` says {pooling.size((3, 9, 7))}"
+    demand(pooled.shape[1:] == pooling.size((3, 9, 7)), sentence)
+    close(pooling.pool(value[1:]), pooled[1:], "An example alone is pooled in another way than in a batch")
+
+
+def initialiser_draws_from_its_generator(make: Make) -> None:
+    """The same weights for the same seed, float32, of the shape that is asked for."""
+    for shape in ((3, 4), (4, 2, 3, 3)):
+        one, two = (make().draw(shape, seeded(5)) for _ in range(2))
+        demand(
+            torch.equal(one, two), "Two draws of the same seed differ; randomness must come from the generator alone"
+        )
+        demand(one.dtype == torch.float32 and one.shape == shape, f"The weights must be float32 {list(shape)}")
+
+
+POOLING_CHECKS: tuple[Check, ...] = (pooling_says_its_size,)
+INITIALISER_CHECKS: tuple[Check, ...] = (initialiser_draws_from_its_generator,)
+
+
+def check_pooling(make: Make) -> None:
+    """Everything that the contract of a pooling promises; see `check_neuron`."""
+    for check in POOLING_CHECKS:
+        check(make)
+
+
+def check_initialiser(make: Make) -> None:
+    """Everything that the contract of an initialiser promises; see `check_neuron`."""
+    for check in INITIALISER_CHECKS:
         check(make)

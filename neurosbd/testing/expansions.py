@@ -1,0 +1,91 @@
+"""What every expansion of the score keeps: pure, as wide as it says, one example at a time."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neurosbd.losses import LOSSES, Described
+from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neurons.neuron import Activity
+from neurosbd.testing.judging import DT, Check, Make, close, demand, identical, seeded
+from neurosbd.testing.losses import example
+
+_SIZES = {"input": (2, 3, 3), "conv": (4, 2, 2), "fc": (6,)}
+
+
+def scored(loss: Described, output: Tensor, target: Tensor) -> Broadcast:
+    """What an expansion sees: the score of a batch, and some activity that does not depend on the target."""
+    batch = len(output)
+    generator = torch.Generator().manual_seed(7)
+    values = {name: torch.randn(1, *size, generator=generator) for name, size in _SIZES.items()}
+    activity = {n: v.to(output).expand(batch, *v.shape[1:]) for n, v in values.items()}
+    shown = {name: Activity(value, value) for name, value in (activity | {"output": output}).items()}
+    return Broadcast(loss.score(output, target) / batch, output, target, loss, activity=shown)
+
+
+def _broadcast(block: Any, dtype: torch.dtype = torch.float64) -> Broadcast:
+    """A broadcast of the first loss that the expansion accepts."""
+    for make in list(LOSSES.values()):
+        loss = make()
+        output, target = example(loss, 6, 5)
+        broadcast = scored(loss, output.to(dtype), target)
+        try:
+            block.init(broadcast, seeded())
+        except ValueError:
+            continue
+        return broadcast
+    raise AssertionError("The expansion refuses every loss that there is")
+
+
+def expansion_is_pure(make: Make) -> None:
+    """As wide as it says, finite, and an example alone has the columns that it has in a batch."""
+    for dtype in (torch.float32, torch.float64):
+        block = make()
+        broadcast = _broadcast(block, dtype)
+        state = block.init(broadcast, seeded())
+        before = copy.deepcopy(state)
+        columns, after = block.step(state, broadcast, DT)
+        again, _ = block.step(state, broadcast, DT)
+        demand(block.weight == 1.0, "`weight` must be 1 unless it is asked for")
+        identical(columns, again, "Two steps from the same state give different columns")
+        demand(columns.dtype == dtype and torch.isfinite(columns).all(), f"The columns must be finite, of {dtype}")
+        demand(columns.shape == (6, block.width(broadcast)), "The columns are not as many as `width` says")
+        demand(columns.any(), "All columns are 0")
+        for a, b in zip(state, before, strict=True):
+            identical(a, b, "A step changes the state that it was given")
+        demand(type(after) is type(state), "The state after a step is of another kind")
+        activity = {
+            n: a._replace(value=a.value[2:3], potential=a.potential[2:3]) for n, a in broadcast.activity.items()
+        }
+        alone = broadcast._replace(
+            score=broadcast.score[2:3] * 6,  # which carries 1/B
+            output=broadcast.output[2:3], target=broadcast.target[2:3], activity=activity,
+        )  # fmt: skip
+        tolerance = 1.3e-6 if dtype == torch.float32 else 1e-7
+        one, sentence = block.step(state, alone, DT)[0][0] / 6, "An example alone has other columns than in a batch"
+        close(one, columns[2], sentence, tolerance, 1e-5 if dtype == torch.float32 else 1e-7)
+
+
+def expansion_looks_at_no_value(make: Make) -> None:
+    """So a step never waits for the device; tensors without data tell."""
+    block = make()
+    broadcast = _broadcast(block)
+    state = block.init(broadcast, seeded())
+    far = type(state)(*(tensor.to("meta") for tensor in state))
+    activity = {n: a._replace(value=a.value.to("meta")) for n, a in broadcast.activity.items()}
+    score, output, target = (t.to("meta") for t in (broadcast.score, broadcast.output, broadcast.target))
+    moved = broadcast._replace(score=score, output=output, target=target, activity=activity)
+    columns, _ = block.step(far, moved, DT)
+    demand(columns.device.type == "meta", "The columns must stay on the device of the score")
+    demand(columns.shape == (6, block.width(broadcast)), "The columns are not as many as `width` says")
+
+
+EXPANSION_CHECKS: tuple[Check, ...] = (expansion_is_pure, expansion_looks_at_no_value)
+
+
+def check_expansion(make: Make) -> None:
+    """Everything that the contract of an expansion promises; see `check_neuron`."""
+    for check in EXPANSION_CHECKS:
+        check(make)
