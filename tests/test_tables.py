@@ -146,7 +146,7 @@ def test_a_check_shows_every_column(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["data", "check", str(path), "--set", "data.subset=3"]) == 2
     assert "no other setting than data.columns" in capsys.readouterr().err
     assert main(["data", "check", str(path), "--set", "data.columns=3"]) == 2
-    assert main(["data", "check", "diabetes"]) == 0 and "x9" in capsys.readouterr().out
+    assert main(["data", "check", "diabetes"]) == 0 and "glu  " in capsys.readouterr().out
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
@@ -225,6 +225,19 @@ def test_features_of_an_npz_have_the_names_of_the_file(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=message):
             load_data(tmp_path / "b.npz")
     assert load_data("diabetes").columns[2] == "bmi" and len(load_data("doctor-visits").columns) == 9
+
+
+def test_a_file_is_known_by_its_suffix_in_any_case_and_named_in_what_is_said(tmp_path: Path) -> None:
+    """Must fail where suffixes are compared as written, or the folder is named in place of the file (both tried)."""
+    assert load_data(plain(tmp_path / "A.CSV")).size == (3,)
+    bad = X.copy()
+    bad[1, 1] = np.nan
+    np.savez(tmp_path / "b.npz", train_values=bad, train_labels=Y, test_values=X, test_labels=Y)
+    with pytest.raises(UsageError, match=r"B\.NPZ: train: 1 of 60 examples hold NaN"):
+        load_data((tmp_path / "b.npz").rename(tmp_path / "B.NPZ"))
+    (tmp_path / "c.tsv").write_text("a\tlabel\n")
+    with pytest.raises(UsageError, match=r"c\.tsv: is no file that is read here; give a \.csv of numbers"):
+        load_data(tmp_path / "c.tsv")
 
 
 def test_columns_that_are_constant_or_of_another_unit_in_the_test_are_said(tmp_path: Path) -> None:

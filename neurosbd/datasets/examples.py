@@ -65,9 +65,9 @@ def read_examples(source: str | Path, expected: Expected) -> Examples:
         UsageError: if it is not there or damaged, lacks a column, or has a class the network has never seen.
     """
     path = legal_path(source)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _of_table(regular(path), expected)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _of_arrays(regular(path), expected)
     if path.is_dir() and str(source) not in library.names("data"):
         return _of_folder(path, expected)

@@ -43,7 +43,7 @@ def inspect(name: str, root: str | Path | None = None, settings: Mapping[str, An
         UsageError: if a file is missing, truncated or corrupt.
         RunError: if the content of a file is not the published one.
     """
-    own = legal_path(name).is_dir() or Path(name).suffix in (".npz", ".csv")
+    own = legal_path(name).is_dir() or Path(name).suffix.lower() in (".npz", ".csv")
     definition = None if own else load_file(name, READERS)
     folder = locate(definition, root) if definition is not None and definition.files else Path(root or name)
     files = required(definition) if definition is not None else []

@@ -196,12 +196,18 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
 
 def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile, str | Path | None]:
     path = legal_path(name)
-    if path.suffix in _OWN:
+    suffix = path.suffix.lower()
+    if suffix in _OWN:
         regular(path)
-        generic = load_file(_OWN[path.suffix], READERS)
+        generic = load_file(_OWN[suffix], READERS)
         return generic.model_copy(update={"name": path.stem, "files": {"all": (path.name,)}}), path.parent
     if path.is_dir() and str(name) not in library.names("data"):
         return load_file("folder", READERS).model_copy(update={"name": path.resolve().name}), path
+    if path.is_file() and suffix != ".toml":
+        raise UsageError(
+            f"{path}: is no file that is read here; give a .csv of numbers, an .npz of arrays, a folder of pictures "
+            f"or a .toml that says how to read it"
+        )
     return load_file(name, READERS), root
 
 
@@ -212,7 +218,9 @@ def _splits(definition: DatasetFile, root: str | Path | None) -> Splits:
         return check(read(definition, Path()), definition.name)
     check_reader(definition)
     folder = locate(definition, root) if definition.files else _folder(definition, root)
-    return cached(definition, folder, lambda: check(read(definition, folder), str(folder)))
+    lone = definition.files.get("all", ())
+    source = folder / lone[0] if len(lone) == 1 else folder
+    return cached(definition, folder, lambda: check(read(definition, folder), str(source)))
 
 
 def _folder(definition: DatasetFile, root: str | Path | None) -> Path:

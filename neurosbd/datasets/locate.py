@@ -60,7 +60,7 @@ def locate(definition: DatasetFile, root: str | Path | None = None) -> Path:
     wanted = ", ".join(required(definition)[:3]) or "class folders of pictures"
     raise UsageError(
         f"data set '{definition.name}' is not here. Looked for {wanted} in "
-        f"{' and '.join(str(r / definition.folder) for r in roots)}. {_remedy(definition)}"
+        f"{' and '.join(repr(str(r / definition.folder)) for r in roots)}. {_remedy(definition)}"
     )
 
 

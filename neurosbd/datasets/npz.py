@@ -69,7 +69,9 @@ def _array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
         shape, dtype = _header(stream)
         needed = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
-            raise UsageError(f"{path}: '{key}' holds Python objects; give plain arrays of numbers")
+            raise UsageError(
+                f"{path}: '{key}' holds Python objects; give plain arrays of numbers (and names as dtype=str)"
+            )
         if stream.tell() + needed != member.file_size:
             raise UsageError(
                 f"{path}: '{key}' says that it is {list(shape)} of {dtype}, {needed:,} bytes, but with its header "
