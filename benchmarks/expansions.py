@@ -204,8 +204,8 @@ def defined(options: argparse.Namespace, form: Form, seed: int) -> Definition:
     """The model under sbd, with the settings that were asked for and those of a form."""
     expanded = {
         "rule.expansion": form.expansion,
-        "rule.expansion_forgetting": form.forgetting,
-        "rule.activations": form.activations,
+        "rule.neuromodulator.expanded": form.forgetting,
+        "rule.neuromodulator.activations": form.activations,
     }
     return load_model(options.model, "sbd", settings(options) | {"seed": seed} | expanded)
 

@@ -46,7 +46,9 @@ def main() -> None:
         try:
             hold_out(data, 1000, 500)
             for factor in options.factors:
-                settings = dict(parse_setting(text) for text in options.set) | {"rule.forgetting": factor}
+                settings = dict(parse_setting(text) for text in options.set) | {
+                    "rule.neuromodulator.forgetting": factor
+                }
                 out = Path(scratch) / str(factor)
                 run = neurosbd.fit(options.model, rule="sbd", data=str(data), settings=settings, out=out)
                 print(f"lam {factor:<7} validation accuracy {run.metrics[-1]['test_accuracy']:.2%}", flush=True)

@@ -38,7 +38,7 @@ TRACES = {"traces": "{}.v[neurons=random 100, examples=0]", "every": "*.v[neuron
 FIRST = {"dense": "hidden", "conv": "conv1"}
 BOUTS = {"dense": 32, "conv": 4, "digits": 1000}  # steps: about a second, since other machines come and go
 DENSE = """
-rule = { kind = "sbd", scale = 0.05 }
+rule = { kind = "sbd", neuromodulator = { scale = 0.05 } }
 [time]
 steps = 25
 [training]

@@ -50,17 +50,17 @@ def options(model: str) -> Chosen:
 
 def of_rule() -> Chosen:
     """What the rule can be told."""
-    found: dict[str, dict[str, Any]] = {f"projection {name}": {"rule.projection": name} for name in LAYOUTS}
+    found: dict[str, dict[str, Any]] = {f"layout {name}": {"rule.neuromodulator.layout": name} for name in LAYOUTS}
     found |= {f"expansion {name}": {"rule.expansion": [name]} for name in EXPANSIONS}
     found["expansion gated, bartlett"] = {"rule.expansion": ["gated", "bartlett"]}
-    found |= {f"activations {', '.join(names)}": {"rule.activations": names} for names in FUNCTIONS}
+    found |= {f"activations {', '.join(names)}": {"rule.neuromodulator.activations": names} for names in FUNCTIONS}
     found |= {f"homeostasis {name}": {"rule.homeostasis": [name]} for name in HOMEOSTASES}
     found |= {f"upkeep {name}": {"rule.upkeep": [name]} for name in UPKEEPS}
     found["upkeep weight_entropy, all"] = {"rule.upkeep": [ALL_WEIGHTS]}
     found["both entropies"] = {"rule.homeostasis": ["layer_entropy"], "rule.upkeep": ["weight_entropy"]}
     found["forward broadcast"] = {"rule.forward_broadcast": 0.1}
-    found["fading"] = {"rule.fading": 0.9}
-    layouts: Chosen = {f"sbp, projection {name}": ("sbp", {"rule.projection": name}) for name in LAYOUTS}
+    found["fading"] = {"rule.neuromodulator.fading": 0.9}
+    layouts: Chosen = {f"sbp, layout {name}": ("sbp", {"rule.neuromodulator.layout": name}) for name in LAYOUTS}
     return {name: ("sbd", settings) for name, settings in found.items()} | layouts
 
 

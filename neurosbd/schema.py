@@ -10,25 +10,23 @@ import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     GetCoreSchemaHandler,
     Tag,
     TypeAdapter,
-    ValidationError,
     create_model,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
-from neurosbd.errors import UsageError, nearest
-from neurosbd.parsing import brief
 from neurosbd.plugins import find
 
 Table = Mapping[str, Callable[..., Any]]
@@ -40,33 +38,38 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Entry(Record):
-    """One entry of a table with its parameters: {kind = "name", ...}.
+class Constants(Record):
+    """What something is made of: its parameters.
 
-    Subclasses may add fields that are not parameters of the entry.
+    Subclasses may add fields that are not parameters; `moved` names keys that it once had, and what is there now.
     """
 
     make: ClassVar[Callable[..., Any]]
     parameters: ClassVar[frozenset[str]] = frozenset()
-
-    kind: str
+    moved: ClassVar[Mapping[str, str]] = {}
 
     def build(self) -> Any:
-        """The object this entry describes."""
+        """The object that is described."""
         values = {name: getattr(self, name) for name in type(self).parameters}
         return type(self).make(**{key: _build(value) for key, value in values.items()})
 
     @model_validator(mode="after")
-    def _legal(self) -> "Entry":
+    def _legal(self) -> "Constants":
         self.build()  # the constants check themselves
         return self
+
+
+class Entry(Constants):
+    """One entry of a table with its parameters: {kind = "name", ...}."""
+
+    kind: str
 
 
 def _build(value: Any) -> Any:
     """What an entry, or a tuple of entries, describes; anything else is itself."""
     if isinstance(value, tuple):
         return tuple(_build(item) for item in value)
-    return value.build() if isinstance(value, Entry) else value
+    return value.build() if isinstance(value, Constants) else value
 
 
 class OneOf:
@@ -78,10 +81,15 @@ class OneOf:
         table: name -> dataclass or function.
         nested: for parameters that are entries themselves: annotation -> table.
         base: record with further fields that are not parameters.
+        otherwise: the entry that a table without a kind changes, spelled out; none: a kind must be given.
     """
 
-    def __init__(self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry) -> None:
+    def __init__(
+        self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry,
+        otherwise: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._table, self._nested, self._base = table, nested or {}, base
+        self._otherwise = otherwise or {}
         self._read: dict[str, Callable[..., Any]] = {}  # the table when the models were made
         self._models: list[type[Entry]] = []
         self._adapter: TypeAdapter[Entry] | None = None
@@ -98,8 +106,8 @@ class OneOf:
         return core_schema.no_info_plain_validator_function(self._checked)
 
     def _checked(self, value: Any) -> Entry:
-        """The entry that a value spells out; 'relu' means {kind = 'relu'}."""
-        value = {"kind": value} if isinstance(value, str) else value
+        """The entry that a value spells out."""
+        value = self._spelled_out(value)
         if isinstance(value, Mapping):
             find(self._table, value.get("kind"))
         models = self.models
@@ -108,15 +116,59 @@ class OneOf:
             self._adapter = TypeAdapter(union)
         return self._adapter.validate_python(value)
 
+    def _spelled_out(self, value: Any) -> Any:
+        """'relu' means {kind = 'relu'}; a table without a kind changes the default."""
+        if isinstance(value, str):
+            return {"kind": value}
+        if isinstance(value, Mapping) and "kind" not in value and self._otherwise:
+            return _changed(self._otherwise, value)
+        return value
+
+
+def _changed(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep-merged; a table with a kind replaces what was there."""
+    return {**old} | {
+        key: _changed(old[key], value)
+        if isinstance(value, Mapping) and "kind" not in value and isinstance(old.get(key), Mapping)
+        else value
+        for key, value in changes.items()
+    }
+
+
+def parameters(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Type and default of every parameter of an item, `...` for one that must be given.
+
+    Of a function with `**parts: Unpack[TypedDict]` they are the keys of that, and the defaults are what it makes.
+
+    >>> from neurosbd.rules import RULES
+    >>> parameters(RULES["sbd"])["delay"]
+    (<class 'int'>, 0)
+    """
+    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    found: dict[str, tuple[Any, Any]] = {}
+    for parameter in inspect.signature(make).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            own = make()
+            parts = get_type_hints(get_args(hints[parameter.name])[0])
+            found |= {name: (hint, getattr(own, name)) for name, hint in parts.items()}
+        else:
+            found[parameter.name] = (hints[parameter.name], _default(make, parameter))
+    return found
+
 
 def _entry(name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: type[Entry]) -> type[Entry]:
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
-    fields: dict[str, Any] = {"kind": (Literal[name], name)}
-    for parameter in inspect.signature(make).parameters.values():
-        fields[parameter.name] = _field(hints[parameter.name], _default(make, parameter), nested)
-    model = create_model(name, __base__=base, **fields)
+    return _model(name, make, nested, base, {"kind": (Literal[name], name)})
+
+
+def _model(
+    name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: Any, fields: dict[str, Any]
+) -> type[Any]:
+    """The record of the parameters of an item, and of further fields."""
+    legal = parameters(make)
+    fields |= {key: _field(hint, default, nested) for key, (hint, default) in legal.items()}
+    model: Any = create_model(name, __base__=base, **fields)
     model.make = make
-    model.parameters = frozenset(inspect.signature(make).parameters)
+    model.parameters = frozenset(legal)
     return model
 
 
@@ -135,42 +187,70 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
         return tuple[Annotated[Entry, OneOf(nested[get_args(hint)[0]])], ...], default
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     tables = {part: nested[part] for part in parts if part in nested}
+    if Tensor in parts:
+        return (_constant(tables) if tables else hint), default
+    spelled = spell(default, nested)
+    if len(parts) == 1 and dataclasses.is_dataclass(hint) and not tables:
+        return _group(hint, nested, spelled), Field(default_factory=lambda: spelled, validate_default=True)
     if not tables:
         return hint, default
-    typed = [Annotated[Entry, OneOf(tables[p])] if p in tables else _LISTED.get(p, p) for p in parts]
-    kinds = [name for table in tables.values() for name, make in table.items() if make is type(default)]
-    if Tensor in parts:
-        return _constant(tables), default
-    if kinds:
-        spelled = {"kind": kinds[0], **dataclasses.asdict(default)}
-        default = Field(default_factory=lambda: spelled, validate_default=True)
+    otherwise = spelled if isinstance(spelled, Mapping) and "kind" in spelled else None
+    typed = [
+        Annotated[Entry, OneOf(tables[p], nested, otherwise=otherwise)] if p in tables else _LISTED.get(p, p)
+        for p in parts
+    ]
+    if otherwise is not None:
+        default = Field(default_factory=lambda: otherwise, validate_default=True)
     return Union[tuple(typed)], default  # noqa: UP007
 
 
+def _group(hint: Any, nested: Mapping[Any, Table], spelled: Any) -> Any:
+    """Constants that belong together, {start = 0.9, end = 0.99}: a number is a schedule that stays where it starts."""
+
+    def completed(value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool) and "start" in spelled:
+            return {"start": value}
+        return _changed(spelled, value) if isinstance(value, Mapping) else value
+
+    model = _model(hint.__name__, hint, nested, Constants, {})
+    return Annotated[model, BeforeValidator(completed)]
+
+
+def spell(value: Any, nested: Mapping[Any, Table]) -> Any:
+    """How a file says what an object is: items of tables with their kind, constants by name."""
+    if isinstance(value, tuple):
+        return tuple(spell(item, nested) for item in value)
+    if not dataclasses.is_dataclass(value):
+        return value
+    kinds = [name for table in nested.values() for name, make in table.items() if make is type(value)]
+    constants = {field.name: spell(getattr(value, field.name), nested) for field in dataclasses.fields(value)}
+    return {**({"kind": kinds[0]} if kinds else {}), **constants}
+
+
 _LISTED: dict[Any, Any] = {Tensor: tuple[float, ...]}
-_NUMBER, _NUMBERS, _DRAWN = "a number", "numbers", "drawn"  # tags of what a constant can be; no user types them
+NUMBER, NUMBERS, DRAWN = "a number", "numbers", "drawn"  # tags of what a constant can be; no user types them
 
 
 def _constant(tables: Mapping[Any, Table]) -> Any:
     """A number, a list of them, or an entry of a table: what is wrong is said of the one that was meant."""
-    drawn = [Annotated[Annotated[Entry, OneOf(table)], Tag(_DRAWN)] for table in tables.values()]
-    plain = [Annotated[float, Tag(_NUMBER)], Annotated[tuple[float, ...], Tag(_NUMBERS)]]
+    drawn = [Annotated[Annotated[Entry, OneOf(table)], Tag(DRAWN)] for table in tables.values()]
+    plain = [Annotated[float, Tag(NUMBER)], Annotated[tuple[float, ...], Tag(NUMBERS)]]
     return Annotated[Union[tuple(plain + drawn)], Discriminator(_meant)]  # noqa: UP007
 
 
 def _meant(value: Any) -> str | None:
     """Which of them a value means to be; text that is a number means one, in quotes."""
     if isinstance(value, list | tuple):
-        return _NUMBERS
+        return NUMBERS
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return _NUMBER
+        return NUMBER
     if isinstance(value, str):
         with suppress(ValueError):
             float(value)
-            return _NUMBER
-    return _DRAWN if isinstance(value, str | Mapping | Entry) else None
+            return NUMBER
+    return DRAWN if isinstance(value, str | Mapping | Entry) else None
 
 
 def tupled(value: Any) -> Any:
@@ -202,110 +282,12 @@ def check_tables(record: type[BaseModel]) -> None:
     waiting = [record]
     while waiting:
         fields = waiting.pop().model_fields.values()
-        new = {model for field in fields for model in _models(field.annotation, field.metadata)} - seen
+        new = {model for field in fields for model in records(field.annotation, field.metadata)} - seen
         seen |= new
         waiting += new
 
 
-R = TypeVar("R", bound=Record)
-
-
-def validate(record: type[R], raw: Mapping[str, Any], source: str, origin: Mapping[str, str] | None = None) -> R:
-    """A record from parsed TOML or JSON.
-
-    Args:
-        record: what it must be.
-        raw: the parsed file.
-        source: the file, for messages.
-        origin: dotted key -> where its value came from, if not from the file.
-
-    Raises:
-        UsageError: with every problem at once, a line each: source, key, what is wrong, what is legal.
-    """
-    try:
-        return record.model_validate(tupled(raw))
-    except ValidationError as problems:
-        errors = _causes(problems.errors(include_url=False))
-        wheres = [brief(_written(error["loc"], raw)) for error in errors[:20]]
-        lines = [
-            f"{_origin(where, origin or {}, source)}: {where}: {_explain(error, record)}"
-            for where, error in zip(wheres, errors, strict=False)
-        ]
-        more = [f"... and {len(errors) - 20} more"] if len(errors) > 20 else []
-        raise UsageError("\n".join(lines + more)) from None
-
-
-def _causes(errors: Sequence[Any]) -> list[Any]:
-    """Without what follows from others: a list that has lost an illegal item counts as one that is too short."""
-    places = [error["loc"] for error in errors]
-
-    def follows(loc: tuple[Any, ...]) -> bool:
-        return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
-
-    return [error for error in errors if error["type"] != "too_short" or not follows(error["loc"])]
-
-
-def _origin(where: str, origin: Mapping[str, str], source: str) -> str:
-    """Where a value came from, or the list that it is in."""
-    while where not in origin and "." in where:
-        where = where.rpartition(".")[0]
-    return origin.get(where, source)
-
-
-def _explain(error: Any, record: type[Record]) -> str:
-    kind, context, given = error["type"], error.get("ctx", {}), error["input"]
-    if kind == "extra_forbidden":
-        return f"unknown key{nearest(str(error['loc'][-1]), _keys(record, error['loc'][:-1]))}"
-    if kind in ("union_tag_invalid", "literal_error"):
-        expected = context.get("expected_tags") or context["expected"].replace(" or ", ", ")
-        legal = [word.strip(" '") for word in expected.split(",")]
-        given = str(context.get("tag", given))
-        return f"there is no '{brief(given)}'{nearest(given, legal)}"
-    if kind == "union_tag_not_found" and "_meant" in context.get("discriminator", ""):
-        return f"must be a number, numbers in a list, or a distribution, got {brief(repr(given))}"
-    if kind == "union_tag_not_found":
-        return f"must be a name or a table with a kind, got {brief(repr(given))}"
-    if kind == "missing":
-        return "is missing; it must be given"
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "tuple_type":
-        return f"must be a list, in brackets, got {brief(repr(given))}"
-    if kind == "too_short":
-        return f"must have {context['min_length']} or more values, got {list(given)}"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {brief(repr(given))}"
-
-
-def _written(loc: tuple[Any, ...], raw: Any) -> str:
-    """Dotted key as the user wrote it: without the tags that pydantic adds for unions."""
-    parts: list[str] = []
-    for i, step in enumerate(loc):
-        if step in (_NUMBER, _NUMBERS, _DRAWN):
-            continue
-        last = i == len(loc) - 1
-        known = (isinstance(raw, Mapping) and step in raw) or (isinstance(step, int) and isinstance(raw, list | tuple))
-        if known:
-            raw = raw[step]
-        elif not last or raw == step or (isinstance(raw, Mapping) and raw.get("kind") == step):
-            continue
-        parts.append(str(step))
-    return ".".join(parts) or "(top level)"
-
-
-def _keys(record: type[Record], loc: tuple[Any, ...]) -> list[str]:
-    """Legal keys of the record at a location."""
-    models: list[type[BaseModel]] = [record]
-    for step in loc:
-        tagged = [m for m in models if m.__name__ == step]
-        fields = [m.model_fields[step] for m in models if step in m.model_fields]
-        if tagged:
-            models = tagged
-        elif fields:
-            models = _models(fields[0].annotation, fields[0].metadata)
-    return [key for model in models for key in model.model_fields]
-
-
-def _models(annotation: Any, metadata: Sequence[Any] = ()) -> list[type[BaseModel]]:
+def records(annotation: Any, metadata: Sequence[Any] = ()) -> list[type[BaseModel]]:
     """All record types inside an annotation."""
     for mark in metadata:
         if isinstance(mark, OneOf):
@@ -314,5 +296,5 @@ def _models(annotation: Any, metadata: Sequence[Any] = ()) -> list[type[BaseMode
         return [annotation]
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
-        return _models(inner, marks)
-    return [model for part in get_args(annotation) for model in _models(part)]
+        return records(inner, marks)
+    return [model for part in get_args(annotation) for model in records(part)]

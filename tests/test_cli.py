@@ -190,7 +190,7 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize(
-    "extra", [[], ["--rule", "bp"], ["--set", "training.optimizer.lr=0.1"], ["--set", "rule.scale=1.0"]]
+    "extra", [[], ["--rule", "bp"], ["--set", "training.optimizer.lr=0.1"], ["--set", "rule.neuromodulator.scale=1.0"]]
 )
 def test_odd_model_files_never_give_a_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, extra: list[str]

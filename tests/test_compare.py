@@ -52,16 +52,18 @@ def test_groups_are_everything_but_the_seed_and_values_those_of_the_last_epoch(t
     assert [run["seed"] for run in content["groups"][0]["runs"]] == [0, 1, 2, 3]
     assert (tmp_path / "out/figure.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "out/index.html").read_text()
-    assert "data:image/" in page and "no interval: n &lt; 3 (dfa)" in page and "rule.forgetting" in page
+    assert "data:image/" in page and "no interval: n &lt; 3 (dfa)" in page and "rule.neuromodulator.forgetting" in page
 
 
 def test_only_keys_that_differ_are_shown(tmp_path: Path) -> None:
     """Must fail when a key that all share is a column, or one that follows from the rule is."""
-    paths = [made(tmp_path / f"a{i}", [0.9], seed=i, rule__forgetting=f) for i, f in enumerate((0.9, 0.99))]
+    paths = [
+        made(tmp_path / f"a{i}", [0.9], seed=i, rule__neuromodulator__forgetting=f) for i, f in enumerate((0.9, 0.99))
+    ]
     paths += [made(tmp_path / "d", [0.8], rule="dfa"), made(tmp_path / "b", [0.8], rule="bp")]
     found = neurosbd.compare(paths, tmp_path / "out")
-    assert found.keys == ("rule.forgetting",) and len(found.rows) == 4
-    assert found.table.splitlines()[0].split()[:4] == ["model", "rule", "rule.forgetting", "n"]
+    assert found.keys == ("rule.neuromodulator.forgetting.start",) and len(found.rows) == 4
+    assert found.table.splitlines()[0].split()[:4] == ["model", "rule", "rule.neuromodulator.forgetting.start", "n"]
 
 
 def test_what_makes_a_comparison_unfair_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

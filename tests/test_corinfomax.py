@@ -21,6 +21,7 @@ from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS, CorInfoMax
 from neurosbd.plasticity.correlative import followed
 from neurosbd.rules import RULES
+from tests.compositions import rule_of
 from tests.conftest import mlp
 
 CELL = CorInfoMax(epsilon=0.15, gamma=0.4, leak=0.5)
@@ -150,7 +151,7 @@ def trial(x: Tensor, target: Tensor, steps: int = STEPS) -> Batch:
 
 
 def learner_on(network: Network, **constants: Any) -> LocalLearner:
-    learner = learner_of(RULES["corinfomax"](**constants), network, LOSSES["squared_error"](), torch.Generator())
+    learner = learner_of(rule_of("corinfomax", **constants), network, LOSSES["squared_error"](), torch.Generator())
     assert isinstance(learner, LocalLearner)
     return learner
 
@@ -316,7 +317,7 @@ def test_what_does_not_fit_is_refused() -> None:
             CorInfoMax(**constants)
     for constants in ({"forward": -1.0}, {"memory": 0.0}, {"memory": 1.5}, {"lateral": float("inf")}):
         with pytest.raises(ValueError, match=rf"corinfomax\.{next(iter(constants))}"):
-            RULES["corinfomax"](**constants)
+            rule_of("corinfomax", **constants)
 
 
 def test_a_wrong_compartment_in_a_model_file_names_the_legal_ones(tmp_path: Path) -> None:

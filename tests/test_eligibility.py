@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def test_eprop_of_a_feed_forward_layer_is_backprop_through_time(neuron: Neuron) 
     """E3. Must fail when the reset is differentiated in the reference (tried: no detach in `integrate`)."""
     network = layered(neuron)
     task = trial(lively(network))
-    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+    same(learned(network, RULES["eprop"](neuromodulator=Transposed()), task), learned(network, RULES["bptt"](), task))
 
 
 @pytest.mark.parametrize("delay", [1, 3])
@@ -67,7 +67,7 @@ def test_eprop_with_a_delay_is_backprop_through_time(delay: int) -> None:
     """Must fail when the eligibility takes what was sent in place of what arrived (tried)."""
     network = layered(ALIF(beta=0.5), delay=delay)
     task = trial(lively(network))
-    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+    same(learned(network, RULES["eprop"](neuromodulator=Transposed()), task), learned(network, RULES["bptt"](), task))
 
 
 def test_eprop_waits_for_the_readout_only_where_it_has_a_memory() -> None:
@@ -76,7 +76,7 @@ def test_eprop_waits_for_the_readout_only_where_it_has_a_memory() -> None:
     for readout, equal in ((NEURONS["identity"](), True), (LI(8e-3), False)):
         network = layered(LIF(), readout)
         task = trial(lively(network))
-        one, two = learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, now, task)
+        one, two = learned(network, RULES["eprop"](neuromodulator=Transposed()), task), learned(network, now, task)
         assert (differ(one, two) < 1e-12) == equal
 
 
@@ -85,7 +85,7 @@ def test_only_scored_steps_count() -> None:
     network = layered(LIF())
     inputs = lively(network)
     task = dataclasses.replace(trial(inputs), weights=[0.0] * (STEPS - 2) + [0.25, 0.75])
-    same(learned(network, RULES["eprop"](feedback="symmetric"), task), learned(network, RULES["bptt"](), task))
+    same(learned(network, RULES["eprop"](neuromodulator=Transposed()), task), learned(network, RULES["bptt"](), task))
 
 
 # Factorised and exact ------------------------------------------------------------------------------
@@ -137,7 +137,10 @@ def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """A neuromodulator whose signal is random numbers, known beforehand."""
+    """A neuromodulator whose third factor is random numbers, known beforehand."""
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
         return (0,)

@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosbd.learning.learner import Batch, LocalLearner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
+from neurosbd.neuromodulators import Following
 from neurosbd.neurons import ALIF, LIF
 from neurosbd.plasticity import EligibilityPropagation, RateRegulated, ThreeFactor
 from neurosbd.rules import RULES, LocalRule
@@ -28,7 +29,7 @@ def test_adaptive_feedback_approaches_the_readout_by_its_forgetting(scored: int)
     network = layered(LIF())
     inputs = torch.rand(5, BATCH, 4, dtype=torch.float64)
     task = Batch(inputs, torch.randint(0, 3, (BATCH,)), [0.0] * (5 - scored) + [1 / scored] * scored)
-    rule: Any = RULES["eprop"](feedback="adaptive", forgetting=0.2)
+    rule: Any = RULES["eprop"](neuromodulator=Following(forgetting=0.2))
     learner: Any = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(3))
 
     def distance() -> float:

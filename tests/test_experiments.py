@@ -120,7 +120,7 @@ def test_a_window_beyond_the_bounds_is_cut_off_and_says_so(tmp_path: Path) -> No
 
     Must fail when bounds are not in force (tried: changes of 0.16).
     """
-    bounds = {"rule.w_min": 0.2, "rule.w_max": 0.3, "protocol.pairs": 20, "protocol.period": 50}
+    bounds = {"rule.plasticity.window": {"w_min": 0.2, "w_max": 0.3}, "protocol.pairs": 20, "protocol.period": 50}
     with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 2 of 3 lags"):
         run = simulate(
             "stdp-window", settings=bounds | {"protocol.longest": 4, "protocol.every": 4}, out=tmp_path / "r"
@@ -209,7 +209,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["stdp-windo"], "did you mean 'stdp-window'"),
         (["stdp-window", "--rule", "bp"], "needs a local rule"),
         (["stdp-window", "--set", "protocol.longest=0"], "longest"),
-        (["stdp-window", "--set", "rule.tau_plus=0"], "tau_plus must be a positive time"),
+        (["stdp-window", "--set", "rule.plasticity.window.tau_plus=0"], "tau_plus must be a positive time"),
         (["xor-delayed-reward", "--set", "population.input.size=[3]"], "task needs [60]"),
         (
             ["xor-delayed-reward", "--set", "time.dt=7e-4"],

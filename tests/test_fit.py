@@ -458,7 +458,7 @@ def test_convolution_trains_and_resumes(tmp_path: Path) -> None:
     text = text.replace('name = "cifar10"', 'name = "digits"\nsubset = 40\ncrop = 1').replace("[256]", "[32]")
     model = tmp_path / "small.toml"
     model.write_text(text)
-    settings = {"training.epochs": 8, "training.batch_size": 20, "rule.forgetting": 0.9}
+    settings = {"training.epochs": 8, "training.batch_size": 20, "rule.neuromodulator.forgetting": 0.9}
     whole = fit(model, settings=settings, out=tmp_path / "whole")
     fit(model, settings=settings, out=tmp_path / "parts", loggers=[StopAfter(27)])
     fit(model, settings=settings, out=tmp_path / "parts", resume=True)

@@ -140,7 +140,9 @@ def test_worse_than_a_constant_is_said() -> None:
     assert unexplained({"test_r_squared": 0.1}) is None and unexplained({"test_coverage": 0.0}) is None
     assert "test R² -0.100 is below 0" in str(unexplained({"test_r_squared": -0.1}))
     assert "explained deviance" in str(unexplained({"test_explained_deviance": -0.1}))
-    assert "rule.forgetting" in remedy("sbd", False) and "rule.forgetting" not in remedy("dfa", False)
+    assert "rule.neuromodulator.forgetting" in remedy("sbd", False) and "rule.neuromodulator.forgetting" not in remedy(
+        "dfa", False
+    )
     assert "recipe" not in remedy("sbd", True) and "bptt" in remedy("sbd", True)
 
 
@@ -181,7 +183,7 @@ weight = { kind = "kaiming_normal", gain = 0.1 }
 
 @pytest.mark.parametrize(
     ("rule", "settings", "learns"),
-    [("bp", {}, True), ("dfa", {}, True), ("sbd", {}, False), ("sbd", {"rule.forgetting": 0.99}, True)],
+    [("bp", {}, True), ("dfa", {}, True), ("sbd", {}, False), ("sbd", {"rule.neuromodulator.forgetting": 0.99}, True)],
 )
 def test_the_reverse_of_a_problem_of_one_dimension_is_said(
     rule: str, settings: dict[str, Any], learns: bool, tmp_path: Path

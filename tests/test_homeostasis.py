@@ -26,6 +26,7 @@ from neurosbd.rules.broadcast import LocalRule, ThreeFactor
 from neurosbd.training.fit import fit
 from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.run import open_run
+from tests.compositions import rule_of
 from tests.conftest import cnn, mlp
 from tests.spiking import layered
 from tests.targets import example
@@ -259,7 +260,9 @@ def test_every_hidden_layer_is_reached_and_no_readout(make: Any, name: str, read
 def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() -> None:
     """The broadcast off: d cost / d weight of one layer by autograd, biases included, absent synapses left alone."""
     network = mlp([5, 7, 3], sparsity=0.3)
-    rule = RULES["dfa"](scale=0.0, homeostasis=tuple(homeostasis for homeostasis, _ in COSTS))
+    rule = RULES["dfa"](
+        neuromodulator=FixedRandom(scale=0.0), homeostasis=tuple(homeostasis for homeostasis, _ in COSTS)
+    )
     x = torch.randn(8, 5, dtype=torch.float64, generator=seeded(0))
     found = grads(network, rule)
     hidden = unroll(network, x[None], differentiable=True).activity["hidden1"].value
@@ -275,7 +278,7 @@ def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() 
 @pytest.mark.parametrize("make", [lambda: mlp([5, 7, 6, 3], sparsity=0.3), cnn], ids=["mlp", "cnn"])
 def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
     network: Network = make()
-    rule: Any = RULES["sbd"](**EVERYTHING[name])
+    rule = rule_of("sbd", **EVERYTHING[name])
     one, two = (LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded(seed)) for seed in (1, 2))
     x, target = torch.randn(4, 8, *network.populations["input"].size, dtype=torch.float64), torch.arange(8) % 3
     for batch in x[:3]:

@@ -12,6 +12,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"arguments", "files", "hdf5", "namespace"},
     {"checkpoints", "library", "losses", "parsing", "plugins"},
     {"constants", "schema"},
+    {"validation"},
     {"connections", "datasets", "distributions", "encoders", "surrogates", "tracefiles"},
     {"neurons"},
     {"anatomy", "eligibility", "neuromodulators"},

@@ -19,6 +19,7 @@ from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
+from tests.compositions import rule_of
 from tests.conftest import cnn, lc
 
 FORMS = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (5, 1, 2), (2, 3, 1), (1, 1, 0)]  # kernel, stride, padding
@@ -148,7 +149,7 @@ def test_a_network_learns_as_its_dense_twin(rule: str, neuron: str, steps: int) 
     x, target = maps(steps, 5, 2, 8, 8) * 3, torch.randint(0, 3, (5,))
     found = []
     for network, inputs in ((local, x), (twin, x.flatten(2))):
-        made = RULES[rule]() if rule == "bptt" else RULES[rule](projection=LAYOUTS["full"]())
+        made = RULES[rule]() if rule == "bptt" else rule_of(rule, layout=LAYOUTS["full"]())
         learner = learner_of(made, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
         if network is twin and isinstance(learner, LocalLearner):
             rows_of(network, local, learner)

@@ -16,6 +16,7 @@ from neurosbd import plugins
 from neurosbd.cli import main
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
+from neurosbd.neuromodulators import FixedRandom
 from neurosbd.neurons import NEURONS, ReLU
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import dfa
@@ -41,7 +42,7 @@ def quiet(scale: float = 0.5):
 
     Source: a test.
     '''
-    return dfa(scale=scale)
+    return dfa(neuromodulator=FixedRandom(scale=scale))
 
 neurosbd.register("neurons", "loud", Loud)
 neurosbd.register("rules", "quiet", quiet)
@@ -89,7 +90,7 @@ def test_a_part_registered_late_is_legal_in_model_files() -> None:
 def test_what_is_wrong_with_a_registered_part_is_said_as_of_a_shipped_one() -> None:
     def mine(scale: float = 0.1) -> Any:
         """DFA."""
-        return dfa(scale=scale)
+        return dfa(neuromodulator=FixedRandom(scale=scale))
 
     neurosbd.register("rules", "mine", mine)
     for settings, message in (
@@ -151,7 +152,7 @@ class Untyped(ReLU):
 
 
 def broken(scale: float = -1.0) -> Any:
-    return dfa(scale=scale)
+    return dfa(neuromodulator=FixedRandom(scale=scale))
 
 
 REFUSED: list[tuple[Any, Any, Any, str]] = [

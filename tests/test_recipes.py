@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError
 from neurosbd.parsing import read_toml
 
 TINY = """
-rule = { kind = "sbd", scale = 0.7 }
+rule = { kind = "sbd", neuromodulator = { scale = 0.7 } }
 loss = "brier"
 data = { name = "digits" }
 [training]
@@ -80,15 +80,15 @@ def test_every_network_of_rate_units_can_follow(name: str, recipe: str) -> None:
 
 
 def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -> None:
-    resolved = resolve(tiny, settings={"training.epochs": 3, "rule.rate": 0.03}, recipe="standard")
+    resolved = resolve(tiny, settings={"training.epochs": 3, "rule.neuromodulator.rate": 0.03}, recipe="standard")
     definition, origin = resolved.definition, resolved.origin
     assert load_model(tiny, recipe="standard").training.epochs == 1
     assert definition.training.epochs == 3 and origin["training.epochs"] == "setting"
     assert definition.training.batch_size == 50 and origin["training.batch_size"] == "recipe 'standard'"
     assert definition.training.optimizer.kind == "adam" and definition.training.rates == {"output": 10.0}
     rows = {key: (value, where) for key, value, where in describe(resolved)}
-    assert rows["rule.kind"][0] == "sbp" and rows["rule.rate"] == ("0.03", "setting")
-    assert rows["rule.scale"] == ("0.02", "default")  # the file's was for another rule
+    assert rows["rule.kind"][0] == "sbp" and rows["rule.neuromodulator.rate"] == ("0.03", "setting")
+    assert rows["rule.neuromodulator.scale"] == ("0.02", "default")  # the file's was for another rule
     assert rows["population.rows.neuron.neuron.slope"] == ("0.2", "recipe 'standard'")
     assert rows["connection.1.kernel"] == ("3", "tiny.toml")
     assert [float(rows[f"connection.{i}.weight.gain"][0]) for i in range(3)] == [1.0, 1.0, 0.1]
@@ -104,8 +104,8 @@ def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -
 def test_a_rule_that_is_set_is_chosen(tiny: Path) -> None:
     """By key or by option: constants of another rule are left behind, and a loss that it cannot have is refused."""
     for key in ("rule", "rule.kind"):
-        chosen = load_model(tiny, settings={key: "dfa", "rule.scale": 0.5})
-        assert chosen == load_model(tiny, "dfa", {"rule.scale": 0.5})
+        chosen = load_model(tiny, settings={key: "dfa", "rule.neuromodulator.scale": 0.5})
+        assert chosen == load_model(tiny, "dfa", {"rule.neuromodulator.scale": 0.5})
     assert load_model(tiny, "ebd", {"loss": "squared_error"}).loss.kind == "squared_error"
     for settings in ({"loss": "cross_entropy"}, {"loss.label_smoothing": 0.1}):
         with pytest.raises(UsageError, match=r"setting loss.*rule 'ebd' is that of loss 'squared_error'.*'sbd'"):

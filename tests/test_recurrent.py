@@ -1,6 +1,6 @@
 """e-prop in recurrent networks against networks unrolled by hand: the oracles E1 and E2, in float64."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from neurosbd.connections import Dense
 from neurosbd.filters import decay
 from neurosbd.learning.learner import Batch
 from neurosbd.network import Connection, Network, Population
+from neurosbd.neuromodulators import Transposed
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import ALIF, LI, LIF
 from neurosbd.neurons.neuron import Neuron
@@ -112,6 +113,9 @@ def by_hand(network: Network, task: Batch, **options: bool) -> dict[str, Tensor]
 class _Played:
     """A neuromodulator that gives out signals known beforehand."""
 
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
+
     def __init__(self, signals: list[Tensor]) -> None:
         self.signals = signals
 
@@ -150,7 +154,7 @@ def test_eprop_is_exact_where_recurrent_spikes_are_not_differentiated(neuron: Ne
     """
     network = reservoir(neuron)
     task = trial(lively(network))
-    local = learned(network, RULES["eprop"](feedback="symmetric"), task)
+    local = learned(network, RULES["eprop"](neuromodulator=Transposed()), task)
     same(local, by_hand(network, task, heard_graph=False))
     assert not network.weights["hidden->hidden"].diagonal().any()
     assert not local["weights.hidden->hidden"].diagonal().any()

@@ -346,7 +346,7 @@ def test_spikes_predict_counts(tmp_path: Path) -> None:
     """
     text = """
     loss = "poisson"
-    rule = { kind = "sbd", scale = 0.2 }
+    rule = { kind = "sbd", neuromodulator = { scale = 0.2 } }
     [data]
     name = "spike-counts"
     subset = 300

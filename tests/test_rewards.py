@@ -24,6 +24,7 @@ from neurosbd.plasticity.pending import PENDING
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.surrogates import Without
+from tests.compositions import rule_of
 
 DT = 1e-3
 
@@ -44,10 +45,8 @@ def learner(rule: LocalRule, network: Network) -> LocalLearner:
     return LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(1))
 
 
-def rule_of(name: str, **constants: object) -> LocalRule:
-    rule = RULES[name](**{"readout": "rule", **constants})
-    assert isinstance(rule, LocalRule)
-    return rule
+def learning_readout(name: str, **constants: object) -> LocalRule:
+    return rule_of(name, **{"readout": "rule", **constants})
 
 
 def forced(pre: Sequence[int], post: Sequence[int], steps: int, rewards: dict[int, float], rule: LocalRule) -> float:
@@ -80,7 +79,7 @@ def forced(pre: Sequence[int], post: Sequence[int], steps: int, rewards: dict[in
 @pytest.mark.parametrize("lag", [-25, -3, -1, 0, 1, 4, 30])
 def test_stdp_window_in_closed_form(lag: int) -> None:
     """Must fail when a trace already holds the spike of its own step (tried: lag 0 then gives a_plus - a_minus)."""
-    rule = rule_of("stdp", a_plus=0.7, a_minus=0.4, tau_plus=17e-3, tau_minus=34e-3)
+    rule = learning_readout("stdp", a_plus=0.7, a_minus=0.4, tau_plus=17e-3, tau_minus=34e-3)
     change = forced([40], [40 + lag], 80, {}, rule)
     expected = 0.0
     if lag > 0:
@@ -94,7 +93,7 @@ def test_stdp_window_in_closed_form(lag: int) -> None:
 def test_pairing_counts_all_or_the_nearest_spike(pairing: str) -> None:
     """Must fail when 'nearest' adds up (tried)."""
     pre, post = [10, 14, 20], [17, 23, 31]
-    rule = rule_of("stdp", a_minus=0.5, pairing=pairing)
+    rule = learning_readout("stdp", a_minus=0.5, pairing=pairing)
     pairs = [(a, b) for a in pre for b in post]
     if pairing == "nearest":
         ups = [(max(a for a in pre if a < b), b) for b in post]
@@ -115,7 +114,7 @@ def test_multiplicative_steps_shrink_towards_the_bounds() -> None:
 
 def test_additive_weights_stay_within_their_bounds() -> None:
     network = spiking([6, 4])
-    student = learner(rule_of("stdp", w_min=-0.1, w_max=0.2), network)
+    student = learner(learning_readout("stdp", w_min=-0.1, w_max=0.2), network)
     student.after_step()
     weight = network.weights["input->output"]
     assert weight.min() >= -0.1 and weight.max() <= 0.2 and weight.max() == 0.2
@@ -123,15 +122,15 @@ def test_additive_weights_stay_within_their_bounds() -> None:
 
 def test_reward_comes_to_a_faded_eligibility() -> None:
     """T1: change = a_plus f g M exp(-(t1 - t0) / tau_e). Must fail when e fades after it is used (tried)."""
-    rule = rule_of("rstdp", a_plus=0.8, a_minus=0.0, tau_e=0.2, baseline=0.0)
+    rule = learning_readout("rstdp", a_plus=0.8, a_minus=0.0, tau_e=0.2, baseline=0.0)
     change = forced([10], [13], 120, {100: 0.5}, rule)
     expected = 0.8 * math.exp(-3 * DT / 20e-3) * 0.5 * math.exp(-(100 - 13) * DT / 0.2)
     assert change == pytest.approx(expected, rel=1e-10)
 
 
 def test_a_delayed_third_factor_meets_the_eligibility_of_its_arrival() -> None:
-    now = forced([10], [13], 120, {90: 1.0}, rule_of("rstdp", baseline=0.0))
-    late = forced([10], [13], 120, {70: 1.0}, rule_of("rstdp", baseline=0.0, delay=20))
+    now = forced([10], [13], 120, {90: 1.0}, learning_readout("rstdp", baseline=0.0))
+    late = forced([10], [13], 120, {70: 1.0}, learning_readout("rstdp", baseline=0.0, delay=20))
     assert now == pytest.approx(late, rel=1e-12) and now != 0
 
 
@@ -148,7 +147,7 @@ def _rewarded_batch(rule: LocalRule, network: Network, x: Tensor, reward: Tensor
 @pytest.mark.parametrize("bounds", ["additive", "multiplicative"])
 def test_rewarded_stdp_of_a_batch_is_the_mean_of_separate_runs(bounds: str, recurrent: bool) -> None:
     """Must fail when a reward [B] meets the axis of the neurons (tried: B = 4 = post units)."""
-    rule = rule_of("rstdp", bounds=bounds, baseline=0.0)
+    rule = learning_readout("rstdp", bounds=bounds, baseline=0.0)
     x = (torch.rand(60, 4, 5, generator=torch.Generator().manual_seed(2)) < 0.2).double() * 2
     reward = torch.tensor([1.0, 0.0, -0.5, 2.0], dtype=torch.float64)
     together = _rewarded_batch(rule, spiking([5, 6, 4], recurrent=recurrent), x, reward)
@@ -172,7 +171,7 @@ def _conv(neuron: str = "lif") -> Network:
 def test_rewarded_stdp_reaches_convolutions() -> None:
     x = (torch.rand(40, 3, 2, 5, 5, generator=torch.Generator().manual_seed(2)) < 0.2).double()
     reward = torch.tensor([1.0, -1.0, 0.3], dtype=torch.float64)
-    rule = rule_of("rstdp", baseline=0.0)
+    rule = learning_readout("rstdp", baseline=0.0)
     together = _rewarded_batch(rule, _conv(), x, reward)["input->map"]
     apart = [_rewarded_batch(rule, _conv(), x[:, b : b + 1], reward[b : b + 1])["input->map"] for b in range(3)]
     assert together.abs().max() > 0
@@ -286,7 +285,7 @@ def test_what_waits_does_not_grow_with_the_steps(name: str) -> None:
 
 def test_no_reward_changes_nothing_and_scale_is_scale() -> None:
     """T5, T6."""
-    rule = rule_of("rstdp", baseline=0.0)
+    rule = learning_readout("rstdp", baseline=0.0)
     x = (torch.rand(50, 3, 5, generator=torch.Generator().manual_seed(2)) < 0.3).double() * 2
     ones = torch.ones(3, dtype=torch.float64)
     none = _rewarded_batch(rule, spiking([5, 6, 4]), x, 0 * ones)
@@ -325,7 +324,7 @@ def test_policy_gradient_has_no_drift_under_constant_reward() -> None:
     """T4: with R = 1 and no baseline the mean update is 0, within 4 standard errors of 4,000 examples."""
     network = spiking([3, 2], "escape")
     x = torch.ones(1, 4000, 3, dtype=torch.float64)
-    rule = rule_of("rmax", baseline=0.0)
+    rule = learning_readout("rmax", baseline=0.0)
     gradient = _rewarded_batch(rule, network, x, torch.ones(4000, dtype=torch.float64))["input->output"]
     assert gradient.abs().max() < 4 * 5 / math.sqrt(4000) / 2  # |surprise| has standard deviation <= 2.5
     assert gradient.abs().max() > 0
@@ -333,7 +332,7 @@ def test_policy_gradient_has_no_drift_under_constant_reward() -> None:
 
 def test_baselines_are_per_task() -> None:
     """Must fail when one mean serves all (tried)."""
-    modulator = Reward(rate=0.5, tasks=2)
+    modulator = Reward(baseline=0.5, tasks=2)
     value = torch.zeros(4, 3)
     receiver, task = Receiver(value), torch.tensor([0, 0, 1, 1])
     broadcast = Broadcast(value, reward=torch.tensor([1.0, 3.0, 10.0, 10.0]), task=task)
@@ -352,7 +351,7 @@ def test_several_rewards_reach_every_unit_through_a_projection() -> None:
 
     Must fail when the projection is transposed (tried).
     """
-    modulator, value = Reward(rate=0.0, channels=3), torch.zeros(3, 3)
+    modulator, value = Reward(baseline=0.0, channels=3), torch.zeros(3, 3)
     reward = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     receiver, broadcast = Receiver(value), Broadcast(value, reward=reward)
     state = modulator.init(receiver, broadcast, torch.Generator().manual_seed(0))
@@ -367,7 +366,7 @@ def test_several_rewards_reach_every_unit_through_a_projection() -> None:
 def test_rewarded_stdp_with_several_rewards_is_the_mean_of_separate_runs() -> None:
     x = (torch.rand(60, 4, 5, generator=torch.Generator().manual_seed(2)) < 0.2).double() * 2
     reward = torch.randn(4, 2, generator=torch.Generator().manual_seed(3)).double()
-    rule = rule_of("rstdp", baseline=0.0, channels=2)
+    rule = learning_readout("rstdp", baseline=0.0, channels=2)
     together = _rewarded_batch(rule, spiking([5, 6, 4]), x, reward)
     apart = [_rewarded_batch(rule, spiking([5, 6, 4]), x[:, b : b + 1], reward[b : b + 1]) for b in range(4)]
     for name, gradient in together.items():
@@ -385,7 +384,7 @@ def test_a_reward_of_the_wrong_shape_names_both() -> None:
 
 def test_rules_that_need_what_is_not_there_say_so() -> None:
     with pytest.raises(ValueError, match=r"input->output.*draw their spikes.*escape"):
-        learner(rule_of("rmax"), spiking([3, 2]))
+        learner(learning_readout("rmax"), spiking([3, 2]))
     rule = RULES["sbd"]()
     assert isinstance(rule, LocalRule)
     with pytest.raises(ValueError, match=r"input->hidden1.*without a pseudo-derivative.*triangle"):
@@ -398,7 +397,7 @@ def test_bounds_leave_absent_synapses_absent() -> None:
     sparse = Connection("input", "hidden1", Dense(sparsity=0.5))
     populations = list(network.populations.values())
     network = Network(populations, [sparse, network.connections["hidden1->output"]], torch.Generator().manual_seed(0))
-    learner(rule_of("stdp", w_min=0.1, w_max=1.0), network).after_step()
+    learner(learning_readout("stdp", w_min=0.1, w_max=1.0), network).after_step()
     weight, present = network.weights["input->hidden1"], network.present(sparse)
     assert present is not None and 0 < present.sum() < present.numel()
     assert (weight[present == 0] == 0).all() and (weight[present == 1] >= 0.1).all()
@@ -415,4 +414,4 @@ def test_a_trial_that_is_never_scored_is_refused() -> None:
     network = spiking([3, 2])
     trial = Batch(torch.zeros(2, 4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64), (0.0, 0.0))
     with pytest.raises(ValueError, match="no step of the trial was scored"):
-        learner(rule_of("rstdp"), network).learn(trial)
+        learner(learning_readout("rstdp"), network).learn(trial)

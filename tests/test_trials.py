@@ -14,7 +14,9 @@ from neurosbd.learning.learner import Batch, Learner, learner_of
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
+from neurosbd.neuromodulators import Forgetting
 from neurosbd.rules import RULES
+from tests.compositions import rule_of
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -34,7 +36,12 @@ def build(neuron: str = "relu", readout: str = "identity") -> Network:
 
 
 def learner(network: Network, rule: str = "sbd", **constants: Any) -> Learner:
-    return learner_of(RULES[rule](**constants), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    return learner_of(
+        rule_of(rule, **constants) if constants else RULES[rule](),
+        network,
+        LOSSES["cross_entropy"](),
+        torch.Generator().manual_seed(0),
+    )
 
 
 def gradients(network: Network, trial: Batch, rule: str = "sbd") -> list[Tensor]:
@@ -239,7 +246,7 @@ def test_bounds_that_are_not_kept_are_said() -> None:
 
 def test_progress_that_stays_at_0_is_said_where_something_follows_it() -> None:
     """Once. Must fail for a constant factor (checked)."""
-    scheduled = {"forgetting": 0.9, "forgetting_end": 0.99, "forgetting_shape": "linear"}
+    scheduled: dict[str, Any] = {"forgetting": Forgetting(0.9, 0.99, "linear")}
     network = build()
     with pytest.warns(UsageWarning, match=r"still 0 after 10 steps, so the schedules of forgetting stay.*done / all"):
         loop(network, learner(network, **scheduled), settle=True, steps=25, progress=False)

@@ -1,9 +1,10 @@
 """What a TOML model file may say: the schema of a definition, and the experiment it describes, built."""
 
 from collections import ChainMap
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -20,9 +21,11 @@ from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice,
 from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.network import Network
-from neurosbd.neuromodulators import LAYOUTS, Layout
+from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
+from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.neurons.neuron import Compartment, Neuron
+from neurosbd.plasticity import PLASTICITIES, Plasticity, Window
 from neurosbd.plugins import needed
 from neurosbd.recording import Request
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
@@ -55,10 +58,31 @@ NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distributi
 GeometryEntry = Annotated[
     ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
 ]
-RuleEntry = Annotated[
-    Entry,
-    OneOf(RULES, {Layout: LAYOUTS, Expansion: EXPANSIONS, Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS}),
-]
+
+
+class RuleTable(Entry):
+    """[rule]: its parts, and where its constants went when rules became compositions."""
+
+    moved: ClassVar[Mapping[str, str]] = {
+        **{key: f"rule.neuromodulator.{key}" for key in ("layout", "scale", "learned", "activations", "fading")},
+        **{key: f"rule.neuromodulator.{key}" for key in ("forgetting", "rate", "own", "baseline", "tasks", "channels")},
+        **{key: f"rule.plasticity.window.{key}" for key in (field.name for field in fields(Window))},
+        **{key: f"rule.plasticity.{key}" for key in ("tau_e", "forward", "backward", "apical", "lateral", "memory")},
+        "projection": "rule.neuromodulator.layout",
+        "forgetting_end": "rule.neuromodulator.forgetting.end",
+        "forgetting_shape": "rule.neuromodulator.forgetting.shape (without end it stays where it starts)",
+        "expansion_forgetting": "rule.neuromodulator.expanded",
+        "activity": "rule.activity_filter, in s (without it there is no filter)",
+        "tau_activity": "rule.activity_filter, in s",
+        "feedback": "rule.neuromodulator ('fixed_random', or 'transposed' for symmetric, 'following' for adaptive)",
+    }
+
+
+_PARTS = {
+    Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
+    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
+}  # fmt: skip
+RuleEntry = Annotated[RuleTable, OneOf(RULES, _PARTS, RuleTable)]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]

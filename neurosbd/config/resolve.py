@@ -1,7 +1,6 @@
 """How a model file, a rule and settings resolve to one definition, and where each value came from."""
 
 import copy
-import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from neurosbd import library
+from neurosbd.config.carrying import carried_over
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import brief, check_plain, read_toml
 from neurosbd.plugins import find
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.schema import validate
+from neurosbd.validation import validate
 
 
 @dataclass(frozen=True)
@@ -164,17 +164,16 @@ def _kind(rule: Any) -> str:
 
 
 def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) -> None:
-    """Put another rule into a raw definition, keeping the parameters that both rules have."""
+    """Put another rule into a raw definition, keeping the constants that both rules have."""
     if rule is None:
         return
     if find(RULES, rule) is None:
         raise UsageError(f"there is no rule '{rule}'{nearest(rule, RULES)}")
-    old = raw.get("rule", {})
-    legal = inspect.signature(RULES[rule]).parameters
-    kept = {k: v for k, v in old.items() if k in legal} if isinstance(old, dict) else {}
-    raw["rule"] = {"kind": rule, **kept}
+    kept = carried_over(raw.get("rule", {}), rule)
+    raw["rule"] = {**kept, "kind": rule}
+    there = _leaves({"rule": kept})
     for key in [k for k in origin if k == "rule" or k.startswith("rule.")]:
-        if key.removeprefix("rule.") not in kept:
+        if key not in there:
             del origin[key]
     origin["rule.kind"] = "chosen rule"
 

@@ -10,7 +10,8 @@ from neurosbd import library
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import read_toml
-from neurosbd.schema import Entry, OneOf, Record, validate
+from neurosbd.schema import Entry, OneOf, Record
+from neurosbd.validation import validate
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]

@@ -220,7 +220,7 @@ class Settling:
 def _scheduled(rule: LocalRule) -> str | None:
     """Which constants of the neuromodulator move with the progress of the training."""
     constants = {} if rule.neuromodulator is None else vars(rule.neuromodulator)
-    moving = [name for name, value in constants.items() if isinstance(value, Forgetting) and value.shape != "constant"]
+    moving = [name for name, value in constants.items() if isinstance(value, Forgetting) and value.end is not None]
     return f"the schedules of {', '.join(moving)}" if moving else None
 
 

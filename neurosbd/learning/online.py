@@ -69,7 +69,7 @@ class LocalRun:
             connections = plastic(network, name)
             by_gradient = name == network.readout and rule.readout == "gradient"
             # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-            plasticity = ThreeFactor() if by_gradient else rule.plasticity
+            plasticity = ThreeFactor() if by_gradient else rule.regulated
             asked = "exact" if by_gradient else rule.eligibility
             if connections:
                 _check_coupled(network, name, plasticity)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +55,9 @@ class Decorrelation:
     Differs: R0 does not fade unless it is told to. The factor (1 - lam) of the paper's update is left to the
         learning rate, as there in practice.
     """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Shared)
     scale: float = 0.02

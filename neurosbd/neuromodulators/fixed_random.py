@@ -1,7 +1,7 @@
 """Fixed random projection of the score: direct feedback alignment."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ class FixedRandom:
     Source: Nokland 2016, NeurIPS (arXiv 1609.01596), equation 7.
     Differs: injected at the activity after the nonlinearity and before pooling, as in EBD.
     """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
 
     layout: Layout = field(default_factory=Shared)
     scale: float = 0.02

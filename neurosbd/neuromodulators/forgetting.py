@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from neurosbd.constants import check_constants
 from neurosbd.errors import nearest
 
-Shape = Literal["constant", "linear", "geometric"]
+Shape = Literal["linear", "geometric"]
 SHAPES: tuple[str, ...] = get_args(Shape)
 
 
@@ -14,40 +14,40 @@ SHAPES: tuple[str, ...] = get_args(Shape)
 class Forgetting:
     """lam(progress): how much of the old correlation survives one batch, 0 <= lam <= 1.
 
-        constant:     lam = start
+        without end:  lam = start
         linear:       lam = start + progress (end - start)
         geometric:    1 - lam = (1 - start)^(1 - progress) (1 - end)^progress
 
     Args:
         start: factor at the beginning of the training, 0..1. 1 freezes the projection.
-        end: factor at its end, 0..1.
-        shape: which of the three curves.
+        end: factor at its end, 0..1; None: it stays as it is.
+        shape: of the curve from start to end.
     Raises:
         ValueError: if a factor is outside 0..1, a geometric curve starts or ends at exactly 1, or the shape is unknown.
     Source: Erdogan et al. 2025 (EBD), appendix: 0.99999 rising to 1 with the epochs (CNN), 0.999999 (MLP).
     """
 
     start: float = 0.9
-    end: float = 1.0
-    shape: Shape = "constant"
+    end: float | None = None
+    shape: Shape = "geometric"
 
     def __post_init__(self) -> None:
         check_constants(self)
         for name in ("start", "end"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Forgetting.{name} must be in 0..1, got {getattr(self, name)}")
         if self.shape not in SHAPES:
             raise ValueError(f"Forgetting: there is no shape '{self.shape}'{nearest(self.shape, SHAPES)}")
-        if self.shape == "geometric" and 1 in (self.start, self.end):
+        if self.end is not None and self.shape == "geometric" and 1 in (self.start, self.end):
             raise ValueError(
                 f"Forgetting goes geometrically from {self.start} to {self.end}, but such a curve never is exactly 1; "
-                f"give a forgetting_end such as 0.9999, or the shape 'linear'"
+                f"give an end such as 0.9999, or the shape 'linear'"
             )
 
     def factor(self, progress: float) -> float:
         """lam when `progress` (0..1) of the training is done."""
+        if self.end is None:
+            return self.start
         if self.shape == "linear":
             return self.start + progress * (self.end - self.start)
-        if self.shape == "geometric":
-            return 1 - (1 - self.start) ** (1 - progress) * (1 - self.end) ** progress
-        return self.start
+        return 1 - (1 - self.start) ** (1 - progress) * (1 - self.end) ** progress

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -52,8 +52,13 @@ class Receiver(NamedTuple):
 class Neuromodulator(Protocol):
     """Turns the broadcast score into one third factor per unit of a population.
 
-    Its state lives as long as the experiment and is checkpointed with it.
+    Its state lives as long as the experiment and is checkpointed with it. Declared are:
+        rewarded: it wants a reward, not a score.
+        reads_activity: what it sends depends on the activity of the receiver.
     """
+
+    rewarded: ClassVar[bool]
+    reads_activity: ClassVar[bool]
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Any:
         """State before any learning; random parts are drawn from `generator`."""

@@ -1,7 +1,7 @@
 """Projection of the score by weights with which the population predicts the target itself (SBP)."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +56,9 @@ class Prediction:
         where a local module learns to mimic the output of the network and corrects random feedback; here it predicts
         the target, of any loss, over patches of a map, and is the feedback.
     """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Grid)
     rate: float = 1e-2

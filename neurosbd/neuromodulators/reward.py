@@ -1,7 +1,7 @@
 """Reward as a third factor: how much better than expected, sent to all units alike or through a projection."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,13 +25,13 @@ class Expectation(NamedTuple):
 class Reward:
     """third_factor[b] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign.
 
-        Rbar[k] <- Rbar[k] + rate (mean of R over the examples of task k - Rbar[k])
+        Rbar[k] <- Rbar[k] + baseline (mean of R over the examples of task k - Rbar[k])
 
     One channel is the same for all units; several ([B, channels]) go through a fixed random projection, which
     gives every unit its own mixture. The first rewards of a task count as if all before had been equal to them.
 
     Args:
-        rate: of the running mean, per batch, 0..1; 0 means no baseline.
+        baseline: rate of the running mean of the reward, per batch, 0..1; 0 means no baseline.
         tasks: number of separate baselines, >= 1; without `Broadcast.task` all examples are of task 0.
         channels: rewards per example, >= 1.
         scale: standard deviation of the projection of several channels, >= 0.
@@ -41,7 +41,10 @@ class Reward:
     Source: Fremaux, Sprekeler, Gerstner 2010, J. Neurosci. 30 (why the baseline is per task); Williams 1992.
     """
 
-    rate: float = 0.1
+    rewarded: ClassVar[bool] = True
+    reads_activity: ClassVar[bool] = False
+
+    baseline: float = 0.1
     tasks: int = 1
     channels: int = 1
     scale: float = 1.0
@@ -49,8 +52,8 @@ class Reward:
 
     def __post_init__(self) -> None:
         check_constants(self)
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"Reward.rate must be in 0..1, got {self.rate}")
+        if not 0 <= self.baseline <= 1:
+            raise ValueError(f"Reward.baseline must be in 0..1, got {self.baseline}")
         if min(self.tasks, self.channels) < 1:
             raise ValueError(f"Reward.tasks and channels must be at least 1, got {self.tasks} and {self.channels}")
         check_scale(self, self.scale)
@@ -73,9 +76,9 @@ class Reward:
         count = torch.zeros_like(state.seen).index_add_(0, task, torch.ones_like(reward[:, 0]))
         mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)[:, None]
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
-        expected = torch.where(first & there, mean, state.mean) if self.rate > 0 else state.mean
+        expected = torch.where(first & there, mean, state.mean) if self.baseline > 0 else state.mean
         third_factor = (expected[task] - reward) / len(reward)
-        moved = torch.where(there, expected + self.rate * (mean - expected), expected)
+        moved = torch.where(there, expected + self.baseline * (mean - expected), expected)
         after = state._replace(mean=moved, seen=state.seen + count)
         if self.channels > 1:
             return self.layout.spread(third_factor @ state.projection, receiver.value, state.basis), after

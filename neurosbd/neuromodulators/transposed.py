@@ -1,7 +1,7 @@
 """Feedback through the readout's own weights, or weights that follow them: symmetric and adaptive e-prop."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class Transposed:
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625 (symmetric e-prop).
     """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
@@ -70,6 +73,9 @@ class Following:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625 (adaptive e-prop); Kolen, Pollack 1994.
     Differs: in the paper both B and W_out decay; here only their difference does, so the readout is left alone.
     """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
 
     scale: float = 1.0
     forgetting: float = 0.01

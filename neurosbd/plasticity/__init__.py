@@ -4,21 +4,20 @@ from collections.abc import Callable
 
 from neurosbd.plasticity.correlative import Correlative
 from neurosbd.plasticity.eligibility_propagation import EligibilityPropagation, RateRegulated
-from neurosbd.plasticity.plasticity import Plasticity, Tracking
+from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 from neurosbd.plasticity.three_factor import ThreeFactor
 
 PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
     "three_factor": ThreeFactor,
     "eligibility_propagation": EligibilityPropagation,
-    "rate_regulated": RateRegulated,
+    "correlative": Correlative,
     "spike_timing": SpikeTiming,
     "rewarded_spike_timing": RewardedSpikeTiming,
     "policy_gradient": PolicyGradient,
-    "correlative": Correlative,
 }
 
 __all__ = [
-    "PLASTICITIES", "Correlative", "EligibilityPropagation", "Plasticity", "PolicyGradient", "RateRegulated",
+    "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "Plasticity", "PolicyGradient", "RateRegulated",
     "RewardedSpikeTiming", "SpikeTiming", "ThreeFactor", "Tracking", "Window",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +52,11 @@ class Correlative:
     apical: float = 1.0
     lateral: float = 0.0
     memory: float = 0.9999
+
+    modulated: ClassVar[bool] = True
+    states_changes: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ("settled",)
 
     def __post_init__(self) -> None:
         check_constants(self, "corinfomax")

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,11 @@ class EligibilityPropagation:
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equation 28.
     """
+
+    modulated: ClassVar[bool] = True
+    states_changes: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = True
+    eligibilities: ClassVar[tuple[str, ...]] = ("exact",)
 
     def init(self, local: Local) -> Synapses:
         """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
@@ -91,6 +96,11 @@ class RateRegulated:
     inner: Plasticity
     target: float = 10.0
     cost: float = 1.0
+
+    modulated: ClassVar[bool] = False
+    states_changes: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 
     def __post_init__(self) -> None:
         check_constants(self)

@@ -1,6 +1,6 @@
 """What a plasticity is."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -9,7 +9,19 @@ from neurosbd.eligibility.local import Local
 
 
 class Plasticity(Protocol):
-    """Turns local quantities into a loss-gradient-shaped change. No learning rate in here."""
+    """Turns local quantities into a loss-gradient-shaped change. No learning rate in here.
+
+    What it needs and can do is declared, so that nobody has to find out by running it:
+        modulated: changes nothing without a third factor.
+        states_changes: its gradients are minus changes of the weights whose size is part of the rule.
+        rate_regulated: may be drawn to a firing rate besides, by the same eligibility.
+        eligibilities: names of those it works with; (): it looks at none.
+    """
+
+    modulated: ClassVar[bool]
+    states_changes: ClassVar[bool]
+    rate_regulated: ClassVar[bool]
+    eligibilities: ClassVar[tuple[str, ...]]
 
     def init(self, local: Local) -> Any:
         """Traces at the start of a run."""
@@ -34,4 +46,14 @@ class Tracking(Protocol):
 
     def track(self, state: Any, weight: Tensor) -> Tensor:
         """Weight after a trial that ended in `state`; the same tensor where there is nothing to follow."""
+        ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A plasticity whose weights stay within bounds: the learner clamps them after each update."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and largest weight."""
         ...

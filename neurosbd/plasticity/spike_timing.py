@@ -1,8 +1,8 @@
 """Spike-timing-dependent plasticity: the pairing of spikes, and the same waiting for a reward."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,7 +98,17 @@ class SpikeTiming:
     Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98.
     """
 
-    window: Window
+    window: Window = field(default_factory=Window)
+
+    modulated: ClassVar[bool] = False
+    states_changes: ClassVar[bool] = True
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of the window."""
+        return self.window.w_min, self.window.w_max
 
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
@@ -140,13 +150,23 @@ class RewardedSpikeTiming:
     Source: Florian 2007, Neural Comput. 19 (MSTDPET); Izhikevich 2007, Cereb. Cortex 17; Fremaux, Gerstner 2016.
     """
 
-    window: Window
+    window: Window = field(default_factory=Window)
     tau_e: float = 0.5
+
+    modulated: ClassVar[bool] = True
+    states_changes: ClassVar[bool] = True
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_constants(self)
         if not 0 < self.tau_e < math.inf:
             raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of the window."""
+        return self.window.w_min, self.window.w_max
 
     def init(self, local: Local) -> Tagged:
         """Nothing waits."""
@@ -188,6 +208,11 @@ class PolicyGradient:
     """
 
     tau_e: float = 0.5
+
+    modulated: ClassVar[bool] = True
+    states_changes: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ("factorised",)
 
     def __post_init__(self) -> None:
         check_constants(self)

@@ -1,6 +1,7 @@
 """The three-factor product: eligibility x third factor."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,11 @@ class ThreeFactor:
 
     Source: Fremaux, Gerstner 2016, Front. Neural Circuits 9:85; Erdogan et al. 2025 (EBD), equation 13.
     """
+
+    modulated: ClassVar[bool] = True
+    states_changes: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = True
+    eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 
     def init(self, local: Local) -> tuple[()]:
         """Nothing of its own: the trace is the eligibility's."""

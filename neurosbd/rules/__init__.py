@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import Backprop, bp, bptt
-from neurosbd.rules.broadcast import dfa, ebd, sbd, sbp
+from neurosbd.rules.broadcast import dfa, ebd, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.local_rule import LocalRule
@@ -22,6 +22,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "rstdp": rstdp,
     "rmax": rmax,
     "stdp": stdp,
+    "local": local,
     "bp": bp,
     "bptt": bptt,
 }

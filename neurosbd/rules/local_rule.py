@@ -1,18 +1,35 @@
-"""What a local rule is made of: who changes the synapses, and who tells them."""
+"""What a local rule is composed of: who changes the synapses, who tells them, and what all rules share."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
 
 from neurosbd.constants import check_constants
 from neurosbd.eligibility import EligibilityName
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.neuromodulators.neuromodulator import Correlating, Neuromodulator
-from neurosbd.plasticity.eligibility_propagation import RateRegulated
+from neurosbd.plasticity import Bounded, RateRegulated, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Plasticity
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 
-Readout = Literal["gradient", "rule"]
+ReadoutName = Literal["gradient", "rule", "score"]
+
+
+class Parts(TypedDict, total=False):
+    """What any named rule can be given in place of its own; `LocalRule` says what each is."""
+
+    plasticity: Plasticity
+    neuromodulator: Neuromodulator | None
+    eligibility: EligibilityName
+    activity_filter: float | None
+    delay: int
+    readout: ReadoutName
+    rate_target: float
+    rate_cost: float
+    expansion: tuple[Expansion, ...]
+    homeostasis: tuple[Homeostasis, ...]
+    upkeep: tuple[Upkeep, ...]
+    forward_broadcast: float
 
 
 @dataclass(frozen=True)
@@ -20,48 +37,46 @@ class LocalRule:
     """A plasticity, the neuromodulator that feeds it, and how both listen.
 
     Args:
-        plasticity: makes gradients from local quantities.
-        neuromodulator: makes the third factor; None for a rule without one.
-        loss: the loss this rule is defined for; None: any.
+        plasticity: makes gradients from local quantities, see PLASTICITIES.
+        neuromodulator: makes the third factor, see NEUROMODULATORS; None for a rule without one.
         eligibility: how the effect of a synapse is followed, see ELIGIBILITIES.
         activity_filter: time constant of the filter on the activity that the neuromodulator sees, s; None: no filter.
         delay: steps between the score or reward and the arrival of the third factor, >= 0.
         readout: 'gradient': the last population descends its own local gradient of the loss; 'rule': it learns
             like the others; 'score': like the others, with the score itself as its third factor.
-        rewarded: the neuromodulator wants a reward, not a score.
-        expansion: blocks of further columns, which the neuromodulators hear beside the score.
-        homeostasis: added to the third factor of every hidden population that follows the rule.
-        upkeep: added to the gradient of every plastic connection onto such a population, once per batch.
+        rate_target: firing rate that spiking units are drawn to, Hz, > 0.
+        rate_cost: weight of that, >= 0, per (spikes per ms)^2.
+        expansion: blocks of further columns, which the neuromodulators hear beside the score, see EXPANSIONS.
+        homeostasis: added to the third factor of every hidden population that follows the rule, see HOMEOSTASES.
+        upkeep: added to the gradient of every plastic connection onto such a population, once per batch, see UPKEEPS.
         forward_broadcast: how much the readout also descends the costs 1/2 ||R||^2 of all those populations through
             the score, >= 0; 0: not at all. Needs a neuromodulator that keeps R.
-        bounds: to which the weights that follow the rule are clamped after each update; None: free.
-        states_changes: its gradients are minus changes of the weights whose size is part of the rule, so that an
-            optimizer should scale them and no more: plain SGD, where a model names none.
+        loss: the loss this rule is defined for; None: any.
     Raises:
         ValueError: if a constant is out of range.
     """
 
-    plasticity: Plasticity
-    neuromodulator: Neuromodulator | None
-    loss: str | None = None
+    plasticity: Plasticity = field(default_factory=ThreeFactor)
+    neuromodulator: Neuromodulator | None = None
     eligibility: EligibilityName = "factorised"
     activity_filter: float | None = None
     delay: int = 0
-    readout: Readout | Literal["score"] = "gradient"
-    rewarded: bool = False
+    readout: ReadoutName = "gradient"
+    rate_target: float = 10.0
+    rate_cost: float = 0.0
     expansion: tuple[Expansion, ...] = ()
     homeostasis: tuple[Homeostasis, ...] = ()
     upkeep: tuple[Upkeep, ...] = ()
     forward_broadcast: float = 0.0
-    bounds: tuple[float, float] | None = None
-    states_changes: bool = False
+    loss: str | None = None
 
     def __post_init__(self) -> None:
         check_constants(self, "rule")
         if self.delay < 0:
             raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
         if self.activity_filter is not None and not self.activity_filter > 0:
-            raise ValueError(f"tau_activity must be a positive time in s, got {self.activity_filter}")
+            raise ValueError(f"activity_filter must be a positive time in s, got {self.activity_filter}")
+        RateRegulated(self.plasticity, self.rate_target, self.rate_cost)  # which checks both, whether used or not
         if not 0 <= self.forward_broadcast < math.inf:
             raise ValueError(f"forward_broadcast must be a number >= 0, got {self.forward_broadcast}")
         if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):
@@ -70,8 +85,83 @@ class LocalRule:
                 "(Decorrelation), and a readout that descends its gradient"
             )
 
+    @property
+    def rewarded(self) -> bool:
+        """Whether the neuromodulator wants a reward, not a score."""
+        return self.neuromodulator is not None and self.neuromodulator.rewarded
 
-def regulated(plasticity: Plasticity, target: float, cost: float) -> Plasticity:
-    """The same rule with its firing rates drawn to `target` Hz, unless that costs nothing."""
-    drawn = RateRegulated(plasticity, target, cost)  # which checks both, whether they are used or not
-    return drawn if drawn.cost else plasticity
+    @property
+    def states_changes(self) -> bool:
+        """Whether its gradients are minus changes of the weights whose size is part of the rule, so that an optimizer
+        should scale them and no more: plain SGD, where a model names none."""
+        return self.plasticity.states_changes
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """To which the weights that follow the rule are clamped after each update; None: free."""
+        return self.plasticity.bounds if isinstance(self.plasticity, Bounded) else None
+
+    @property
+    def regulated(self) -> Plasticity:
+        """The plasticity with its firing rates drawn to `rate_target`, unless that costs nothing."""
+        if not self.rate_cost:
+            return self.plasticity
+        return RateRegulated(self.plasticity, self.rate_target, self.rate_cost)
+
+
+def composed(parts: Parts, own: Parts, loss: str | None = None) -> LocalRule:
+    """A named rule: its own parts, with others in their place.
+
+    Args:
+        parts: in place of its own.
+        own: of the rule.
+        loss: that it is defined for.
+    Raises:
+        ValueError: if the parts do not go together.
+    """
+    rule = LocalRule(**(own | parts), loss=loss)
+    for objection in _objections(rule):
+        raise ValueError(objection)
+    return rule
+
+
+def _objections(rule: LocalRule) -> list[str]:
+    """Why the parts of a rule do not go together."""
+    plasticity, modulator = rule.plasticity, rule.neuromodulator
+    name, said = type(plasticity).__name__, []
+    if plasticity.modulated and modulator is None:
+        said.append(f"{name} changes nothing without a third factor; set a neuromodulator, see NEUROMODULATORS")
+    if modulator is not None and not plasticity.modulated:
+        said.append(
+            f"{name} takes no third factor, so {type(modulator).__name__} would not be heard; set another plasticity, "
+            f"such as 'rewarded_spike_timing', or rule 'stdp' without a neuromodulator"
+        )
+    legal = plasticity.eligibilities or ("factorised",)
+    if rule.eligibility not in legal:
+        said.append(f"eligibility: {name} works with {' or '.join(map(repr, legal))}, got '{rule.eligibility}'")
+    if rule.rewarded and (rule.expansion or rule.homeostasis):
+        part = "expansion" if rule.expansion else "homeostasis"
+        said.append(f"{part} goes with a score, but {type(modulator).__name__} is sent a reward; leave it out")
+    if rule.rate_cost and not plasticity.rate_regulated:
+        said.append(f"rate_cost: {name} does not regulate firing rates; set it to 0")
+    if rule.activity_filter is not None and not (modulator is not None and modulator.reads_activity):
+        who = "no neuromodulator" if modulator is None else type(modulator).__name__
+        said.append(f"activity_filter: {who} looks at the activity of a population here; leave it out")
+    return said
+
+
+def takes(rule: LocalRule, part: str, value: object) -> bool:
+    """Whether a part that was meant for another rule has a meaning for this one."""
+    modulator, plasticity = rule.neuromodulator, rule.plasticity
+    scored = modulator is not None and not rule.rewarded
+    return {
+        "eligibility": value in plasticity.eligibilities,
+        "activity_filter": modulator is not None and modulator.reads_activity,
+        "delay": modulator is not None and not isinstance(plasticity, Tracking),
+        "rate_target": plasticity.rate_regulated,
+        "rate_cost": plasticity.rate_regulated,
+        "expansion": isinstance(modulator, Correlating),
+        "homeostasis": scored,
+        "upkeep": scored,
+        "forward_broadcast": isinstance(modulator, Correlating) and rule.readout == "gradient",
+    }.get(part, False)

@@ -45,9 +45,6 @@ REQUIRED: Mapping[str, Mapping[str, Any]] = {  # constants of shipped parts that
     "uniform": {"low": 1.0, "high": 2.0},
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
-    "rate_regulated": {"inner": ThreeFactor()},
-    "spike_timing": {"window": Window()},
-    "rewarded_spike_timing": {"window": Window()},
 }
 
 

@@ -20,13 +20,13 @@ import neurosbd.tracefiles.checks as checks
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
-from neurosbd.schema import validate
 from neurosbd.text import html_table, sides
 from neurosbd.tracefiles.checks import Piece
 from neurosbd.tracefiles.selection import read
 from neurosbd.tracefiles.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
 from neurosbd.tracefiles.signal import Signal
 from neurosbd.tracefiles.stored import Stored
+from neurosbd.validation import validate
 
 T = TypeVar("T")
 _TRIES = 10  # a living writer may be in the middle of a commit

@@ -214,7 +214,9 @@ _AVERAGED = ("sbd", "ebd")  # rules whose projection is a running correlation
 
 def remedy(rule: str, spiking: bool) -> str:
     """What to try where nothing, or the reverse, is learned; the recipe is for networks of rates."""
-    own = ["rule.forgetting = 0.99 (correlations averaged over more batches)"] if rule in _AVERAGED else []
+    own = (
+        ["rule.neuromodulator.forgetting = 0.99 (correlations averaged over more batches)"] if rule in _AVERAGED else []
+    )
     recipe = [] if spiking else ["--recipe standard"]
     tried = ", ".join([*own, *recipe, "a lower learning rate", "more epochs"])
     return f"try {tried}; --rule {'bptt' if spiking else 'bp'} tells whether the data can be learned at all"

@@ -16,7 +16,6 @@ from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, write_text
 from neurosbd.network import Network
-from neurosbd.schema import validate
 from neurosbd.tasks import Panel
 from neurosbd.text import csv_table
 from neurosbd.tracefiles import NotRecorded, Trace, open_trace
@@ -26,6 +25,7 @@ from neurosbd.training.forward import Raw, Units, predict
 from neurosbd.training.lock import is_held
 from neurosbd.training.records import check_config, read_config, read_metrics, read_result
 from neurosbd.training.run_card import card, line
+from neurosbd.validation import validate
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name

@@ -1,0 +1,58 @@
+"""What of the table of one rule stays when another rule takes its place."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules.local_rule import takes
+
+_COMPONENTS = ("plasticity", "neuromodulator")
+
+
+def carried_over(table: Any, rule: str) -> dict[str, Any]:
+    """The part of a [rule] table that has a meaning for another rule.
+
+    Constants of plasticity and neuromodulator stay where the other rule's have constants of that name; a component that
+    the file has chosen in place of the old rule's own goes with that rule. What all rules share stays where it does
+    something.
+
+    Args:
+        table: as the file has it, not yet checked.
+        rule: name of the other rule.
+
+    >>> carried_over({"kind": "sbd", "delay": 1, "neuromodulator": {"scale": 0.1, "forgetting": 0.9}}, "dfa")
+    {'delay': 1, 'neuromodulator': {'scale': 0.1}}
+    """
+    if not isinstance(table, Mapping):
+        return {}
+    old = str(table.get("kind", "sbd"))
+    if old == rule or old not in RULES:
+        return dict(table)
+    was, now = RULES[old](), RULES[rule]()
+    if not (isinstance(was, LocalRule) and isinstance(now, LocalRule)):
+        return {}
+    kept: dict[str, Any] = {}
+    for part, value in table.items():
+        if part in _COMPONENTS:
+            same = part == "plasticity" or _by_score(was) == _by_score(now)
+            constants = _common(value, getattr(now, part)) if same else {}
+            kept |= {part: constants} if constants else {}
+        elif part == "readout":
+            kept |= {part: value} if _by_score(was) == _by_score(now) else {}
+        elif takes(now, part, value):
+            kept[part] = value
+    return kept
+
+
+def _common(value: Any, component: Any) -> dict[str, Any]:
+    """Constants that another component has, too; none of one that was chosen by its kind."""
+    if not isinstance(value, Mapping) or "kind" in value or component is None:
+        return {}
+    names = {field.name for field in dataclasses.fields(component)}
+    return {key: constant for key, constant in value.items() if key in names}
+
+
+def _by_score(rule: LocalRule) -> bool:
+    """Whether its third factor comes from the score."""
+    return rule.neuromodulator is not None and not rule.rewarded
