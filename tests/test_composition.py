@@ -1,0 +1,123 @@
+"""Rules as compositions in model files: any plasticity with any neuromodulator, and what cannot work."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import neurosbd
+from neurosbd.config.carrying import carried_over
+from neurosbd.errors import UsageError
+from neurosbd.neuromodulators import NEUROMODULATORS, Decorrelation, FixedRandom, Forgetting, Grid, Reward, Transposed
+from neurosbd.plasticity import PLASTICITIES, EligibilityPropagation, RewardedSpikeTiming, SpikeTiming, ThreeFactor
+from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules.local_rule import Parts
+
+
+def built(rule: str | None = None, **settings: Any) -> Any:
+    return neurosbd.load_model(
+        "digits-mlp", rule, {f"rule.{k.replace('__', '.')}": v for k, v in settings.items()}
+    ).rule.build()
+
+
+def test_a_table_without_a_kind_changes_the_rules_own() -> None:
+    """The rest stays as the file and the rule have it. Must fail when a table takes the place of all (tried)."""
+    rule = built(neuromodulator__layout="grid", neuromodulator__forgetting={"start": 0.9, "end": 0.999})
+    assert rule.neuromodulator == Decorrelation(Grid(), scale=0.05, forgetting=Forgetting(0.9, 0.999))
+    assert built(neuromodulator__forgetting=0.99).neuromodulator.forgetting == Forgetting(0.99)
+    assert built(neuromodulator__fading__start=0.5).neuromodulator.fading == Forgetting(0.5)
+    assert built("rstdp", plasticity__window__w_max=0.3).plasticity.window.w_max == 0.3
+
+
+def test_a_table_with_a_kind_takes_the_place_of_the_rules_own() -> None:
+    assert built("eprop", neuromodulator="transposed").neuromodulator == Transposed()
+    assert built("eprop", neuromodulator={"kind": "fixed_random"}).neuromodulator == FixedRandom()
+    rule = built("local", plasticity="eligibility_propagation", neuromodulator="prediction", eligibility="exact")
+    assert type(rule.plasticity) is EligibilityPropagation and not rule.rewarded
+
+
+def test_every_rule_takes_the_same_parts_and_says_them_in_full() -> None:
+    """What a definition writes down is read back as itself."""
+    for name in RULES:
+        definition = neurosbd.load_model("digits-mlp", name)
+        again = type(definition).model_validate(neurosbd.load_model("digits-mlp", name).model_dump())
+        assert again.rule == definition.rule
+        if isinstance(definition.rule.build(), LocalRule):
+            assert type(definition.rule).parameters == frozenset(Parts.__annotations__)
+            assert definition.rule.build() == again.rule.build()
+
+
+@pytest.mark.parametrize("plasticity", list(PLASTICITIES))
+@pytest.mark.parametrize("neuromodulator", list(NEUROMODULATORS))
+def test_any_plasticity_goes_with_any_neuromodulator_or_is_refused(plasticity: str, neuromodulator: str) -> None:
+    """In one sentence before anything runs; what is taken learns from a batch."""
+    settings = {"plasticity": plasticity, "neuromodulator": neuromodulator}
+    legal = PLASTICITIES[plasticity]().eligibilities
+    if legal and "factorised" not in legal:
+        settings["eligibility"] = legal[0]
+    if plasticity == "spike_timing":
+        with pytest.raises(UsageError, match=r"rule: .*SpikeTiming takes no third factor"):
+            built("local", **settings)
+        return
+    rule = built("local", **settings)
+    assert type(rule.plasticity) is PLASTICITIES[plasticity]
+    assert type(rule.neuromodulator) is NEUROMODULATORS[neuromodulator]
+    assert rule.rewarded == (neuromodulator == "reward")
+
+
+@pytest.mark.parametrize("neuromodulator", [n for n in NEUROMODULATORS if n != "transposed"])
+def test_three_factors_learn_from_every_neuromodulator(neuromodulator: str) -> None:
+    definition = neurosbd.load_model("digits-mlp", "local", {"rule.neuromodulator": neuromodulator})
+    network = definition.network()
+    learner = neurosbd.learner(network, definition.rule.build(), "cross_entropy", seed=0)
+    for _ in range(2):  # a correlation has nothing to send before the first batch
+        learner.learn(neurosbd.Batch(torch.randn(1, 8, 1, 8, 8), torch.arange(8)))
+    gradient = network.weights["input->hidden1"].grad
+    assert gradient is not None and gradient.abs().max() > 0
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("sbd", {"scale": 0.1}, r"rule\.scale: is rule\.neuromodulator\.scale now"),
+    ("sbd", {"projection": "full"}, r"rule\.projection: is rule\.neuromodulator\.layout now"),
+    ("sbd", {"forgetting_end": 0.9}, r"rule\.forgetting_end: is rule\.neuromodulator\.forgetting\.end now"),
+    ("sbd", {"tau_activity": 0.02}, r"rule\.tau_activity: is rule\.activity_filter"),
+    ("eprop", {"feedback": "symmetric"}, r"rule\.feedback: is rule\.neuromodulator \('fixed_random', or 'transposed'"),
+    ("stdp", {"w_max": 1.0}, r"rule\.w_max: is rule\.plasticity\.window\.w_max now"),
+    ("sbd", {"neuromodulator__scal": 1}, r"rule\.neuromodulator\.scal: unknown key; did you mean 'scale'"),
+    ("sbd", {"neuromodulator__scale": "big"}, r"rule\.neuromodulator\.scale: .* got 'big'"),
+    ("sbd", {"neuromodulator": "rewards"}, r"rule\.neuromodulator.*there is no 'rewards'; did you mean 'reward'"),
+    ("sbd", {"neuromodulator__forgetting": "slow"}, r"rule\.neuromodulator\.forgetting"),
+    ("sbd", {"neuromodulator__forgetting": {"begin": 0.9}}, r"forgetting\.begin: unknown key"),
+    ("sbd", {"plasticity": "eligibility_propagation"}, r"works with 'exact', got 'factorised'"),
+    ("sbd", {"plasticity": "spike_timing"}, r"SpikeTiming takes no third factor"),
+    ("stdp", {"plasticity": "three_factor"}, r"ThreeFactor changes nothing without a third factor"),
+    ("rstdp", {"expansion": ["bartlett"]}, r"expansion goes with a score, but Reward is sent a reward"),
+    ("dfa", {"activity_filter": 0.02}, r"activity_filter: FixedRandom looks at the activity"),
+    ("rstdp", {"rate_cost": 1.0}, r"rate_cost: RewardedSpikeTiming does not regulate"),
+    ("dfa", {"forward_broadcast": 0.1}, r"forward_broadcast needs a neuromodulator that keeps the correlation"),
+]
+
+
+@pytest.mark.parametrize(("rule", "settings", "message"), REFUSED)
+def test_what_cannot_work_is_refused_with_the_key(rule: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refusal:
+        built(rule, **settings)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_constants_stay_where_another_rule_has_them() -> None:
+    """Must fail when all of a table stays, or nothing (tried)."""
+    table = {"kind": "sbd", "delay": 2, "neuromodulator": {"scale": 0.1, "forgetting": 0.9}, "expansion": ["gated"]}
+    assert carried_over(table, "dfa") == {"delay": 2, "neuromodulator": {"scale": 0.1}}
+    assert carried_over(table, "ebd") == {k: v for k, v in table.items() if k != "kind"}
+    assert carried_over(table, "sbd") == table and carried_over(table, "bp") == {}
+    assert carried_over({"neuromodulator": {"kind": "reward"}}, "dfa") == {}
+    rewarded = {"kind": "rstdp", "readout": "rule", "neuromodulator": {"tasks": 4}, "plasticity": {"tau_e": 0.2}}
+    assert carried_over(rewarded, "rmax") == {k: v for k, v in rewarded.items() if k != "kind"}
+    assert carried_over(rewarded, "sbd") == {} and carried_over(rewarded, "stdp") == {"readout": "rule"}
+
+
+def test_abilities_are_declared() -> None:
+    assert LocalRule(ThreeFactor(), Reward()).rewarded and not LocalRule(ThreeFactor(), FixedRandom()).rewarded
+    assert LocalRule(SpikeTiming()).states_changes and LocalRule(SpikeTiming()).bounds == (-1.0, 1.0)
+    assert LocalRule(RewardedSpikeTiming(), Reward()).bounds == (-1.0, 1.0) and LocalRule().bounds is None
