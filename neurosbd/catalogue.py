@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from neurosbd.parsing import read_toml
 from neurosbd.plugins import load_packages
 from neurosbd.report.analyses import documentation
 from neurosbd.rules import LocalRule
+from neurosbd.schema import parameters
 from neurosbd.seeds import generator
 from neurosbd.tables import RENAMED, TABLES, table
 
@@ -149,9 +150,17 @@ def _show_file(kind: str, name: str) -> str:
 
 def _show_item(kind: str, name: str) -> str:
     item = table(kind)[name]
-    constants = "" if isinstance(item, Activation) else f"\n{str(inspect.signature(item)).split(' -> ')[0]}"
+    constants = "" if isinstance(item, Activation) else f"\n{_constants(item)}"
     checked = f"\n\n{admissible(name)}" if kind == "losses" else ""
     return f"{name} ({kind}){constants}\n\n{_about(item)}{checked}"
+
+
+def _constants(item: Callable[..., Any]) -> str:
+    """The constants of an item with their defaults; the parts of a rule, which are many, in a line each."""
+    signature = inspect.signature(item)
+    if all(constant.kind is not constant.VAR_KEYWORD for constant in signature.parameters.values()):
+        return str(signature).split(" -> ")[0]
+    return "\n".join(f"  {name} = {default!r}" for name, (_, default) in parameters(item).items())
 
 
 def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:

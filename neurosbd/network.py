@@ -131,7 +131,7 @@ class Network(nn.Module):
         if self.unsettled and self.adaptive and not mode:
             self.unsettled = False
             warn(
-                f"the last batch was never settled, so that {', '.join(map(repr, self.adaptive))} act on moments of "
+                f"no after_step() followed the last batch, so that {', '.join(map(repr, self.adaptive))} act on moments of "
                 f"before it; call learner.after_step() after every optimizer.step()",
             )
         for name, neuron in self.adaptive.items():

@@ -6,7 +6,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, get_type_hints
+from typing import Any, Unpack, get_origin, get_type_hints
 
 from pydantic import PydanticUserError
 
@@ -155,6 +155,8 @@ def _check_constants(item: Any, reserved: set[str]) -> None:
     except (NameError, TypeError) as problem:
         raise ValueError(f"the types of its constants cannot be read ({problem})") from None
     for constant in inspect.signature(item).parameters.values():
+        if constant.kind is constant.VAR_KEYWORD and get_origin(hints.get(constant.name)) is Unpack:
+            continue  # a TypedDict says what they are, and the rule that is made of none of them the defaults
         if constant.kind in (constant.VAR_POSITIONAL, constant.VAR_KEYWORD):
             raise ValueError(f"'*{constant.name}' says nothing of its constants; write each with its type and default")
         if constant.name in reserved or constant.name.startswith("_"):
@@ -171,7 +173,8 @@ def _check_contract(made: Any, contract: type, whose: str) -> None:
     if isinstance(made, type):
         raise ValueError(f"{whose}makes the class {made.__name__} itself; make an instance; {home}")
     bases = [base for base in contract.__mro__ if getattr(base, "_is_protocol", False) and base.__module__ != "typing"]
-    members = {name: member for base in bases for name, member in vars(base).items() if not name.startswith("_")}
+    members = {name: None for base in bases for name in vars(base).get("__annotations__", {})}
+    members |= {name: member for base in bases for name, member in vars(base).items() if not name.startswith("_")}
     for name, member in members.items():
         if not hasattr(made, name):
             kind = "method" if callable(member) else "property"

@@ -27,6 +27,7 @@ LOUD = """
 from dataclasses import dataclass
 import neurosbd
 from neurosbd.neurons import ReLU
+from neurosbd.neuromodulators import FixedRandom
 from neurosbd.rules.broadcast import dfa
 
 @dataclass(frozen=True)

@@ -212,11 +212,13 @@ def test_a_loop_that_never_settles_is_told_once(rule: str) -> None:
     """Of standardised units; at the second trial, or, where there was one trial only, when they are evaluated. Must
     fail when nobody looks at the version of the weights (tried)."""
     network = build("standardised")
-    with pytest.warns(UsageWarning, match=r"never settled.*call learner.settle\(\) after every optimizer.step"):
+    with pytest.warns(
+        UsageWarning, match=r"no after_step\(\) followed.*call learner.after_step\(\) after every optimizer.step"
+    ):
         loop(network, learner(network, rule), settle=False)
     network = build("standardised")
     loop(network, learner(network, rule), settle=False, steps=1)
-    with pytest.warns(UsageWarning, match=r"never settled, so that 'hidden' act on moments of before"):
+    with pytest.warns(UsageWarning, match=r"followed the last batch, so that 'hidden' act on moments of before"):
         network.eval()
     network.train().eval()  # warned once
     network = build("standardised")
@@ -240,7 +242,7 @@ def test_rules_with_nothing_to_settle_need_not() -> None:
 
 def test_bounds_that_are_not_kept_are_said() -> None:
     network = build("lif", "li")
-    with pytest.warns(UsageWarning, match="never settled"):
+    with pytest.warns(UsageWarning, match="no after_step"):
         loop(network, learner(network, "stdp"), settle=False)
 
 

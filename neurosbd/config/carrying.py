@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.rules.local_rule import takes
+from neurosbd.rules.local_rule import Parts, takes
+from neurosbd.schema import parameters
 
 _COMPONENTS = ("plasticity", "neuromodulator")
 
@@ -32,15 +33,17 @@ def carried_over(table: Any, rule: str) -> dict[str, Any]:
     was, now = RULES[old](), RULES[rule]()
     if not (isinstance(was, LocalRule) and isinstance(now, LocalRule)):
         return {}
-    kept: dict[str, Any] = {}
+    legal, kept = parameters(RULES[rule]), {}
     for part, value in table.items():
+        if part not in legal:
+            continue
         if part in _COMPONENTS:
             same = part == "plasticity" or _by_score(was) == _by_score(now)
             constants = _common(value, getattr(now, part)) if same else {}
             kept |= {part: constants} if constants else {}
         elif part == "readout":
             kept |= {part: value} if _by_score(was) == _by_score(now) else {}
-        elif takes(now, part, value):
+        elif part not in Parts.__annotations__ or takes(now, part, value):  # the former of a user's own rule
             kept[part] = value
     return kept
 

@@ -195,7 +195,7 @@ class Settling:
         if self.needed and self.pending is not None and self.pending != self._left():
             self.needed = False
             warn(
-                "the weights have changed since the last batch, which was never settled: bounds, moments of "
+                "the weights have changed since the last batch, which no after_step() followed: bounds, moments of "
                 "standardised units and weights that follow the activity stay behind; call learner.after_step() after "
                 "every optimizer.step()",
                 stacklevel=4,

@@ -14,7 +14,7 @@ def _readout_weight(receiver: Receiver, name: str) -> Tensor:
     if receiver.readout_weight is None:
         raise ValueError(
             f"{name} feedback needs a dense connection without pooling from every learning population to the "
-            f"readout; use feedback = 'random' for deeper populations"
+            f"readout; use neuromodulator 'fixed_random' for deeper populations"
         )
     return receiver.readout_weight
 
