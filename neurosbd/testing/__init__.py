@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from neurosbd.plasticity import ThreeFactor, Window
 from neurosbd.tables import table
 from neurosbd.testing.connections import (
     CONNECTION_CHECKS,
