@@ -131,8 +131,8 @@ class Network(nn.Module):
         if self.unsettled and self.adaptive and not mode:
             self.unsettled = False
             warn(
-                f"no after_step() followed the last batch, so that {', '.join(map(repr, self.adaptive))} act on moments "
-                f"of before it; call learner.after_step() after every optimizer.step()",
+                f"no after_step() followed the last batch, so that {', '.join(map(repr, self.adaptive))} act on "
+                f"moments of before it; call learner.after_step() after every optimizer.step()",
             )
         for name, neuron in self.adaptive.items():
             acting = neuron if mode else neuron.with_moments(self.moments(name))
