@@ -12,7 +12,7 @@ from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.machine import first_line
 from neurosbd.training.progress import Reporter, duration, epoch_line
 from neurosbd.training.records import read_result
-from neurosbd.training.run import FIGURE, RESULT, write_metrics
+from neurosbd.training.run import BEST, FIGURE, RESULT, write_metrics
 
 Event = Mapping[str, Any]
 EVENTS = ("on_start", "on_batch", "on_epoch", "on_checkpoint", "on_end")
@@ -221,7 +221,8 @@ class Console(NullLogger):
         if event["status"] != "finished":
             return
         if event.get("stop") and event["stop"]["early"]:
-            self._reporter.say(f"stopped after epoch {event['epochs']}: {event['stop']['reason']}")
+            kept = f"; {BEST} has the weights after the best epoch" if event["stop"]["best"] else ""
+            self._reporter.say(f"stopped after epoch {event['epochs']}: {event['stop']['reason']}{kept}")
         if event.get("best"):
             self._reporter.say(_finished(event))
         for name, value in event.get("measures", {}).items():

@@ -59,8 +59,11 @@ class Stopping:
 
     def reason(self, epochs: int) -> str:
         """Why it ended, in a sentence."""
-        best = f"than {self.best:.6g} after epoch {self.epoch}" if self.epoch else "than nothing"
-        return f"{self.metric} was not better {best} for {epochs - self.epoch} epochs (training.stop.patience)"
+        count = epochs - self.epoch
+        long = f"for {count} epoch{'s' if count > 1 else ''} (training.stop.patience)"
+        if self.epoch == 0:
+            return f"{self.metric} was no number {long}"
+        return f"{self.metric} was not better than {self.best:.6g}, that of epoch {self.epoch}, {long}"
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch and its value."""
