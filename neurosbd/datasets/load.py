@@ -141,7 +141,21 @@ def load_data(
     definition, root = _definition(name, root)
     if columns:
         definition = definition.model_copy(update={"columns": tuple(columns)})
-    splits = whole = _splits(definition, root)
+    splits = _splits(definition, root)
+    return chosen_of(definition, splits, subset, subset_seed, test_subset, validation, validation_seed)
+
+
+def chosen_of(
+    definition: DatasetFile,
+    splits: Splits,
+    subset: int | None,
+    subset_seed: int | None,
+    test_subset: int | None,
+    validation: float | int | None,
+    validation_seed: int,
+) -> Dataset:
+    """Of whole splits the examples that are asked for, as `load_data`; with their moments, and what is odd said."""
+    whole = splits
     named = {what: tuple(map(one_line, getattr(splits, what))) for what in ("classes", "variables", "columns")}
     splits = replace(splits, **named)  # names of folders and columns
     if definition.columns and not splits.columns:
@@ -169,7 +183,7 @@ def _remarks(data: Dataset) -> list[str]:
     """What is to be said about the examples that were chosen."""
     train, test = data.train, data.test
     classes = coverage(train.labels, test.labels, data.classes, data.name) if data.kind == "classes" else []
-    if isinstance(train, EventSamples) or train.values.dtype.kind != "f":
+    if isinstance(train, EventSamples) or train.values.dtype.kind != "f" or train.values.ndim != 2:
         return classes
     names = data.columns or [f"x{i}" for i in range(data.size[0])]
     return classes + unusual(train.values, test.values, (data.mean, data.std), names, data.name)
@@ -260,12 +274,12 @@ def _of_each_class(samples: S, per_class: int | None, seed: int | None, key: str
 
 def _dataset(definition: DatasetFile, splits: Splits[Samples]) -> Dataset[Samples]:
     values = splits.train.values
-    flat = values.dtype.kind == "f"
-    maximum = 1.0 if flat else float(definition.maximum)
+    flat = values.ndim == 2
+    maximum = 1.0 if values.dtype.kind == "f" else float(definition.maximum)
     if definition.mean and definition.std:
         mean, std = definition.mean, definition.std
     else:
-        mean, std = measure(values, maximum)
+        mean, std = measure(values if values.dtype.kind == "u" else values.reshape(-1, values.shape[-1]), maximum)
     size = values.shape[1:] if flat else (values.shape[3], *values.shape[1:3])
     data = Dataset(definition.name, splits.train, splits.test, splits.classes, size, maximum, mean, std)
     data = replace(data, columns=splits.columns, dropped=splits.dropped)

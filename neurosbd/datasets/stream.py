@@ -17,7 +17,7 @@ from neurosbd.datasets.events import EventResident, event_resident
 from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.moments import limits, standardise
 from neurosbd.datasets.samples import EventSamples, Samples
-from neurosbd.errors import warn
+from neurosbd.errors import UsageError, warn
 from neurosbd.seeds import generator
 
 _DARK = 0.1  # of full intensity: below it hardly anything spikes
@@ -121,6 +121,8 @@ def as_intensities(data: Dataset) -> Dataset:
         f"to {high.max():.4g}; each is scaled by its smallest and largest value in the training split"
         + (f", which test examples exceed in {beyond} of {len(low)} columns" if beyond else "")
     )
+    if data.train.values.ndim != 2:
+        raise UsageError(f"{data.name}: an encoder that makes spikes takes pictures of values 0 to 1; scale them")
     width = np.where(high > low, high - low, np.inf)
     return replace(data, mean=tuple(low.tolist()), std=tuple(width.tolist()))
 

@@ -1,15 +1,20 @@
 """Where the trials of a training come from: a data set shown over time, or a task that makes its own."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from neurosbd.config.compatibility import check_fit, check_task
 from neurosbd.config.definition import Definition, Experiment
-from neurosbd.datasets.load import Dataset, load_data
+from neurosbd.datasets.definition import load_file
+from neurosbd.datasets.given import PREFIX, content_hash, read_given
+from neurosbd.datasets.load import READERS, Dataset, chosen_of, load_data
+from neurosbd.datasets.samples import check
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
+from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Batch
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
@@ -60,11 +65,33 @@ class BatchSource(Protocol):
 def data_of(definition: Definition) -> Dataset:
     """The data set that a definition is trained on, loaded."""
     wanted = definition.data
+    if wanted.name.startswith(PREFIX):
+        raise UsageError(
+            f"{definition.name}: was trained on an object that lived in Python, and is not here ('{wanted.name}'); "
+            f"run.predict(x) takes examples, fit(data=...) the object"
+        )
     seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
     return load_data(
         wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns,
         wanted.validation, seed,
     )  # fmt: skip
+
+
+def given_of(definition: Definition, data: Any) -> tuple[Definition, Dataset]:
+    """Data in memory as a data set, and the definition that names them by their content.
+
+    Raises:
+        UsageError: if it is nothing that can be learned from.
+    """
+    own = load_file("arrays", READERS).model_copy(update={"name": "data"})
+    splits = check(read_given(data, definition.input_size(), definition.time.dt, own), "data")
+    name = f"{PREFIX}{content_hash(splits)[:16]}"
+    wanted = definition.data.model_copy(update={"name": name, "root": None, "columns": ()})
+    seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
+    found = chosen_of(
+        own, splits, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.validation, seed
+    )  # fmt: skip
+    return definition.model_copy(update={"data": wanted}), replace(found, name=name)
 
 
 class DatasetBatches:

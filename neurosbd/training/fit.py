@@ -14,7 +14,7 @@ from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
 from neurosbd.training import directory
-from neurosbd.training.batches import DatasetBatches, data_of
+from neurosbd.training.batches import DatasetBatches, data_of, given_of
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
@@ -29,7 +29,7 @@ from neurosbd.training.start import check_same_start, start_from
 def fit(
     model: str | Path,
     *,
-    data: str | Path | None = None,
+    data: Any = None,
     rule: str | None = None,
     loss: str | Path | Loss | PerExample | None = None,
     recipe: str | None = None,
@@ -46,7 +46,11 @@ def fit(
 
     Args:
         model: a shipped model (`neurosbd list models`) or a .toml file.
-        data: data set in place of the model's own: a name, a .toml, .npz or .csv file, or a folder.
+        data: in place of the model's own: a name, a .toml, .npz or .csv file, or a folder; or what you have in memory:
+            (x, y) as tensors or arrays, a `Dataset` of torch (len and [i] -> (x, y)), an iterable of batches (x, y), or
+            a pair of such, (train, test); without a test every fifth example is one. x are examples as the network
+            sees them, which the run standardises, or frames over time [T, *size], of any T; y are labels or values.
+            All is read into memory once. The run keeps a hash of the content: resume needs the same data again.
         rule: learning rule in place of the model's own, see `neurosbd list rules`.
         loss: in place of the model's own: a name of LOSSES; or one of yours, which is a function (output [B, C],
             target) -> loss of each example [B], a loss (docs/losses.md), or a .py file that has such a `loss`. A run
@@ -72,25 +76,27 @@ def fit(
         KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
     with Interrupt() as interrupt:
-        data, record = _asked_data(data), as_specs(record)
+        record = as_specs(record)
+        named = data if isinstance(data, str | Path) else None
         settings = dict(plain(settings or {}))
         if seed is not None:
             settings["seed"] = seed
         if loss is not None:
             settings["loss"] = entry(loss)
         job = Job(model, rule, recipe, settings, record, out, device, resume, Loggers(loggers))
-        definition = _on_data(job.definition(), data)
+        definition = job.definition() if named is None else _on_data(job.definition(), str(named))
         place = check_device(device)
         if definition.task or definition.protocol:
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
+        definition, examples = (definition, None) if data is named else given_of(definition, data)
         experiment = definition.build()
         there = directory.to_resume(definition, job.out) if job.resume else None
         if start is not None and there is not None:
             check_same_start(read_config(there / CONFIG), start, there)
         begun = None if start is None or there is not None else start_from(start, experiment.network)
-        session = Session(experiment, DatasetBatches(experiment, data_of(definition), place), place)
+        session = Session(experiment, DatasetBatches(experiment, examples or data_of(definition), place), place)
         interrupt.hold()
         with entered(session, job, begun) as event, job.loggers.ending(event["path"]):
             run = Training(session, event, job.loggers, interrupt).run()
@@ -98,19 +104,8 @@ def fit(
     return run
 
 
-def _on_data(definition: Definition, data: str | None) -> Definition:
-    """The definition, of another data set if one is asked for."""
-    if data is None:
-        return definition
+def _on_data(definition: Definition, data: str) -> Definition:
+    """The definition, of another data set."""
     name, root = resolve_data(definition.data.name, data)
     chosen = {"name": name} | ({} if root is None else {"root": root})
     return definition.model_copy(update={"data": definition.data.model_copy(update=chosen)})
-
-
-def _asked_data(data: Any) -> str | None:
-    if data is None or isinstance(data, str | Path):
-        return None if data is None else str(data)
-    raise UsageError(
-        f"data are asked for by name or path, got {type(data).__name__}; arrays go into a file first: "
-        f"numpy.savez('my.npz', train_values=..., train_labels=..., test_values=..., test_labels=...), data='my.npz'"
-    )

@@ -201,7 +201,8 @@ def _features(values: np.ndarray, units: Units) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad):
         raise UsageError(f"predict: {len(bad)} of {len(values)} examples hold NaN or infinity, the first is {bad[0]}")
-    return values.astype(np.float64)
+    values = values.astype(np.float64)
+    return values.transpose(0, 2, 3, 1) if values.ndim == 4 else values  # pictures that are no whole numbers
 
 
 def _pictures(values: np.ndarray, units: Units) -> np.ndarray:

@@ -61,6 +61,7 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
             start = "resumed"
         else:
             config = directory.config_of(session.definition, session.device, session.batches.units)
+            config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
             config |= {} if begun is None else {"start": asdict(begun)}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
