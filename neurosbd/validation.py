@@ -71,6 +71,8 @@ def _explain(error: Any, record: type[Record]) -> str:
         return f"must be a number, numbers in a list, or a distribution, got {brief(repr(given))}"
     if kind == "union_tag_not_found":
         return f"must be a name or a table with a kind, got {brief(repr(given))}"
+    if kind == "model_type":
+        return f"must be a table of keys, got {brief(repr(given))}"
     if kind == "missing":
         return "is missing; it must be given"
     if kind == "value_error":
