@@ -168,13 +168,15 @@ def _check_constants(item: Any, reserved: set[str]) -> None:
 
 
 def _check_contract(made: Any, contract: type, whose: str) -> None:
-    """ValueError of the first member that is missing, or a method that takes other arguments."""
+    """ValueError of the first member or declaration that is missing, or a method that takes other arguments."""
     home = f"the contract is {contract.__name__} in {contract.__module__.replace('.', '/')}.py"
     if isinstance(made, type):
         raise ValueError(f"{whose}makes the class {made.__name__} itself; make an instance; {home}")
     bases = [base for base in contract.__mro__ if getattr(base, "_is_protocol", False) and base.__module__ != "typing"]
-    members = {name: None for base in bases for name in vars(base).get("__annotations__", {})}
-    members |= {name: member for base in bases for name, member in vars(base).items() if not name.startswith("_")}
+    for name in [name for base in bases for name in inspect.get_annotations(base)]:
+        if not hasattr(made, name):
+            raise ValueError(f"{whose}does not declare '{name}'; {home}")
+    members = {name: member for base in bases for name, member in vars(base).items() if not name.startswith("_")}
     for name, member in members.items():
         if not hasattr(made, name):
             kind = "method" if callable(member) else "property"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.neuromodulators import FixedRandom
 from neurosbd.neurons import NEURONS, ReLU
-from neurosbd.rules import RULES
+from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.broadcast import dfa
 from neurosbd.tables import CLOSED, CONTRACTS, TABLES
 from neurosbd.training.session import Session
@@ -152,6 +152,16 @@ class Untyped(ReLU):
     def __init__(self, slope=1.0) -> None: ...  # type: ignore[no-untyped-def]
 
 
+def bare() -> LocalRule:
+    return LocalRule(Bare(), None)  # type: ignore[arg-type]
+
+
+class Declaring(Protocol):
+    """A contract with something to declare."""
+
+    modest: ClassVar[bool]
+
+
 def broken(scale: float = -1.0) -> Any:
     return dfa(neuromodulator=FixedRandom(scale=scale))
 
@@ -178,6 +188,12 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
     ("neurons", "mine", lambda: Mine, "makes the class Mine itself; make an instance"),
     ("neurons", "mine", lambda *args: Mine(), r"'\*args' says nothing of its constants"),
     ("rules", "mine", broken, r"rules/mine: cannot be made of its defaults \(ValueError: .*scale"),
+    (
+        "rules",
+        "mine",
+        bare,
+        "rules/mine: its plasticity (has no method|does not declare) '.*'; the contract is Plastic",
+    ),
     ("rules", "mine", Mine, "must make a LocalRule or a Backprop, got Mine"),
     ("losses", "mine", Mine, "has no (method|property) '.*'; the contract is Described in neurosbd/losses/loss"),
     ("recipes", "mine", lambda: {}, r"a recipe is a function \(raw, rule\)"),
@@ -193,6 +209,13 @@ def test_what_breaks_the_contract_is_refused_and_nothing_is_registered(
         neurosbd.register(kind, name, item)
     assert {kind: dict(table) for kind, table in TABLES.items()} == before
     neurosbd.load_model("digits-mlp")  # the schema is as it was
+
+
+def test_what_a_contract_has_declared_must_be_declared() -> None:
+    from neurosbd.tables import _check_contract
+
+    with pytest.raises(ValueError, match=r"does not declare 'modest'; the contract is Declaring in .*test_plugins\.py"):
+        _check_contract(Bare(), Declaring, "")
 
 
 def test_every_kind_has_a_contract_or_is_closed_and_shipped_items_keep_theirs() -> None:
