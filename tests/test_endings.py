@@ -304,6 +304,18 @@ def test_a_resumed_run_is_running_again(tmp_path: Path) -> None:
     assert seen == [{"status": "running", "reason": None}]
 
 
+def test_a_line_of_metrics_without_its_merit_is_refused(tmp_path: Path) -> None:
+    """Must fail (KeyError after the training) when nobody looks before it goes on (tried)."""
+    fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(2, hit)])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("test_accuracy", "test_accuracx", 1))
+    with pytest.raises(UsageError, match=r"metrics.jsonl: the line of epoch 1 has no 'test_accuracy'.*remove the file"):
+        fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True)
+    metrics.unlink()
+    with pytest.warns(UsageWarning, match="lacks 2 of 2 trained epochs"):
+        fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True)
+
+
 def test_lost_lines_of_metrics_are_said(tmp_path: Path) -> None:
     fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(2, hit)])
     (tmp_path / "run" / "metrics.jsonl").write_text("")

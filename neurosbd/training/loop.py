@@ -141,6 +141,8 @@ class Training:
         start: what loggers are told first.
         loggers: told how it goes on.
         interrupt: what may stop it.
+    Raises:
+        UsageError: if a line of metrics.jsonl has no merit to compare epochs by.
     """
 
     def __init__(self, session: Session, start: Event, loggers: Loggers, interrupt: Interrupt) -> None:
@@ -151,10 +153,22 @@ class Training:
         self.loggers = loggers
         self.interrupt = interrupt
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
+        unjudged = next((m["epoch"] for m in self.metrics if self.merit not in m), None)
+        if unjudged is not None:
+            raise UsageError(
+                f"{path / METRICS}: the line of epoch {unjudged} has no '{self.merit}', by which epochs are compared; "
+                f"mend it, or remove the file: the weights are in the checkpoint"
+            )
         self.metrics_file = MetricsFile(path, self.metrics, interrupt)
         lacking = session.epoch - len(self.metrics)
         if lacking > 0:
             warn(f"{path / METRICS}: lacks {lacking} of {session.epoch} trained epochs; results leave them out")
+
+    @property
+    def merit(self) -> str:
+        """Name of what epochs are compared by."""
+        measures = self.session.batches.measures
+        return f"test_{measures[0].name if measures else 'loss'}"
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -282,9 +296,7 @@ class Training:
 
     def _close(self, status: str, reason: str | None = None) -> Run:
         """Write result.json."""
-        measures = self.session.batches.measures
-        key = f"test_{measures[0].name if measures else 'loss'}"
-        sign = 1 if measures else -1  # a loss is the better the lower
+        key, sign = self.merit, 1 if self.session.batches.measures else -1  # a loss is the better the lower
         best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
         result = {
             "status": status,
