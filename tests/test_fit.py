@@ -76,6 +76,17 @@ def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     assert hits == pytest.approx(run.metrics[-1]["test_accuracy"], abs=1e-9)
 
 
+def test_a_run_whose_checkpoint_is_gone_is_not_written_over(tmp_path: Path) -> None:
+    """Must fail if it starts anew in its directory (tried); it does if nothing was trained."""
+    settings = {"training.epochs": 1, "data.subset": 2, "training.batch_size": 4}
+    run = neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run", record="output.rate")
+    (run.path / "checkpoint.pt").unlink()
+    before = {file: file.read_bytes() for file in run.path.iterdir() if file.is_file()}
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is gone, but epochs were trained \(1 in metrics\.jsonl\)"):
+        neurosbd.fit("digits-mlp", settings=settings, out=run.path, record="output.rate", resume=True)
+    assert {file: file.read_bytes() for file in run.path.iterdir() if file.is_file()} == before
+
+
 def test_a_batch_of_more_examples_than_there_are_is_said(tmp_path: Path) -> None:
     """Must fail without the warning, and when it comes for a batch of exactly all (both tried)."""
     settings = {"data.subset": 2, "training.epochs": 1, "training.schedule": "constant"}

@@ -103,7 +103,8 @@ def start_recording(recorder: Recorder | None, path: Path, config: dict[str, Any
 
 def _take_up(session: Session, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
-    recorded = open_run(path).definition.model_dump(mode="json")
+    run = open_run(path)
+    recorded = run.definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")
     recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
     if recorded != asked:
@@ -115,6 +116,11 @@ def _take_up(session: Session, path: Path) -> None:
     if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
         _keep_best(session, path)  # as a kill between the two files had left to do
+    elif run.result["status"] == "finished" or len(run.metrics) > 1:  # a kill before the first one leaves one line
+        raise UsageError(
+            f"{path}: {CHECKPOINT} is gone, but epochs were trained ({len(run.metrics)} in metrics.jsonl), which would "
+            f"be written over; put it back, or start anew in another --out"
+        )
     if session.over(session.epoch) and (path / TRACE).exists():
         session.recorder = None  # a trace that is whole already stays as it is
 
