@@ -59,7 +59,7 @@ class Analysis:
 
 
 @dataclass(frozen=True)
-class BatchResult:
+class Outcome:
     """What came of one analysis.
 
     about: what it shows.
@@ -134,14 +134,14 @@ def chosen(own: Sequence[str | Path]) -> list[Analysis]:
     return [*(describe(name) for name in names if name not in found), *found.values()]
 
 
-def carry_out(analysis: Analysis, run: Run) -> BatchResult:
+def carry_out(analysis: Analysis, run: Run) -> Outcome:
     """Analyse a run and draw it. Whatever goes wrong is in the outcome."""
     try:
         module = analysis.load()
         result = module.analyse(run)
         words = getattr(module, "caption", None)
         suggest = getattr(module, "advice", None)
-        return BatchResult(
+        return Outcome(
             analysis.name,
             analysis.about,
             result,
@@ -151,11 +151,11 @@ def carry_out(analysis: Analysis, run: Run) -> BatchResult:
             tuple(str(line) for line in suggest(result)) if suggest else (),
         )
     except NotRecorded as missing:
-        return BatchResult(analysis.name, analysis.about, spec=missing.spec, problem=str(missing))
+        return Outcome(analysis.name, analysis.about, spec=missing.spec, problem=str(missing))
     except UsageError as problem:
-        return BatchResult(analysis.name, analysis.about, problem=str(problem))
+        return Outcome(analysis.name, analysis.about, problem=str(problem))
     except Exception as problem:
-        return BatchResult(analysis.name, analysis.about, problem=last_line(problem, analysis.path), failed=True)
+        return Outcome(analysis.name, analysis.about, problem=last_line(problem, analysis.path), failed=True)
 
 
 def last_line(problem: BaseException, path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.report import run_summary
-from neurosbd.report.analyses import Analysis, BatchResult, carry_out, chosen
+from neurosbd.report.analyses import Analysis, Outcome, carry_out, chosen
 from neurosbd.report.checked_run import opened, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
 from neurosbd.report.page import INDEX, check_folder, install, render
@@ -32,20 +32,20 @@ class Report:
     """
 
     path: Path
-    outcomes: tuple[BatchResult, ...]
+    outcomes: tuple[Outcome, ...]
     advice: tuple[tuple[str, tuple[str, ...]], ...]
 
     @property
-    def shown(self) -> tuple[BatchResult, ...]:
+    def shown(self) -> tuple[Outcome, ...]:
         """Outcomes with a figure."""
         return tuple(outcome for outcome in self.outcomes if outcome.problem is None)
 
     @property
-    def failed(self) -> tuple[BatchResult, ...]:
+    def failed(self) -> tuple[Outcome, ...]:
         """Outcomes of analyses with a mistake in them."""
         return tuple(outcome for outcome in self.outcomes if outcome.failed)
 
-    def __getitem__(self, name: str) -> BatchResult:
+    def __getitem__(self, name: str) -> Outcome:
         return {outcome.name: outcome for outcome in self.outcomes}[name]
 
 
@@ -136,7 +136,7 @@ def _beside(path: Path, run: Run) -> Path:
     return path.with_name(f"{path.name.split('.')[0]}-report") if alone else run.path / "report"
 
 
-def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> BatchResult:
+def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> Outcome:
     outcome = carry_out(analysis, run)
     told = "shown" if outcome.problem is None else "FAILED" if outcome.failed else "not shown"
     need = f': needs --record "{outcome.spec}"' if outcome.spec else f": {outcome.problem}" if outcome.problem else ""
@@ -144,7 +144,7 @@ def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> BatchResul
     return outcome
 
 
-def _advice(run: Run, outcomes: tuple[BatchResult, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _advice(run: Run, outcomes: tuple[Outcome, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     said = [("run", tuple(run_summary.complaints(run)))]
     said += [(words(outcome.name), outcome.advice) for outcome in outcomes]
     return tuple((origin, lines) for origin, lines in said if lines)
@@ -216,7 +216,7 @@ def _page(run: Run, report: Report) -> str:
     )
 
 
-def _section(outcome: BatchResult) -> dict[str, Any]:
+def _section(outcome: Outcome) -> dict[str, Any]:
     small, rest = tables(outcome.quantities)
     drawing = outcome.drawing
     assert drawing is not None  # it is shown
@@ -232,7 +232,7 @@ def _section(outcome: BatchResult) -> dict[str, Any]:
     }
 
 
-def _briefly(outcome: BatchResult, run: Run, trace_problem: str | None) -> str | None:
+def _briefly(outcome: Outcome, run: Run, trace_problem: str | None) -> str | None:
     """Why it is not shown, without what the page has said already."""
     if outcome.problem == trace_problem:
         return "a trace that can be read"
