@@ -69,7 +69,7 @@ class Network(nn.Module):
         order = checked(populations, connections, generator)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
-        self.populations = {p.name: self._settle(p, generator) for p in populations}
+        self.populations = {p.name: self._with_constants(p, generator) for p in populations}
         for population in self.populations.values():
             check_times(population.neuron, self.dt, f"population '{population.name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
@@ -211,7 +211,7 @@ class Network(nn.Module):
                     f"or start a new run with network.init(x)"
                 )
 
-    def _settle(self, population: Population, generator: torch.Generator) -> Population:
+    def _with_constants(self, population: Population, generator: torch.Generator) -> Population:
         """The population with its neuron's constants drawn; tensors among them become buffers, modules submodules."""
         try:
             neuron = sample_constants(population.neuron, population.size, generator, torch.float64)

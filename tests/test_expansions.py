@@ -14,7 +14,17 @@ import neurosbd
 from neurosbd import checkpoints
 from neurosbd.catalogue import show
 from neurosbd.errors import UsageError
-from neurosbd.expansions import EXPANSIONS, Bartlett, Coarse, CompanionScore, Gated, Moments, Waves, matched, unheard
+from neurosbd.expansions import (
+    EXPANSIONS,
+    Bartlett,
+    Coarse,
+    CompanionScore,
+    Gated,
+    Moments,
+    Waves,
+    matched,
+    silent_moments,
+)
 from neurosbd.learning.learner import Batch, LocalLearner, learner_of
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
@@ -249,7 +259,7 @@ def test_laws_are_those_of_the_model(form: str) -> None:
 
 def test_a_block_becomes_as_loud_as_the_score() -> None:
     torch.manual_seed(0)
-    moments, score, louder = unheard(torch.zeros(1, 3)), torch.zeros(0), torch.zeros(0)
+    moments, score, louder = silent_moments(torch.zeros(1, 3)), torch.zeros(0), torch.zeros(0)
     for number in range(400):
         score, block = torch.randn(50, 3), 7 * torch.randn(50, 8)
         louder, moments = matched(moments, score, block, 0.5, 1.0)
@@ -268,8 +278,8 @@ def test_the_scale_does_not_see_the_labels_of_its_batch() -> None:
 
 def test_steps_of_a_batch_count_as_parts_of_it() -> None:
     score, block = torch.ones(1, 1), torch.ones(1, 1)
-    whole = matched(unheard(score), score, block, 1.0, 1.0)[1]
-    half = matched(unheard(score), score, block, 1.0, 0.5)[1]
+    whole = matched(silent_moments(score), score, block, 1.0, 1.0)[1]
+    half = matched(silent_moments(score), score, block, 1.0, 0.5)[1]
     torch.testing.assert_close(matched(half, score, block, 1.0, 0.5)[1], whole)
 
 

@@ -84,7 +84,7 @@ def resolve(
     _suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
-        _refuse_another(settings, kind, needed)
+        _refuse_other_loss(settings, kind, needed)
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
     return Resolved(validate(Definition, raw, source, origin), origin)
@@ -149,7 +149,7 @@ def _check_overrides(overrides: Any, source: str) -> None:
             raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
 
 
-def _refuse_another(settings: Mapping[str, Any], rule: str, needed: str) -> None:
+def _refuse_other_loss(settings: Mapping[str, Any], rule: str, needed: str) -> None:
     """A rule that is defined for one loss does not learn another, and must not do so without a word."""
     for key, value in settings.items():
         if key.split(".")[0] == "loss" and value not in (needed, {"kind": needed}):

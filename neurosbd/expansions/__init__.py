@@ -7,7 +7,7 @@ from neurosbd.expansions.coarse import Coarse, Groups
 from neurosbd.expansions.companion_score import CompanionScore
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
-from neurosbd.expansions.scaling import Moments, matched, unheard
+from neurosbd.expansions.scaling import Moments, matched, silent_moments
 from neurosbd.expansions.waves import Waves
 from neurosbd.namespace import is_table
 
@@ -32,5 +32,5 @@ __all__ = [
     "Pairs",
     "Waves",
     "matched",
-    "unheard",
+    "silent_moments",
 ]  # fmt: skip

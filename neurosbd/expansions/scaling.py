@@ -16,7 +16,7 @@ class Moments(NamedTuple):
     block: Tensor  # sum_b |column[b]|^2, []
 
 
-def unheard(score: Tensor) -> Moments:
+def silent_moments(score: Tensor) -> Moments:
     """Moments before the first batch."""
     return Moments(score.new_zeros(()), score.new_zeros(()))
 

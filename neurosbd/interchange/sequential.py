@@ -159,7 +159,7 @@ class _Builder:
         if passes_on(module):
             return
         if work_of(module) in (nn.Linear, nn.Conv2d):
-            self._settle()
+            self._finish()
             assert isinstance(module, nn.Linear | nn.Conv2d)
             check_weights(module)
             self._check_units(driven(module, self.pool, self.populations[-1].size, self.flat))
@@ -169,10 +169,10 @@ class _Builder:
                 raise ValueError(
                     f"flattens {module.start_dim} to {module.end_dim}; legal is all but the batch, 1 to -1"
                 )
-            self._settle()
+            self._finish()
             self.flat = self.flat or len(self._arriving()) == 3
         elif (pool := pooling(module)) is not None:
-            self._settle()
+            self._finish()
             if self.pool is not None:
                 self._populate(Identity())
             self._check_maps(pool)
@@ -207,7 +207,7 @@ class _Builder:
             raise ValueError("pools a vector; put it before the Flatten")
         pool.size(self.populations[-1].size)
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         """Weights that nothing follows get a linear population."""
         if self.weights is not None:
             self._populate(Identity())

@@ -87,7 +87,7 @@ class Schedule(Protocol):
         ...
 
 
-def remembered(choice: OptimizerChoice) -> dict[str, Any]:
+def optimizer_state(choice: OptimizerChoice) -> dict[str, Any]:
     """What an optimizer keeps of a parameter [1]: tensors [1] if there is one for every value, [] if one for all."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = choice.build([{"params": [parameter], "lr": 0.0}])

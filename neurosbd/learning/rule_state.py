@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosbd.expansions import Moments, unheard
+from neurosbd.expansions import Moments, silent_moments
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
@@ -114,7 +114,7 @@ def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, genera
             raise ValueError(f"population '{name}': {problem}") from None
     if unexpanded is not None:  # last, so that the projection of the score is the one without an expansion
         rule_state.expansion = [block.init(unexpanded, generator) for block in rule.expansion]
-        rule_state.moments = [unheard(unexpanded.score) for _ in rule.expansion]
+        rule_state.moments = [silent_moments(unexpanded.score) for _ in rule.expansion]
     return rule_state
 
 

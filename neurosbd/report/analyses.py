@@ -134,7 +134,7 @@ def chosen(own: Sequence[str | Path]) -> list[Analysis]:
     return [*(describe(name) for name in names if name not in found), *found.values()]
 
 
-def carry_out(analysis: Analysis, run: Run) -> Outcome:
+def run_analysis(analysis: Analysis, run: Run) -> Outcome:
     """Analyse a run and draw it. Whatever goes wrong is in the outcome."""
     try:
         module = analysis.load()

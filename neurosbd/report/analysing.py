@@ -10,7 +10,7 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.report import run_summary
-from neurosbd.report.analyses import Analysis, Outcome, carry_out, chosen
+from neurosbd.report.analyses import Analysis, Outcome, chosen, run_analysis
 from neurosbd.report.checked_run import opened, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
 from neurosbd.report.page import INDEX, check_folder, install, render
@@ -137,7 +137,7 @@ def _beside(path: Path, run: Run) -> Path:
 
 
 def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> Outcome:
-    outcome = carry_out(analysis, run)
+    outcome = run_analysis(analysis, run)
     told = "shown" if outcome.problem is None else "FAILED" if outcome.failed else "not shown"
     need = f': needs --record "{outcome.spec}"' if outcome.spec else f": {outcome.problem}" if outcome.problem else ""
     reporter.say(f"{analysis.name}: {told}{need}")

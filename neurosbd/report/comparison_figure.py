@@ -28,11 +28,11 @@ def figure(rows: Sequence[Drawn]) -> Any:
     quantity = next((name for _, _, estimates in rows for name in estimates if name != "seconds"), "test accuracy")
     drawn, axes = panels(1 + len(curves), width=4.0, height=3.0 + 0.12 * max(0, len(rows) - 6))
     _points(axes[0], rows, quantity)
-    for ax, course in zip(axes[1:], curves, strict=True):
-        percent = is_percent(course)
+    for ax, quantity in zip(axes[1:], curves, strict=True):
+        percent = is_percent(quantity)
         for place, (name, group, _) in enumerate(rows):
-            _band(ax, _curves(group, KEYS[course]), 100 if percent else 1, name, place)
-        ax.set(xlabel="epoch", ylabel=course + (" (%)" if percent else ""), title="mean and std over seeds")
+            _band(ax, _curves(group, KEYS[quantity]), 100 if percent else 1, name, place)
+        ax.set(xlabel="epoch", ylabel=quantity + (" (%)" if percent else ""), title="mean and std over seeds")
         ax.locator_params(axis="x", integer=True)
     handles, labels = axes[-1].get_legend_handles_labels() if curves else ([], [])
     if handles:

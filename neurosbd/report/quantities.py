@@ -11,7 +11,7 @@ import numpy as np
 from neurosbd.text import csv_table
 
 MOST_ROWS, MOST_COLUMNS = 16, 10  # of a table that a person reads; more is for files
-COURSE = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
+PROGRESS = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _matrix(quantity: Quantity) -> Table:
 
 def _ends(quantity: Quantity) -> Quantity:
     """A quantity over the training as 'first → last'."""
-    if len(quantity.axes) not in (1, 2) or quantity.axes[-1] not in COURSE or quantity.axes == (quantity.name,):
+    if len(quantity.axes) not in (1, 2) or quantity.axes[-1] not in PROGRESS or quantity.axes == (quantity.name,):
         return quantity
     values = [_first_last(v) for v in quantity.values] if len(quantity.axes) == 2 else _first_last(quantity.values)
     return Quantity(quantity.name, quantity.unit, quantity.axes[:-1], values, quantity.labels[:-1])

@@ -78,21 +78,21 @@ def _duration(run: Run) -> str | None:
 def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     """Key figures: (what, value, remark). Of the last epoch; the best one is named as what it is."""
     rows: list[tuple[str, str, str]] = []
-    merits = judged_by(run)
+    measures = judged_by(run)
     for last in run.metrics[-1:]:
         splits = ("test", "validation", "train") if "validation_loss" in last else ("test", "train")
-        for name in merits:
+        for name in measures:
             rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in splits]
         rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in splits]
-    key = f"test_{merits[0]}" if merits else ""
+    key = f"test_{measures[0]}" if measures else ""
     scored = [line for line in run.metrics if isinstance(line.get(key), int | float)]
     if scored:
         best = max(scored, key=lambda line: line[key])
         remark = f"epoch {best.get('epoch', '?')}; chosen on the test set, so no result to report"
-        rows.append((f"highest test {title(merits[0])}", _measured(merits[0], best[key]), remark))
-    measures = run.result.get("measures")
-    if isinstance(measures, Mapping):
-        rows += [(str(name).replace("_", " "), number(value), "") for name, value in measures.items()]
+        rows.append((f"highest test {title(measures[0])}", _measured(measures[0], best[key]), remark))
+    findings = run.result.get("measures")
+    if isinstance(findings, Mapping):
+        rows += [(str(name).replace("_", " "), number(value), "") for name, value in findings.items()]
     return rows
 
 

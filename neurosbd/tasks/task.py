@@ -59,7 +59,7 @@ class Protocol(Interface):
     """An experiment that is not a training: it drives a network and its rule by itself."""
 
     def extent(self, dt: float) -> Extent:
-        """What `carry_out` will take, at steps of dt, s.
+        """What `run` will take, at steps of dt, s.
 
         Raises:
             ValueError: if one of its times is no whole number of such steps.

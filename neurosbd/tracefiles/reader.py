@@ -288,19 +288,19 @@ class Trace:
         found = [Signal(self, series) for series in self.contents.series if series.what == what]
         return [signal for signal in found if on in (None, signal.on)]
 
-    def need(self, *whats: str, on: Split | None = None) -> list[Signal]:
+    def need(self, *signal_names: str, on: Split | None = None) -> list[Signal]:
         """All signals of any of these kinds.
 
         Raises:
             NotRecorded: if there is none; says which --record would provide it.
         """
-        found = [signal for what in whats for signal in self.all(what, on)]
+        found = [signal for what in signal_names for signal in self.all(what, on)]
         if not found:
             which = "[on=test]" if on == "test" else ""
-            specs = [what + which if what in ("score", "loss") else f"*.{what}{which}" for what in whats]
+            specs = [what + which if what in ("score", "loss") else f"*.{what}{which}" for what in signal_names]
             raise NotRecorded(
-                f"{self.path}: needs {' or '.join(whats)}{' of test batches' if on == 'test' else ''}, which was not "
-                f'recorded; run again with --record "{specs[0]}"',
+                f"{self.path}: needs {' or '.join(signal_names)}{' of test batches' if on == 'test' else ''}, which "
+                f'was not recorded; run again with --record "{specs[0]}"',
                 specs[0],
             )
         return found

@@ -9,7 +9,7 @@ import torch
 from neurosbd.allocator import room
 from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError
-from neurosbd.learning.optimizers import remembered
+from neurosbd.learning.optimizers import optimizer_state
 from neurosbd.network import INPUT, Network
 from neurosbd.tasks import Extent
 
@@ -33,7 +33,7 @@ def check_capacity(session: "Session") -> None:
         raise UsageError(
             f"{definition.name}: a trial of the task has {_count(batches.steps)} steps; legal are {_MOST_STEPS:,}"
         )
-    kept = remembered(session.experiment.optimizer)
+    kept = optimizer_state(session.experiment.optimizer)
     copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
     learning = _NUMBER * copies * sum(p.numel() for p in network.parameters())
     batch = min(batches.widths["train"], batches.examples)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neurosbd.checkpoints import check
 from neurosbd.errors import UsageError
-from neurosbd.learning.optimizers import remembered
+from neurosbd.learning.optimizers import optimizer_state
 
 if TYPE_CHECKING:
     from neurosbd.training.session import Session
@@ -72,7 +72,7 @@ def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: 
                 legal = "at least 0" if key == "lr" else value
                 _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
     parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
-    kept = remembered(session.experiment.optimizer)
+    kept = optimizer_state(session.experiment.optimizer)
     if kept and bool(done) != bool(given["state"]):
         _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
     for number, entry in given["state"].items():
