@@ -31,6 +31,9 @@ def warn(message: str, stacklevel: int = 3) -> None:
     warnings.warn(message, UsageWarning, stacklevel=stacklevel)
 
 
+_LISTED = 60  # names that one line may have
+
+
 def nearest(name: str, legal: Iterable[str]) -> str:
     """'; did you mean ...? Legal: ...' for an unknown name.
 
@@ -43,4 +46,7 @@ def nearest(name: str, legal: Iterable[str]) -> str:
     # Of words that are equally close, the one with the same letters: two of them were exchanged.
     best = max(close, key=lambda word: (likeness[word], sum((Counter(word) & Counter(name)).values())), default=None)
     hint = f"; did you mean '{best}'?" if best else ";"
-    return f"{hint} Legal: {', '.join(legal)}"
+    if len(legal) <= _LISTED:
+        return f"{hint} Legal: {', '.join(legal)}"
+    alike = difflib.get_close_matches(name, legal, n=5, cutoff=0.0)
+    return f"{hint} Legal: {', '.join(alike)} and {len(legal) - len(alike)} more"

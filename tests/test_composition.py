@@ -1,5 +1,6 @@
 """Rules as compositions in model files: any plasticity with any neuromodulator, and what cannot work."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,22 @@ def test_abilities_are_declared() -> None:
     assert LocalRule(ThreeFactor(), Reward()).rewarded and not LocalRule(ThreeFactor(), FixedRandom()).rewarded
     assert LocalRule(SpikeTiming()).states_changes and LocalRule(SpikeTiming()).bounds == (-1.0, 1.0)
     assert LocalRule(RewardedSpikeTiming(), Reward()).bounds == (-1.0, 1.0) and LocalRule().bounds is None
+
+
+def test_the_optimizer_suits_the_plasticity_that_was_chosen(tmp_path: Path) -> None:
+    """Must fail when only the name of the rule is looked at (tried)."""
+    bare = tmp_path / "bare.toml"
+    bare.write_text(
+        """
+connection = [{ pre = "input", post = "output", kind = "dense" }]
+[population]
+input.size = [64]
+output = { size = [10], neuron = "lif" }
+[rule]
+plasticity = "rewarded_spike_timing"
+neuromodulator = "reward"
+"""
+    )
+    definition = neurosbd.load_model(bare)
+    assert definition.rule.kind == "sbd" and definition.training.optimizer.kind == "sgd"
+    assert neurosbd.load_model(bare, settings={"rule.plasticity": "three_factor"}).training.optimizer.kind == "adam"

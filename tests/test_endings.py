@@ -316,6 +316,22 @@ def test_a_line_of_metrics_without_its_merit_is_refused(tmp_path: Path) -> None:
         fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=True)
 
 
+def test_a_trace_that_is_gone_is_said(tmp_path: Path) -> None:
+    """Of a run at its end, with a warning; of one on its way, with the fix. Must fail when nobody looks (tried)."""
+    out = tmp_path / "run"
+    fit("digits-mlp", settings=QUICK, out=out, record=["loss"], loggers=[When(2, hit)])
+    (out / "trace.h5.partial").rename(tmp_path / "kept")
+    with pytest.raises(
+        UsageError, match=r"trace.h5.partial: is gone, but the checkpoint was recording into it; put it"
+    ):
+        fit("digits-mlp", settings=QUICK, out=out, record=["loss"], resume=True)
+    (tmp_path / "kept").rename(out / "trace.h5.partial")
+    fit("digits-mlp", settings=QUICK, out=out, record=["loss"], resume=True)
+    (out / "trace.h5").unlink()
+    with pytest.warns(UsageWarning, match=r"trace.h5: is gone; the run has come to its end"):
+        assert fit("digits-mlp", settings=QUICK, out=out, record=["loss"], resume=True).result["status"] == "finished"
+
+
 def test_lost_lines_of_metrics_are_said(tmp_path: Path) -> None:
     fit("digits-mlp", settings=QUICK, out=tmp_path / "run", loggers=[When(2, hit)])
     (tmp_path / "run" / "metrics.jsonl").write_text("")

@@ -13,6 +13,7 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import brief, check_plain, read_toml
+from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plugins import find
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.validation import validate
@@ -80,6 +81,8 @@ def resolve(
         _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
         raw["name"] = f"{raw['name']}-{recipe}"
     _take(raw, settings, origin, "setting")
+    if isinstance(raw.get("rule"), dict):
+        raw["rule"].setdefault("kind", kind)
     _record(raw, record, origin)
     _suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
@@ -92,12 +95,21 @@ def resolve(
 
 def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> None:
     """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
-    rule = RULES[kind]() if kind in RULES else None
-    if isinstance(rule, LocalRule) and rule.states_changes:
+    if _states_changes(raw.get("rule"), kind):
         training = raw.setdefault("training", {})
         if isinstance(training, dict) and "optimizer" not in training:
             training["optimizer"] = {"kind": "sgd"}
             origin["training.optimizer"] = f"rule {kind}"
+
+
+def _states_changes(table: Any, kind: str) -> bool:
+    """Whether the plasticity of a rule, its own or the one that its table names, says how much a weight changes."""
+    rule = RULES[kind]() if kind in RULES else None
+    if not isinstance(rule, LocalRule):
+        return False
+    chosen = table.get("plasticity") if isinstance(table, Mapping) else None
+    name = chosen.get("kind") if isinstance(chosen, Mapping) else chosen
+    return PLASTICITIES[name]().states_changes if name in PLASTICITIES else rule.states_changes
 
 
 def _check_names(model: Any, rule: Any, recipe: Any) -> None:
@@ -107,7 +119,7 @@ def _check_names(model: Any, rule: Any, recipe: Any) -> None:
     if not isinstance(rule, str | None):
         raise UsageError(
             f"a rule is asked for by name, got {type(rule).__name__}; give rule='sbd', say, and its constants as "
-            f"settings={{'rule.scale': 0.05}}. One's own loop takes rules as they are: docs/ideas.md"
+            f"settings={{'rule.neuromodulator.scale': 0.05}}. One's own loop takes rules as they are: docs/ideas.md"
         )
     if not isinstance(recipe, str | None):
         raise UsageError(f"a recipe is asked for by name, got {type(recipe).__name__}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
-from neurosbd.regularisers.moments import check_cost, check_forgetting
+from neurosbd.regularisers.regulariser import check_cost, check_forgetting
 
 WAITING = 64  # activities; products with fewer of them at once are dearer, with more they take memory
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions

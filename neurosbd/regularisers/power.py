@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
-from neurosbd.regularisers.moments import check_cost, check_forgetting
+from neurosbd.regularisers.regulariser import check_cost, check_forgetting
 
 
 class MeanSquare(NamedTuple):

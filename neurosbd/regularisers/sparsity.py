@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
-from neurosbd.regularisers.moments import check_cost
+from neurosbd.regularisers.regulariser import check_cost
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.report.checked_run import opened
-from neurosbd.report.comparison_figure import figure
+from neurosbd.report.comparison_figure import KEYS, figure, is_percent
 from neurosbd.report.drawing import check_installed, draw
 from neurosbd.report.grouping import Group, concerns, differing, groups, label
-from neurosbd.report.measures import KEYS, is_percent
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
 from neurosbd.report.run_summary import number, setting

@@ -5,13 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neurosbd.measures import MEASURES, title
 from neurosbd.report.grouping import Group
-from neurosbd.report.measures import KEYS, is_percent
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.statistics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# What runs are judged by, as reports name it: every measure of the test, and its loss; its key in the metrics.
+KEYS = {f"test {title(name)}": f"test_{name}" for name in MEASURES} | {"test loss": "test_loss"}
+_PERCENT = {f"test {title(name)}" for name in MEASURES if MEASURES[name].percent}
+
+
+def is_percent(quantity: str) -> bool:
+    """Whether a quantity is a share, shown as a percentage."""
+    return quantity in _PERCENT
+
 
 _DASHES = ("-", "--", ":", "-.")
 _MOST_LABEL = 60  # characters of a legend entry

@@ -14,6 +14,17 @@ MOST_ROWS, MOST_COLUMNS = 16, 10  # of a table that a person reads; more is for 
 PROGRESS = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
 
 
+def quantity_field(unit: str, *axes: str) -> Any:
+    """Declares a field of a result: `rate: np.ndarray = quantity_field("Hz", "layer", "neuron")`.
+
+    Args:
+        unit: of its values; "1" for none.
+        axes: names of the axes of an array; none for a number. An axis that is also the name of a field of the
+            result is labelled by that field's values.
+    """
+    return dataclasses.field(metadata={"unit": unit, "axes": axes})
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One field of a result.

@@ -67,6 +67,11 @@ class Pairing:
                 f"pairing needs longest and every > 0, pairs >= 1 and period > 2 longest, got {self.longest:g}, "
                 f"{self.every:g}, {self.pairs}, {self.period:g}"
             )
+        if self.every > 2 * self.longest:
+            raise ValueError(
+                f"pairing.every = {self.every:g} ms is more than twice pairing.longest = {self.longest:g} ms, so that "
+                f"a single lag would be measured; set every to at most {2 * self.longest:g}"
+            )
 
     def extent(self, dt: float) -> Extent:
         """A trial per lag."""

@@ -28,6 +28,11 @@ def resume(path: Path, contents: Contents, rows: list[int]) -> TraceWriter:
     unfinished = path.with_name(path.name + PARTIAL)
     refuse_link(unfinished)
     sweep(path)
+    if not unfinished.exists():
+        raise UsageError(
+            f"{unfinished}: is gone, but the checkpoint was recording into it; put it back, or start anew in another "
+            f"--out"
+        )
     with open_trace(unfinished) as trace:
         if trace.format < FORMAT:
             raise UsageError(

@@ -15,7 +15,7 @@ from neurosbd import checkpoints
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.learning.learner import LocalLearner
 from neurosbd.recording import Recorder
-from neurosbd.tracefiles.writer import describe
+from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.training import directory
 from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.interrupt import Interrupt
@@ -121,8 +121,12 @@ def _take_up(session: Session, path: Path) -> None:
             f"{path}: {CHECKPOINT} is gone, but epochs were trained ({len(run.metrics)} in metrics.jsonl), which would "
             f"be written over; put it back, or start anew in another --out"
         )
-    if session.over(session.epoch) and (path / TRACE).exists():
-        session.recorder = None  # a trace that is whole already stays as it is
+    if session.over(session.epoch) and session.recorder is not None:
+        whole, unfinished = (path / TRACE).exists(), (path / f"{TRACE}{PARTIAL}").exists()
+        if whole or not unfinished:
+            session.recorder = None  # a trace that is whole already stays as it is
+        if not whole and not unfinished:
+            warn(f"{path / TRACE}: is gone; the run has come to its end, so nothing is recorded anew")
 
 
 def _keep_best(session: Session, path: Path) -> None:
