@@ -36,7 +36,10 @@ def test_numbers_paths_and_single_texts_are_what_they_say(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": RULES["sbd"]()}, r"a rule is asked for by name, got LocalRule; give rule='sbd'.*rule.scale"),
+        (
+            {"rule": RULES["sbd"]()},
+            r"a rule is asked for by name, got LocalRule; give rule='sbd'.*rule.neuromodulator.scale",
+        ),
         ({"rule": RULES["sbd"]}, "a rule is asked for by name, got function"),
         ({"recipe": 1}, "a recipe is asked for by name, got int"),
         ({"loss": CrossEntropy}, r"is the class CrossEntropy itself; give an instance, CrossEntropy\(\.\.\.\)"),

@@ -51,4 +51,5 @@ def test_the_page_on_safety_says_what_is_so() -> None:
     assert {p.name for p in (ROOT / "neurosbd").rglob("*.py") if runs.search(p.read_text())} == {
         "custom.py",
         "analyses.py",
+        "plugins.py",
     }

@@ -396,7 +396,7 @@ def test_clipping_bounds_the_gradient() -> None:
     ("change", "message"),
     [
         ({"seed": 3}, r"differs in seed \(0 there, 3 asked\)"),
-        ({"rule.kind": "dfa", "rule.forgetting": None}, "differs|rule"),
+        ({"rule.kind": "dfa"}, r"differs in rule\.kind \(sbd there, dfa asked\)"),
         ({"training.batch_size": 16}, "training.batch_size"),
     ],
 )

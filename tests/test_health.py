@@ -196,7 +196,9 @@ def test_the_reverse_of_a_problem_of_one_dimension_is_said(
         run = neurosbd.fit(model, **options)
         assert run.result["final"]["test_accuracy"] == 1 and not run.result["warnings"]
         return
-    with pytest.warns(UsageWarning, match=r"below chance \(50.00% for 2 classes\).*try rule.forgetting = 0.99"):
+    with pytest.warns(
+        UsageWarning, match=r"below chance \(50.00% for 2 classes\).*try rule.neuromodulator.forgetting = 0.99"
+    ):
         run = neurosbd.fit(model, **options)
     assert run.result["final"]["test_accuracy"] < 0.6 and "below chance" in run.result["warnings"][0]
 

@@ -256,7 +256,7 @@ class Session:
             f"the loss is not finite at step {self.epoch * len(self.batches) + number + 1} (epoch {self.epoch + 1}); "
             f"first seen in the "
             f"{sick[0]}. Learning rates are {', '.join(f'{r:.3g}' for r in rates)}: "
-            f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.scale"
+            f"try a tenth of training.optimizer.lr, training.clip_norm = 1.0, or a smaller rule.neuromodulator.scale"
         )
 
 
