@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import neurosbd
+from neurosbd.datasets.holdout import hold_out
 from neurosbd.datasets.load import load_data
 from neurosbd.datasets.samples import Samples
-from neurosbd.datasets.validation import hold_out
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.training.batches import data_of
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.datasets.definition import Columns
-from neurosbd.datasets.validation import legal_share
+from neurosbd.datasets.holdout import legal_share
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest

@@ -14,6 +14,7 @@ from neurosbd.datasets.cifar import read as read_cifar
 from neurosbd.datasets.classes import coverage
 from neurosbd.datasets.columns import unusual
 from neurosbd.datasets.definition import DatasetFile, check_reader, load_file
+from neurosbd.datasets.holdout import hold_out, legal_share
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
 from neurosbd.datasets.moments import measure
@@ -23,7 +24,6 @@ from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
-from neurosbd.datasets.validation import hold_out, legal_share
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import legal_path, regular
 from neurosbd.seeds import generator
