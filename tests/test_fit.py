@@ -168,13 +168,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "neurosbd", *arguments]
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
+@pytest.mark.parametrize("delay", [0.05, 0.3])
 def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path: Path, delay: float) -> None:
     """kill -9 while it writes checkpoints after every second batch; resumed until it is done."""
     line = [
         "digits-mlp",
         "--set",
-        "training.epochs=30",
+        "training.epochs=12",
         "--set",
         "data.subset=40",
         "--set",
@@ -201,7 +201,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(tmp_path: Path, delay:
     )
     assert done.returncode == 0, done.stderr
     assert same(tmp_path / "whole", tmp_path / "parts")
-    assert [m["epoch"] for m in open_run(tmp_path / "parts").metrics] == list(range(1, 31))
+    assert [m["epoch"] for m in open_run(tmp_path / "parts").metrics] == list(range(1, 13))
     assert not [p for p in (tmp_path / "parts").iterdir() if p.name.startswith(".")]  # nothing half-written is left
 
 
