@@ -158,7 +158,7 @@ def advice(result: Result) -> list[str]:
         if last < COLLAPSED and result.units[i] >= 10 and result.examples[i, known[-1]] >= 10:
             found.append(
                 f"{layer}: its activity collapsed onto {last:.1f} of {result.units[i]} dimensions; try a smaller "
-                f"learning rate, a stronger random projection (rule.scale), or several score channels."
+                f"learning rate, a stronger random projection (rule.neuromodulator.scale), or several score channels."
             )
         if not corrected < RELIABLE * last:
             found.append(

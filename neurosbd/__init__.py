@@ -3,7 +3,7 @@
 The names below are the public interface; they are imported on first use, so that `import neurosbd`
 and the command line stay quick.
 
-Tables are read like dictionaries, name -> maker: `neurosbd.rules["sbd"](scale=0.1)`, `neurosbd.neurons["lif"]()`.
+Tables are read like dictionaries, name -> maker: `neurosbd.rules["sbd"](delay=1)`, `neurosbd.neurons["lif"]()`.
 """
 
 from collections.abc import Callable, Mapping

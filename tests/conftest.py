@@ -1,6 +1,7 @@
 """A private cache, and the small networks that tests share with `neurosbd.testing`."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from neurosbd.testing.networks import cnn, deep, lc, mlp
 
 __all__ = ["cnn", "deep", "lc", "mlp"]
 REAL = os.environ.get("NEUROSBD_DATA", "")
+# As at a terminal, however the tests were started: a shell starts what it puts into the background deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

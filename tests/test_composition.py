@@ -141,3 +141,8 @@ neuromodulator = "reward"
     definition = neurosbd.load_model(bare)
     assert definition.rule.kind == "sbd" and definition.training.optimizer.kind == "sgd"
     assert neurosbd.load_model(bare, settings={"rule.plasticity": "three_factor"}).training.optimizer.kind == "adam"
+
+
+def test_constants_that_are_no_parts_are_told_where_they_belong() -> None:
+    with pytest.raises(ValueError, match=r"a rule has no part 'scale'.*Legal: plasticity.*\(scale=0.1\)"):
+        neurosbd.rules["sbd"](scale=0.1)

@@ -274,3 +274,8 @@ def test_a_learner_is_made_of_what_was_made(rule: Any, loss: Any, seed: Any, mes
         learner_of(rule, build(), loss, torch.Generator() if seed is None else seed)
     with pytest.raises(UsageError, match=r"network must be a neurosbd\.Network"):
         learner_of(RULES["sbd"](), torch.nn.Linear(3, 3), LOSSES["cross_entropy"](), torch.Generator())  # type: ignore
+
+
+def test_what_is_no_batch_is_refused_at_the_door() -> None:
+    with pytest.raises(UsageError, match=r"learn takes a batch, got tuple; make one: neurosbd.Batch"):
+        learner(build()).learn((torch.zeros(1, 2, 3), torch.zeros(2)))  # type: ignore[arg-type]

@@ -143,6 +143,8 @@ def check_start(network: Network, batch: Batch, rewarded: bool = False) -> None:
     Raises:
         UsageError: with what is there and what is wanted.
     """
+    if not isinstance(batch, Batch):
+        raise UsageError(f"learn takes a batch, got {type(batch).__name__}; make one: neurosbd.Batch(x[None], labels)")
     weight, target = next(network.parameters()), batch.target
     if target.device != weight.device:
         raise UsageError(f"target is on {target.device}, but the weights are on {weight.device}; use target.to(...)")

@@ -28,7 +28,7 @@ def learner(
 
     Args:
         network: with its parameters on their device already.
-        rule: a name of `neurosbd.rules`; or one made from it, for other constants: `neurosbd.rules["sbd"](scale=0.1)`.
+        rule: a name of `neurosbd.rules`; or one made from it, for other parts: `neurosbd.rules["sbd"](delay=1)`.
         loss: a name of `neurosbd.losses`; a loss; or a function (output [B, C], target) -> loss of each example [B].
             None: the one that the rule is defined for, else cross_entropy.
         seed: of the projections, >= 0: those of `neurosbd.fit` under this seed.

@@ -168,7 +168,7 @@ class Adaptation:
 
 
 class Settling:
-    """Notices, once each, what a loop of one's own has forgotten: `settle` after a step, and `progress`.
+    """Notices, once each, what a loop of one's own has forgotten: `after_step`, and `progress`.
 
     Args:
         network: that learns.

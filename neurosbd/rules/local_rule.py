@@ -6,6 +6,7 @@ from typing import Literal, TypedDict
 
 from neurosbd.constants import check_constants
 from neurosbd.eligibility import EligibilityName
+from neurosbd.errors import nearest
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.neuromodulators.neuromodulator import Correlating, Neuromodulator
 from neurosbd.plasticity import Bounded, RateRegulated, ThreeFactor, Tracking
@@ -117,8 +118,14 @@ def composed(parts: Parts, own: Parts, loss: str | None = None) -> LocalRule:
         own: of the rule.
         loss: that it is defined for.
     Raises:
-        ValueError: if the parts do not go together.
+        ValueError: if a part is unknown, or the parts do not go together.
     """
+    unknown = next((part for part in parts if part not in Parts.__annotations__), None)
+    if unknown is not None:
+        raise ValueError(
+            f"a rule has no part '{unknown}'{nearest(unknown, Parts.__annotations__)}. Constants are those of a part: "
+            f"neuromodulator=neurosbd.neuromodulators['decorrelation'](scale=0.1), say"
+        )
     rule = LocalRule(**(own | parts), loss=loss)
     for objection in _objections(rule):
         raise ValueError(objection)

@@ -156,7 +156,7 @@ class Pairing:
             warn(
                 f"the weight was cut off by its bounds, w_min = {low:g} to w_max = {high:g}, at {cut} of {len(found)} "
                 f"lags, so this is not the whole window; take a smaller training.optimizer.lr or fewer protocol.pairs, "
-                f"or set rule.w_min and rule.w_max further apart"
+                f"or set w_min and w_max of rule.plasticity.window further apart"
             )
         if missed := [time for time, at in zip(times, found, strict=True) if at.missed]:
             warn(
