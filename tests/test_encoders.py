@@ -68,12 +68,16 @@ def test_dark_examples_are_said(tmp_path: Path, values: np.ndarray, said: str | 
 
 
 def test_ordinary_pictures_are_not_called_dark() -> None:
-    as_intensities(load_data("digits"))  # a warning would be an error
+    with warnings.catch_warnings(record=True) as said:
+        as_intensities(load_data("digits"))
+    assert not said
 
 
 def test_the_real_pictures_are_not_called_dark(real_data: Path) -> None:
-    for name in ("mnist", "cifar10"):
-        as_intensities(load_data(name, real_data))
+    with warnings.catch_warnings(record=True) as said:
+        for name in ("mnist", "cifar10"):
+            as_intensities(load_data(name, real_data))
+    assert not said
 
 
 # Noise --------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def test_a_room_stays_a_module_when_it_is_a_table() -> None:
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
     """Must fail when (tried): the top imports a table."""
     code = "import sys, neurosbd; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules); neurosbd.rules['sbd']"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
 
 
 def test_a_learner_by_names_is_the_one_of_a_run() -> None:
