@@ -32,7 +32,7 @@ def build(neuron: str, readout: str, weight: float, **constants: Any) -> Network
     return network
 
 
-X = torch.rand(20, 5, 2)
+X = torch.rand(20, 5, 2, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_table_counts_every_population() -> None:

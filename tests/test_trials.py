@@ -64,7 +64,7 @@ def test_weights_are_those_of_the_mean_over_the_steps_unless_given(rule: str) ->
     assert Batch(list(x), LABELS).weights == (0.2,) * 5 and Batch(x[:1], LABELS).weights == (1.0,)
 
 
-X = torch.rand(5, 4, 3)
+X = torch.rand(5, 4, 3, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
