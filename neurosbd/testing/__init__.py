@@ -5,7 +5,7 @@ A check takes a function that makes the part and raises AssertionError with a se
 >>> from neurosbd.neurons import LIF
 >>> check_neuron(lambda: LIF(tau_mem=30e-3))
 
-`python -m neurosbd.testing [KIND/NAME ...] [--plugin FILE.py]` runs them on whatever is in the tables.
+`python -m neurosbd.testing [KIND [NAME ...]] [--plugin FILE.py]` runs them on whatever is in the tables.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,22 +21,36 @@ from neurosbd.testing.connections import (
     check_initialiser,
     check_pooling,
 )
+from neurosbd.testing.encoders import ENCODER_CHECKS, check_encoder
 from neurosbd.testing.expansions import EXPANSION_CHECKS, check_expansion
 from neurosbd.testing.judging import Check, Make
 from neurosbd.testing.layouts import LAYOUT_CHECKS, check_layout
 from neurosbd.testing.losses import LOSS_CHECKS, check_loss
-from neurosbd.testing.neurons import NEURON_CHECKS, check_neuron
+from neurosbd.testing.neuromodulators import NEUROMODULATOR_CHECKS, check_neuromodulator
+from neurosbd.testing.neurons import (
+    DISTRIBUTION_CHECKS,
+    NEURON_CHECKS,
+    SURROGATE_CHECKS,
+    check_distribution,
+    check_neuron,
+    check_surrogate,
+)
 from neurosbd.testing.optimizers import OPTIMIZER_CHECKS, SCHEDULE_CHECKS, check_optimizer, check_schedule
+from neurosbd.testing.plasticities import PLASTICITY_CHECKS, check_plasticity
+from neurosbd.testing.processes import PROCESS_CHECKS, check_process
 from neurosbd.testing.regularisers import HOMEOSTASIS_CHECKS, UPKEEP_CHECKS, check_homeostasis, check_upkeep
 from neurosbd.testing.rules import RULE_CHECKS, check_rule
+from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol, check_task
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "rules": RULE_CHECKS, "neurons": NEURON_CHECKS, "losses": LOSS_CHECKS, "connections": CONNECTION_CHECKS,
-    "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS, "layouts": LAYOUT_CHECKS,
-    "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
-    "optimizers": OPTIMIZER_CHECKS, "schedules": SCHEDULE_CHECKS,
+    "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS, "plasticities": PLASTICITY_CHECKS,
+    "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS, "expansions": EXPANSION_CHECKS,
+    "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS, "encoders": ENCODER_CHECKS,
+    "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
+    "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
 }  # fmt: skip
-REQUIRED: Mapping[str, Mapping[str, Any]] = {  # constants of shipped parts that have no default
+CONSTANTS: Mapping[str, Mapping[str, Any]] = {  # of shipped parts: those without a default, and a shorter experiment
     "weight_entropy": {"on": "all"},
     "conv2d": {"kernel": 3, "padding": 1},
     "local2d": {"kernel": 3, "padding": 1},
@@ -44,16 +58,19 @@ REQUIRED: Mapping[str, Mapping[str, Any]] = {  # constants of shipped parts that
     "uniform": {"low": 1.0, "high": 2.0},
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
+    "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
+    "conditioning": {"duration": 0.1, "batch": 4, "longest": 0.05, "shortest": 0.01},
 }
 
 
 def maker(kind: str, name: str) -> Callable[[], Any]:
     """What makes an item of a table with its defaults."""
-    return partial(table(kind)[name], **REQUIRED.get(name, {}))
+    return partial(table(kind)[name], **CONSTANTS.get(name, {}))
 
 
 __all__ = [
-    "CHECKS", "REQUIRED", "Check", "Make", "check_connection", "check_expansion", "check_homeostasis",
-    "check_initialiser", "check_layout", "check_loss", "check_neuron", "check_optimizer", "check_pooling", "check_rule",
-    "check_schedule", "check_upkeep", "maker",
+    "CHECKS", "CONSTANTS", "Check", "Make", "check_connection", "check_distribution", "check_encoder",
+    "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss", "check_neuromodulator",
+    "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process", "check_protocol",
+    "check_rule", "check_schedule", "check_surrogate", "check_task", "check_upkeep", "maker",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m neurosbd.testing [KIND/NAME ...] [--plugin FILE.py]`: a line for every part that is checked."""
+"""`python -m neurosbd.testing [KIND [NAME ...]] [--plugin FILE.py]`: a line for every part that is checked."""
 
 import argparse
 import sys
@@ -17,45 +17,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m neurosbd.testing",
         description="Checks that parts keep the contract of their kind: those that plugins register, or all there are.",
     )
-    parser.add_argument("parts", nargs="*", metavar="KIND/NAME", help=f"kinds: {', '.join(CHECKS)}")
+    parser.add_argument("kind", nargs="?", metavar="KIND", help=f"all of a kind: {', '.join(CHECKS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of that kind, these alone")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py",
-        help="run a file that registers parts; without KIND/NAME these parts alone are checked; repeatable",
+        help="run a file that registers parts; without NAME these parts alone are checked; repeatable",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     try:
         for file in options.plugin:
             load_file(file)
-        parts = registered() if options.plugin and not options.parts else _asked(options.parts)
-        failed = [part for part in parts if not _passes(*part)]
+        load_packages()
+        parts = _parts(options.kind, options.names)
+        if options.plugin and not options.names:
+            parts = [part for part in registered() if options.kind in (None, part[0])]
+            if not parts:
+                raise UsageError(f"none of these plugins registers {options.kind}; leave it out, or give a NAME of it")
+        failures = [part for part in parts if not _passes(*part)]
     except UsageError as problem:
         say(f"neurosbd.testing: {problem}", sys.stderr)
         return 2
-    return 1 if failed else 0
+    return 1 if failures else 0
 
 
-def _asked(parts: Sequence[str]) -> list[tuple[str, str]]:
-    """(kind, name) of the parts that are named; if none is, of all that there are checks for.
+def _parts(kind: str | None, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(kind, name) of the parts that are named; if none is, of all of the kind, or of all kinds that there are.
 
     Raises:
         UsageError: if there is no such part.
     """
-    load_packages()
-    asked = []
-    for part in parts or [f"{kind}/{name}" for kind in CHECKS for name in table(kind)]:
-        kind, slash, name = part.partition("/")
-        items = table(kind)
-        if not slash or name not in items:
-            raise UsageError(f"there is no '{part}'{nearest(part, [f'{kind}/{name}' for name in items])}")
-        asked.append((kind, name))
-    return asked
+    if kind is None:
+        return [(kind, name) for kind in CHECKS for name in table(kind)]
+    if "/" in kind:
+        raise UsageError(f"'{kind}' is written '{kind.replace('/', ' ')}' now: the kind, then names")
+    items = table(kind)
+    for name in names:
+        if name not in items:
+            raise UsageError(f"there is no '{name}' among {kind}{nearest(name, items)}")
+    return [(kind, name) for name in names or items]
 
 
 def _passes(kind: str, name: str) -> bool:
     """Check one part and say how it went."""
     checks = CHECKS.get(kind, ())
     if not checks:
-        say(f"{kind}/{name}: registered; {kind} have no checks beyond their signature")
+        say(f"{kind}/{name}: is there; {kind} have no checks beyond their signature")
         return True
     for check in checks:
         try:

@@ -43,6 +43,20 @@ def refusal(sentence: str, kind: type[Exception] = Exception) -> Iterator[None]:
     raise AssertionError(sentence)
 
 
+@contextmanager
+def no_values(part: str) -> Iterator[None]:
+    """Context for a step of a part on tensors without data: AssertionError if it wants to see one of their values."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as problem:
+        raise AssertionError(
+            f"The {part} looks at the value of a tensor, for which every step would wait for the device "
+            f"({type(problem).__name__}: {problem})"
+        ) from None
+
+
 def seeded(seed: int = 0) -> torch.Generator:
     """A generator whose draws are the same in every check."""
     return torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What every neuron keeps: its gain is the derivative of its value, and its step is pure."""
+"""What every neuron keeps: its gain is the derivative of its value, its step is pure; and what its constants keep."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,9 @@ from neurosbd.connections import Dense
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons.neuron import Adaptive, Coupled, gain
-from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, seeded
+from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
+
+REST = -1e30  # where a refractory unit's distance from threshold is put
 
 
 def gain_equals_autograd(make: Make) -> None:
@@ -100,4 +102,61 @@ def check_neuron(make: Make) -> None:
         AssertionError: with a sentence that says what does not hold.
     """
     for check in NEURON_CHECKS:
+        check(make)
+
+
+def pseudo_derivative_is_a_bump(make: Make) -> None:
+    """At every distance finite and not below 0, above it near threshold, 0 far from it; fresh in memory.
+
+    One for neurons without a gradient refuses with a ValueError that says so.
+    """
+    surrogate = make()
+    for dtype in (torch.float32, torch.float64):
+        distance = torch.cat((torch.linspace(-3, 3, 601, dtype=dtype), torch.tensor([REST, -torch.inf], dtype=dtype)))
+        kept = distance.clone()
+        try:
+            psi = surrogate.derivative(distance)
+        except ValueError as problem:
+            demand("pseudo-derivative" in str(problem), f"`derivative` raises a ValueError for no reason: {problem}")
+            return
+        identical(distance, kept, "`derivative` changes the distance that it was given; it must be fresh in memory")
+        demand(psi.data_ptr() != distance.data_ptr(), "`derivative` must be fresh in memory: callers multiply in place")
+        demand(psi.shape == distance.shape and psi.dtype == dtype, "`derivative` must keep the shape and dtype")
+        demand(torch.isfinite(psi).all(), "`derivative` is not finite at every distance (-inf is a resting unit)")
+        demand((psi >= 0).all(), "`derivative` is below 0 at some distance")
+        demand(psi[250:351].any(), "`derivative` is 0 within half a threshold: no spike would pass a gradient")
+        demand((psi[-2:] < 1e-30).all(), "`derivative` does not vanish far from threshold, where resting units are put")
+    with no_values("surrogate"):
+        far = surrogate.derivative(torch.empty(3, device="meta"))
+    demand(far.device.type == "meta", "`derivative` must stay on the device of the distance")
+
+
+def draws_come_from_the_generator_alone(make: Make) -> None:
+    """float32 of the shape that is asked for, finite, none below `least`; the same for the same seed."""
+    distribution, there = make(), torch.get_rng_state()
+    for shape in ((40_000,), (3, 4, 5)):
+        one, two = (distribution.draw(shape, seeded()) for _ in range(2))
+        identical(one, two, "Two draws of the same seed differ; randomness must come from the generator alone")
+        demand(one.shape == shape, f"A draw of {list(shape)} has shape {list(one.shape)}")
+        demand(one.dtype == torch.float32, f"A draw must be float32, got {one.dtype}")
+        demand(torch.isfinite(one).all(), "A draw is not finite")
+        least = one.min().item()
+        demand(least >= distribution.least, f"`least` is {distribution.least:g}, but {least:g} is drawn")
+    identical(torch.get_rng_state(), there, "A draw uses the global generator, not the one given")
+    demand(one.unique().numel() > 1, "All draws are one value; a constant needs no distribution")
+
+
+SURROGATE_CHECKS: tuple[Check, ...] = (pseudo_derivative_is_a_bump,)
+DISTRIBUTION_CHECKS: tuple[Check, ...] = (draws_come_from_the_generator_alone,)
+
+
+def check_surrogate(make: Make) -> None:
+    """Everything that the contract of a surrogate promises; see `check_neuron`."""
+    for check in SURROGATE_CHECKS:
+        check(make)
+
+
+def check_distribution(make: Make) -> None:
+    """Everything that the contract of a distribution promises; see `check_neuron`."""
+    for check in DISTRIBUTION_CHECKS:
         check(make)

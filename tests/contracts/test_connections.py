@@ -9,13 +9,7 @@ import torch
 
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS
 from neurosbd.connections.synapses import Synapses
-from neurosbd.testing import Check, maker
-from tests.contracts.tables import checked, every, made, seeded
-
-
-@checked("connections")
-def test_connections_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("connections", name))
+from tests.contracts.tables import every, made, seeded
 
 
 @pytest.mark.parametrize("name", ["conv2d", "local2d"])
@@ -72,16 +66,6 @@ def test_a_pooled_drive_has_the_outer_of_autograd(name: str, kind: str, window: 
 def test_pooling_says_its_size(name: str, window: int, stride: int) -> None:
     pooling = POOLINGS[name](window, stride)
     assert pooling.pool(torch.randn(2, 3, 9, 7)).shape[1:] == pooling.size((3, 9, 7))
-
-
-@checked("poolings")
-def test_poolings_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("poolings", name))
-
-
-@checked("initialisers")
-def test_initialisers_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("initialisers", name))
 
 
 @every(INITIALISERS)

@@ -24,7 +24,7 @@ from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
 from neurosbd.surrogates import SURROGATES
 from neurosbd.tasks import PROTOCOLS, TASKS
-from tests.contracts.tables import REQUIRED
+from tests.contracts.tables import CONSTANTS
 
 TABLES: list[Mapping[str, Callable[..., Any]]] = [
     NEURONS, ENCODERS, RULES, PROTOCOLS, TASKS, SURROGATES, LAYOUTS, EXPANSIONS, HOMEOSTASES, UPKEEPS, OPTIMIZERS,
@@ -41,7 +41,7 @@ def _numbers() -> list[Any]:
             for name in inspect.signature(make).parameters:
                 kinds = get_args(hints[name]) or (hints[name],)
                 if (float in kinds or int in kinds) and ... not in kinds:
-                    given = partial(make, **REQUIRED.get(entry, {}))
+                    given = partial(make, **CONSTANTS.get(entry, {}))
                     found.append(pytest.param(given, name, kinds, id=f"{entry}.{name}"))
     return found
 

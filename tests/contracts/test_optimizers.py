@@ -4,18 +4,6 @@ import pytest
 import torch
 
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
-from neurosbd.testing import Check, maker
-from tests.contracts.tables import checked
-
-
-@checked("optimizers")
-def test_optimizers_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("optimizers", name))
-
-
-@checked("schedules")
-def test_schedules_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("schedules", name))
 
 
 def test_an_exponential_schedule_moves_once_an_epoch() -> None:

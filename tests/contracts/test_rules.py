@@ -7,17 +7,11 @@ import pytest
 from neurosbd.learning.learner import learner_of
 from neurosbd.losses import LOSSES
 from neurosbd.rules import RULES
-from neurosbd.testing import Check, maker
 from neurosbd.testing.networks import cnn, lc
-from tests.contracts.tables import checked, every, seeded
+from tests.contracts.tables import every, seeded
 
 DENSE_ONLY = {"eprop"}  # rules that say they need a dense connection
 DRAWN = {"rmax"}  # and neurons that draw their spikes
-
-
-@checked("rules")
-def test_rules_keep_their_contract(name: str, check: Check) -> None:
-    check(maker("rules", name))
 
 
 @every([name for name in RULES if name not in DRAWN])
