@@ -31,7 +31,7 @@ demo: $(READY)
 	@echo "  README.md                         the idea, 60 seconds, where everything stands"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -95,7 +95,7 @@ def test_death_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with open_trace(partial) as trace:
             found = check(trace)
         assert all(n >= m for n, m in zip(found, certain, strict=True)), (moment, found, certain)
-        if moment in chosen[::9] or moment > len(stream.log) - 12:
+        if moment in chosen[::9] or moment > len(stream.log) - 4:
             taken_up = recovery.resume(tmp_path / "a.h5", CONTENTS, certain)
             for clock, length in enumerate(BLOCKS):
                 taken_up.append(clock, rows(clock, certain[clock], certain[clock] + length))

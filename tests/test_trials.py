@@ -85,14 +85,14 @@ X = torch.rand(5, 4, 3, generator=torch.Generator().manual_seed(0))
             r"\[T, B, \*size\] is 5, but there are 4 targets; .*x.transpose\(0, 1\)",
         ),
         (
-            {"inputs": torch.rand(4, 3)},
+            {"inputs": torch.ones(4, 3)},
             r"is 3, but there are 4 targets; it has no axis of steps: x\[None\]",
         ),
         ({"inputs": iter(X)}, "give weights, one per step"),
         ({"target": LABELS.numpy()}, r"target must be a tensor, got ndarray.*torch.as_tensor\(target\)"),
         ({"target": [0, 1, 2, 0]}, "target must be a tensor, got list"),
         ({"target": LABELS[:3]}, "there are 3 targets"),
-        ({"target": torch.rand(4, 4, 3)}, r"target is \[4, 4, 3\].*T = 5"),
+        ({"target": torch.ones(4, 4, 3)}, r"target is \[4, 4, 3\].*T = 5"),
         ({"target": torch.tensor(1)}, r"target is \[\]"),
         ({"task": torch.zeros(3, dtype=torch.long)}, r"task is \[3\]; give an integer per example, \[4\]"),
         ({"task": [0, 0, 0, 0]}, "task must be a tensor"),
@@ -107,16 +107,16 @@ def test_a_trial_says_what_does_not_belong_together(options: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (torch.rand(5, 4, 2), r"inputs are \[5, 4, 2\], but must be \[T, B, 3\]$"),
-        (torch.rand(5, 4, 3, 1), r"\[5, 4, 3, 1\], but must be \[T, B, 3\]; x.reshape\(5, 4, 3\)"),
-        (torch.rand(5, 4, 3).double(), r"torch.float64, but the weights are torch.float32; use x.to\(torch.float32\)"),
+        (torch.ones(5, 4, 2), r"inputs are \[5, 4, 2\], but must be \[T, B, 3\]$"),
+        (torch.ones(5, 4, 3, 1), r"\[5, 4, 3, 1\], but must be \[T, B, 3\]; x.reshape\(5, 4, 3\)"),
+        (torch.ones(5, 4, 3).double(), r"torch.float64, but the weights are torch.float32; use x.to\(torch.float32\)"),
         (torch.ones(5, 4, 3, dtype=torch.long), "torch.int64, but the weights are torch.float32"),
         (
-            torch.rand(5, 4, 3).index_fill_(0, torch.tensor([2]), math.nan),
+            torch.ones(5, 4, 3).index_fill_(0, torch.tensor([2]), math.nan),
             "12 of 60 input values.* the first at step 2",
         ),
-        (torch.rand(5, 4, 3).index_fill_(2, torch.tensor([1]), math.inf), "20 of 60 input values.* first at step 0"),
-        ([torch.rand(4, 2)] * 5, r"inputs are \[4, 2\], but must be \[B, 3\]"),
+        (torch.ones(5, 4, 3).index_fill_(2, torch.tensor([1]), math.inf), "20 of 60 input values.* first at step 0"),
+        ([torch.ones(4, 2)] * 5, r"inputs are \[4, 2\], but must be \[B, 3\]"),
         ([np.zeros((4, 3))] * 5, r"inputs must be a tensor \[B, 3\], got ndarray"),
     ],
 )
@@ -156,7 +156,7 @@ def test_inputs_that_do_not_know_their_number_are_counted(steps: int, message: s
     [
         (LABELS.float(), r"target has shape \[4\] \(torch.float32\).*give integer labels"),
         (torch.tensor([0, 1, 2, 3]), "labels go from 0 to 3, but the output has 3 classes"),
-        (torch.rand(4, 2), r"target has shape \[4, 2\]"),
+        (torch.ones(4, 2), r"target has shape \[4, 2\]"),
     ],
 )
 def test_targets_that_the_loss_cannot_take_are_a_sentence(target: Tensor, message: str) -> None:
