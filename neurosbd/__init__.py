@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from neurosbd.training.run import Run, open_run
 
     connections: Mapping[str, Callable[..., Any]]
+    constraints: Mapping[str, Callable[..., Any]]
     distributions: Mapping[str, Callable[..., Any]]
     encoders: Mapping[str, Callable[..., Any]]
     expansions: Mapping[str, Callable[..., Any]]
@@ -103,8 +104,8 @@ _TABLES = (
     "protocols", "recipes", "schedules", "upkeeps",
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
-    "connections", "distributions", "encoders", "expansions", "losses", "measures", "neuromodulators", "neurons",
-    "rules", "surrogates", "tasks",
+    "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures", "neuromodulators",
+    "neurons", "rules", "surrogates", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}

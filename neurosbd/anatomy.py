@@ -10,6 +10,7 @@ import torch
 
 from neurosbd.allocator import room
 from neurosbd.connections import Geometry
+from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
 from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron
 
@@ -35,6 +36,7 @@ class Connection:
     plastic: bool = True
     delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
     compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
+    constraints: tuple[Constraint, ...] = ()  # what the weights obey, whatever learns them, in this order
 
     @property
     def name(self) -> str:
@@ -113,6 +115,17 @@ def _check_connection(connection: Connection) -> None:
     _check_part(f"{where}: its geometry", connection.geometry, "drive", "neurosbd.connections.CONNECTIONS")
     if delay is not None and not _whole(delay):
         raise ValueError(f"{where}: its delay must be a whole number of steps of dt, got {delay!r}")
+    if not isinstance(connection.constraints, tuple):
+        raise ValueError(
+            f"{where}: its constraints must be a tuple, such as (neurosbd.constraints['nonnegative'](),), got "
+            f"{_shown(connection.constraints)}"
+        )
+    for constraint in connection.constraints:
+        _check_part(f"{where}: its constraint", constraint, "apply", "neurosbd.constraints.CONSTRAINTS")
+    try:
+        check_together(connection.constraints)
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
 
 
 def _check_part(what: str, part: Any, verb: str, table: str) -> None:

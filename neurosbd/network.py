@@ -6,6 +6,7 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from neurosbd.anatomy import INPUT, Connection, Population, checked, delay_of
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
+from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
 from neurosbd.distributions import check_times, sample_constants
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
 from neurosbd.summary import Summary, summarise
 
@@ -87,6 +89,7 @@ class Network(nn.Module):
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
+        self._held: dict[str, list[tuple[Constraint, Any]]] = {}  # constraints, a mask first, and what kind they keep
         for connection in connections:
             self._grow(connection, generator)
 
@@ -94,13 +97,72 @@ class Network(nn.Module):
         geometry, name = connection.geometry, connection.name
         shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
         weight, bias = geometry.start(shape, generator)
-        present = geometry.mask(shape, generator)
-        if present is not None:
-            self.register_buffer(f"present:{name}", present)
-            weight = weight * present
+        constraints = with_mask(connection.constraints, geometry.mask(shape, generator))
+        axes = geometry.axes(shape, self.populations[connection.pre].size)
+        held = hold(constraints, weight, axes, generator, f"connection '{name}'")
+        self._held[name] = [(constraint, type(state)) for constraint, state in held]
+        for number, (constraint, state) in enumerate(held):
+            for field, value in state._asdict().items():
+                self.register_buffer(_buffer(name, number, constraint, field), value)
         self.weights[name] = nn.Parameter(weight, requires_grad=connection.plastic)
         if bias is not None:
             self.biases[name] = nn.Parameter(bias, requires_grad=connection.plastic)
+
+    def held(self, name: str) -> list[Held]:
+        """The constraints of a connection, its mask first, with what they keep."""
+        return [
+            Held(constraint, kind(*(self._buffers[_buffer(name, number, constraint, field)] for field in kind._fields)))
+            for number, (constraint, kind) in enumerate(self._held[name])
+        ]
+
+    @property
+    def constrained(self) -> bool:
+        """Whether some weights have constraints besides masks, so that steps of an optimizer can leave them."""
+        return any(not isinstance(constraint, Mask) for held in self._held.values() for constraint, _ in held)
+
+    @torch.no_grad()
+    def constrain(self, also: Mapping[str, Held] = MappingProxyType({})) -> None:
+        """Bring every weight back to where its constraints allow it: after each step of the optimizer, once.
+
+        Whatever moves weights calls it, with any rule: learners in `after_step`, protocols after their updates.
+
+        Args:
+            also: connection -> a constraint that is not its own but the rule's, such as the bounds of an STDP window.
+        """
+        for name, weight in self.weights.items():
+            held = [*self.held(name), *([also[name]] if name in also else [])]
+            obey(weight, held, self.present(self.connections[name]))
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Gradients of absent synapses become 0: once they are all in `.grad`, and before a norm is taken of them."""
+        for name in self.connections:
+            present, gradient = self.present(self.connections[name]), self.weights[name].grad
+            if present is not None and gradient is not None:
+                gradient.mul_(present)
+
+    @torch.no_grad()
+    def prune(self, name: str, present: Tensor) -> None:
+        """Change which synapses of a connection with a mask are there; one that comes back starts at 0.
+
+        Args:
+            name: of the connection, 'pre->post'.
+            present: 1 or True where there is a synapse, 0 where not, like the weight.
+        Raises:
+            UsageError: if there is no such connection, it has no mask, or `present` does not fit; nothing has changed.
+        """
+        if name not in self.connections:
+            raise UsageError(f"no connection '{name}'{nearest(name, self.connections)}")
+        mask = self.present(self.connections[name])
+        if mask is None:
+            raise UsageError(
+                f"connection '{name}' has no mask to prune; give it constraints = (neurosbd.constraints['mask'](),)"
+            )
+        try:
+            mask.copy_(Mask(present).like(mask))
+        except ValueError as problem:
+            raise UsageError(f"connection '{name}': {problem}") from None
+        self.constrain()
 
     def synapses(self, connection: Connection) -> Synapses:
         """The parameters of a connection."""
@@ -308,6 +370,11 @@ def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, .
     if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
         return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
     return ""
+
+
+def _buffer(connection: str, number: int, constraint: Constraint, field: str) -> str:
+    """Name of what a constraint keeps. That of a mask is older than other constraints, and checkpoints know it."""
+    return f"present:{connection}" if isinstance(constraint, Mask) else f"constraint:{connection}:{number}:{field}"
 
 
 def _rounding(constant: Tensor | None, exact: Tensor) -> bool:

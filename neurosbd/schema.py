@@ -182,13 +182,16 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
 
 
 def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
-    """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers."""
+    """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers
+    where constants are drawn, and is left to Python elsewhere."""
     if get_origin(hint) is tuple and get_args(hint)[0] in nested:
         return tuple[Annotated[Entry, OneOf(nested[get_args(hint)[0]])], ...], default
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     tables = {part: nested[part] for part in parts if part in nested}
     if Tensor in parts:
-        return (_constant(tables) if tables else hint), default
+        if tables:
+            return _constant(tables), default
+        return Union[tuple(part for part in parts if part is not Tensor)], default  # noqa: UP007
     spelled = spell(default, nested)
     if len(parts) == 1 and dataclasses.is_dataclass(hint) and not tables:
         return _group(hint, nested, spelled), Field(default_factory=lambda: spelled, validate_default=True)

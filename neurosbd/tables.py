@@ -14,6 +14,7 @@ from neurosbd import plugins
 from neurosbd.config.definition import ConnectionEntry, Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
+from neurosbd.constraints import CONSTRAINTS, Constraint
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.processes import PROCESSES, Process
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
@@ -37,8 +38,9 @@ from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 
 _LEGAL_NAME = re.compile("[a-z][a-z0-9_]{0,59}")
 TABLES: Mapping[str, MutableMapping[Any, Any]] = {
-    "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "connections": CONNECTIONS, "initialisers": INITIALISERS,
-    "poolings": POOLINGS, "plasticities": PLASTICITIES, "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
+    "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "connections": CONNECTIONS, "constraints": CONSTRAINTS,
+    "initialisers": INITIALISERS, "poolings": POOLINGS, "plasticities": PLASTICITIES,
+    "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
     "upkeeps": UPKEEPS, "encoders": ENCODERS, "surrogates": SURROGATES, "distributions": DISTRIBUTIONS,
     "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "tasks": TASKS, "protocols": PROTOCOLS, "measures": MEASURES,
@@ -46,7 +48,8 @@ TABLES: Mapping[str, MutableMapping[Any, Any]] = {
 }  # fmt: skip
 RENAMED = {"projections": "layouts"}
 CONTRACTS: Mapping[str, type] = {
-    "neurons": Neuron, "losses": Described, "connections": Geometry, "initialisers": Initialiser, "poolings": Pooling,
+    "neurons": Neuron, "losses": Described, "connections": Geometry, "constraints": Constraint,
+    "initialisers": Initialiser, "poolings": Pooling,
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
     "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder, "surrogates": Surrogate,
     "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,

@@ -14,7 +14,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"constants", "schema"},
     {"validation"},
     {"connections", "datasets", "distributions", "encoders", "surrogates", "tracefiles"},
-    {"neurons"},
+    {"constraints", "neurons"},
     {"anatomy", "eligibility", "neuromodulators"},
     {"expansions", "plasticity", "regularisers", "summary"},
     {"network"},

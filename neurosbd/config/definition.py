@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
 from neurosbd.distributions import DISTRIBUTIONS, Distribution
@@ -42,6 +43,9 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
+ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
+
+
 class ConnectionEntry(Entry):
     """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
 
@@ -52,6 +56,12 @@ class ConnectionEntry(Entry):
         None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
     )
     compartment: Compartment = "soma"  # of the post neuron, if it has any
+    constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
+
+    def connection(self) -> Connection:
+        """The connection that is described."""
+        constraints = tuple(constraint.build() for constraint in self.constraints)
+        return Connection(self.pre, self.post, self.build(), self.plastic, self.delay, self.compartment, constraints)
 
 
 NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES})]
@@ -232,9 +242,7 @@ class Definition(Record):
                 Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
                 for name, spec in self.population.items()
             ),
-            connections=tuple(
-                Connection(c.pre, c.post, c.build(), c.plastic, c.delay, c.compartment) for c in self.connection
-            ),
+            connections=tuple(entry.connection() for entry in self.connection),
         )
 
     def network(self) -> Network:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import check_kernel, driven, fitted, spread
 from neurosbd.connections.pooling import Pooling
@@ -59,6 +59,10 @@ class Conv2d:
         """(out channels, in channels, kernel, kernel)."""
         channels, _ = fitted(self, pre, post)
         return post[0], channels, self.kernel, self.kernel
+
+    def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
+        """[out, in, kernel, kernel]."""
+        return WeightAxes((0,), 1, 1)
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """out x in x kernel^2 at every position of the map before `pool_drive`, the padding included."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
@@ -45,6 +45,10 @@ class Dense:
         if len(post) != 1:
             raise ValueError(f"a dense connection drives a population of size [n], got {list(post)}")
         return post[0], math.prod(self.pool.size(pre) if self.pool else pre)
+
+    def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
+        """[post, arriving]; of a map, the positions of a channel arrive in a row."""
+        return WeightAxes((0,), 1, shape[1] // pre[0])
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """post x arriving: every weight once, those that a mask holds at zero as well."""

@@ -1,12 +1,20 @@
 """What a connection's geometry must offer: the way to the synapses, the drive and its adjoint."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.initialisers import Initialiser
 from neurosbd.connections.synapses import Synapses
+
+
+class WeightAxes(NamedTuple):
+    """Whose the axes of a weight are; those that are named in neither are of the kernel."""
+
+    post: tuple[int, ...]  # say which postsynaptic unit (conv: channel)
+    pre: int  # says which of what arrives
+    positions: int  # so many in a row along `pre` come from one presynaptic unit or channel
 
 
 class Geometry(Protocol):
@@ -29,6 +37,10 @@ class Geometry(Protocol):
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the weight between populations of these sizes; ValueError if they do not fit."""
+        ...
+
+    def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
+        """Whose the axes of a weight of `shape` are, of synapses from a population of size `pre`."""
         ...
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:

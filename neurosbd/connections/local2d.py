@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import check_kernel, fitted, spread
 from neurosbd.connections.pooling import Pooling
@@ -68,6 +68,10 @@ class Local2d:
         """(out channels, height, width, in channels, kernel, kernel)."""
         channels, sides = fitted(self, pre, post)
         return post[0], *sides, channels, self.kernel, self.kernel
+
+    def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
+        """[out, height, width, in, kernel, kernel]."""
+        return WeightAxes((0, 1, 2), 3, 1)
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """Every weight once: out x in x kernel^2 at every position, the padding included."""

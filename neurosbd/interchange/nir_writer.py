@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
 from neurosbd.interchange.nir_resets import spelt
@@ -204,6 +204,9 @@ class _Writer:
         if isinstance(behind, AveragePool):
             weight, bias = weight / behind.window**2, bias / behind.window**2
             about["pool_drive"] = "average"
+        if connection.constraints:
+            kinds = ", ".join(type(constraint).__name__ for constraint in connection.constraints)
+            warn(f"connection '{connection.name}': NIR holds no constraints, so {kinds} will be lost in the file")
         present = self.network.present(connection)
         if present is not None:
             about["sparsity"] = geometry.sparsity

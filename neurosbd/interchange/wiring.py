@@ -71,6 +71,7 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
                             f"needed is {list(parameter.shape)}"
                         )
                     parameter.copy_(value)
+    network.constrain()
     return network
 
 

@@ -15,7 +15,7 @@ from neurosbd.anatomy import check_generator
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, check_start, checked_reward
 from neurosbd.learning.online import LearningObserver, LocalRun, check
-from neurosbd.learning.rule_state import init_rule_state, ruled_populations
+from neurosbd.learning.rule_state import init_rule_state, rule_bounds, ruled_populations
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
@@ -59,8 +59,8 @@ class Learner(Protocol):
         ...
 
     def after_step(self) -> None:
-        """After the optimizer's step: weights go back into their bounds, those that follow a statistic move,
-        adaptive neurons remember what they saw.
+        """After the optimizer's step: weights that follow a statistic move, all go back to where their constraints and
+        the bounds of the rule allow them, adaptive neurons remember what they saw.
         """
         ...
 
@@ -180,7 +180,7 @@ class Settling:
 
     def __init__(self, network: Network, needed: bool, scheduled: str | None) -> None:
         self.network = network
-        self.needed = needed or bool(network.adaptive)
+        self.needed = needed or bool(network.adaptive) or network.constrained
         self.scheduled = scheduled
         self.steps = 0
         self.pending: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
@@ -256,7 +256,8 @@ class LocalLearner:
         self.adaptation = Adaptation(network, 1)
         self.tracking = rule.plasticity if isinstance(rule.plasticity, Tracking) else None
         self.followed: dict[str, Any] = {}  # what a tracking plasticity has seen since the weights last settled
-        self.settling = Settling(network, self.tracking is not None or rule.bounds is not None, _scheduled(rule))
+        self.bounds = rule_bounds(network, rule)
+        self.settling = Settling(network, self.tracking is not None or bool(self.bounds), _scheduled(rule))
         check(network, rule)
 
     def learn(
@@ -300,6 +301,7 @@ class LocalLearner:
 
             unroll(self.network, batch.frames(), (*observers, self.adaptation, observe), generator=noise)
             run.regularise_weights()
+        self.network.mask_gradients()
         if self.tracking is not None:
             self.followed = run.plasticity_state
         self.settling.due()
@@ -307,23 +309,15 @@ class LocalLearner:
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Clamp the weights that follow the rule, move those that follow the activity; adaptive neurons remember."""
+        """Move what follows the activity, bring all weights back to where they may be; adaptive neurons remember."""
         self.settling.done(self.progress)
         self.network.set_moments(self.adaptation.moments)
         if self.tracking is not None:
             for name, state in self.followed.items():
-                weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
-                after = self.tracking.track(state, weight)
-                weight.copy_(after if present is None else after * present)
+                weight = self.network.weights[name]
+                weight.copy_(self.tracking.track(state, weight))
             self.followed = {}
-        if self.rule.bounds is not None:
-            for name in self.hidden:
-                for connection in self.network.incoming[name]:
-                    if connection.plastic:
-                        weight, present = self.network.weights[connection.name], self.network.present(connection)
-                        weight.clamp_(*self.rule.bounds)
-                        if present is not None:  # bounds need not contain 0, what is absent stays 0
-                            weight.mul_(present)
+        self.network.constrain(self.bounds)
 
     def state_dict(self) -> dict[str, Any]:
         """The memory of the rule, as plain containers of tensors."""
@@ -362,19 +356,16 @@ class BackpropLearner:
         unroll(self.network, batch.frames(), watching, generator=noise, differentiable=True)
         if meter.total is not None:
             meter.total.backward()
-        for connection in self.network.connections.values():
-            present = self.network.present(connection)
-            gradient = self.network.weights[connection.name].grad
-            if present is not None and gradient is not None:
-                gradient.mul_(present)
+        self.network.mask_gradients()
         self.settling.due()
         return meter.result()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Backprop's weights are free; the network remembers what it measured."""
+        """The network remembers what it measured; its weights go back to where they may be."""
         self.settling.done(self.progress)
         self.network.set_moments(self.adaptation.moments)
+        self.network.constrain()
 
     def state_dict(self) -> dict[str, Any]:
         """Backprop keeps nothing outside the network."""

@@ -101,7 +101,7 @@ class LocalRun:
             for connection in plan.connections:
                 gradient = self.follow(connection, plan, activity, third_factor, frame)
                 if gradient is not None:
-                    _add(self.network.synapses(connection), gradient, self.network.present(connection))
+                    _add(self.network.synapses(connection), gradient)
 
     def regularise_weights(self) -> None:
         """After the last step of a batch: what the weights ask for themselves."""
@@ -286,13 +286,11 @@ def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
     return ELIGIBILITIES["factorised" if neuron.factorises else asked]()
 
 
-def _add(synapses: Synapses, gradient: Synapses, present: Tensor | None) -> None:
-    """Add a gradient to `.grad`, leaving absent synapses alone.
+def _add(synapses: Synapses, gradient: Synapses) -> None:
+    """Add a gradient to `.grad`; `Network.mask_gradients` takes out what it says of absent synapses.
 
     It lies in memory as its parameter does, since torch's fused optimizers do not look at the strides of a gradient.
     """
-    if present is not None:
-        gradient.weight.mul_(present)
     for parameter, change in zip(synapses, gradient, strict=True):
         if parameter is not None and change is not None:
             if parameter.grad is not None:

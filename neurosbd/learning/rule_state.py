@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
@@ -146,6 +147,14 @@ def ruled_populations(network: Network, rule: LocalRule) -> list[str]:
 def plastic(network: Network, name: str) -> list[Connection]:
     """Plastic connections onto a population."""
     return [connection for connection in network.incoming[name] if connection.plastic]
+
+
+def rule_bounds(network: Network, rule: LocalRule) -> dict[str, Held]:
+    """Connection -> bounds that a rule sets to the weights that follow it, for `Network.constrain`; {}: none."""
+    if rule.bounds is None:
+        return {}
+    held = Held(Bounds(*rule.bounds), Nothing())
+    return {c.name: held for name in ruled_populations(network, rule) for c in plastic(network, name)}
 
 
 def outgoing(network: Network, name: str) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosbd.constants import check_constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.online import LocalRun
-from neurosbd.learning.rule_state import init_rule_state
+from neurosbd.learning.rule_state import init_rule_state, rule_bounds
 from neurosbd.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.noise import happens
@@ -143,6 +143,7 @@ class Conditioning:
         """Run; yields the weight after every step."""
         (weight,) = network.weights.values()
         run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
+        bounds = rule_bounds(network, rule)
         dopamine = Dopamine(self, network.dt, generator)
         frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
         steps, trial = self._steps(network.dt), NullRecorder()
@@ -161,10 +162,10 @@ class Conditioning:
             if since == self.update - 1:
                 trial.on_gradients()
                 if weight.grad is not None:
+                    network.mask_gradients()
                     apply.step()
                     apply.zero_grad()
-                    if rule.bounds is not None:
-                        weight.clamp_(*rule.bounds)
+                    network.constrain(bounds)
                 trial.on_update()
             yield weight
 

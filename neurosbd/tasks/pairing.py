@@ -1,6 +1,6 @@
 """One synapse under pre/post pairing: the STDP window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import check_constants
+from neurosbd.constraints import Bounds, Held
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
 from neurosbd.learning.online import LocalRun
@@ -111,19 +112,31 @@ class Pairing:
         """Weight change at each lag."""
         lags, untouched = self._lags(network.dt), {name: value.clone() for name, value in network.state_dict().items()}
         times = self.every * np.arange(len(lags)) - self.longest
-        weight = next(iter(network.weights.values()))
+        ((name, weight),) = network.weights.items()
+        bounds = {name: held} if (held := self._bounds(rule, weight)) else {}
         found: list[_Paired] = []
         for done, lag in enumerate(lags):
             network.load_state_dict(untouched)
             with torch.no_grad():
                 weight[0, 0], weight[0, 1] = self.start, self.teacher
             run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
-            found.append(self._pair(run, optimizer(network), int(lag), trial_recorder(done)))
+            found.append(self._pair(run, optimizer(network), int(lag), trial_recorder(done), bounds))
             progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
         return self._findings(times, found, rule)
 
+    def _bounds(self, rule: LocalRule, weight: Tensor) -> Held | None:
+        """Of the rule for the weight from unit 0; the teacher stays where it is."""
+        if rule.bounds is None:
+            return None
+        low, high = (torch.tensor([[bound, self.teacher]]) for bound in rule.bounds)
+        bounds = Bounds(low, high)
+        return Held(bounds, bounds.limited(weight))
+
     @torch.no_grad()
-    def _pair(self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder) -> _Paired:
+    def _pair(
+        self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder,
+        bounds: Mapping[str, Held],
+    ) -> _Paired:  # fmt: skip
         """One trial; every step changes the weight."""
         run.learning_observer, network = trial_recorder.learning_observer, run.network
         weight = next(iter(network.weights.values()))
@@ -140,9 +153,12 @@ class Pairing:
             apply.zero_grad()
             run.step(frame, Broadcast(weight.new_empty((1, 0)), reward=reward))
             if weight.grad is not None:
+                network.mask_gradients()
                 weight.grad[0, 1] = 0  # the teacher stays as it is
                 apply.step()
-                cut = cut | _bounded(weight[0, 0], run.rule.bounds)
+                before = weight[0, 0].clone()
+                network.constrain(bounds)
+                cut = cut | (weight[0, 0] != before)
         trial_recorder.on_gradients()
         trial_recorder.on_update()
         return _Paired(weight[0, 0].item() - self.start, bool(cut), bool(missed))
@@ -150,13 +166,14 @@ class Pairing:
     def _findings(self, times: np.ndarray, found: list[_Paired], rule: LocalRule) -> Findings:
         """Curve and peaks; what makes them another thing than the rule's window is said."""
         change, title = np.array([at.change for at in found]), f"weight change after {self.pairs} pairings"
-        if (cut := sum(at.cut for at in found)) and rule.bounds is not None:
-            low, high = rule.bounds
+        if cut := sum(at.cut for at in found):
+            low, high = rule.bounds or (0.0, 0.0)
             title += f"; cut off by the bounds at {cut} lags"
+            own = f"w_min = {low:g} to w_max = {high:g}" if rule.bounds else "the constraints of its connection"
             warn(
-                f"the weight was cut off by its bounds, w_min = {low:g} to w_max = {high:g}, at {cut} of {len(found)} "
-                f"lags, so this is not the whole window; take a smaller training.optimizer.lr or fewer protocol.pairs, "
-                f"or set w_min and w_max of rule.plasticity.window further apart"
+                f"the weight was cut off by its bounds, {own}, at {cut} of {len(found)} lags, so this is not the whole "
+                f"window; take a smaller training.optimizer.lr or fewer protocol.pairs, or set w_min and w_max of "
+                f"rule.plasticity.window, or the constraints, further apart"
             )
         if missed := [time for time, at in zip(times, found, strict=True) if at.missed]:
             warn(
@@ -167,11 +184,3 @@ class Pairing:
         panel = Panel(title, "t_post - t_pre, ms", "change", {"measured": (times, change)}, frozenset({"measured"}))
         peak = {"largest_potentiation": float(change.max()), "largest_depression": float(change.min())}
         return Findings({**peak, "sum": float(change.sum())}, (panel,))
-
-
-def _bounded(weight: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """Put a weight [] back into its bounds; whether it was outside."""
-    if bounds is None:
-        return torch.zeros((), dtype=torch.bool)
-    before = weight.clone()
-    return weight.clamp_(*bounds) != before

@@ -21,6 +21,7 @@ from neurosbd.testing.connections import (
     check_initialiser,
     check_pooling,
 )
+from neurosbd.testing.constraints import CONSTRAINT_CHECKS, check_constraint
 from neurosbd.testing.encoders import ENCODER_CHECKS, check_encoder
 from neurosbd.testing.expansions import EXPANSION_CHECKS, check_expansion
 from neurosbd.testing.judging import Check, Make
@@ -44,9 +45,10 @@ from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol,
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "rules": RULE_CHECKS, "neurons": NEURON_CHECKS, "losses": LOSS_CHECKS, "connections": CONNECTION_CHECKS,
-    "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS, "plasticities": PLASTICITY_CHECKS,
-    "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS, "expansions": EXPANSION_CHECKS,
-    "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS, "encoders": ENCODER_CHECKS,
+    "constraints": CONSTRAINT_CHECKS, "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS,
+    "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
+    "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
+    "encoders": ENCODER_CHECKS,
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
 }  # fmt: skip
@@ -56,6 +58,7 @@ CONSTANTS: Mapping[str, Mapping[str, Any]] = {  # of shipped parts: those withou
     "local2d": {"kernel": 3, "padding": 1},
     "steps": {"epochs": (1, 3)},
     "uniform": {"low": 1.0, "high": 2.0},
+    "bounds": {"lower": -0.5, "upper": 1.0},
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
     "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
@@ -69,8 +72,8 @@ def maker(kind: str, name: str) -> Callable[[], Any]:
 
 
 __all__ = [
-    "CHECKS", "CONSTANTS", "Check", "Make", "check_connection", "check_distribution", "check_encoder",
-    "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss", "check_neuromodulator",
-    "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process", "check_protocol",
-    "check_rule", "check_schedule", "check_surrogate", "check_task", "check_upkeep", "maker",
+    "CHECKS", "CONSTANTS", "Check", "Make", "check_connection", "check_constraint", "check_distribution",
+    "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
+    "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
+    "check_protocol", "check_rule", "check_schedule", "check_surrogate", "check_task", "check_upkeep", "maker",
 ]  # fmt: skip

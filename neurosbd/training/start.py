@@ -48,10 +48,7 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
             there = weights.get(name)
             if not name.startswith("constant:") and isinstance(there, Tensor) and there.shape == here.shape:
                 here.copy_(there)
-        for name, connection in network.connections.items():
-            present = network.present(connection)
-            if present is not None:
-                network.weights[name].mul_(present)
+    network.constrain()
     with path.open("rb") as stream:
         return Start(str(run.path.resolve()), hashlib.file_digest(stream, "sha256").hexdigest())
 

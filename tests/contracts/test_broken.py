@@ -13,6 +13,7 @@ from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import KaimingNormal
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.connections.synapses import Synapses
+from neurosbd.constraints import Bounds, Nonnegative
 from neurosbd.datasets.processes import Heteroscedastic
 from neurosbd.distributions import Uniform
 from neurosbd.encoders import Constant as ConstantEncoder
@@ -80,6 +81,31 @@ class Forgetful(Dense):
 
     def each(self, synapses: Any, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
         return super().each(synapses, posts, pres)
+
+
+@dataclass(frozen=True)
+class Shrinking(Nonnegative):
+    """It makes weights smaller each time."""
+
+    def apply(self, state: Any, weight: Tensor) -> None:
+        weight.mul_(0.5).clamp_min_(0)
+
+
+@dataclass(frozen=True)
+class Hesitant(Nonnegative):
+    """It looks before it clamps."""
+
+    def apply(self, state: Any, weight: Tensor) -> None:
+        if weight.min() < 0:
+            weight.clamp_min_(0)
+
+
+@dataclass(frozen=True)
+class Lax(Bounds):
+    """It promises more than it holds."""
+
+    def apply(self, state: Any, weight: Tensor) -> None:
+        weight.clamp_(-2, 2)
 
 
 @dataclass(frozen=True)
@@ -477,6 +503,9 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("rules", meddling, "Learning changes 'weights.input->hidden1' of the network; only .grad may change"),
     ("initialisers", Careless, "Two draws of the same seed differ"),
     ("layouts", Loud, "Coordinates of variance 1 do not reach every unit with variance 1"),
+    ("constraints", Shrinking, "A second `apply` moves what the first one has left"),
+    ("constraints", Hesitant, "The constraint looks at the value of a tensor, for which every step would wait"),
+    ("constraints", lambda: Lax(-1.0, 1.0), "`apply` leaves weights outside of `limits`"),
     ("expansions", Narrow, "The columns are not as many as `width` says"),
     ("poolings", Small, r"is pooled to \[3, 4, 3\], but `size` says \(3, 1, 1\)"),
     ("optimizers", Upwards, "The optimizer does not go down a slope of 1"),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Dense
+from neurosbd.constraints import CONSTRAINTS
 from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
@@ -28,7 +29,7 @@ from tests.contracts.tables import CONSTANTS
 
 TABLES: list[Mapping[str, Callable[..., Any]]] = [
     NEURONS, ENCODERS, RULES, PROTOCOLS, TASKS, SURROGATES, LAYOUTS, EXPANSIONS, HOMEOSTASES, UPKEEPS, OPTIMIZERS,
-    DISTRIBUTIONS,
+    DISTRIBUTIONS, CONSTRAINTS,
 ]  # fmt: skip
 
 
