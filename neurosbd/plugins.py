@@ -62,6 +62,17 @@ def registered() -> list[tuple[str, str]]:
     return [(part.kind, part.name) for part in _REGISTERED]
 
 
+def registration(item: Any) -> Registration | None:
+    """How a part of a user's own was registered; None if it was not."""
+    return next((part for part in _REGISTERED if part.item is item), None)
+
+
+def file_of(item: Any) -> str | None:
+    """The file that a part of a user's own stands in; None in a notebook."""
+    module = sys.modules.get(getattr(item, "__module__", "") or "")
+    return getattr(module, "__file__", None)
+
+
 def remove(kind: str, name: str) -> None:
     """Take a registered part out of its table again."""
     for part in [part for part in _REGISTERED if (part.kind, part.name) == (kind, name)]:
@@ -152,8 +163,7 @@ def _line(problem: BaseException, path: str) -> str:
 
 def _home(item: Any) -> Plugin:
     """The file of a part that a program registers itself; in a notebook there is none."""
-    module = sys.modules.get(getattr(item, "__module__", "") or "")
-    path = Path(getattr(module, "__file__", None) or "")
+    path = Path(file_of(item) or "")
     if not path.is_file():
         return Plugin("(the program itself)", "")
     return Plugin(path.stem, hashlib.sha256(path.read_bytes()).hexdigest())

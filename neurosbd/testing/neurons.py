@@ -62,7 +62,9 @@ def _step_is_pure(make: Make, dtype: torch.dtype) -> None:
     identical(drive, before, "A step of the neuron changes the drive that it was given")
     identical(third_factor, kept, "`gate` changes the third factor that it was given")
     identical(first.value, again.value, "Two steps from the same state give different values")
-    demand(first.value.shape == gated.shape == drive.shape, "Value and gated third factor must have the drive's shape")
+    for what, shape in (("value", first.value.shape), ("gated third factor", gated.shape)):
+        sentence = f"The {what} has shape {list(shape)}, not that of the drive, {list(drive.shape)}"
+        demand(shape == drive.shape, sentence)
     demand(first.value.dtype == gated.dtype == dtype, f"Value and gated third factor must stay {dtype}")
     if not isinstance(neuron, Adaptive):
         alone, _ = neuron.step(neuron.init(drive[:1], seeded()), drive[:1], DT)
@@ -89,7 +91,7 @@ def network_step_is_one_graph(make: Make) -> None:
 
 
 NEURON_CHECKS: tuple[Check, ...] = (
-    gain_equals_autograd, gain_equals_differences, step_is_pure, network_step_is_one_graph,
+    step_is_pure, gain_equals_autograd, gain_equals_differences, network_step_is_one_graph,
 )  # fmt: skip
 
 

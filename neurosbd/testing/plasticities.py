@@ -1,5 +1,6 @@
 """What every plasticity keeps: a gradient like the synapses, of what is local to them, as it declares."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -94,9 +95,7 @@ def gradients(scene: Scene, third_factors: bool = True) -> list[Synapses | None]
     for number, local in enumerate(_locals(scene, third_factors)):
         state = scene.plasticity.init(local) if number == 0 else state
         gradient, state = scene.plasticity.step(state, local, DT)
-        made.append(
-            None if gradient is None else Synapses(*(part if part is None else part.clone() for part in gradient))
-        )
+        made.append(copy.deepcopy(gradient))  # which may be written over later
     return made
 
 

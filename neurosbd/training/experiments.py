@@ -30,6 +30,7 @@ from neurosbd.training.job import Job
 from neurosbd.training.loggers import Event, Logger, Loggers
 from neurosbd.training.loop import Training, entered, start_recording
 from neurosbd.training.machine import check_device, failure
+from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.training.session import Session, parameter_groups
 
@@ -85,7 +86,8 @@ def simulate(
 
 
 def _train(experiment: Experiment, task: Task, device: torch.device, job: Job, interrupt: Interrupt) -> Run:
-    session = Session(experiment, TaskBatches(experiment), device)
+    with naming_own_parts(experiment, UsageError):
+        session = Session(experiment, TaskBatches(experiment), device)
     interrupt.hold()
     with entered(session, job) as start, job.loggers.ending(start["path"]):
         run = Training(session, start, job.loggers, interrupt).run()
@@ -128,7 +130,8 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
     assert definition.protocol is not None and protocol is not None
     if not isinstance(rule, LocalRule):
         raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
-    check_protocol(experiment, rule, protocol)
+    with naming_own_parts(experiment, UsageError):
+        check_protocol(experiment, rule, protocol)
     check_extent(definition, experiment.network, protocol.extent(experiment.network.dt))
     recorder, cpu = _recorder(experiment, rule, protocol), torch.device("cpu")
     interrupt.hold()
@@ -169,7 +172,8 @@ def _carried_out(
         loggers.tell("on_batch", {"batch": done, "batches": of, "text": text})
 
     noise = generator(experiment.definition.seed, "protocol")
-    return protocol.run(network, rule, optimizer, noise, trial_recorder, progress)
+    with naming_own_parts(experiment):
+        return protocol.run(network, rule, optimizer, noise, trial_recorder, progress)
 
 
 def _watched(

@@ -20,6 +20,7 @@ from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_device
+from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
@@ -96,7 +97,9 @@ def fit(
         if start is not None and there is not None:
             check_same_start(read_config(there / CONFIG), start, there)
         begun = None if start is None or there is not None else start_from(start, experiment.network)
-        session = Session(experiment, DatasetBatches(experiment, examples or data_of(definition), place), place)
+        batches = DatasetBatches(experiment, examples or data_of(definition), place)
+        with naming_own_parts(experiment, UsageError):
+            session = Session(experiment, batches, place)
         interrupt.hold()
         with entered(session, job, begun) as event, job.loggers.ending(event["path"]):
             run = Training(session, event, job.loggers, interrupt).run()

@@ -22,6 +22,7 @@ from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
 from neurosbd.training.machine import failure, peak_memory
+from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import (
     BEST,
@@ -201,10 +202,11 @@ class Training:
             with self.interrupt.writing():
                 write_record(self.path / RESULT, {"status": "running", "reason": None})
             self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
-            if not self.interrupt.asked:
-                session.observe_untrained()
-            while not session.over(session.epoch) and not self.interrupt.asked:
-                self._epoch()
+            with naming_own_parts(session.experiment):
+                if not self.interrupt.asked:
+                    session.observe_untrained()
+                while not session.over(session.epoch) and not self.interrupt.asked:
+                    self._epoch()
             with self.interrupt.writing():
                 finished = session.over(session.epoch)
                 self._end_recording(finished)
@@ -215,7 +217,7 @@ class Training:
         except Exception as problem:
             reason = failure(problem, self.path)
             self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
-            if reason is None:  # a mistake of ours, or of a user's own code
+            if reason is None:  # a mistake of ours
                 raise
             raise RunError(f"{reason}. {self._kept()}") from problem.__cause__
 

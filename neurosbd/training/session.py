@@ -20,6 +20,7 @@ from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
 from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
+from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.restoring import verify
 from neurosbd.training.stopping import Stopping
 
@@ -266,7 +267,8 @@ def _learner(experiment: Experiment) -> Learner:
         projection = generator(definition.seed, "projection")
         return learner_of(experiment.rule, experiment.network, experiment.loss, projection)
     except ValueError as problem:
-        raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+        told = broken_contract(experiment) or f"rule '{definition.rule.kind}': {problem}"
+        raise UsageError(f"{definition.name}: {told}") from None
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,0 +1,141 @@
+"""A part of a user's own that fails in a run is told by its name and place, with the way to check it; no traceback."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import neurosbd
+from neurosbd import plugins
+from neurosbd.cli import main
+from neurosbd.training.session import Session
+
+PARTS = '''
+"""Parts that each do one thing wrong."""
+from dataclasses import dataclass
+import neurosbd
+from neurosbd.neuromodulators import FixedRandom
+from neurosbd.neurons import Tanh
+from neurosbd.neurons.neuron import Activity
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import LocalRule
+
+@dataclass(frozen=True)
+class Fine(Tanh):
+    """It does nothing wrong."""
+
+@dataclass(frozen=True)
+class Raising(Tanh):
+    """It fails on a whole batch."""
+    def step(self, state, drive, dt):
+        if len(drive) > 1:
+            drive = drive.no_such_thing
+        return super().step(state, drive, dt)
+
+@dataclass(frozen=True)
+class Narrow(Tanh):
+    """Its value lacks a unit."""
+    def step(self, state, drive, dt):
+        activity, state = super().step(state, drive, dt)
+        return Activity(activity.value[:, :-1], activity.potential), state
+
+@dataclass(frozen=True)
+class Triple(Tanh):
+    """It returns three things."""
+    def step(self, state, drive, dt):
+        return *super().step(state, drive, dt), 3
+
+@dataclass(frozen=True)
+class Slim(FixedRandom):
+    """Its third factor lacks a unit."""
+    def step(self, state, receiver, broadcast, dt):
+        third_factor, state = super().step(state, receiver, broadcast, dt)
+        return third_factor[:, :-1], state
+
+@dataclass(frozen=True)
+class Cut(ThreeFactor):
+    """Its gradient lacks a synapse."""
+    def step(self, state, local, dt):
+        gradient, state = super().step(state, local, dt)
+        return gradient and gradient._replace(weight=gradient.weight[:, :-1]), state
+
+@dataclass(frozen=True)
+class Dying(ThreeFactor):
+    """It asks for what is not local."""
+    def step(self, state, local, dt):
+        return local.error, state
+
+def dying() -> LocalRule:
+    """A rule whose plasticity has no name of its own."""
+    return LocalRule(Dying(), FixedRandom())
+
+for kind, name, item in (
+    ("neurons", "fine", Fine), ("neurons", "raising", Raising), ("neurons", "narrow", Narrow),
+    ("neurons", "triple", Triple), ("neuromodulators", "slim", Slim), ("plasticities", "cut", Cut),
+    ("rules", "dying", dying),
+):
+    neurosbd.register(kind, name, item)
+'''
+SMALL = ("--set", "training.epochs=1", "--set", "data.subset=20")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "parts.py"
+    path.write_text(PARTS)
+    yield path
+    for part in plugins.registered():
+        plugins.remove(*part)
+    plugins._FILES.clear()
+
+
+FAILURES = [
+    ("population.hidden1.neuron=raising", 1, r"population 'hidden1': neurons/raising failed at parts\.py:20 "
+     r"\(AttributeError: .*no_such_thing'\)\. Check it: python -m neurosbd\.testing neurons raising --plugin "),
+    ("population.hidden2.neuron=narrow", 2, r"population 'hidden2': neurons/narrow breaks its contract: The value has "
+     r"shape \[3, 3, 2, 2\], not that of the drive, \[3, 4, 2, 2\]\. Check it: .* neurons narrow"),
+    ("population.hidden1.neuron=triple", 2, r"digits-mlp: population 'hidden1': neurons/triple breaks its contract"),
+    ("rule.neuromodulator=slim", 1, r"population 'hidden1': neuromodulators/slim breaks its contract: The third factor "
+     r"has shape \[7, 5\].*\. Check it: .* neuromodulators slim .*No epoch was finished in "),
+    ("rule.plasticity=cut", 1, r"connection 'input->hidden1': plasticities/cut breaks its contract: The gradient"),
+    ("rule=dying", 2, r"connection 'input->hidden1': Dying \(plasticities\) failed at parts\.py:54 .*'error'\)\. "
+     r"Check it: python -m neurosbd\.testing rules dying --plugin .*parts\.py$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "status", "message"), FAILURES, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_part_that_fails_is_named(
+    setting: str, status: int, message: str, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Population or connection, kind and name, line of its file, how to check it: in one line.
+
+    Must fail when only frames are looked at (tried: four of six), or only contracts (tried: two).
+    """
+    arguments = ["fit", "digits-mlp", "--plugin", str(parts), "--out", str(tmp_path / "run"), *SMALL, "--set", setting]
+    assert main(arguments) == status
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and re.search(message, err), err
+
+
+def test_in_python_the_failure_itself_is_the_cause(parts: Path, tmp_path: Path) -> None:
+    plugins.load_file(parts)
+    settings = {"training.epochs": 1, "data.subset": 20, "population.hidden1.neuron": "raising"}
+    with pytest.raises(neurosbd.RunError, match="neurons/raising failed") as failure:
+        neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run")
+    assert isinstance(failure.value.__cause__, AttributeError)
+    result = neurosbd.open_run(tmp_path / "run").result
+    assert result["status"] == "failed" and "neurons/raising failed" in result["reason"]
+
+
+def test_a_mistake_of_ours_is_none_of_a_part(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Must fail when the parts of a user's own are blamed for whatever happens (tried)."""
+
+    def broken(session: Session) -> None:
+        raise ZeroDivisionError("ours")
+
+    plugins.load_file(parts)
+    monkeypatch.setattr(Session, "step", broken)
+    settings = {"training.epochs": 1, "data.subset": 20, "population.hidden1.neuron": "fine"}
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run")
