@@ -1,20 +1,25 @@
 """Training a spiking conv net: online SBD here against backprop through time in snnTorch, Norse and SpikingJelly.
 
     python benchmarks/spiking.py [--json] [--steps 16 64 256] [--threads 1] [--repeats 5] [--rounds 3]
-        [--peers snntorch norse spikingjelly] [--python /path/to/python/with/the/peers]
+        [--peers snntorch "snntorch compiled" norse "norse compiled" spikingjelly]
+        [--python /path/to/python/with/the/peers]
 
-The net is 32c3 - pool - 64c3 - pool - 10 on 3x32x32 spikes: kernels of 3 with padding 1, no biases, averages over 2x2,
-leaky integrate-and-fire neurons (a tenth of the potential lost per step, threshold 1), batch 16, cross-entropy, torch's
-fused Adam on all weights. Each library is written as its own tutorials write it, with its own surrogate: snnTorch and
-Norse step by step, SpikingJelly in multi-step mode with detached resets. All are channels-last in memory, which is the
-faster layout for each, and start from weights of one distribution, so that all nets spike. The loss is scored at every
-step, in SpikingJelly on the mean output.
+The net is 32c3 - pool - 64c3 - pool - 10 on 3x32x32 spikes: kernels of 3 with padding 1, no biases, averages over
+2x2, leaky integrate-and-fire neurons (a tenth of the potential lost per step, threshold 1), batch 16, cross-entropy,
+torch's fused Adam on all weights. Each library is written as its own tutorials write it, with its own surrogate:
+snnTorch and Norse step by step, SpikingJelly in multi-step mode with detached resets. All are channels-last in
+memory, which is the faster layout for each, and start from weights of one distribution, so that all nets spike. The
+loss is scored at every step, in SpikingJelly on the mean output. `compiled` is the same with torch.compile of a step
+of the whole net (Inductor, default mode), which a C++ compiler must be there for; the loop over time stays Python,
+since unrolled it would be compiled for minutes. The fused neurons of SpikingJelly 2.0 are for CUDA: what it runs here
+instead is named.
 
-Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up and `repeats` timed
-ones. All get the same spikes (a tenth of the inputs), made before the clock starts. Time is the median over all timed
-batches; `CPU ms` counts only the time that the process had a core, for machines that are busy. Memory is the peak of
-the resident set of the process (ru_maxrss); `net MB` is its rise over what the imports and the spikes take, which are
-so counted for none. A library that is not installed is reported as such.
+Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up, of which the
+first compiles (`1st s`), and `repeats` timed ones. All get the same spikes (a tenth of the inputs), made before the
+clock starts. Time is the median over all timed batches; `CPU ms` counts only the time that the process had a core,
+for machines that are busy. Memory is the peak of the resident set of the process (ru_maxrss); `net MB` is its rise
+over what the imports and the spikes take, which are so counted for none; how both grow from the fewest steps to the
+most stands below. A library that is not installed, or cannot be compiled, is reported as such.
 """
 
 import argparse
@@ -28,12 +33,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 BATCH, DECAY, DENSITY, LR = 16, 0.9, 0.1, 1e-3
-PEERS = ("snntorch", "norse", "spikingjelly")
+PEERS = ("snntorch", "snntorch compiled", "norse", "norse compiled", "spikingjelly")
 
 Train = Callable[[], float]  # one batch: forward, learn, update; its loss
 
@@ -42,13 +48,10 @@ def neurosbd(x: Any, y: Any) -> Train:
     """Online SBD: nothing of a step outlives it but the traces."""
     import torch
 
+    from neurosbd import Batch, Connection, Network, Population, learner
     from neurosbd.connections import Conv2d, Dense
     from neurosbd.connections.pooling import AveragePool
-    from neurosbd.learning.learner import Batch, learner_of
-    from neurosbd.losses import LOSSES
-    from neurosbd.network import Connection, Network, Population
     from neurosbd.neurons import LI, LIF
-    from neurosbd.rules import RULES
 
     dt, pool = 1e-3, AveragePool()
     tau = -dt / math.log(DECAY)
@@ -65,13 +68,13 @@ def neurosbd(x: Any, y: Any) -> Train:
     ]
     seed = torch.Generator().manual_seed(0)
     network = Network(populations, connections, seed, dt)
-    learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), seed)
+    sbd = learner(network, "sbd", "cross_entropy")
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
-    trial = Batch(x, y, weights=(1 / len(x),) * len(x))
+    batch = Batch(x, y)
 
     def train() -> float:
         optimizer.zero_grad()
-        result = learner.learn(trial)
+        result = sbd.learn(batch)
         optimizer.step()
         return float(result.loss)
 
@@ -97,8 +100,9 @@ def through_time(model: Any, loss_of: Callable[[], Any], gain: float = 1.0) -> T
     return train
 
 
-def snntorch(x: Any, y: Any) -> Train:
+def snntorch(x: Any, y: Any, compiled: bool = False) -> Train:
     """As in its tutorials 5 to 7: a loop over time, the loss of the readout's membrane summed over the steps."""
+    import torch
     from torch import nn
 
     snn: Any = importlib.import_module("snntorch")
@@ -113,21 +117,26 @@ def snntorch(x: Any, y: Any) -> Train:
             self.fc = nn.Linear(64 * 8 * 8, 10, bias=False)
             self.out = snn.Leaky(beta=DECAY, reset_mechanism="none")
 
-        def forward(self, x: Any) -> list[Any]:
-            mem1, mem2, mem3 = self.lif1.reset_mem(), self.lif2.reset_mem(), self.out.reset_mem()
-            recorded = []
-            for frame in x:
-                spikes, mem1 = self.lif1(self.conv1(frame), mem1)
-                spikes, mem2 = self.lif2(self.conv2(nn.functional.avg_pool2d(spikes, 2)), mem2)
-                _, mem3 = self.out(self.fc(nn.functional.avg_pool2d(spikes, 2).flatten(1)), mem3)
-                recorded.append(mem3)
-            return recorded
+        def forward(self, frame: Any, mem1: Any, mem2: Any, mem3: Any) -> tuple[Any, Any, Any]:
+            spikes, mem1 = self.lif1(self.conv1(frame), mem1)
+            spikes, mem2 = self.lif2(self.conv2(nn.functional.avg_pool2d(spikes, 2)), mem2)
+            _, mem3 = self.out(self.fc(nn.functional.avg_pool2d(spikes, 2).flatten(1)), mem3)
+            return mem1, mem2, mem3
 
     net = Net()
-    return through_time(net, lambda: sum(nn.functional.cross_entropy(mem, y) for mem in net(x)) / len(x))
+    step: Any = torch.compile(net) if compiled else net
+
+    def loss() -> Any:
+        mems, total = (net.lif1.reset_mem(), net.lif2.reset_mem(), net.out.reset_mem()), torch.zeros(())
+        for frame in x:
+            mems = step(frame, *mems)
+            total = total + nn.functional.cross_entropy(mems[2], y)
+        return total / len(x)
+
+    return through_time(net, loss)
 
 
-def norse(x: Any, y: Any) -> Train:
+def norse(x: Any, y: Any, compiled: bool = False) -> Train:
     """As in its examples: SequentialState in a loop over time, in the cheaper neurons that have no synaptic current.
 
     A drive is scaled by 1 - decay there, so the weights start larger, for as many spikes.
@@ -152,10 +161,12 @@ def norse(x: Any, y: Any) -> Train:
         cells.LIBoxCell(integrator.LIBoxParameters(tau_mem_inv=leak)),
     )
 
+    step: Any = torch.compile(net) if compiled else net
+
     def loss() -> Any:
         state, total = None, torch.zeros(())
         for frame in x:
-            voltage, state = net(frame, state)
+            voltage, state = step(frame, state)
             total = total + nn.functional.cross_entropy(voltage, y)
         return total / len(x)
 
@@ -199,7 +210,9 @@ def spikingjelly(x: Any, y: Any) -> Train:
 LIBRARIES: dict[str, Callable[[Any, Any], Train]] = {
     "neurosbd": neurosbd,
     "snntorch": snntorch,
+    "snntorch compiled": partial(snntorch, compiled=True),
     "norse": norse,
+    "norse compiled": partial(norse, compiled=True),
     "spikingjelly": spikingjelly,
 }
 
@@ -212,12 +225,38 @@ def megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def uncompiled() -> str | None:
+    """Why torch.compile does not work here; None if it does."""
+    import torch
+
+    try:
+        torch.compile(lambda x: (x + 1).sin())(torch.ones(4))
+    except Exception as problem:  # of whatever part of it
+        lines = [line for line in str(problem).splitlines() if line.strip()]
+        return f"torch.compile does not work here: {lines[0] if lines else type(problem).__name__}"
+    return None
+
+
+def note_of(library: str) -> str:
+    """What else has to be said of how a library runs here."""
+    if library != "spikingjelly":
+        return ""
+    import torch
+
+    functional: Any = importlib.import_module("spikingjelly.activation_based.functional")
+    asked = getattr(functional, "neuron_implementation", None)
+    return f"LIF on a CPU is its {asked('lif', torch.device('cpu'))['implementation']}" if asked else ""
+
+
 def work(library: str, steps: int, repeats: int, threads: int) -> dict[str, Any]:
     """Measure one library in this process."""
+    name, _, compiled = library.partition(" ")
     try:
-        importlib.import_module(library)
+        importlib.import_module(name)
     except ImportError as missing:
-        return {"missing": str(missing)}
+        return {"missing": f"not installed: {missing}"}
+    if compiled and (why := uncompiled()):
+        return {"missing": why}
     import torch
 
     torch.set_num_threads(threads)
@@ -228,24 +267,26 @@ def work(library: str, steps: int, repeats: int, threads: int) -> dict[str, Any]
     x = x.permute(0, 1, 4, 2, 3)  # channels-last in memory
     y = torch.randint(10, (BATCH,), generator=seed)
     if library in PEERS:
-        importlib.import_module("spikingjelly.activation_based.neuron" if library == "spikingjelly" else library)
+        importlib.import_module("spikingjelly.activation_based.neuron" if name == "spikingjelly" else name)
     before = megabytes()
     train = LIBRARIES[library](x, y)
-    seconds, busy, loss = [], [], math.nan
+    seconds, busy, loss, first = [], [], math.nan, 0.0
     for turn in range(2 + repeats):
         start, spent = time.perf_counter(), time.process_time()
         loss = train()
-        if turn >= 2:
+        if turn == 0:
+            first = time.perf_counter() - start
+        elif turn >= 2:
             seconds.append(time.perf_counter() - start)
             busy.append(time.process_time() - spent)
     peak = megabytes()
     try:
-        version = metadata.version(library)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
         version = "checkout"
     return {
-        "seconds": seconds, "busy": busy, "loss": loss, "peak_mb": peak, "net_mb": peak - before,
-        "version": version, "torch": torch.__version__,
+        "seconds": seconds, "busy": busy, "first_s": first, "loss": loss, "peak_mb": peak, "net_mb": peak - before,
+        "version": version, "torch": torch.__version__, "note": note_of(library),
     }  # fmt: skip
 
 
@@ -283,9 +324,23 @@ def measure(steps: int, threads: int, options: argparse.Namespace) -> dict[str, 
             "samples_per_s": BATCH / statistics.median(seconds),
             "peak_mb": max(one["peak_mb"] for one in runs),
             "net_mb": max(one["net_mb"] for one in runs),
-            **{key: runs[0][key] for key in ("loss", "version", "torch")},
+            "first_s": statistics.median(one["first_s"] for one in runs),
+            **{key: runs[0][key] for key in ("loss", "version", "torch", "note")},
         }
     return row
+
+
+def growth(rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """How the memory of each library grows from the fewest steps to the most, per number of threads."""
+    found = []
+    for threads in dict.fromkeys(row["threads"] for row in rows):
+        mine = sorted((row for row in rows if row["threads"] == threads), key=lambda row: row["steps"])
+        few, many = mine[0], mine[-1]
+        for name in names:
+            if few is not many and "ms" in few[name] and "ms" in many[name]:
+                ratios = {key: many[name][key] / few[name][key] for key in ("peak_mb", "net_mb")}
+                found.append({"threads": threads, "library": name, "from": few["steps"], "to": many["steps"], **ratios})
+    return found
 
 
 def processor() -> str:
@@ -300,21 +355,24 @@ def processor() -> str:
 def show(rows: list[dict[str, Any]], names: list[str]) -> None:
     """Print the table."""
     print(
-        f"{'steps':>5}{'threads':>8}  {'library':<14}{'ms/batch':>9}{'quartiles':>14}{'CPU ms':>8}{'samples/s':>10}",
+        f"{'steps':>5}{'threads':>8}  {'library':<18}{'ms/batch':>9}{'quartiles':>14}{'CPU ms':>8}{'samples/s':>10}",
         end="",
     )
-    print(f"{'of neurosbd':>12}{'net MB':>8}{'peak MB':>9}")
+    print(f"{'of neurosbd':>12}{'net MB':>8}{'peak MB':>9}{'1st s':>8}")
     for row in rows:
         for name in names:
-            cell, head = row[name], f"{row['steps']:>5}{row['threads']:>8}  {name:<14}"
+            cell, head = row[name], f"{row['steps']:>5}{row['threads']:>8}  {name:<18}"
             if "missing" in cell:
-                print(f"{head}not installed")
+                print(f"{head}{cell['missing']}")
                 continue
             low, high = cell["ms_quartiles"]
             speed = cell["samples_per_s"] / row["neurosbd"]["samples_per_s"]
             print(f"{head}{cell['ms']:>9.0f}{f'{low:.0f}-{high:.0f}':>14}", end="")
             print(f"{cell['cpu_ms']:>8.0f}{cell['samples_per_s']:>10.1f}{speed:>12.2f}", end="")
-            print(f"{cell['net_mb']:>8.0f}{cell['peak_mb']:>9.0f}")
+            print(f"{cell['net_mb']:>8.0f}{cell['peak_mb']:>9.0f}{cell['first_s']:>8.1f}  {cell['note']}")
+    for line in growth(rows, names):
+        print(f"memory at {line['to']} steps to that at {line['from']}, {line['threads']} threads, ", end="")
+        print(f"{line['library']}: net {line['net_mb']:.2f}, process {line['peak_mb']:.2f}")
 
 
 def main() -> None:
@@ -327,17 +385,17 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers; default: this one")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--work", choices=LIBRARIES, help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=list(LIBRARIES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         print(json.dumps(work(options.work, options.steps[0], options.repeats, options.threads[0])))
         return
     rows = [measure(steps, threads, options) for threads in options.threads for steps in options.steps]
     machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    if options.json:
-        print(json.dumps({"machine": machine, "batch": BATCH, "rows": rows}, indent=1))
-        return
     names = ["neurosbd", *options.peers]
+    if options.json:
+        print(json.dumps({"machine": machine, "batch": BATCH, "rows": rows, "growth": growth(rows, names)}, indent=1))
+        return
     versions = [f"{n} {rows[0][n]['version']} (torch {rows[0][n]['torch']})" for n in names if "ms" in rows[0][n]]
     print(f"{machine}; {', '.join(versions)}")
     show(rows, names)

@@ -7,13 +7,15 @@ rules take turns within one process, after a warm-up. Time is the median over th
 is to backprop, with the interquartile range of the ratios of the single turns. Memory is the peak of all
 tensors alive during a step, counted by torch's profiler from its allocation events (weights, projections
 and optimizer state that exist before the step are added: they are listed apart as `resident`).
-Backprop is `loss.backward()` through `network.step`, as a user of autograd would write it.
+Backprop is `loss.backward()` through `network.step`, as a user of autograd would write it. A spiking model is shown the
+same picture at all of its steps.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,8 +53,9 @@ class Step:
         optimizer = load_model(model).training.optimizer.build()
         self.optimizer = optimizer.build([{"params": list(self.network.parameters()), "lr": optimizer.lr}])
         size, classes = definition.input_size(), definition.output_size()[0]
-        x = torch.randn(1, self.batch_size, *size, generator=generator(0, "x")).to(device)
-        self.x = x[0].contiguous(memory_format=torch.channels_last)[None] if x.ndim == 5 else x
+        x = torch.randn(self.batch_size, *size, generator=generator(0, "x")).to(device)
+        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        self.x = x.expand(definition.time.steps, *x.shape)
         self.target = torch.randint(classes, (self.batch_size,), generator=generator(0, "y")).to(device)
 
     def __call__(self) -> None:
@@ -81,19 +84,24 @@ class Step:
             before = torch.cuda.memory_allocated()
             self()
             return torch.cuda.max_memory_allocated() - before
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            self()
-        kineto: Any = seen.profiler
-        events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
-        now = most = 0
-        for event in sorted(events, key=lambda e: e.start_ns()):
-            now += event.nbytes()
-            most = max(most, now)
-        return most
+        return allocated(self)
 
     def resident(self) -> int:
         """Bytes of projections and optimizer state."""
         return _bytes([self.learner.state_dict(), *self.optimizer.state.values()])
+
+
+def allocated(once: Callable[[], object]) -> int:
+    """Bytes allocated within a call on a CPU, at their highest."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        once()
+    kineto: Any = seen.profiler
+    events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
 
 
 def _bytes(kept: Any) -> int:
