@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from neurosbd.allocator import room
+from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
@@ -24,6 +25,12 @@ class Population:
     name: str
     size: tuple[int, ...]
     neuron: Neuron | None
+    axes: tuple[AxisName, ...] | None = None  # what `size` counts; None: units, or channels, height and width
+
+    @property
+    def named_axes(self) -> Axes:
+        """Its axes, each with its name; ValueError if its size has others."""
+        return named(self.size, self.axes)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,10 @@ def _check_population(population: Population) -> None:
         raise ValueError(f"population '{name}': its size must be a tuple such as (5,) or (3, 8, 8), got {size!r}")
     if not size or not all(_whole(axis) and axis >= 1 for axis in size):
         raise ValueError(f"population '{name}': its size must be whole numbers >= 1, got {size!r}")
+    try:
+        _ = population.named_axes
+    except ValueError as problem:
+        raise ValueError(f"population '{name}': {problem}") from None
     _check_part(f"population '{name}': its neuron", neuron, "step", "neurosbd.neurons.NEURONS")
 
 

@@ -1,12 +1,12 @@
 """What a network consists of, in numbers: populations, shapes, parameters, multiplications."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from neurosbd.anatomy import Connection, Population
+from neurosbd.axes import Axes
 from neurosbd.text import html_table, sides, text_table
 
 _MOST_NAMED = 6  # populations in one line
@@ -14,11 +14,16 @@ _MOST_NAMED = 6  # populations in one line
 
 @dataclass(frozen=True)
 class PopulationSummary:
-    """A population: its size, and the kind of its neuron, '' for the input."""
+    """A population: its axes, and the kind of its neuron, '' for the input."""
 
     name: str
-    size: tuple[int, ...]
+    axes: Axes
     neuron: str
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.axes.size
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,11 @@ class Summary:
         return html_table("populations", rows, head) + html_table("connections", other_rows, other_head)
 
     def _populations(self) -> tuple[Sequence[object], list[Sequence[object]]]:
-        rows = [(p.name, sides(p.size), f"{math.prod(p.size):,}", p.neuron or "-") for p in self.populations]
-        return ("population", "size", "units", "neuron"), [*rows]
+        rows = [
+            (p.name, sides(p.size), ", ".join(p.axes.names), f"{p.axes.neurons:,}", p.neuron or "-")
+            for p in self.populations
+        ]
+        return ("population", "size", "axes", "units", "neuron"), [*rows]
 
     def _connections(self) -> tuple[Sequence[object], list[Sequence[object]]]:
         rows = [
@@ -113,6 +121,7 @@ def summarise(
             )
         )  # fmt: skip
     units = [
-        PopulationSummary(p.name, p.size, type(p.neuron).__name__ if p.neuron else "") for p in populations.values()
+        PopulationSummary(p.name, p.named_axes, type(p.neuron).__name__ if p.neuron else "")
+        for p in populations.values()
     ]
     return Summary(tuple(units), tuple(rows))

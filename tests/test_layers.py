@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
-    {"__version__", "allocator", "errors", "filters", "noise", "seeds", "text"},
+    {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
     {"arguments", "files", "hdf5", "namespace"},
     {"checkpoints", "library", "losses", "parsing", "plugins"},
     {"constants", "schema"},
@@ -96,6 +96,63 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
             body = node.body[1:] if documented else node.body
             length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert length <= 45, f"{path}:{node.lineno} {node.name} has {length} lines"
+
+
+COUNTS_AXES = {  # rooms and modules that may ask for a number of axes, and of what
+    "axes.py": "the axes of populations themselves",
+    "connections": "weights, and what arrives at them",
+    "datasets": "files and a user's data",
+    "checkpoints.py": "tensors of a file",
+    "constants.py": "a user's constants",
+    "distributions.py": "constants: one for all units, or one each",
+    "expansions": "targets: classes or values",
+    "interchange": "files and cells of other libraries",
+    "learning/batch.py": "a user's batch",
+    "learning/optimizers.py": "the order in memory of a parameter",
+    "learning/simulation.py": "a user's inputs",
+    "losses": "targets: classes or values",
+    "network.py": "a user's inputs",
+    "testing": "parts of a user's own",
+    "tracefiles": "arrays of a file",
+    "training/capacity.py": "what an optimizer keeps, besides counts",
+    "training/forward.py": "a user's data",
+    "training/health.py": "a user's inputs",
+    "training/restoring.py": "what an optimizer keeps, besides counts",
+    "training/session.py": "targets: classes or values",
+    "config/compatibility.py": "a user's data",
+}
+
+
+def _counts_axes(node: ast.AST) -> bool:
+    """Whether it asks a tensor, a shape or a size for its number of axes."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "ndim"
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr == "dim" and not node.args
+    about = node.args[0] if isinstance(node.func, ast.Name) and node.func.id == "len" and node.args else None
+    name = about.attr if isinstance(about, ast.Attribute) else about.id if isinstance(about, ast.Name) else ""
+    return name in ("shape", "size")
+
+
+def _asked(path: Path) -> list[int]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node.lineno for node in nodes if isinstance(node, ast.expr) and _counts_axes(node)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_who_a_tensor_belongs_to_is_not_told_by_its_number_of_axes(path: Path) -> None:
+    """Populations have named axes, weights a geometry. Must fail for a layout that asks for `ndim` (tried)."""
+    inside = str(path.relative_to(PACKAGE))
+    if inside not in COUNTS_AXES and inside.split("/")[0] not in COUNTS_AXES:
+        assert not _asked(path), f"{inside}:{_asked(path)} counts axes; ask neurosbd/axes.py or the geometry"
+
+
+def test_nobody_is_excused_for_nothing() -> None:
+    for part in COUNTS_AXES:
+        files = [PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py")
+        assert any(_asked(path) for path in files), f"{part} counts no axes any more; take it out of COUNTS_AXES"
 
 
 def test_every_package_is_in_the_wheel() -> None:

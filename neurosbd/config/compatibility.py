@@ -157,7 +157,7 @@ def _check_batch(experiment: Experiment, examples: int) -> None:
     if definition.training.batch_size > 1:
         return
     for population in experiment.populations:
-        if isinstance(population.neuron, Standardised) and len(population.size) == 1:
+        if isinstance(population.neuron, Standardised) and population.named_axes.places == 1:
             raise UsageError(
                 f"{definition.name}: population '{population.name}' is standardised over the batch, but "
                 f"training.batch_size is 1; set it to 2 or more, or choose another neuron, such as 'normalised'"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
+from neurosbd.axes import AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.definition import Columns
@@ -110,7 +111,13 @@ class PopulationSpec(Record):
     """[population.NAME]."""
 
     size: tuple[Count, ...] = Field(min_length=1)
+    axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
     neuron: NeuronEntry | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> "PopulationSpec":
+        named(self.size, self.axes)
+        return self
 
 
 class DataSpec(Record):
@@ -239,7 +246,7 @@ class Definition(Record):
             task=self.task.build() if self.task else None,
             protocol=self.protocol.build() if self.protocol else None,
             populations=tuple(
-                Population(name, spec.size, spec.neuron.build() if spec.neuron else None)
+                Population(name, spec.size, spec.neuron.build() if spec.neuron else None, spec.axes)
                 for name, spec in self.population.items()
             ),
             connections=tuple(entry.connection() for entry in self.connection),

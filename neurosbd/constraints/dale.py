@@ -53,7 +53,7 @@ class Dale:
         excite = round(self.excitatory * (arriving // axes.positions)) * axes.positions
         sign = torch.ones(arriving)
         sign[excite:] = -1
-        sign = sign.view([arriving if axis == axes.pre else 1 for axis in range(weight.ndim)]).to(weight)
+        sign = sign.view([arriving if axis == axes.pre else 1 for axis, _ in enumerate(weight.shape)]).to(weight)
         weight.abs_().mul_(sign)
         return Signs(sign)
 

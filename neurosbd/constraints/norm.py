@@ -53,7 +53,7 @@ class Norm:
 
     def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> Norms:
         """Target of every unit; the weights start there."""
-        others = tuple(axis for axis in range(weight.ndim) if axis not in axes.post)
+        others = tuple(axis for axis, _ in enumerate(weight.shape) if axis not in axes.post)
         now = self._norm(weight, others)
         if self.target is None:
             return Norms(now)

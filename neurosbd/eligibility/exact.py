@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.synapses import Synapses, joins_pairs
 from neurosbd.eligibility.local import Arrival, Local
 from neurosbd.neurons.neuron import Flow
 
@@ -64,7 +64,7 @@ class Exact:
         Raises:
             ValueError: if the connection is not dense.
         """
-        if arrival.synapses.weight.ndim != 2:
+        if not joins_pairs(arrival.synapses.weight, arrival.post.value):
             raise ValueError(
                 f"an exact eligibility keeps a value per synapse, position and example, so it needs a dense "
                 f"connection; this one has weights {list(arrival.synapses.weight.shape)}. Use "

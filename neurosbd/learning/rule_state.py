@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurosbd.connections.synapses import is_matrix
 from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
 from neurosbd.losses import Loss
@@ -162,6 +163,6 @@ def outgoing(network: Network, name: str) -> Tensor | None:
     for connection in network.incoming[network.readout]:
         weight = network.weights[connection.name]
         size = network.populations[name].size
-        if connection.pre == name and name != network.readout and weight.ndim == 2 and weight.shape[1:] == size:
+        if connection.pre == name and name != network.readout and is_matrix(weight) and weight.shape[1:] == size:
             return weight
     return None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neurosbd.axes import inner, is_map
 from neurosbd.constants import check_constants
 
 NO_BASIS = torch.empty(0)  # of the layouts that need none
@@ -78,11 +79,11 @@ class Shared:
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over positions, [B, channels]."""
-        return value.mean((2, 3)) if value.ndim == 4 else value.flatten(1)
+        return value.mean(inner(value)) if is_map(value) else value.flatten(1)
 
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a channel the same third factor; an expanded view, nothing is written."""
-        return third_factor[:, :, None, None].expand(like.shape) if like.ndim == 4 else third_factor.view(like.shape)
+        return third_factor[:, :, None, None].expand(like.shape) if is_map(like) else third_factor.view(like.shape)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Patchwise:
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch; none is larger than the map."""
-        return tuple(min(self.patch, length) for length in value.shape[2:])
+        return tuple(min(self.patch, length) for length in _map_sides(value))
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Grid:
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch."""
-        return tuple(-(-length // self.divisions) for length in value.shape[2:])
+        return tuple(-(-length // self.divisions) for length in _map_sides(value))
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,14 @@ class LowRank:
         return _over(third_factor @ basis, like)
 
 
+def _map_sides(value: Tensor) -> tuple[int, ...]:
+    """Height and width of a map; () of any other population, which has no patches."""
+    return tuple(value.shape[2:]) if is_map(value) else ()
+
+
 def _units(value: Tensor) -> Tensor:
     """[B, units]; a map position by position."""
-    if value.ndim == 4:
+    if is_map(value):
         value = value.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
     return value.flatten(1)
 
@@ -223,7 +229,7 @@ def _tiled(third_factor: Tensor, like: Tensor, *sides: int) -> Tensor:
 
 def _over(third_factor: Tensor, like: Tensor) -> Tensor:
     """The other way, [B, *size of like], without a copy."""
-    if like.ndim == 4:
+    if is_map(like):
         batch, channels, height, width = like.shape
         return third_factor.view(batch, height, width, channels).permute(0, 3, 1, 2)
     return third_factor.view(like.shape)

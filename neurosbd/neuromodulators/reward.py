@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.axes import per_example
 from neurosbd.constants import check_constants
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
@@ -82,7 +83,7 @@ class Reward:
         after = state._replace(mean=moved, seen=state.seen + count)
         if self.channels > 1:
             return self.layout.spread(third_factor @ state.projection, receiver.value, state.basis), after
-        return third_factor.view(-1, *(1,) * (receiver.value.ndim - 1)).expand_as(receiver.value), after
+        return per_example(third_factor, receiver.value).expand_as(receiver.value), after
 
     def projection(self, state: Expectation) -> Tensor | None:
         """Of several channels, [channels, M]; one channel reaches all units alike."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.axes import whole
 from neurosbd.constants import check_constants
 from neurosbd.neurons.neuron import Activity, Flow, Neuron
 from neurosbd.neurons.rate import RATES, ReLU
@@ -84,8 +85,7 @@ class Normalised:
 
     def _mean(self, value: Tensor) -> Tensor:
         """Over the pool."""
-        over = 1 if self.over == "channels" else tuple(range(1, value.ndim))
-        return value.mean(over, keepdim=True)
+        return value.mean(1 if self.over == "channels" else whole(value), keepdim=True)
 
     @property
     def coupled(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.axes import per_unit
 from neurosbd.constants import check_constants
 from neurosbd.neurons.neuron import Activity, Neuron
 from neurosbd.neurons.rate import RATES, ReLU, forgetful, stateless, unfiltered
@@ -145,7 +146,7 @@ class AtRest:
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """f'(n) third factor / sqrt(variance + epsilon)."""
         factor: Any = torch.rsqrt(self.variance + self.learning.epsilon)
-        return self.learning.neuron.gate(activity, third_factor, dt) * factor.view(-1, *(1,) * (third_factor.ndim - 2))
+        return self.learning.neuron.gate(activity, third_factor, dt) * per_unit(factor, third_factor)
 
     @property
     def factorises(self) -> bool:

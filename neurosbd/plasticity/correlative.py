@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.synapses import Synapses, joins_pairs
 from neurosbd.constants import check_constants
 from neurosbd.eligibility.local import Local
 
@@ -80,7 +80,8 @@ class Correlative:
             )
         if place != "lateral":
             return ()
-        if weight.ndim != 2 or weight.shape[0] != weight.shape[1] or local.synapses.bias is not None:
+        square = joins_pairs(weight, local.post.value) and weight.shape[0] == weight.shape[1]
+        if not square or local.synapses.bias is not None:
             raise ValueError(
                 f"lateral synapses hold the inverse correlation of a layer, so they need a dense connection without a "
                 f"bias from the layer onto itself; this one has weights {list(weight.shape)}"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.synapses import Synapses, joins_pairs, per_post_unit, shared
 from neurosbd.constants import check_constants
 from neurosbd.eligibility.local import Local
 from neurosbd.plasticity.plasticity import Plasticity
@@ -33,7 +33,7 @@ class EligibilityPropagation:
     def init(self, local: Local) -> Synapses:
         """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
         weight = local.synapses.weight
-        if weight.ndim != 2:
+        if not joins_pairs(weight, local.post.value):
             raise ValueError(
                 f"eprop keeps an eligibility per synapse, position and example until the readout has forgotten it, so "
                 f"it needs dense connections; this one has weights {list(weight.shape)}. Use rule 'sbd', 'dfa' or 'ebd'"
@@ -123,8 +123,8 @@ class RateRegulated:
         per_ms = spikes / (len(value) * positions * steps * dt * 1e3)
         share = self.cost * (per_ms - self.target * 1e-3) / (len(value) * positions * steps * dt * 1e3)
         pulled = Synapses(
-            eligible.weight * share.view(*share.shape, *(1,) * (eligible.weight.ndim - share.ndim)),
-            None if eligible.bias is None else eligible.bias * share,
+            eligible.weight * per_post_unit(share, eligible.weight),
+            None if eligible.bias is None else eligible.bias * per_post_unit(share, eligible.bias),
         )
         change = _sum(pulled, state.pulled, -1)
         total = change if gradient is None else _sum(gradient, change)
@@ -136,8 +136,8 @@ class RateRegulated:
 
 
 def _shared(local: Local) -> tuple[int, ...]:
-    """Axes of the activity along which units share weights: the positions of a convolution, [out, in, k, k]."""
-    return (2, 3) if local.synapses.weight.ndim == 4 else ()
+    """Axes of the activity along which units share weights."""
+    return shared(local.synapses.weight, local.post.value)
 
 
 def _sum(one: Synapses, other: Synapses, factor: float = 1.0) -> Synapses:

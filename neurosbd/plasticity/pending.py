@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.axes import inner
+from neurosbd.connections.synapses import Synapses, is_matrix
 from neurosbd.eligibility.local import Local
 
 PENDING = 8  # outer products; with more of them a reward is dearer, with fewer they are folded more often
@@ -39,7 +40,7 @@ def joined(
     fade = pending.fade * kept
     both = torch.cat((pending.posts * kept, torch.stack(posts))), torch.cat((pending.pres, torch.stack(pres)))
     # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
-    if len(both[0]) < PENDING and pending.folded.ndim == 3:
+    if len(both[0]) < PENDING and is_matrix(local.synapses.weight):
         return PendingEligibility(pending.folded, fade, *both)
     return PendingEligibility(local.each(*both, pending.folded, fade), 1.0, pending.posts[:0], pending.pres[:0])
 
@@ -58,12 +59,12 @@ def rewarded(third_factor: Tensor | None, pending: PendingEligibility, local: Lo
     if not any(third_factor.stride()[1:]):
         one = third_factor.flatten(1)[:, 0] * fade
         weight = (one @ folded.flatten(1)).view(folded.shape[1:])
-    elif third_factor.ndim == 2:
+    elif not inner(third_factor):
         weight = torch.einsum("bi,bij->ij", third_factor * fade, folded)
     else:
         raise ValueError(
-            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map takes one third factor "
-            f"per example [batch], "
+            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map or of vectors takes one third "
+            f"factor per example [batch], "
             f"got [batch, *size] = {list(third_factor.shape)}"
         )
     if len(pending.posts):

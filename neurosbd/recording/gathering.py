@@ -59,7 +59,6 @@ class SeriesRows:
         """All rows of the block, [length, *columns], or each as the values lie in memory."""
         if like is not None:
             self._shape, self._strides = tuple(like.shape), torch.empty_like(like, device="meta").stride()
-        self._ndim = len(self._shape)
         rows = self._on(self._place)
         self._rows = rows.unbind()
         self._flat = () if self._pick is None else self._place.view(self._length, math.prod(self._columns)).unbind()
@@ -88,7 +87,7 @@ class SeriesRows:
         if some is None:
             row.fill_(float("nan"))
         elif present is None:
-            (row if some.ndim == self._ndim else row.view(some.shape)).copy_(some)
+            (row if some.shape == row.shape else row.view(some.shape)).copy_(some)
         else:  # the last batch of an epoch may have fewer examples
             row.fill_(float("nan") if row.is_floating_point() else 0)
             row.index_copy_(0, present, some.reshape(len(present), *row.shape[1:]).to(row.dtype))

@@ -63,10 +63,10 @@ class Picking:
 
     def _measure(self, values: Tensor, items: np.ndarray) -> _Gather:
         """Once per layout."""
-        inner = values.ndim - len(self._size)
-        strides = np.array(values.stride()[inner:], np.int64)
+        batched = tuple(values.shape) != self._size
+        strides = np.array(values.stride()[batched:], np.int64)
         distances = strides @ np.stack(np.unravel_index(items, self._size))
-        if inner:
+        if batched:
             chosen = np.arange(len(values)) if self._examples is None else self._examples[self._examples < len(values)]
             distances = values.stride(0) * chosen[:, None] + distances
         flat = torch.from_numpy(distances.reshape(-1)).to(values.device)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.axes import per_unit
 from neurosbd.constants import check_constants
 from neurosbd.regularisers.regulariser import check_cost, check_forgetting
 
@@ -59,4 +60,4 @@ class Power:
         rows = value.movedim(1, -1).flatten(0, -2)  # no copy: maps lie channels-last
         power = torch.lerp(rows.square().mean(0), state.power, self.forgetting**share)
         slope = (power - self.target) * (4 * self.weight / len(rows))
-        return value * slope.view(-1, *(1,) * (value.ndim - 2)), MeanSquare(power)
+        return value * per_unit(slope, value), MeanSquare(power)

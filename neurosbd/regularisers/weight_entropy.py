@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.synapses import Synapses, is_matrix, rolled, unrolled
 from neurosbd.constants import check_constants
 
 Which = Literal["all", "kernels"]
@@ -61,9 +61,9 @@ class WeightEntropy:
 
     def init(self, synapses: Synapses) -> Held | tuple[()]:
         """A pull of 0, due at once; nothing where nothing is to be kept up."""
-        if self.on == "kernels" and synapses.weight.ndim == 2:
+        if self.on == "kernels" and is_matrix(synapses.weight):
             return ()
-        _unrolled(synapses.weight)
+        unrolled(synapses.weight)
         return Held(torch.zeros_like(synapses.weight), torch.tensor(float(self.refresh), dtype=torch.float64))
 
     def step(
@@ -80,33 +80,12 @@ class WeightEntropy:
 
     def _taken(self, weight: Tensor, before: Tensor) -> Tensor:
         """The pull of this weight, laid out like it; the one before if the weight is not finite."""
-        unrolled = _unrolled(weight)
-        wide = unrolled.shape[-2] > unrolled.shape[-1]
-        rows = unrolled.mT if wide else unrolled
+        heard = unrolled(weight)
+        wide = heard.shape[-2] > heard.shape[-1]
+        rows = heard.mT if wide else heard
         gram = rows @ rows.mT
         gram.diagonal(dim1=-2, dim2=-1).add_(self.epsilon)
         factor, failed = torch.linalg.cholesky_ex(gram)
         solved = torch.cholesky_solve(rows, factor).mul_(-self.weight)
-        pull = _rolled(solved.mT if wide else solved, weight)
+        pull = rolled(solved.mT if wide else solved, weight)
         return torch.where((failed == 0).all(), pull, before)
-
-
-def _unrolled(weight: Tensor) -> Tensor:
-    """[post, heard], of a weight per position [height, width, post, heard]."""
-    if weight.ndim == 2:
-        return weight
-    if weight.ndim == 4:
-        return weight.flatten(1)
-    if weight.ndim == 6:
-        return weight.permute(1, 2, 0, 3, 4, 5).flatten(3)
-    raise ValueError(
-        f"weight_entropy knows weights [post, pre], kernels [out, in, k, k] and kernels per position "
-        f"[out, height, width, in, k, k], got {list(weight.shape)}"
-    )
-
-
-def _rolled(unrolled: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `_unrolled`, in the memory order of `like`."""
-    if like.ndim == 6:
-        unrolled = unrolled.permute(2, 0, 1, 3)
-    return torch.empty_like(like).copy_(unrolled.reshape(like.shape))

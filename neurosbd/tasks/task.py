@@ -7,6 +7,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from neurosbd.connections.synapses import is_matrix
 from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.network import Network
 from neurosbd.recording import TrialRecorder
@@ -102,9 +103,10 @@ def check_synapses(network: Network, rule: LocalRule, inputs: tuple[int, float],
         name: of the protocol, for the message.
     """
     shapes = {connection: list(weight.shape) for connection, weight in network.weights.items()}
+    (first, *_) = network.weights.values()
     least, most = inputs
     (shape, *others) = shapes.values()
-    if others or len(shape) != 2 or shape[0] != 1 or not least <= shape[1] <= most:
+    if others or not is_matrix(first) or shape[0] != 1 or not least <= shape[1] <= most:
         wanted = f"{least}" if most == least else f"{least} or more"
         raise ValueError(
             f"protocol '{name}' looks at one dense connection from {wanted} inputs onto one unit, but the network has "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neurosbd.axes import inner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.measures import title
@@ -141,12 +142,13 @@ class HealthCheck:
         for name in self.network.populations:
             value = frame.activity[name].value
             active = value.ne(0)
-            spoke = active.flatten(2).any(2).any(0) if value.ndim == 4 else active.any(0)
+            over = (0, *inner(value))  # a unit speaks where any position or component of it does
+            spoke = active.any(over)
             magnitude = value.abs().mean(dtype=torch.float64)
             self._spoke[name] = spoke | self._spoke[name] if name in self._spoke else spoke
             self._total[name] = self._total[name] + magnitude if name in self._total else magnitude
             if hasattr(frame.state.neurons.get(name), "spike"):
-                rested = ~(active.flatten(2).all(2).all(0) if value.ndim == 4 else active.all(0))
+                rested = ~active.all(over)
                 self._rested[name] = rested | self._rested[name] if name in self._rested else rested
         self._count += 1
         self._steps = max(self._steps, t + 1)
@@ -163,7 +165,7 @@ class HealthCheck:
             1 - self._spoke[name].double().mean().item(),
             self._total[name].item() / self._count,
             saturated,
-            math.prod(self.network.populations[name].size),
+            self.network.populations[name].named_axes.neurons,
             spiking,
             name == self.network.readout,
         )
