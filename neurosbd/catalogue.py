@@ -9,6 +9,7 @@ from typing import Any
 from neurosbd import library
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
+from neurosbd.kinds import legal
 from neurosbd.learning.rule_state import init_rule_state, widths
 from neurosbd.losses.admissibility import admissible
 from neurosbd.neuromodulators import Activation
@@ -18,7 +19,7 @@ from neurosbd.report.analyses import documentation
 from neurosbd.rules import LocalRule
 from neurosbd.schema import parameters
 from neurosbd.seeds import generator
-from neurosbd.tables import RENAMED, TABLES, table
+from neurosbd.tables import CONTRACTS, RENAMED, TABLES, table
 
 
 @dataclass(frozen=True)
@@ -150,17 +151,24 @@ def _show_file(kind: str, name: str) -> str:
 
 def _show_item(kind: str, name: str) -> str:
     item = table(kind)[name]
-    constants = "" if isinstance(item, Activation) else f"\n{_constants(item)}"
+    constants = _constants(item) if kind == "rules" or kind in CONTRACTS else ""
     checked = f"\n\n{admissible(name)}" if kind == "losses" else ""
-    return f"{name} ({kind}){constants}\n\n{_about(item)}{checked}"
+    return f"{name} ({kind})\n{constants}\n{_about(item)}{checked}"
 
 
-def _constants(item: Callable[..., Any]) -> str:
-    """The constants of an item with their defaults; the parts of a rule, which are many, in a line each."""
-    signature = inspect.signature(item)
-    if all(constant.kind is not constant.VAR_KEYWORD for constant in signature.parameters.values()):
-        return str(signature).split(" -> ")[0]
-    return "\n".join(f"  {name} = {default!r}" for name, (_, default) in parameters(item).items())
+def _constants(item: Callable[..., object]) -> str:
+    """The constants of an item, a line each: its default, and what it can be."""
+    rows = [
+        (name, "" if default is ... else f"= {_short(default)}", legal(hint))
+        for name, (hint, default) in parameters(item).items()
+    ]
+    name, default = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+    return "".join(f"  {row[0]:<{name}} {row[1]:<{default}}  {row[2]}\n" for row in rows)
+
+
+def _short(value: object) -> str:
+    """A default, without the constants of a part that has many."""
+    return text if len(text := repr(value)) <= 32 else f"{type(value).__name__}(...)"
 
 
 def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:

@@ -2,35 +2,17 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Distribution, Positive, constants
 from neurosbd.errors import warn
 from neurosbd.namespace import is_table
 
 
-@runtime_checkable
-class Distribution(Protocol):
-    """Something that a per-neuron constant can be drawn from."""
-
-    @property
-    def least(self) -> float:
-        """No draw is below it."""
-        ...
-
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Values of `shape`, float32, from `generator` alone."""
-        ...
-
-
-Constant = float | Tensor | Distribution
-
-
-@dataclass(frozen=True)
+@constants
 class Uniform:
     """Equally likely between low and high.
 
@@ -44,8 +26,7 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        if not -math.inf < self.low < self.high < math.inf:
+        if not self.low < self.high:
             raise ValueError(f"Uniform needs low < high, got low = {self.low}, high = {self.high}")
 
     @property
@@ -58,7 +39,7 @@ class Uniform:
         return self.low + (self.high - self.low) * torch.rand(shape, generator=generator)
 
 
-@dataclass(frozen=True)
+@constants
 class Normal:
     """Gaussian, drawn again until it lies above `least`.
 
@@ -70,13 +51,10 @@ class Normal:
     """
 
     mean: float
-    std: float
+    std: Positive
     least: float = -math.inf
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        if not (self.std > 0 and math.isfinite(self.std) and math.isfinite(self.mean)):
-            raise ValueError(f"Normal needs a finite mean and std > 0, got mean = {self.mean}, std = {self.std}")
         if not self.mean > self.least:
             raise ValueError(f"Normal.mean must be above least = {self.least}, got {self.mean}")
 
@@ -89,7 +67,7 @@ class Normal:
         return values
 
 
-@dataclass(frozen=True)
+@constants
 class LogNormal:
     """median * exp(sigma n) with n a standard normal: positive, skewed to the right.
 
@@ -99,13 +77,8 @@ class LogNormal:
     Source: Buzsaki, Mizuseki 2014, Nat. Rev. Neurosci. 15 (log-normal rates and weights in cortex).
     """
 
-    median: float
-    sigma: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not (0 < self.median < math.inf and 0 < self.sigma < math.inf):
-            raise ValueError(f"LogNormal needs median > 0 and sigma > 0, got {self.median} and {self.sigma}")
+    median: Positive
+    sigma: Positive = 0.5
 
     @property
     def least(self) -> float:
@@ -119,22 +92,6 @@ class LogNormal:
 
 DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal}
 is_table(__name__, DISTRIBUTIONS)
-
-
-def check_positive(owner: object, *names: str) -> None:
-    """Raise ValueError unless these constants are positive, whether number, values or distribution."""
-    for name in names:
-        value = getattr(owner, name)
-        if not _least(value) > 0:
-            raise ValueError(f"{type(owner).__name__}.{name} must be positive, got {value}")
-
-
-def check_not_negative(owner: object, *names: str) -> None:
-    """Raise ValueError if one of these constants is below 0 in any unit."""
-    for name in names:
-        value = getattr(owner, name)
-        if not _least(value) >= 0:
-            raise ValueError(f"{type(owner).__name__}.{name} must be a number >= 0, got {value}")
 
 
 def check_above(owner: object, upper: str, lower: str, unit: str = "") -> None:
@@ -163,7 +120,7 @@ def check_times(owner: object, dt: float, where: str) -> None:
     name, by_euler = type(owner).__name__, getattr(owner, "euler", False)
     for field, value in vars(owner).items() if owner is not None else ():
         if field.startswith("tau_") and isinstance(value, float | Tensor):
-            least = _least(value)
+            least = torch.as_tensor(value).min().item()
             left = math.exp(-dt / least)
             if least < dt if by_euler else left < 0.01:
                 what = "its Euler step overshoots" if by_euler else f"{left:.1g} of it is left after one"
@@ -177,11 +134,6 @@ def check_times(owner: object, dt: float, where: str) -> None:
             f"{where}: {name}.refractory = {resting * dt:g} s is no whole number of steps of dt = {dt:g} s; it is "
             f"rounded to {round(resting)} of them"
         )
-
-
-def _least(value: Constant) -> float:
-    """No unit has less."""
-    return value.least if isinstance(value, Distribution) else torch.as_tensor(value, dtype=torch.float64).min().item()
 
 
 T = TypeVar("T")

@@ -7,12 +7,13 @@ Values are checked strictly: no text for numbers, no unknown keys, no NaN or inf
 
 import dataclasses
 import inspect
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +28,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
+from neurosbd.kinds import Mark, declared, violation
 from neurosbd.plugins import find
 
 Table = Mapping[str, Callable[..., Any]]
@@ -141,15 +143,15 @@ def parameters(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     Of a function with `**parts: Unpack[TypedDict]` they are the keys of that, and the defaults are what it makes.
 
     >>> from neurosbd.rules import RULES
-    >>> parameters(RULES["sbd"])["delay"]
-    (<class 'int'>, 0)
+    >>> parameters(RULES["sbd"])["readout"]
+    (typing.Literal['gradient', 'rule', 'score'], 'gradient')
     """
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
     found: dict[str, tuple[Any, Any]] = {}
     for parameter in inspect.signature(make).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             own = make()
-            parts = get_type_hints(get_args(hints[parameter.name])[0])
+            parts = get_type_hints(get_args(hints[parameter.name])[0], include_extras=True)
             found |= {name: (hint, getattr(own, name)) for name, hint in parts.items()}
         else:
             found[parameter.name] = (hints[parameter.name], _default(make, parameter))
@@ -186,8 +188,11 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
     where constants are drawn, and is left to Python elsewhere."""
     if get_origin(hint) is tuple and get_args(hint)[0] in nested:
         return tuple[Annotated[Entry, OneOf(nested[get_args(hint)[0]])], ...], default
-    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    parts, marks = declared(hint)
     tables = {part: nested[part] for part in parts if part in nested}
+    if tables and marks:  # they hold for what an entry describes, not for the entry
+        inner, default = _field(Union[parts], default, nested)  # noqa: UP007
+        return Annotated[inner, AfterValidator(partial(_legal, marks=marks))], default
     if Tensor in parts:
         if tables:
             return _constant(tables), default
@@ -205,6 +210,14 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
     if otherwise is not None:
         default = Field(default_factory=lambda: otherwise, validate_default=True)
     return Union[tuple(typed)], default  # noqa: UP007
+
+
+def _legal(value: Any, marks: Sequence[Mark]) -> Any:
+    """A value whose object the marks admit."""
+    for mark in marks:
+        if problem := violation(_build(value), mark):
+            raise ValueError(f"must be {problem}")
+    return value
 
 
 def _group(hint: Any, nested: Mapping[Any, Table], spelled: Any) -> Any:

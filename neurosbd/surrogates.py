@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Positive, constants
 from neurosbd.namespace import is_table
 
 
@@ -23,13 +23,7 @@ class Surrogate(Protocol):
         ...
 
 
-def _check(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{type(owner).__name__}.{name} must be a positive number, got {value}")
-
-
-@dataclass(frozen=True)
+@constants
 class Triangle:
     """psi(x) = height max(0, 1 - |x| / width).
 
@@ -39,20 +33,15 @@ class Triangle:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; Esser et al. 2016, PNAS 113.
     """
 
-    height: float = 0.3
-    width: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, "height")
-        _check(self, "width")
+    height: Positive = 0.3
+    width: Positive = 1.0
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Piecewise linear, zero beyond `width`."""
         return torch.rsub(distance.abs(), self.height, alpha=self.height / self.width).clamp_(min=0)
 
 
-@dataclass(frozen=True)
+@constants
 class FastSigmoid:
     """psi(x) = 1 / (1 + slope |x|)^2.
 
@@ -61,18 +50,14 @@ class FastSigmoid:
     Source: Zenke, Ganguli 2018 (SuperSpike), Neural Comput. 30; the default of snnTorch is slope 25.
     """
 
-    slope: float = 25.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, "slope")
+    slope: Positive = 25.0
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Long tails: never exactly zero."""
         return distance.abs().mul_(self.slope).add_(1).square_().reciprocal_()
 
 
-@dataclass(frozen=True)
+@constants
 class ArcTan:
     """psi(x) = (slope / 2) / (1 + (pi slope x / 2)^2).
 
@@ -81,18 +66,14 @@ class ArcTan:
     Source: Fang et al. 2021, ICCV (PLIF).
     """
 
-    slope: float = 2.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, "slope")
+    slope: Positive = 2.0
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Derivative of arctan(pi slope x / 2) / pi."""
         return distance.mul(math.pi * self.slope / 2).square_().add_(1).reciprocal_().mul_(self.slope / 2)
 
 
-@dataclass(frozen=True)
+@constants
 class Boxcar:
     """psi(x) = height where |x| < width, else 0.
 
@@ -102,20 +83,15 @@ class Boxcar:
     Source: Kaiser, Mostafa, Neftci 2020 (DECOLLE), Front. Neurosci. 14:424; Wu et al. 2018 (STBP).
     """
 
-    height: float = 0.5
-    width: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, "height")
-        _check(self, "width")
+    height: Positive = 0.5
+    width: Positive = 1.0
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Constant around threshold."""
         return (distance.abs() < self.width).to(distance.dtype).mul_(self.height)
 
 
-@dataclass(frozen=True)
+@constants
 class Gaussian:
     """psi(x) = height exp(-x^2 / (2 width^2)).
 
@@ -125,13 +101,8 @@ class Gaussian:
     Source: Yin, Corradi, Bohte 2021, Nat. Mach. Intell. 3 (without their negative side lobes).
     """
 
-    height: float = 0.5
-    width: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, "height")
-        _check(self, "width")
+    height: Positive = 0.5
+    width: Positive = 0.5
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Bell around threshold."""

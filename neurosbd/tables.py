@@ -14,10 +14,11 @@ from neurosbd import plugins
 from neurosbd.config.definition import ConnectionEntry, Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
+from neurosbd.constants import Distribution
 from neurosbd.constraints import CONSTRAINTS, Constraint
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.processes import PROCESSES, Process
-from neurosbd.distributions import DISTRIBUTIONS, Distribution
+from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.eligibility import ELIGIBILITIES
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest

@@ -216,8 +216,8 @@ def test_what_cannot_hold_is_refused_with_the_fix(constraints: Any, message: str
     [
         (lambda: Bounds(), "Bounds needs a lower or an upper bound, or both"),
         (lambda: Bounds(1.0, 0.0), "Bounds.lower must be at most Bounds.upper, got 1.0 and 0.0"),
-        (lambda: Mask(torch.full((2, 2), 0.5)), "Mask.present must hold 0 and 1 only"),
-        (lambda: Dale(1.5), "Dale.excitatory must be a share in 0..1, got 1.5"),
+        (lambda: Mask(torch.full((2, 2), 0.5)), "Mask.present must be 0 and 1 only"),
+        (lambda: Dale(1.5), "Dale.excitatory must be in 0..1, got 1.5"),
         (lambda: Norm(target=0.0), "Norm.target must be a positive number, got 0"),
     ],
 )

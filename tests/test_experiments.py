@@ -204,7 +204,10 @@ TAU = "population.output.neuron.tau_mem"
         (["stdp-windo"], "did you mean 'stdp-window'"),
         (["stdp-window", "--rule", "bp"], "needs a local rule"),
         (["stdp-window", "--set", "protocol.longest=0"], "longest"),
-        (["stdp-window", "--set", "rule.plasticity.window.tau_plus=0"], "tau_plus must be a positive time"),
+        (
+            ["stdp-window", "--set", "rule.plasticity.window.tau_plus=0"],
+            "tau_plus: must be a positive time in s",
+        ),
         (["xor-delayed-reward", "--set", "population.input.size=[3]"], "task needs [60]"),
         (
             ["xor-delayed-reward", "--set", "time.dt=7e-4"],
@@ -237,10 +240,13 @@ TAU = "population.output.neuron.tau_mem"
         (["dopamine-conditioning", "--set", "protocol.window=2.5"], "window = 2.5 ms is no whole number"),
         (["dopamine-conditioning", "--set", "population.output.size=[2]"], "onto one unit"),
         (["xor-delayed-reward", "--rule", "rmax"], "draw their spikes"),
-        (["xor-delayed-reward", "--set", "population.hidden.neuron.tau_mem=0"], "tau_mem must be positive"),
+        (
+            ["xor-delayed-reward", "--set", "population.hidden.neuron.tau_mem=0"],
+            "tau_mem: must be a positive time in s",
+        ),
         (
             ["xor-delayed-reward", "--set", "connection.0.delay=-1"],
-            "connection.0.delay: input should be greater than or equal to 0, got -1",
+            "connection.0.delay: must be in 0..100000, got -1",
         ),
     ],
 )

@@ -421,7 +421,7 @@ def test_a_normalised_drive_has_the_power_of_its_pool() -> None:
 
 
 def test_normalised_units_refuse_what_they_cannot_do() -> None:
-    with pytest.raises(ValueError, match=r"a normalised neuron needs one of relu.*got LIF"):
+    with pytest.raises(ValueError, match=r"Normalised\.neuron must be one of relu.*got LIF"):
         Normalised(neuron=LIF())
     with pytest.raises(ValueError, match=r"epsilon must be a positive number, got 0"):
         Normalised(epsilon=0.0)

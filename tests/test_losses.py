@@ -336,11 +336,15 @@ def test_layout_of_several_parameters_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "constants", "problem"),
     [
-        ("cross_entropy", {"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
-        ("cross_entropy", {"class_weights": (1.0, 0.0)}, r"class_weights must be positive"),
-        ("bernoulli", {"positive_weights": (-1.0,)}, r"positive_weights must be positive"),
-        ("gamma", {"shape": 0.0}, "Gamma.shape must be positive, got 0.0"),
-        ("negative_binomial", {"r": math.inf}, "NegativeBinomial.r must be positive"),
+        ("cross_entropy", {"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
+        (
+            "cross_entropy",
+            {"class_weights": (1.0, 0.0)},
+            r"class_weights\[1\] must be a positive number",
+        ),
+        ("bernoulli", {"positive_weights": (-1.0,)}, r"positive_weights\[0\] must be a positive number"),
+        ("gamma", {"shape": 0.0}, "Gamma.shape must be a positive number, got 0.0"),
+        ("negative_binomial", {"r": math.inf}, "NegativeBinomial.r must be a finite number, got inf"),
         ("pinball", {"levels": (0.9, 0.1)}, "levels must be rising numbers between 0 and 1"),
         ("pinball", {"levels": ()}, "levels must be rising"),
     ],
@@ -371,7 +375,7 @@ def _listed(value: Any) -> Any:
 
 
 def test_a_wrong_constant_in_a_model_file_is_told() -> None:
-    with pytest.raises(UsageError, match=r"loss: Gamma.shape must be positive, got -1"):
+    with pytest.raises(UsageError, match=r"loss.shape: must be a positive number, got -1"):
         load_model("digits-mlp", settings={"loss": {"kind": "gamma", "shape": -1.0}})
 
 

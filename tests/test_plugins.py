@@ -242,7 +242,7 @@ def test_a_plugin_is_listed_and_shown(loud: Path, capsys: pytest.CaptureFixture[
     status, out, _ = said(capsys, "list", "neurons", "--plugin", loud)
     assert status == 0 and "loud" in out and "Twice what a rectifier says." in out
     status, out, _ = said(capsys, "show", "quiet", "--plugin", loud)  # again: it has been run
-    assert status == 0 and out.startswith("quiet (rules)\n(scale: float = 0.5)")
+    assert status == 0 and out.startswith("quiet (rules)\n  scale = 0.5  a finite number\n")
 
 
 BROKEN = [

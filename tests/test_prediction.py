@@ -197,7 +197,7 @@ def test_a_grid_has_as_many_patches_on_every_map(size: tuple[int, ...]) -> None:
 
 def test_constants_out_of_range_are_refused() -> None:
     for make, message in [
-        (lambda: Prediction(rate=0.0), "rate must be a number > 0, got 0.0"),
+        (lambda: Prediction(rate=0.0), "rate must be a positive number, got 0.0"),
         (lambda: Prediction(rate=math.inf), "rate"),
         (lambda: Prediction(scale=-1.0), "scale must be a number >= 0, got -1.0"),
         (lambda: Prediction(own=1.5), "own must be in 0..1, got 1.5"),

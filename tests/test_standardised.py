@@ -139,7 +139,7 @@ def test_maps_are_standardised_by_channel() -> None:
 
 
 def test_what_cannot_be_standardised_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a standardised neuron needs one of relu.*got LIF"):
+    with pytest.raises(ValueError, match=r"Standardised\.neuron must be one of relu.*got LIF"):
         Standardised(LIF())
     with pytest.raises(ValueError, match=r"rate must be in 0..1, got 2"):
         Standardised(rate=2)

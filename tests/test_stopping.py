@@ -149,7 +149,7 @@ def _killed(*_: Any) -> None:
         ({"training.stop.metric": "train_loss"}, "must be a metric of the validation split, such as 'validation_loss'"),
         ({"training.stop.metric": "validation_acuracy"}, "no 'validation_acuracy' here; did you mean 'validation_acc"),
         ({"training.stop": 5}, "training.stop: must be a table of keys, got 5"),
-        ({"training.stop.patience": 0}, "training.stop.patience: .* greater than or equal to 1"),
+        ({"training.stop.patience": 0}, "training.stop.patience: must be in 1..2147483647, got 0"),
         ({"training.stop.patienc": 3}, "unknown key; did you mean 'patience'"),
         ({"data.validation": None}, "looks at the validation split, but there is none; .* data.validation = 0.1"),
     ],

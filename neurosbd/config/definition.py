@@ -11,10 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
 from neurosbd.axes import AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.constants import Distribution, Positive, Range, Whole
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
-from neurosbd.distributions import DISTRIBUTIONS, Distribution
+from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
@@ -39,10 +40,8 @@ from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 from neurosbd.text import html_table, one_line
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-
+Count = Annotated[int, Range(least=1, most=2**31 - 1)]
+Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
 
 ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
 
@@ -53,7 +52,7 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
-    delay: Annotated[int, Field(ge=0, le=100_000)] | None = (
+    delay: Annotated[int, Range(least=0, most=100_000)] | None = (
         None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
     )
     compartment: Compartment = "soma"  # of the post neuron, if it has any
@@ -65,10 +64,13 @@ class ConnectionEntry(Entry):
         return Connection(self.pre, self.post, self.build(), self.plastic, self.delay, self.compartment, constraints)
 
 
-NeuronEntry = Annotated[Entry, OneOf(NEURONS, {Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES})]
-GeometryEntry = Annotated[
-    ConnectionEntry, OneOf(CONNECTIONS, {Initialiser: INITIALISERS, Pooling: POOLINGS}, ConnectionEntry)
-]
+NESTED = {  # which table a constant that is a part itself is an entry of
+    Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
+    Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
+    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
+}  # fmt: skip
+NeuronEntry = Annotated[Entry, OneOf(NEURONS, NESTED)]
+GeometryEntry = Annotated[ConnectionEntry, OneOf(CONNECTIONS, NESTED, ConnectionEntry)]
 
 
 class RuleTable(Entry):
@@ -89,11 +91,7 @@ class RuleTable(Entry):
     }
 
 
-_PARTS = {
-    Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
-    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
-}  # fmt: skip
-RuleEntry = Annotated[RuleTable, OneOf(RULES, _PARTS, RuleTable)]
+RuleEntry = Annotated[RuleTable, OneOf(RULES, NESTED, RuleTable)]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
@@ -133,16 +131,16 @@ class DataSpec(Record):
     columns: Columns = ()  # of a table, that are read; "-NAME" leaves one out; none: all
     encoder: EncoderEntry = _named("constant")  # what the input population shows of a picture; events are binned
     flip: bool = False  # mirror every image in every other epoch
-    crop: Annotated[int, Field(ge=0)] = 0  # shift by up to so many pixels, reflecting the border
+    crop: Whole = 0  # shift by up to so many pixels, reflecting the border
 
 
 class TimeSpec(Record):
     """[time]."""
 
-    dt: Annotated[float, Field(ge=1e-9)] = 1e-3  # s
-    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 1  # per example; rate networks need no more
+    dt: Annotated[float, Range(least=1e-9, unit="s")] = 1e-3
+    steps: Annotated[int, Range(least=1, most=10_000_000)] = 1  # per example; rate networks need no more
     scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
-    warmup: Annotated[int, Field(ge=0)] = 0  # first steps without a score
+    warmup: Whole = 0  # first steps without a score
 
     @model_validator(mode="after")
     def _some_step_is_scored(self) -> "TimeSpec":

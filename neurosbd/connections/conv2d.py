@@ -1,21 +1,22 @@
 """Convolution: one kernel per pair of channels, shared over positions."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import check_kernel, driven, fitted, spread
+from neurosbd.connections.kernels import driven, fitted, spread
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Count, Share, Whole, constants
 
 
-@dataclass(frozen=True)
+@constants
 class Conv2d:
     """Square kernels over the (pooled) pre map, zero padding at the border.
 
@@ -42,18 +43,14 @@ class Conv2d:
     Differs: maps are kept channels-last in memory, which is 1.5 to 2.5 times faster on a CPU.
     """
 
-    kernel: int
-    stride: int = 1
-    padding: int = 0
+    kernel: Count
+    stride: Count = 1
+    padding: Whole = 0
     pool: Pooling | None = None
     bias: bool = False
-    sparsity: float = 0.0
+    sparsity: Share = 0.0
     weight: Initialiser = field(default_factory=KaimingNormal)
     pool_drive: Pooling | None = None
-
-    def __post_init__(self) -> None:
-        check_sparsity(self, self.sparsity)
-        check_kernel(self)
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(out channels, in channels, kernel, kernel)."""

@@ -1,19 +1,20 @@
 """All-to-all connection."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Share, constants
 
 
-@dataclass(frozen=True)
+@constants
 class Dense:
     """Every post unit hears every pre unit (of the pooled and flattened map).
 
@@ -33,12 +34,9 @@ class Dense:
 
     pool: Pooling | None = None
     bias: bool = False
-    sparsity: float = 0.0
+    sparsity: Share = 0.0
     autapses: bool = True
     weight: Initialiser = field(default_factory=KaimingNormal)
-
-    def __post_init__(self) -> None:
-        check_sparsity(self, self.sparsity)
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(post units, arriving units)."""

@@ -84,12 +84,6 @@ class Geometry(Protocol):
         ...
 
 
-def check_sparsity(owner: object, sparsity: float) -> None:
-    """Raise ValueError unless 0 <= sparsity < 1."""
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"{type(owner).__name__}.sparsity must be in 0 <= sparsity < 1, got {sparsity}")
-
-
 def sparse_mask(shape: tuple[int, ...], sparsity: float, generator: torch.Generator) -> Tensor | None:
     """Each synapse is absent with probability `sparsity`; in the type of a weight, since multiplying by it is
     30 times faster than filling by a boolean mask."""

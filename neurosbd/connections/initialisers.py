@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from neurosbd.constants import Positive, constants
+
 
 class Initialiser(Protocol):
     """Draws a weight tensor of a given shape [post, pre, ...]."""
@@ -25,12 +27,7 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
-def _check_gain(owner: object, gain: float) -> None:
-    if not (gain > 0 and math.isfinite(gain)):
-        raise ValueError(f"{type(owner).__name__}.gain must be a positive number, got {gain}")
-
-
-@dataclass(frozen=True)
+@constants
 class KaimingNormal:
     """weight ~ N(0, gain^2 / fan_in).
 
@@ -39,17 +36,14 @@ class KaimingNormal:
     Source: He et al. 2015, ICCV, equation 10.
     """
 
-    gain: float = math.sqrt(2)
-
-    def __post_init__(self) -> None:
-        _check_gain(self, self.gain)
+    gain: Positive = math.sqrt(2)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
         return torch.randn(shape, generator=generator) * (self.gain / math.sqrt(_fans(shape)[0]))
 
 
-@dataclass(frozen=True)
+@constants
 class KaimingUniform:
     """weight ~ U(-a, a) with a = gain sqrt(3 / fan_in), so the standard deviation is gain / sqrt(fan_in).
 
@@ -58,10 +52,7 @@ class KaimingUniform:
     Source: He et al. 2015, ICCV.
     """
 
-    gain: float = math.sqrt(2)
-
-    def __post_init__(self) -> None:
-        _check_gain(self, self.gain)
+    gain: Positive = math.sqrt(2)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
@@ -69,7 +60,7 @@ class KaimingUniform:
         return (2 * torch.rand(shape, generator=generator) - 1) * bound
 
 
-@dataclass(frozen=True)
+@constants
 class XavierNormal:
     """weight ~ N(0, gain^2 * 2 / (fan_in + fan_out)).
 
@@ -78,17 +69,14 @@ class XavierNormal:
     Source: Glorot, Bengio 2010, AISTATS, equation 12.
     """
 
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_gain(self, self.gain)
+    gain: Positive = 1.0
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
         return torch.randn(shape, generator=generator) * (self.gain * math.sqrt(2 / sum(_fans(shape))))
 
 
-@dataclass(frozen=True)
+@constants
 class XavierUniform:
     """weight ~ U(-a, a) with a = gain sqrt(6 / (fan_in + fan_out)).
 
@@ -97,10 +85,7 @@ class XavierUniform:
     Source: Glorot, Bengio 2010, AISTATS, equation 16.
     """
 
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_gain(self, self.gain)
+    gain: Positive = 1.0
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
@@ -120,7 +105,7 @@ class Zeros:
         return torch.zeros(shape)
 
 
-@dataclass(frozen=True)
+@constants
 class Constant:
     """weight = value for every synapse.
 
@@ -131,16 +116,12 @@ class Constant:
 
     value: float = 1.0
 
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"Constant.value must be finite, got {self.value}")
-
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`; the generator is not advanced."""
         return torch.full(shape, self.value)
 
 
-@dataclass(frozen=True)
+@constants
 class Diagonal:
     """weight = value from each unit to the one of the same number, else 0; of a kernel at its centre.
 
@@ -151,10 +132,6 @@ class Diagonal:
     """
 
     value: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"Diagonal.value must be finite, got {self.value}")
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`; the generator is not advanced."""

@@ -37,13 +37,6 @@ class Kernel(Protocol):
         ...
 
 
-def check_kernel(owner: Kernel) -> None:
-    """Raise ValueError unless kernel and stride are at least 1, and padding at least 0."""
-    for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)):
-        if getattr(owner, name) < least:
-            raise ValueError(f"{type(owner).__name__}.{name} must be at least {least}, got {getattr(owner, name)}")
-
-
 def fitted(owner: Kernel, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
     """Channels that arrive and sides of the map that the kernel makes, between populations of sizes `pre` and `post`.
 

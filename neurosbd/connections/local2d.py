@@ -1,7 +1,7 @@
 """Locally connected maps: the field of a convolution, with a kernel of its own at every position."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.connections.geometry import WeightAxes, check_sparsity, sparse_mask
+from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import check_kernel, fitted, spread
+from neurosbd.connections.kernels import fitted, spread
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Count, Share, Whole, constants
 
 # Patches are copied side by side, some rows of the map at a time: this many numbers still fit into the cache, while
 # all at once they are k^2 maps, whose page faults cost more than the product (twice the time on 64x16x16, k = 5).
 COPIED = 2**20
 
 
-@dataclass(frozen=True)
+@constants
 class Local2d:
     """Square kernels over the (pooled) pre map, zero padding at the border; nothing is shared between positions.
 
@@ -51,18 +52,14 @@ class Local2d:
         fast, outer 1.5 to 7 times; against a convolution of the same maps they take 0.4 to 10 times as long.
     """
 
-    kernel: int
-    stride: int = 1
-    padding: int = 0
+    kernel: Count
+    stride: Count = 1
+    padding: Whole = 0
     pool: Pooling | None = None
     bias: bool = False
-    sparsity: float = 0.0
+    sparsity: Share = 0.0
     weight: Initialiser = field(default_factory=KaimingNormal)
     pool_drive: Pooling | None = None
-
-    def __post_init__(self) -> None:
-        check_sparsity(self, self.sparsity)
-        check_kernel(self)
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(out channels, height, width, in channels, kernel, kernel)."""

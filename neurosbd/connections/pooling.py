@@ -1,12 +1,13 @@
 """Pooling before or behind the synapses: part of a connection's geometry, without weights."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from neurosbd.constants import Count, Range, constants
 
 
 class Pooling(Protocol):
@@ -44,14 +45,6 @@ def _pooled_size(owner: "AveragePool | MaxPool | SumPool", size: tuple[int, ...]
     return (size[0], *((n - owner.window) // stride + 1 for n in size[1:]))
 
 
-def _check_window(owner: "AveragePool | MaxPool | SumPool") -> None:
-    name = type(owner).__name__
-    if owner.window < 1:
-        raise ValueError(f"{name}.window must be at least 1, got {owner.window}")
-    if owner.stride < 0:
-        raise ValueError(f"{name}.stride must be 0 (same as window) or more, got {owner.stride}")
-
-
 def _shared(owner: "AveragePool | SumPool", factor: Tensor, sides: tuple[int, int], divisor: int) -> Tensor:
     """The factor of its patch for every pixel, divided; summed where patches overlap."""
     window, stride = owner.window, owner.stride or owner.window
@@ -59,7 +52,7 @@ def _shared(owner: "AveragePool | SumPool", factor: Tensor, sides: tuple[int, in
     return torch.ops.aten.avg_pool2d_backward(factor, like, [window] * 2, [stride] * 2, [0, 0], False, True, divisor)
 
 
-@dataclass(frozen=True)
+@constants
 class AveragePool:
     """Mean over square patches.
 
@@ -69,11 +62,8 @@ class AveragePool:
     Source: LeCun et al. 1998, Proc. IEEE 86 (subsampling layers).
     """
 
-    window: int = 2
-    stride: int = 0
-
-    def __post_init__(self) -> None:
-        _check_window(self)
+    window: Count = 2
+    stride: Annotated[int, Range(least=0, hint="0 is the same as window")] = 0
 
     def pool(self, value: Tensor) -> Tensor:
         """Mean of each patch, [B, channels, h, w]."""
@@ -88,7 +78,7 @@ class AveragePool:
         return _pooled_size(self, size)
 
 
-@dataclass(frozen=True)
+@constants
 class MaxPool:
     """Largest value of square patches, the first of equal ones.
 
@@ -100,11 +90,8 @@ class MaxPool:
     Source: Riesenhuber, Poggio 1999, Nat. Neurosci. 2.
     """
 
-    window: int = 2
-    stride: int = 0
-
-    def __post_init__(self) -> None:
-        _check_window(self)
+    window: Count = 2
+    stride: Annotated[int, Range(least=0, hint="0 is the same as window")] = 0
 
     def pool(self, value: Tensor) -> Tensor:
         """Maximum of each patch, [B, channels, h, w]."""
@@ -121,7 +108,7 @@ class MaxPool:
         return _pooled_size(self, size)
 
 
-@dataclass(frozen=True)
+@constants
 class SumPool:
     """Sum over square patches: how many spikes a patch sent. What neuromorphic chips and NIR count with.
 
@@ -131,11 +118,8 @@ class SumPool:
     Source: Pedersen et al. 2024 (NIR), Nat. Commun. 15:8122, SumPool2d.
     """
 
-    window: int = 2
-    stride: int = 0
-
-    def __post_init__(self) -> None:
-        _check_window(self)
+    window: Count = 2
+    stride: Annotated[int, Range(least=0, hint="0 is the same as window")] = 0
 
     def pool(self, value: Tensor) -> Tensor:
         """Sum of each patch, [B, channels, h, w]."""

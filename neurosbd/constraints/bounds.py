@@ -1,14 +1,13 @@
 """Weights between two bounds."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import check_constants
+from neurosbd.constants import constants
 from neurosbd.constraints.constraint import Nothing
 
 
@@ -19,7 +18,7 @@ class Limits(NamedTuple):
     upper: Tensor
 
 
-@dataclass(frozen=True)
+@constants
 class Bounds:
     """lower <= weight <= upper: what is outside is moved to the nearer bound.
 
@@ -35,7 +34,6 @@ class Bounds:
     upper: float | Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_constants(self)
         for name in ("lower", "upper"):
             if isinstance(getattr(self, name), list | tuple):
                 object.__setattr__(self, name, torch.as_tensor(getattr(self, name)))

@@ -1,14 +1,13 @@
 """Dale's law: all synapses that leave a unit have one sign."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import check_constants
+from neurosbd.constants import Fraction, constants
 
 
 class Signs(NamedTuple):
@@ -17,7 +16,7 @@ class Signs(NamedTuple):
     sign: Tensor
 
 
-@dataclass(frozen=True)
+@constants
 class Dale:
     """Weights from excitatory units are >= 0, from inhibitory ones <= 0; what has the other sign becomes 0.
 
@@ -34,12 +33,7 @@ class Dale:
     Differs: they learn the sizes through a rectified parameter; here the weights are clamped.
     """
 
-    excitatory: float = 0.8
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 <= self.excitatory <= 1:
-            raise ValueError(f"Dale.excitatory must be a share in 0..1, got {self.excitatory:g}")
+    excitatory: Fraction = 0.8
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:

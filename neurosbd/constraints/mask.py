@@ -1,14 +1,13 @@
 """Synapses that are not there."""
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import check_constants
+from neurosbd.constants import Legal, constants
 
 
 class Present(NamedTuple):
@@ -18,7 +17,11 @@ class Present(NamedTuple):
     present: Tensor
 
 
-@dataclass(frozen=True)
+def _binary(present: Tensor) -> bool:
+    return bool(((present == 0) | (present == 1)).all())
+
+
+@constants
 class Mask:
     """weight = 0 and gradient = 0 wherever there is no synapse.
 
@@ -32,16 +35,7 @@ class Mask:
     Source: LeCun, Denker, Solla 1989, NeurIPS (pruning); Erdogan et al. 2025 (EBD), appendix (fixed sparsity).
     """
 
-    present: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.present, Tensor) and self.present.dtype == torch.bool:
-            object.__setattr__(self, "present", self.present.float())
-        check_constants(self)
-        if self.present is not None:
-            object.__setattr__(self, "present", torch.as_tensor(self.present))
-            if not bool(((self.present == 0) | (self.present == 1)).all()):
-                raise ValueError("Mask.present must hold 0 and 1 only: 1 where there is a synapse")
+    present: Annotated[Tensor, Legal("0 and 1 only: 1 where there is a synapse", _binary)] | None = None
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:

@@ -1,14 +1,13 @@
 """Units whose incoming weights have a size that does not change."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import check_constants
+from neurosbd.constants import Positive, constants
 
 Size = Literal["l1", "l2", "fan_in"]
 
@@ -20,7 +19,7 @@ class Norms(NamedTuple):
     target: Tensor
 
 
-@dataclass(frozen=True)
+@constants
 class Norm:
     """The incoming weights of every postsynaptic unit (conv: channel) are scaled to one size.
 
@@ -39,12 +38,7 @@ class Norm:
     """
 
     size: Size = "l1"
-    target: float | None = None
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if self.target is not None and not 0 < self.target < math.inf:
-            raise ValueError(f"Norm.target must be a positive number, got {self.target:g}")
+    target: Positive | None = None
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:

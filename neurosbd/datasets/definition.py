@@ -7,15 +7,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from neurosbd import library
+from neurosbd.constants import Count, Fraction, Range, Whole
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import read_toml
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.validation import validate
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Spread = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Spread = Annotated[float, Range(above=0, most=1)]
 ProcessEntry = Annotated[Entry, OneOf(PROCESSES)]
 
 
@@ -57,7 +56,7 @@ class Download(Record):
 
     url: str = Field(pattern="^https?://")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: Annotated[int, Field(gt=0)]  # bytes
+    size: Count  # bytes
 
     @field_validator("url")
     @classmethod
@@ -80,7 +79,7 @@ class Draws(Record):
 
     train: Count
     test: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
 
 
 class DatasetFile(Record):
@@ -104,7 +103,7 @@ class DatasetFile(Record):
     variables: tuple[str, ...] = ()  # names of these values
     features: tuple[str, ...] = ()  # names of the columns of arrays; none: those in the file, or x0, x1, ...
     columns: Columns = ()  # of a table, that are read: names, * and ? in them; "-NAME" leaves one out; none: all
-    maximum: Annotated[int, Field(gt=0, le=255)] = 255  # value of a white pixel
+    maximum: Annotated[int, Range(least=1, most=255)] = 255  # value of a white pixel
     mean: tuple[Fraction, ...] = ()  # per channel, white = 1; none: measured on the training images
     std: tuple[Spread, ...] = ()
     download: tuple[Download, ...] = ()

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.constants import Count, NotNegative, Positive, Range, Seconds, constants
 from neurosbd.datasets.samples import Samples, Truth
 from neurosbd.losses import Gaussian, NegativeBinomial, Poisson
 
@@ -30,7 +30,7 @@ class Process(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@constants(called="heteroscedastic")
 class Heteroscedastic:
     """A sine with Gaussian noise that grows towards both ends.
 
@@ -43,16 +43,9 @@ class Heteroscedastic:
     Source: this project; the problem is that of Nix, Weigend 1994, ICNN 1:55.
     """
 
-    span: float = 2.0
-    floor: float = 0.1
-    growth: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (self.span > 0 and self.floor > 0 and self.growth >= 0):
-            raise ValueError(
-                f"heteroscedastic needs span > 0, floor > 0 and growth >= 0, got {self.span}, {self.floor}, "
-                f"{self.growth}"
-            )
+    span: Positive = 2.0
+    floor: Positive = 0.1
+    growth: NotNegative = 0.1
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Examples with n = k = 1."""
@@ -61,7 +54,7 @@ class Heteroscedastic:
         return Drawn(x, Gaussian().sample(torch.cat((mean, 2 * std.log()), 1), generator), mean, std)
 
 
-@dataclass(frozen=True)
+@constants(called="orientation_tuned")
 class OrientationTuned:
     """Spike counts of complex cells of the primary visual cortex that look at gratings.
 
@@ -87,25 +80,16 @@ class OrientationTuned:
         are ours.
     """
 
-    side: int = 8
-    cells: int = 8
-    frequency: float = 0.2
-    baseline: float = 2.0
-    peak: float = 40.0
-    kappa: float = 2.0
-    exponent: float = 2.0
-    c50: float = 0.3
-    window: float = 0.5
-    r: float | None = 5.0
-
-    def __post_init__(self) -> None:
-        rates = (self.baseline, self.peak, self.kappa, self.exponent, self.window, 1.0 if self.r is None else self.r)
-        legal = min(rates) > 0 and 0 < self.frequency <= 0.5 and 0 < self.c50 <= 1
-        if not (legal and self.side >= 2 and self.cells >= 1):
-            raise ValueError(
-                f"orientation_tuned needs positive constants, frequency <= 0.5, c50 <= 1, side >= 2 and cells >= 1, "
-                f"got {self}"
-            )
+    side: Annotated[int, Range(least=2)] = 8
+    cells: Count = 8
+    frequency: Annotated[float, Range(above=0, most=0.5)] = 0.2
+    baseline: Positive = 2.0
+    peak: Positive = 40.0
+    kappa: Positive = 2.0
+    exponent: Positive = 2.0
+    c50: Annotated[float, Range(above=0, most=1)] = 0.3
+    window: Seconds = 0.5
+    r: Positive | None = 5.0
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Images and counts."""

@@ -1,13 +1,11 @@
 """Spikes at changes, as in an event camera."""
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Positive, constants
 
 
 class DeltaState(NamedTuple):
@@ -16,7 +14,7 @@ class DeltaState(NamedTuple):
     reported: Tensor  # in thresholds, whole numbers [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class Delta:
     """A spike of +1 or -1 whenever the value has moved by a threshold since it was last reported.
 
@@ -33,12 +31,7 @@ class Delta:
     Source: Lichtsteiner, Posch, Delbruck 2008, IEEE J. Solid-State Circuits 43 (address-event vision sensor).
     """
 
-    threshold: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.threshold < math.inf:
-            raise ValueError(f"Delta.threshold must be a positive number, got {self.threshold}")
+    threshold: Positive = 0.1
 
     @property
     def intensity(self) -> bool:

@@ -1,13 +1,11 @@
 """Time to first spike."""
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Fraction, Seconds, constants
 
 
 class LatencyState(NamedTuple):
@@ -16,7 +14,7 @@ class LatencyState(NamedTuple):
     steps: Tensor  # int64 []
 
 
-@dataclass(frozen=True)
+@constants
 class Latency:
     """One spike per unit, the earlier the larger the value: at time (1 - value) duration.
 
@@ -33,15 +31,8 @@ class Latency:
     Source: Thorpe, Delorme, Van Rullen 2001, Neural Netw. 14; linear as in Goupy et al. 2024.
     """
 
-    duration: float = 20e-3
-    least: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.duration < math.inf:
-            raise ValueError(f"Latency.duration must be a positive time in s, got {self.duration}")
-        if not 0 <= self.least <= 1:
-            raise ValueError(f"Latency.least must be in 0..1, got {self.least}")
+    duration: Seconds = 20e-3
+    least: Fraction = 0.01
 
     @property
     def intensity(self) -> bool:

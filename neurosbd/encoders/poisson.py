@@ -1,13 +1,11 @@
 """Poisson spike trains."""
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Hertz, constants
 from neurosbd.noise import new_key, uniform
 
 
@@ -18,7 +16,7 @@ class PoissonState(NamedTuple):
     steps: Tensor  # int64 []
 
 
-@dataclass(frozen=True)
+@constants
 class Poisson:
     """Independent spikes with a rate in proportion to the value: P(spike) = 1 - exp(-rate value dt).
 
@@ -30,12 +28,7 @@ class Poisson:
     Differs: most encoders take rate value dt itself for the probability, which exceeds 1 at high rates.
     """
 
-    rate: float = 200.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"Poisson.rate must be a positive rate in Hz, got {self.rate}")
+    rate: Hertz = 200.0
 
     @property
     def intensity(self) -> bool:

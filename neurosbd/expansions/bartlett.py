@@ -1,15 +1,13 @@
 """Second moments of the score, less what the model expects them to be."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import NotNegative, Whole, constants
 from neurosbd.errors import UsageError
-from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
 from neurosbd.neuromodulators.neuromodulator import Broadcast
@@ -22,7 +20,7 @@ class Pairs(NamedTuple):
     right: Tensor  # [C, D]
 
 
-@dataclass(frozen=True)
+@constants
 class Bartlett:
     """Products of two components of the score, less their mean under the model of the loss.
 
@@ -43,14 +41,8 @@ class Bartlett:
     Source: this project's own reading, docs/expansions.md; Bartlett 1953, Biometrika 40, for the identity.
     """
 
-    features: int = 0
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_weight(self, self.weight)
-        if self.features < 0:
-            raise ValueError(f"Bartlett.features must be an integer >= 0, got {self.features}")
+    features: Whole = 0
+    weight: NotNegative = 1.0
 
     def width(self, broadcast: Broadcast) -> int:
         """C (C + 1) / 2, or `features`."""

@@ -1,13 +1,11 @@
 """Scores of coarser questions: which group of classes it is, leaving open which of them."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
-from neurosbd.expansions.scaling import check_weight
+from neurosbd.constants import Count, NotNegative, Range, constants
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
@@ -18,7 +16,7 @@ class Groups(NamedTuple):
     together: Tensor  # 1 for two classes of one group, [L C, C], grouping by grouping
 
 
-@dataclass(frozen=True)
+@constants
 class Coarse:
     """Score of the cross-entropy of groups of classes, for random groupings.
 
@@ -39,17 +37,9 @@ class Coarse:
     Source: this project's own reading, docs/expansions.md.
     """
 
-    groupings: int = 2
-    groups: int = 3
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_weight(self, self.weight)
-        if self.groupings < 1 or self.groups < 2:
-            raise ValueError(
-                f"Coarse wants groupings >= 1 and groups >= 2, got groupings = {self.groupings}, groups = {self.groups}"
-            )
+    groupings: Count = 2
+    groups: Annotated[int, Range(least=2)] = 3
+    weight: NotNegative = 1.0
 
     def width(self, broadcast: Broadcast) -> int:
         """L C."""

@@ -1,14 +1,11 @@
 """The score of another loss of the same outputs, which has its optimum at the same place."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
-from neurosbd.errors import nearest
-from neurosbd.expansions.scaling import check_weight
+from neurosbd.constants import NotNegative, constants
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
 from neurosbd.neuromodulators.neuromodulator import Broadcast
@@ -23,7 +20,7 @@ _SOFTMAX = {
 _LOG_MEAN = {"poisson": Poisson(), "negative_binomial": NegativeBinomial()}
 
 
-@dataclass(frozen=True)
+@constants
 class CompanionScore:
     """Score of another admissible loss, whose optimum is that of the loss in use.
 
@@ -43,15 +40,7 @@ class CompanionScore:
     """
 
     loss: Name = "brier"
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_weight(self, self.weight)
-        if self.loss not in _SOFTMAX | _LOG_MEAN:
-            raise ValueError(
-                f"CompanionScore.loss: there is no '{self.loss}' here{nearest(self.loss, _SOFTMAX | _LOG_MEAN)}"
-            )
+    weight: NotNegative = 1.0
 
     def width(self, broadcast: Broadcast) -> int:
         """C."""

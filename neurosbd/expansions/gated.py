@@ -1,14 +1,12 @@
 """Scores gated by what is known without the label: functions of the input, of hidden activity, of the forecast."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import NotNegative, Whole, constants
 from neurosbd.errors import nearest
-from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasProbabilities
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
@@ -24,7 +22,7 @@ class Gates(NamedTuple):
     mean: Tensor  # running mean of the gates, of earlier batches, [M]
 
 
-@dataclass(frozen=True)
+@constants
 class Gated:
     """The score times functions a(x) of the stimulus: a projection that depends on the input.
 
@@ -46,15 +44,12 @@ class Gated:
     """
 
     source: str = TOP
-    features: int = 4
-    weight: float = 1.0
+    features: Whole = 4
+    weight: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        check_weight(self, self.weight)
-        least = 0 if self.source == FORECAST else 1
-        if self.features < least:
-            raise ValueError(f"Gated.features must be an integer >= {least} of '{self.source}', got {self.features}")
+        if self.features == 0 and self.source != FORECAST:
+            raise ValueError(f"Gated.features must be at least 1 of '{self.source}', got 0")
 
     def width(self, broadcast: Broadcast) -> int:
         """M C."""

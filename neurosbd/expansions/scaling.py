@@ -1,6 +1,5 @@
 """How loud a block of an expansion is: its columns together have the second moment of the score."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -42,9 +41,3 @@ def matched(moments: Moments, score: Tensor, block: Tensor, weight: float, share
     memory = MEMORY**share
     after = [torch.lerp(x.square().sum(), before, memory) for before, x in zip(moments, (score, block), strict=True)]
     return block * scale, Moments(*after)
-
-
-def check_weight(owner: object, weight: float) -> None:
-    """Raise ValueError unless a weight is a finite number >= 0."""
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"{type(owner).__name__}.weight must be a number >= 0, got {weight}")

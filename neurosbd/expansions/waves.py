@@ -1,19 +1,17 @@
 """Waves of the residual, less what the model expects of them: for values and counts."""
 
-import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Legal, NotNegative, Positive, constants
 from neurosbd.errors import UsageError
-from neurosbd.expansions.scaling import check_weight
 from neurosbd.losses import HasDistribution
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 
-@dataclass(frozen=True)
+@constants
 class Waves:
     """Bounded nonlinear functions psi of the residual, less their mean under the model of the loss.
 
@@ -34,14 +32,8 @@ class Waves:
     Source: this project's own reading, docs/expansions.md.
     """
 
-    frequencies: tuple[float, ...] = (1.0, 2.0)
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_weight(self, self.weight)
-        if not self.frequencies or not all(0 < f < math.inf for f in self.frequencies):
-            raise ValueError(f"Waves.frequencies must be positive numbers, got {self.frequencies}")
+    frequencies: Annotated[tuple[Positive, ...], Legal("one frequency or more", bool)] = (1.0, 2.0)
+    weight: NotNegative = 1.0
 
     def width(self, broadcast: Broadcast) -> int:
         """2 k frequencies."""

@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Fraction, Legal, Range, Share, constants
 
 Groups = list[dict[str, Any]]  # {"params": [...], "lr": float}
 
@@ -96,14 +96,11 @@ def optimizer_state(choice: OptimizerChoice) -> dict[str, Any]:
     return dict(optimizer.state[parameter])
 
 
-def _check(owner: object, **limits: tuple[float, float]) -> None:
-    for name, (least, most) in limits.items():
-        value = getattr(owner, name)
-        if not (math.isfinite(value) and least <= value <= most):
-            raise ValueError(f"{type(owner).__name__}.{name} must be in {least:g}..{most:g}, got {value}")
+Rate = Annotated[float, Range(least=0, most=1e6)]
+Floor = Annotated[float, Range(least=1e-38, most=1)]
 
 
-@dataclass(frozen=True)
+@constants
 class SGD:
     """Gradient descent with momentum: m <- momentum m + g;  w <- w - lr m.
 
@@ -115,14 +112,12 @@ class SGD:
     Source: Sutskever et al. 2013, ICML; torch.optim.SGD.
     """
 
-    lr: float = 0.01
-    momentum: float = 0.0
-    weight_decay: float = 0.0
+    lr: Rate = 0.01
+    momentum: Fraction = 0.0
+    weight_decay: Fraction = 0.0
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, lr=(0, 1e6), momentum=(0, 1), weight_decay=(0, 1))
         if self.nesterov and self.momentum == 0:
             raise ValueError("SGD.nesterov needs momentum > 0")
 
@@ -133,7 +128,7 @@ class SGD:
         )
 
 
-@dataclass(frozen=True)
+@constants
 class Adam:
     """Adaptive moments, with l2 decay added to the gradient.
 
@@ -145,21 +140,17 @@ class Adam:
     Source: Kingma, Ba 2015, ICLR; torch.optim.Adam.
     """
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check_adam(self)
+    lr: Rate = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Floor = 1e-8
+    weight_decay: Fraction = 0.0
 
     def build(self, groups: Groups) -> Optimizer:
         """torch.optim.Adam."""
         return torch.optim.Adam(groups, self.lr, self.betas, self.eps, self.weight_decay, fused=True)
 
 
-@dataclass(frozen=True)
+@constants
 class AdamW:
     """Adam with decay of the weights decoupled from the gradient.
 
@@ -171,24 +162,14 @@ class AdamW:
     Source: Loshchilov, Hutter 2019, ICLR; torch.optim.AdamW.
     """
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check_adam(self)
+    lr: Rate = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Floor = 1e-8
+    weight_decay: Fraction = 1e-2
 
     def build(self, groups: Groups) -> Optimizer:
         """torch.optim.AdamW."""
         return torch.optim.AdamW(groups, self.lr, self.betas, self.eps, self.weight_decay, fused=True)
-
-
-def _check_adam(owner: Adam | AdamW) -> None:
-    _check(owner, lr=(0, 1e6), eps=(1e-38, 1), weight_decay=(0, 1))
-    if not all(0 <= beta < 1 for beta in owner.betas):
-        raise ValueError(f"{type(owner).__name__}.betas must be in 0 <= beta < 1, got {list(owner.betas)}")
 
 
 def beyond_scaling(optimizer: OptimizerChoice) -> list[str]:
@@ -219,7 +200,7 @@ class Constant:
         return lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
-@dataclass(frozen=True)
+@constants
 class Exponential:
     """The rates are multiplied by `gamma` after every epoch.
 
@@ -228,18 +209,14 @@ class Exponential:
     Source: Erdogan et al. 2025 (EBD), appendix: gamma = 0.97; torch.optim.lr_scheduler.StepLR.
     """
 
-    gamma: float = 0.97
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, gamma=(0, 1))
+    gamma: Fraction = 0.97
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """StepLR by epoch."""
         return lr_scheduler.StepLR(optimizer, step_size=steps, gamma=self.gamma)
 
 
-@dataclass(frozen=True)
+@constants
 class Cosine:
     """The rates fall along half a cosine to `floor` times their start.
 
@@ -248,11 +225,7 @@ class Cosine:
     Source: Loshchilov, Hutter 2017, ICLR, without restarts.
     """
 
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, floor=(0, 1))
+    floor: Fraction = 0.0
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """LambdaLR, since CosineAnnealingLR has one floor for all groups."""
@@ -263,7 +236,7 @@ class Cosine:
         )
 
 
-@dataclass(frozen=True)
+@constants
 class OneCycle:
     """The rates rise from a 25th to their full value and fall to nearly nothing.
 
@@ -273,11 +246,7 @@ class OneCycle:
     Differs: momentum and betas stay.
     """
 
-    rise: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, rise=(0, 1))
+    rise: Fraction = 0.3
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """OneCycleLR whose peaks are the rates of the groups."""
@@ -287,7 +256,11 @@ class OneCycle:
         return lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=total, pct_start=rise, cycle_momentum=False)
 
 
-@dataclass(frozen=True)
+def _rising(epochs: tuple[int, ...]) -> bool:
+    return list(epochs) == sorted(set(epochs))
+
+
+@constants
 class Steps:
     """The rates are multiplied by `gamma` at the named epochs.
 
@@ -297,14 +270,8 @@ class Steps:
     Source: torch.optim.lr_scheduler.MultiStepLR.
     """
 
-    epochs: tuple[int, ...]
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        _check(self, gamma=(0, 1))
-        if any(e < 1 for e in self.epochs) or list(self.epochs) != sorted(set(self.epochs)):
-            raise ValueError(f"Steps.epochs must be increasing and at least 1, got {list(self.epochs)}")
+    epochs: Annotated[tuple[Count, ...], Legal("in rising order", _rising)]
+    gamma: Fraction = 0.1
 
     def build(self, optimizer: Optimizer, epochs: int, steps: int) -> lr_scheduler.LRScheduler:
         """MultiStepLR by epoch."""

@@ -1,19 +1,18 @@
 """Cross-entropy of independent yes-or-no outputs."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from neurosbd.losses.cross_entropy import check_smoothing, check_weights, laid_out
+from neurosbd.constants import Share, constants
+from neurosbd.losses.cross_entropy import Weights, laid_out
 from neurosbd.losses.deviance import BERNOULLI
 from neurosbd.losses.predictive_distribution import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
 from neurosbd.noise import happens
 
 
-@dataclass(frozen=True)
+@constants
 class Bernoulli:
     """Sigmoid cross-entropy: every output is a yes or no of its own, so that several can be true at once.
 
@@ -32,12 +31,8 @@ class Bernoulli:
 
     targets, parameters, deviance = BINARY, 1, BERNOULLI
 
-    label_smoothing: float = 0.0
-    positive_weights: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_smoothing(self, self.label_smoothing)
-        check_weights(self, "positive_weights", self.positive_weights)
+    label_smoothing: Share = 0.0
+    positive_weights: Weights | None = None
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""

@@ -1,29 +1,17 @@
 """Softmax cross-entropy."""
 
-import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from neurosbd.constants import Legal, Range, Share, constants
 from neurosbd.errors import UsageError
 from neurosbd.losses.predictive_distribution import information_of_labels, one_hot_covariance
 from neurosbd.losses.targets import CLASSES, as_vector, row
 
-
-def check_smoothing(owner: object, amount: float) -> None:
-    """Raise ValueError unless 0 <= label_smoothing < 1."""
-    if not 0 <= amount < 1:
-        raise ValueError(f"{type(owner).__name__}.label_smoothing must be in [0, 1), got {amount}")
-
-
-def check_weights(owner: object, name: str, weights: tuple[float, ...] | None) -> None:
-    """Raise ValueError unless all weights are positive; a weight of 0 would leave a class without a minimiser."""
-    if weights is not None and not (weights and all(0 < w < math.inf for w in weights)):
-        raise ValueError(
-            f"{type(owner).__name__}.{name} must be positive numbers, one per output, got {weights}; "
-            f"with a weight of 0 its output would have no minimiser"
-        )
+_Weight = Annotated[float, Range(above=0, hint="with a weight of 0 its output would have no minimiser")]
+Weights = Annotated[tuple[_Weight, ...], Legal("one positive number per output", bool)]
 
 
 def laid_out(weights: tuple[float, ...], output: Tensor, name: str) -> Tensor:
@@ -39,7 +27,7 @@ def laid_out(weights: tuple[float, ...], output: Tensor, name: str) -> Tensor:
     return row(weights, output)
 
 
-@dataclass(frozen=True)
+@constants
 class CrossEntropy:
     """Negative log-likelihood of a class under softmax(output).
 
@@ -59,12 +47,8 @@ class CrossEntropy:
 
     targets, parameters = CLASSES, 1
 
-    label_smoothing: float = 0.0
-    class_weights: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_smoothing(self, self.label_smoothing)
-        check_weights(self, "class_weights", self.class_weights)
+    label_smoothing: Share = 0.0
+    class_weights: Weights | None = None
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from neurosbd.constants import Positive, constants
 from neurosbd.losses.deviance import GAMMA, POISSON, Deviance, negative_binomial
 from neurosbd.losses.predictive_distribution import PredictiveDistribution, polar
 from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
@@ -58,7 +59,7 @@ class Poisson:
         return PredictiveDistribution(mean, spread, characteristic)
 
 
-@dataclass(frozen=True)
+@constants
 class Gamma:
     """Negative log-likelihood of positive values with mean exp(output) and coefficient of variation 1/sqrt(shape).
 
@@ -74,11 +75,7 @@ class Gamma:
 
     targets, parameters, deviance = POSITIVE, 1, GAMMA
 
-    shape: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.shape < math.inf:
-            raise ValueError(f"Gamma.shape must be positive, got {self.shape}")
+    shape: Positive = 1.0
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of each example in nats, [B]."""
@@ -116,7 +113,7 @@ class Gamma:
         return PredictiveDistribution(mean, mean / root, characteristic)
 
 
-@dataclass(frozen=True)
+@constants
 class NegativeBinomial:
     """Negative log-likelihood of counts that vary more than Poisson's: mean mu = exp(output), variance mu + mu^2 / r.
 
@@ -132,11 +129,7 @@ class NegativeBinomial:
 
     targets, parameters = COUNTS, 1
 
-    r: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.r < math.inf:
-            raise ValueError(f"NegativeBinomial.r must be positive, got {self.r}")
+    r: Positive = 1.0
 
     @property
     def deviance(self) -> Deviance:

@@ -1,15 +1,20 @@
 """Quantile regression."""
 
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from neurosbd.constants import Legal, constants
 from neurosbd.losses.targets import REALS, as_values, row
 
 
-@dataclass(frozen=True)
+def _rising(levels: tuple[float, ...]) -> bool:
+    return bool(levels) and all(a < b for a, b in pairwise((0.0, *levels, 1.0)))
+
+
+@constants
 class Pinball:
     """Quantile loss: every output is the value that y stays below with probability tau.
 
@@ -27,12 +32,7 @@ class Pinball:
 
     targets = REALS
 
-    levels: tuple[float, ...] = (0.5,)
-
-    def __post_init__(self) -> None:
-        rising = (0.0, *self.levels, 1.0)
-        if not self.levels or not all(a < b for a, b in pairwise(rising)):
-            raise ValueError(f"Pinball.levels must be rising numbers between 0 and 1, got {self.levels}")
+    levels: Annotated[tuple[float, ...], Legal("rising numbers between 0 and 1", _rising)] = (0.5,)
 
     @property
     def parameters(self) -> int:

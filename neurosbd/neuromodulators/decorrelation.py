@@ -1,19 +1,17 @@
 """Learned projection of the score: the running cross-correlation of score and activity (EBD, SBD)."""
 
-import math
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from dataclasses import field
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
-from neurosbd.errors import nearest
+from neurosbd.constants import Legal, NotNegative, constants
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from neurosbd.neuromodulators.projection import check_scale, draw_projection
+from neurosbd.neuromodulators.projection import draw_projection
 
 
 class Feedback(NamedTuple):
@@ -24,7 +22,11 @@ class Feedback(NamedTuple):
     basis: Tensor = NO_BASIS  # of the layout
 
 
-@dataclass(frozen=True)
+def _different(names: tuple[ActivationName, ...]) -> bool:
+    return bool(names) and len(set(names)) == len(names)
+
+
+@constants
 class Decorrelation:
     """Broadcast the score through its own correlation with the activity, so that activity decorrelates.
 
@@ -60,23 +62,12 @@ class Decorrelation:
     reads_activity: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Shared)
-    scale: float = 0.02
-    learned: float = 1.0
+    scale: NotNegative = 0.02
+    learned: NotNegative = 1.0
     forgetting: Forgetting = field(default_factory=Forgetting)
-    activations: tuple[ActivationName, ...] = ("identity",)
+    activations: Annotated[tuple[ActivationName, ...], Legal("one or more different names", _different)] = ("identity",)
     expanded: Forgetting = field(default_factory=lambda: Forgetting(0.998))
     fading: Forgetting = field(default_factory=lambda: Forgetting(1.0))
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_scale(self, self.scale)
-        if not (self.learned >= 0 and math.isfinite(self.learned)):
-            raise ValueError(f"Decorrelation.learned must be a number >= 0, got {self.learned}")
-        for name in self.activations:
-            if name not in ACTIVATIONS:
-                raise ValueError(f"activations: there is no '{name}'{nearest(name, ACTIVATIONS)}")
-        if not self.activations or len(set(self.activations)) < len(self.activations):
-            raise ValueError(f"activations must be one or more different names, got {self.activations}")
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
         """Draw R0; R starts at 0."""

@@ -1,15 +1,15 @@
 """Fixed random projection of the score: direct feedback alignment."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import NotNegative, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from neurosbd.neuromodulators.projection import check_scale, draw_projection
+from neurosbd.neuromodulators.projection import draw_projection
 
 
 class Frozen(NamedTuple):
@@ -19,7 +19,7 @@ class Frozen(NamedTuple):
     basis: Tensor = NO_BASIS  # of the layout
 
 
-@dataclass(frozen=True)
+@constants
 class FixedRandom:
     """third_factor[b] = score[b] R0, with R0 drawn once.
 
@@ -36,11 +36,7 @@ class FixedRandom:
     reads_activity: ClassVar[bool] = False
 
     layout: Layout = field(default_factory=Shared)
-    scale: float = 0.02
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_scale(self, self.scale)
+    scale: NotNegative = 0.02
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Frozen:
         """Draw R0."""

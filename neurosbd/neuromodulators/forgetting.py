@@ -1,16 +1,14 @@
 """Forgetting factors of a running correlation, constant or scheduled over the training."""
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
-from neurosbd.constants import check_constants
-from neurosbd.errors import nearest
+from neurosbd.constants import Fraction, constants
 
 Shape = Literal["linear", "geometric"]
 SHAPES: tuple[str, ...] = get_args(Shape)
 
 
-@dataclass(frozen=True)
+@constants
 class Forgetting:
     """lam(progress): how much of the old correlation survives one batch, 0 <= lam <= 1.
 
@@ -27,17 +25,11 @@ class Forgetting:
     Source: Erdogan et al. 2025 (EBD), appendix: 0.99999 rising to 1 with the epochs (CNN), 0.999999 (MLP).
     """
 
-    start: float = 0.9
-    end: float | None = None
+    start: Fraction = 0.9
+    end: Fraction | None = None
     shape: Shape = "geometric"
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        for name in ("start", "end"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"Forgetting.{name} must be in 0..1, got {getattr(self, name)}")
-        if self.shape not in SHAPES:
-            raise ValueError(f"Forgetting: there is no shape '{self.shape}'{nearest(self.shape, SHAPES)}")
         if self.end is not None and self.shape == "geometric" and 1 in (self.start, self.end):
             raise ValueError(
                 f"Forgetting goes geometrically from {self.start} to {self.end}, but such a curve never is exactly 1; "

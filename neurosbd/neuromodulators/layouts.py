@@ -10,14 +10,14 @@ same variance, scale^2 |score|^2.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from neurosbd.axes import inner, is_map
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Range, constants
 
 NO_BASIS = torch.empty(0)  # of the layouts that need none
 
@@ -86,7 +86,7 @@ class Shared:
         return third_factor[:, :, None, None].expand(like.shape) if is_map(like) else third_factor.view(like.shape)
 
 
-@dataclass(frozen=True)
+@constants
 class Patchwise:
     """One column per channel and square patch of a map; for other populations the same as full.
 
@@ -102,14 +102,9 @@ class Patchwise:
     Source: this project's own reading, between the two others.
     """
 
-    patch: int = 4
+    patch: Annotated[int, Range(least=1, unit="pixel")] = 4
 
     init = _no_basis
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if self.patch < 1:
-            raise ValueError(f"Patchwise.patch must be at least 1 pixel, got {self.patch}")
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over each patch, [B, patches x channels]."""
@@ -124,7 +119,7 @@ class Patchwise:
         return tuple(min(self.patch, length) for length in _map_sides(value))
 
 
-@dataclass(frozen=True)
+@constants
 class Grid:
     """As patchwise, with as many patches along each side of every map, however large it is.
 
@@ -138,14 +133,9 @@ class Grid:
     Source: this project's own reading, so that one setting fits all layers of a network.
     """
 
-    divisions: int = 4
+    divisions: Count = 4
 
     init = _no_basis
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if self.divisions < 1:
-            raise ValueError(f"Grid.divisions must be at least 1, got {self.divisions}")
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over each patch, [B, patches x channels]."""
@@ -160,7 +150,7 @@ class Grid:
         return tuple(-(-length // self.divisions) for length in _map_sides(value))
 
 
-@dataclass(frozen=True)
+@constants
 class LowRank:
     """All units of a population along a few fixed random directions.
 
@@ -178,12 +168,7 @@ class LowRank:
     Source: this project's own reading; random projections keep angles as in Johnson, Lindenstrauss 1984.
     """
 
-    rank: int = 8
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if self.rank < 1:
-            raise ValueError(f"LowRank.rank must be at least 1, got {self.rank}")
+    rank: Count = 8
 
     def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
         """P^T, Gaussian directions of length 1, [rank, units]."""

@@ -1,15 +1,15 @@
 """Projection of the score by weights with which the population predicts the target itself (SBP)."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Fraction, NotNegative, Positive, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from neurosbd.neuromodulators.projection import check_scale, draw_projection
+from neurosbd.neuromodulators.projection import draw_projection
 
 _BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch
 _EPSILON = 1e-8
@@ -25,7 +25,7 @@ class Predicting(NamedTuple):
     basis: Tensor = NO_BASIS  # of the layout
 
 
-@dataclass(frozen=True)
+@constants
 class Prediction:
     """Broadcast the score through weights with which every population predicts the target by itself.
 
@@ -61,17 +61,9 @@ class Prediction:
     reads_activity: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Grid)
-    rate: float = 1e-2
-    scale: float = 0.02
-    own: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.rate < float("inf"):
-            raise ValueError(f"Prediction.rate must be a number > 0, got {self.rate}")
-        check_scale(self, self.scale)
-        if not 0 <= self.own <= 1:
-            raise ValueError(f"Prediction.own must be in 0..1, got {self.own}")
+    rate: Positive = 1e-2
+    scale: NotNegative = 0.02
+    own: Fraction = 0.5
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
         """Draw V; it has learned nothing."""

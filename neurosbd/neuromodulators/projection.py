@@ -1,7 +1,5 @@
 """Random projections: what every neuromodulator that has one starts from."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -28,9 +26,3 @@ def draw_projection(
     units = layout.summary(value[:1], basis).shape[1]
     drawn = torch.randn(broadcast.score.shape[1] - broadcast.n_expanded, units, generator=generator) * scale
     return torch.cat((drawn, drawn.new_zeros(broadcast.n_expanded, units))).to(value), basis
-
-
-def check_scale(owner: object, scale: float) -> None:
-    """Raise ValueError unless scale is a finite number >= 0."""
-    if not (scale >= 0 and math.isfinite(scale)):
-        raise ValueError(f"{type(owner).__name__}.scale must be a number >= 0, got {scale}")

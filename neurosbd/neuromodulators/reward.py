@@ -1,16 +1,16 @@
 """Reward as a third factor: how much better than expected, sent to all units alike or through a projection."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.axes import per_example
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Fraction, NotNegative, constants
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from neurosbd.neuromodulators.projection import check_scale, draw_projection
+from neurosbd.neuromodulators.projection import draw_projection
 
 
 class Expectation(NamedTuple):
@@ -22,7 +22,7 @@ class Expectation(NamedTuple):
     basis: Tensor  # of the layout of the projection
 
 
-@dataclass(frozen=True)
+@constants
 class Reward:
     """third_factor[b] = -(R[b] - Rbar[task[b]]) / B: a success is a loss of the other sign.
 
@@ -45,19 +45,11 @@ class Reward:
     rewarded: ClassVar[bool] = True
     reads_activity: ClassVar[bool] = False
 
-    baseline: float = 0.1
-    tasks: int = 1
-    channels: int = 1
-    scale: float = 1.0
+    baseline: Fraction = 0.1
+    tasks: Count = 1
+    channels: Count = 1
+    scale: NotNegative = 1.0
     layout: Layout = field(default_factory=Full)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 <= self.baseline <= 1:
-            raise ValueError(f"Reward.baseline must be in 0..1, got {self.baseline}")
-        if min(self.tasks, self.channels) < 1:
-            raise ValueError(f"Reward.tasks and channels must be at least 1, got {self.tasks} and {self.channels}")
-        check_scale(self, self.scale)
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Expectation:
         """Nothing expected; the projection of several channels is drawn."""

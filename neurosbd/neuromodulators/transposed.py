@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Fraction, NotNegative, constants
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 
 
@@ -57,7 +57,7 @@ class Followed(NamedTuple):
     seen: Tensor  # the readout's weights when last seen, [C, units]
 
 
-@dataclass(frozen=True)
+@constants
 class Following:
     """Feedback weights that receive the same changes as the readout's and forget where they started.
 
@@ -77,13 +77,8 @@ class Following:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
 
-    scale: float = 1.0
-    forgetting: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not (self.scale >= 0 and 0 <= self.forgetting <= 1):
-            raise ValueError(f"Following needs scale >= 0 and forgetting in 0..1, got {self.scale}, {self.forgetting}")
+    scale: NotNegative = 1.0
+    forgetting: Fraction = 0.01
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Followed:
         """Draw B."""

@@ -1,14 +1,14 @@
 """Adaptive exponential integrate-and-fire neuron."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_above, check_positive
+from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
+from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
@@ -24,7 +24,7 @@ class AdExState(NamedTuple):
     spike: Tensor  # 0 or 1, [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class AdEx:
     """Exponential integrate-and-fire with an adaptation current; potentials in units of the spike's peak.
 
@@ -53,20 +53,18 @@ class AdEx:
         exponent (v - v_rheobase) / sharpness is held at 40, far beyond where the spike is certain.
     """
 
-    tau_mem: Constant = 10e-3
-    tau_adapt: Constant = 100e-3
+    tau_mem: TimeConstant = 10e-3
+    tau_adapt: TimeConstant = 100e-3
     a: Constant = 0.0
     b: Constant = 0.1
     v_leak: Constant = 0.0
     v_rheobase: Constant = 0.5
-    sharpness: Constant = 0.1
+    sharpness: PositiveConstant = 0.1
     v_threshold: Constant = 1.0
     v_reset: Constant = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "tau_adapt", "sharpness")
         check_above(self, "v_threshold", "v_reset")
 
     reset: Reset = field(default="to_value", init=False)

@@ -1,16 +1,15 @@
 """LIF neuron with an adaptive threshold: memory over seconds."""
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import field
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_not_negative, check_positive
+from neurosbd.constants import Constant, PositiveConstant, Range, TimeConstant, constants
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Reset, number
+from neurosbd.neurons.membrane import Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -24,7 +23,7 @@ class ALIFState(NamedTuple):
     refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class ALIF:
     """LIF whose threshold rises by beta with every spike and relaxes slowly.
 
@@ -47,21 +46,15 @@ class ALIF:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (equation 7 and following).
     """
 
-    tau_mem: Constant = 20e-3
-    tau_adapt: Constant = 200e-3
-    beta: Constant = 0.1
-    v_threshold: Constant = 1.0
+    tau_mem: TimeConstant = 20e-3
+    tau_adapt: TimeConstant = 200e-3
+    beta: Annotated[Constant, Range(least=0)] = 0.1
+    v_threshold: PositiveConstant = 1.0
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
-    r: Constant = 1.0
-    refractory: float = 0.0
+    r: PositiveConstant = 1.0
+    refractory: Refractory = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "tau_adapt", "v_threshold", "r")
-        check_not_negative(self, "beta")
-        membrane.check(self)
 
     @property
     def unit(self) -> float | Tensor:

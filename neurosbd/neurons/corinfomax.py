@@ -1,16 +1,13 @@
 """Pyramidal neuron with three compartments: correlative information maximisation between layers."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.constants import check_constants
-from neurosbd.distributions import check_positive
+from neurosbd.constants import NotNegative, Positive, Seconds, constants
 from neurosbd.neurons.neuron import Activity, Compartment, Flow
 
 _aten = torch.ops.aten
@@ -25,7 +22,7 @@ class CorInfoMaxState(NamedTuple):
     lateral: Tensor  # B r: what makes the layer spread
 
 
-@dataclass(frozen=True)
+@constants
 class CorInfoMax:
     """Rate neuron that settles between what its basal and its apical dendrite predict, pushed apart by its layer.
 
@@ -52,19 +49,12 @@ class CorInfoMax:
         has one that pulls to 0. gamma is free of lam, the memory of B; its default goes with that of the rule.
     """
 
-    epsilon: float = 0.15
-    gamma: float = 1e-4
-    leak: float = 0.5
-    tau_mem: float = 20e-3
+    epsilon: Positive = 0.15
+    gamma: NotNegative = 1e-4
+    leak: NotNegative = 0.5
+    tau_mem: Seconds = 20e-3
 
     compartments: ClassVar[tuple[Compartment, ...]] = ("soma", "basal", "apical", "lateral")
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "epsilon", "tau_mem")
-        for name in ("gamma", "leak"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"CorInfoMax.{name} must be a number >= 0, got {getattr(self, name)}")
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CorInfoMaxState:
         """At rest: all potentials 0."""

@@ -1,16 +1,15 @@
 """Current-based leaky integrate-and-fire neuron: an exponential synapse before the membrane."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Reset, number
+from neurosbd.neurons.membrane import Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -24,7 +23,7 @@ class CubaLIFState(NamedTuple):
     refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class CubaLIF:
     """Current-based LIF: the drive passes an exponential synapse on its way to the membrane.
 
@@ -46,19 +45,14 @@ class CubaLIF:
     Source: Zenke, Ganguli 2018, Neural Comput. 30; `snntorch.Synaptic(reset_mechanism="subtract")`.
     """
 
-    tau_mem: Constant = 20e-3
-    tau_syn: Constant = 5e-3
-    v_threshold: Constant = 1.0
+    tau_mem: TimeConstant = 20e-3
+    tau_syn: TimeConstant = 5e-3
+    v_threshold: PositiveConstant = 1.0
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
-    r: Constant = 1.0
-    refractory: float = 0.0
+    r: PositiveConstant = 1.0
+    refractory: Refractory = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "tau_syn", "v_threshold", "r")
-        membrane.check(self)
 
     @property
     def unit(self) -> float | Tensor:

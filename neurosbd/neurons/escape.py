@@ -1,14 +1,12 @@
 """LIF neuron that spikes at random, more likely the higher its potential: for policy gradients."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
@@ -24,7 +22,7 @@ class EscapeState(NamedTuple):
     steps: Tensor  # taken so far, int64 []
 
 
-@dataclass(frozen=True)
+@constants
 class Escape:
     """LIF with escape noise: P(z[t] = 1) = sigmoid((v[t] - v_threshold) / width), v as in a LIF.
 
@@ -44,17 +42,12 @@ class Escape:
     Differs: a probability per step in place of a rate, as in Florian 2007, Neural Comput. 19.
     """
 
-    tau_mem: Constant = 20e-3
-    v_threshold: Constant = 1.0
-    width: Constant = 0.2
+    tau_mem: TimeConstant = 20e-3
+    v_threshold: PositiveConstant = 1.0
+    width: PositiveConstant = 0.2
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
-    r: Constant = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "v_threshold", "width", "r")
-        membrane.check_reset(self)
+    r: PositiveConstant = 1.0
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> EscapeState:
         """At rest, silent; the noise of this run is drawn from `generator`."""

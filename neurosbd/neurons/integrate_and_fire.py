@@ -1,20 +1,19 @@
 """Integrate-and-fire neuron without a leak."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import Constant, PositiveConstant, constants
 from neurosbd.neurons.lif import LIFState
-from neurosbd.neurons.membrane import Reset, number
+from neurosbd.neurons.membrane import Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 
-@dataclass(frozen=True)
+@constants
 class IF:
     """Perfect integrator that spikes and resets on crossing the threshold: a LIF without leak.
 
@@ -32,17 +31,12 @@ class IF:
     Source: Lapicque 1907 (without leak: Stein 1965, Biophys. J. 5).
     """
 
-    v_threshold: Constant = 1.0
+    v_threshold: PositiveConstant = 1.0
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
-    r: Constant = 1.0
-    refractory: float = 0.0
+    r: PositiveConstant = 1.0
+    refractory: Refractory = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "v_threshold", "r")
-        membrane.check(self)
 
     @property
     def unit(self) -> float | Tensor:

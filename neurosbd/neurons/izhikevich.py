@@ -1,14 +1,14 @@
 """Izhikevich's quadratic neuron with recovery."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_above
+from neurosbd.constants import Constant, constants
+from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
@@ -24,7 +24,7 @@ class IzhikevichState(NamedTuple):
     spike: Tensor  # 0 or 1, [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class Izhikevich:
     """Quadratic integrate-and-fire with a recovery variable; potentials in mV, drive in mV per ms.
 
@@ -56,7 +56,6 @@ class Izhikevich:
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:
-        check_constants(self)
         check_above(self, "v_threshold", "c", " mV")
 
     reset: Reset = field(default="to_value", init=False)

@@ -1,14 +1,12 @@
 """Leaky integrator without spikes: the readout of spiking networks."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import number
 from neurosbd.neurons.neuron import Activity, Flow
@@ -20,7 +18,7 @@ class LIState(NamedTuple):
     v: Tensor  # [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class LI:
     """Leaky integrator: value[t] = kappa value[t-1] + r drive[t], kappa = exp(-dt / tau_mem), gain = r.
 
@@ -32,12 +30,8 @@ class LI:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (output neurons).
     """
 
-    tau_mem: Constant = 20e-3
-    r: Constant = 1.0
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "r")
+    tau_mem: TimeConstant = 20e-3
+    r: PositiveConstant = 1.0
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIState:
         """Empty."""

@@ -1,16 +1,15 @@
 """Leaky integrate-and-fire neuron, the workhorse."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import check_constants
-from neurosbd.distributions import Constant, check_positive
+from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay
-from neurosbd.neurons.membrane import Reset, number
+from neurosbd.neurons.membrane import Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -23,7 +22,7 @@ class LIFState(NamedTuple):
     refractory: Tensor | None  # refractory steps left, [B, *size]
 
 
-@dataclass(frozen=True)
+@constants
 class LIF:
     """Leaky integrate-and-fire: integrate the drive with a leak, spike and reset on crossing the threshold.
 
@@ -48,19 +47,14 @@ class LIF:
         t_ref, so its next spike comes a step later, and its t_ref is `refractory` - dt.
     """
 
-    tau_mem: Constant = 20e-3
-    v_threshold: Constant = 1.0
+    tau_mem: TimeConstant = 20e-3
+    v_threshold: PositiveConstant = 1.0
     v_leak: Constant = 0.0
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
-    r: Constant = 1.0
-    refractory: float = 0.0
+    r: PositiveConstant = 1.0
+    refractory: Refractory = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_positive(self, "tau_mem", "v_threshold", "r")
-        membrane.check(self)
 
     @property
     def unit(self) -> float | Tensor:

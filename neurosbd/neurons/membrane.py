@@ -5,12 +5,12 @@ is not differentiated (Bellec et al. 2020), in the gates as in the backprop refe
 """
 
 import math
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from neurosbd.distributions import Constant
+from neurosbd.constants import Constant, Range
 from neurosbd.filters import leak
 from neurosbd.neurons.neuron import Activity
 from neurosbd.surrogates import Surrogate, above, spike
@@ -18,6 +18,7 @@ from neurosbd.surrogates import Surrogate, above, spike
 _QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
 
 Reset = Literal["subtract", "to_value", "none"]
+Refractory = Annotated[float, Range(least=0, unit="s")]  # least time from one spike to the next
 
 
 class Resetting(Protocol):
@@ -63,21 +64,6 @@ def number(value: Constant) -> float | Tensor:
     if isinstance(value, float | int | Tensor):  # asking for the protocol takes 20 us, and this is in every step
         return value
     raise ValueError(f"{value} has not been drawn yet: a Network draws it, or `distributions.drawn`")
-
-
-def check_reset(neuron: Resetting) -> None:
-    """Raise ValueError unless the reset has a legal name."""
-    if neuron.reset not in ("subtract", "to_value", "none"):
-        name = type(neuron).__name__
-        raise ValueError(f"{name}.reset must be 'subtract', 'to_value' or 'none', got {neuron.reset!r}")
-
-
-def check(neuron: Spiking) -> None:
-    """Raise ValueError unless the shared constants are legal."""
-    check_reset(neuron)
-    name = type(neuron).__name__
-    if not 0 <= neuron.refractory < float("inf"):
-        raise ValueError(f"{name}.refractory must be a time in s, >= 0, got {neuron.refractory}")
 
 
 def times(value: Tensor, factor: float | Tensor) -> Tensor:

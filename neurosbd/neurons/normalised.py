@@ -1,16 +1,15 @@
 """A rate neuron whose drive is normalised across its population, example by example."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.axes import whole
-from neurosbd.constants import check_constants
-from neurosbd.neurons.neuron import Activity, Flow, Neuron
-from neurosbd.neurons.rate import RATES, ReLU
+from neurosbd.constants import Positive, constants
+from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.rate import RateNeuron, ReLU
 
 By = Literal["deviation", "power"]
 Over = Literal["population", "channels"]
@@ -24,7 +23,7 @@ class Scaling(NamedTuple):
     cache: object  # of the neuron within
 
 
-@dataclass(frozen=True)
+@constants
 class Normalised:
     """value = f(n), where n is the drive u divided by how strong the drives of its pool are.
 
@@ -52,17 +51,10 @@ class Normalised:
     Differs: no gains and biases of its own: the bias of the connection comes before the division.
     """
 
-    neuron: Neuron = field(default_factory=ReLU)
+    neuron: RateNeuron = field(default_factory=ReLU)
     by: By = "deviation"
     over: Over = "population"
-    epsilon: float = 1e-5
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if type(self.neuron) not in RATES.values():
-            raise ValueError(f"a normalised neuron needs one of {', '.join(RATES)}, got {type(self.neuron).__name__}")
-        if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"Normalised.epsilon must be a positive number, got {self.epsilon}")
+    epsilon: Positive = 1e-5
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> tuple[()]:
         """Nothing to remember."""

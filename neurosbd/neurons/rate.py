@@ -5,15 +5,15 @@ third factor arrives. `gate` uses torch's fused kernels: one pass, no gain tenso
 At a kink the gain is torch's: 0 for relu at 0 and for hard_sigmoid at both ends.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Legal, Range, constants
 from neurosbd.neurons.neuron import Activity, Flow, Neuron
 
 _aten = torch.ops.aten
@@ -81,7 +81,7 @@ class ReLU:
         return _aten.threshold_backward(third_factor, activity.potential, 0)
 
 
-@dataclass(frozen=True)
+@constants
 class LeakyReLU:
     """value = drive if drive > 0 else slope * drive; gain = 1 or slope.
 
@@ -92,14 +92,9 @@ class LeakyReLU:
     Source: Maas, Hannun, Ng 2013, ICML.
     """
 
-    slope: float = 0.01
+    slope: Annotated[float, Range(above=0, hint="for slope 0 use 'relu'")] = 0.01
 
     init, filters, flow = stateless, unfiltered, forgetful
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not (self.slope > 0 and math.isfinite(self.slope)):
-            raise ValueError(f"LeakyReLU.slope must be a positive number, got {self.slope}; for slope 0 use 'relu'")
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = drive, or slope * drive below zero, [B, *size]."""
@@ -223,3 +218,6 @@ RATES: dict[str, Callable[..., Neuron]] = {
     "hard_sigmoid": HardSigmoid,
     "identity": Identity,
 }
+RateNeuron = Annotated[
+    Neuron, Legal(f"one of {', '.join(RATES)}", lambda neuron: any(type(neuron) is rate for rate in RATES.values()))
+]

@@ -1,6 +1,5 @@
 """A rate neuron whose drive has mean 0 and variance 1 over the examples it learns from."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -8,9 +7,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import per_unit
-from neurosbd.constants import check_constants
-from neurosbd.neurons.neuron import Activity, Neuron
-from neurosbd.neurons.rate import RATES, ReLU, forgetful, stateless, unfiltered
+from neurosbd.constants import Fraction, Positive, constants
+from neurosbd.neurons.neuron import Activity
+from neurosbd.neurons.rate import RateNeuron, ReLU, forgetful, stateless, unfiltered
 
 _aten = torch.ops.aten
 
@@ -31,7 +30,7 @@ class Measured(NamedTuple):
     cache: object  # of the neuron within
 
 
-@dataclass(frozen=True)
+@constants
 class Standardised:
     """value = f(n), n = (u - mean u) / sqrt(var u + epsilon), over the batch and, in a map, over the positions.
 
@@ -60,20 +59,11 @@ class Standardised:
         of its values, not by one less.
     """
 
-    neuron: Neuron = field(default_factory=ReLU)
-    rate: float = 0.1
-    epsilon: float = 1e-5
+    neuron: RateNeuron = field(default_factory=ReLU)
+    rate: Fraction = 0.1
+    epsilon: Positive = 1e-5
 
     init, filters, flow = stateless, unfiltered, forgetful
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if type(self.neuron) not in RATES.values():
-            raise ValueError(f"a standardised neuron needs one of {', '.join(RATES)}, got {type(self.neuron).__name__}")
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"Standardised.rate must be in 0..1, got {self.rate}")
-        if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"Standardised.epsilon must be a positive number, got {self.epsilon}")
 
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """value = f(n), [B, *size]."""

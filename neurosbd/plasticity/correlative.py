@@ -1,14 +1,12 @@
 """Plasticity of three-compartment neurons: predict the rate, decorrelate it from the error, know its correlations."""
 
-import math
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
-from neurosbd.constants import check_constants
+from neurosbd.constants import NotNegative, Range, constants
 from neurosbd.eligibility.local import Local
 
 
@@ -19,7 +17,7 @@ class Correlated(NamedTuple):
     change: Tensor | None  # sum_b Phi[b] pre[b]^T, [post, units]; None while nobody asks for it
 
 
-@dataclass(frozen=True)
+@constants(called="corinfomax")
 class Correlative:
     """What a synapse does depends on the compartment it sits on; all of it is known there.
 
@@ -47,24 +45,16 @@ class Correlative:
         z = B pre, is its first order in 1 - lam.
     """
 
-    forward: float = 0.0
-    backward: float = 0.0
-    apical: float = 1.0
-    lateral: float = 0.0
-    memory: float = 0.9999
+    forward: NotNegative = 0.0
+    backward: NotNegative = 0.0
+    apical: NotNegative = 1.0
+    lateral: NotNegative = 0.0
+    memory: Annotated[float, Range(above=0, most=1)] = 0.9999
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("settled",)
-
-    def __post_init__(self) -> None:
-        check_constants(self, "corinfomax")
-        for name in ("forward", "backward", "apical", "lateral"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"corinfomax.{name} must be a number >= 0, got {getattr(self, name)}")
-        if not 0 < self.memory <= 1:
-            raise ValueError(f"corinfomax.memory must be in 0 < memory <= 1, got {self.memory}")
 
     def init(self, local: Local) -> Correlated | tuple[()]:
         """Nothing has been seen.

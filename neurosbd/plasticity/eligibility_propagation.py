@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs, per_post_unit, shared
-from neurosbd.constants import check_constants
+from neurosbd.constants import Hertz, NotNegative, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.plasticity.plasticity import Plasticity
 
@@ -73,7 +73,7 @@ class Regulation(NamedTuple):
     pulled: Synapses  # gradient given out so far
 
 
-@dataclass(frozen=True)
+@constants
 class RateRegulated:
     """A rule plus the gradient that draws every unit's firing rate towards a target.
 
@@ -94,18 +94,13 @@ class RateRegulated:
     """
 
     inner: Plasticity
-    target: float = 10.0
-    cost: float = 1.0
+    target: Hertz = 10.0
+    cost: NotNegative = 1.0
 
     modulated: ClassVar[bool] = False
     states_changes: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not (0 < self.target < math.inf and 0 <= self.cost < math.inf):
-            raise ValueError(f"firing rates need target > 0 Hz and cost >= 0, got {self.target} and {self.cost}")
 
     def init(self, local: Local) -> Regulation:
         """No spike yet."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import check_constants
+from neurosbd.constants import NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.filters import decay
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
@@ -24,7 +24,7 @@ class PairTraces(NamedTuple):
     post: Tensor  # [B, *size]
 
 
-@dataclass(frozen=True)
+@constants(called="stdp")
 class Window:
     """Pair-based STDP window, and how it depends on the weight.
 
@@ -51,23 +51,16 @@ class Window:
         (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative).
     """
 
-    a_plus: float = 1.0
-    a_minus: float = 1.0
-    tau_plus: float = 20e-3
-    tau_minus: float = 20e-3
+    a_plus: NotNegative = 1.0
+    a_minus: NotNegative = 1.0
+    tau_plus: Seconds = 20e-3
+    tau_minus: Seconds = 20e-3
     w_min: float = -1.0
     w_max: float = 1.0
     bounds: Bounds = "additive"
     pairing: Pairing = "all"
 
     def __post_init__(self) -> None:
-        check_constants(self, "stdp")
-        for name in ("tau_plus", "tau_minus"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"stdp.{name} must be a positive time in s, got {getattr(self, name)}")
-        for name in ("a_plus", "a_minus"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"stdp.{name} must be a number >= 0, got {getattr(self, name)}")
         if not self.w_min < self.w_max:
             raise ValueError(f"stdp needs w_min < w_max, got {self.w_min} and {self.w_max}")
 
@@ -134,7 +127,7 @@ class Tagged(NamedTuple):
     pending: PendingEligibility
 
 
-@dataclass(frozen=True)
+@constants
 class RewardedSpikeTiming:
     """STDP that only becomes a change when a third factor comes, from an eligibility that fades meanwhile.
 
@@ -151,17 +144,12 @@ class RewardedSpikeTiming:
     """
 
     window: Window = field(default_factory=Window)
-    tau_e: float = 0.5
+    tau_e: Seconds = 0.5
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.tau_e < math.inf:
-            raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -193,7 +181,7 @@ class RewardedSpikeTiming:
         return standing(state.pending, local, examples)
 
 
-@dataclass(frozen=True)
+@constants
 class PolicyGradient:
     """Reward times how surprising the spikes were: the gradient of the expected reward.
 
@@ -207,17 +195,12 @@ class PolicyGradient:
     Source: Xie, Seung 2004, Phys. Rev. E 69; Pfister et al. 2006; Fremaux, Gerstner 2016 (R-max).
     """
 
-    tau_e: float = 0.5
+    tau_e: Seconds = 0.5
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised",)
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        if not 0 < self.tau_e < math.inf:
-            raise ValueError(f"tau_e must be a positive time in s, got {self.tau_e}")
 
     def init(self, local: Local) -> PendingEligibility:
         """Nothing waits."""

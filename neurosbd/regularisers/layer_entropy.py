@@ -1,15 +1,13 @@
 """Layer entropy: the activity of a population shall vary along as many directions as it can."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, NotNegative, Positive, Share, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
-from neurosbd.regularisers.regulariser import check_cost, check_forgetting
 
 WAITING = 64  # activities; products with fewer of them at once are dearer, with more they take memory
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions
@@ -25,7 +23,7 @@ class Spread(NamedTuple):
     age: Tensor  # batches since then, []; on the host
 
 
-@dataclass(frozen=True)
+@constants
 class LayerEntropy:
     """cost = -weight/2 logdet(R + epsilon I), with R the running correlation of the activity h.
 
@@ -57,21 +55,11 @@ class LayerEntropy:
         `weight_entropy` among the upkeeps.
     """
 
-    weight: float = 1e-3
-    forgetting: float = 0.995
-    epsilon: float = 1e-2
-    examples: int = 8
-    refresh: int = 100
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_cost(self, self.weight)
-        check_forgetting(self, self.forgetting)
-        if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"LayerEntropy.epsilon must be a positive number, got {self.epsilon}")
-        for name in ("examples", "refresh"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"LayerEntropy.{name} must be at least 1, got {getattr(self, name)}")
+    weight: NotNegative = 1e-3
+    forgetting: Share = 0.995
+    epsilon: Positive = 1e-2
+    examples: Count = 8
+    refresh: Count = 100
 
     def init(self, value: Tensor, generator: torch.Generator) -> Spread:
         """As if every unit had varied by itself, with power 1."""

@@ -1,15 +1,12 @@
 """Power normalisation: the mean square of every unit is drawn to a target."""
 
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.axes import per_unit
-from neurosbd.constants import check_constants
-from neurosbd.regularisers.regulariser import check_cost, check_forgetting
+from neurosbd.constants import NotNegative, Positive, Share, constants
 
 
 class MeanSquare(NamedTuple):
@@ -18,7 +15,7 @@ class MeanSquare(NamedTuple):
     power: Tensor  # running mean of value^2, per unit [N], of a map per channel [channels]
 
 
-@dataclass(frozen=True)
+@constants
 class Power:
     """cost = weight sum_i (m_i - target)^2, with m_i the running mean of value_i^2.
 
@@ -40,16 +37,9 @@ class Power:
     Differs: a running mean in place of that of the batch (which lam = 0 is); maps per channel are our own reading.
     """
 
-    target: float = 0.25
-    weight: float = 1e-2
-    forgetting: float = 0.9
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_cost(self, self.weight)
-        check_forgetting(self, self.forgetting)
-        if not 0 < self.target < math.inf:
-            raise ValueError(f"Power.target must be a positive number, got {self.target}")
+    target: Positive = 0.25
+    weight: NotNegative = 1e-2
+    forgetting: Share = 0.9
 
     def init(self, value: Tensor, generator: torch.Generator) -> MeanSquare:
         """At the target."""

@@ -1,6 +1,5 @@
 """What keeps units and weights alive: regularisers of activity and of weights."""
 
-import math
 from typing import Any, Protocol
 
 import torch
@@ -43,15 +42,3 @@ class Upkeep(Protocol):
         `present` is 1 where there is a synapse, 0 where not, like the weight; None if all are there.
         """
         ...
-
-
-def check_cost(owner: object, weight: float) -> None:
-    """Raise ValueError unless 0 <= weight < infinity."""
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"{type(owner).__name__}.weight must be a number >= 0, got {weight}")
-
-
-def check_forgetting(owner: object, forgetting: float) -> None:
-    """Raise ValueError unless 0 <= forgetting < 1."""
-    if not 0 <= forgetting < 1:
-        raise ValueError(f"{type(owner).__name__}.forgetting must be in 0 <= lam < 1, got {forgetting}")

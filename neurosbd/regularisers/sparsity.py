@@ -1,15 +1,12 @@
 """Few active units: a cost on the sum of all activities."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
-from neurosbd.regularisers.regulariser import check_cost
+from neurosbd.constants import NotNegative, constants
 
 
-@dataclass(frozen=True)
+@constants
 class Sparsity:
     """cost = weight mean_b sum_i |value[b, i]|, so that small activities go to zero.
 
@@ -22,11 +19,7 @@ class Sparsity:
     Source: Erdogan, Pehlevan, Erdogan 2025 (EBD), arXiv 2504.11558: activation sparsity, weight about 1e-10.
     """
 
-    weight: float = 1e-10
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        check_cost(self, self.weight)
+    weight: NotNegative = 1e-10
 
     def init(self, value: Tensor, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""

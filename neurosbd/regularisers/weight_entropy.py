@@ -1,14 +1,12 @@
 """Weight entropy: the post units of a connection shall weigh their inputs in as many ways as they can."""
 
-import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, is_matrix, rolled, unrolled
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, NotNegative, Range, constants
 
 Which = Literal["all", "kernels"]
 
@@ -20,7 +18,7 @@ class Held(NamedTuple):
     age: Tensor  # batches since then, []; on the host, so that asking for it makes no device wait
 
 
-@dataclass(frozen=True)
+@constants
 class WeightEntropy:
     """cost = -weight/2 logdet(W W^T + epsilon I), with W the weight unrolled to [post, what one unit hears].
 
@@ -44,20 +42,10 @@ class WeightEntropy:
     Differs: a pull as old as `refresh` batches; dense connections, if they are wanted.
     """
 
-    weight: float = 1e-4
-    epsilon: float = 1e-2
-    refresh: int = 10
+    weight: NotNegative = 1e-4
+    epsilon: Annotated[float, Range(above=0, hint="a weight of fewer directions has no logdet")] = 1e-2
+    refresh: Count = 10
     on: Which = "kernels"
-
-    def __post_init__(self) -> None:
-        check_constants(self)
-        for name in ("weight", "epsilon"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"WeightEntropy.{name} must be a number >= 0, got {getattr(self, name)}")
-        if self.epsilon == 0:
-            raise ValueError("WeightEntropy.epsilon must be > 0, got 0: a weight of fewer directions has no logdet")
-        if self.refresh < 1:
-            raise ValueError(f"WeightEntropy.refresh must be at least 1, got {self.refresh}")
 
     def init(self, synapses: Synapses) -> Held | tuple[()]:
         """A pull of 0, due at once; nothing where nothing is to be kept up."""

@@ -1,10 +1,9 @@
 """What a local rule is composed of: who changes the synapses, who tells them, and what all rules share."""
 
-import math
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from dataclasses import field
+from typing import Annotated, Literal, TypedDict
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
 from neurosbd.expansions.expansion import Expansion
@@ -13,6 +12,7 @@ from neurosbd.plasticity import Bounded, RateRegulated, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Plasticity
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 
+Delay = Annotated[int, Range(least=0, unit="steps")]
 ReadoutName = Literal["gradient", "rule", "score"]
 
 
@@ -22,18 +22,18 @@ class Parts(TypedDict, total=False):
     plasticity: Plasticity
     neuromodulator: Neuromodulator | None
     eligibility: EligibilityName
-    activity_filter: float | None
-    delay: int
+    activity_filter: Seconds | None
+    delay: Delay
     readout: ReadoutName
-    rate_target: float
-    rate_cost: float
+    rate_target: Hertz
+    rate_cost: NotNegative
     expansion: tuple[Expansion, ...]
     homeostasis: tuple[Homeostasis, ...]
     upkeep: tuple[Upkeep, ...]
-    forward_broadcast: float
+    forward_broadcast: NotNegative
 
 
-@dataclass(frozen=True)
+@constants(called="rule")
 class LocalRule:
     """A plasticity, the neuromodulator that feeds it, and how both listen.
 
@@ -60,26 +60,18 @@ class LocalRule:
     plasticity: Plasticity = field(default_factory=ThreeFactor)
     neuromodulator: Neuromodulator | None = None
     eligibility: EligibilityName = "factorised"
-    activity_filter: float | None = None
-    delay: int = 0
+    activity_filter: Seconds | None = None
+    delay: Delay = 0
     readout: ReadoutName = "gradient"
-    rate_target: float = 10.0
-    rate_cost: float = 0.0
+    rate_target: Hertz = 10.0
+    rate_cost: NotNegative = 0.0
     expansion: tuple[Expansion, ...] = ()
     homeostasis: tuple[Homeostasis, ...] = ()
     upkeep: tuple[Upkeep, ...] = ()
-    forward_broadcast: float = 0.0
+    forward_broadcast: NotNegative = 0.0
     loss: str | None = None
 
     def __post_init__(self) -> None:
-        check_constants(self, "rule")
-        if self.delay < 0:
-            raise ValueError(f"the delay of a third factor must be 0 or more steps, got {self.delay}")
-        if self.activity_filter is not None and not self.activity_filter > 0:
-            raise ValueError(f"activity_filter must be a positive time in s, got {self.activity_filter}")
-        RateRegulated(self.plasticity, self.rate_target, self.rate_cost)  # which checks both, whether used or not
-        if not 0 <= self.forward_broadcast < math.inf:
-            raise ValueError(f"forward_broadcast must be a number >= 0, got {self.forward_broadcast}")
         if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):
             raise ValueError(
                 "forward_broadcast needs a neuromodulator that keeps the correlation of score and activity "

@@ -3,14 +3,13 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Hertz, Milliseconds, Range, Seconds, constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.online import LocalRun
 from neurosbd.learning.rule_state import init_rule_state, rule_bounds
@@ -25,7 +24,7 @@ from neurosbd.tasks.task import Extent, check_synapses
 _MOST_AHEAD = 10_000_000  # steps, as of a trial
 
 
-@dataclass(frozen=True)
+@constants(called="conditioning")
 class Conditioning:
     """One synapse among many earns a reward that arrives late, when other spikes have long followed.
 
@@ -49,28 +48,19 @@ class Conditioning:
     Differs: one post unit and `batch` copies of its surroundings in place of a network of 1,000.
     """
 
-    duration: float = 60.0
-    batch: int = 32
-    rate: float = 2.0
-    window: float = 10.0
-    shortest: float = 1.0
+    duration: Seconds = 60.0
+    batch: Count = 32
+    rate: Hertz = 2.0
+    window: Milliseconds = 10.0
+    shortest: Annotated[float, Range(least=0, unit="s")] = 1.0
     longest: float = 3.0
     release: float = 1.0
-    tau_dopamine: float = 0.2
-    update: int = 20
+    tau_dopamine: Seconds = 0.2
+    update: Count = 20
 
     def __post_init__(self) -> None:
-        check_constants(self, "conditioning")
-        if not (self.duration > 0 and self.rate > 0 and self.tau_dopamine > 0):
-            raise ValueError(
-                f"conditioning needs duration, rate and tau_dopamine > 0, got {self.duration}, {self.rate}, "
-                f"{self.tau_dopamine}"
-            )
-        if min(self.batch, self.update) < 1 or not (self.window > 0 and 0 <= self.shortest <= self.longest):
-            raise ValueError(
-                f"conditioning needs batch and update >= 1, window > 0 and 0 <= shortest <= longest, got {self.batch}, "
-                f"{self.window}, {self.update}, {self.shortest}, {self.longest}"
-            )
+        if self.shortest > self.longest:
+            raise ValueError(f"conditioning needs shortest <= longest, got {self.shortest:g} s and {self.longest:g} s")
 
     def extent(self, dt: float) -> Extent:
         """A trial is what lies between two updates; the last one may be shorter."""

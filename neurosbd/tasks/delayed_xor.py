@@ -1,13 +1,13 @@
 """Exclusive or of two Poisson-coded bits, taught by a reward that comes late."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Hertz, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.network import Frame
@@ -35,7 +35,7 @@ class _Reward:
         return _right(self.counts, self.target.to(spikes.device)) if t == self.steps - 1 else None
 
 
-@dataclass(frozen=True)
+@constants(called="delayed_xor")
 class DelayedXor:
     """Two bits, each shown by a group of inputs that fires for 1 and another that fires for 0.
 
@@ -55,18 +55,10 @@ class DelayedXor:
         comes late.
     """
 
-    duration: float = 100.0
-    wait: float = 50.0
-    group: int = 15
-    rate: float = 100.0
-
-    def __post_init__(self) -> None:
-        check_constants(self, "delayed_xor")
-        if self.group < 1 or self.wait < 0 or not (self.duration > 0 and self.rate > 0):
-            raise ValueError(
-                f"delayed_xor needs duration > 0, group >= 1, wait >= 0 and rate > 0, got {self.duration}, "
-                f"{self.group}, {self.wait}, {self.rate}"
-            )
+    duration: Milliseconds = 100.0
+    wait: Annotated[float, Range(least=0, unit="ms")] = 50.0
+    group: Count = 15
+    rate: Hertz = 100.0
 
     def steps(self, dt: float) -> int:
         """Inputs and waiting."""

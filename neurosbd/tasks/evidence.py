@@ -1,13 +1,13 @@
 """Evidence accumulation: on which side were there more cues?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Hertz, Legal, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.noise import happens
@@ -16,7 +16,7 @@ from neurosbd.tasks.findings import Panel
 _GROUPS = ("left", "right", "recall", "noise")
 
 
-@dataclass(frozen=True)
+@constants(called="evidence_accumulation")
 class EvidenceAccumulation:
     """A row of cues to the left or right, a delay, a recall cue: answer with the side of the majority.
 
@@ -39,30 +39,19 @@ class EvidenceAccumulation:
         authors' code.
     """
 
-    cues: int = 7
-    cue: float = 100.0
-    pause: float = 150.0
-    delay: float = 1050.0
-    recall: float = 150.0
-    group: int = 10
-    bias: float = 0.7
-    rate: float = 40.0
-    noise: float = 10.0
+    cues: Annotated[int, Legal("odd, so that there is a majority", lambda cues: cues > 0 and cues % 2 == 1)] = 7
+    cue: Milliseconds = 100.0
+    pause: Milliseconds = 150.0
+    delay: Annotated[float, Range(least=0, unit="ms")] = 1050.0
+    recall: Milliseconds = 150.0
+    group: Count = 10
+    bias: Annotated[float, Range(least=0.5, most=1)] = 0.7
+    rate: Hertz = 40.0
+    noise: Annotated[float, Range(least=0, unit="Hz")] = 10.0
 
     def __post_init__(self) -> None:
-        check_constants(self, "evidence_accumulation")
-        if self.cues < 1 or self.cues % 2 == 0:
-            raise ValueError(f"evidence_accumulation.cues must be odd, so that there is a majority, got {self.cues}")
-        if not (0 < self.cue <= self.pause and self.delay >= 0 and self.recall > 0 and self.group >= 1):
-            raise ValueError(
-                f"evidence_accumulation needs 0 < cue <= pause, delay >= 0, recall > 0 and group >= 1; got "
-                f"{self.cue}, {self.pause}, {self.delay}, {self.recall}, {self.group}"
-            )
-        if not (0.5 <= self.bias <= 1 and self.rate > 0 and self.noise >= 0):
-            raise ValueError(
-                f"evidence_accumulation needs bias in 0.5..1, rate > 0 and noise >= 0, got "
-                f"{self.bias}, {self.rate}, {self.noise}"
-            )
+        if self.cue > self.pause:
+            raise ValueError(f"evidence_accumulation needs cue <= pause, got {self.cue:g} ms and {self.pause:g} ms")
 
     def steps(self, dt: float) -> int:
         """Cues, delay and recall."""

@@ -1,14 +1,13 @@
 """One synapse under pre/post pairing: the STDP window."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Milliseconds, constants
 from neurosbd.constraints import Bounds, Held
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
@@ -32,7 +31,7 @@ class _Paired(NamedTuple):
     missed: bool  # the post unit did not spike exactly when it should
 
 
-@dataclass(frozen=True)
+@constants(called="pairing")
 class Pairing:
     """Make the pre and the post unit spike at a lag, again and again, and see what becomes of the weight.
 
@@ -53,20 +52,18 @@ class Pairing:
     Source: Bi, Poo 1998, J. Neurosci. 18 (the measurement).
     """
 
-    longest: float = 80.0
-    every: float = 4.0
-    pairs: int = 1
-    period: float = 400.0
+    longest: Milliseconds = 80.0
+    every: Milliseconds = 4.0
+    pairs: Count = 1
+    period: Milliseconds = 400.0
     reward: float = 1.0
     start: float = 0.25
     teacher: float = 1.05
 
     def __post_init__(self) -> None:
-        check_constants(self, "pairing")
-        if not (min(self.longest, self.every) > 0 and self.pairs >= 1 and self.period > 2 * self.longest):
+        if not self.period > 2 * self.longest:
             raise ValueError(
-                f"pairing needs longest and every > 0, pairs >= 1 and period > 2 longest, got {self.longest:g}, "
-                f"{self.every:g}, {self.pairs}, {self.period:g}"
+                f"pairing needs period > 2 longest, got period = {self.period:g} ms and longest = {self.longest:g} ms"
             )
         if self.every > 2 * self.longest:
             raise ValueError(

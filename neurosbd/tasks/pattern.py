@@ -1,13 +1,12 @@
 """Pattern generation: a readout follows a sum of sines, out of frozen noise."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import check_constants
+from neurosbd.constants import Count, Hertz, Milliseconds, constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.learner import Batch, BatchResult
 from neurosbd.noise import happens
@@ -18,7 +17,7 @@ _PERIODS = (1.0, 0.5, 1 / 3, 0.2)  # s
 _MOST_FROZEN = 100_000_000  # numbers that are drawn at once: 1000 s of 100 units at 1 ms
 
 
-@dataclass(frozen=True)
+@constants(called="pattern_generation")
 class PatternGeneration:
     """The same Poisson input spikes in every trial; the output should be the same sum of four sines.
 
@@ -36,19 +35,11 @@ class PatternGeneration:
         1 - normalised error, sum (y - target)^2 / sum (target - its mean)^2.
     """
 
-    duration: float = 1000.0
-    units: int = 100
-    rate: float = 50.0
-    outputs: int = 1
+    duration: Milliseconds = 1000.0
+    units: Count = 100
+    rate: Hertz = 50.0
+    outputs: Count = 1
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_constants(self, "pattern_generation")
-        if min(self.units, self.outputs) < 1 or not (self.duration > 0 and self.rate > 0):
-            raise ValueError(
-                f"pattern_generation needs duration > 0, units and outputs >= 1 and rate > 0, got "
-                f"{self.duration}, {self.units}, {self.outputs}, {self.rate}"
-            )
 
     def steps(self, dt: float) -> int:
         """Whole trial."""

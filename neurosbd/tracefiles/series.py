@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
+from neurosbd.constants import Range, Seconds
 from neurosbd.schema import Record
 
 FORMAT = 2  # 1: epochs counted from 0, no checksums
@@ -20,8 +21,8 @@ DTYPES = ("uint8", "float32")
 MOST_COLUMNS = 2**31  # values of a row
 
 Split = Literal["train", "test"]
-Size = Annotated[int, Field(ge=0, lt=2**40)]
-Count = Annotated[int, Field(ge=1, lt=2**40)]
+Size = Annotated[int, Range(least=0, below=2**40)]
+Count = Annotated[int, Range(least=1, below=2**40)]
 
 
 class Clock(Record):
@@ -92,7 +93,7 @@ class Contents(Record):
 
     clocks: tuple[Clock, ...]
     series: tuple[Series, ...]
-    dt: float = Field(gt=0)  # s
+    dt: Seconds
     batch_size: Count
     steps: Count  # per trial
     expected: tuple[Count, ...] = ()  # rows of each clock at most, if that is known before

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from neurosbd.config.definition import Definition, Experiment
+from neurosbd.constants import Count, Positive, Range
 from neurosbd.datasets.events import EventBatch, EventResident
 from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.samples import EventSamples, Samples
@@ -27,9 +28,10 @@ from neurosbd.seeds import generator
 
 Raw = ArrayLike | Tensor | Samples | EventSamples
 
-_Positive = Annotated[float, Field(gt=0)]
 # JSON knows no infinity, the deviation of what never varied: there it is null.
-_Deviation = Annotated[float, Field(gt=0, allow_inf_nan=True), BeforeValidator(lambda v: math.inf if v is None else v)]
+_Deviation = Annotated[
+    float, Field(allow_inf_nan=True), Range(above=0), BeforeValidator(lambda v: math.inf if v is None else v)
+]
 
 
 class Units(Record):
@@ -43,12 +45,12 @@ class Units(Record):
     """
 
     values: Literal["pictures", "features", "events"]
-    size: tuple[Annotated[int, Field(ge=1)], ...]
-    maximum: _Positive = 1.0
+    size: tuple[Count, ...]
+    maximum: Positive = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[_Deviation, ...] = ()
     offset: tuple[float, ...] = ()
-    scale: tuple[_Positive, ...] = ()
+    scale: tuple[Positive, ...] = ()
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()

@@ -1,36 +1,49 @@
 """Constants of every entry of every table: numbers of any kind are taken, what is none is refused by name."""
 
+import ast
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from neurosbd.connections import Dense
+from neurosbd.catalogue import show
+from neurosbd.config.definition import NESTED
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Dense
+from neurosbd.constants import Range
 from neurosbd.constraints import CONSTRAINTS
+from neurosbd.datasets.processes import PROCESSES
 from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learning.optimizers import OPTIMIZERS
+from neurosbd.kinds import declared
+from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
-from neurosbd.neuromodulators import LAYOUTS
+from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
 from neurosbd.neurons import LIF, NEURONS, AdEx, Escape, Izhikevich
+from neurosbd.plasticity import PLASTICITIES
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
+from neurosbd.schema import Entry, OneOf, parameters
 from neurosbd.surrogates import SURROGATES
 from neurosbd.tasks import PROTOCOLS, TASKS
 from tests.contracts.tables import CONSTANTS
 
 TABLES: list[Mapping[str, Callable[..., Any]]] = [
     NEURONS, ENCODERS, RULES, PROTOCOLS, TASKS, SURROGATES, LAYOUTS, EXPANSIONS, HOMEOSTASES, UPKEEPS, OPTIMIZERS,
-    DISTRIBUTIONS, CONSTRAINTS,
+    DISTRIBUTIONS, CONSTRAINTS, LOSSES, CONNECTIONS, INITIALISERS, POOLINGS, NEUROMODULATORS, PLASTICITIES,
+    SCHEDULES, PROCESSES,
 ]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _numbers() -> list[Any]:
@@ -87,6 +100,56 @@ def test_a_number_of_any_kind_is_the_same_constant(make: Callable[..., Any], nam
         assert type(taken) is type(plain) and taken == plain
     if isinstance(plain, float) and plain.is_integer():
         assert type(getattr(make(**{name: int(plain)}), name)) is float
+
+
+def _marked() -> list[Any]:
+    """(entry, what it must be given, parameter, mark) of every constant with a range."""
+    return [
+        pytest.param(make, name, mark, id=f"{entry}.{name}")
+        for table in TABLES
+        for entry, make in table.items()
+        for name, (hint, _) in parameters(make).items()
+        for mark in declared(hint)[1]
+        if isinstance(mark, Range)
+    ]
+
+
+@pytest.mark.parametrize(("make", "name", "mark"), _marked())
+def test_a_default_is_in_its_range(make: Callable[..., Any], name: str, mark: Range) -> None:
+    """Nobody looks at defaults when an item is made. Must fail for a `rate: Fraction = 2.0` (tried)."""
+    default = parameters(make)[name][1]
+    assert default in (..., None) or mark.admits(default)
+
+
+@pytest.mark.parametrize(("make", "name", "mark"), _marked())
+def test_files_and_python_refuse_the_same_numbers_in_the_same_words(
+    make: Callable[..., Any], name: str, mark: Range
+) -> None:
+    """One declaration for both. Must fail when the schema lets the marks go (tried)."""
+    table, kind = next((table, entry) for table in TABLES for entry, item in table.items() if item is make)
+    given = CONSTANTS.get(kind, {})
+    entry: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, OneOf(table, NESTED)])
+    for value in [value for value in (-1, 10**7) if not mark.admits(value)]:
+        with pytest.raises(ValueError, match=f"{name} must be") as python:
+            make(**{**given, name: value})
+        with pytest.raises(ValidationError) as file:
+            entry.validate_python({"kind": kind, **given, name: value})
+        (error,) = file.value.errors()
+        assert error["loc"][-1] == name
+        assert str(python.value).endswith(f".{name} {error['ctx']['error']}")  # type: ignore[typeddict-item]
+
+
+def test_a_check_by_hand_relates_two_constants() -> None:
+    """What a single constant can be is part of its type. Must fail for `if not self.tau > 0` (tried)."""
+    for path in sorted((ROOT / "neurosbd").rglob("*.py")):
+        for owner in ast.walk(ast.parse(path.read_text())):
+            if isinstance(owner, ast.ClassDef) and any("constants" in ast.unparse(d) for d in owner.decorator_list):
+                names = {ast.unparse(field.target) for field in owner.body if isinstance(field, ast.AnnAssign)}
+                for body in owner.body:
+                    if isinstance(body, ast.FunctionDef) and body.name == "__post_init__":
+                        text = ast.unparse(body)
+                        read = {name for name in names if f"self.{name}" in text or f"'{name}'" in text}
+                        assert len(read) > 1, f"{path.name}: {owner.name} checks {read} by hand"
 
 
 @pytest.mark.parametrize("threshold", [1, np.float32(1), [1, 3], torch.tensor([1.0, 3.0])])
@@ -163,3 +226,12 @@ def test_two_populations_of_one_network_draw_different_noise() -> None:
     assert states["a"].key != states["b"].key
     encoder = ENCODERS["poisson"]().init(torch.ones(1, 3), torch.Generator().manual_seed(0))
     assert encoder.key not in (states["a"].key, states["b"].key)
+
+
+def test_show_says_what_each_constant_can_be() -> None:
+    """Must fail when only defaults are shown (tried)."""
+    shown = [" ".join(line.split()) for line in show("lif").splitlines()]
+    assert "tau_mem = 0.02 a positive time in s, numbers, one per unit, or a Distribution" in shown
+    assert "reset = 'subtract' subtract | to_value | none" in shown and "refractory = 0.0 a time in s >= 0" in shown
+    shown = [" ".join(line.split()) for line in show("rules/sbd").splitlines()]
+    assert "rate_target = 10.0 a positive rate in Hz" in shown and "delay = 0 a number of steps >= 0" in shown
