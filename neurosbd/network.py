@@ -4,7 +4,7 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -90,6 +90,7 @@ class Network(nn.Module):
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, Any]]] = {}  # constraints, a mask first, and what kind they keep
+        self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
         for connection in connections:
             self._grow(connection, generator)
 
@@ -121,17 +122,30 @@ class Network(nn.Module):
         return any(not isinstance(constraint, Mask) for held in self._held.values() for constraint, _ in held)
 
     @torch.no_grad()
-    def constrain(self, also: Mapping[str, Held] = MappingProxyType({})) -> None:
-        """Bring every weight back to where its constraints allow it: after each step of the optimizer, once.
-
-        Whatever moves weights calls it, with any rule: learners in `after_step`, protocols after their updates.
+    def constrain(self, also: Mapping[str, Held] = MappingProxyType({}), names: Iterable[str] | None = None) -> None:
+        """Bring weights back to where their constraints allow them. Whatever moves weights calls it, with any rule.
 
         Args:
             also: connection -> a constraint that is not its own but the rule's, such as the bounds of an STDP window.
+            names: of connections; None: all.
         """
-        for name, weight in self.weights.items():
+        for name in self.weights if names is None else names:
             held = [*self.held(name), *([also[name]] if name in also else [])]
-            obey(weight, held, self.present(self.connections[name]))
+            obey(self.weights[name], held, self.present(self.connections[name]))
+
+    def constrain_step(self, also: Mapping[str, Held] = MappingProxyType({})) -> None:
+        """The same after a step along masked gradients. It moves no absent synapse, so that a mask alone costs nothing,
+        unless it has changed and the optimizer has momentum of before.
+        """
+        lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
+        self.constrain(also, {*lax, *also, *self._pruned})
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *more: Any) -> None:
+        for name, connection in self.connections.items():
+            present, given = self.present(connection), state_dict.get(f"{prefix}present:{name}")
+            if present is not None and given is not None and not torch.equal(present, given.to(present)):
+                self._pruned.add(name)
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
@@ -162,6 +176,7 @@ class Network(nn.Module):
             mask.copy_(Mask(present).like(mask))
         except ValueError as problem:
             raise UsageError(f"connection '{name}': {problem}") from None
+        self._pruned.add(name)
         self.constrain()
 
     def synapses(self, connection: Connection) -> Synapses:

@@ -92,8 +92,8 @@ def test_a_unit_has_one_sign_in_every_connection() -> None:
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 @pytest.mark.parametrize("rule", ["sbd", "bp"])
 def test_absent_synapses_stay_exactly_zero(rule: str, optimizer: str) -> None:
-    """Also those that are pruned on the way, whose momentum pushes on. Must fail when `constrain` leaves masks out
-    (tried: momentum moves what was pruned)."""
+    """Also those that are pruned on the way, whose momentum pushes on. Must fail when `prune` does not
+    note that the mask has changed (tried: momentum moves what was pruned)."""
     network = constrained(mlp([5, 8, 3], sparsity=0.3), Mask())
     name = "input->hidden1"
     weight, connection = network.weights[name], network.connections[name]
@@ -109,6 +109,25 @@ def test_absent_synapses_stay_exactly_zero(rule: str, optimizer: str) -> None:
         assert (weight[fixed] == 0).all() and weight[~fixed].all()
     network.prune(name, torch.ones_like(kept))  # what comes back starts at 0
     assert (weight[fixed] == 0).all()
+
+
+def test_a_mask_that_is_loaded_holds_against_the_momentum_that_comes_with_it() -> None:
+    """Must fail when only `prune` is taken for a change of a mask (tried: momentum moves what is absent)."""
+    pruned, fresh = (constrained(mlp([5, 8, 3]), Mask()) for _ in range(2))
+    adam, again = (torch.optim.Adam(network.parameters(), 0.1) for network in (pruned, fresh))
+    for weight in pruned.parameters():
+        weight.grad = torch.ones_like(weight)
+    adam.step()
+    kept = torch.arange(40).view(8, 5) % 2 == 0
+    pruned.prune("input->hidden1", kept)
+    fresh.load_state_dict(pruned.state_dict())
+    again.load_state_dict(adam.state_dict())
+    for weight in fresh.parameters():
+        weight.grad = torch.zeros_like(weight)
+    again.step()
+    assert fresh.weights["input->hidden1"][~kept].all()
+    fresh.constrain_step()
+    assert not fresh.weights["input->hidden1"][~kept].any() and fresh.weights["input->hidden1"][kept].all()
 
 
 @pytest.mark.parametrize("size", ["l1", "l2", "fan_in"])

@@ -317,7 +317,9 @@ class LocalLearner:
                 weight = self.network.weights[name]
                 weight.copy_(self.tracking.track(state, weight))
             self.followed = {}
-        self.network.constrain(self.bounds)
+            self.network.constrain(self.bounds)
+        else:
+            self.network.constrain_step(self.bounds)
 
     def state_dict(self) -> dict[str, Any]:
         """The memory of the rule, as plain containers of tensors."""
@@ -365,7 +367,7 @@ class BackpropLearner:
         """The network remembers what it measured; its weights go back to where they may be."""
         self.settling.done(self.progress)
         self.network.set_moments(self.adaptation.moments)
-        self.network.constrain()
+        self.network.constrain_step()
 
     def state_dict(self) -> dict[str, Any]:
         """Backprop keeps nothing outside the network."""
