@@ -140,12 +140,12 @@ class Network(nn.Module):
         lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
         self.constrain(also, {*lax, *also, *self._pruned})
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *more: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any, **named: Any) -> None:
         for name, connection in self.connections.items():
             present, given = self.present(connection), state_dict.get(f"{prefix}present:{name}")
             if present is not None and given is not None and not torch.equal(present, given.to(present)):
                 self._pruned.add(name)
-        super()._load_from_state_dict(state_dict, prefix, *more)
+        super()._load_from_state_dict(state_dict, prefix, *more, **named)
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
