@@ -1,7 +1,17 @@
-"""`python -m neurosbd`."""
+"""`neurosbd` and `python -m neurosbd`."""
 
 import sys
 
-from neurosbd.cli import main
 
-sys.exit(main())
+def run() -> int:
+    """The command line; Ctrl-C while it is still being imported ends like any other."""
+    try:
+        from neurosbd.cli import main
+    except KeyboardInterrupt:
+        print("neurosbd: stopped", file=sys.stderr)
+        return 1
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

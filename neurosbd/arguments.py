@@ -21,7 +21,8 @@ start here:
   neurosbd list models                        what ships; also: data, rules, neurons, losses, ...
   neurosbd show cifar10-small                 every value of a model and where it comes from
 
-exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid
+exit status: 0 success, 1 a run failed or was interrupted, 2 the request was not valid; 130 where Ctrl-C came
+before Python itself had started
 """
 
 

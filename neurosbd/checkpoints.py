@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import OUT, RESUME, UsageError, warn
 from neurosbd.files import beside, write_atomic
 
 FORMAT = 1
@@ -186,10 +186,10 @@ def _way_back(path: Path) -> str:
     try:
         content = load(earlier)
     except UsageError:
-        return ". There is none before it; start anew in another --out"
+        return f". There is none before it; start anew in another {OUT}"
     return (
         f". The one before it is whole ({content.get('epoch', '?')} epochs and {content.get('number', '?')} batches); "
-        f"from there the run comes to the same end: mv '{earlier}' '{path}', then --resume"
+        f"from there the run comes to the same end: mv '{earlier}' '{path}', then {RESUME}"
     )
 
 

@@ -8,6 +8,10 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 
+OUT = "--out (in Python out=)"  # as messages call them, whoever reads them
+RESUME = "--resume (in Python resume=True)"
+FROM = "--from (in Python start=)"
+
 
 class UsageError(ValueError):
     """A request, file or value that cannot be carried out. Nothing was changed. Exit status 2."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.files import legal_path
 
 GROUP = "neurosbd.plugins"  # of the entry points of packages
@@ -123,6 +123,12 @@ def load_packages() -> None:
                 import_module(point.module)
         except UsageError as problem:
             warn(f"{problem}; its parts are not there")
+
+
+def nearest_part(name: str, table: Iterable[str]) -> str:
+    """As `nearest`, of an item that a table lacks: where none has a name like that, it may be one of a user's own."""
+    hint = nearest(name, table)
+    return hint if "did you mean" in hint else f"{hint}; one of your own needs its file: --plugin FILE.py"
 
 
 def find(table: Mapping[str, Any], name: Any) -> Any:

@@ -209,7 +209,13 @@ def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, A
     ]
     if otherwise is not None:
         default = Field(default_factory=lambda: otherwise, validate_default=True)
-    return Union[tuple(typed)], default  # noqa: UP007
+    union: Any = Union[tuple(typed)]  # noqa: UP007
+    return Annotated[union, BeforeValidator(_unless_none)] if type(None) in parts else union, default
+
+
+def _unless_none(value: Any) -> Any:
+    """'none' is no entry: how a file, which has no null, says that a part is left out."""
+    return None if value == "none" else value
 
 
 def _legal(value: Any, marks: Sequence[Mark]) -> Any:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from neurosbd.errors import UsageError, nearest
 from neurosbd.parsing import brief
+from neurosbd.plugins import nearest_part
 from neurosbd.schema import DRAWN, NUMBER, NUMBERS, Constants, Record, records, tupled
 
 R = TypeVar("R", bound=Record)
@@ -48,7 +49,10 @@ def _causes(errors: Sequence[Any]) -> list[Any]:
 
 
 def _origin(where: str, origin: Mapping[str, str], source: str) -> str:
-    """Where a value came from, or the list that it is in."""
+    """Where a value came from, or all that is in it, or the list that it is in."""
+    within = {source for key, source in origin.items() if key.startswith(f"{where}.")}
+    if where not in origin and len(within) == 1:
+        return within.pop()
     while where not in origin and "." in where:
         where = where.rpartition(".")[0]
     return origin.get(where, source)
@@ -66,7 +70,8 @@ def _explain(error: Any, record: type[Record]) -> str:
         expected = context.get("expected_tags") or context["expected"].replace(" or ", ", ")
         legal = [word.strip(" '") for word in expected.split(",")]
         given = str(context.get("tag", given))
-        return f"there is no '{brief(given)}'{nearest(given, legal)}"
+        hint = nearest_part(given, legal) if kind == "union_tag_invalid" else nearest(given, legal)
+        return f"there is no '{brief(given)}'{hint}"
     if kind == "union_tag_not_found" and "_meant" in context.get("discriminator", ""):
         return f"must be a number, numbers in a list, or a distribution, got {brief(repr(given))}"
     if kind == "union_tag_not_found":

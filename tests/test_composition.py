@@ -57,7 +57,7 @@ def test_any_plasticity_goes_with_any_neuromodulator_or_is_refused(plasticity: s
     if legal and "factorised" not in legal:
         settings["eligibility"] = legal[0]
     if plasticity == "spike_timing":
-        with pytest.raises(UsageError, match=r"rule: .*SpikeTiming takes no third factor"):
+        with pytest.raises(UsageError, match=r"rule: .*'spike_timing' takes no third factor, so neuromodulator"):
             built("local", **settings)
         return
     rule = built("local", **settings)
@@ -90,11 +90,23 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("sbd", {"neuromodulator__forgetting": "slow"}, r"rule\.neuromodulator\.forgetting"),
     ("sbd", {"neuromodulator__forgetting": {"begin": 0.9}}, r"forgetting\.begin: unknown key"),
     ("sbd", {"plasticity": "eligibility_propagation"}, r"works with 'exact', got 'factorised'"),
-    ("sbd", {"plasticity": "spike_timing"}, r"SpikeTiming takes no third factor"),
-    ("stdp", {"plasticity": "three_factor"}, r"ThreeFactor changes nothing without a third factor"),
-    ("rstdp", {"expansion": ["bartlett"]}, r"expansion goes with a score, but Reward is sent a reward"),
-    ("dfa", {"activity_filter": 0.02}, r"activity_filter: FixedRandom looks at the activity"),
-    ("rstdp", {"rate_cost": 1.0}, r"rate_cost: RewardedSpikeTiming does not regulate"),
+    (
+        "sbd",
+        {"plasticity": "spike_timing"},
+        r"plasticity 'spike_timing' takes no third factor",
+    ),
+    ("stdp", {"plasticity": "three_factor"}, r"plasticity 'three_factor' changes nothing without a"),
+    (
+        "rstdp",
+        {"expansion": ["bartlett"]},
+        r"expansion goes with a score, but neuromodulator 'reward' is sent a",
+    ),
+    (
+        "dfa",
+        {"activity_filter": 0.02},
+        r"activity_filter: neuromodulator 'fixed_random' is none that looks",
+    ),
+    ("rstdp", {"rate_cost": 1.0}, r"rate_cost: plasticity 'rewarded_spike_timing' does not regulate"),
     ("dfa", {"forward_broadcast": 0.1}, r"forward_broadcast needs a neuromodulator that keeps the correlation"),
 ]
 
@@ -104,6 +116,34 @@ def test_what_cannot_work_is_refused_with_the_key(rule: str, settings: dict[str,
     with pytest.raises(UsageError, match=message) as refusal:
         built(rule, **settings)
     assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_file_says_that_there_is_no_neuromodulator() -> None:
+    """Must fail when 'none' is looked for in the table (tried)."""
+    rule = built("local", plasticity="spike_timing", neuromodulator="none")
+    assert rule.neuromodulator is None and isinstance(rule.plasticity, SpikeTiming)
+    with pytest.raises(UsageError, match="changes nothing without a third factor; set a neuromodulator: decorrelation"):
+        built("sbd", neuromodulator="none")
+
+
+UNMADE: list[tuple[str, dict[str, Any], str]] = [
+    ("sbd", {"neuromodulator": {"scale": 0.1}},
+     r"neuromodulator: must be made, got \{'scale': 0\.1\}; write neurosbd\.neuromodulators\['decorrelation'\]\(sca"),
+    ("dfa", {"neuromodulator": {"kind": "reward", "tasks": 4}}, r"\.neuromodulators\['reward'\]\(tasks=4\)"),
+    ("dfa", {"neuromodulator": {"scale": 0.1}}, r"write neurosbd\.neuromodulators\['fixed_random'\]\(scale=0\.1\)"),
+    ("sbd", {"neuromodulator": "reward"}, r"got 'reward'; write neurosbd\.neuromodulators\['reward'\]\(\)$"),
+    ("sbd", {"neuromodulator": "rewards"}, r"neuromodulator: there is no 'rewards'; did you mean 'reward'"),
+    ("sbd", {"neuromodulator": "none"}, r"for none at all give None$"),
+    ("sbd", {"plasticity": ThreeFactor}, r"got ThreeFactor; write neurosbd\.plasticities\['three_factor'\]\(\)$"),
+    ("sbd", {"homeostasis": ("power",)}, r"homeostasis: must be made, got 'power'; write neurosbd\.homeostases\['po"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "parts", "message"), UNMADE)
+def test_what_is_not_made_yet_is_told_how(rule: str, parts: dict[str, Any], message: str) -> None:
+    """Names, tables of constants and classes, in Python. Must fail when the first entry is shown (tried)."""
+    with pytest.raises(ValueError, match=message):
+        neurosbd.rules[rule](**parts)
 
 
 def test_constants_stay_where_another_rule_has_them() -> None:

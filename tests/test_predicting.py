@@ -181,7 +181,7 @@ def test_the_table_of_the_training_is_its_own_test(flowers: neurosbd.Run) -> Non
         ("petal,sepall,width", (0, 1, 0), "did you mean 'sepall'"),
         ("petal,sepal,width,label", (0, 1, 0, 4), "class '4' is none of those the run has learned: '3', '7', '9'"),
         ("petal,sepal,width", (0, "", 0), "line 2, column 'sepal'"),
-        ("petal,sepal,width", (0, "nan", 0), "line 2, column 'sepal'"),
+        ("petal,sepal,width", (0, "nan", 0), "every column that the network was trained on is needed"),
         ("petal,sepal,width", (0, 1), "line 2 has 2 cells"),
         ("petal,petal,width", (0, 1, 2), "named 'petal'"),
         ("petal,sepal,width,split", (0, 1, 0, "train"), "no line has the split 'test'"),
@@ -200,6 +200,7 @@ def test_a_table_that_does_not_fit_is_refused_by_name(
     assert main(["predict", str(flowers.path), str(data), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told and not (tmp_path / "out").exists()
+    assert "--set" not in told  # which there is none of here
 
 
 def test_an_empty_table_is_refused(flowers: neurosbd.Run, tmp_path: Path) -> None:

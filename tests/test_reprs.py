@@ -121,6 +121,22 @@ def test_definitions_and_traces_are_a_line(run: neurosbd.Run) -> None:
     assert "pairing" in repr(experiment) and experiment._repr_html_()
 
 
+def test_learners_data_health_and_comparisons_show_themselves(run: neurosbd.Run, tmp_path: Path) -> None:
+    """Must fail when a record shows its arrays (tried: without a repr of its own a data set is 1,900 characters)."""
+    learner = neurosbd.learner(run.network(), "sbd")
+    assert repr(learner).startswith("LocalLearner(ThreeFactor, Decorrelation, CrossEntropy; input 1x8x8, hidden1 128")
+    assert repr(neurosbd.learner(run.network(), "bp")).startswith("BackpropLearner(CrossEntropy; input 1x8x8")
+    data = neurosbd.load_data("digits")
+    assert repr(data) == (
+        "Dataset('digits': 1,442 train, 355 test; size [1, 8, 8], 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
+    )
+    assert "1,442" in data._repr_html_() and "table" in Tags(data._repr_html_()).seen
+    health = neurosbd.health(run.network(), torch.rand(5, 1, 8, 8))
+    assert "hidden1" in health._repr_html_() and "all populations are well" in health._repr_html_()
+    compared = neurosbd.compare([run.path], tmp_path / "compared")._repr_html_()
+    assert "digits-mlp" in compared and "table" in Tags(compared).seen
+
+
 def test_names_of_strangers_are_escaped(run: neurosbd.Run, tmp_path: Path) -> None:
     """Must fail when (tried) a cell is not escaped."""
     config = json.loads((run.path / "config.json").read_text())

@@ -1,5 +1,6 @@
 """Do a definition and what it is trained on fit? Asked before anything is written."""
 
+import numpy as np
 import torch
 
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
@@ -7,11 +8,17 @@ from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.online import check
 from neurosbd.learning.optimizers import beyond_scaling
+from neurosbd.learning.rule_state import ruled_populations
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
+from neurosbd.network import Population
 from neurosbd.neurons import Standardised
+from neurosbd.neurons.neuron import Compartmental
+from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming
 from neurosbd.rules import LocalRule
 from neurosbd.tasks import Protocol, Task
+
+_MOST_LABELS = 1000  # different values, beyond which they are hardly classes
 
 
 def check_task(experiment: Experiment, task: Task) -> None:
@@ -32,6 +39,7 @@ def check_task(experiment: Experiment, task: Task) -> None:
         task.steps(definition.time.dt)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
+    check_heard(experiment)
 
 
 def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> None:
@@ -48,6 +56,7 @@ def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) 
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
     check_optimizer(experiment)
+    check_heard(experiment)
     unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop")
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
@@ -71,6 +80,39 @@ def check_optimizer(experiment: Experiment) -> None:
         )
 
 
+def check_heard(experiment: Experiment) -> None:
+    """Warn where a plasticity looks for something that no population of the network has: it changes less, or nothing.
+
+    Compartments, without which CorInfoMax-EBD is EBD; spikes, without which their timing is that of any value.
+    """
+    definition, rule = experiment.definition, experiment.rule
+    if not isinstance(rule, LocalRule):
+        return
+    where = f"{definition.name}: rule '{definition.rule.kind}'"
+    if isinstance(rule.plasticity, Correlative) and all(c.compartment == "soma" for c in experiment.connections):
+        warn(
+            f"{where} learns at basal, apical and lateral synapses, but no connection names such a compartment, so it "
+            f"learns as 'ebd'; if that is not meant: model digits-corinfomax, or neuron = 'corinfomax' and a "
+            f"compartment for each connection (docs/corinfomax.md)"
+        )
+    if isinstance(rule.plasticity, SpikeTiming | RewardedSpikeTiming):
+        rates = [p.name for p in experiment.populations if p.neuron is not None and not _spikes(p)]
+        learning = [name for name in rates if name in ruled_populations(experiment.network, rule)]
+        if learning:
+            warn(
+                f"{where} pairs spikes, but {', '.join(map(repr, learning))} send rates, every value of which counts "
+                f"as a spike; if that is not meant: population.{learning[0]}.neuron = 'lif', or a rule for rates: "
+                f"'sbd', say"
+            )
+
+
+def _spikes(population: Population) -> bool:
+    neuron = population.neuron
+    if neuron is None or isinstance(neuron, Compartmental):
+        return False
+    return hasattr(neuron.init(torch.zeros(1, *population.size), torch.Generator()), "spike")
+
+
 def check_fit(experiment: Experiment, data: Dataset) -> None:
     """Refuse a data set that the network, loss, rule or augmentation of a definition cannot work on.
 
@@ -89,6 +131,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_augmentation(definition, data)
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
+    check_heard(experiment)
     if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
@@ -121,7 +164,7 @@ def _check_loss(experiment: Experiment, data: Dataset) -> None:
         there = "classes" if data.kind == "classes" else f"values to predict ({data.kind})"
         raise UsageError(
             f"{definition.name}: loss '{definition.loss_name}' wants {loss.targets.legal}, but "
-            f"'{data.name}' has {there}; losses that fit: {', '.join(fitting(data))}"
+            f"'{data.name}' has {there}; losses that fit: {', '.join(fitting(data))}{_likely_labels(data)}"
         )
 
 
@@ -135,6 +178,7 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
         raise UsageError(
             f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {data.outputs} {what}"
             f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
+            f"{_stray(data) if data.kind == 'classes' else _likely_labels(data)}"
         )
     some = torch.from_numpy(data.train.targets[: needed + 1])  # as many as no shape is likely to be taken for another
     some = some.float() if some.is_floating_point() else some
@@ -142,6 +186,30 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
         loss.per_example(torch.zeros(len(some), needed), some)
     except UsageError as problem:
         raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
+
+
+def _likely_labels(data: Dataset) -> str:
+    """What to say of values to predict that look like labels in another shape."""
+    values = np.concatenate([samples.targets for samples in data.splits.values()])
+    if data.kind == "classes" or values.shape[1] != 1 or (values != np.round(values)).any() or values.min() < 0:
+        return ""
+    different = len(np.unique(values))
+    if different > _MOST_LABELS:
+        return ""
+    return (
+        f". Its targets are {different} different whole numbers, {values.min():g} to {values.max():g}: if they are "
+        f"labels, give integers [N], such as y.astype(int).ravel(); labels in a .npz, a column 'label' in a .csv"
+    )
+
+
+def _stray(data: Dataset) -> str:
+    """What to say of a class that has hardly any example beside the others, as a stray label makes one."""
+    count = np.bincount(np.concatenate([samples.targets for samples in data.splits.values()]), minlength=data.outputs)
+    rare = np.flatnonzero((count > 0) & (count * 10 < np.median(count[count > 0])))
+    if not len(rare):
+        return ""
+    each = ", ".join(f"'{data.classes[c]}' has {count[c]:,}" for c in rare[:5])
+    return f". Of {count.sum():,} examples class {each}: if that label is a mistake, leave these examples out"
 
 
 def _check_batch(experiment: Experiment, examples: int) -> None:

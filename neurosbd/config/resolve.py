@@ -11,10 +11,10 @@ from neurosbd import library
 from neurosbd.config.carrying import carried_over
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import UsageError
 from neurosbd.parsing import brief, check_plain, read_toml
 from neurosbd.plasticity import PLASTICITIES
-from neurosbd.plugins import find
+from neurosbd.plugins import find, nearest_part
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.validation import validate
 
@@ -53,6 +53,9 @@ def load_model(
     return resolve(name, rule, settings, recipe).definition
 
 
+_SAME = {"bp": "bptt", "bptt": "bp"}  # two names of one rule, so that a model need not say things twice
+
+
 def resolve(
     name: str | Path,
     rule: str | None = None,
@@ -62,7 +65,8 @@ def resolve(
 ) -> Resolved:
     """Like `load_model`, and remember where each value came from.
 
-    Later wins: the file, its [override.RULE] table, `recipe`, `settings`. `record` adds to the signals of these.
+    Later wins: the file, its [override.RULE] table, `recipe`, `settings`. `record` adds to the signals of these. A
+    table for one of `bp` and `bptt`, which are one rule, serves the other where it has none of its own.
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
@@ -75,7 +79,8 @@ def resolve(
     _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
     kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
     _check_overrides(overrides, source)
-    _merge(raw, overrides.get(kind, {}), origin, f"{source} [override.{kind}]")
+    of_rule = kind if kind in overrides else _SAME.get(kind, kind)
+    _merge(raw, overrides.get(of_rule, {}), origin, f"{source} [override.{of_rule}]")
     raw.setdefault("name", path.stem)
     if recipe is not None:
         _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
@@ -158,7 +163,7 @@ def _check_overrides(overrides: Any, source: str) -> None:
         raise UsageError(f"{source}: override: must be tables [override.RULE], got {brief(repr(overrides))}")
     for name in overrides:
         if find(RULES, name) is None:
-            raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest(name, RULES)}")
+            raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest_part(name, RULES)}")
 
 
 def _refuse_other_loss(settings: Mapping[str, Any], rule: str, needed: str) -> None:
@@ -180,7 +185,7 @@ def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) 
     if rule is None:
         return
     if find(RULES, rule) is None:
-        raise UsageError(f"there is no rule '{rule}'{nearest(rule, RULES)}")
+        raise UsageError(f"there is no rule '{rule}'{nearest_part(rule, RULES)}")
     kept = carried_over(raw.get("rule", {}), rule)
     raw["rule"] = {**kept, "kind": rule}
     there = _leaves({"rule": kept})

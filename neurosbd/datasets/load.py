@@ -27,7 +27,7 @@ from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import legal_path, regular
 from neurosbd.seeds import generator
-from neurosbd.text import one_line
+from neurosbd.text import html_table, one_line
 
 
 def _generate(definition: DatasetFile, folder: Path) -> Splits:
@@ -100,6 +100,21 @@ class Dataset(Generic[S]):
     def outputs(self) -> int:
         """Classes, or values to predict."""
         return len(self.classes) if self.kind == "classes" else len(self.variables)
+
+    def __repr__(self) -> str:
+        examples = ", ".join(f"{len(samples):,} {name}" for name, samples in self.splits.items())
+        return one_line(f"Dataset({self.name!r}: {examples}; size {list(self.size)}, {self._predicted()})")
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [(name, f"{len(samples):,}") for name, samples in self.splits.items()]
+        rows += [("size of an example", list(self.size)), ("to predict", self._predicted())]
+        rows += [("duration", f"{self.duration:g} s")] if self.duration else []
+        return html_table(f"data set {self.name}", rows, ("split", "examples"))
+
+    def _predicted(self) -> str:
+        names = self.classes if self.kind == "classes" else self.variables
+        what = "classes" if self.kind == "classes" else f"values ({self.kind})"
+        return f"{len(names):,} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
 
 
 def load_data(

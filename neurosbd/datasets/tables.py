@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def read_lines(path: Path, inputs: Sequence[str], role: str) -> Table:
     split = names.index("split") if "split" in names and "split" not in inputs else None
     columns = _Columns(names, places, wanted, role == "label" and bool(wanted), split, ())
     numbered: list[int] = []
-    found = _numbers(_counted(content, numbered), columns, path)
+    found = _numbers(_counted(content, numbered), columns, path, _needed)
     if not len(found.numbers):
         raise UsageError(f"{path}: there is no line of numbers below the names; give one at least")
     shown = found.test if split is not None else np.ones(len(found.numbers), bool)
@@ -147,6 +147,11 @@ def _counted(content: Iterator[tuple[int, list[str]]], numbered: list[int]) -> I
     for line, cells in content:
         numbered.append(line)
         yield line, cells
+
+
+def _needed(name: str) -> str:
+    """Of a table to predict there is no way without a column."""
+    return "mend it or leave out the line: every column that the network was trained on is needed"
 
 
 def _is_role(name: str) -> bool:
@@ -194,7 +199,7 @@ def _check_names(names: list[str], path: Path) -> None:
 
 def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path) -> _Rows:
     """The lines below the first, of which there must be enough for both splits."""
-    rows = _numbers(content, columns, path)
+    rows = _numbers(content, columns, path, lambda name: f"or the column: {leave_out(name)}")
     least = 1 if columns.split is not None else _TEST_EVERY
     if len(rows.numbers) < least:
         raise UsageError(
@@ -204,8 +209,13 @@ def _rows(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Pat
     return rows
 
 
-def _numbers(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path) -> _Rows:
-    """The lines below the first; numbers are packed as they come, so that a table takes eight bytes a cell."""
+def _numbers(
+    content: Iterator[tuple[int, list[str]]], columns: _Columns, path: Path, without: Callable[[str], str]
+) -> _Rows:
+    """The lines below the first; numbers are packed as they come, so that a table takes eight bytes a cell.
+
+    `without` says how to do without a column of that name.
+    """
     numbers, tests, rounded = array("d"), array("b"), _Rounded()
     read = [*columns.inputs, *columns.targets]
     for line, cells in content:
@@ -218,7 +228,7 @@ def _numbers(content: Iterator[tuple[int, list[str]]], columns: _Columns, path: 
                 value = number(cells[i])
             except ValueError as problem:
                 fix = _fix_of_a_label(cells[i]) if columns.labels and i in columns.targets else problem
-                fix = f"{fix}, or the column: {leave_out(columns.names[i])}" if i in columns.inputs else fix
+                fix = f"{fix}, {without(columns.names[i])}" if i in columns.inputs else fix
                 raise UsageError(f"{path}: line {line}, column {quoted(columns.names[i])}: {fix}") from None
             rounded.note(i, line, cells[i], value)
             numbers.append(value)

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Learner, learner_of
 from neurosbd.losses import LOSSES, Loss
 from neurosbd.losses.custom import as_loss
 from neurosbd.losses.generic import PerExample
 from neurosbd.network import Network
-from neurosbd.plugins import find
+from neurosbd.plugins import find, nearest_part
 from neurosbd.rules import RULES, Rule
 from neurosbd.seeds import generator
 
@@ -59,5 +59,5 @@ def learner(
 
 def _named(kind: str, name: str, table: Mapping[str, Callable[..., T]]) -> T:
     if find(table, name) is None:
-        raise UsageError(f"there is no {kind} '{name}'{nearest(name, table)}")
+        raise UsageError(f"there is no {kind} '{name}'{nearest_part(name, table)}")
     return table[name]()

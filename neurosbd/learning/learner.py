@@ -260,6 +260,10 @@ class LocalLearner:
         self.settling = Settling(network, self.tracking is not None or bool(self.bounds), _scheduled(rule))
         check(network, rule)
 
+    def __repr__(self) -> str:
+        parts = [part for part in (self.rule.plasticity, self.rule.neuromodulator, self.loss) if part is not None]
+        return f"LocalLearner({', '.join(type(part).__name__ for part in parts)}; {self.network.summary().line})"
+
     def learn(
         self,
         batch: Batch,
@@ -339,6 +343,9 @@ class BackpropLearner:
         self.progress = 0.0
         self.adaptation = Adaptation(network, 1)
         self.settling = Settling(network, needed=False, scheduled=None)
+
+    def __repr__(self) -> str:
+        return f"BackpropLearner({type(self.loss).__name__}; {self.network.summary().line})"
 
     def learn(
         self,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
 from neurosbd.report.run_summary import number, setting
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
-from neurosbd.text import csv_table, one_line
+from neurosbd.text import csv_table, html_table, one_line
 from neurosbd.training.run import Run
 
 _INCH = 88  # pixels of the page per inch of the figure
@@ -58,6 +59,11 @@ class Comparison:
         lines = [tuple(map(one_line, line)) for line in (table.head, *(tuple(map(number, row)) for row in table.rows))]
         widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
         return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        table = overview(self)
+        said = "".join(f"<p>{escape(one_line(warning))}</p>" for warning in self.warnings)
+        return html_table(str(self.path), (tuple(map(number, row)) for row in table.rows), table.head) + said
 
 
 def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Comparison:

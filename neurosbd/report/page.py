@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosbd import __version__
-from neurosbd.errors import UsageError
+from neurosbd.errors import OUT, UsageError
 from neurosbd.files import write_atomic
 from neurosbd.report.run_summary import number
 from neurosbd.text import printable
@@ -44,9 +44,9 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         index = folder / INDEX
         if index.exists() and _GENERATOR not in index.read_bytes()[:1000]:
-            raise UsageError(f"{index}: is not a page of neurosbd and is left alone; choose another --out")
+            raise UsageError(f"{index}: is not a page of neurosbd and is left alone; choose another {OUT}")
     except OSError as problem:
-        raise UsageError(f"{folder}: cannot be written ({problem.strerror}); choose another --out") from None
+        raise UsageError(f"{folder}: cannot be written ({problem.strerror}); choose another {OUT}") from None
 
 
 def install(folder: Path, files: dict[str, bytes]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.datasets.examples import Examples, Expected, of_dataset, read_examples
-from neurosbd.errors import UsageError
+from neurosbd.errors import OUT, UsageError
 from neurosbd.files import legal_path, write_atomic, write_text
 from neurosbd.losses import HasProbabilities, PredictsInterval, PredictsMean
 from neurosbd.measures import shown, title
@@ -156,7 +156,7 @@ def _predictions(run: Run, units: Units, examples: Examples, found: Judged, fold
 def _check_source(folder: Path, data: str | Path) -> None:
     for name in (TABLE, CONFUSION, FIGURE, METRICS):
         if (folder / name).exists() and Path(data).exists() and _same(folder / name, data):
-            raise UsageError(f"{data}: would be replaced by the predictions about it; choose another --out")
+            raise UsageError(f"{data}: would be replaced by the predictions about it; choose another {OUT}")
 
 
 def _write(found: Predictions) -> str:
@@ -174,7 +174,7 @@ def _write(found: Predictions) -> str:
             write_text(folder / CONFUSION, csv_table(("", *(f"predicted {name}" for name in found.names)), rows))
             remark = _draw(found.confusion, found.names, folder / FIGURE)
     except OSError as problem:
-        raise UsageError(f"{folder}: cannot be written ({problem.strerror}); choose another --out") from None
+        raise UsageError(f"{folder}: cannot be written ({problem.strerror}); choose another {OUT}") from None
     return remark
 
 

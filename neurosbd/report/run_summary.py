@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosbd import library
-from neurosbd.errors import UsageError
+from neurosbd.errors import RESUME, UsageError
 from neurosbd.measures import MEASURES, shown, title
 from neurosbd.training.progress import duration
 from neurosbd.training.run import Run
@@ -110,7 +110,7 @@ def complaints(run: Run) -> list[str]:
     status, reason = run.result.get("status", "?"), run.result.get("reason")
     found = {
         "failed": [f"the run failed: {reason}"],
-        "interrupted": ["the run was interrupted; these are its values so far. Go on with --resume"],
+        "interrupted": [f"the run was interrupted; these are its values so far. Go on with {RESUME}"],
         "running": ["the run is still going on; these are its values so far"],
         "killed": [f"{reason}; these are its values so far"],
     }.get(status, [])

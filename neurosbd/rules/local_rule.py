@@ -1,19 +1,30 @@
 """What a local rule is composed of: who changes the synapses, who tells them, and what all rules share."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Literal, TypedDict
 
 from neurosbd.constants import Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
+from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
+from neurosbd.neuromodulators import NEUROMODULATORS
 from neurosbd.neuromodulators.neuromodulator import Correlating, Neuromodulator
-from neurosbd.plasticity import Bounded, RateRegulated, ThreeFactor, Tracking
+from neurosbd.plasticity import PLASTICITIES, Bounded, RateRegulated, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Plasticity
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 
 Delay = Annotated[int, Range(least=0, unit="steps")]
 ReadoutName = Literal["gradient", "rule", "score"]
+_TABLES: Mapping[str, tuple[str, Mapping[str, object]]] = {  # of a part: its table, as it is called at the top
+    "plasticity": ("plasticities", PLASTICITIES),
+    "neuromodulator": ("neuromodulators", NEUROMODULATORS),
+    "expansion": ("expansions", EXPANSIONS),
+    "homeostasis": ("homeostases", HOMEOSTASES),
+    "upkeep": ("upkeeps", UPKEEPS),
+}
 
 
 class Parts(TypedDict, total=False):
@@ -72,10 +83,11 @@ class LocalRule:
     loss: str | None = None
 
     def __post_init__(self) -> None:
+        _check_made(vars(self), {})
         if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):
             raise ValueError(
                 "forward_broadcast needs a neuromodulator that keeps the correlation of score and activity "
-                "(Decorrelation), and a readout that descends its gradient"
+                "('decorrelation'), and a readout that descends its gradient"
             )
 
     @property
@@ -118,35 +130,70 @@ def composed(parts: Parts, own: Parts, loss: str | None = None) -> LocalRule:
             f"a rule has no part '{unknown}'{nearest(unknown, Parts.__annotations__)}. Constants are those of a part: "
             f"neuromodulator=neurosbd.neuromodulators['decorrelation'](scale=0.1), say"
         )
+    _check_made(parts, own)
     rule = LocalRule(**(own | parts), loss=loss)
     for objection in _objections(rule):
         raise ValueError(objection)
     return rule
 
 
+def _name(part: object, table: Mapping[str, object]) -> str:
+    """What model files call a part, else its class."""
+    return next((f"'{name}'" for name, make in table.items() if make is type(part)), type(part).__name__)
+
+
 def _objections(rule: LocalRule) -> list[str]:
     """Why the parts of a rule do not go together."""
-    plasticity, modulator = rule.plasticity, rule.neuromodulator
-    name, said = type(plasticity).__name__, []
+    plasticity, modulator, said = rule.plasticity, rule.neuromodulator, []
+    name, sender = _name(plasticity, PLASTICITIES), _name(modulator, NEUROMODULATORS)
     if plasticity.modulated and modulator is None:
-        said.append(f"{name} changes nothing without a third factor; set a neuromodulator, see NEUROMODULATORS")
+        said.append(f"plasticity {name} changes nothing without a third factor; set a neuromodulator: {_listed()}")
     if modulator is not None and not plasticity.modulated:
         said.append(
-            f"{name} takes no third factor, so {type(modulator).__name__} would not be heard; set another plasticity, "
-            f"such as 'rewarded_spike_timing', or rule 'stdp' without a neuromodulator"
+            f"plasticity {name} takes no third factor, so neuromodulator {sender} would not be heard; set another "
+            f"plasticity, such as 'rewarded_spike_timing', or neuromodulator = 'none' (in Python None)"
         )
     legal = plasticity.eligibilities or ("factorised",)
     if rule.eligibility not in legal:
-        said.append(f"eligibility: {name} works with {' or '.join(map(repr, legal))}, got '{rule.eligibility}'")
+        said.append(
+            f"eligibility: plasticity {name} works with {' or '.join(map(repr, legal))}, got '{rule.eligibility}'"
+        )
     if rule.rewarded and (rule.expansion or rule.homeostasis):
         part = "expansion" if rule.expansion else "homeostasis"
-        said.append(f"{part} goes with a score, but {type(modulator).__name__} is sent a reward; leave it out")
+        said.append(f"{part} goes with a score, but neuromodulator {sender} is sent a reward; leave it out")
     if rule.rate_cost and not plasticity.rate_regulated:
-        said.append(f"rate_cost: {name} does not regulate firing rates; set it to 0")
+        said.append(f"rate_cost: plasticity {name} does not regulate firing rates; set it to 0")
     if rule.activity_filter is not None and not (modulator is not None and modulator.reads_activity):
-        who = "no neuromodulator" if modulator is None else type(modulator).__name__
-        said.append(f"activity_filter: {who} looks at the activity of a population here; leave it out")
+        who = "there is no neuromodulator that" if modulator is None else f"neuromodulator {sender} is none that"
+        said.append(f"activity_filter: {who} looks at the activity of a population; leave it out")
     return said
+
+
+def _listed() -> str:
+    return ", ".join(NEUROMODULATORS)
+
+
+def _check_made(parts: Mapping[str, object], own: Mapping[str, object]) -> None:
+    """ValueError of a name, a table of constants or a class where a part is wanted, with the way to make one.
+
+    Args:
+        parts: by name.
+        own: those of the rule, of which constants alone are likely to be meant.
+    """
+    for key, (kind, table) in _TABLES.items():
+        given = parts.get(key)
+        for part in given if isinstance(given, tuple | list) else (given,):
+            if not isinstance(part, str | Mapping | type):
+                continue
+            constants = dict(part) if isinstance(part, Mapping) else {}
+            named = part if isinstance(part, str) else constants.pop("kind", None)
+            if named is not None and named not in table:
+                raise ValueError(f"{key}: there is no {named!r}{nearest(str(named), table)}; for none at all give None")
+            likely = (part, type(own.get(key)))
+            name = named or next((n for n, make in table.items() if make in likely), next(iter(table)))
+            written = ", ".join(f"{k}={v!r}" for k, v in constants.items())
+            what = part.__name__ if isinstance(part, type) else repr(part)
+            raise ValueError(f"{key}: must be made, got {what}; write neurosbd.{kind}[{name!r}]({written})")
 
 
 def takes(rule: LocalRule, part: str, value: object) -> bool:

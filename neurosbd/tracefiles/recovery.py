@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import OUT, RunError, UsageError
 from neurosbd.tracefiles.reader import Trace, open_trace
 from neurosbd.tracefiles.series import FORMAT, PARTIAL, Contents, Rows, coordinates
 from neurosbd.tracefiles.writer import TraceWriter, describe, refuse_link
@@ -31,18 +31,18 @@ def resume(path: Path, contents: Contents, rows: list[int]) -> TraceWriter:
     if not unfinished.exists():
         raise UsageError(
             f"{unfinished}: is gone, but the checkpoint was recording into it; put it back, or start anew in another "
-            f"--out"
+            f"{OUT}"
         )
     with open_trace(unfinished) as trace:
         if trace.format < FORMAT:
             raise UsageError(
                 f"{unfinished}: was written by an earlier version of neurosbd; it can be read and exported, but not "
-                f"gone on with. Start anew in another --out"
+                f"gone on with. Start anew in another {OUT}"
             )
         if trace.contents != contents or any(have < want for have, want in zip(trace.rows, rows, strict=False)):
             raise UsageError(
                 f"{unfinished}: is not the trace of this checkpoint (rows {trace.rows}, the checkpoint was at {rows}, "
-                f"or other signals); give the same record.signals, or start anew in another --out"
+                f"or other signals); give the same record.signals, or start anew in another {OUT}"
             )
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             try:

@@ -21,7 +21,7 @@ import numpy as np
 
 import neurosbd.tracefiles.checks as checks
 import neurosbd.tracefiles.nwb as nwb
-from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.errors import OUT, RESUME, RunError, UsageError, warn
 from neurosbd.tracefiles.deflate import compress
 from neurosbd.tracefiles.series import (
     FORMAT,
@@ -173,7 +173,7 @@ class TraceWriter:
     def _check(self) -> None:
         if self._problem is not None:
             raise RunError(
-                f"{self.path}: the trace cannot be written ({self._problem}); committed rows are kept, and --resume "
+                f"{self.path}: the trace cannot be written ({self._problem}); committed rows are kept, and {RESUME} "
                 f"goes on when there is room"
             )
 
@@ -239,7 +239,7 @@ def refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise UsageError(
             f"{path}: is a link to {path.readlink()}; a trace is not written through a link. Remove it, or give the "
-            f"directory it leads to as --out"
+            f"directory it leads to as {OUT}"
         )
 
 

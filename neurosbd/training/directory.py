@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from neurosbd.config.definition import Definition
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import OUT, RESUME, RunError, UsageError
 from neurosbd.files import legal_path, sweep_files, write_text
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL
@@ -74,17 +74,17 @@ def _enter(path: Path, resume: bool) -> tuple[Path, Lock, bool]:
             made = True
         lock = take(path)
     except OSError as problem:
-        raise UsageError(f"{_short(path)}: cannot be written ({problem.strerror}); choose another --out") from None
+        raise UsageError(f"{_short(path)}: cannot be written ({problem.strerror}); choose another {OUT}") from None
     except ValueError as problem:
         if isinstance(problem, UsageError):
             raise
-        raise UsageError(f"{_short(path)}: cannot be the name of a folder ({problem}); choose another --out") from None
+        raise UsageError(f"{_short(path)}: cannot be the name of a folder ({problem}); choose another {OUT}") from None
     there = _remains(path)
     if there and not (resume and CONFIG in there):
         lock.release()
         if CONFIG in there:
-            raise Occupied(f"{path}: holds a run already; continue it with --resume or choose another --out")
-        raise Occupied(f"{path}: holds {there[0]} of a run, but no {CONFIG}; choose another --out, or remove it")
+            raise Occupied(f"{path}: holds a run already; continue it with {RESUME} or choose another {OUT}")
+        raise Occupied(f"{path}: holds {there[0]} of a run, but no {CONFIG}; choose another {OUT}, or remove it")
     return path, lock, made
 
 
@@ -149,7 +149,7 @@ def beginning(path: Path, config: dict[str, Any], recorder: Recorder | None) -> 
         for name in (CONFIG, RESULT, METRICS, f"{TRACE}{PARTIAL}"):
             (path / name).unlink(missing_ok=True)
         if isinstance(problem, OSError):
-            raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another --out") from None
+            raise UsageError(f"{path}: cannot be written ({problem.strerror}); choose another {OUT}") from None
         raise
 
 

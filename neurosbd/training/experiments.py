@@ -12,7 +12,7 @@ import torch
 from neurosbd.config.compatibility import check_protocol
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import OUT, RunError, UsageError
 from neurosbd.files import write_atomic
 from neurosbd.learning.learner import LossMeter
 from neurosbd.learning.simulation import unroll
@@ -78,7 +78,7 @@ def simulate(
                 f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
             )
         if resume and definition.task is None:
-            raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another --out")
+            raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another {OUT}")
         built = definition.build()
         run = _train(built, built.task, place, job, interrupt) if built.task else _measure(built, job, interrupt)
     job.loggers.say_rest(run.result.get("warnings", ()))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.measures import title
 from neurosbd.network import INPUT, Frame, Network
+from neurosbd.text import html_table
 
 DEAD_FRACTION = 0.9  # of a layer's units or channels silent, or spiking all the time, on the whole test set
 EXPLODING = 1e3  # mean |activity|, in units where the input has variance 1
@@ -85,13 +87,24 @@ class Health:
         return {layer.name: layer.complaint for layer in self.layers if layer.complaint}
 
     def __repr__(self) -> str:
+        rows = self._rows()
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        return "\n".join([*table, *self._verdicts()])
+
+    def _repr_html_(self) -> str:
+        head, *rows = self._rows()
+        return html_table("health", rows, head) + "".join(f"<p>{escape(text)}</p>" for text in self._verdicts())
+
+    def _rows(self) -> list[tuple[str, str, str, str, str]]:
         rows = [("population", "units", "silent", "saturated", "mean |activity|")]
         for layer in self.layers:
             saturated = f"{layer.saturated:.0%}" if layer.spiking else "-"
             rows.append((layer.name, f"{layer.units:,}", f"{layer.silent:.0%}", saturated, f"{layer.magnitude:.3g}"))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        return "\n".join([*table, *(self.complaints.values() or ["all populations are well"])])
+        return rows
+
+    def _verdicts(self) -> list[str]:
+        return list(self.complaints.values()) or ["all populations are well"]
 
 
 def health(network: Network, x: Tensor, generator: torch.Generator | None = None) -> Health:

@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import OUT, UsageError
 from neurosbd.files import is_alive
 
 LOCK = "run.lock"
-_WAY_OUT = "wait for its end, or choose another --out"
+_WAY_OUT = f"wait for its end, or choose another {OUT}"
 
 
 class InUse(UsageError):
@@ -69,7 +69,7 @@ def take(folder: Path) -> Lock:
         try:
             if not _locked(handle):
                 raise InUse(
-                    f"{folder}: {_words(_read(handle))} is at work there; wait for its end, or choose another --out"
+                    f"{folder}: {_words(_read(handle))} is at work there; wait for its end, or choose another {OUT}"
                 )
             if _is_at(handle, path):
                 _refuse_holder(handle, path)

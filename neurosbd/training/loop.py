@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from neurosbd import checkpoints
-from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.errors import OUT, RunError, UsageError, warn
 from neurosbd.learning.learner import LocalLearner
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL, describe
@@ -112,7 +112,7 @@ def _take_up(session: Session, path: Path) -> None:
         changed = _differences(recorded, asked)
         raise UsageError(
             f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
-            f"Give the same model, rule and settings, or choose another --out"
+            f"Give the same model, rule and settings, or choose another {OUT}"
         )
     if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
@@ -120,7 +120,7 @@ def _take_up(session: Session, path: Path) -> None:
     elif run.result["status"] == "finished" or len(run.metrics) > 1:  # a kill before the first one leaves one line
         raise UsageError(
             f"{path}: {CHECKPOINT} is gone, but epochs were trained ({len(run.metrics)} in metrics.jsonl), which would "
-            f"be written over; put it back, or start anew in another --out"
+            f"be written over; put it back, or start anew in another {OUT}"
         )
     if session.over(session.epoch) and session.recorder is not None:
         whole, unfinished = (path / TRACE).exists(), (path / f"{TRACE}{PARTIAL}").exists()

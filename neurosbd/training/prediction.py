@@ -11,7 +11,7 @@ from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.moments import standardise
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
-from neurosbd.errors import UsageError
+from neurosbd.errors import RESUME, UsageError
 from neurosbd.learning.learner import Batch, LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss, Predictive
@@ -53,7 +53,7 @@ def predicted(run: Run) -> Prediction:
     if definition.task or definition.protocol:
         raise UsageError(f"{run.path}: was not trained on a data set, so there is nothing to predict")
     if not (run.path / CHECKPOINT).exists():
-        raise UsageError(f"{run.path}: has no checkpoint yet; go on with --resume")
+        raise UsageError(f"{run.path}: has no checkpoint yet; go on with {RESUME}")
     data = data_of(definition)
     batches = DatasetBatches(experiment, data, torch.device("cpu"))
     output = outputs(run.network(), experiment, (batch.inputs for batch in batches.tests()))

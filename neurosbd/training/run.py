@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurosbd import checkpoints, plugins
 from neurosbd.config.definition import Definition
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import RESUME, UsageError, nearest
 from neurosbd.files import legal_path, write_text
 from neurosbd.network import Network
 from neurosbd.tasks import Panel
@@ -31,7 +31,7 @@ CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.js
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name
 BEST = "best.pt"  # the checkpoint after the best epoch, where `training.stop` looks for it
 CURVES, FIGURE, TRACE = "curves.csv", "figure.png", "trace.h5"
-KILLED = "its process ended without a word (killed, a crash, a power cut, a full disk); go on with --resume"
+KILLED = f"its process ended without a word (killed, a crash, a power cut, a full disk); go on with {RESUME}"
 
 Which = Literal["last", "best"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import FROM, OUT, UsageError
 from neurosbd.network import Network
 from neurosbd.training.run import CHECKPOINT, Run, open_run
 
@@ -84,4 +84,4 @@ def check_same_start(config: dict[str, object], source: Run | str | Path, path: 
     asked = str((source.path if isinstance(source, Run) else Path(source)).resolve())
     if began != asked:
         told = f"started from {began}" if began else "started from no other run"
-        raise UsageError(f"{path}: {told}, not from {asked}; resume it without --from, or choose another --out")
+        raise UsageError(f"{path}: {told}, not from {asked}; resume it without {FROM}, or choose another {OUT}")
