@@ -203,11 +203,12 @@ def _measures(signal: Signal, there: _Epoch, first: _Epoch, gain: np.ndarray | N
 
 
 def _channels(signal: Signal, silent: np.ndarray) -> np.ndarray:
-    """Of maps [C, H, W]: which recorded channels are silent at every recorded place; of others: which units."""
-    if len(signal.size) != 3:
+    """Which recorded units are silent: of maps channels, at every recorded place; of vectors in every component."""
+    places = math.prod(signal.size[1:])  # the first axis of a population numbers its units
+    if places == 1:
         return silent
-    channel = signal.items // math.prod(signal.size[1:])
-    return np.array([silent[channel == c].all() for c in np.unique(channel)])
+    unit = signal.items // places
+    return np.array([silent[unit == one].all() for one in np.unique(unit)])
 
 
 def _histogram(signals: list[Signal], sums: list[dict[int, _Epoch]], dt: float) -> tuple[np.ndarray, np.ndarray]:

@@ -54,8 +54,8 @@ def analyse(run: Run) -> Result:
     arriving = pool.size(size) if pool is not None else size
     final = network.weights[connection.name].detach().double().numpy()
     first = _initial(run, connection.name, final.shape)
-    if final.ndim == 6:  # every unit of the map has a kernel of its own
-        final, first = (w.reshape(-1, *w.shape[3:]) for w in (final, first))
+    owners = len(connection.geometry.axes(final.shape, size).post)  # axes that say whose the weights are come first
+    final, first = (w.reshape(-1, *w.shape[owners:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
     after, before = (_pictures(w[chosen], arriving) for w in (final, first))
     return Result(connection.name, len(final), chosen, after, after - before, _moved(final[chosen], first[chosen]))
@@ -81,6 +81,8 @@ def _pictures(weight: np.ndarray, arriving: tuple[int, ...]) -> np.ndarray:
     """[unit, channel, y, x]: kernels as they are, dense weights in the shape of what arrives."""
     if weight.ndim == 4:
         return weight
+    if weight.shape[1] != np.prod(arriving):  # of vectors, whose components share a weight
+        arriving = arriving[:1]
     return weight.reshape(len(weight), *(1,) * (3 - len(arriving)), *arriving)
 
 

@@ -97,7 +97,7 @@ class Network(nn.Module):
     def _grow(self, connection: Connection, generator: torch.Generator) -> None:
         geometry, name = connection.geometry, connection.name
         shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
-        weight, bias = geometry.start(shape, generator)
+        weight, bias = geometry.start(shape, self.populations[connection.post].size, generator)
         constraints = with_mask(connection.constraints, geometry.mask(shape, generator))
         axes = geometry.axes(shape, self.populations[connection.pre].size)
         held = hold(constraints, weight, axes, generator, f"connection '{name}'")

@@ -217,7 +217,7 @@ def test_weight_entropy_can_leave_dense_connections_alone_and_refuses_what_it_do
     dense = Synapses(torch.randn(4, 6), None)
     assert upkeep.step(upkeep.init(dense), dense, None) == (None, ())
     with pytest.raises(ValueError, match=r"rows are known of weights \[post, pre\].*got \[2, 2, 2\]"):
-        upkeep.init(Synapses(torch.randn(2, 2, 2), None))
+        WeightEntropy(on="all").init(Synapses(torch.randn(2, 2, 2), None))
     bad: dict[str, Any] = {"weight": -1.0, "epsilon": 0.0, "refresh": 0}
     for name in bad:
         with pytest.raises(ValueError, match=rf"WeightEntropy\.{name} must be"):

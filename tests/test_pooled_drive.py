@@ -136,7 +136,7 @@ def test_spiking_units_learn_through_a_pooled_drive_over_time(pool: str, least: 
     Must fail when an average does not divide the factor among its pixels (tried).
     """
     neuron, geometry = LIF(5e-3, surrogate=FastSigmoid(1.0)), Conv2d(3, bias=True, pool_drive=POOLINGS[pool]())
-    start = geometry.start(geometry.weight_shape((2, 8, 8), (4, 3, 3)), torch.Generator().manual_seed(0))
+    start = geometry.start(geometry.weight_shape((2, 8, 8), (4, 3, 3)), (4, 3, 3), torch.Generator().manual_seed(0))
     leaves = [s.double().div(2).requires_grad_() for s in start if s is not None]
     x, signal = (torch.rand(30, 5, 2, 8, 8) < 0.3).double(), torch.randn(30, 5, 4, 3, 3).double()
     state, total, spikes = neuron.init(signal[0]), torch.zeros(()).double(), 0.0

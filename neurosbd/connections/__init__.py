@@ -8,11 +8,18 @@ from neurosbd.connections.geometry import Geometry
 from neurosbd.connections.initialisers import INITIALISERS, Initialiser
 from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
+from neurosbd.connections.vector import Vector
 from neurosbd.namespace import is_table
 
-CONNECTIONS: dict[str, Callable[..., Geometry]] = {"dense": Dense, "conv2d": Conv2d, "local2d": Local2d}
+CONNECTIONS: dict[str, Callable[..., Geometry]] = {
+    "dense": Dense,
+    "conv2d": Conv2d,
+    "local2d": Local2d,
+    "vector": Vector,
+}
 is_table(__name__, CONNECTIONS)
 
 __all__ = [
     "CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d", "Pooling",
+    "Vector",
 ]  # fmt: skip

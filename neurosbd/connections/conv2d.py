@@ -65,7 +65,7 @@ class Conv2d:
         """out x in x kernel^2 at every position of the map before `pool_drive`, the padding included."""
         return math.prod(shape) * math.prod(driven(self, self.pool.size(pre) if self.pool else pre))
 
-    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+    def start(self, shape: tuple[int, ...], post: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Kernels drawn, channels-last in memory."""
         weight = self.weight.draw(shape, generator).contiguous(memory_format=torch.channels_last)
         return Synapses(weight, torch.zeros(shape[0]) if self.bias else None)

@@ -52,7 +52,7 @@ class Dense:
         """post x arriving: every weight once, those that a mask holds at zero as well."""
         return math.prod(shape)
 
-    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+    def start(self, shape: tuple[int, ...], post: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Weights drawn."""
         return Synapses(self.weight.draw(shape, generator), torch.zeros(shape[0]) if self.bias else None)
 

@@ -32,7 +32,7 @@ class Geometry(Protocol):
 
     @property
     def bias(self) -> bool:
-        """Whether every post unit (conv: channel) has a bias."""
+        """Whether every post unit (conv: channel; vectors: component) has a bias."""
         ...
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
@@ -47,8 +47,9 @@ class Geometry(Protocol):
         """Of a weight of `shape` with what arrives at it from a population of size `pre`, per example and step."""
         ...
 
-    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
-        """A weight of `shape` as `weight` draws it, laid out in memory for speed, and biases of 0 if there are any."""
+    def start(self, shape: tuple[int, ...], post: tuple[int, ...], generator: torch.Generator) -> Synapses:
+        """A weight of `shape` as `weight` draws it, laid out in memory for speed, and biases of 0 if there are any, of
+        the units of a population of size `post`."""
         ...
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:

@@ -74,7 +74,7 @@ class Local2d:
         """Every weight once: out x in x kernel^2 at every position, the padding included."""
         return math.prod(shape)
 
-    def start(self, shape: tuple[int, ...], generator: torch.Generator) -> Synapses:
+    def start(self, shape: tuple[int, ...], post: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Position by position as a convolution draws its kernels, so that the fans are those of one position."""
         out, height, width, *heard = shape
         kernels = [self.weight.draw((out, *heard), generator) for _ in range(height * width)]

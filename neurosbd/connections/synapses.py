@@ -11,13 +11,18 @@ from neurosbd.axes import inner
 class Synapses(NamedTuple):
     """The plastic quantities of one connection, or anything of their shape (a gradient, a trace)."""
 
-    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]; local [*post, in, kh, kw]
+    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]; local [*post, in, kh, kw]; vector: see there
     bias: Tensor | None  # [*post]; conv [out]
 
 
 def is_matrix(weight: Tensor) -> bool:
     """Whether a weight is [post, pre], without kernels."""
     return weight.dim() == 2
+
+
+def has_kernels(weight: Tensor) -> bool:
+    """Whether a weight consists of kernels, one for a map or one per position."""
+    return weight.dim() == 4 or _per_position(weight)
 
 
 def joins_pairs(weight: Tensor, post: Tensor) -> bool:
@@ -33,7 +38,9 @@ def joins_pairs(weight: Tensor, post: Tensor) -> bool:
 def shared(weight: Tensor, post: Tensor) -> tuple[int, ...]:
     """Axes of the post activity [B, *size] along which units share a weight: positions of a convolution, components of
     vectors; () where every one has its own."""
-    return () if _per_position(weight) else inner(post)
+    if weight.dim() == 1:  # onto one vector, whose components are units
+        return (1,)
+    return () if _per_position(weight) or weight.dim() == 3 else inner(post)
 
 
 def per_post_unit(values: Tensor, like: Tensor) -> Tensor:

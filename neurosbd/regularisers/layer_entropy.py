@@ -63,7 +63,7 @@ class LayerEntropy:
 
     def init(self, value: Tensor, generator: torch.Generator) -> Spread:
         """As if every unit had varied by itself, with power 1."""
-        one = torch.eye(value.shape[1], dtype=value.dtype, device=value.device)
+        one = torch.eye(CHANNELS.summary(value[:1], NO_BASIS).shape[1], dtype=value.dtype, device=value.device)
         now = torch.zeros((), dtype=torch.float64)
         return Spread(one, one[:0], now, one / (1 + self.epsilon), now)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses, is_matrix, rolled, unrolled
+from neurosbd.connections.synapses import Synapses, has_kernels, rolled, unrolled
 from neurosbd.constants import Count, NotNegative, Range, constants
 
 Which = Literal["all", "kernels"]
@@ -49,7 +49,7 @@ class WeightEntropy:
 
     def init(self, synapses: Synapses) -> Held | tuple[()]:
         """A pull of 0, due at once; nothing where nothing is to be kept up."""
-        if self.on == "kernels" and is_matrix(synapses.weight):
+        if self.on == "kernels" and not has_kernels(synapses.weight):
             return ()
         unrolled(synapses.weight)
         return Held(torch.zeros_like(synapses.weight), torch.tensor(float(self.refresh), dtype=torch.float64))

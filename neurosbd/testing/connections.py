@@ -11,8 +11,10 @@ from neurosbd.connections import POOLINGS
 from neurosbd.connections.synapses import Synapses
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, seeded
 
-PRE = (2, 6, 6)
-POSTS = ((7,), (5, 6, 6), (5, 3, 3), (5, 4, 4), (2, 6, 6), (72,))  # the first that a geometry can reach is taken
+ENDS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (  # sizes of populations, first of maps and units
+    *(((2, 6, 6), post) for post in ((7,), (5, 6, 6), (5, 3, 3), (5, 4, 4), (2, 6, 6), (72,))),
+    *(((2, 6, 6), (7, 5)), ((6, 5), (7, 5)), ((6, 5), (5,))),  # and of vectors
+)
 
 
 class Wiring(NamedTuple):
@@ -33,22 +35,27 @@ def wirings(make: Make) -> Iterator[Wiring]:
         for bias in (False, True) if "bias" in fields else (geometry.bias,):
             changes: dict[str, Any] = {"bias": bias} if "bias" in fields else {}
             changes |= {"pool": POOLINGS[pool]() if pool else None} if "pool" in fields else {}
-            yield _wired(dataclasses.replace(geometry, **changes) if changes else geometry)
+            yield from _wired(dataclasses.replace(geometry, **changes) if changes else geometry)
 
 
-def _wired(geometry: Any) -> Wiring:
-    for post in POSTS:
+def _wired(geometry: Any) -> Iterator[Wiring]:
+    """Between the first sizes of every kind that a geometry can join."""
+    joined: set[tuple[int, int]] = set()  # kinds of both ends
+    for pre, post in ENDS:
         try:
-            shape = geometry.weight_shape(PRE, post)
+            shape = geometry.weight_shape(pre, post)
         except ValueError:
             continue
-        start = geometry.start(shape, seeded())
+        if (len(pre), len(post)) in joined:
+            continue
+        joined.add((len(pre), len(post)))
+        start = geometry.start(shape, post, seeded())
         demand(start.weight.shape == shape, "`start` draws a weight of another shape than it is asked for")
         demand((start.bias is not None) == geometry.bias, "`start` has a bias where `bias` says no, or none where yes")
         synapses = Synapses(*(None if s is None else drawn(*s.shape, seed=2) for s in start))  # type: ignore[arg-type]
-        return Wiring(geometry, synapses, drawn(4, *PRE, seed=3), drawn(4, *post, seed=4))
-    sizes = ", ".join(map(str, map(list, POSTS)))
-    raise AssertionError(f"`weight_shape` refuses to reach any of the sizes {sizes} from {list(PRE)}")
+        yield Wiring(geometry, synapses, drawn(4, *pre, seed=3), drawn(4, *post, seed=4))
+    sizes = "; ".join(f"{list(pre)} onto {list(post)}" for pre, post in ENDS)
+    demand(joined, f"`weight_shape` refuses to join any of the sizes {sizes}")
 
 
 def outer_is_the_adjoint_of_drive(make: Make) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosbd.connections import Conv2d, Dense, Geometry, Local2d
+from neurosbd.connections import Conv2d, Dense, Geometry, Local2d, Vector
 from neurosbd.connections.geometry import WeightAxes
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, seeded
 
 PRE = (2, 6, 6)
 WIRINGS: tuple[tuple[Geometry, tuple[int, ...]], ...] = (
-    (Dense(), (7,)), (Conv2d(3, padding=1), (5, 6, 6)), (Local2d(3, padding=1), (5, 6, 6)),
+    (Dense(), (7,)), (Conv2d(3, padding=1), (5, 6, 6)), (Local2d(3, padding=1), (5, 6, 6)), (Vector(), (7, 5)),
 )  # fmt: skip
 
 
@@ -20,7 +20,7 @@ def _weights(dtype: torch.dtype) -> Iterator[tuple[Tensor, WeightAxes]]:
     """A weight of both signs of every shipped geometry, laid out as that lays it out."""
     for geometry, post in WIRINGS:
         shape = geometry.weight_shape(PRE, post)
-        weight = geometry.start(shape, seeded()).weight.to(dtype)
+        weight = geometry.start(shape, post, seeded()).weight.to(dtype)
         yield weight.copy_(drawn(*shape, seed=1)), geometry.axes(shape, PRE)
 
 

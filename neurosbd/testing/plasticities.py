@@ -54,7 +54,7 @@ def scenes(make: Make) -> Iterator[Scene]:
 
 
 def _scene(plasticity: Any, geometry: Any, pre: tuple[int, ...], post: tuple[int, ...]) -> Scene:
-    start = geometry.start(geometry.weight_shape(pre, post), seeded())
+    start = geometry.start(geometry.weight_shape(pre, post), post, seeded())
     synapses = Synapses(*(None if s is None else 0.3 * drawn(*s.shape, seed=2) for s in start))  # type: ignore[arg-type]
     neuron, run = NEURONS["escape"](), []
     state = neuron.init(torch.zeros(BATCH, *post, dtype=torch.float64), seeded(4))

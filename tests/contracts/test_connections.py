@@ -15,7 +15,7 @@ from tests.contracts.tables import every, made, seeded
 @pytest.mark.parametrize("name", ["conv2d", "local2d"])
 def test_strided_outer_equals_autograd(name: str) -> None:
     geometry = CONNECTIONS[name](kernel=2, stride=2, padding=1, bias=True)
-    start = geometry.start(geometry.weight_shape((3, 7, 7), (4, 4, 4)), seeded())
+    start = geometry.start(geometry.weight_shape((3, 7, 7), (4, 4, 4)), (4, 4, 4), seeded())
     synapses = Synapses(*(torch.randn_like(s).double().requires_grad_() for s in start if s is not None))
     x, factor = torch.randn(2, 3, 7, 7).double(), torch.randn(2, 4, 4, 4).double()
     leaves = [s for s in synapses if s is not None]
@@ -38,7 +38,7 @@ def test_a_pooled_drive_has_the_outer_of_autograd(name: str, kind: str, window: 
     pool: Any = POOLINGS[name](window, stride)
     geometry: Any = CONNECTIONS[kind](kernel=3, bias=True, pool_drive=pool)
     post = (4, *pool.size((4, 7, 6))[1:])
-    start = geometry.start(geometry.weight_shape((2, 9, 8), post), seeded())
+    start = geometry.start(geometry.weight_shape((2, 9, 8), post), post, seeded())
     synapses = Synapses(*(torch.randn_like(s).double().requires_grad_() for s in start if s is not None))
     x, factor = torch.randn(3, 2, 9, 8).double(), torch.randn(3, *post).double()
     arriving, leaves = geometry.carry(x), [s for s in synapses if s is not None]
