@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.distributions import Constant, Uniform
+from neurosbd.constants import Constant
+from neurosbd.distributions import Uniform
 from neurosbd.eligibility import Exact, Factorised
 from neurosbd.eligibility.local import Arrival, Local
 from neurosbd.learning.simulation import unroll

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.distributions import Constant, LogNormal, Normal, Uniform
+from neurosbd.constants import Constant
+from neurosbd.distributions import LogNormal, Normal, Uniform
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, NEURONS, Escape
