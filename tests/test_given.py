@@ -40,8 +40,8 @@ def weights(run: neurosbd.Run) -> dict[str, Tensor]:
 
 
 def test_every_form_of_the_same_data_gives_the_same_run(tmp_path: Path) -> None:
-    """Arrays, tensors, a data set, a loader: the same weights and the same name. Must fail when (tried) the order of a
-    loader's batches is lost, or a name does not follow from the content."""
+    """Arrays, tensors, a data set, a loader: the same weights and the same name. Must fail when the order of a
+    loader's batches is lost, or a name does not follow from the content (tried both)."""
     train, test = digits()
     train = train[0][:200], train[1][:200]
     forms = {
@@ -63,7 +63,7 @@ def test_every_form_of_the_same_data_gives_the_same_run(tmp_path: Path) -> None:
 
 
 def test_the_same_data_by_file_and_by_hand_give_the_same_weights(tmp_path: Path) -> None:
-    """Must fail when (tried) pictures in memory are not normalised."""
+    """Must fail when pictures in memory are scaled on their way (tried)."""
     (x, y), (u, v) = digits()
     np.savez(tmp_path / "mine.npz", train_values=x[:, 0], train_labels=y, test_values=u[:, 0], test_labels=v)
     by_file = neurosbd.fit("digits-mlp", data=tmp_path / "mine.npz", settings=FEW, out=tmp_path / "file")
@@ -108,7 +108,7 @@ def spikes(lengths: list[int], seed: int = 0) -> tuple[list[Tensor], list[int]]:
 
 def test_frames_over_time_of_any_length(tmp_path: Path) -> None:
     """As a data set of tonic gives them after ToFrame: the network sees the very frames, and nothing after their end.
-    Must fail when (tried) a frame falls into the step before its own."""
+    Must fail when a frame falls into the step before its own (tried)."""
     from neurosbd.datasets.definition import load_file
     from neurosbd.datasets.events import event_resident
     from neurosbd.datasets.given import read_given
@@ -138,7 +138,7 @@ def test_names_of_classes_come_along(tmp_path: Path) -> None:
 
 
 def test_resume_needs_the_same_data(tmp_path: Path) -> None:
-    """Must fail when (tried) the name of the data does not depend on a single value."""
+    """Must fail when the name of the data does not depend on every single value (tried)."""
     train, test = digits()
     out = tmp_path / "run"
     run = neurosbd.fit("digits-mlp", data=(train, test), settings=FEW, out=out)

@@ -19,7 +19,7 @@ TABLES = set(tables.TABLES) - {"activations", "eligibilities"}  # which hold no 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_a_table_reads_like_a_dictionary_and_cannot_be_written(name: str) -> None:
-    """Must fail when (tried): a package is not made a table."""
+    """Must fail when a package is not made a table (tried)."""
     table = getattr(neurosbd, name)
     assert len(table) == len(list(table)) > 0 and name in dir(neurosbd)
     for key, make in table.items():
@@ -39,14 +39,14 @@ def test_a_room_stays_a_module_when_it_is_a_table() -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
-    """Must fail when (tried): the top imports a table."""
+    """Must fail when the top imports a table (tried)."""
     code = "import sys, neurosbd; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules); neurosbd.rules['sbd']"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
 
 
 def test_a_learner_by_names_is_the_one_of_a_run() -> None:
-    """By name, by object and by hand: the same gradient. Must fail when (tried): the seed names another stream."""
+    """By name, by object and by hand: the same gradient. Must fail when the seed names another stream (tried)."""
     batch = neurosbd.Batch(torch.randn(1, 8, 1, 8, 8), torch.arange(8))
     gradients = []
     for made in (

@@ -30,8 +30,8 @@ def weights(run: neurosbd.Run) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_starts_where_another_ended(first: neurosbd.Run, tmp_path: Path) -> None:
-    """What a fresh learner and optimizer make of those weights by hand. Must fail when (tried) it starts from weights
-    of its own, or the optimizer's moments come along."""
+    """What a fresh learner and optimizer make of those weights by hand. Must fail when it starts from weights
+    of its own, or the optimizer's moments come along (tried both)."""
     run = neurosbd.fit("digits-mlp", rule="dfa", settings=FEW, start=first, seed=5, out=tmp_path / "second")
     definition, experiment = run.definition, run.definition.build()
     experiment.network.load_state_dict(weights(first))
@@ -58,7 +58,7 @@ def test_it_says_where_it_started(first: neurosbd.Run, tmp_path: Path, capsys: p
 
 def test_resume_does_not_need_the_other_run(first: neurosbd.Run, tmp_path: Path) -> None:
     """Interrupted after an epoch and resumed without the first run: the same weights as in one go. Must fail when
-    (tried) resume looks for the other run."""
+    resume looks for the other run (tried)."""
     shutil.copytree(first.path, tmp_path / "first")
     settings = FEW | {"training.epochs": 3}
     whole = neurosbd.fit("digits-mlp", settings=settings, start=tmp_path / "first", out=tmp_path / "whole")
@@ -82,7 +82,7 @@ def test_resume_does_not_need_the_other_run(first: neurosbd.Run, tmp_path: Path)
 
 
 def test_moments_and_absent_synapses_come_along(tmp_path: Path) -> None:
-    """Weights that were absent stay absent under another seed. Must fail when (tried) the mask stays behind."""
+    """Weights that were absent stay absent under another seed. Must fail when the mask stays behind (tried)."""
     settings = FEW | {"connection": [
         {"pre": "input", "post": "hidden1", "kind": "dense", "bias": True, "sparsity": 0.5},
         {"pre": "hidden1", "post": "hidden2", "kind": "dense", "bias": True},
