@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from neurosbd.errors import UsageError
-from neurosbd.learning.ranks import ALONE, Group, Place, joined, place_of
+from neurosbd.learning.ranks import ALONE, Group, Place, check_same, joined, place_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
@@ -99,6 +99,20 @@ with joined(place_of(os.environ), torch.device("cpu")) as ranks:
     told = [ranks.rank, ranks.size, rows.start, rows.stop, bits, whole, sums[0][0].item(), sums[2].item(), said]
     print(json.dumps(told), flush=True)
 """
+SAME = """
+import os
+import torch
+from neurosbd.errors import RunError
+from neurosbd.learning.ranks import check_same, joined, place_of
+with joined(place_of(os.environ), torch.device("cpu")) as ranks:
+    weights = {"a": torch.arange(6.0).view(2, 3).t(), "b": torch.tensor([0.0, 1.0]), "c": torch.tensor(3.0)}
+    check_same(ranks, weights)
+    weights["b"][0] *= 1 - 2 * ranks.rank  # -0 on rank 1
+    try:
+        check_same(ranks, weights)
+    except RunError as problem:
+        print(problem)
+"""
 LOST = """
 import os, sys, time
 from datetime import timedelta
@@ -178,6 +192,13 @@ def test_torchrun_starts_them(tmp_path: Path) -> None:
     done = subprocess.run([*line, str(tmp_path / "sums.py")], capture_output=True, text=True, env=bare(), timeout=120)
     assert done.returncode == 0, done.stderr
     summed(done.stdout.splitlines())
+
+
+def test_weights_that_have_drifted_apart_are_named_on_every_rank() -> None:
+    """By a single bit, the sign of a zero. Must fail when values are compared (tried)."""
+    for text in started(SAME, by_hand(2)):
+        assert text.startswith("'b' is not the same on all ranks: 1 of 0 to 1 have another than rank 0. They must run")
+    check_same(ALONE, {"a": torch.ones(2)})
 
 
 def test_a_rank_that_ends_is_named_by_the_others() -> None:

@@ -10,6 +10,7 @@ Differs: no wrapper around the network as in DistributedDataParallel, which redu
     rule has no autograd.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from torch import Tensor, distributed
 
 from neurosbd.errors import RunError, UsageError
 
-__all__ = ["ALONE", "Alone", "Group", "Place", "Ranks", "joined", "place_of"]
+__all__ = ["ALONE", "Alone", "Group", "Place", "Ranks", "check_same", "joined", "place_of"]
 
 PATIENCE = timedelta(minutes=10)  # how long a rank waits for the others
 PORTS = 15_000  # of SLURM jobs without one of their own: this and the last four digits of the job
@@ -113,6 +114,36 @@ class Group:
             ) from problem
         pieces = flat.split([part.numel() for part in parts])
         return tuple(piece.view(part.shape).to(part.dtype) for piece, part in zip(pieces, parts, strict=True))
+
+
+def check_same(ranks: Ranks, tensors: Mapping[str, Tensor]) -> None:
+    """Whether what every rank must have is the same on all of them, bit for bit; waits for the device.
+
+    Args:
+        ranks: all of which call it, with tensors of the same names.
+        tensors: by name, such as the parameters of a network.
+    Raises:
+        RunError: on every rank, naming the first tensor that differs and the ranks that have another than rank 0.
+    """
+    if ranks.size == 1 or not tensors:
+        return
+    own = torch.tensor([_fingerprint(tensor) for tensor in tensors.values()], dtype=torch.float64)
+    table = own.new_zeros((ranks.size, len(own)))
+    table[ranks.rank] = own
+    (table,) = ranks.total(table.to(next(iter(tensors.values())).device))
+    for name, prints in zip(tensors, table.t().tolist(), strict=True):
+        others = [str(rank) for rank, found in enumerate(prints) if found != prints[0]]
+        if others:
+            raise RunError(
+                f"'{name}' is not the same on all ranks: {', '.join(others)} of 0 to {ranks.size - 1} have another "
+                f"than rank 0. They must run the same versions on the same kind of machine. The last checkpoint is kept"
+            )
+
+
+def _fingerprint(tensor: Tensor) -> int:
+    """52 bits of a hash of the values, which float64 holds."""
+    content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 12
 
 
 def _first_line(problem: Exception) -> str:
