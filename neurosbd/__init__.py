@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import neurosbd.tables as _tables
     from neurosbd.allocator import keep_freed_memory
     from neurosbd.config.definition import Definition
     from neurosbd.config.resolve import load_model
@@ -34,29 +35,29 @@ if TYPE_CHECKING:
     from neurosbd.training.health import Health, health
     from neurosbd.training.run import Run, open_run
 
-    connections: Mapping[str, Callable[..., Any]]
-    constraints: Mapping[str, Callable[..., Any]]
-    distributions: Mapping[str, Callable[..., Any]]
-    encoders: Mapping[str, Callable[..., Any]]
-    expansions: Mapping[str, Callable[..., Any]]
-    homeostases: Mapping[str, Callable[..., Any]]
-    initialisers: Mapping[str, Callable[..., Any]]
-    layouts: Mapping[str, Callable[..., Any]]
-    losses: Mapping[str, Callable[..., Any]]
-    measures: Mapping[str, Callable[..., Any]]
-    neuromodulators: Mapping[str, Callable[..., Any]]
-    neurons: Mapping[str, Callable[..., Any]]
-    optimizers: Mapping[str, Callable[..., Any]]
-    plasticities: Mapping[str, Callable[..., Any]]
-    poolings: Mapping[str, Callable[..., Any]]
-    processes: Mapping[str, Callable[..., Any]]
-    protocols: Mapping[str, Callable[..., Any]]
-    recipes: Mapping[str, Callable[..., Any]]
-    rules: Mapping[str, Callable[..., Any]]
-    schedules: Mapping[str, Callable[..., Any]]
-    surrogates: Mapping[str, Callable[..., Any]]
-    tasks: Mapping[str, Callable[..., Any]]
-    upkeeps: Mapping[str, Callable[..., Any]]
+    connections: Mapping[str, Callable[..., _tables.Geometry]]
+    constraints: Mapping[str, Callable[..., _tables.Constraint]]
+    distributions: Mapping[str, Callable[..., _tables.Distribution]]
+    encoders: Mapping[str, Callable[..., _tables.Encoder]]
+    expansions: Mapping[str, Callable[..., _tables.Expansion]]
+    homeostases: Mapping[str, Callable[..., _tables.Homeostasis]]
+    initialisers: Mapping[str, Callable[..., _tables.Initialiser]]
+    layouts: Mapping[str, Callable[..., _tables.Layout]]
+    losses: Mapping[str, Callable[..., _tables.Described]]
+    measures: Mapping[str, Callable[..., object]]
+    neuromodulators: Mapping[str, Callable[..., _tables.Neuromodulator]]
+    neurons: Mapping[str, Callable[..., _tables.Neuron]]
+    optimizers: Mapping[str, Callable[..., _tables.OptimizerChoice]]
+    plasticities: Mapping[str, Callable[..., _tables.Plasticity]]
+    poolings: Mapping[str, Callable[..., _tables.Pooling]]
+    processes: Mapping[str, Callable[..., _tables.Process]]
+    protocols: Mapping[str, Callable[..., _tables.Protocol]]
+    recipes: Mapping[str, Callable[..., object]]
+    rules: Mapping[str, Callable[..., _tables.Rule]]
+    schedules: Mapping[str, Callable[..., _tables.Schedule]]
+    surrogates: Mapping[str, Callable[..., _tables.Surrogate]]
+    tasks: Mapping[str, Callable[..., _tables.Task]]
+    upkeeps: Mapping[str, Callable[..., _tables.Upkeep]]
 
 __version__ = "0.1.0"
 

@@ -73,7 +73,7 @@ def checked(
     return order
 
 
-def check_generator(generator: Any) -> None:
+def check_generator(generator: object) -> None:
     """Raise ValueError unless it is a generator of torch."""
     if not isinstance(generator, torch.Generator):
         raise ValueError(
@@ -82,7 +82,7 @@ def check_generator(generator: Any) -> None:
         )
 
 
-def legal_name(name: Any) -> str:
+def legal_name(name: object) -> str:
     """The name of a population: files, signals and weights are called after it.
 
     Raises:
@@ -95,7 +95,7 @@ def legal_name(name: Any) -> str:
     return name
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value in a message."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         return f"{type(value).__name__} of {', '.join(sorted({type(part).__name__ for part in value})) or 'nothing'}"
@@ -139,7 +139,7 @@ def _check_connection(connection: Connection) -> None:
         raise ValueError(f"{where}: {problem}") from None
 
 
-def _check_part(what: str, part: Any, verb: str, table: str) -> None:
+def _check_part(what: str, part: object, verb: str, table: str) -> None:
     """An instance, not its class or its name."""
     if isinstance(part, type):
         raise ValueError(f"{what} is the class {part.__name__} itself; give an instance, {part.__name__}(...)")

@@ -4,7 +4,6 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from neurosbd import library
 from neurosbd.config.definition import Experiment
@@ -71,7 +70,7 @@ def catalogue(kind: str) -> list[Row]:
     return [replace(row, checked=_verdict(row.name)) for row in rows] if kind == "losses" else rows
 
 
-def _about(item: Any) -> str:
+def _about(item: object) -> str:
     """What an item says of itself: a class or function in its docstring, a value of a table in words of its own."""
     return str(item.about) if isinstance(item, Activation) else inspect.getdoc(item) or ""
 
@@ -97,7 +96,7 @@ def _row(name: str, text: str) -> Row:
 
 
 def show(
-    name: str, rule: str | None = None, settings: Mapping[str, Any] | None = None, recipe: str | None = None
+    name: str, rule: str | None = None, settings: Mapping[str, object] | None = None, recipe: str | None = None
 ) -> str:
     """The definition of an item: a model with the origin of every value, a data set, a table entry, an analysis.
 
@@ -171,7 +170,7 @@ def _short(value: object) -> str:
     return text if len(text := repr(value)) <= 32 else f"{type(value).__name__}(...)"
 
 
-def _show_model(name: str, rule: str | None, settings: Mapping[str, Any] | None, recipe: str | None) -> str:
+def _show_model(name: str, rule: str | None, settings: Mapping[str, object] | None, recipe: str | None) -> str:
     from neurosbd.config.resolve import describe, resolve
 
     resolved = resolve(name, rule, settings, recipe)

@@ -193,7 +193,7 @@ def _way_back(path: Path) -> str:
     )
 
 
-def check(given: Any, like: Any, path: Path, where: str) -> None:
+def check(given: object, like: object, path: Path, where: str) -> None:
     """Compare something in a checkpoint with what this run has in its place, before any of it is used.
 
     A tensor that is empty here collects rows; there it may have any number of them.
@@ -214,7 +214,7 @@ def check(given: Any, like: Any, path: Path, where: str) -> None:
         )
 
 
-def _difference(given: Any, like: Any) -> tuple[str, str] | None:
+def _difference(given: object, like: object) -> tuple[str, str] | None:
     """Where two structures differ, and how; None if they have the same form."""
     if isinstance(like, Tensor):
         return _other_tensor(given, like)
@@ -255,7 +255,7 @@ def _overlaps(tensor: Tensor) -> bool:
     return tensor.numel() > 0 and any(n > 1 and not step for n, step in axes)
 
 
-def _other_value(given: Any, like: Any) -> tuple[str, str] | None:
+def _other_value(given: object, like: object) -> tuple[str, str] | None:
     number = isinstance(like, int | float) and not isinstance(like, bool)
     if number and isinstance(given, int | float) and not isinstance(given, bool):
         finite = isinstance(given, int) or abs(given) < float("inf")
@@ -263,7 +263,7 @@ def _other_value(given: Any, like: Any) -> tuple[str, str] | None:
     return None if type(given) is type(like) else ("", f"{_kind(given)} there, {_kind(like)} here")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     return f"{type(value).__name__} of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__

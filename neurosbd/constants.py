@@ -79,7 +79,7 @@ class Range:
     unit: str = ""
     hint: str = ""
 
-    def admits(self, value: Any, /) -> bool:
+    def admits(self, value: object, /) -> bool:
         """Whether a number, all numbers of a tensor or list, or all draws of a distribution are in it."""
         if isinstance(value, str):
             return True  # another kind, which the type allows or not
@@ -126,7 +126,7 @@ def _figure(bound: float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:.10g}"
 
 
-def _extremes(value: Any) -> tuple[float, float]:
+def _extremes(value: object) -> tuple[float, float]:
     """Smallest and largest number of a constant; of a distribution, which has no largest, the smallest twice."""
     if isinstance(value, float | int):
         return value, value

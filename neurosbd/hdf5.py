@@ -35,7 +35,7 @@ def member(group: Any, name: str, where: str, missing: str) -> Any:
     return group[name]
 
 
-def dataset(file: Any, name: str, path: object, missing: str) -> Any:
+def dataset(file: object, name: str, path: object, missing: str) -> Any:
     """A dataset that lies in this very file, before a byte of it is read.
 
     Raises:
@@ -79,7 +79,7 @@ def check_heaps(data: bytes | mmap.mmap, path: object, fix: str) -> None:
         start = data.find(b"GCOL", end)
 
 
-def check_lengths(node: Any, data: bytes | mmap.mmap, most: int, where: str, fix: str) -> None:
+def check_lengths(node: object, data: bytes | mmap.mmap, most: int, where: str, fix: str) -> None:
     """Refuse lists or texts of more than `most` entries together, before the first is read.
 
     The HDF5 library asks for the memory of a length before it looks whether the heap holds it.

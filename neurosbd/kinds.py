@@ -29,12 +29,12 @@ class Mark(Protocol):
         """Ends the message; '' for none."""
         ...
 
-    def admits(self, value: Any, /) -> bool:
+    def admits(self, value: object, /) -> bool:
         """Whether a value of the kind is legal."""
         ...
 
 
-def declared(hint: Any) -> tuple[tuple[Any, ...], tuple[Mark, ...]]:
+def declared(hint: object) -> tuple[tuple[Any, ...], tuple[Mark, ...]]:
     """The types of a union, and the marks on any of them.
 
     >>> from neurosbd.constants import Seconds
@@ -55,7 +55,7 @@ def declared(hint: Any) -> tuple[tuple[Any, ...], tuple[Mark, ...]]:
 _declared = lru_cache(declared)
 
 
-def taken(value: Any, hint: Any, name: str) -> Any:
+def taken(value: object, hint: object, name: str) -> Any:
     """A value as a field of this type keeps it.
 
     Raises:
@@ -69,7 +69,7 @@ def taken(value: Any, hint: Any, name: str) -> Any:
     return kept
 
 
-def _of_kind(value: Any, parts: tuple[Any, ...], name: str) -> Any:
+def _of_kind(value: object, parts: tuple[object, ...], name: str) -> Any:
     if value is None and type(None) in parts:
         return None
     single = _scalar(value)
@@ -91,18 +91,18 @@ def _of_kind(value: Any, parts: tuple[Any, ...], name: str) -> Any:
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: object) -> Any:
     """A numpy scalar, or a tensor or array without axes, as the Python value in it."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 0):
         return value.item()
     return value
 
 
-def _words(parts: tuple[Any, ...]) -> list[str]:
+def _words(parts: tuple[object, ...]) -> list[str]:
     return [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
 
 
-def _word(value: str, parts: tuple[Any, ...], name: str) -> str:
+def _word(value: str, parts: tuple[object, ...], name: str) -> str:
     words = _words(parts)
     if str in parts or value in words:
         return value
@@ -111,7 +111,7 @@ def _word(value: str, parts: tuple[Any, ...], name: str) -> str:
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def _values(value: Sequence[Any] | np.ndarray | Tensor, name: str) -> Any:
+def _values(value: Sequence[object] | np.ndarray | Tensor, name: str) -> Any:
     """Finite numbers, one or more; an array becomes a tensor, all else stays as it is."""
     try:
         numbers_ = torch.as_tensor(value)
@@ -128,21 +128,21 @@ def _values(value: Sequence[Any] | np.ndarray | Tensor, name: str) -> Any:
     return numbers_ if isinstance(value, np.ndarray) else value
 
 
-def _tensor(value: Sequence[Any] | np.ndarray | Tensor, name: str) -> Tensor:
+def _tensor(value: Sequence[object] | np.ndarray | Tensor, name: str) -> Tensor:
     """Where nothing but a tensor is meant, truth values stand for 1 and 0."""
     if isinstance(value, np.ndarray | Tensor) and torch.as_tensor(value).dtype == torch.bool:
         value = torch.as_tensor(value).float()
     return torch.as_tensor(_values(value, name))
 
 
-def _flat(value: Any) -> Sequence[Any]:
+def _flat(value: object) -> Sequence[Any]:
     """The items of nested lists; those of arrays and tensors are of one kind."""
     if isinstance(value, list | tuple):
         return [item for part in value for item in (_flat(part) if isinstance(part, list | tuple) else [part])]
     return ()
 
 
-def _items(value: Sequence[Any], parts: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+def _items(value: Sequence[object], parts: tuple[object, ...], name: str) -> tuple[Any, ...]:
     """A tuple whose items are of the kinds declared for it."""
     for part in parts:
         if get_origin(part) is not tuple:
@@ -157,13 +157,13 @@ def _items(value: Sequence[Any], parts: tuple[Any, ...], name: str) -> tuple[Any
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def _objects(parts: tuple[Any, ...]) -> list[type]:
+def _objects(parts: tuple[object, ...]) -> list[type]:
     """The declared classes and protocols, besides numbers and the like."""
     plain = (float, int, bool, str, type(None), Tensor)
     return [part for part in parts if isinstance(part, type) and part not in plain and get_origin(part) is None]
 
 
-def _object(value: Any, parts: tuple[Any, ...], name: str) -> Any:
+def _object(value: object, parts: tuple[object, ...], name: str) -> Any:
     for part in _objects(parts):
         if getattr(part, "_is_protocol", False):
             if not getattr(part, "_is_runtime_protocol", False) or isinstance(value, part):
@@ -173,7 +173,7 @@ def _object(value: Any, parts: tuple[Any, ...], name: str) -> Any:
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def legal(hint: Any) -> str:
+def legal(hint: object) -> str:
     """What a field of this type takes, in words.
 
     >>> from neurosbd.constants import Fraction, TimeConstant
@@ -202,7 +202,7 @@ _NUMBERS = {float: "a finite number", int: "a whole number"}
 _PLAIN = {bool: "true or false", str: "text"}
 
 
-def _wanted(parts: tuple[Any, ...]) -> list[str]:
+def _wanted(parts: tuple[object, ...]) -> list[str]:
     """Words for each type of a union."""
     wanted = [_NUMBERS[part] for part in parts if part in _NUMBERS and not (part is int and float in parts)]
     wanted += [_PLAIN[part] for part in parts if part in _PLAIN]
@@ -213,7 +213,7 @@ def _wanted(parts: tuple[Any, ...]) -> list[str]:
     return wanted + ["None"] * (type(None) in parts)
 
 
-def _refusal(value: Any, parts: tuple[Any, ...]) -> str:
+def _refusal(value: object, parts: tuple[object, ...]) -> str:
     hint = "; leave out the quotes" if isinstance(value, str) and float in parts and _is_number(value) else ""
     kind = {str: "text", bool: "a truth value"}.get(type(value), "")
     told = f" ({kind}{hint})" if kind else ""
@@ -232,7 +232,7 @@ def _is_float(number: numbers.Real) -> bool:
         return False
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in a message."""
     try:
         return brief(repr(value))

@@ -306,7 +306,7 @@ class Network(nn.Module):
             neuron = replace(neuron, **rounded)  # type: ignore[type-var]
         return replace(population, neuron=neuron)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Network":
+    def _apply(self, fn: object, recurse: bool = True) -> "Network":
         """Constants that are tensors move with the weights; in a wider type they are again what they were given as."""
         buffers = self._buffers
         given = [key for key, exact in self._exact.items() if _rounding(buffers[key], exact)]
@@ -346,7 +346,7 @@ class Network(nn.Module):
             )
         return frame.activity[self.readout].value
 
-    def check_shown(self, x: Any, steps: bool = False) -> None:
+    def check_shown(self, x: object, steps: bool = False) -> None:
         """Refuse what cannot be shown to this network; the values are not looked at.
 
         Args:

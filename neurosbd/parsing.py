@@ -72,7 +72,7 @@ def parse_json(text: str | bytes, source: str) -> Any:
     return value
 
 
-def check_plain(value: Any, source: str, at: str = "", depth: int = 0) -> None:
+def check_plain(value: object, source: str, at: str = "", depth: int = 0) -> None:
     """Refuse parsed values that nothing here has a use for and that other code may trip over.
 
     Raises:

@@ -51,7 +51,7 @@ _loading: list[Plugin] = []  # those at work, the innermost last
 _packages_loaded = False
 
 
-def add(kind: str, name: str, item: Any, table: MutableMapping[str, Any]) -> None:
+def add(kind: str, name: str, item: object, table: MutableMapping[str, Any]) -> None:
     """Put a part into a table and remember the file it comes from."""
     table[name] = item
     _REGISTERED.append(Registration(kind, name, item, table, _loading[-1] if _loading else _home(item)))
@@ -62,12 +62,12 @@ def registered() -> list[tuple[str, str]]:
     return [(part.kind, part.name) for part in _REGISTERED]
 
 
-def registration(item: Any) -> Registration | None:
+def registration(item: object) -> Registration | None:
     """How a part of a user's own was registered; None if it was not."""
     return next((part for part in _REGISTERED if part.item is item), None)
 
 
-def file_of(item: Any) -> str | None:
+def file_of(item: object) -> str | None:
     """The file that a part of a user's own stands in; None in a notebook."""
     module = sys.modules.get(getattr(item, "__module__", "") or "")
     return getattr(module, "__file__", None)
@@ -131,7 +131,7 @@ def nearest_part(name: str, table: Iterable[str]) -> str:
     return hint if "did you mean" in hint else f"{hint}; one of your own needs its file: --plugin FILE.py"
 
 
-def find(table: Mapping[str, Any], name: Any) -> Any:
+def find(table: Mapping[str, object], name: object) -> Any:
     """The item of a table; packages are asked only for a name that the table lacks. None if nobody has it."""
     if isinstance(name, str) and name not in table:
         load_packages()
@@ -167,7 +167,7 @@ def _line(problem: BaseException, path: str) -> str:
     return f":{line}" if line else ""
 
 
-def _home(item: Any) -> Plugin:
+def _home(item: object) -> Plugin:
     """The file of a part that a program registers itself; in a notebook there is none."""
     path = Path(file_of(item) or "")
     if not path.is_file():
@@ -175,7 +175,7 @@ def _home(item: Any) -> Plugin:
     return Plugin(path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def needed(makers: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
+def needed(makers: Iterable[object]) -> dict[str, list[dict[str, Any]]]:
     """What a run has to remember: the plugins whose parts it uses, each with these parts and the sha256 of its file.
 
     Args:
@@ -194,7 +194,7 @@ def needed(makers: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
     return {"plugins": used_plugins} if used_plugins else {}
 
 
-def check(wanted: Any, where: str) -> None:
+def check(wanted: object, where: str) -> None:
     """Ask whether all parts that a run remembers are here.
 
     Args:
@@ -216,7 +216,7 @@ def check(wanted: Any, where: str) -> None:
             )
 
 
-def compare(wanted: Any, where: str) -> None:
+def compare(wanted: object, where: str) -> None:
     """Say it if a part that a run remembers comes from a file that has changed since."""
     here = _here()
     for plugin in _read(wanted, where):

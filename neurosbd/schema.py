@@ -67,7 +67,7 @@ class Entry(Constants):
     kind: str
 
 
-def _build(value: Any) -> Any:
+def _build(value: object) -> Any:
     """What an entry, or a tuple of entries, describes; anything else is itself."""
     if isinstance(value, tuple):
         return tuple(_build(item) for item in value)
@@ -88,7 +88,7 @@ class OneOf:
 
     def __init__(
         self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry,
-        otherwise: Mapping[str, Any] | None = None,
+        otherwise: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         self._table, self._nested, self._base = table, nested or {}, base
         self._otherwise = otherwise or {}
@@ -104,10 +104,10 @@ class OneOf:
             self._models = [_entry(name, make, self._nested, self._base) for name, make in self._read.items()]
         return self._models
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._checked)
 
-    def _checked(self, value: Any) -> Entry:
+    def _checked(self, value: object) -> Entry:
         """The entry that a value spells out."""
         value = self._spelled_out(value)
         if isinstance(value, Mapping):
@@ -118,7 +118,7 @@ class OneOf:
             self._adapter = TypeAdapter(union)
         return self._adapter.validate_python(value)
 
-    def _spelled_out(self, value: Any) -> Any:
+    def _spelled_out(self, value: object) -> Any:
         """'relu' means {kind = 'relu'}; a table without a kind changes the default."""
         if isinstance(value, str):
             return {"kind": value}
@@ -183,7 +183,7 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     return ... if parameter.default is inspect.Parameter.empty else parameter.default
 
 
-def _field(hint: Any, default: Any, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
+def _field(hint: object, default: object, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
     """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers
     where constants are drawn, and is left to Python elsewhere."""
     if get_origin(hint) is tuple and get_args(hint)[0] in nested:
@@ -218,7 +218,7 @@ def _unless_none(value: Any) -> Any:
     return None if value == "none" else value
 
 
-def _legal(value: Any, marks: Sequence[Mark]) -> Any:
+def _legal(value: object, marks: Sequence[Mark]) -> Any:
     """A value whose object the marks admit."""
     for mark in marks:
         if problem := violation(_build(value), mark):
@@ -238,7 +238,7 @@ def _group(hint: Any, nested: Mapping[Any, Table], spelled: Any) -> Any:
     return Annotated[model, BeforeValidator(completed)]
 
 
-def spell(value: Any, nested: Mapping[Any, Table]) -> Any:
+def spell(value: object, nested: Mapping[Any, Table]) -> Any:
     """How a file says what an object is: items of tables with their kind, constants by name."""
     if isinstance(value, tuple):
         return tuple(spell(item, nested) for item in value)
@@ -260,7 +260,7 @@ def _constant(tables: Mapping[Any, Table]) -> Any:
     return Annotated[Union[tuple(plain + drawn)], Discriminator(_meant)]  # noqa: UP007
 
 
-def _meant(value: Any) -> str | None:
+def _meant(value: object) -> str | None:
     """Which of them a value means to be; text that is a number means one, in quotes."""
     if isinstance(value, list | tuple):
         return NUMBERS
@@ -275,14 +275,14 @@ def _meant(value: Any) -> str | None:
     return DRAWN if isinstance(value, str | Mapping | Entry) else None
 
 
-def tupled(value: Any) -> Any:
+def tupled(value: object) -> Any:
     """Lists of a parsed file as tuples, all the way down: what strict frozen records want."""
     if isinstance(value, dict):
         return {key: tupled(item) for key, item in value.items()}
     return tuple(tupled(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def entries(value: Any) -> Iterator[Entry]:
+def entries(value: object) -> Iterator[Entry]:
     """Every entry of a table in a record, and in those within it."""
     if isinstance(value, Entry):
         yield value
@@ -309,7 +309,7 @@ def check_tables(record: type[BaseModel]) -> None:
         waiting += new
 
 
-def records(annotation: Any, metadata: Sequence[Any] = ()) -> list[type[BaseModel]]:
+def records(annotation: object, metadata: Sequence[object] = ()) -> list[type[BaseModel]]:
     """All record types inside an annotation."""
     for mark in metadata:
         if isinstance(mark, OneOf):

@@ -123,7 +123,7 @@ def register(kind: str, name: str, item: Callable[..., Any]) -> None:
         ) from None
 
 
-def _check_item(kind: str, item: Any) -> None:
+def _check_item(kind: str, item: object) -> None:
     """ValueError of what an item lacks of the contract of its kind."""
     if not callable(item):
         raise ValueError(f"must be a class or a function that makes it, got {type(item).__name__}")
@@ -171,7 +171,7 @@ def _check_constants(item: Any, reserved: set[str]) -> None:
             raise ValueError(f"constant '{constant.name}' has no default; give one, so that its name alone is enough")
 
 
-def _check_contract(made: Any, contract: type, whose: str) -> None:
+def _check_contract(made: object, contract: type, whose: str) -> None:
     """ValueError of the first member or declaration that is missing, or a method that takes other arguments."""
     home = f"the contract is {contract.__name__} in {contract.__module__.replace('.', '/')}.py"
     if isinstance(made, type):

@@ -13,7 +13,7 @@ from neurosbd.schema import DRAWN, NUMBER, NUMBERS, Constants, Record, records, 
 R = TypeVar("R", bound=Record)
 
 
-def validate(record: type[R], raw: Mapping[str, Any], source: str, origin: Mapping[str, str] | None = None) -> R:
+def validate(record: type[R], raw: Mapping[str, object], source: str, origin: Mapping[str, str] | None = None) -> R:
     """A record from parsed TOML or JSON.
 
     Args:
@@ -42,7 +42,7 @@ def _causes(errors: Sequence[Any]) -> list[Any]:
     """Without what follows from others: a list that has lost an illegal item counts as one that is too short."""
     places = [error["loc"] for error in errors]
 
-    def follows(loc: tuple[Any, ...]) -> bool:
+    def follows(loc: tuple[object, ...]) -> bool:
         return any(len(place) > len(loc) and place[: len(loc)] == loc for place in places)
 
     return [error for error in errors if error["type"] != "too_short" or not follows(error["loc"])]
@@ -105,7 +105,7 @@ def _written(loc: tuple[Any, ...], raw: Any) -> str:
     return ".".join(parts) or "(top level)"
 
 
-def _keys(record: type[Record], loc: Sequence[Any]) -> list[str]:
+def _keys(record: type[Record], loc: Sequence[object]) -> list[str]:
     """Legal keys of the record at a location."""
     return [key for model in _models_at(record, loc) for key in model.model_fields]
 

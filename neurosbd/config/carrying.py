@@ -11,7 +11,7 @@ from neurosbd.schema import parameters
 _COMPONENTS = ("plasticity", "neuromodulator")
 
 
-def carried_over(table: Any, rule: str) -> dict[str, Any]:
+def carried_over(table: object, rule: str) -> dict[str, Any]:
     """The part of a [rule] table that has a meaning for another rule.
 
     Constants of plasticity and neuromodulator stay where the other rule's have constants of that name; a component that

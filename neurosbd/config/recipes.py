@@ -44,7 +44,7 @@ PREFERRED = "sbp"  # where neither rule nor settings name another
 RECIPES: dict[str, Recipe] = {"standard": standard}
 
 
-def changes(recipe: str, raw: Mapping[str, Any], rule: str, source: str) -> dict[str, Any]:
+def changes(recipe: str, raw: Mapping[str, object], rule: str, source: str) -> dict[str, Any]:
     """What a recipe changes in a raw definition that learns by a rule: settings by dotted key.
 
     Raises:
@@ -60,7 +60,7 @@ def changes(recipe: str, raw: Mapping[str, Any], rule: str, source: str) -> dict
         raise UsageError(f"{source}: recipe '{recipe}': {problem}") from None
 
 
-def _is_network(raw: Mapping[str, Any]) -> bool:
+def _is_network(raw: Mapping[str, object]) -> bool:
     """Whether a raw definition has what a recipe looks at: populations with sizes, connections with ends."""
     populations, connections = raw.get("population"), raw.get("connection")
     return (
@@ -72,11 +72,11 @@ def _is_network(raw: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_size(size: Any) -> bool:
+def _is_size(size: object) -> bool:
     return isinstance(size, list | tuple) and all(isinstance(length, int) for length in size)
 
 
-def _standardised(name: str, neuron: Any) -> Any:
+def _standardised(name: str, neuron: object) -> Any:
     """The neuron in a standardised one, unless it is that already."""
     kind = neuron.get("kind") if isinstance(neuron, dict) else neuron
     if kind == "standardised":

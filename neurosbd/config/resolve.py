@@ -30,7 +30,7 @@ class Resolved:
 def load_model(
     name: str | Path,
     rule: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     recipe: str | None = None,
 ) -> Definition:
     """Load a model and its training recipe.
@@ -59,7 +59,7 @@ _SAME = {"bp": "bptt", "bptt": "bp"}  # two names of one rule, so that a model n
 def resolve(
     name: str | Path,
     rule: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     recipe: str | None = None,
     record: Sequence[str] = (),
 ) -> Resolved:
@@ -107,7 +107,7 @@ def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> N
             origin["training.optimizer"] = f"rule {kind}"
 
 
-def _states_changes(table: Any, kind: str) -> bool:
+def _states_changes(table: object, kind: str) -> bool:
     """Whether the plasticity of a rule, its own or the one that its table names, says how much a weight changes."""
     rule = RULES[kind]() if kind in RULES else None
     if not isinstance(rule, LocalRule):
@@ -117,7 +117,7 @@ def _states_changes(table: Any, kind: str) -> bool:
     return PLASTICITIES[name]().states_changes if name in PLASTICITIES else rule.states_changes
 
 
-def _check_names(model: Any, rule: Any, recipe: Any) -> None:
+def _check_names(model: object, rule: object, recipe: object) -> None:
     """What is asked for by name is a name."""
     if not isinstance(model, str | Path):
         raise UsageError(f"a model is asked for by name or by the path of a .toml file, got {type(model).__name__}")
@@ -130,7 +130,7 @@ def _check_names(model: Any, rule: Any, recipe: Any) -> None:
         raise UsageError(f"a recipe is asked for by name, got {type(recipe).__name__}")
 
 
-def plain(settings: Any) -> dict[str, Any]:
+def plain(settings: object) -> dict[str, Any]:
     """Settings as a file would have them: numbers of numpy and torch as numbers, arrays as lists, paths as text.
 
     Raises:
@@ -158,7 +158,7 @@ def _plain(value: Any, key: str) -> Any:
     )
 
 
-def _check_overrides(overrides: Any, source: str) -> None:
+def _check_overrides(overrides: object, source: str) -> None:
     if not isinstance(overrides, dict) or not all(isinstance(table, dict) for table in overrides.values()):
         raise UsageError(f"{source}: override: must be tables [override.RULE], got {brief(repr(overrides))}")
     for name in overrides:
@@ -166,7 +166,7 @@ def _check_overrides(overrides: Any, source: str) -> None:
             raise UsageError(f"{source}: override.{name}: there is no rule '{name}'{nearest_part(name, RULES)}")
 
 
-def _refuse_other_loss(settings: Mapping[str, Any], rule: str, needed: str) -> None:
+def _refuse_other_loss(settings: Mapping[str, object], rule: str, needed: str) -> None:
     """A rule that is defined for one loss does not learn another, and must not do so without a word."""
     for key, value in settings.items():
         if key.split(".")[0] == "loss" and value not in (needed, {"kind": needed}):
@@ -176,7 +176,7 @@ def _refuse_other_loss(settings: Mapping[str, Any], rule: str, needed: str) -> N
             )
 
 
-def _kind(rule: Any) -> str:
+def _kind(rule: object) -> str:
     return str(rule.get("kind", "sbd")) if isinstance(rule, dict) else str(rule)
 
 
@@ -195,7 +195,9 @@ def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) 
     origin["rule.kind"] = "chosen rule"
 
 
-def _merge(raw: dict[str, Any], changes: Mapping[str, Any], origin: dict[str, str], source: str, at: str = "") -> None:
+def _merge(
+    raw: dict[str, Any], changes: Mapping[str, object], origin: dict[str, str], source: str, at: str = ""
+) -> None:
     """Deep-merge changes into raw; a table with a kind replaces what was there."""
     for key, value in changes.items():
         where = f"{at}{key}"
@@ -206,7 +208,7 @@ def _merge(raw: dict[str, Any], changes: Mapping[str, Any], origin: dict[str, st
             origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}
 
 
-def _take(raw: dict[str, Any], values: Mapping[str, Any], origin: dict[str, str], source: str) -> None:
+def _take(raw: dict[str, Any], values: Mapping[str, object], origin: dict[str, str], source: str) -> None:
     """Set values by dotted key, each in place of all that was there."""
     for key, value in values.items():
         _set(raw, key, value)
@@ -293,7 +295,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _leaves(value: Any, at: str = "") -> list[str]:
+def _leaves(value: object, at: str = "") -> list[str]:
     """Dotted keys of all plain values inside nested tables and arrays of tables."""
     if isinstance(value, dict):
         items = value.items()

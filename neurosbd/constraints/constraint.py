@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from itertools import combinations, product
-from typing import Any, NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
 
+S = TypeVar("S")  # its state
 
-class Constraint(Protocol):
+
+class Constraint(Protocol[S]):
     """A set that the weights of a connection stay in. It belongs to the connection; biases are free.
 
     `Network.constrain` applies it in place once after every step of the optimizer, whatever filled the gradients, and
@@ -24,7 +26,7 @@ class Constraint(Protocol):
         """Between which a weight is; one pair for every kind of synapse, infinite where there is no limit."""
         ...
 
-    def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> Any:
+    def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> S:
         """What it keeps beside the constants, a NamedTuple of tensors that the network holds and a checkpoint has.
 
         Args:
@@ -37,7 +39,7 @@ class Constraint(Protocol):
         """
         ...
 
-    def apply(self, state: Any, weight: Tensor) -> None:
+    def apply(self, state: S, weight: Tensor) -> None:
         """Bring a weight back into the set, in place. Called without autograd."""
         ...
 
@@ -46,11 +48,11 @@ class Nothing(NamedTuple):
     """What is kept where the constants say it all."""
 
 
-class Held(NamedTuple):
+class Held(NamedTuple, Generic[S]):
     """A constraint and what it keeps of one weight."""
 
-    constraint: Constraint
-    state: Any
+    constraint: Constraint[S]
+    state: S
 
     def apply(self, weight: Tensor) -> None:
         """Bring that weight back into the set, in place."""

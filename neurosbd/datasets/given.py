@@ -30,7 +30,7 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def read_given(data: Any, size: tuple[int, ...], dt: float, definition: DatasetFile) -> Splits:
+def read_given(data: object, size: tuple[int, ...], dt: float, definition: DatasetFile) -> Splits:
     """Both splits of data in memory; without a test split every fifth example is for the test.
 
     Args:
@@ -75,18 +75,18 @@ def content_hash(splits: Splits) -> str:
     return found.hexdigest()
 
 
-def _parts(data: Any) -> list[tuple[Any, str]]:
+def _parts(data: object) -> list[tuple[Any, str]]:
     """The split or splits, and what messages call them."""
     if isinstance(data, tuple) and len(data) == 2 and not _is_array(data[0]):
         return [(data[0], "data: train"), (data[1], "data: test")]
     return [(data, "data")]
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return hasattr(value, "__array__")
 
 
-def _arrays(part: Any, where: str) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]:
+def _arrays(part: object, where: str) -> tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray]:
     """Examples, one by one or as one array, and their targets."""
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
         return _array(part[0], f"{where}: x"), _array(part[1], f"{where}: y")
@@ -107,13 +107,13 @@ def _arrays(part: Any, where: str) -> tuple[Sequence[np.ndarray] | np.ndarray, n
     return examples, np.stack(targets) if targets else np.empty(0, np.int64)
 
 
-def _pair(item: Any, where: str) -> tuple[Any, Any]:
+def _pair(item: object, where: str) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise UsageError(f"{where} is {type(item).__name__}; an example is a pair (x, y)")
     return item[0], item[1]
 
 
-def _rows(batch: Any, where: str) -> Iterable[tuple[Any, Any]]:
+def _rows(batch: object, where: str) -> Iterable[tuple[Any, Any]]:
     x, y = (_array(part, where) for part in _pair(batch, where))
     if not x.ndim or not y.ndim or len(x) != len(y):
         raise UsageError(f"{where}: x is {list(x.shape)}, y is {list(y.shape)}; give as many targets as examples")

@@ -9,7 +9,7 @@ from neurosbd.errors import UsageError, warn
 from neurosbd.seeds import generator
 
 
-def legal_share(value: Any) -> Any:
+def legal_share(value: object) -> Any:
     """How much is held out: a fraction of the training examples, or how many of them; none: nothing.
 
     Raises:

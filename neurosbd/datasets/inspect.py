@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class Report:
 _LISTED = 40  # columns, at most; and classes that are counted one by one, half as many
 
 
-def inspect(name: str, root: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> Report:
+def inspect(name: str, root: str | Path | None = None, settings: Mapping[str, object] | None = None) -> Report:
     """Verify digests, decode everything, count.
 
     Args:
@@ -100,7 +99,7 @@ def _timing(data: Dataset) -> list[str]:
     return [f"duration {data.duration:.6f} s (longest recording)"]
 
 
-def _asked(settings: Mapping[str, Any]) -> tuple[str, ...]:
+def _asked(settings: Mapping[str, object]) -> tuple[str, ...]:
     """The columns that settings ask for."""
     for key in settings:
         if key != "data.columns":

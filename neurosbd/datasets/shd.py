@@ -58,7 +58,7 @@ def _split(path: Path) -> EventSamples:
         raise UsageError(f"{path}: truncated or corrupt HDF5 file ({problem}); fetch it again") from None
 
 
-def _recordings(file: Any, data: bytes | mmap.mmap, path: Path) -> EventSamples:
+def _recordings(file: object, data: bytes | mmap.mmap, path: Path) -> EventSamples:
     from neurosbd.hdf5 import check_lengths
 
     times, units, labels = (_dataset(file, name, path) for name in _LAYOUT)
@@ -92,7 +92,7 @@ def _events(seconds: np.ndarray, channel: np.ndarray, where: str) -> tuple[np.nd
     return np.rint(seconds * 1e6).astype(np.int32), channel.astype(np.int32)
 
 
-def _dataset(file: Any, name: str, path: Path) -> Any:
+def _dataset(file: object, name: str, path: Path) -> Any:
     """A dataset that lies in this very file and is what the layout says, before a byte of it is read."""
     import h5py
 

@@ -1,14 +1,16 @@
 """What an expansion of the score is."""
 
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
+S = TypeVar("S")  # its state
 
-class Expansion(Protocol):
+
+class Expansion(Protocol[S]):
     """A block of further columns for the score: as the score's own, their conditional mean is 0 at the optimum.
 
     Its state lives as long as the experiment and is checkpointed with it.
@@ -23,7 +25,7 @@ class Expansion(Protocol):
         """D, its number of columns."""
         ...
 
-    def init(self, broadcast: Broadcast, generator: torch.Generator) -> Any:
+    def init(self, broadcast: Broadcast, generator: torch.Generator) -> S:
         """State before any learning; random parts are drawn from `generator`.
 
         Raises:
@@ -31,6 +33,6 @@ class Expansion(Protocol):
         """
         ...
 
-    def step(self, state: Any, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
+    def step(self, state: S, broadcast: Broadcast, dt: float) -> tuple[Tensor, S]:
         """Columns [B, D] of this step, of any scale; as the score they carry 1/B."""
         ...

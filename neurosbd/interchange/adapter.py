@@ -81,7 +81,7 @@ class Cell:
             self._known["answers"] = self._answers(quiet[:1], type(start)(*(part[:1] for part in start)))
         return start
 
-    def step(self, state: Any, drive: Tensor, dt: float) -> tuple[Activity, Any]:
+    def step(self, state: object, drive: Tensor, dt: float) -> tuple[Activity, Any]:
         """What the cell returns, [B, *size], in the dtype of the drive."""
         own = getattr(self.cell, "dt", dt)
         if not math.isclose(own, dt, rel_tol=1e-6):
@@ -118,7 +118,7 @@ class Cell:
             )
         return ()
 
-    def flow(self, state: Any, activity: Activity, dt: float) -> Flow:
+    def flow(self, state: object, activity: Activity, dt: float) -> Flow:
         """Nothing of this step is known to reach the next."""
         return Flow(((0.0,),), (1.0,), (1.0,))
 
@@ -176,7 +176,7 @@ class Cell:
                 module._buffers.update(buffers)
         return value.to(drive.dtype), _record(tuple(names))(*(part.to(drive.dtype) for part in after))
 
-    def _pulled_back(self, state: Any, drive: Tensor, third_factor: Tensor) -> Tensor:
+    def _pulled_back(self, state: object, drive: Tensor, third_factor: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = drive.detach().requires_grad_()
             value, _ = self._call(leaf, state)
@@ -185,7 +185,7 @@ class Cell:
             (pulled,) = torch.autograd.grad(value, leaf, third_factor, allow_unused=True)
         return torch.zeros_like(third_factor) if pulled is None else pulled
 
-    def _answers(self, quiet: Tensor, state: Any) -> bool:
+    def _answers(self, quiet: Tensor, state: object) -> bool:
         """Whether the gain is ever above 0, over drives from small to large, since a surrogate may be narrow."""
         generator = torch.Generator().manual_seed(0)
         for step in range(_PROBES):
@@ -248,7 +248,7 @@ def _parts(state: Any) -> Sequence[tuple[str, Any]]:
     return list(zip(getattr(state, "_fields", map(str, range(len(state)))), state, strict=True))
 
 
-def _paths(state: Any) -> list[str]:
+def _paths(state: object) -> list[str]:
     """Names of the tensors of a nested state, outer_inner where they nest."""
     names = []
     for name, part in _parts(state):
@@ -256,7 +256,7 @@ def _paths(state: Any) -> list[str]:
     return names
 
 
-def _leaves(state: Any) -> list[Any]:
+def _leaves(state: object) -> list[Any]:
     """Its tensors in that order."""
     leaves = []
     for _, part in _parts(state):

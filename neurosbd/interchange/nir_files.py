@@ -149,7 +149,7 @@ def _values(group: Any) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = value.decode("utf8") if isinstance(value, bytes) else str(value)
     if len(text) > _LONGEST:
         raise ValueError(f"a text of {len(text):,} letters")
@@ -204,7 +204,7 @@ def _node(nir: ModuleType, fields: Any, name: str) -> Any:
         raise UsageError(f"{where}: {problem} ({shapes})") from None
 
 
-def _check_field(where: str, key: str, value: Any) -> None:
+def _check_field(where: str, key: str, value: object) -> None:
     if (isinstance(value, str) and key == "padding") or key in _SHAPES.values():
         return
     if np.asarray(value).dtype.kind not in "iufb":

@@ -27,7 +27,7 @@ def bounded(size: tuple[int, ...], where: str) -> tuple[int, ...]:
     return size
 
 
-def declared(node: Any, port: str, name: str) -> tuple[int, ...]:
+def declared(node: object, port: str, name: str) -> tuple[int, ...]:
     """The shape that an Input or Output states.
 
     Raises:

@@ -17,7 +17,7 @@ _MOST_DOORS = 64  # Inputs and Outputs of a graph inside another
 Edge = tuple[str, str]
 
 
-def kind_of(node: Any) -> str:
+def kind_of(node: object) -> str:
     """'LIF' and the like."""
     return type(node).__name__
 
@@ -35,7 +35,7 @@ class Flat:
         return [name for name, node in self.nodes.items() if kind_of(node) in kinds]
 
 
-def flattened(graph: Any) -> Flat:
+def flattened(graph: object) -> Flat:
     """All nodes on one level; edges go through the doors of inner graphs.
 
     Raises:

@@ -100,7 +100,7 @@ def _membrane(neuron: LIF | CubaLIF | IF, size: tuple[int, ...], dt: float, abou
     return Exported(nir.LI(tau=tau, r=_single(one), v_leak=leak, metadata=kept), r / share, level, share)
 
 
-def imported(name: str, node: Any, size: tuple[int, ...], dt: float, second: float = 1.0) -> Imported:
+def imported(name: str, node: object, size: tuple[int, ...], dt: float, second: float = 1.0) -> Imported:
     """The neuron that steps like a node.
 
     Args:
@@ -142,7 +142,7 @@ def imported(name: str, node: Any, size: tuple[int, ...], dt: float, second: flo
         raise UsageError(f"{where}: {problem}") from None
 
 
-def shape_of(name: str, node: Any) -> tuple[int, ...]:
+def shape_of(name: str, node: object) -> tuple[int, ...]:
     """The shape that all constants of a neuron fit into; () or (1,) if each is one value for all units.
 
     Raises:
@@ -159,7 +159,7 @@ def shape_of(name: str, node: Any) -> tuple[int, ...]:
         ) from None
 
 
-def numbers(name: str, node: Any, key: str) -> np.ndarray:
+def numbers(name: str, node: object, key: str) -> np.ndarray:
     """A field of a node in float64.
 
     Raises:
@@ -237,7 +237,7 @@ def _single(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value, np.float32)
 
 
-def _euler(tau: Any, size: tuple[int, ...], dt: float) -> tuple[np.ndarray, np.ndarray]:
+def _euler(tau: object, size: tuple[int, ...], dt: float) -> tuple[np.ndarray, np.ndarray]:
     """Euler's time constant with the same decay per step, and the share dt / tau of a step."""
     share = -np.expm1(-dt / _full(tau, size))
     return _single(dt / share), share
@@ -275,7 +275,7 @@ def _restored(name: str, about: dict[str, Any]) -> Surrogate:
         raise UsageError(f"node '{name}': its surrogate '{kind}' has illegal constants: {problem}") from None
 
 
-def _noted_r(where: str, r: Any, size: tuple[int, ...]) -> np.ndarray:
+def _noted_r(where: str, r: object, size: tuple[int, ...]) -> np.ndarray:
     """The r that `to_nir` has noted."""
     try:
         own = _spread(np.asarray(r, np.float64), size)
@@ -310,7 +310,7 @@ def _drawn(values: np.ndarray) -> float | Tensor:
     return torch.from_numpy(np.array(values, np.float32)) if values.ndim else float(values)
 
 
-def _told(value: Any) -> str:
+def _told(value: object) -> str:
     """A value in a message, however long it is."""
     return f"{type(value).__name__} {str(value)[:40]!r}"
 

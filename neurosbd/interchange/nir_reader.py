@@ -59,7 +59,7 @@ def from_nir(graph: "nir.NIRGraph | str | Path", dt: float | None = None) -> Net
     return _network(graph, dt)
 
 
-def _network(graph: Any, dt: float | None) -> Network:
+def _network(graph: object, dt: float | None) -> Network:
     try:
         about, flat = noted(graph), flattened(graph)
         dt = float(about.get("dt", _DT) if dt is None else dt)
@@ -134,7 +134,7 @@ class _Reader:
         warn_of_silence(network, {self.names[n]: n for n in self.neurons if "r" not in noted(self.flat.nodes[n])})
         return network
 
-    def _call(self, key: Any, name: Any) -> None:
+    def _call(self, key: object, name: object) -> None:
         """Name a population, differently from all others."""
         name = str(name).replace(".", "_")
         while not name or name == INPUT or name in self.names.values():
@@ -202,7 +202,7 @@ class _Reader:
             before = self.flat.before[name]
         return _Way(self._population(before, where), pool, delay, flat)
 
-    def _steps(self, name: str, node: Any) -> int:
+    def _steps(self, name: str, node: object) -> int:
         delays = numbers(name, node, "delay").ravel()
         steps = np.rint(delays / self.dt)
         uneven = not len(steps) or (steps != steps[0]).any()

@@ -27,7 +27,7 @@ class Spelt(NamedTuple):
     back: Any  # Scale; None if a spike takes nothing
 
 
-def spelt(membrane: Any, threshold: np.ndarray, rise: np.ndarray, subtract: bool) -> Spelt:
+def spelt(membrane: object, threshold: np.ndarray, rise: np.ndarray, subtract: bool) -> Spelt:
     """The nodes around a membrane.
 
     Args:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import nir
 
 
-def to_nir(network: Network, metadata: Mapping[str, Any] | None = None, resets: Resets | None = None) -> "nir.NIRGraph":
+def to_nir(
+    network: Network, metadata: Mapping[str, object] | None = None, resets: Resets | None = None
+) -> "nir.NIRGraph":
     """The network as a NIR graph that steps like it, spike for spike, at the network's own dt.
 
     NIR is written for readers that integrate by forward Euler: tau = dt / (1 - exp(-dt / tau_mem)), so the decay
@@ -64,7 +66,7 @@ class _Writer:
         order = list(network.populations)
         self.late = {c.name for c in network.connections.values() if order.index(c.pre) >= order.index(c.post)}
 
-    def graph(self, metadata: Mapping[str, Any]) -> Any:
+    def graph(self, metadata: Mapping[str, object]) -> Any:
         """All of it."""
         network = self.network
         self.nodes["input"] = self.nir.Input({"input": np.array(network.populations[INPUT].size)})

@@ -81,11 +81,11 @@ def _agree(cell: Cell, found: Translated, size: tuple[int, ...], dt: float) -> b
     return spikes > 0
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return torch.as_tensor(value).double().mean().item()
 
 
-def _shared(value: Any) -> float:
+def _shared(value: object) -> float:
     """A constant that all units share."""
     if isinstance(value, int | float):
         return float(value)
@@ -95,7 +95,7 @@ def _shared(value: Any) -> float:
     return value.flatten()[0].item()
 
 
-def _per_unit(value: Any, size: tuple[int, ...]) -> float | Tensor:
+def _per_unit(value: object, size: tuple[int, ...]) -> float | Tensor:
     """A number, or one per unit if they differ."""
     value = torch.as_tensor(value).detach().cpu().double()
     try:
@@ -155,11 +155,11 @@ def _recurrent(cell: Any) -> nn.Linear | nn.Conv2d:
     return cell.recurrent
 
 
-def _rleaky(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _rleaky(cell: object, size: tuple[int, ...], dt: float) -> Translated:
     return Translated(_leaky(cell, size, dt).neuron, _recurrent(cell))
 
 
-def _rsynaptic(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _rsynaptic(cell: object, size: tuple[int, ...], dt: float) -> Translated:
     return Translated(_synaptic(cell, size, dt).neuron, _recurrent(cell))
 
 
@@ -176,7 +176,7 @@ def _norse(cell: Any) -> tuple[float, float, Surrogate]:
     return level, _shared(p.v_reset), surrogate_of(lambda x: norse_spike(x, p.method, p.alpha), level)
 
 
-def _euler(rate: Any, size: tuple[int, ...], dt: float) -> tuple[float | Tensor, float | Tensor]:
+def _euler(rate: object, size: tuple[int, ...], dt: float) -> tuple[float | Tensor, float | Tensor]:
     """Time constant and share of the drive of a forward Euler step, v <- v + dt rate (drive - v)."""
     share = _per_unit(torch.as_tensor(rate) * dt, size)  # rounded as Norse rounds it
     return _tau(1 - share, dt), share

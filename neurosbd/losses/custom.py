@@ -3,7 +3,7 @@
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor
 
@@ -124,7 +124,7 @@ def read(path: str | Path) -> Loss:
     return as_loss(offered[FUNCTION], f"{path}: '{FUNCTION}'")
 
 
-def as_loss(loss: Any, where: str) -> Loss:
+def as_loss(loss: object, where: str) -> Loss:
     """A loss, of a loss or of a function that gives the loss of each example.
 
     Raises:

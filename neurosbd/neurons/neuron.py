@@ -1,11 +1,15 @@
 """What a neuron is: constants, a state that the caller keeps, a pure step, and the gain of that step."""
 
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Compartment = Literal["soma", "basal", "apical", "lateral"]
+
+
+S = TypeVar("S")  # the state of a neuron
+M = TypeVar("M")  # what it remembers from batch to batch
 
 
 class Activity(NamedTuple):
@@ -28,14 +32,14 @@ class Flow(NamedTuple):
     direction: tuple[float | Tensor, ...]
 
 
-class Neuron(Protocol):
+class Neuron(Protocol[S]):
     """Turns a drive into an activity; knows the gain of that step, d value / d drive."""
 
-    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Any:
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> S:
         """State at rest for a drive of this shape [B, *size], dtype and device; noise from `generator`."""
         ...
 
-    def step(self, state: Any, drive: Tensor, dt: float) -> tuple[Activity, Any]:
+    def step(self, state: S, drive: Tensor, dt: float) -> tuple[Activity, S]:
         """Advance by `dt` seconds under `drive` [B, *size]."""
         ...
 
@@ -59,7 +63,7 @@ class Neuron(Protocol):
         """
         ...
 
-    def flow(self, state: Any, activity: Activity, dt: float) -> Flow:
+    def flow(self, state: S, activity: Activity, dt: float) -> Flow:
         """How a change of the inner state after this step goes on, resets taken as they fell."""
         ...
 
@@ -75,21 +79,21 @@ class Coupled(Protocol):
 
 
 @runtime_checkable
-class Adaptive(Neuron, Protocol):
+class Adaptive(Neuron[S], Protocol[S, M]):
     """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not.
 
     The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
     """
 
-    def init_moments(self, size: tuple[int, ...]) -> Any:
+    def init_moments(self, size: tuple[int, ...]) -> M:
         """The memory of a population of this size before any learning."""
         ...
 
-    def update_moments(self, moments: Any, activity: Activity, share: float) -> Any:
+    def update_moments(self, moments: M, activity: Activity, share: float) -> M:
         """The memory after a step that stands for `share` of a batch."""
         ...
 
-    def with_moments(self, moments: Any) -> Neuron:
+    def with_moments(self, moments: M) -> Neuron[S]:
         """The neuron that works with the memory."""
         ...
 

@@ -33,7 +33,7 @@ def embed_png(png: bytes) -> str:
     return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
-def draw(figure: Any) -> Drawing:
+def draw(figure: object) -> Drawing:
     """Draw a matplotlib Figure; the same figure gives the same bytes.
 
     Raises:

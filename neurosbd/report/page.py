@@ -13,7 +13,7 @@ INDEX = "index.html"
 _GENERATOR = b'<meta name="generator" content="neurosbd">'
 
 
-def render(template: str, **content: Any) -> str:
+def render(template: str, **content: object) -> str:
     """Fill a template of this folder.
 
     Args:
@@ -29,7 +29,7 @@ def render(template: str, **content: Any) -> str:
     return environment.get_template(template).render(version=__version__, **content)
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> Any:
     """Text of strangers as `printable`; what is markup already has been through here."""
     return printable(value) if type(value) is str else value
 

@@ -59,7 +59,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
 
-def quantities(result: Any) -> tuple[Quantity, ...]:
+def quantities(result: object) -> tuple[Quantity, ...]:
     """Every field of a result that holds values; labels of axes are looked up in the result itself.
 
     Raises:
@@ -84,7 +84,7 @@ def quantities(result: Any) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """As JSON can hold it: numbers, text, lists; NaN and infinity become None."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f":
@@ -189,7 +189,7 @@ def _ends(quantity: Quantity) -> Quantity:
     return Quantity(quantity.name, quantity.unit, quantity.axes[:-1], values, quantity.labels[:-1])
 
 
-def _first_last(values: Any) -> Any:
+def _first_last(values: object) -> Any:
     ends = (values[0], values[-1]) if isinstance(values, list) and values else (None, None)
     if ends[0] == ends[1]:
         return ends[0]
@@ -204,7 +204,7 @@ def _unit(quantity: Quantity) -> str:
     return "" if quantity.unit == "1" else quantity.unit
 
 
-def _labels(result: Any, axis: str, own: str) -> tuple[Any, ...] | None:
+def _labels(result: object, axis: str, own: str) -> tuple[Any, ...] | None:
     """Values of the field that an axis is named after."""
     if axis == own or not hasattr(result, axis):
         return None
@@ -212,13 +212,13 @@ def _labels(result: Any, axis: str, own: str) -> tuple[Any, ...] | None:
     return tuple(values) if isinstance(values, list) and _depth(values) == 1 else None
 
 
-def _depth(values: Any) -> int:
+def _depth(values: object) -> int:
     if isinstance(values, Mapping):
         values = list(values.values())
     return 1 + max((_depth(item) for item in values), default=0) if isinstance(values, list) else 0
 
 
-def _lengths(values: Any, depth: int) -> tuple[int, ...]:
+def _lengths(values: object, depth: int) -> tuple[int, ...]:
     if depth == 0:
         return ()
     items = list(values.values()) if isinstance(values, Mapping) else values if isinstance(values, list) else []
@@ -226,7 +226,7 @@ def _lengths(values: Any, depth: int) -> tuple[int, ...]:
     return (len(items), *(max((row[i] for row in inner), default=0) for i in range(depth - 1)))
 
 
-def _walk(values: Any, labels: Sequence[tuple[Any, ...] | None]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def _walk(values: object, labels: Sequence[tuple[object, ...] | None]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if isinstance(values, Mapping):
         pairs: Iterable[tuple[Any, Any]] = values.items()
     elif isinstance(values, list):

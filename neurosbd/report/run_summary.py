@@ -16,7 +16,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _NO_SETTINGS = ("name", "about", "source", "seed", "record")
 
 
-def setting(run: Run, key: str, default: Any = None) -> Any:
+def setting(run: Run, key: str, default: object = None) -> Any:
     """A value of the resolved definition by dotted key, without demanding that the rest of it is valid."""
     value: Any = run.config.get("definition")
     for step in key.split("."):
@@ -101,7 +101,7 @@ def judged_by(run: Run) -> list[str]:
     return [name for name in MEASURES if any(f"test_{name}" in line for line in run.metrics)]
 
 
-def _measured(name: str, value: Any) -> str:
+def _measured(name: str, value: object) -> str:
     return shown(name, value) if isinstance(value, int | float) else "–"
 
 
@@ -165,7 +165,7 @@ def all_settings(run: Run) -> list[tuple[str, str]]:
     return [(key, text(value)) for key, value in flat(run.config.get("definition")).items()]
 
 
-def flat(value: Any, at: str = "") -> dict[str, Any]:
+def flat(value: object, at: str = "") -> dict[str, Any]:
     """Dotted key -> plain value, of nested tables and arrays of tables."""
     if isinstance(value, Mapping):
         items: Iterable[tuple[Any, Any]] = value.items()
@@ -194,13 +194,13 @@ def command_to_record(run: Run, specs: Iterable[str]) -> str:
     return f"neurosbd {verb} {' '.join(shlex.quote(str(part)) for part in given)} {records}"
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """Four digits; a dash for what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """A setting as a person reads it."""
     return "–" if value is None else str(value)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from neurosbd.testing.networks import cnn, lc, mlp
 Gradients = dict[str, Tensor]
 
 
-def learns_from_the_score(rule: Any) -> bool:
+def learns_from_the_score(rule: object) -> bool:
     """Whether the loss teaches this rule; a reward, or nobody, teaches the others."""
     return not isinstance(rule, LocalRule) or (rule.neuromodulator is not None and not rule.rewarded)
 

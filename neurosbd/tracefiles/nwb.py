@@ -115,7 +115,7 @@ def _table(file: h5py.File, path: str, kind: str, namespace: str, about: str, co
     return table
 
 
-def _column(table: h5py.Group, name: str, kind: Any, about: str, shape: tuple[int, ...] = ()) -> h5py.Dataset:
+def _column(table: h5py.Group, name: str, kind: object, about: str, shape: tuple[int, ...] = ()) -> h5py.Dataset:
     data = _growing(table, name, kind, shape)
     _typed(data, "VectorData", "hdmf-common")
     data.attrs["description"] = about
@@ -129,7 +129,7 @@ def _index(units: h5py.Group, name: str, target: h5py.Dataset) -> None:
     index.attrs["target"] = target.ref
 
 
-def _growing(table: h5py.Group, name: str, kind: Any, shape: tuple[int, ...] = ()) -> h5py.Dataset:
+def _growing(table: h5py.Group, name: str, kind: object, shape: tuple[int, ...] = ()) -> h5py.Dataset:
     return table.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(1024, *shape))
 
 

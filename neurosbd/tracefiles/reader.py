@@ -164,7 +164,7 @@ class Trace:
         """A dataset of this very file."""
         return dataset(self._file, path, self.path, "the trace is damaged or no trace of neurosbd")
 
-    def read(self, path: str, shape: tuple[int, ...], key: Any) -> np.ndarray:
+    def read(self, path: str, shape: tuple[int, ...], key: object) -> np.ndarray:
         """What `key` selects of the first rows of a dataset.
 
         Raises:

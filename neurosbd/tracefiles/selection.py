@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 
-def read(data: h5py.Dataset, shape: tuple[int, ...], key: Any) -> np.ndarray:
+def read(data: h5py.Dataset, shape: tuple[int, ...], key: object) -> np.ndarray:
     """`array(data)[:shape[0]][key]` for integers, slices, lists, arrays and masks, each of its own axis.
 
     Raises:
@@ -25,7 +25,7 @@ def read(data: h5py.Dataset, shape: tuple[int, ...], key: Any) -> np.ndarray:
     return block[tuple(flat)]
 
 
-def _per_axis(key: Any, axes: int) -> list[Any]:
+def _per_axis(key: object, axes: int) -> list[Any]:
     parts = list(key) if isinstance(key, tuple) else [key]
     if any(part is Ellipsis for part in parts):
         at = next(i for i, part in enumerate(parts) if part is Ellipsis)
@@ -35,7 +35,7 @@ def _per_axis(key: Any, axes: int) -> list[Any]:
     return parts + [slice(None)] * (axes - len(parts))
 
 
-def _indices(part: Any, length: int, axis: int) -> np.ndarray:
+def _indices(part: object, length: int, axis: int) -> np.ndarray:
     """What a part of a key selects of an axis, as indices."""
     if isinstance(part, slice):
         return np.arange(*part.indices(length))

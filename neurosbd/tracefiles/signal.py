@@ -42,7 +42,7 @@ class Signal:
         axes = ", ".join(f"{axis} {n}" for axis, n in zip(self.axes, self.shape, strict=True))
         return f"<Signal {self.name} [{axes}] {self.dtype}, unit {self.unit}, {self.on}>"
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: object) -> np.ndarray:
         return self.trace.read(self._path, self.shape, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

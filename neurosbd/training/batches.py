@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def data_of(definition: Definition) -> Dataset:
     )  # fmt: skip
 
 
-def given_of(definition: Definition, data: Any) -> tuple[Definition, Dataset]:
+def given_of(definition: Definition, data: object) -> tuple[Definition, Dataset]:
     """Data in memory as a data set, and the definition that names them by their content.
 
     Raises:

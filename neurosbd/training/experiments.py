@@ -40,7 +40,7 @@ def simulate(
     *,
     rule: str | None = None,
     seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
     record: str | Sequence[str] = (),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -30,12 +29,12 @@ from neurosbd.training.start import check_same_start, start_from
 def fit(
     model: str | Path,
     *,
-    data: Any = None,
+    data: object = None,
     rule: str | None = None,
     loss: str | Path | Loss | PerExample | None = None,
     recipe: str | None = None,
     seed: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
     record: str | Sequence[str] = (),

@@ -180,7 +180,7 @@ def _recordings(x: Raw, units: Units) -> EventSamples:
     return x
 
 
-def _array(x: Any) -> np.ndarray:
+def _array(x: object) -> np.ndarray:
     """Numbers, whatever holds them."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()

@@ -132,7 +132,7 @@ def _failed(logger: Logger, name: str, problem: Exception) -> str:
     return f"logger {type(logger).__name__} failed in {name}: {type(problem).__name__}: {first_line(problem)}"
 
 
-def _checked(loggers: Any) -> tuple[Logger, ...]:
+def _checked(loggers: object) -> tuple[Logger, ...]:
     if isinstance(loggers, str) or not isinstance(loggers, Sequence):
         raise UsageError(f"loggers must be a list of loggers, such as [Console()], got {type(loggers).__name__}")
     for number, logger in enumerate(loggers):
@@ -174,7 +174,7 @@ class Console(NullLogger):
         stream: to print to; none: the standard output.
     """
 
-    def __init__(self, stream: Any = None) -> None:
+    def __init__(self, stream: object = None) -> None:
         self._reporter = Reporter(stream)
         self._epochs = 0
         self._seconds: list[float] = []

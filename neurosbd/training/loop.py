@@ -137,7 +137,7 @@ def _keep_best(session: Session, path: Path) -> None:
         checkpoints.keep_as(path / CHECKPOINT, path / BEST)
 
 
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+def _differences(old: object, new: object, at: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
         return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]

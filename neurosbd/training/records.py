@@ -10,32 +10,32 @@ from neurosbd.parsing import brief, read_json, read_json_lines
 _Check = Callable[[Any], bool]
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     """NaN and infinity are null in a file."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _count(value: Any) -> bool:
+def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _text(value: Any) -> bool:
+def _text(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _measures(value: Any) -> bool:
+def _measures(value: object) -> bool:
     return isinstance(value, dict) and all(_number(item) or _text(item) for item in value.values())
 
 
-def _complaints(value: Any) -> bool:
+def _complaints(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
 
 
-def _table(value: Any) -> bool:
+def _table(value: object) -> bool:
     return value is None or isinstance(value, dict)
 
 
@@ -67,7 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return check_config(read_json(path), str(path))
 
 
-def check_config(config: Any, source: str) -> dict[str, Any]:
+def check_config(config: object, source: str) -> dict[str, Any]:
     """The same, of a trace."""
     return _checked(config, _CONFIG, ("definition",), source)
 
@@ -100,7 +100,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def _checked(
-    record: Any, legal: Mapping[str, tuple[_Check, str]], needed: tuple[str, ...], where: str
+    record: object, legal: Mapping[str, tuple[_Check, str]], needed: tuple[str, ...], where: str
 ) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UsageError(f"{where}: is {type(record).__name__}, not a table; this is no run of neurosbd")

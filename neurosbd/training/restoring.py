@@ -38,7 +38,7 @@ def verify(session: "Session", state: dict[str, Any], path: Path) -> None:
         session.stopping.verify(state.get("stop"), state["epoch"], path)
 
 
-def _refuse(path: Path, where: str, given: Any, legal: str) -> None:
+def _refuse(path: Path, where: str, given: object, legal: str) -> None:
     raise UsageError(f"{path}: the checkpoint was changed: {where} is {str(given)[:60]}; here it can only be {legal}")
 
 
@@ -50,7 +50,7 @@ def _position(session: "Session", state: dict[str, Any], path: Path) -> int:
     return state["epoch"] * batches + state["number"]
 
 
-def _check_count(path: Path, where: str, given: Any, most: int) -> None:
+def _check_count(path: Path, where: str, given: object, most: int) -> None:
     if type(given) is not int or not 0 <= given <= most:
         _refuse(path, where, given, f"a whole number in 0..{most}")
 

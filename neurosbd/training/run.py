@@ -220,7 +220,7 @@ def write_curves(path: Path, panels: Sequence[Panel]) -> None:
     write_text(path / CURVES, csv_table(("panel", "line", "x", "y"), rows))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """JSON knows no NaN or infinity: they become null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

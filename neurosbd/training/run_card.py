@@ -14,14 +14,14 @@ _COLOURS = {"train": "#888888", "validation": "#c77f1a", "test": "#1f5fa8"}
 _THREE = "test blue, train grey, validation orange"
 
 
-def line(path: Path, config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], status: str) -> str:
+def line(path: Path, config: Mapping[str, object], metrics: Sequence[Mapping[str, object]], status: str) -> str:
     """What ran, where, and how far it came."""
     asked = _asked(config)
     rule = f", rule {asked['rule']}" if "rule" in asked else ""
     return one_line(f"Run({str(path)!r}: {asked['model']}{rule}, seed {asked['seed']}; {status}{_reached(metrics)})")
 
 
-def card(path: Path, config: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], status: str) -> str:
+def card(path: Path, config: Mapping[str, object], metrics: Sequence[Mapping[str, object]], status: str) -> str:
     """A table and the learning curve as HTML; all text is escaped."""
     rows = [*_asked(config).items(), ("status", status), ("epochs", len(metrics))]
     rows += [(f"test {title(name)}", shown(name, value)) for name, value in _judged(metrics)]
@@ -40,14 +40,14 @@ def _asked(config: Mapping[str, Any]) -> dict[str, str]:
     return {"model": str(definition.get("name", "?")), **kinds, "seed": str(definition.get("seed", "?"))}
 
 
-def _judged(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+def _judged(metrics: Sequence[Mapping[str, object]]) -> list[tuple[str, float]]:
     """Measures of the last epoch on the test split."""
     last = metrics[-1] if metrics else {}
     found = [(name, last.get(f"test_{name}")) for name in MEASURES]
     return [(name, value) for name, value in found if isinstance(value, int | float)]
 
 
-def _reached(metrics: Sequence[Mapping[str, Any]]) -> str:
+def _reached(metrics: Sequence[Mapping[str, object]]) -> str:
     if not metrics:
         return ""
     judged = "".join(f", test {title(name)} {shown(name, value)}" for name, value in _judged(metrics)[:1])

@@ -73,7 +73,7 @@ class Stopping:
         """Go on from what `state_dict` gave."""
         self.best, self.epoch = state["best"], state["epoch"]
 
-    def verify(self, state: Any, epochs: int, path: Path) -> None:
+    def verify(self, state: object, epochs: int, path: Path) -> None:
         """Refuse a state that cannot be that of this training after so many epochs.
 
         Raises:
