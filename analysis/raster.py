@@ -66,21 +66,27 @@ def analyse(run: Run) -> Result:
     where = [np.full(len(when), i) for i, (when, _) in enumerate(events)]
     return Result(
         f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}",
-        tuple(s.where for s, _, _ in spikes),
+        tuple(_shown(s) for s, _, _ in spikes),
         np.array([z.shape[1] for _, _, z in spikes], int),
         _stacked([time for _, time, _ in spikes]),
         _stacked([_rate(z, time, trace.dt) for _, time, z in spikes]),
         np.concatenate([np.zeros(0), *(time[when] for (_, time, _), (when, _) in zip(spikes, events, strict=True))]),
         np.concatenate([np.zeros(0, int), *where]),
         np.concatenate([np.zeros(0, int), *(neuron for _, neuron in events)]),
-        tuple(s.where for s, _, _ in volts),
+        tuple(_shown(s) for s, _, _ in volts),
         _stacked([time for _, time, _ in volts]),
         _stacked([v for _, _, v in volts], 2),
         np.array([_threshold(run, s.where) for s, _, _ in volts]),
-        tuple(s.where for s, _, _ in shown["rate"]),
+        tuple(_shown(s) for s, _, _ in shown["rate"]),
         f"time, steps of {trace.dt * 1e3:g} ms" if long else "example of the batch",
         _stacked(heats, 2),
     )
+
+
+def _shown(signal: Any) -> str:
+    """Name of a population; of vectors, whose components are drawn as neurons, how many each unit has."""
+    vectors = "components" in signal.counted
+    return f"{signal.where} ({signal.size[1]} components per unit)" if vectors else signal.where
 
 
 def _of_one_split(signals: list[Any]) -> list[Any]:

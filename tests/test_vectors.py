@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.connections import Dense, Vector
+from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import learner_of
 from neurosbd.losses import LOSSES
@@ -222,3 +224,61 @@ def test_analyses_of_a_vector_network(model: Path, tmp_path: Path) -> None:
     fields: Any = report["receptive_fields"].result
     final = run.network().weights["input->first"].detach().numpy().reshape(120, 8, 8)
     assert fields.units == 120 and np.allclose(fields.field[0, 0], final[fields.unit[0]])
+
+
+# Recordings ---------------------------------------------------------------------------------------
+
+
+def test_recorded_vectors_are_those_of_the_network(model: Path, tmp_path: Path) -> None:
+    """[row, example, units x components], and the axes by their names. Must fail when components lie before units."""
+    some = "[on=test, examples=0:8]"
+    record = [f"first.rate{some}", f"input.rate{some}", "first.third_factor[neurons=[14, 3], every=5 batches]"]
+    run = neurosbd.fit(model, record=record, settings={"training.epochs": 1}, out=tmp_path / "run")
+    signal = run.trace["first.rate@test"]
+    assert signal.size == (12, 10) and signal.counted == ("units", "components")
+    last = signal.rows(epoch=1, batch=0)
+    assert signal.shape[1:] == (8, 120) and len(last) == 1
+    network, x = run.network().eval(), torch.from_numpy(run.trace["input.rate@test"][last[0]]).view(8, 1, 8, 8)
+    exact = network.step(network.init(x), x).activity["first"].value.detach().numpy()
+    np.testing.assert_allclose(signal[last[0]].reshape(8, 12, 10), exact, rtol=1e-5, atol=1e-6)
+    chosen = run.trace["first.third_factor"]
+    assert chosen.shape[2:] == (2,)
+    assert {name: n.tolist() for name, n in chosen.numbers.items()} == {"units": [1, 0], "components": [4, 3]}
+
+
+def test_components_are_elements_of_a_node_in_sonata(model: Path, tmp_path: Path) -> None:
+    """A unit is a node, in the order of the units. Must fail when every component is a node (tried)."""
+    record = ["first.rate[neurons=[25, 3, 11, 4], examples=0:2, every=10 batches]"]
+    run = neurosbd.fit(model, record=record, settings={"training.epochs": 1}, out=tmp_path / "run")
+    path = neurosbd.export(run, "sonata", tmp_path / "a.h5")
+    signal = run.trace["first.rate"]
+    with h5py.File(path) as file:
+        report: Any = file["report/first"]
+        assert report["mapping/node_ids"][:].tolist() == [0, 1, 2] and report["mapping/node_ids"].attrs["sorted"] == 1
+        assert report["mapping/element_ids"][:].tolist() == [3, 4, 1, 5]
+        assert report["mapping/index_pointers"][:].tolist() == [0, 2, 3, 4]
+        rows = signal[:].reshape(-1, 4)
+        np.testing.assert_array_equal(report["data"][:], rows[:, [1, 3, 2, 0]])
+
+
+def test_nwb_says_what_is_counted_through(model: Path, tmp_path: Path) -> None:
+    run = neurosbd.fit(model, record=["first.rate[examples=0]"], settings={"training.epochs": 1}, out=tmp_path / "run")
+    signal, path = run.trace["first.rate"], neurosbd.export(run, "nwb", tmp_path / "a.nwb")
+    copy = neurosbd.open_run(path).trace["first.rate"]
+    assert copy.counted == ("units", "components") and np.array_equal(copy[:], signal[:])
+    with h5py.File(path) as file:
+        comments = str(file["acquisition/first.rate"].attrs["comments"])
+        assert comments.endswith("neurons are counted through 12 units x 10 components, the last fastest")
+
+
+def test_spikes_of_components_are_refused_in_sonata(model: Path, tmp_path: Path) -> None:
+    settings = {
+        "training.epochs": 1, "time.steps": 4, "data.subset": 5, "data.encoder": "poisson",
+        "population.first.neuron": "lif", "population.second.neuron": "lif", "population.output.neuron": "li",
+    }  # fmt: skip
+    record = ["first.spikes[examples=0:2]"]
+    run = neurosbd.fit(model, settings=settings, record=record, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=r"'first.spikes' has a spike per component.*export to 'nwb'"):
+        neurosbd.export(run, "sonata", tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
+    assert not neurosbd.analyse(run.path).failed

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import SCORED, Recorded, SignalKind, kind_of, places, size_of, unknown
+from neurosbd.recording.signals import SCORED, Recorded, SignalKind, counted, kind_of, places, size_of, unknown
 from neurosbd.seeds import generator
 from neurosbd.tracefiles.series import Clock, Contents, Series, Split
 from neurosbd.tracefiles.sizes import SPIKE_BITS, most_bytes, series_bytes
@@ -102,7 +102,9 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
     for request, kind, clock, wheres in [*timed, *_targets(timed, recorded, extent)]:
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
         for where in wheres:
-            found = _series(asked, where, size_of(request.what, kind, where, recorded, extent.target), extent.seed)
+            size = size_of(request.what, kind, where, recorded, extent.target)
+            found = _series(asked, where, size, extent.seed)
+            found = found.model_copy(update={"counted": counted(request.what, kind, where, recorded)})
             if request.what == "v" and type(recorded.network.populations[where].neuron).__name__ == "Izhikevich":
                 found = found.model_copy(update={"unit": "mV"})
             if any(found.name == other.name for other in series):

@@ -247,3 +247,11 @@ def size_of(
         assert there is not None
         return tuple(there.shape)
     return network.populations[where].size if kind.of == "population" else tuple(network.weights[where].shape)
+
+
+def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tuple[str, ...]:
+    """What the numbers of that shape count: names of the axes of a population; () of anything else."""
+    populations = recorded.network.populations
+    if kind.of == "population" and what != "projection":
+        return populations[where].named_axes.names
+    return populations[recorded.network.readout].named_axes.names if "output" in kind.axes else ()

@@ -19,7 +19,7 @@ _UNITS = {
     "spike_times": "when it spiked, s of simulated time",
     "obs_intervals": "from its first to its last recorded step, s; the trials say what was recorded between",
     "population": "where the neuron is",
-    "neuron": "its number there",
+    "neuron": "its number there; positions of a channel and components of a unit are counted through",
     "example": "its place in the batch",
 }
 _TRIALS = {
@@ -55,7 +55,9 @@ def describe_series(group: h5py.Group, series: Series) -> None:
     """Make the group of a series a TimeSeries."""
     _typed(group, "TimeSeries", "core")
     group.attrs["description"] = series.about
-    group.attrs["comments"] = f"axes: {', '.join(series.axes)}"
+    through = [f"{number} {name}" for number, name in zip(series.size, series.counted, strict=False)]
+    counted = f"; {series.axes[-1]}s are counted through {' x '.join(through)}, the last fastest" if through[1:] else ""
+    group.attrs["comments"] = f"axes: {', '.join(series.axes)}{counted}"
 
 
 def describe_time(time: h5py.Dataset) -> None:

@@ -57,6 +57,7 @@ class Series(Record):
     dtype: 'uint8' (compressed) or 'float32' (as it is).
     items: neurons or synapses of the last axis, counted through; none: all of them.
     size: of the population, shape of the weight.
+    counted: what the numbers of `size` count, the names of the axes of a population; () of a weight or anything else.
     """
 
     name: str = Field(min_length=1, max_length=500)
@@ -71,6 +72,7 @@ class Series(Record):
     dtype: Literal["uint8", "float32"] = "float32"
     items: tuple[Size, ...] | None = None
     size: tuple[Size, ...] = ()
+    counted: tuple[Annotated[str, Field(max_length=100)], ...] = ()
 
     @model_validator(mode="after")
     def _axes_fit(self) -> "Series":
@@ -78,6 +80,8 @@ class Series(Record):
             raise ValueError(f"{self.name}: {len(self.axes)} axes, but rows of shape {self.columns}")
         if self.items is not None and self.columns[-1:] != (len(self.items),):
             raise ValueError(f"{self.name}: {len(self.items)} items, but rows of shape {self.columns}")
+        if self.counted and len(self.counted) != len(self.size):
+            raise ValueError(f"{self.name}: a size of {len(self.size)} numbers counts {list(self.counted)}")
         if math.prod(self.columns) >= MOST_COLUMNS:
             raise ValueError(f"{self.name}: rows of shape {self.columns}; legal are fewer than {MOST_COLUMNS:,} values")
         return self

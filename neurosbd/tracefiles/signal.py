@@ -18,6 +18,7 @@ class Signal:
 
     name, what, where, unit, axes: as in docs/traces.md.
     size: of the population, or shape of the weight.
+    counted: what its numbers count: units; channels, height, width; units, components; () of a weight.
     examples: places in the batch [n]; empty for signals per batch.
     clock: when rows were taken.
     """
@@ -25,7 +26,8 @@ class Signal:
     def __init__(self, trace: "Trace", series: Series) -> None:
         self.trace = trace
         self.name, self.what, self.where = series.name, series.what, series.where
-        self.unit, self.axes, self.size, self.about = series.unit, series.axes, series.size, series.about
+        self.unit, self.axes, self.about = series.unit, series.axes, series.about
+        self.size, self.counted = series.size, series.counted
         self.clock: Clock = trace.contents.clocks[series.clock]
         self.on: Split = self.clock.on
         self.examples = np.array(self.clock.examples, int)
@@ -53,6 +55,13 @@ class Signal:
         """Neurons or synapses that were recorded, counted through the population or the weight, [n]."""
         items = self._series.items
         return np.arange(self._series.columns[-1]) if items is None else np.array(items, int)
+
+    @cached_property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Number of every recorded neuron along each axis of its population, by the name of the axis, [n] each."""
+        if not self.counted:
+            return {}
+        return dict(zip(self.counted, np.unravel_index(self.items, self.size), strict=True))
 
     @property
     def nbytes(self) -> int:

@@ -34,7 +34,8 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
 
     SONATA has one time axis and no examples: every example of every recorded batch is a trial, and trials follow one
     another without a gap, batch after batch and in a batch example after example. `node_ids` are the numbers of the
-    neurons in their population. Which trial is which says /neurosbd/trials. A last trial that was cut off is left out.
+    neurons in their population; the components of a unit whose value is a vector are the elements of one node. Which
+    trial is which says /neurosbd/trials. A last trial that was cut off is left out.
     Populations are named as here, '@test' behind those of test batches; where both v and rate of one were recorded, v
     is its report and the rate is that of 'NAME.rate'.
 
@@ -43,6 +44,7 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
         file: new and empty.
     Raises:
         NotRecorded: if there are neither spikes nor potentials nor rates.
+        UsageError: of spikes of vectors: SONATA has no elements that spike.
     """
     found = trace.need("spikes", *_REPORTED)
     file.attrs["magic"] = np.uint32(0x0A7A)
@@ -57,6 +59,11 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
 
 
 def _write_spikes(file: h5py.File, signal: Signal, population: str) -> None:
+    if "components" in signal.counted:
+        raise UsageError(
+            f"{signal.trace.path}: '{signal.name}' has a spike per component of a unit, and in SONATA only whole nodes "
+            f"spike; export to 'nwb', whose units are components, or record v or rate alone"
+        )
     group = file.create_group(f"spikes/{population}")
     group.attrs.create("sorting", 2, dtype=_SORTING)
     times, nodes = _growing(group, "timestamps", "f8"), _growing(group, "node_ids", "u8")
@@ -73,16 +80,35 @@ def _write_report(file: h5py.File, signal: Signal, population: str) -> None:
     count = len(signal.items)
     data = _growing(group, "data", "f4", (count,))
     data.attrs["units"] = "" if signal.unit == "1" else signal.unit
-    trials = _Trials(file, signal)
+    mapped, trials = _mapping(signal), _Trials(file, signal)
     for trial in trials:
-        _append(data, trial.values)
+        _append(data, trial.values[:, mapped.columns])
     mapping = group.create_group("mapping")
-    mapping["node_ids"] = signal.items.astype(np.uint64)
-    mapping["node_ids"].attrs["sorted"] = np.uint8((np.diff(signal.items) > 0).all())
-    mapping["index_pointers"] = np.arange(count + 1, dtype=np.uint64)
-    mapping["element_ids"] = np.zeros(count, np.uint32)
+    mapping["node_ids"] = mapped.nodes.astype(np.uint64)
+    mapping["node_ids"].attrs["sorted"] = np.uint8((np.diff(mapped.nodes) > 0).all())
+    mapping["index_pointers"] = np.append(mapped.first, count).astype(np.uint64)
+    mapping["element_ids"] = mapped.elements.astype(np.uint32)
     mapping["time"] = np.array([0, len(data) * trials.dt, trials.dt])
     mapping["time"].attrs["units"] = "ms"
+
+
+class _Mapping(NamedTuple):
+    """Which columns of a signal a report has in which order, and whose they are."""
+
+    columns: slice | np.ndarray
+    nodes: np.ndarray  # in the order of their columns
+    first: np.ndarray  # column of each
+    elements: np.ndarray  # of each column
+
+
+def _mapping(signal: Signal) -> _Mapping:
+    """Of vectors a unit is a node, and its components are its elements; else a neuron is a node of one element."""
+    if "components" not in signal.counted:
+        count = len(signal.items)
+        return _Mapping(slice(None), signal.items, np.arange(count), np.zeros(count))
+    order = np.argsort(signal.items, kind="stable")
+    nodes, first = np.unique(signal.numbers["units"][order], return_index=True)
+    return _Mapping(order, nodes, first, signal.numbers["components"][order])
 
 
 class _Trials:
