@@ -50,7 +50,7 @@ OUTCOMES = ("refused", "same", "other", "warned", *FAULTS)
 
 
 @dataclass(frozen=True)
-class Batch:
+class Trial:
     """A damaged file and what came of it: an outcome, and the verdict it is made from."""
 
     format: str
@@ -82,7 +82,7 @@ def undamaged(name: str, top: Path, target: str, read: int) -> str:
     return verdict.value
 
 
-def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) -> Batch:
+def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) -> Trial:
     """Damage file `number` of a format and read it."""
     form, rng = FORMATS[name], random.Random(f"{seed}/{name}/{number}")
     source = pristine(name, top)
@@ -102,14 +102,14 @@ def damaged(name: str, number: int, seed: int, top: Path, loud: bool = False) ->
         result = "same" if same else "warned" if verdict.warned else "other" if form.free else "silent"
     if loud:
         print(f"{target}, {getattr(form.reads[read], '__name__', 'read')}, {damage}: {result} {verdict}")
-    return Batch(name, number, damage, result, verdict)
+    return Trial(name, number, damage, result, verdict)
 
 
-def _damaged(task: tuple[str, int, int, Path]) -> Batch:
+def _damaged(task: tuple[str, int, int, Path]) -> Trial:
     return damaged(*task)
 
 
-def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> Iterator[Batch]:
+def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> Iterator[Trial]:
     """Files in equal numbers of every format."""
     for name in names:
         pristine(name, top)
@@ -126,13 +126,13 @@ def tried(names: list[str], files: int, seed: int, workers: int, top: Path) -> I
             yield trial
 
 
-def summary(trials: list[Batch]) -> dict[str, Any]:
+def summary(trials: list[Trial]) -> dict[str, Any]:
     """Counts per format, and every distinct fault with a command that shows it."""
     counts = {
         name: Counter(t.result for t in trials if t.format == name) for name in dict.fromkeys(t.format for t in trials)
     }
-    faults: dict[str, list[Batch]] = {}
-    strange: dict[str, list[Batch]] = {}
+    faults: dict[str, list[Trial]] = {}
+    strange: dict[str, list[Trial]] = {}
     for trial in trials:
         verdict = trial.verdict
         if trial.result in FAULTS:
@@ -141,7 +141,7 @@ def summary(trials: list[Batch]) -> dict[str, Any]:
         for text in verdict.strange:
             strange.setdefault(f"{trial.format}: {text[:90]}", []).append(trial)
 
-    def listed(found: dict[str, list[Batch]]) -> list[dict[str, Any]]:
+    def listed(found: dict[str, list[Trial]]) -> list[dict[str, Any]]:
         ordered = sorted(found.items(), key=lambda item: -len(item[1]))
         return [
             {"what": what, "times": len(ts), "number": min(t.number for t in ts), "format": ts[0].format}

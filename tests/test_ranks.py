@@ -113,6 +113,43 @@ with joined(place_of(os.environ), torch.device("cpu")) as ranks:
     except RunError as problem:
         print(problem)
 """
+LEARNS = """
+import os, sys
+import torch
+import neurosbd
+from neurosbd.learning.ranks import ALONE, check_same, joined, place_of
+
+def learned(ranks, model, rule, batch):
+    network = neurosbd.load_model(model).network().double()
+    learner = neurosbd.learner(network, rule, seed=0)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    steps = neurosbd.load_model(model).time.steps
+    generator = torch.Generator().manual_seed(3)
+    for step in range(4):
+        x = torch.rand(steps, batch, 1, 8, 8, dtype=torch.float64, generator=generator)
+        labels, rows = torch.randint(10, (batch,), generator=generator), ranks.rows(batch)
+        optimizer.zero_grad()
+        learner.progress = step / 4
+        share = len(labels[rows]) / batch
+        parameters = list(network.parameters())
+        if share:
+            learner.learn(neurosbd.Batch(x[:, rows], labels[rows]))
+        own = [torch.zeros_like(p) if p.grad is None else p.grad * share for p in parameters]
+        for parameter, whole in zip(parameters, ranks.total(*own), strict=True):
+            parameter.grad = whole
+        optimizer.step()
+        learner.after_step()
+    return dict(network.named_parameters())
+
+with joined(place_of(os.environ), torch.device("cpu")) as ranks:
+    worst = 0.0
+    for model, rule in (("digits-mlp", "dfa"), ("digits-mlp", "bp"), ("digits-snn", "dfa"), ("digits-snn", "bptt")):
+        for batch in (7, 1):
+            together, alone = (learned(each, model, rule, batch) for each in (ranks, ALONE))
+            check_same(ranks, together)
+            worst = max(worst, *(float((together[name] - alone[name]).abs().max()) for name in alone))
+    print(worst)
+"""
 LOST = """
 import os, sys, time
 from datetime import timedelta
@@ -192,6 +229,15 @@ def test_torchrun_starts_them(tmp_path: Path) -> None:
     done = subprocess.run([*line, str(tmp_path / "sums.py")], capture_output=True, text=True, env=bare(), timeout=120)
     assert done.returncode == 0, done.stderr
     summed(done.stdout.splitlines())
+
+
+def test_linear_rules_learn_together_what_they_learn_alone() -> None:
+    """Gradients that are sums over examples, in float64: shares of 3 and 4 examples, and of one and none.
+
+    Must fail when a share is not weighted by its size (tried), or the rank without an example stays away.
+    """
+    worst = [float(text) for text in started(LEARNS, by_hand(2))]
+    assert 0 < max(worst) < 1e-12, worst
 
 
 def test_weights_that_have_drifted_apart_are_named_on_every_rank() -> None:
