@@ -3,7 +3,6 @@
 The network is a description plus parameters. It holds no activity: `step` maps a frame to the next.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from neurosbd.constants import positive
 from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
 from neurosbd.distributions import check_times, sample_constants
 from neurosbd.errors import UsageError, nearest, warn
+from neurosbd.inputs import check_inputs
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
 from neurosbd.summary import Summary, summarise
 
@@ -355,36 +355,7 @@ class Network(nn.Module):
         Raises:
             UsageError: with what is there, what is wanted, and how to get it.
         """
-        size, leading = self.populations[INPUT].size, ("T", "B") if steps else ("B",)
-        wanted = f"[{', '.join([*leading, *map(str, size)])}]"
-        if not isinstance(x, Tensor):
-            how = "; make it one with torch.as_tensor(x)" if hasattr(x, "__array__") or isinstance(x, list) else ""
-            raise UsageError(f"inputs must be a tensor {wanted}, got {type(x).__name__}{how}")
-        if x.shape[len(leading) :] != size or x.ndim != len(leading) + len(size):
-            raise UsageError(
-                f"inputs are {list(x.shape)}, but must be {wanted}{_mended(tuple(x.shape), size, leading)}"
-            )
-        weight = next(self.parameters())
-        if x.dtype != weight.dtype:
-            raise UsageError(
-                f"inputs are {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}), "
-                f"and normalise values such as grey levels 0..255 (run.predict does both)"
-            )
-        if x.device != weight.device:
-            raise UsageError(f"inputs are on {x.device}, but the weights are on {weight.device}; use x.to(...)")
-
-
-def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, ...]) -> str:
-    """What would make the shape of an input fit, where one thing is the matter."""
-    given = len(shape) - len(size)
-    if given >= 0 and shape[given:] == size and given < len(leading):
-        missing = "steps and of a batch: x[None, None]" if given == 0 and len(leading) == 2 else ""
-        return f"; it lacks the axis of {missing or ('steps' if given else 'a batch') + ': x[None]'}"
-    if given > len(leading) and shape[given:] == size and len(leading) == 1:
-        return "; inputs over time go into neurosbd.unroll(network, x)"
-    if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
-        return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
-    return ""
+        check_inputs(x, self.populations[INPUT].size, next(self.parameters()), steps)
 
 
 def _buffer(connection: str, number: int, constraint: Constraint, field: str) -> str:

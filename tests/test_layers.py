@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
-    {"arguments", "files", "hdf5", "namespace"},
+    {"arguments", "files", "hdf5", "inputs", "namespace"},
     {"checkpoints", "library", "parsing", "plugins"},
     {"kinds"},
     {"constants"},
@@ -108,12 +108,12 @@ COUNTS_AXES = {  # rooms and modules that may ask for a number of axes, and of w
     "kinds.py": "a user's constants",
     "distributions.py": "constants: one for all units, or one each",
     "expansions": "targets: classes or values",
+    "inputs.py": "a user's inputs",
     "interchange": "files and cells of other libraries",
     "learning/batch.py": "a user's batch",
     "learning/optimizers.py": "the order in memory of a parameter",
     "learning/simulation.py": "a user's inputs",
     "losses": "targets: classes or values",
-    "network.py": "a user's inputs",
     "testing": "parts of a user's own",
     "tracefiles": "arrays of a file",
     "training/capacity.py": "what an optimizer keeps, besides counts",

@@ -327,6 +327,7 @@ def test_states_of_neurons_go_by_their_own_name(tmp_path: Path) -> None:
         spikes = z[row].astype(float)
 
 
+@pytest.mark.filterwarnings("ignore:.*'corinfomax' learns at basal:neurosbd.UsageWarning")
 @pytest.mark.parametrize("rule", [name for name in RULES if name not in ("bp", "bptt")])
 def test_what_waits_can_be_recorded_under_every_rule(tmp_path: Path, rule: str) -> None:
     """Every local rule has its eligibility or says that it has none."""

@@ -1,0 +1,47 @@
+"""What a network can be shown: the size, type and place of its inputs, and what would make others fit."""
+
+import math
+
+from torch import Tensor
+
+from neurosbd.errors import UsageError
+
+
+def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) -> None:
+    """Refuse what cannot be shown to a network; the values are not looked at.
+
+    Args:
+        x: must be [B, *size], in the type and on the device of the weights.
+        size: of the input population.
+        weight: any of the network.
+        steps: whether it has an axis of steps before: [T, B, *size].
+    Raises:
+        UsageError: with what is there, what is wanted, and how to get it.
+    """
+    leading = ("T", "B") if steps else ("B",)
+    wanted = f"[{', '.join([*leading, *map(str, size)])}]"
+    if not isinstance(x, Tensor):
+        how = "; make it one with torch.as_tensor(x)" if hasattr(x, "__array__") or isinstance(x, list) else ""
+        raise UsageError(f"inputs must be a tensor {wanted}, got {type(x).__name__}{how}")
+    if x.shape[len(leading) :] != size or x.ndim != len(leading) + len(size):
+        raise UsageError(f"inputs are {list(x.shape)}, but must be {wanted}{_mended(tuple(x.shape), size, leading)}")
+    if x.dtype != weight.dtype:
+        raise UsageError(
+            f"inputs are {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}), "
+            f"and normalise values such as grey levels 0..255 (run.predict does both)"
+        )
+    if x.device != weight.device:
+        raise UsageError(f"inputs are on {x.device}, but the weights are on {weight.device}; use x.to(...)")
+
+
+def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, ...]) -> str:
+    """What would make the shape of an input fit, where one thing is the matter."""
+    given = len(shape) - len(size)
+    if given >= 0 and shape[given:] == size and given < len(leading):
+        missing = "steps and of a batch: x[None, None]" if given == 0 and len(leading) == 2 else ""
+        return f"; it lacks the axis of {missing or ('steps' if given else 'a batch') + ': x[None]'}"
+    if given > len(leading) and shape[given:] == size and len(leading) == 1:
+        return "; inputs over time go into neurosbd.unroll(network, x)"
+    if math.prod(shape[len(leading) :]) == math.prod(size) and len(shape) > len(leading):
+        return f"; x.reshape({', '.join(map(str, (*shape[: len(leading)], *size)))}) has that size"
+    return ""
