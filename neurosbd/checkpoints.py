@@ -23,6 +23,7 @@ FORMAT = 1
 _MARK = b"neurosbd sha256 "
 _LENGTH = len(_MARK) + 2 * hashlib.sha256().digest_size  # of the comment, bytes
 _PIECE = 1 << 20  # bytes read at once
+StateDict = dict[str, Any]  # tensors and plain values by name, nested as their owner likes; what is read is checked
 
 
 def before(path: Path) -> Path:
@@ -30,7 +31,7 @@ def before(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+def save(path: Path, content: StateDict) -> None:
     """Write a checkpoint atomically: a run killed meanwhile still has the one before, and keeps it afterwards."""
     content = {"format": FORMAT, **content}
 
@@ -109,7 +110,7 @@ class _Sealed:
         self._stream.write(self._sum.hexdigest().encode())
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> StateDict:
     """Read a checkpoint onto the CPU.
 
     Raises:

@@ -12,11 +12,12 @@ import numpy as np
 from neurosbd.errors import UsageError
 
 _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
+Node = Any  # a group or dataset of h5py, which has no types
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references may be declared to have
 
 
-def member(group: Any, name: str, where: str, missing: str) -> Any:
+def member(group: Node, name: str, where: str, missing: str) -> Node:
     """What a group holds itself. A link is looked at before it is followed: it may lead to another file.
 
     Args:
@@ -35,7 +36,7 @@ def member(group: Any, name: str, where: str, missing: str) -> Any:
     return group[name]
 
 
-def dataset(file: object, name: str, path: object, missing: str) -> Any:
+def dataset(file: object, name: str, path: object, missing: str) -> Node:
     """A dataset that lies in this very file, before a byte of it is read.
 
     Raises:
@@ -100,7 +101,7 @@ def check_lengths(node: object, data: bytes | mmap.mmap, most: int, where: str, 
             raise UsageError(f"{where} claims more than {most:,} entries of text or lists; refused: {fix}")
 
 
-def _blocks(node: Any, data: bytes | mmap.mmap, where: str, fix: str) -> Iterator[bytes]:
+def _blocks(node: Node, data: bytes | mmap.mmap, where: str, fix: str) -> Iterator[bytes]:
     """References of a dataset as they lie in the file, unpacked."""
     if node.chunks is None:
         start, size = node.id.get_offset(), node.size * _REFERENCE.itemsize

@@ -14,6 +14,8 @@ from torch import Tensor
 from neurosbd.errors import nearest
 from neurosbd.parsing import brief
 
+Hint = Any  # a type, as an annotation writes it
+
 
 @runtime_checkable
 class Mark(Protocol):

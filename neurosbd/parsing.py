@@ -12,9 +12,11 @@ _LARGEST = {"TOML": 1 << 21, "JSON": 1 << 28}  # bytes; model files have some kB
 _DEEPEST = 50  # tables and lists in each other
 _WORD = 1 << 63  # integers have 64 bits, with their sign
 _MOST_SAID = 60  # characters of a value
+Json = Any  # what TOML and JSON hold: tables, lists, text, numbers, truth values, None; whoever reads it checks it
+JsonTable = dict[str, Json]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> JsonTable:
     """Parse a TOML file.
 
     Raises:
@@ -24,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     return parse_toml(_text(path, "TOML"), str(path))
 
 
-def parse_toml(text: str, source: str) -> dict[str, Any]:
+def parse_toml(text: str, source: str) -> JsonTable:
     """Parse TOML.
 
     Raises:
@@ -38,7 +40,7 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     return value
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Parse a JSON file. NaN and infinity, which JSON does not have, become None, as this product writes them.
 
     Raises:
@@ -48,7 +50,7 @@ def read_json(path: Path) -> Any:
     return parse_json(_text(path, "JSON"), str(path))
 
 
-def read_json_lines(path: Path) -> list[Any]:
+def read_json_lines(path: Path) -> list[Json]:
     """Parse a file with a JSON value per line; see `read_json`.
 
     Raises:
@@ -58,7 +60,7 @@ def read_json_lines(path: Path) -> list[Any]:
     return [parse_json(line, f"{path}: line {number}") for number, line in lines if line.strip()]
 
 
-def parse_json(text: str | bytes, source: str) -> Any:
+def parse_json(text: str | bytes, source: str) -> Json:
     """Parse JSON.
 
     Raises:
@@ -100,7 +102,7 @@ def brief(text: str) -> str:
     return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}... ({len(text):,} characters)"
 
 
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _table(pairs: list[tuple[str, Json]]) -> JsonTable:
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [key for key, _ in pairs]

@@ -16,6 +16,7 @@ from typing import Any
 
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.files import legal_path
+from neurosbd.parsing import Json, JsonTable
 
 GROUP = "neurosbd.plugins"  # of the entry points of packages
 _MOST_SAID = 300  # characters of an exception
@@ -41,7 +42,7 @@ class Registration:
     kind: str
     name: str
     item: Any
-    table: MutableMapping[str, Any]
+    table: MutableMapping[str, Json]
     plugin: Plugin
 
 
@@ -51,7 +52,7 @@ _loading: list[Plugin] = []  # those at work, the innermost last
 _packages_loaded = False
 
 
-def add(kind: str, name: str, item: object, table: MutableMapping[str, Any]) -> None:
+def add(kind: str, name: str, item: object, table: MutableMapping[str, Json]) -> None:
     """Put a part into a table and remember the file it comes from."""
     table[name] = item
     _REGISTERED.append(Registration(kind, name, item, table, _loading[-1] if _loading else _home(item)))
@@ -175,7 +176,7 @@ def _home(item: object) -> Plugin:
     return Plugin(path.stem, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def needed(makers: Iterable[object]) -> dict[str, list[dict[str, Any]]]:
+def needed(makers: Iterable[object]) -> dict[str, list[JsonTable]]:
     """What a run has to remember: the plugins whose parts it uses, each with these parts and the sha256 of its file.
 
     Args:
@@ -229,7 +230,7 @@ def _here() -> dict[str, Plugin]:
     return {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
 
 
-def _read(wanted: Any, where: str) -> list[dict[str, Any]]:
+def _read(wanted: Any, where: str) -> list[JsonTable]:
     """What a file says of plugins, if it is of the form that `needed` gives."""
     for plugin in [] if wanted is None else wanted if isinstance(wanted, list) else [wanted]:
         fields = plugin if isinstance(plugin, dict) else {}

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
-from neurosbd.kinds import Mark, declared, violation
+from neurosbd.kinds import Hint, Mark, declared, violation
 from neurosbd.plugins import find
 
 Table = Mapping[str, Callable[..., Any]]
@@ -87,7 +87,7 @@ class OneOf:
     """
 
     def __init__(
-        self, table: Table, nested: Mapping[Any, Table] | None = None, base: type[Entry] = Entry,
+        self, table: Table, nested: Mapping[Hint, Table] | None = None, base: type[Entry] = Entry,
         otherwise: Mapping[str, object] | None = None,
     ) -> None:  # fmt: skip
         self._table, self._nested, self._base = table, nested or {}, base
@@ -137,7 +137,7 @@ def _changed(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def parameters(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def parameters(make: Callable[..., Any]) -> dict[str, tuple[Hint, Any]]:
     """Type and default of every parameter of an item, `...` for one that must be given.
 
     Of a function with `**parts: Unpack[TypedDict]` they are the keys of that, and the defaults are what it makes.
@@ -147,7 +147,7 @@ def parameters(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     (typing.Literal['gradient', 'rule', 'score'], 'gradient')
     """
     hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
-    found: dict[str, tuple[Any, Any]] = {}
+    found: dict[str, tuple[Hint, Any]] = {}
     for parameter in inspect.signature(make).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             own = make()
@@ -158,12 +158,12 @@ def parameters(make: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     return found
 
 
-def _entry(name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: type[Entry]) -> type[Entry]:
+def _entry(name: str, make: Callable[..., Any], nested: Mapping[Hint, Table], base: type[Entry]) -> type[Entry]:
     return _model(name, make, nested, base, {"kind": (Literal[name], name)})
 
 
 def _model(
-    name: str, make: Callable[..., Any], nested: Mapping[Any, Table], base: Any, fields: dict[str, Any]
+    name: str, make: Callable[..., Any], nested: Mapping[Hint, Table], base: Any, fields: dict[str, Any]
 ) -> type[Any]:
     """The record of the parameters of an item, and of further fields."""
     legal = parameters(make)
@@ -183,7 +183,7 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     return ... if parameter.default is inspect.Parameter.empty else parameter.default
 
 
-def _field(hint: object, default: object, nested: Mapping[Any, Table]) -> tuple[Any, Any]:
+def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple[Hint, Any]:
     """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers
     where constants are drawn, and is left to Python elsewhere."""
     if get_origin(hint) is tuple and get_args(hint)[0] in nested:
@@ -226,7 +226,7 @@ def _legal(value: object, marks: Sequence[Mark]) -> Any:
     return value
 
 
-def _group(hint: Any, nested: Mapping[Any, Table], spelled: Any) -> Any:
+def _group(hint: Hint, nested: Mapping[Hint, Table], spelled: Any) -> Any:
     """Constants that belong together, {start = 0.9, end = 0.99}: a number is a schedule that stays where it starts."""
 
     def completed(value: Any) -> Any:
@@ -238,7 +238,7 @@ def _group(hint: Any, nested: Mapping[Any, Table], spelled: Any) -> Any:
     return Annotated[model, BeforeValidator(completed)]
 
 
-def spell(value: object, nested: Mapping[Any, Table]) -> Any:
+def spell(value: object, nested: Mapping[Hint, Table]) -> Any:
     """How a file says what an object is: items of tables with their kind, constants by name."""
     if isinstance(value, tuple):
         return tuple(spell(item, nested) for item in value)
@@ -249,11 +249,11 @@ def spell(value: object, nested: Mapping[Any, Table]) -> Any:
     return {**({"kind": kinds[0]} if kinds else {}), **constants}
 
 
-_LISTED: dict[Any, Any] = {Tensor: tuple[float, ...]}
+_LISTED: dict[Hint, Hint] = {Tensor: tuple[float, ...]}
 NUMBER, NUMBERS, DRAWN = "a number", "numbers", "drawn"  # tags of what a constant can be; no user types them
 
 
-def _constant(tables: Mapping[Any, Table]) -> Any:
+def _constant(tables: Mapping[Hint, Table]) -> Any:
     """A number, a list of them, or an entry of a table: what is wrong is said of the one that was meant."""
     drawn = [Annotated[Annotated[Entry, OneOf(table)], Tag(DRAWN)] for table in tables.values()]
     plain = [Annotated[float, Tag(NUMBER)], Annotated[tuple[float, ...], Tag(NUMBERS)]]

@@ -10,8 +10,8 @@ PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
     {"arguments", "files", "hdf5", "inputs", "namespace"},
-    {"checkpoints", "library", "parsing", "plugins"},
-    {"kinds"},
+    {"checkpoints", "library", "parsing"},
+    {"kinds", "plugins"},
     {"constants"},
     {"losses", "schema"},
     {"validation"},

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.local_rule import Parts, takes
 from neurosbd.schema import parameters
@@ -11,7 +11,7 @@ from neurosbd.schema import parameters
 _COMPONENTS = ("plasticity", "neuromodulator")
 
 
-def carried_over(table: object, rule: str) -> dict[str, Any]:
+def carried_over(table: object, rule: str) -> JsonTable:
     """The part of a [rule] table that has a meaning for another rule.
 
     Constants of plasticity and neuromodulator stay where the other rule's have constants of that name; a component that
@@ -48,7 +48,7 @@ def carried_over(table: object, rule: str) -> dict[str, Any]:
     return kept
 
 
-def _common(value: Any, component: Any) -> dict[str, Any]:
+def _common(value: Json, component: Json) -> JsonTable:
     """Constants that another component has, too; none of one that was chosen by its kind."""
     if not isinstance(value, Mapping) or "kind" in value or component is None:
         return {}

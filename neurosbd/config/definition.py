@@ -28,6 +28,7 @@ from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
 from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.neurons.neuron import Compartment, Neuron
+from neurosbd.parsing import JsonTable
 from neurosbd.plasticity import PLASTICITIES, Plasticity, Window
 from neurosbd.plugins import needed
 from neurosbd.recording import Request
@@ -263,7 +264,7 @@ class Definition(Record):
         """That of LOSSES, or of a user's own."""
         return getattr(self.loss, "name", self.loss.kind)
 
-    def plugins(self) -> dict[str, list[dict[str, Any]]]:
+    def plugins(self) -> dict[str, list[JsonTable]]:
         """The plugins that this definition needs, as config.json and checkpoints keep them; {} if there are none."""
         return needed(type(entry).make for entry in entries(self))
 

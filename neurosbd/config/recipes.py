@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from neurosbd.errors import UsageError, nearest
 from neurosbd.neurons.rate import RATES
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.plugins import find
 
-Recipe = Callable[[Mapping[str, Any], str], dict[str, Any]]
+Recipe = Callable[[Mapping[str, Json], str], JsonTable]
 
 
-def standard(raw: Mapping[str, Any], rule: str) -> dict[str, Any]:
+def standard(raw: Mapping[str, Json], rule: str) -> JsonTable:
     """Standardised hidden units, constants of the rule left at their defaults, Adam over one cycle.
 
     Every hidden unit has its drive standardised over the batch, so that neither the initial weights nor their scale
@@ -44,7 +44,7 @@ PREFERRED = "sbp"  # where neither rule nor settings name another
 RECIPES: dict[str, Recipe] = {"standard": standard}
 
 
-def changes(recipe: str, raw: Mapping[str, object], rule: str, source: str) -> dict[str, Any]:
+def changes(recipe: str, raw: Mapping[str, object], rule: str, source: str) -> JsonTable:
     """What a recipe changes in a raw definition that learns by a rule: settings by dotted key.
 
     Raises:
@@ -76,7 +76,7 @@ def _is_size(size: object) -> bool:
     return isinstance(size, list | tuple) and all(isinstance(length, int) for length in size)
 
 
-def _standardised(name: str, neuron: object) -> Any:
+def _standardised(name: str, neuron: object) -> Json:
     """The neuron in a standardised one, unless it is that already."""
     kind = neuron.get("kind") if isinstance(neuron, dict) else neuron
     if kind == "standardised":

@@ -5,14 +5,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from neurosbd import library
 from neurosbd.config.carrying import carried_over
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.errors import UsageError
-from neurosbd.parsing import brief, check_plain, read_toml
+from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plugins import find, nearest_part
 from neurosbd.rules import RULES, LocalRule
@@ -98,7 +97,7 @@ def resolve(
     return Resolved(validate(Definition, raw, source, origin), origin)
 
 
-def _suit_optimizer(raw: dict[str, Any], kind: str, origin: dict[str, str]) -> None:
+def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
     """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
     if _states_changes(raw.get("rule"), kind):
         training = raw.setdefault("training", {})
@@ -130,7 +129,7 @@ def _check_names(model: object, rule: object, recipe: object) -> None:
         raise UsageError(f"a recipe is asked for by name, got {type(recipe).__name__}")
 
 
-def plain(settings: object) -> dict[str, Any]:
+def plain(settings: object) -> JsonTable:
     """Settings as a file would have them: numbers of numpy and torch as numbers, arrays as lists, paths as text.
 
     Raises:
@@ -141,7 +140,7 @@ def plain(settings: object) -> dict[str, Any]:
     return {str(key): _plain(value, key) for key, value in settings.items()}
 
 
-def _plain(value: Any, key: str) -> Any:
+def _plain(value: Json, key: str) -> Json:
     if isinstance(value, Mapping):
         return {str(name): _plain(item, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -180,7 +179,7 @@ def _kind(rule: object) -> str:
     return str(rule.get("kind", "sbd")) if isinstance(rule, dict) else str(rule)
 
 
-def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) -> None:
+def _choose_rule(raw: JsonTable, rule: str | None, origin: dict[str, str]) -> None:
     """Put another rule into a raw definition, keeping the constants that both rules have."""
     if rule is None:
         return
@@ -195,9 +194,7 @@ def _choose_rule(raw: dict[str, Any], rule: str | None, origin: dict[str, str]) 
     origin["rule.kind"] = "chosen rule"
 
 
-def _merge(
-    raw: dict[str, Any], changes: Mapping[str, object], origin: dict[str, str], source: str, at: str = ""
-) -> None:
+def _merge(raw: JsonTable, changes: Mapping[str, object], origin: dict[str, str], source: str, at: str = "") -> None:
     """Deep-merge changes into raw; a table with a kind replaces what was there."""
     for key, value in changes.items():
         where = f"{at}{key}"
@@ -208,7 +205,7 @@ def _merge(
             origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}
 
 
-def _take(raw: dict[str, Any], values: Mapping[str, object], origin: dict[str, str], source: str) -> None:
+def _take(raw: JsonTable, values: Mapping[str, object], origin: dict[str, str], source: str) -> None:
     """Set values by dotted key, each in place of all that was there."""
     for key, value in values.items():
         _set(raw, key, value)
@@ -217,7 +214,7 @@ def _take(raw: dict[str, Any], values: Mapping[str, object], origin: dict[str, s
         origin |= dict.fromkeys([key, *(k for k in _leaves(raw) if k.startswith(f"{key}."))], source)
 
 
-def _record(raw: dict[str, Any], record: Sequence[str], origin: dict[str, str]) -> None:
+def _record(raw: JsonTable, record: Sequence[str], origin: dict[str, str]) -> None:
     """Add signals to those that are recorded anyway."""
     table = raw.get("record", {})
     there = table.get("signals", ()) if isinstance(table, dict) else None
@@ -226,7 +223,7 @@ def _record(raw: dict[str, Any], record: Sequence[str], origin: dict[str, str]) 
         _take(raw, {"record.signals": [*there, *more]}, origin, "setting")
 
 
-def _set(raw: Any, dotted: str, value: Any) -> None:
+def _set(raw: Json, dotted: str, value: Json) -> None:
     """raw[a][b] = value for 'a.b'; a list is indexed by number. A wrong path becomes an unknown key."""
     *path, last = dotted.split(".")
     for step in path:
@@ -244,14 +241,14 @@ def _set(raw: Any, dotted: str, value: Any) -> None:
         raw[last] = value
 
 
-def _index(step: str, items: list[Any], dotted: str) -> int:
+def _index(step: str, items: list[Json], dotted: str) -> int:
     legal = [str(i) for i in range(len(items))]
     if step not in legal:
         raise UsageError(f"{dotted}: '{step}' must be a number in 0..{len(items) - 1}")
     return legal.index(step)
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Json]:
     """'a.b=value' -> ('a.b', value), the value as in TOML; bare words are text.
 
     Raises:
@@ -279,13 +276,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return key, found["value"]
 
 
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+def parse_settings(texts: Sequence[str]) -> JsonTable:
     """All of a command line; see `parse_setting`.
 
     Raises:
         UsageError: if a key is given two values.
     """
-    settings: dict[str, Any] = {}
+    settings: JsonTable = {}
     for key, value in map(parse_setting, texts):
         if key in settings and settings[key] != value:
             raise UsageError(
@@ -306,7 +303,7 @@ def _leaves(value: object, at: str = "") -> list[str]:
     return [leaf for key, item in items for leaf in _leaves(item, f"{at}.{key}" if at else str(key))]
 
 
-def as_specs(record: Any) -> tuple[str, ...]:
+def as_specs(record: Json) -> tuple[str, ...]:
     """What to record; a single text is one spec.
 
     Raises:
@@ -323,7 +320,7 @@ def describe(resolved: Resolved) -> list[tuple[str, str, str]]:
     flat = resolved.definition.model_dump(mode="json")
     rows = []
     for key in _leaves(flat):
-        value: Any = flat
+        value: Json = flat
         for step in key.split("."):
             value = value[int(step)] if isinstance(value, list) else value[step]
         stem = key.removesuffix(".kind")

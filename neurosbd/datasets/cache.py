@@ -18,6 +18,7 @@ from neurosbd.datasets.locate import CACHE_VARIABLE, actual, cache_folder, requi
 from neurosbd.datasets.samples import EventSamples, Samples, Splits
 from neurosbd.errors import warn
 from neurosbd.files import regular, sweep, workplace
+from neurosbd.parsing import JsonTable
 
 _PURPOSE = "decoding"
 _FORMAT = 5
@@ -80,7 +81,7 @@ def _stamps(top: Path) -> list[tuple[str, int, int]]:
 def _write(splits: Splits[Any], place: Path) -> None:
     """Build the folder beside its place, then exchange it for what is there."""
     with workplace(place.parent, _PURPOSE) as new, workplace(place.parent, _PURPOSE) as old:
-        content: dict[str, Any] = {"place": place.name, "samples": type(splits.train).__name__}
+        content: JsonTable = {"place": place.name, "samples": type(splits.train).__name__}
         content |= {name: getattr(splits, name) for name in _SAID}
         for split, samples in (("train", splits.train), ("test", splits.test)):
             values = {field.name: getattr(samples, field.name) for field in fields(samples)}
@@ -103,14 +104,14 @@ def _read(place: Path) -> Splits[Any] | None:
         content = about["content"]
         if about["crc32"] != zlib.crc32(json.dumps(content).encode()) or content["place"] != place.name:
             return None
-        said: dict[str, Any] = {name: content[name] for name in _SAID}
+        said: JsonTable = {name: content[name] for name in _SAID}
         said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         return Splits(_samples(content, "train", place), _samples(content, "test", place), **said)
     except (OSError, EOFError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
-def _samples(content: dict[str, Any], split: str, place: Path) -> Any:
+def _samples(content: JsonTable, split: str, place: Path) -> Any:
     arrays = {}
     for name, stamp in content[f"{split}_arrays"].items():
         path = place / f"{split}_{name}.npy"
@@ -119,7 +120,7 @@ def _samples(content: dict[str, Any], split: str, place: Path) -> Any:
         # Copy-on-write, so that torch may wrap it; nothing is ever written back. A file that is shorter than its header
         # says, since it was cut a moment ago, is refused by the mapping itself.
         arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
-    plain: dict[str, Any] = {name: tuple(value) for name, value in content[split].items()}
+    plain: JsonTable = {name: tuple(value) for name, value in content[split].items()}
     return _KINDS[content["samples"]](**arrays, **plain)
 
 

@@ -4,7 +4,6 @@ import io
 import math
 import mmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from neurosbd.datasets.idx import content
 from neurosbd.datasets.locate import actual
 from neurosbd.datasets.samples import EventSamples, Splits, joined
 from neurosbd.errors import UsageError
+from neurosbd.hdf5 import Node
 
 _CHANNELS = 700
 _LONGEST = 2000.0  # s; what int32 microseconds can count
@@ -92,7 +92,7 @@ def _events(seconds: np.ndarray, channel: np.ndarray, where: str) -> tuple[np.nd
     return np.rint(seconds * 1e6).astype(np.int32), channel.astype(np.int32)
 
 
-def _dataset(file: object, name: str, path: Path) -> Any:
+def _dataset(file: object, name: str, path: Path) -> Node:
     """A dataset that lies in this very file and is what the layout says, before a byte of it is read."""
     import h5py
 

@@ -7,11 +7,11 @@ from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.neurons.neuron import Activity, Flow
 
 _PROBES = 24  # steps in which a cell must once let a drive through
@@ -56,7 +56,7 @@ class Cell:
     """
 
     cell: nn.Module
-    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[str, Foreign] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if family(self.cell) is None:
@@ -71,7 +71,7 @@ class Cell:
         """Name of the cell's class."""
         return type(self.cell).__name__
 
-    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Any:
+    def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Foreign:
         """State of the cell before its first step, a NamedTuple of tensors [B, *size] named as the cell names them."""
         with torch.no_grad():
             start, quiet = self._start(drive), torch.zeros_like(drive)
@@ -81,7 +81,7 @@ class Cell:
             self._known["answers"] = self._answers(quiet[:1], type(start)(*(part[:1] for part in start)))
         return start
 
-    def step(self, state: object, drive: Tensor, dt: float) -> tuple[Activity, Any]:
+    def step(self, state: object, drive: Tensor, dt: float) -> tuple[Activity, Foreign]:
         """What the cell returns, [B, *size], in the dtype of the drive."""
         own = getattr(self.cell, "dt", dt)
         if not math.isclose(own, dt, rel_tol=1e-6):
@@ -122,14 +122,14 @@ class Cell:
         """Nothing of this step is known to reach the next."""
         return Flow(((0.0,),), (1.0,), (1.0,))
 
-    def _start(self, drive: Tensor) -> Any:
+    def _start(self, drive: Tensor) -> Foreign:
         """State of a cell that nothing has happened to."""
         if family(self.cell) == "snntorch":
             size = (getattr(self.cell, "hidden_size", drive.shape[1]), *drive.shape[2:])
             silence = drive.new_zeros((len(drive), *size))
             return _record(tuple(self._arguments))(*(silence for _ in self._arguments))
         if family(self.cell) == "spikingjelly":
-            fresh: Any = self.cell
+            fresh: Foreign = self.cell
             parts = [torch.zeros_like(drive) + value for value in fresh._memories_rv.values()]
             return _record(tuple(fresh._memories_rv))(*parts)
         nested = self._fresh(drive)
@@ -142,16 +142,16 @@ class Cell:
         """What snnTorch calls the state of this cell."""
         return list(inspect.signature(self.cell.forward).parameters)[1:]
 
-    def _fresh(self, drive: Tensor) -> Any:
+    def _fresh(self, drive: Tensor) -> Foreign:
         """What Norse starts from. It asks for gradients of its own constants; taken back."""
-        fallback: Any = self.cell.state_fallback
+        fallback: Foreign = self.cell.state_fallback
         nested = fallback(drive.detach())
         for part in _leaves(nested):
             part.requires_grad_(False)
         self._known.setdefault("like", _skeleton(nested))
         return nested
 
-    def _call(self, drive: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _call(self, drive: Tensor, state: Foreign) -> tuple[Tensor, Foreign]:
         """One step. Whatever the cell writes into itself is taken back, so that it stays a constant."""
         before = [(m, dict(vars(m)), dict(m._buffers)) for m in self.cell.modules()]
         try:
@@ -196,7 +196,7 @@ class Cell:
                 _, state = self._call(noise, state)
         return False
 
-    def _check_shapes(self, drive: Tensor, value: Tensor, after: Any) -> None:
+    def _check_shapes(self, drive: Tensor, value: Tensor, after: Foreign) -> None:
         if value.shape != drive.shape:
             raise ValueError(
                 f"{self.kind} makes {list(value.shape[1:])} of a drive of size {list(drive.shape[1:])}; "
@@ -218,7 +218,7 @@ def _still(cell: nn.Module) -> nn.Module:
         for name, parameter in list(module._parameters.items()):
             del module._parameters[name]
             module.register_buffer(name, None if parameter is None else parameter.detach())
-    own: Any = cell
+    own: Foreign = cell
     for constant in getattr(own, "p", ()):
         if isinstance(constant, Tensor):
             constant.requires_grad_(False)
@@ -239,12 +239,12 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 @lru_cache
-def _record(names: tuple[str, ...]) -> Any:
+def _record(names: tuple[str, ...]) -> Foreign:
     """A NamedTuple class for a state."""
     return namedtuple("CellState", names)  # the names are known at run time only
 
 
-def _parts(state: Any) -> Sequence[tuple[str, Any]]:
+def _parts(state: Foreign) -> Sequence[tuple[str, Foreign]]:
     return list(zip(getattr(state, "_fields", map(str, range(len(state)))), state, strict=True))
 
 
@@ -256,7 +256,7 @@ def _paths(state: object) -> list[str]:
     return names
 
 
-def _leaves(state: object) -> list[Any]:
+def _leaves(state: object) -> list[Foreign]:
     """Its tensors in that order."""
     leaves = []
     for _, part in _parts(state):
@@ -264,12 +264,12 @@ def _leaves(state: object) -> list[Any]:
     return leaves
 
 
-def _skeleton(state: Any) -> Any:
+def _skeleton(state: Foreign) -> Foreign:
     """The nesting alone, without tensors."""
     return type(state), tuple(_skeleton(part) if isinstance(part, tuple) else None for part in state)
 
 
-def _rebuilt(skeleton: Any, leaves: Any) -> Any:
+def _rebuilt(skeleton: Foreign, leaves: Foreign) -> Foreign:
     kind, inner = skeleton
     parts = [next(leaves) if part is None else _rebuilt(part, leaves) for part in inner]
     return kind(*parts) if hasattr(kind, "_fields") else kind(parts)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from neurosbd.surrogates import ArcTan, Boxcar, FastSigmoid, Surrogate, Triangle
 
 _GRID = torch.linspace(-3, 3, 121, dtype=torch.float64)  # distances at which two curves are compared
+Foreign = Any  # what belongs to another library, whose types are not ours to know
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Single modules of torch as our geometries, poolings and rate neurons."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +8,7 @@ from torch import nn
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.kernels import driven as sides
 from neurosbd.connections.pooling import AveragePool, MaxPool
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.network import Connection
 from neurosbd.neurons import HardSigmoid, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.neurons.neuron import Neuron
@@ -45,11 +45,11 @@ def activation(module: nn.Module) -> Neuron | None:
     return None if make is None else make(module)
 
 
-def _leaky_relu(module: Any) -> Neuron:
+def _leaky_relu(module: Foreign) -> Neuron:
     return ReLU() if module.negative_slope == 0 else LeakyReLU(module.negative_slope)
 
 
-def _softplus(module: Any) -> Neuron:
+def _softplus(module: Foreign) -> Neuron:
     if (module.beta, module.threshold) != (1, 20):
         raise ValueError(
             f"beta = {module.beta}, threshold = {module.threshold}; legal is beta = 1, threshold = 20: "
@@ -58,13 +58,13 @@ def _softplus(module: Any) -> Neuron:
     return Softplus()
 
 
-def _hardtanh(module: Any) -> Neuron:
+def _hardtanh(module: Foreign) -> Neuron:
     if (module.min_val, module.max_val) != (0, 1):
         raise ValueError(f"clips to {module.min_val}..{module.max_val}; legal is 0..1: write nn.Hardtanh(0, 1)")
     return HardSigmoid()
 
 
-_ACTIVATIONS: dict[type, Callable[[Any], Neuron]] = {
+_ACTIVATIONS: dict[type, Callable[[Foreign], Neuron]] = {
     nn.ReLU: lambda _: ReLU(),
     nn.LeakyReLU: _leaky_relu,
     nn.Tanh: lambda _: Tanh(),
@@ -157,7 +157,7 @@ def onto_itself(module: nn.Linear | nn.Conv2d, name: str) -> Connection:
     return Connection(name, name, geometry(module, None))
 
 
-def _square(value: Any, name: str) -> int:
+def _square(value: Foreign, name: str) -> int:
     first, *others = [value] if isinstance(value, int) else value
     if any(side != first for side in others):
         raise ValueError(f"has {name} = {(first, *others)}; legal is a square one")

@@ -6,12 +6,12 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path, regular
+from neurosbd.interchange.borrowed import Foreign
 
 _LARGEST = 2**32  # bytes of all arrays together, unpacked
 _MOST = 20_000  # groups and datasets
@@ -38,7 +38,7 @@ def nir_package() -> ModuleType:
     return nir
 
 
-def read_graph(path: str | Path) -> Any:
+def read_graph(path: str | Path) -> Foreign:
     """The graph of a .nir file. Sizes of neighbours are not compared here: `from_nir` does, and names what differs.
 
     Raises:
@@ -59,7 +59,7 @@ def read_graph(path: str | Path) -> Any:
 # HDF5 ---------------------------------------------------------------------------------------------
 
 
-def _contents(path: Path) -> dict[str, Any]:
+def _contents(path: Path) -> dict[str, Foreign]:
     """All values below 'node', groups as dictionaries."""
     import h5py
 
@@ -90,7 +90,7 @@ class _Looked:
     entries: int = _MOST
 
 
-def _walk(group: Any, looked: _Looked, depth: int) -> None:
+def _walk(group: Foreign, looked: _Looked, depth: int) -> None:
     """Refuse links, values kept in other files, odd types and bombs, before a value is read."""
     import h5py
 
@@ -114,7 +114,7 @@ def _walk(group: Any, looked: _Looked, depth: int) -> None:
                 raise UsageError(f"{looked.path}: declares more than {_LARGEST:,} bytes of values; refused")
 
 
-def _size(node: Any, data: mmap.mmap, where: str) -> int:
+def _size(node: Foreign, data: mmap.mmap, where: str) -> int:
     """Bytes that reading a dataset takes, without reading it."""
     import h5py
 
@@ -139,10 +139,10 @@ def _size(node: Any, data: mmap.mmap, where: str) -> int:
     return max(count, chunk) * node.dtype.itemsize
 
 
-def _values(group: Any) -> dict[str, Any]:
+def _values(group: Foreign) -> dict[str, Foreign]:
     import h5py
 
-    found: dict[str, Any] = {}
+    found: dict[str, Foreign] = {}
     for name, member in group.items():
         value = _values(member) if isinstance(member, h5py.Group) else member[()]
         found[name] = _text(value) if isinstance(value, bytes) else value
@@ -159,7 +159,7 @@ def _text(value: object) -> str:
 # Nodes --------------------------------------------------------------------------------------------
 
 
-def _graph(nir: ModuleType, found: dict[str, Any], prefix: str) -> Any:
+def _graph(nir: ModuleType, found: dict[str, Foreign], prefix: str) -> Foreign:
     """A graph of the values of a file, with all graphs inside it."""
     where = f"graph '{prefix.rstrip('.')}'" if prefix else "the graph"
     nodes, edges = found.get("nodes"), found.get("edges")
@@ -175,7 +175,7 @@ def _graph(nir: ModuleType, found: dict[str, Any], prefix: str) -> Any:
     return nir.NIRGraph(made, pairs, metadata=_notes(found), type_check=False)
 
 
-def _node(nir: ModuleType, fields: Any, name: str) -> Any:
+def _node(nir: ModuleType, fields: Foreign, name: str) -> Foreign:
     """A node of its fields."""
     kind = fields.get("type") if isinstance(fields, dict) else None
     make = getattr(nir, kind, None) if isinstance(kind, str) else None
@@ -211,6 +211,6 @@ def _check_field(where: str, key: str, value: object) -> None:
         raise UsageError(f"{where}: its {key} is {'a group' if isinstance(value, dict) else 'text'}; legal are numbers")
 
 
-def _notes(fields: dict[str, Any]) -> dict[str, Any]:
+def _notes(fields: dict[str, Foreign]) -> dict[str, Foreign]:
     notes = fields.get("metadata")
     return notes if isinstance(notes, dict) else {}

@@ -1,13 +1,13 @@
 """Weights and poolings of NIR as our geometries, and the sizes they ask for."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_neurons import noted, numbers
 from neurosbd.interchange.wiring import MOST_UNITS
 
@@ -42,7 +42,7 @@ def declared(node: object, port: str, name: str) -> tuple[int, ...]:
     return bounded(shape[1:] if len(shape) in (2, 4) and shape[0] == 1 else shape, where)  # Norse keeps a batch of 1
 
 
-def pooling(name: str, node: Any, average: bool) -> Pooling:
+def pooling(name: str, node: Foreign, average: bool) -> Pooling:
     """A pooling node; `average` if the 1 / k^2 of an average has gone into the next weights."""
     window, stride = (square(getattr(node, key), name, key, 1) for key in ("kernel_size", "stride"))
     if square(node.padding, name, "padding", 0) != 0:
@@ -51,7 +51,7 @@ def pooling(name: str, node: Any, average: bool) -> Pooling:
     return make(window, 0 if stride == window else stride)
 
 
-def geometry(name: str, node: Any, pool: Pooling | None) -> Dense | Conv2d:
+def geometry(name: str, node: Foreign, pool: Pooling | None) -> Dense | Conv2d:
     """How a weight node joins two populations.
 
     Raises:
@@ -74,7 +74,7 @@ def geometry(name: str, node: Any, pool: Pooling | None) -> Dense | Conv2d:
     return _convolution(name, node, weight, Conv2d(1, 1, 0, pool, biased, sparsity))
 
 
-def _convolution(name: str, node: Any, weight: np.ndarray, rest: Conv2d) -> Conv2d:
+def _convolution(name: str, node: Foreign, weight: np.ndarray, rest: Conv2d) -> Conv2d:
     kernel, stride = square(weight.shape[2:], name, "weight", 1), square(node.stride, name, "stride", 1)
     for key in ("groups", "dilation"):
         if square(getattr(node, key), name, key, 1) != 1:
@@ -92,7 +92,7 @@ def _convolution(name: str, node: Any, weight: np.ndarray, rest: Conv2d) -> Conv
     return Conv2d(kernel, stride, padding, rest.pool, rest.bias, rest.sparsity)
 
 
-def square(value: Any, name: str, key: str, least: int) -> int:
+def square(value: Foreign, name: str, key: str, least: int) -> int:
     """A whole number, or two that are the same.
 
     Raises:
@@ -107,7 +107,7 @@ def square(value: Any, name: str, key: str, least: int) -> int:
     return whole[0]
 
 
-def _whole(value: Any, where: str, key: str) -> int:
+def _whole(value: Foreign, where: str, key: str) -> int:
     try:
         if float(value).is_integer():
             return int(value)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from neurosbd.errors import UsageError
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_neurons import NEURON_NODES
 
 WEIGHTS = ("Affine", "Linear", "Conv2d")
@@ -26,7 +26,7 @@ def kind_of(node: object) -> str:
 class Flat:
     """A graph without graphs inside."""
 
-    nodes: dict[str, Any]
+    nodes: dict[str, Foreign]
     before: dict[str, list[str]]  # node -> whom it hears
     after: dict[str, list[str]]  # node -> who hears it
 
@@ -63,7 +63,7 @@ def flattened(graph: object) -> Flat:
     return flat
 
 
-def _neighbours(nodes: dict[str, Any], edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _neighbours(nodes: dict[str, Foreign], edges: Iterable[Edge]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Whom every node hears, and who hears it."""
     before: dict[str, list[str]] = {name: [] for name in nodes}
     after: dict[str, list[str]] = {name: [] for name in nodes}
@@ -78,9 +78,9 @@ def _neighbours(nodes: dict[str, Any], edges: Iterable[Edge]) -> tuple[dict[str,
     return before, after
 
 
-def _opened(graph: Any, prefix: str) -> tuple[dict[str, Any], list[Edge]]:
+def _opened(graph: Foreign, prefix: str) -> tuple[dict[str, Foreign], list[Edge]]:
     """Nodes and edges with the names of inner graphs in front."""
-    nodes: dict[str, Any] = {}
+    nodes: dict[str, Foreign] = {}
     edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
     for name, node in graph.nodes.items():
         if kind_of(node) != "NIRGraph":

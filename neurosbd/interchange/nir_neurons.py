@@ -6,7 +6,7 @@ is fixed in NIR, so our `r` goes into the incoming weights, and is noted for the
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neurosbd.errors import UsageError, warn
 from neurosbd.interchange.adapter import Cell
-from neurosbd.interchange.borrowed import Borrowed
+from neurosbd.interchange.borrowed import Borrowed, Foreign
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
 from neurosbd.neurons.neuron import Neuron
@@ -28,7 +28,7 @@ _LEGAL = "legal are LIF, CubaLIF and IF with reset = 'to_value' and no refractor
 class Exported(NamedTuple):
     """A neuron in NIR."""
 
-    node: Any  # None for an identity, which is no node
+    node: Foreign  # None for an identity, which is no node
     factor: np.ndarray  # what the incoming weights are multiplied with, one per unit, [*size]
     fires: np.ndarray | None = None  # thresholds of a membrane whose reset has to be spelt out, [*size]
     rise: np.ndarray | None = None  # of that membrane in one step under a drive of 1, [*size]
@@ -62,7 +62,7 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float, resets
         raise UsageError(f"population '{name}': NIR has no {what} neuron; {_LEGAL}")
     _check_dynamics(name, neuron, resets)
     r = _full(neuron.r, size)
-    about: dict[str, Any] = {"population": name, "r": _plain(neuron.r)}
+    about: dict[str, Foreign] = {"population": name, "r": _plain(neuron.r)}
     zero = np.zeros(size, np.float32)
     if isinstance(neuron, LI):
         tau, share = _euler(neuron.tau_mem, size, dt)
@@ -88,7 +88,7 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float, resets
     return Exported(node, r)
 
 
-def _membrane(neuron: LIF | CubaLIF | IF, size: tuple[int, ...], dt: float, about: dict[str, Any]) -> Exported:
+def _membrane(neuron: LIF | CubaLIF | IF, size: tuple[int, ...], dt: float, about: dict[str, Foreign]) -> Exported:
     """What is under the spikes of a LIF or IF."""
     nir, one, r = nir_package(), np.ones(size), _full(neuron.r, size)
     level, kept = _full(neuron.v_threshold, size), {"neurosbd": about}
@@ -135,7 +135,7 @@ def imported(name: str, node: object, size: tuple[int, ...], dt: float, second: 
     if kind != "LI":
         constants["v_threshold"], constants["v_reset"] = (_drawn(values[k]) for k in ("v_threshold", "v_reset"))
         constants |= {"reset": getattr(node, "reset", "to_value"), "surrogate": _restored(name, about)}
-    make: Any = {"LIF": LIF, "CubaLIF": CubaLIF, "IF": IF, "LI": LI}[kind]
+    make: Foreign = {"LIF": LIF, "CubaLIF": CubaLIF, "IF": IF, "LI": LI}[kind]
     try:
         return Imported(make(r=_drawn(own), **constants), _whole(gain / own))
     except ValueError as problem:
@@ -184,13 +184,13 @@ TIMES = {"tau", "tau_mem", "tau_syn"}
 _MEMBRANE = {"LIF": "tau", "CubaLIF": "tau_mem", "LI": "tau"}
 
 
-def noted(node: Any) -> dict[str, Any]:
+def noted(node: Foreign) -> dict[str, Foreign]:
     """What we once noted at a node or graph; nothing if it comes from elsewhere."""
     about = node.metadata.get("neurosbd") if isinstance(node.metadata, dict) else None
     return about if isinstance(about, dict) else {}
 
 
-def scaled(weight: np.ndarray, bias: np.ndarray | None, factor: np.ndarray, where: str) -> tuple[Any, Any]:
+def scaled(weight: np.ndarray, bias: np.ndarray | None, factor: np.ndarray, where: str) -> tuple[Foreign, Foreign]:
     """Weight and bias times one factor per post unit, or one for all.
 
     Raises:
@@ -227,7 +227,7 @@ def _check_dynamics(name: str, neuron: LIF | CubaLIF | IF | LI, resets: Resets |
         )
 
 
-def _full(value: Any, size: tuple[int, ...]) -> np.ndarray:
+def _full(value: Foreign, size: tuple[int, ...]) -> np.ndarray:
     """One value per unit."""
     value = value.detach().cpu().double().numpy() if isinstance(value, Tensor) else np.float64(value)
     return np.broadcast_to(value, size)
@@ -243,19 +243,19 @@ def _euler(tau: object, size: tuple[int, ...], dt: float) -> tuple[np.ndarray, n
     return _single(dt / share), share
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Foreign) -> Foreign:
     return _single(value.detach().cpu().numpy()) if isinstance(value, Tensor) else float(value)
 
 
-def _described(surrogate: Surrogate) -> dict[str, Any]:
+def _described(surrogate: Surrogate) -> dict[str, Foreign]:
     kinds = {made: kind for kind, made in SURROGATES.items()}
     if isinstance(surrogate, Borrowed) or type(surrogate) not in kinds:
         return {"kind": getattr(surrogate, "__qualname__", type(surrogate).__name__)}
-    fields: dict[str, Any] = dataclasses.asdict(surrogate)  # type: ignore[call-overload]
+    fields: dict[str, Foreign] = dataclasses.asdict(surrogate)  # type: ignore[call-overload]
     return {"kind": kinds[type(surrogate)], **fields}
 
 
-def _restored(name: str, about: dict[str, Any]) -> Surrogate:
+def _restored(name: str, about: dict[str, Foreign]) -> Surrogate:
     told = about.get("surrogate")
     if not told:
         return SURROGATES["triangle"]()

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.kernels import driven
 from neurosbd.errors import UsageError
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package, read_graph
 from neurosbd.interchange.nir_geometry import bounded, declared, geometry, pooling
 from neurosbd.interchange.nir_graph import PASSES, POOLS, WEIGHTS, Flat, flattened, kind_of
@@ -89,13 +90,13 @@ class _Way(NamedTuple):
 class _Reader:
     """Populations of a graph and how they are joined."""
 
-    def __init__(self, flat: Flat, dt: float, about: dict[str, Any]) -> None:
+    def __init__(self, flat: Flat, dt: float, about: dict[str, Foreign]) -> None:
         self.flat = flat
         self.dt = dt
         # A file forgets the order of its nodes.
         self.order = str(about.get("populations", "")).split("\n")
         self.joined = str(about.get("connections", "")).split("\n")
-        self.names: dict[Any, str] = {}  # node, or successors that weights share, -> population
+        self.names: dict[Foreign, str] = {}  # node, or successors that weights share, -> population
         self.groups: dict[str, list[str]] = {}  # identity population -> weight nodes that it sums
         self.pooled: dict[str, str] = {}  # convolution -> pooling between it and its neuron
         for name, node in flat.nodes.items():
@@ -248,7 +249,7 @@ class _Reader:
         average = noted(node).get("pool_drive") == "average"
         return replace(shape, pool_drive=pooling(behind, self.flat.nodes[behind], average))
 
-    def _check_fit(self, name: str, way: _Way, post: str, shape: Any, there: tuple[int, ...]) -> None:
+    def _check_fit(self, name: str, way: _Way, post: str, shape: Foreign, there: tuple[int, ...]) -> None:
         """Compare a weight with the sizes of its two populations."""
         where = f"node '{name}' ({kind_of(self.flat.nodes[name])}), connection '{way.pre}->{post}'"
         try:
@@ -278,7 +279,7 @@ class _Reader:
             raise _Loop(f"population '{population}' is in a loop without a neuron; put one into it")
         return size
 
-    def _measured(self, population: str, node: Any) -> tuple[int, ...]:
+    def _measured(self, population: str, node: Foreign) -> tuple[int, ...]:
         if population == INPUT:
             return declared(self.flat.nodes[node], "input", node)
         if population in self.groups:
@@ -361,7 +362,7 @@ def _spreads(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
     return len(shape) == len(size) and all(m in (1, n) for m, n in zip(shape, size, strict=True))
 
 
-def _flattens(name: str, node: Any) -> bool:
+def _flattens(name: str, node: Foreign) -> bool:
     """Whether a Flatten makes a vector of all axes, counted with a batch or without; it may flatten nothing."""
     first, last = node.start_dim, node.end_dim
     if int(first) not in (0, 1, -3, -1) or int(last) not in (-1, 2, 3, 0):

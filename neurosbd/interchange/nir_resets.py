@@ -6,11 +6,12 @@ With dt / tau scale = -threshold a spike takes the threshold off, as reset = 'su
 nothing, as 'none'. An integrator I in place of the LI makes it an IF. The loop is felt one step later, as every loop.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from neurosbd.errors import UsageError
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_graph import Flat, kind_of
 from neurosbd.interchange.nir_neurons import numbers
@@ -22,9 +23,9 @@ _ALIKE = 1e-4  # relative: how near the step of a Scale is to the threshold, in 
 class Spelt(NamedTuple):
     """The nodes of a spiking population."""
 
-    membrane: Any  # LI or I
-    fire: Any  # Threshold
-    back: Any  # Scale; None if a spike takes nothing
+    membrane: Foreign  # LI or I
+    fire: Foreign  # Threshold
+    back: Foreign  # Scale; None if a spike takes nothing
 
 
 def spelt(membrane: object, threshold: np.ndarray, rise: np.ndarray, subtract: bool) -> Spelt:
@@ -74,7 +75,7 @@ def joined(flat: Flat, dt: float) -> Flat:
     return Flat(nodes, {n: before[n] for n in nodes}, {n: [m for m in after[n] if m in nodes] for n in nodes})
 
 
-def _neuron(flat: Flat, membrane: str, fire: str) -> Any:
+def _neuron(flat: Flat, membrane: str, fire: str) -> Foreign:
     """The LIF or IF of a membrane and its Threshold."""
     nir, node = nir_package(), flat.nodes[membrane]
     r, level = numbers(membrane, node, "r"), numbers(fire, flat.nodes[fire], "threshold")
@@ -91,7 +92,7 @@ def _neuron(flat: Flat, membrane: str, fire: str) -> Any:
     return (nir.LIF if kind_of(node) == "LI" else nir.IF)(**spread, metadata=node.metadata)
 
 
-def _check_step(flat: Flat, back: str, membrane: str, neuron: Any, dt: float) -> None:
+def _check_step(flat: Flat, back: str, membrane: str, neuron: Foreign, dt: float) -> None:
     """Refuse a Scale that takes anything but the threshold off."""
     rise = dt * neuron.r / (neuron.tau if kind_of(neuron) == "LIF" else 1.0)
     scale = numbers(back, flat.nodes[back], "scale")

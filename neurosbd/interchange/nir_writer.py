@@ -3,7 +3,7 @@
 import keyword
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError, warn
+from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
 from neurosbd.interchange.nir_resets import spelt
@@ -55,8 +56,8 @@ class _Writer:
     def __init__(self, network: Network, resets: Resets | None) -> None:
         self.network = network
         self.resets: Resets | None = resets
-        self.nir: Any = nir_package()
-        self.nodes: dict[str, Any] = {}
+        self.nir: Foreign = nir_package()
+        self.nodes: dict[str, Foreign] = {}
         self.edges: list[tuple[str, str]] = []
         self.loops: list[tuple[str, str]] = []  # edges of late connections
         self.factors: dict[str, np.ndarray] = {}
@@ -66,7 +67,7 @@ class _Writer:
         order = list(network.populations)
         self.late = {c.name for c in network.connections.values() if order.index(c.pre) >= order.index(c.post)}
 
-    def graph(self, metadata: Mapping[str, object]) -> Any:
+    def graph(self, metadata: Mapping[str, object]) -> Foreign:
         """All of it."""
         network = self.network
         self.nodes["input"] = self.nir.Input({"input": np.array(network.populations[INPUT].size)})
@@ -155,7 +156,7 @@ class _Writer:
         edges.append((weights, key))
         return key
 
-    def _pooling(self, connection: Connection, pool: Pooling) -> Any:
+    def _pooling(self, connection: Connection, pool: Pooling) -> Foreign:
         """The node of a pooling; the 1 / k^2 of a mean goes into weights."""
         if not isinstance(pool, AveragePool | SumPool):
             raise UsageError(
@@ -163,7 +164,7 @@ class _Writer:
             )
         return self.nir.SumPool2d(*(np.array([side, side]) for side in (pool.window, pool.stride or pool.window, 0)))
 
-    def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Any, str]]:
+    def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Foreign, str]]:
         """Nodes between the activity and the weights."""
         geometry, way = connection.geometry, []
         pool = getattr(geometry, "pool", None)
@@ -180,7 +181,7 @@ class _Writer:
             way.append((self.nir.Delay(np.full(size, steps * self.network.dt, np.float32)), "delay"))
         return way
 
-    def _weights(self, connection: Connection) -> Any:
+    def _weights(self, connection: Connection) -> Foreign:
         """The node of the weights, folded."""
         geometry, synapses = connection.geometry, self.network.synapses(connection)
         if not isinstance(geometry, Dense | Conv2d):
@@ -191,7 +192,7 @@ class _Writer:
         factor = self.factors[connection.post]
         where = f"population '{connection.post}'"
         pool = geometry.pool
-        about: dict[str, Any] = {
+        about: dict[str, Foreign] = {
             "post": connection.post,
             "plastic": int(connection.plastic),
             "bias": int(geometry.bias),

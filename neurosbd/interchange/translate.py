@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from neurosbd.distributions import sample_constants
 from neurosbd.interchange.adapter import Cell, family
-from neurosbd.interchange.borrowed import surrogate_of
+from neurosbd.interchange.borrowed import Foreign, surrogate_of
 from neurosbd.neurons import IF, LI, LIF, CubaLIF
 from neurosbd.neurons.membrane import Reset
 from neurosbd.neurons.neuron import Neuron
@@ -115,7 +115,7 @@ def _tau(alpha: float | Tensor, dt: float) -> float | Tensor:
 # snnTorch -----------------------------------------------------------------------------------------
 
 
-def _threshold(cell: Any) -> tuple[float, Surrogate, Reset]:
+def _threshold(cell: Foreign) -> tuple[float, Surrogate, Reset]:
     if cell.state_quant or cell.inhibition or _shared(cell.graded_spikes_factor) != 1:
         raise _Other
     threshold = _shared(cell.threshold)
@@ -128,7 +128,7 @@ def _clamped(factor: Tensor, size: tuple[int, ...]) -> float | Tensor:
     return _per_unit(factor.detach().clamp(0, 1), size)
 
 
-def _leaky(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _leaky(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     threshold, surrogate, reset = _threshold(cell)
     beta = _clamped(cell.beta, size)
     if isinstance(beta, float) and beta == 1:
@@ -136,20 +136,20 @@ def _leaky(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
     return Translated(LIF(_tau(beta, dt), threshold, reset=reset, surrogate=surrogate))
 
 
-def _lapicque(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _lapicque(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     threshold, surrogate, reset = _threshold(cell)
     leaked = cell.time_step / (cell.R * cell.C)
     r = _shared(cell.R * (1 / (cell.R * cell.C)) * cell.time_step)
     return Translated(LIF(_tau(_per_unit(1 - leaked, size), dt), threshold, reset=reset, r=r, surrogate=surrogate))
 
 
-def _synaptic(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _synaptic(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     threshold, surrogate, reset = _threshold(cell)
     tau_mem, tau_syn = _tau(_clamped(cell.beta, size), dt), _tau(_clamped(cell.alpha, size), dt)
     return Translated(CubaLIF(tau_mem, tau_syn, threshold, reset=reset, surrogate=surrogate))
 
 
-def _recurrent(cell: Any) -> nn.Linear | nn.Conv2d:
+def _recurrent(cell: Foreign) -> nn.Linear | nn.Conv2d:
     if not isinstance(cell.recurrent, nn.Linear | nn.Conv2d):
         raise _Other  # one weight per unit: no connection of ours has that
     return cell.recurrent
@@ -166,7 +166,7 @@ def _rsynaptic(cell: object, size: tuple[int, ...], dt: float) -> Translated:
 # Norse --------------------------------------------------------------------------------------------
 
 
-def _norse(cell: Any) -> tuple[float, float, Surrogate]:
+def _norse(cell: Foreign) -> tuple[float, float, Surrogate]:
     from norse.torch.functional.threshold import threshold as norse_spike
 
     p = cell.p
@@ -182,14 +182,14 @@ def _euler(rate: object, size: tuple[int, ...], dt: float) -> tuple[float | Tens
     return _tau(1 - share, dt), share
 
 
-def _lif_box(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _lif_box(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     level, v_reset, surrogate = _norse(cell)
     tau, share = _euler(cell.p.tau_mem_inv, size, dt)
     leak = _per_unit(cell.p.v_leak, size)
     return Translated(LIF(tau, level, leak, v_reset, "to_value", share, surrogate=surrogate))
 
 
-def _lif(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _lif(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     level, v_reset, surrogate = _norse(cell)
     tau_mem, share = _euler(cell.p.tau_mem_inv, size, dt)
     tau_syn, _ = _euler(cell.p.tau_syn_inv, size, dt)
@@ -198,14 +198,14 @@ def _lif(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
     return Translated(CubaLIF(tau_mem, tau_syn, level, v_reset, "to_value", share, surrogate=surrogate))
 
 
-def _iaf(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _iaf(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     level, v_reset, surrogate = _norse(cell)
     if v_reset != 0:
         raise _Other  # it starts there, ours at 0
     return Translated(IF(level, v_reset, "to_value", surrogate=surrogate))
 
 
-def _li_box(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _li_box(cell: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     if _shared(cell.p.v_leak) != 0:
         raise _Other
     tau, share = _euler(cell.p.tau_mem_inv, size, dt)
@@ -215,7 +215,7 @@ def _li_box(cell: Any, size: tuple[int, ...], dt: float) -> Translated:
 # SpikingJelly -------------------------------------------------------------------------------------
 
 
-def _reset(node: Any) -> tuple[float, float, Reset, Surrogate]:
+def _reset(node: Foreign) -> tuple[float, float, Reset, Surrogate]:
     """Threshold, resting and reset potential, reset and surrogate; without a reset potential, what a spike takes."""
     level = _shared(node.v_threshold)
     if not level > 0:
@@ -224,29 +224,29 @@ def _reset(node: Any) -> tuple[float, float, Reset, Surrogate]:
     return level, v_reset, cast(Reset, kind), surrogate_of(node.surrogate_function, level)
 
 
-def _if_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _if_node(node: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     level, v_reset, kind, surrogate = _reset(node)
     if v_reset != 0:
         raise _Other  # it starts there, ours at 0
     return Translated(IF(level, v_reset, kind, surrogate=surrogate))
 
 
-def _leaking(node: Any, lost: float, dt: float) -> Translated:
+def _leaking(node: Foreign, lost: float, dt: float) -> Translated:
     """A node that loses a share of what it has in a step; its drive may be multiplied with that share, too."""
     level, v_reset, kind, surrogate = _reset(node)
     r = lost if node.decay_input else 1.0
     return Translated(LIF(_tau(1 - lost, dt), level, v_reset, v_reset, kind, r, surrogate=surrogate))
 
 
-def _lif_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _lif_node(node: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     return _leaking(node, 1 / node.tau, dt)
 
 
-def _plif_node(node: Any, size: tuple[int, ...], dt: float) -> Translated:
+def _plif_node(node: Foreign, size: tuple[int, ...], dt: float) -> Translated:
     return _leaking(node, torch.sigmoid(node.w.detach().double()).item(), dt)
 
 
-_KNOWN: dict[str, Callable[[Any, tuple[int, ...], float], Translated]] = {
+_KNOWN: dict[str, Callable[[Foreign, tuple[int, ...], float], Translated]] = {
     "Leaky": _leaky,
     "Lapicque": _lapicque,
     "Synaptic": _synaptic,

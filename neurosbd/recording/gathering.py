@@ -4,12 +4,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.recording.picking import Picking
 from neurosbd.tracefiles.series import Clock, Rows, Series
 
@@ -192,13 +193,13 @@ class Gathering:
         values = {name: series_rows.copied(host, self.count) for name, series_rows in self._block.series_rows.items()}
         return Rows(time, step, batch, epoch, sample, values)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The rows so far, as tensors."""
         rows = self.pending().ordered(self.series.values())
         plain = {name: torch.from_numpy(getattr(rows, name)) for name in Rows._fields[:-1]}
         return {**plain, "values": {name: torch.from_numpy(v).clone() for name, v in rows.values.items()}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Go on with the rows of `state_dict`."""
         self._start()
         *plain, sample = (state[name].numpy() for name in Rows._fields[:-1])

@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.learning.learner import Batch
 from neurosbd.learning.online import LearningObserver
 from neurosbd.learning.simulation import Observer
@@ -78,7 +79,7 @@ class Recorder:
             Gathering(clock, contents.of(n), contents.block_rows(n), device) for n, clock in enumerate(contents.clocks)
         ]
         self.writer: TraceWriter | None = None
-        self._state: dict[str, Any] | None = None
+        self._state: StateDict | None = None
 
     def start(self, path: Path, config: str, description: str) -> None:
         """Open the file: a new one, or the one of the checkpoint that was loaded."""
@@ -137,12 +138,12 @@ class Recorder:
             self.writer.append(clock, *gathering.take())
         gathering.open(time, step, batch, epoch, sample)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """What the file holds for certain, and the rows that are still to come into it."""
         assert self.writer is not None, "the recorder was not started"
         return {"rows": self.writer.drain(), "pending": [gathering.state_dict() for gathering in self.gatherings]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Go on from there, once started."""
         self._state = state
 

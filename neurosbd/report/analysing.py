@@ -5,10 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
+from neurosbd.parsing import JsonTable
 from neurosbd.report import run_summary
 from neurosbd.report.analyses import Analysis, Outcome, chosen, run_analysis
 from neurosbd.report.checked_run import opened, with_trace
@@ -162,7 +162,7 @@ def _files(run: Run, report: Report) -> dict[str, bytes]:
 
 
 def _json(run: Run, report: Report) -> str:
-    content: dict[str, Any] = {
+    content: JsonTable = {
         "run": {
             "path": run.path.resolve().name,
             "status": run.result.get("status"),
@@ -216,7 +216,7 @@ def _page(run: Run, report: Report) -> str:
     )
 
 
-def _section(outcome: Outcome) -> dict[str, Any]:
+def _section(outcome: Outcome) -> JsonTable:
     small, rest = tables(outcome.quantities)
     drawing = outcome.drawing
     assert drawing is not None  # it is shown

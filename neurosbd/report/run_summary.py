@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from neurosbd import library
 from neurosbd.errors import RESUME, UsageError
 from neurosbd.measures import MEASURES, shown, title
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.training.progress import duration
 from neurosbd.training.run import Run
 
@@ -16,15 +16,15 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _NO_SETTINGS = ("name", "about", "source", "seed", "record")
 
 
-def setting(run: Run, key: str, default: object = None) -> Any:
+def setting(run: Run, key: str, default: object = None) -> Json:
     """A value of the resolved definition by dotted key, without demanding that the rest of it is valid."""
-    value: Any = run.config.get("definition")
+    value: Json = run.config.get("definition")
     for step in key.split("."):
         value = value.get(step) if isinstance(value, Mapping) else None
     return default if value is None else value
 
 
-def settings(run: Run) -> dict[str, Any]:
+def settings(run: Run) -> JsonTable:
     """Every value by dotted key; defaults are filled in where the run was made before a setting existed."""
     try:
         content = run.definition.model_dump(mode="json")
@@ -165,10 +165,10 @@ def all_settings(run: Run) -> list[tuple[str, str]]:
     return [(key, text(value)) for key, value in flat(run.config.get("definition")).items()]
 
 
-def flat(value: object, at: str = "") -> dict[str, Any]:
+def flat(value: object, at: str = "") -> JsonTable:
     """Dotted key -> plain value, of nested tables and arrays of tables."""
     if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = value.items()
+        items: Iterable[tuple[Json, Json]] = value.items()
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
         items = enumerate(value)
     else:

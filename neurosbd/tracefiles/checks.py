@@ -7,11 +7,12 @@ that it lies still while the file grows: what a killed process left unfinished i
 
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
+from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.series import GROUP, Contents, chunk_shape, coordinates, place
 
 _LINE = 3  # numbers per chunk
@@ -97,7 +98,7 @@ def text(contents: bytes, config: bytes, started: bytes) -> np.uint32:
     return np.uint32(zlib.crc32(b"\0".join((contents, config, started))))
 
 
-def unpacked(stored: Any, piece: Piece) -> np.ndarray:
+def unpacked(stored: Node, piece: Piece) -> np.ndarray:
     """The values of a chunk.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.series import Series
 
 VERSION = "2.8.0"
@@ -102,7 +103,7 @@ def create_tables(file: h5py.File, dt: float, target: tuple[int, ...]) -> None:
 def fill(file: h5py.File, table: str, columns: Mapping[str, Any]) -> None:
     """Put whole columns into an empty table."""
     for name, values in columns.items():
-        data: Any = file[f"{table}/{name}"]
+        data: Node = file[f"{table}/{name}"]
         data.resize(len(values), axis=0)
         if len(values):
             data[:] = values
@@ -135,7 +136,7 @@ def _growing(table: h5py.Group, name: str, kind: object, shape: tuple[int, ...] 
     return table.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(1024, *shape))
 
 
-def _typed(node: Any, neurodata_type: str, namespace: str) -> None:
+def _typed(node: Node, neurodata_type: str, namespace: str) -> None:
     node.attrs["neurodata_type"] = neurodata_type
     node.attrs["namespace"] = namespace
     node.attrs["object_id"] = str(uuid.uuid4())

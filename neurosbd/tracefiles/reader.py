@@ -20,6 +20,7 @@ import neurosbd.tracefiles.checks as checks
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
+from neurosbd.parsing import JsonTable
 from neurosbd.text import html_table, sides
 from neurosbd.tracefiles.checks import Piece
 from neurosbd.tracefiles.selection import read
@@ -229,7 +230,7 @@ class Trace:
         return node[()]
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonTable:
         """Everything that was resolved for the run, as in its config.json."""
         config = self._text("config")
         if not isinstance(config, dict):

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from neurosbd.constants import Range, Seconds
+from neurosbd.parsing import JsonTable
 from neurosbd.schema import Record
 
 FORMAT = 2  # 1: epochs counted from 0, no checksums
@@ -166,7 +167,7 @@ class Rows(NamedTuple):
         return Rows(self.time, self.step, self.batch, self.epoch, self.sample, values)
 
 
-def coordinates(clock: Clock) -> dict[str, Any]:
+def coordinates(clock: Clock) -> JsonTable:
     """Datasets that say when the rows of a clock were taken, and their types."""
     return {"time": "f8", "step": "i4", "batch": "i4", "epoch": "i4"} | ({"sample": "i8"} if clock.examples else {})
 

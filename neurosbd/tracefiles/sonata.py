@@ -4,12 +4,13 @@ Source: SONATA data format 0.1 (Dai et al. 2020, PLoS Comput. Biol. 16:e1007696)
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
+from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.reader import Trace
 from neurosbd.tracefiles.signal import Signal
 
@@ -150,13 +151,13 @@ class _Trials:
             yield from trials
 
 
-def _growing(group: h5py.Group, name: str, kind: str, shape: tuple[int, ...] = ()) -> Any:
+def _growing(group: h5py.Group, name: str, kind: str, shape: tuple[int, ...] = ()) -> Node:
     row = max(1, int(np.prod(shape))) * np.dtype(kind).itemsize
     chunk = (max(1, min(1024, _CHUNK // row)), *shape)
     return group.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=chunk)
 
 
-def _append(data: Any, values: np.ndarray) -> None:
+def _append(data: Node, values: np.ndarray) -> None:
     start = len(data)
     data.resize(start + len(values), axis=0)
     data[start:] = values

@@ -6,6 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.series import Contents, Series, place
 
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open
@@ -99,7 +100,7 @@ def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tu
             epoch, batch, sample = (
                 _coordinate(file, series.clock, name, rows[series.clock]) for name in ("epoch", "batch", "sample")
             )
-            data: Any = file[series.path]
+            data: Node = file[series.path]
             values = data[: rows[series.clock]]
             for row, key in enumerate(zip(epoch.tolist(), batch.tolist(), strict=True)):
                 there = sample[row] >= 0
@@ -133,7 +134,7 @@ def _whose(series: Series, contents: Contents) -> dict[str, list[Any]]:
 
 def _spikes(file: h5py.File, series: Series, rows: int, most: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Spike times of all units, unit after unit, and how many each has, read block by block; None: more than `most`."""
-    data: Any = file[series.path]
+    data: Node = file[series.path]
     time = _coordinate(file, series.clock, "time", rows)
     units, moments = [np.zeros(0, int)], [np.zeros(0)]
     count, step = 0, data.chunks[0]
@@ -150,7 +151,7 @@ def _spikes(file: h5py.File, series: Series, rows: int, most: float) -> tuple[np
 
 
 def _coordinate(file: h5py.File, clock: int, name: str, rows: int) -> np.ndarray:
-    data: Any = file[place(clock, name)]
+    data: Node = file[place(clock, name)]
     return data[:rows]
 
 

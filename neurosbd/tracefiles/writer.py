@@ -22,6 +22,8 @@ import numpy as np
 import neurosbd.tracefiles.checks as checks
 import neurosbd.tracefiles.nwb as nwb
 from neurosbd.errors import OUT, RESUME, RunError, UsageError, warn
+from neurosbd.hdf5 import Node
+from neurosbd.parsing import Json
 from neurosbd.tracefiles.deflate import compress
 from neurosbd.tracefiles.series import (
     FORMAT,
@@ -195,7 +197,7 @@ class TraceWriter:
     def _commit(self, clock: int, rows: Rows, done: Callable[[], object]) -> None:
         """Append everywhere, note the checks, flush, count, flush."""
         start, length = self._rows[clock], self.contents.block_rows(clock)
-        table: Any = self._file[checks.where(clock)]
+        table: Node = self._file[checks.where(clock)]
         if start % length or start // length >= len(table):
             raise ValueError(
                 f"a block of clock {clock} cannot begin at row {start:,}; blocks have {length:,} rows, and "
@@ -312,7 +314,7 @@ def _create_scales(group: h5py.Group, series: Series, clock: Clock) -> tuple[str
     return names
 
 
-def _append(dataset: Any, start: int, rows: np.ndarray, piece: checks.Piece) -> Iterator[tuple[int, int, int]]:
+def _append(dataset: Node, start: int, rows: np.ndarray, piece: checks.Piece) -> Iterator[tuple[int, int, int]]:
     """Add a block behind row `start`, chunk by chunk; where each lies, its bytes and their CRC-32.
 
     The chunks go to the file as they are: compressing outside HDF5 lets the run go on meanwhile, since HDF5 does not
@@ -332,7 +334,7 @@ def _append(dataset: Any, start: int, rows: np.ndarray, piece: checks.Piece) -> 
         yield stored.byte_offset, stored.size, zlib.crc32(content)
 
 
-def describe(config: Mapping[str, Any]) -> str:
+def describe(config: Mapping[str, Json]) -> str:
     """One line about a run, for the header of its trace."""
     definition = config.get("definition", {})
     rule = definition.get("rule", {})

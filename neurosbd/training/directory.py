@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from neurosbd.config.definition import Definition
 from neurosbd.errors import OUT, RESUME, RunError, UsageError
 from neurosbd.files import legal_path, sweep_files, write_text
+from neurosbd.parsing import JsonTable
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL
 from neurosbd.training.forward import Units
@@ -122,7 +122,7 @@ def to_resume(definition: Definition, out: str | Path | None) -> Path | None:
     return path if holds_run(path) else None
 
 
-def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> dict[str, Any]:
+def config_of(definition: Definition, device: torch.device, units: Units | None = None) -> JsonTable:
     """What config.json says: everything resolved, by which plugins, in which units of the data, on what it runs."""
     kept = {} if units is None else {"units": json.loads(units.model_dump_json())}
     content = definition.model_dump(mode="json")
@@ -130,7 +130,7 @@ def config_of(definition: Definition, device: torch.device, units: Units | None 
 
 
 @contextmanager
-def beginning(path: Path, config: dict[str, Any], recorder: Recorder | None) -> Iterator[None]:
+def beginning(path: Path, config: JsonTable, recorder: Recorder | None) -> Iterator[None]:
     """Context in which a new run is prepared in `path`. It exists once its config.json does; what is written before
     that is no obstacle to another start.
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from neurosbd.files import write_atomic
 from neurosbd.learning.learner import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
+from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
@@ -224,7 +224,7 @@ def _end_recording(recorder: Recorder | None, complete: bool) -> None:
         recorder.close(complete)
 
 
-def _keep(path: Path, result: dict[str, Any], findings: Findings) -> Run:
+def _keep(path: Path, result: JsonTable, findings: Findings) -> Run:
     """Write measures and figure.
 
     Raises:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,6 +10,7 @@ from neurosbd import plugins
 from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import resolve
 from neurosbd.files import legal_path
+from neurosbd.parsing import Json
 from neurosbd.training.directory import RUNS
 from neurosbd.training.loggers import Loggers
 from neurosbd.training.records import read_config
@@ -34,7 +34,7 @@ class Job:
     model: str | Path
     rule: str | None
     recipe: str | None
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Json]
     record: tuple[str, ...]
     out: str | Path | None
     device: str | torch.device

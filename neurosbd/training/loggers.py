@@ -4,17 +4,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from neurosbd.errors import RunError, UsageError, nearest, warn
 from neurosbd.measures import shown, title
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.machine import first_line
 from neurosbd.training.progress import Reporter, duration, epoch_line
 from neurosbd.training.records import read_result
 from neurosbd.training.run import BEST, FIGURE, RESULT, write_metrics
 
-Event = Mapping[str, Any]
+Event = Mapping[str, Json]
 EVENTS = ("on_start", "on_batch", "on_epoch", "on_checkpoint", "on_end")
 LEARNING = "learning"  # what a complaint about the learning goes by, among those about populations
 FOLDER = "tensorboard"  # in the run directory
@@ -157,7 +158,7 @@ class MetricsFile(NullLogger):
         interrupt: of the run, so that no signal acts within the file.
     """
 
-    def __init__(self, path: Path, metrics: list[dict[str, Any]], interrupt: Interrupt) -> None:
+    def __init__(self, path: Path, metrics: list[JsonTable], interrupt: Interrupt) -> None:
         self._path, self._metrics, self._interrupt = path, metrics, interrupt
 
     def on_epoch(self, event: Event) -> None:

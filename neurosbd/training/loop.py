@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from neurosbd import checkpoints
 from neurosbd.errors import OUT, RunError, UsageError, warn
 from neurosbd.learning.learner import LocalLearner
+from neurosbd.parsing import JsonTable
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.training import directory
@@ -94,7 +94,7 @@ def _introduction(session: Session) -> Event:
     }
 
 
-def start_recording(recorder: Recorder | None, path: Path, config: dict[str, Any]) -> str | None:
+def start_recording(recorder: Recorder | None, path: Path, config: JsonTable) -> str | None:
     """Open the trace of a run directory, if there shall be one; how large it will be, and where."""
     if recorder is None:
         return None
@@ -323,7 +323,7 @@ class Training:
         write_record(self.path / RESULT, result)
         return open_run(self.path)
 
-    def _stop(self) -> dict[str, Any]:
+    def _stop(self) -> JsonTable:
         """What `training.stop` came to: whether and why it ended the training, and the best epoch by its metric."""
         stopping, epoch = self.session.stopping, self.session.epoch
         assert stopping is not None

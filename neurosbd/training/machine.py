@@ -4,14 +4,14 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.parsing import JsonTable
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
+def provenance(device: torch.device) -> JsonTable:
     """Versions, git commit of the engine (if it is a checkout), device and threads."""
     versions = {name: metadata.version(name) for name in ("torch", "numpy", "pydantic")}
     try:

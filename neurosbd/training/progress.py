@@ -6,12 +6,13 @@ from typing import Any
 
 from neurosbd.errors import warn
 from neurosbd.measures import MEASURES, shown, title
+from neurosbd.parsing import JsonTable
 from neurosbd.text import say
 
 Say = Callable[[str], None]
 
 
-def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
+def epoch_line(metrics: JsonTable, epochs: int, left: float) -> str:
     """One line per epoch: losses, measures, speed, time left."""
     width = len(str(epochs))
     there = [on for on in ("train", "validation", "test") if f"{on}_loss" in metrics]
@@ -23,7 +24,7 @@ def epoch_line(metrics: dict[str, Any], epochs: int, left: float) -> str:
     )
 
 
-def _measures(metrics: dict[str, Any], on: str) -> str:
+def _measures(metrics: JsonTable, on: str) -> str:
     """Those of a split; accuracies go without saying."""
     there = [name for name in MEASURES if f"{on}_{name}" in metrics]
     words = [("" if name == "accuracy" else f"{title(name)} ", shown(name, metrics[f"{on}_{name}"])) for name in there]

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from neurosbd.errors import UsageError
-from neurosbd.parsing import brief, read_json, read_json_lines
+from neurosbd.parsing import Json, JsonTable, brief, read_json, read_json_lines
 
-_Check = Callable[[Any], bool]
+_Check = Callable[[Json], bool]
 
 
 def _number(value: object) -> bool:
@@ -58,7 +57,7 @@ _RESULT: Mapping[str, tuple[_Check, str]] = {
 }
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> JsonTable:
     """config.json.
 
     Raises:
@@ -67,12 +66,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return check_config(read_json(path), str(path))
 
 
-def check_config(config: object, source: str) -> dict[str, Any]:
+def check_config(config: object, source: str) -> JsonTable:
     """The same, of a trace."""
     return _checked(config, _CONFIG, ("definition",), source)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[JsonTable]:
     """metrics.jsonl: a line per epoch; where the first lines were lost, the others are what there is.
 
     Raises:
@@ -90,7 +89,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_result(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> JsonTable:
     """result.json; of a run that has none yet, that it is running.
 
     Raises:
@@ -99,9 +98,7 @@ def read_result(path: Path) -> dict[str, Any]:
     return _checked(read_json(path), _RESULT, ("status",), str(path)) if path.exists() else {"status": "running"}
 
 
-def _checked(
-    record: object, legal: Mapping[str, tuple[_Check, str]], needed: tuple[str, ...], where: str
-) -> dict[str, Any]:
+def _checked(record: object, legal: Mapping[str, tuple[_Check, str]], needed: tuple[str, ...], where: str) -> JsonTable:
     if not isinstance(record, dict):
         raise UsageError(f"{where}: is {type(record).__name__}, not a table; this is no run of neurosbd")
     for key, (check, kind) in legal.items():

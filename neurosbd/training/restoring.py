@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from neurosbd.checkpoints import check
+from neurosbd.checkpoints import StateDict, check
 from neurosbd.errors import UsageError
 from neurosbd.learning.optimizers import optimizer_state
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PARTS = ("network", "learner", "optimizer", "schedule", "epoch", "number", "tally", "recorder")
 
 
-def verify(session: "Session", state: dict[str, Any], path: Path) -> None:
+def verify(session: "Session", state: StateDict, path: Path) -> None:
     """Compare a checkpoint with a session that has not begun: every key, type, shape and range.
 
     Raises:
@@ -42,7 +42,7 @@ def _refuse(path: Path, where: str, given: object, legal: str) -> None:
     raise UsageError(f"{path}: the checkpoint was changed: {where} is {str(given)[:60]}; here it can only be {legal}")
 
 
-def _position(session: "Session", state: dict[str, Any], path: Path) -> int:
+def _position(session: "Session", state: StateDict, path: Path) -> int:
     """Batches done."""
     epochs, batches = session.definition.training.epochs, len(session.batches)
     _check_count(path, "epoch", state["epoch"], epochs)
@@ -61,7 +61,7 @@ def _check_finite(network: dict[str, Tensor], session: "Session", path: Path) ->
             _refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
 
 
-def _check_optimizer(session: "Session", given: Any, own: dict[str, Any], done: int, path: Path) -> None:
+def _check_optimizer(session: "Session", given: Any, own: StateDict, done: int, path: Path) -> None:
     """Groups as here but for their rates; for each parameter what this optimizer remembers, laid out like it."""
     if not isinstance(given, dict) or given.keys() != own.keys() or not isinstance(given["state"], dict):
         _refuse(path, "optimizer", type(given).__name__, "the state of a torch optimizer")

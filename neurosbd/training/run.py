@@ -16,6 +16,7 @@ from neurosbd.config.definition import Definition
 from neurosbd.errors import RESUME, UsageError, nearest
 from neurosbd.files import legal_path, write_text
 from neurosbd.network import Network
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.tasks import Panel
 from neurosbd.text import csv_table
 from neurosbd.tracefiles import NotRecorded, Trace, open_trace
@@ -48,9 +49,9 @@ class Run:
     """
 
     path: Path
-    config: dict[str, Any]
-    metrics: list[dict[str, Any]]
-    result: dict[str, Any]
+    config: JsonTable
+    metrics: list[JsonTable]
+    result: JsonTable
 
     def __repr__(self) -> str:
         return line(self.path, self.config, self.metrics, str(self.result.get("status")))
@@ -182,7 +183,7 @@ def open_run(path: str | Path) -> Run:
     return Run(path, read_config(path / CONFIG), metrics, _result(path))
 
 
-def _result(path: Path) -> dict[str, Any]:
+def _result(path: Path) -> JsonTable:
     """What result.json says; one whose process was killed cannot say so itself."""
     held = is_held(path)  # before the file is read: a run that ends meanwhile writes it first
     result = read_result(path / RESULT)
@@ -199,12 +200,12 @@ def _lone_trace(path: Path) -> Run:
     return run
 
 
-def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
+def write_metrics(path: Path, metrics: list[JsonTable]) -> None:
     """Replace the metrics file; a line per epoch."""
     write_text(path / METRICS, "".join(json.dumps(_plain(line)) + "\n" for line in metrics))
 
 
-def write_record(path: Path, content: dict[str, Any]) -> None:
+def write_record(path: Path, content: JsonTable) -> None:
     """Replace config.json or result.json."""
     write_text(path, json.dumps(_plain(content), indent=1) + "\n")
 
@@ -220,7 +221,7 @@ def write_curves(path: Path, panels: Sequence[Panel]) -> None:
     write_text(path / CURVES, csv_table(("panel", "line", "x", "y"), rows))
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> Json:
     """JSON knows no NaN or infinity: they become null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -4,9 +4,9 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from neurosbd.measures import MEASURES, shown, title
+from neurosbd.parsing import Json
 from neurosbd.text import html_table, one_line
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 180, 36  # pixels
@@ -28,7 +28,7 @@ def card(path: Path, config: Mapping[str, object], metrics: Sequence[Mapping[str
     return html_table(str(path), rows) + _curve(metrics)
 
 
-def _asked(config: Mapping[str, Any]) -> dict[str, str]:
+def _asked(config: Mapping[str, Json]) -> dict[str, str]:
     """Of the definition, whatever version wrote it."""
     definition = config.get("definition", {})
     parts = {key: definition.get(key) for key in ("rule", "loss", "data", "task", "protocol")}
@@ -54,7 +54,7 @@ def _reached(metrics: Sequence[Mapping[str, object]]) -> str:
     return f", {len(metrics)} epoch{'s' if len(metrics) > 1 else ''}{judged}"
 
 
-def _curve(metrics: Sequence[Mapping[str, Any]]) -> str:
+def _curve(metrics: Sequence[Mapping[str, Json]]) -> str:
     """The loss of both splits, or the first measure if there is one, over the epochs; nothing before the second."""
     key = next((name for name, _ in _judged(metrics)), "loss")
     points = {on: [(m["epoch"], m.get(f"{on}_{key}")) for m in metrics] for on in _COLOURS}

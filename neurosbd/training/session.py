@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
@@ -204,14 +205,14 @@ class Session:
         inputs = (x.to(self.device) for x in batch.inputs)
         return replace(batch, inputs=inputs, target=batch.target.to(self.device), task=task)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Everything needed to go on bit for bit, as tensors and plain values."""
         recorder = None if self.recorder is None else self.recorder.state_dict()
         position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
         position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
-    def state_of_parts(self) -> dict[str, Any]:
+    def state_of_parts(self) -> StateDict:
         """The same without the position and the record."""
         return {
             "network": self.network.state_dict(),
@@ -221,7 +222,7 @@ class Session:
             "tally": self.metric_sums.sums,
         }
 
-    def load_state_dict(self, state: dict[str, Any], source: Path) -> None:
+    def load_state_dict(self, state: StateDict, source: Path) -> None:
         """Go on from what `state_dict` gave.
 
         Args:
@@ -278,7 +279,7 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def parameter_groups(network: Network, experiment: Experiment) -> list[dict[str, Any]]:
+def parameter_groups(network: Network, experiment: Experiment) -> list[StateDict]:
     """One parameter group per population, with its own learning rate. Projections are in none of them."""
     lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
     groups = []

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
 from neurosbd.training.batches import BatchSource
@@ -65,7 +66,7 @@ class Stopping:
             return f"{self.metric} was no number {long}"
         return f"{self.metric} was not better than {self.best:.6g}, that of epoch {self.epoch}, {long}"
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The best epoch and its value."""
         return {"best": self.best, "epoch": self.epoch}
 
