@@ -105,7 +105,7 @@ def register(kind: str, name: str, item: Callable[..., Any]) -> None:
         raise UsageError(f"{where}: {kind} are not open to parts of your own: {CLOSED[kind]}")
     if not isinstance(name, str) or not _LEGAL_NAME.fullmatch(name):
         raise UsageError(f"{where!r}: a name is lower case letters, digits and _, up to 60, such as 'my_{kind[:-1]}'")
-    if name in there or (kind == "losses" and name == "own"):
+    if name in there or (kind == "losses" and name == "custom"):
         raise UsageError(f"{where}: the name is taken; choose another")
     try:
         _check_item(kind, item)

@@ -11,6 +11,7 @@ from neurosbd.plugins import nearest_part
 from neurosbd.schema import DRAWN, NUMBER, NUMBERS, Constants, Record, records, tupled
 
 R = TypeVar("R", bound=Record)
+_RENAMED = {"own": "custom"}  # kinds of entries that config files of older runs may name
 
 
 def validate(record: type[R], raw: Mapping[str, object], source: str, origin: Mapping[str, str] | None = None) -> R:
@@ -70,6 +71,8 @@ def _explain(error: Any, record: type[Record]) -> str:
         expected = context.get("expected_tags") or context["expected"].replace(" or ", ", ")
         legal = [word.strip(" '") for word in expected.split(",")]
         given = str(context.get("tag", given))
+        if given in _RENAMED and _RENAMED[given] in legal:
+            return f"'{given}' is called '{_RENAMED[given]}' now"
         hint = nearest_part(given, legal) if kind == "union_tag_invalid" else nearest(given, legal)
         return f"there is no '{brief(given)}'{hint}"
     if kind == "union_tag_not_found" and "_meant" in context.get("discriminator", ""):

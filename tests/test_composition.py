@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.config.carrying import carried_over
+from neurosbd.config.rule_change import carried_over
 from neurosbd.errors import UsageError
 from neurosbd.neuromodulators import NEUROMODULATORS, Decorrelation, FixedRandom, Forgetting, Grid, Reward, Transposed
 from neurosbd.plasticity import PLASTICITIES, EligibilityPropagation, RewardedSpikeTiming, SpikeTiming, ThreeFactor

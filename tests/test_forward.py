@@ -59,7 +59,7 @@ def evaluated(run: neurosbd.Run) -> torch.Tensor:
     experiment, cpu = run.definition.build(), torch.device("cpu")
     session = Session(experiment, DatasetBatches(experiment, data_of(experiment.definition), cpu), cpu)
     session.load_state_dict(run.checkpoint(), run.path / "checkpoint.pt")
-    weights, found = session.batches.presentation.weights, []  # type: ignore[attr-defined]
+    weights, found = session.batches.stimulus.weights, []  # type: ignore[attr-defined]
 
     def look(t: int, frame: Frame) -> None:
         found.append(frame.activity["output"].value * weights[t])

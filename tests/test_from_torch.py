@@ -14,7 +14,7 @@ import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.interchange.adapter import Cell
-from neurosbd.interchange.borrowed import Borrowed, surrogate_of
+from neurosbd.interchange.surrogates import ForeignSurrogate, surrogate_of
 from neurosbd.learning.learner import BackpropLearner, Batch, LocalLearner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
@@ -538,11 +538,11 @@ def test_surrogates_are_recognised_or_borrowed() -> None:
     triangle = norse.triangle_fn
     assert surrogate_of(lambda x: triangle(x, 0.4), 1.0) == Triangle(0.4, 1.0)
     borrowed = surrogate_of(foreign.fast_sigmoid(slope=10), 0.5)
-    assert isinstance(borrowed, Borrowed)
+    assert isinstance(borrowed, ForeignSurrogate)
     distance = torch.tensor([-1.0, -0.2, 0.0, 0.3, 2.0])
     expected = 0.5 / (1 + 10 * (0.5 * distance).abs()).square()
     torch.testing.assert_close(borrowed.derivative(distance), expected)
-    assert not Borrowed(lambda x: (x > 0).float()).derivative(distance).any()
+    assert not ForeignSurrogate(lambda x: (x > 0).float()).derivative(distance).any()
 
 
 def test_own_neurons_keep_the_pseudo_derivative_of_the_cell() -> None:

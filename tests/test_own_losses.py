@@ -33,7 +33,7 @@ def test_it_learns_what_the_same_loss_of_the_table_learns(tmp_path: Path) -> Non
         run = neurosbd.fit("digits-mlp", loss=loss, settings=FAST, out=tmp_path / str(number))
         for key in ("train_loss", "test_loss"):
             assert run.metrics[-1][key] == pytest.approx(reference.metrics[-1][key], rel=1e-4)
-    assert neurosbd.open_run(tmp_path / "0").config["definition"]["loss"] == {"kind": "own", "name": "entropy"}
+    assert neurosbd.open_run(tmp_path / "0").config["definition"]["loss"] == {"kind": "custom", "name": "entropy"}
 
 
 @pytest.mark.parametrize("rule", ["sbd", "sbp", "dfa", "bp"])
@@ -53,7 +53,8 @@ def test_the_command_line_takes_a_file_and_resumes_with_it(tmp_path: Path, capsy
     fit += ["--set", "data.subset=20", "--set", "training.epochs=1"]
     assert main(fit) == 0 and "loss mine," in capsys.readouterr().out
     assert main([*fit, "--resume"]) == 0 and "nothing is left to do" in capsys.readouterr().out
-    assert main([*fit[:2], *fit[4:], "--resume"]) == 2 and "differs in loss.kind (own there" in capsys.readouterr().err
+    assert main([*fit[:2], *fit[4:], "--resume"]) == 2
+    assert "differs in loss.kind (custom there" in capsys.readouterr().err
 
 
 def test_opening_a_run_executes_nothing(tmp_path: Path) -> None:
@@ -94,3 +95,12 @@ def test_it_keeps_what_it_says_of_its_targets() -> None:
     register("counts", lambda z, y: (z - y).square().sum(1))
     assert CustomLoss("counts").targets.name == "reals" and CustomLoss("counts").parameters == 1
     assert neurosbd.admissible(CustomLoss("counts"))
+
+
+def test_a_run_of_before_is_told_the_word_of_today(tmp_path: Path) -> None:
+    """Must fail when it is an unknown loss like any other (tried)."""
+    run = neurosbd.fit("digits-mlp", loss=entropy, settings=FAST, out=tmp_path / "run")
+    config = run.path / "config.json"
+    config.write_text(config.read_text().replace('"kind": "custom"', '"kind": "own"'))
+    with pytest.raises(UsageError, match=r"loss: 'own' is called 'custom' now"):
+        _ = neurosbd.open_run(run.path).definition

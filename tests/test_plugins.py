@@ -170,7 +170,7 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
     ("neuron", "mine", Mine, r"there is no kind 'neuron'; did you mean 'neurons'"),
     ("projections", "mine", Mine, "'projections' are called 'layouts' now"),
     ("neurons", "relu", Mine, "neurons/relu: the name is taken; choose another"),
-    ("losses", "own", Mine, "losses/own: the name is taken"),
+    ("losses", "custom", Mine, "losses/custom: the name is taken"),
     ("neurons", "My Neuron", Mine, "neurons/My Neuron.*a name is lower case letters, digits and _"),
     ("neurons", "", Mine, "a name is lower case letters"),
     ("neurons", 3, Mine, "a name is lower case letters"),

@@ -14,7 +14,7 @@ import pytest
 
 import neurosbd
 from neurosbd.cli import main
-from neurosbd.datasets.cells import number
+from neurosbd.datasets.csv_cells import number
 from neurosbd.datasets.load import load_data
 from neurosbd.errors import UsageError, UsageWarning
 
@@ -382,10 +382,10 @@ def test_tables_that_are_none(content: bytes, message: str, tmp_path: Path, caps
 def test_lines_and_files_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at before memory is asked for."""
     path = plain(tmp_path / "a.csv")
-    monkeypatch.setattr("neurosbd.datasets.cells._LONGEST", 20)
+    monkeypatch.setattr("neurosbd.datasets.csv_cells._LONGEST", 20)
     with pytest.raises(UsageError, match="line 2 is longer than 20 characters"):
         load_data(path)
-    monkeypatch.setattr("neurosbd.datasets.cells._LARGEST", 100)
+    monkeypatch.setattr("neurosbd.datasets.csv_cells._LARGEST", 100)
     with pytest.raises(UsageError, match=r"bytes; the limit of a \.csv is 100"):
         load_data(path)
 

@@ -20,6 +20,8 @@ GONE = {
     "Own": "CustomLoss", "Another": "CompanionScore", "give": "register", "unheard": "silent_moments",
     "merits": "measures", "carry_out": "run", "settle": "after_step", "keep_up": "regularise_weights",
     "Waiting": "PendingEligibility", "hearing": "activity_filter", "tau_activity": "activity_filter",
+    "Presentation": "Stimulus", "presentation_of": "stimulus_of", "Borrowed": "ForeignSurrogate",
+    "read_given": "read_in_memory", "given_of": "data_in_memory",
     "run_experiment": "simulate", "remember": "set_moments", "adapted": "update_moments", "at_rest": "with_moments",
 }  # fmt: skip
 FOREIGN = {"interchange/adapter.py": {"memories"}}  # as SpikingJelly calls what its nodes keep

@@ -96,7 +96,7 @@ RuleEntry = Annotated[RuleTable, OneOf(RULES, NESTED, RuleTable)]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
-LossEntry = Annotated[Entry, OneOf(ChainMap({"own": CustomLoss}, LOSSES))]
+LossEntry = Annotated[Entry, OneOf(ChainMap({"custom": CustomLoss}, LOSSES))]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
 

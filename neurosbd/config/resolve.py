@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosbd import library
-from neurosbd.config.carrying import carried_over
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import PREFERRED, changes
+from neurosbd.config.rule_change import carried_over
 from neurosbd.errors import UsageError
 from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
 from neurosbd.plasticity import PLASTICITIES

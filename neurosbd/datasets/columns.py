@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from neurosbd.datasets.cells import quoted
-from neurosbd.datasets.moments import limits
+from neurosbd.datasets.csv_cells import quoted
+from neurosbd.datasets.normalisation import limits
 from neurosbd.errors import UsageError, nearest
 
 _FEWEST = 10  # rows of which it can be said that a column numbers them

@@ -8,7 +8,7 @@ import numpy as np
 
 from neurosbd import library
 from neurosbd.datasets.arrays import read_unsplit
-from neurosbd.datasets.cells import quoted
+from neurosbd.datasets.csv_cells import quoted
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.datasets.pictures import read_unsorted
 from neurosbd.datasets.samples import EventSamples

@@ -11,7 +11,7 @@ from neurosbd.datasets.definition import DatasetFile, load_file
 from neurosbd.datasets.idx import sha256_of_content
 from neurosbd.datasets.load import READERS, Dataset, load_data
 from neurosbd.datasets.locate import actual, locate, required
-from neurosbd.datasets.moments import limits, measure
+from neurosbd.datasets.normalisation import limits, measure
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.errors import RunError, UsageError
 from neurosbd.files import legal_path

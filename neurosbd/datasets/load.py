@@ -17,8 +17,8 @@ from neurosbd.datasets.definition import DatasetFile, check_reader, load_file
 from neurosbd.datasets.holdout import hold_out, legal_share
 from neurosbd.datasets.idx import read as read_idx
 from neurosbd.datasets.locate import locate
-from neurosbd.datasets.moments import measure
 from neurosbd.datasets.nmnist import read as read_nmnist
+from neurosbd.datasets.normalisation import measure
 from neurosbd.datasets.pictures import has_class_folders, read_folder, read_tiny_imagenet
 from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check

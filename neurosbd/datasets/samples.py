@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from neurosbd.datasets.moments import measure
+from neurosbd.datasets.normalisation import measure
 from neurosbd.errors import UsageError
 from neurosbd.losses.targets import TARGETS
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neurosbd.datasets.events import EventResident, event_resident
 from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.moments import limits, standardise
+from neurosbd.datasets.normalisation import limits, standardise
 from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.errors import UsageError, warn
 from neurosbd.seeds import generator

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from neurosbd.datasets.arrays import classified, measured
-from neurosbd.datasets.cells import is_rounded, lines, number, quoted, separator
 from neurosbd.datasets.columns import chosen, leave_out, row_numbers
+from neurosbd.datasets.csv_cells import is_rounded, lines, number, quoted, separator
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import UsageError, nearest

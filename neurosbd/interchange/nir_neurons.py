@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neurosbd.errors import UsageError, warn
 from neurosbd.interchange.adapter import Cell
-from neurosbd.interchange.borrowed import Borrowed, Foreign
 from neurosbd.interchange.nir_files import nir_package
+from neurosbd.interchange.surrogates import Foreign, ForeignSurrogate
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.surrogates import SURROGATES, Surrogate
@@ -249,7 +249,7 @@ def _plain(value: Foreign) -> Foreign:
 
 def _described(surrogate: Surrogate) -> dict[str, Foreign]:
     kinds = {made: kind for kind, made in SURROGATES.items()}
-    if isinstance(surrogate, Borrowed) or type(surrogate) not in kinds:
+    if isinstance(surrogate, ForeignSurrogate) or type(surrogate) not in kinds:
         return {"kind": getattr(surrogate, "__qualname__", type(surrogate).__name__)}
     fields: dict[str, Foreign] = dataclasses.asdict(surrogate)  # type: ignore[call-overload]
     return {"kind": kinds[type(surrogate)], **fields}

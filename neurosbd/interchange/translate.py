@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neurosbd.distributions import sample_constants
 from neurosbd.interchange.adapter import Cell, family
-from neurosbd.interchange.borrowed import Foreign, surrogate_of
+from neurosbd.interchange.surrogates import Foreign, surrogate_of
 from neurosbd.neurons import IF, LI, LIF, CubaLIF
 from neurosbd.neurons.membrane import Reset
 from neurosbd.neurons.neuron import Neuron

@@ -80,7 +80,7 @@ def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
             a function (output [B, C], target) -> loss of each example [B] of real values, see `from_function`.
 
     Returns:
-        What a model file or a setting calls it: {"kind": "own", "name": name}.
+        What a model file or a setting calls it: {"kind": "custom", "name": name}.
     Raises:
         UsageError: if it is neither.
 
@@ -91,7 +91,7 @@ def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
     tensor([[12.]])
     """
     _GIVEN[name] = as_loss(loss, f"loss '{name}'")
-    return {"kind": "own", "name": name}
+    return {"kind": "custom", "name": name}
 
 
 def entry(loss: str | Path | Loss | PerExample) -> str | dict[str, str]:

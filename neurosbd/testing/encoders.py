@@ -37,14 +37,14 @@ def frames_are_like_the_values(make: Make) -> None:
     The last only of those that draw nothing. Must fail when examples are normalised by their batch (tried).
     """
     for encoder, value in _cases(make):
-        kept = value.clone()
+        before = value.clone()
         frames = _frames(encoder, value)
         sentence = f"Values {list(value.shape)} are shown as frames {list(frames.shape[1:])}; they must be of one shape"
         demand(frames.shape[1:] == value.shape, sentence)
         demand(frames.dtype == value.dtype, f"Values of {value.dtype} are shown in {frames.dtype}")
         demand(torch.isfinite(frames).all(), "A frame is not finite")
         demand(frames.any(), f"All frames of {STEPS} steps are 0")
-        identical(value, kept, "A step of the encoder changes the values that it was given")
+        identical(value, before, "A step of the encoder changes the values that it was given")
         if torch.equal(_frames(encoder, value, seed=1), frames):
             alone = _frames(encoder, value[1:2])
             close(alone, frames[:, 1:2], "An example alone is shown in another way than in a batch", 1e-6, 1e-6)

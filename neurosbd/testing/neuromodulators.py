@@ -84,7 +84,7 @@ def every_unit_is_sent_a_third_factor(make: Make) -> None:
     """
     for dtype in (torch.float32, torch.float64):
         for modulator, state, receiver, broadcast in scenes(make, dtype):
-            before, kept = copy.deepcopy(state), (receiver.value.clone(), broadcast.score.clone())
+            before, inputs = copy.deepcopy(state), (receiver.value.clone(), broadcast.score.clone())
             one, after = sent(modulator, state, receiver, broadcast)
             two, _ = sent(modulator, state, receiver, broadcast)
             identical(one, two, "Two steps from the same state send different third factors")
@@ -94,7 +94,7 @@ def every_unit_is_sent_a_third_factor(make: Make) -> None:
             demand(one.dtype == dtype, f"The third factor is {one.dtype}, the activity {dtype}")
             demand(torch.isfinite(one).all(), "The third factor is not finite")
             demand(one.any(), "No unit is sent anything, whatever the score or reward")
-            for a, b in zip((receiver.value, broadcast.score), kept, strict=True):
+            for a, b in zip((receiver.value, broadcast.score), inputs, strict=True):
                 identical(a, b, "A step changes the activity or the score that it was given")
             _check_state(before, state, after)
 

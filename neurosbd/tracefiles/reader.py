@@ -22,11 +22,11 @@ from neurosbd.files import legal_path
 from neurosbd.hdf5 import dataset
 from neurosbd.parsing import JsonTable
 from neurosbd.text import html_table, sides
+from neurosbd.tracefiles.checked_values import CheckedValues
 from neurosbd.tracefiles.checks import Piece
 from neurosbd.tracefiles.selection import read
 from neurosbd.tracefiles.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
 from neurosbd.tracefiles.signal import Signal
-from neurosbd.tracefiles.stored import Stored
 from neurosbd.validation import validate
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Trace:
         twice only in the same way (pynwb beside `run.trace`). A run that finished meanwhile has renamed its file.
         """
         self.close()
-        self._stored: dict[str, Stored] = {}
+        self._stored: dict[str, CheckedValues] = {}
         self._at = self.path
         if not self._growing:
             self._file = self._opened.enter_context(h5py.File(self.path, "r"))
@@ -179,7 +179,7 @@ class Trace:
             return self.node(path)
         if path not in self._stored:
             clock, piece = self._pieces[path]
-            self._stored[path] = Stored(self._at, self.node(path), piece, self._lines[clock])
+            self._stored[path] = CheckedValues(self._at, self.node(path), piece, self._lines[clock])
         return self._stored[path]
 
     @cached_property

@@ -4,8 +4,8 @@ import math
 from io import BytesIO
 
 from neurosbd.tracefiles.checks import Piece, pieces
+from neurosbd.tracefiles.nwb_tables import MOST_UNITS, TRIAL_BYTES, UNIT_BYTES
 from neurosbd.tracefiles.series import Contents, Series
-from neurosbd.tracefiles.units import MOST_UNITS, TRIAL_BYTES, UNIT_BYTES
 from neurosbd.tracefiles.writer import new_file
 
 SPIKE_BITS = 2  # of a place at most: silence is a bit, a spike two; longer silences less

@@ -24,7 +24,8 @@ import neurosbd.tracefiles.nwb as nwb
 from neurosbd.errors import OUT, RESUME, RunError, UsageError, warn
 from neurosbd.hdf5 import Node
 from neurosbd.parsing import Json
-from neurosbd.tracefiles.deflate import compress
+from neurosbd.tracefiles.compression import compress
+from neurosbd.tracefiles.nwb_tables import trials_of, units_of
 from neurosbd.tracefiles.series import (
     FORMAT,
     GROUP,
@@ -37,7 +38,6 @@ from neurosbd.tracefiles.series import (
     coordinates,
     place,
 )
-from neurosbd.tracefiles.units import trials_of, units_of
 
 _VERSIONS = (
     "v108",

@@ -10,7 +10,7 @@ import torch
 from neurosbd.config.compatibility import check_fit, check_task
 from neurosbd.config.definition import Definition, Experiment
 from neurosbd.datasets.definition import load_file
-from neurosbd.datasets.given import PREFIX, content_hash, read_given
+from neurosbd.datasets.in_memory import PREFIX, content_hash, read_in_memory
 from neurosbd.datasets.load import READERS, Dataset, chosen_of, load_data
 from neurosbd.datasets.samples import check
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
@@ -20,7 +20,7 @@ from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
-from neurosbd.training.forward import Units, presentation_of, tested, width_of_test
+from neurosbd.training.forward import Units, stimulus_of, tested, width_of_test
 
 
 class BatchSource(Protocol):
@@ -77,14 +77,14 @@ def data_of(definition: Definition) -> Dataset:
     )  # fmt: skip
 
 
-def given_of(definition: Definition, data: object) -> tuple[Definition, Dataset]:
+def data_in_memory(definition: Definition, data: object) -> tuple[Definition, Dataset]:
     """Data in memory as a data set, and the definition that names them by their content.
 
     Raises:
         UsageError: if it is nothing that can be learned from.
     """
     own = load_file("arrays", READERS).model_copy(update={"name": "data"})
-    splits = check(read_given(data, definition.input_size(), definition.time.dt, own), "data")
+    splits = check(read_in_memory(data, definition.input_size(), definition.time.dt, own), "data")
     name = f"{PREFIX}{content_hash(splits)[:16]}"
     wanted = definition.data.model_copy(update={"name": name, "root": None, "columns": ()})
     seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
@@ -122,7 +122,7 @@ class DatasetBatches:
         self.experiment = experiment
         self.seed = definition.seed
         self.batch_size = definition.training.batch_size
-        self.presentation = presentation_of(experiment)
+        self.stimulus = stimulus_of(experiment)
         train = resident(data.train, data, device)
         self.stream = Stream(train, self.batch_size, definition.seed, definition.data.flip, definition.data.crop)
         self.test = resident(data.test, data, device)
@@ -141,19 +141,19 @@ class DatasetBatches:
     def batch(self, epoch: int, number: int) -> Batch:
         """A batch of the training split."""
         x, target = self.stream.batch(epoch, number)
-        frames = self.presentation.frames(x, generator(self.seed, "encoder", epoch, number))
-        return Batch(frames, target, self.presentation.weights)
+        frames = self.stimulus.frames(x, generator(self.seed, "encoder", epoch, number))
+        return Batch(frames, target, self.stimulus.weights)
 
     def validations(self) -> Iterator[Batch]:
         """The validation split in order."""
         if self.validation is not None:
             for frames, target in tested(self.experiment, self.validation, "validation"):
-                yield Batch(frames, target, self.presentation.weights)
+                yield Batch(frames, target, self.stimulus.weights)
 
     def tests(self) -> Iterator[Batch]:
         """The test split in order."""
         for frames, target in tested(self.experiment, self.test):
-            yield Batch(frames, target, self.presentation.weights)
+            yield Batch(frames, target, self.stimulus.weights)
 
     def samples(self, on: Split, epoch: int, number: int) -> np.ndarray:
         """Numbers in the split."""

@@ -13,7 +13,7 @@ from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
 from neurosbd.training import directory
-from neurosbd.training.batches import DatasetBatches, data_of, given_of
+from neurosbd.training.batches import DatasetBatches, data_in_memory, data_of
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
@@ -23,7 +23,7 @@ from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
-from neurosbd.training.start import check_same_start, start_from
+from neurosbd.training.starting_weights import check_same_start, start_from
 
 
 def fit(
@@ -90,7 +90,7 @@ def fit(
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
             )
-        definition, examples = (definition, None) if data is named else given_of(definition, data)
+        definition, examples = (definition, None) if data is named else data_in_memory(definition, data)
         experiment = definition.build()
         there = directory.to_resume(definition, job.out) if job.resume else None
         if start is not None and there is not None:

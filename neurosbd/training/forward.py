@@ -66,8 +66,8 @@ class Units(Record):
 
 
 @dataclass(frozen=True)
-class Presentation:
-    """Turns a batch of examples into one frame per step, made when it is asked for.
+class Stimulus:
+    """How examples are shown: turns a batch of them into one frame per step, made when it is asked for.
 
     encoder: for pictures and features; events are binned.
     steps: per example.
@@ -87,10 +87,10 @@ class Presentation:
         return encode(self.encoder, batch, self.steps, self.dt, noise)
 
 
-def presentation_of(experiment: Experiment) -> Presentation:
+def stimulus_of(experiment: Experiment) -> Stimulus:
     """How every example is shown."""
     time = experiment.definition.time
-    return Presentation(experiment.encoder, time.steps, time.dt, score_weights(time.steps, time.first_scored))
+    return Stimulus(experiment.encoder, time.steps, time.dt, score_weights(time.steps, time.first_scored))
 
 
 def score_weights(steps: int, first: int) -> tuple[float, ...]:
@@ -107,15 +107,15 @@ def tested(
     experiment: Experiment, split: Resident | EventResident, on: Literal["validation", "test"] = "test"
 ) -> Iterator[tuple[Iterable[Tensor], Tensor]]:
     """Frames and targets of a whole split in order, batch by batch, as a test shows them."""
-    definition, presentation = experiment.definition, presentation_of(experiment)
+    definition, stimulus = experiment.definition, stimulus_of(experiment)
     for number, (x, target) in enumerate(split.batches(width_of_test(definition))):
-        yield presentation.frames(x, generator(definition.seed, "encoder", on, number)), target
+        yield stimulus.frames(x, generator(definition.seed, "encoder", on, number)), target
 
 
 @torch.no_grad()
 def outputs(network: Network, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
     """Readout of a network that does not learn, weighted mean over the scored steps, of all batches, [N, C]."""
-    weights, seed, found = presentation_of(experiment).weights, experiment.definition.seed, []
+    weights, seed, found = stimulus_of(experiment).weights, experiment.definition.seed, []
     for number, frames in enumerate(shown):
         mean = MeanOutput(weights, network.readout)
         unroll(network, frames, (mean,), generator=generator(seed, "noise", "test", number))

@@ -37,7 +37,7 @@ from neurosbd.training.run import (
     write_record,
 )
 from neurosbd.training.session import Session
-from neurosbd.training.start import Start
+from neurosbd.training.starting_weights import Start
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.datasets.load import Dataset
-from neurosbd.datasets.moments import standardise
+from neurosbd.datasets.normalisation import standardise
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
 from neurosbd.errors import RESUME, UsageError
@@ -18,7 +18,7 @@ from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.training.batches import DatasetBatches, data_of
-from neurosbd.training.forward import Units, in_units, outputs, presentation_of, samples_of, tested
+from neurosbd.training.forward import Units, in_units, outputs, samples_of, stimulus_of, tested
 from neurosbd.training.run import CHECKPOINT, Run
 from neurosbd.training.session import MetricSums
 
@@ -102,7 +102,7 @@ def judged(
     sums = MetricSums(measures, len(units.classes or units.variables), split.targets.device)
     found, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
-        batch = Batch(frames, known, presentation_of(experiment).weights)
+        batch = Batch(frames, known, stimulus_of(experiment).weights)
         meter = LossMeter(batch, experiment.loss, network.readout)
         unroll(network, batch.frames(), (meter,), generator=generator(seed, "noise", "test", number))
         sums.add(batch, meter.result())

@@ -15,7 +15,7 @@ from neurosbd.cli import main
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.session import Session
-from neurosbd.training.start import start_from
+from neurosbd.training.starting_weights import start_from
 
 FEW = {"training.epochs": 2, "data.subset": 20}
 

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from neurosbd.tracefiles.deflate import compress
+from neurosbd.tracefiles.compression import compress
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 1000, 65_537])

@@ -15,7 +15,7 @@ Foreign = Any  # what belongs to another library, whose types are not ours to kn
 
 
 @dataclass(frozen=True)
-class Borrowed:
+class ForeignSurrogate:
     """psi(x) = unit * d spike(d) / d d at d = unit x, as the autograd function of another library says.
 
     Args:
@@ -45,7 +45,7 @@ def surrogate_of(spike: Callable[[Tensor], Tensor], unit: float) -> Surrogate:
         spike: function of the distance from threshold.
         unit: the threshold, > 0.
     """
-    foreign = Borrowed(spike, unit)
+    foreign = ForeignSurrogate(spike, unit)
     wanted = foreign.derivative(_GRID)
     for candidate in _candidates(wanted):
         if torch.allclose(candidate.derivative(_GRID), wanted, rtol=1e-5, atol=1e-9):

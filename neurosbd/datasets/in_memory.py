@@ -30,7 +30,7 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def read_given(data: object, size: tuple[int, ...], dt: float, definition: DatasetFile) -> Splits:
+def read_in_memory(data: object, size: tuple[int, ...], dt: float, definition: DatasetFile) -> Splits:
     """Both splits of data in memory; without a test split every fifth example is for the test.
 
     Args:

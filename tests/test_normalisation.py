@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neurosbd.datasets.load import Dataset, load_data
-from neurosbd.datasets.moments import limits, measure, standardise
+from neurosbd.datasets.normalisation import limits, measure, standardise
 from neurosbd.datasets.samples import Samples
 from neurosbd.datasets.stream import as_intensities, resident, standardised
 from neurosbd.encoders import Delta, Latency, Poisson, encode
@@ -98,7 +98,7 @@ def test_parts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((1001, 3)) + 1e6
     pictures = np.random.default_rng(0).integers(0, 256, (101, 3, 3, 1), np.uint8)
     whole = measure(x, 1.0), measure(pictures, 255.0), limits(x), standardise(x, *measure(x, 1.0))
-    monkeypatch.setattr("neurosbd.datasets.moments._PART", 100)
+    monkeypatch.setattr("neurosbd.datasets.normalisation._PART", 100)
     parts = measure(x, 1.0), measure(pictures, 255.0), limits(x), standardise(x, *measure(x, 1.0))
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-12)
     assert parts[1] == whole[1] and np.array_equal(parts[2], whole[2])

@@ -111,12 +111,12 @@ def test_frames_over_time_of_any_length(tmp_path: Path) -> None:
     Must fail when a frame falls into the step before its own (tried)."""
     from neurosbd.datasets.definition import load_file
     from neurosbd.datasets.events import event_resident
-    from neurosbd.datasets.given import read_given
+    from neurosbd.datasets.in_memory import read_in_memory
     from neurosbd.datasets.load import READERS
 
     x, y = spikes([3, 7, 5, 7, 6, 4] * 5)
     for dt in (1e-3, 0.3e-3, 1 / 3000):
-        splits = read_given(Examples(x, y), (1, 8, 8), dt, load_file("arrays", READERS))
+        splits = read_in_memory(Examples(x, y), (1, 8, 8), dt, load_file("arrays", READERS))
         resident = event_resident(splits.test, torch.device("cpu"))
         batch, target = resident.batch(torch.arange(len(resident)))
         shown = torch.stack([*batch.frames(8, dt)])

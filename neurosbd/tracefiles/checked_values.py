@@ -13,7 +13,7 @@ from neurosbd.tracefiles.checks import Piece, unpacked
 _FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError)  # of h5py, where its index of the chunks is torn
 
 
-class Stored:
+class CheckedValues:
     """An array [row, *columns] that is read by slices, chunk by chunk.
 
     The index of the file itself is asked first, then the place that the table of checks names: it is right where a
