@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from neurosbd.interchange.borrowed import Foreign
+from neurosbd.interchange.surrogates import Foreign
 from neurosbd.neurons.neuron import Activity, Flow
 
 _PROBES = 24  # steps in which a cell must once let a drive through

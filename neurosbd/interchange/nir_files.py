@@ -11,7 +11,7 @@ import numpy as np
 
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path, regular
-from neurosbd.interchange.borrowed import Foreign
+from neurosbd.interchange.surrogates import Foreign
 
 _LARGEST = 2**32  # bytes of all arrays together, unpacked
 _MOST = 20_000  # groups and datasets

@@ -7,8 +7,8 @@ import numpy as np
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError
-from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_neurons import noted, numbers
+from neurosbd.interchange.surrogates import Foreign
 from neurosbd.interchange.wiring import MOST_UNITS
 
 _LARGEST = 2**20  # pixels: side of a kernel, stride, padding

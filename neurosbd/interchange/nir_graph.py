@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from neurosbd.errors import UsageError
-from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_neurons import NEURON_NODES
+from neurosbd.interchange.surrogates import Foreign
 
 WEIGHTS = ("Affine", "Linear", "Conv2d")
 POOLS = ("SumPool2d", "AvgPool2d")

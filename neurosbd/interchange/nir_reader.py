@@ -11,13 +11,13 @@ import torch
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.kernels import driven
 from neurosbd.errors import UsageError
-from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package, read_graph
 from neurosbd.interchange.nir_geometry import bounded, declared, geometry, pooling
 from neurosbd.interchange.nir_graph import PASSES, POOLS, WEIGHTS, Flat, flattened, kind_of
 from neurosbd.interchange.nir_neurons import NEURON_NODES, imported, noted, numbers, scaled, shape_of
 from neurosbd.interchange.nir_resets import joined
 from neurosbd.interchange.nir_steps import second, warn_of_silence
+from neurosbd.interchange.surrogates import Foreign
 from neurosbd.interchange.wiring import Wire, assembled, relay
 from neurosbd.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity

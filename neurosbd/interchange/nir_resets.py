@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_graph import Flat, kind_of
 from neurosbd.interchange.nir_neurons import numbers
+from neurosbd.interchange.surrogates import Foreign
 
 _MEMBRANES = ("LI", "I")
 _ALIKE = 1e-4  # relative: how near the step of a Scale is to the threshold, in float32

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.errors import UsageError, warn
-from neurosbd.interchange.borrowed import Foreign
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
 from neurosbd.interchange.nir_resets import spelt
+from neurosbd.interchange.surrogates import Foreign
 from neurosbd.network import INPUT, Connection, Network
 
 if TYPE_CHECKING:
