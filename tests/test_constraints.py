@@ -181,6 +181,21 @@ def test_constraints_hold_through_a_protocol(tmp_path: Path) -> None:
     assert measures["others_mean"] != pytest.approx(0.2)
 
 
+@pytest.mark.filterwarnings("ignore:.*Adam divides it by its usual size:neurosbd.UsageWarning")
+def test_dale_holds_after_every_step_of_a_protocol(tmp_path: Path) -> None:
+    """STDP under Adam. Must fail when the protocol does not constrain (tried)."""
+    settings = {
+        "protocol.duration": 0.5, "training.optimizer": {"kind": "adam", "lr": 0.1}, "protocol.update": 50,
+        "connection.0.constraints": [{"kind": "dale", "excitatory": 0.5}],
+    }  # fmt: skip
+    record = ["input->output.weight[every=1 batch]"]
+    run = neurosbd.simulate("dopamine-conditioning", rule="stdp", settings=settings, record=record, out=tmp_path / "r")
+    weight = run.trace["input->output.weight"][:]
+    half = weight.shape[1] // 2
+    assert len(weight) == 11 and (weight[0] != weight[-1]).any()
+    assert (weight[:, :half] >= 0).all() and (weight[:, half:] <= 0).all() and (weight == 0).any()
+
+
 CONSTRAINED = {
     "training.epochs": 2,
     "data.subset": 20,
@@ -205,8 +220,11 @@ def test_a_run_with_constraints_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_a_model_shows_its_constraints(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "digits-mlp", "--set", 'connection.0.constraints=["nonnegative"]']) == 0
-    assert "nonnegative" in capsys.readouterr().out
+    """With where each of them comes from. Must fail when a list of names has no origin (tried)."""
+    for asked in ('["nonnegative"]', '["nonnegative", {kind="norm", size="l2"}]', '[{kind="nonnegative"}]'):
+        assert main(["show", "digits-mlp", "--set", f"connection.0.constraints={asked}"]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if ".constraints.0." in line]
+        assert lines == [["connection.0.constraints.0.kind", "nonnegative", "setting"]]
     assert main(["list", "constraints"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:1].strip()] == list(CONSTRAINTS)
 

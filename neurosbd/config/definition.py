@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
-from neurosbd.axes import AxisName, named
+from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.constants import Distribution, Positive, Range, Whole
 from neurosbd.constraints import CONSTRAINTS
@@ -112,6 +112,14 @@ class PopulationSpec(Record):
     size: tuple[Count, ...] = Field(min_length=1)
     axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
     neuron: NeuronEntry | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_length(cls, value: object) -> object:
+        """Axes that are not named are those of a size so long."""
+        if not isinstance(value, Mapping) or value.get("axes") is not None or not isinstance(value.get("size"), tuple):
+            return value
+        return {**value, "axes": DEFAULTS.get(len(value["size"]))}
 
     @model_validator(mode="after")
     def _named(self) -> "PopulationSpec":

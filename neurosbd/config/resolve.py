@@ -296,7 +296,7 @@ def _leaves(value: object, at: str = "") -> list[str]:
     """Dotted keys of all plain values inside nested tables and arrays of tables."""
     if isinstance(value, dict):
         items = value.items()
-    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+    elif isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
         items = enumerate(value)
     else:
         return [at] if at else []
@@ -323,6 +323,13 @@ def describe(resolved: Resolved) -> list[tuple[str, str, str]]:
         value: Json = flat
         for step in key.split("."):
             value = value[int(step)] if isinstance(value, list) else value[step]
-        stem = key.removesuffix(".kind")
-        rows.append((key, str(value), resolved.origin.get(stem, resolved.origin.get(key, "default"))))
+        rows.append((key, str(value), _origin(key, resolved.origin)))
     return rows
+
+
+def _origin(key: str, origin: Mapping[str, str]) -> str:
+    """Where a value comes from. 'relu' sets the kind of an entry, and ["relu"] those of a list of them."""
+    stem = key.removesuffix(".kind")
+    listed, _, number = stem.rpartition(".")
+    named = origin.get(listed) if stem != key and number.isdigit() else None
+    return origin.get(stem) or origin.get(key) or named or "default"
