@@ -366,15 +366,15 @@ print(outcomes["read"], outcomes["refused"])
 
 
 def test_no_damage_hangs_or_crashes_or_leaves_a_traceback(tmp_path: Path) -> None:
-    """300 seeded mutations of three files, in a process of their own with a limit of time."""
+    """150 seeded mutations of three files, in a process of their own with a limit of time."""
     for number, made in enumerate((neurosbd.to_nir(everything()), neurosbd.to_nir(two_layers()), foreign())):
         nir.write(tmp_path / f"whole{number}.nir", made)
     done = subprocess.run(
-        [sys.executable, "-c", MUTANTS, str(tmp_path), "300"], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", MUTANTS, str(tmp_path), "150"], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     read, refused = map(int, done.stdout.split())
-    assert read + refused == 300 and refused > 50
+    assert read + refused == 150 and refused > 25
 
 
 def test_kinds_of_neurons_are_read_as_before() -> None:
