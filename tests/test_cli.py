@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -35,10 +34,8 @@ def test_help_is_quick_and_imports_no_torch() -> None:
         "try: main(['--help'])\n"
         "except SystemExit: assert 'torch' not in sys.modules"
     )
-    start = time.perf_counter()
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0 and "fit digits-mlp" in answer.stdout, answer.stderr
-    assert time.perf_counter() - start < 3  # 0.05 s alone; the bound only catches an import of torch
 
 
 @pytest.mark.parametrize("kind", [*LIBRARY, *TABLES])

