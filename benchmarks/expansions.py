@@ -32,7 +32,9 @@ from neurosbd.config.resolve import load_model, parse_setting
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
 from neurosbd.expansions.expansion import Expansion
-from neurosbd.learning.learner import LocalLearner
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.online import LocalRule
+from neurosbd.learning.rule_state import LocalState
 from neurosbd.measures import MEASURES
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.seeds import generator
@@ -123,24 +125,26 @@ class PerColumn:
 def altered(session: Session, form: Form) -> None:
     """Make a session what a form asks for beyond the engine."""
     learner = session.learner
-    assert isinstance(learner, LocalLearner)
     rule = learner.rule
+    assert isinstance(rule, LocalRule)
     if form.per_column:
         rule = replace(rule, expansion=tuple(PerColumn(block) for block in rule.expansion))
     if rule is not learner.rule:
         drawn = generator(session.definition.seed, "projection")
-        session.learner = learner = LocalLearner(session.network, session.loss, rule, drawn)
-    for state in learner.rule_state.modulators.values():
+        session.learner = learner = Learner(session.network, rule, session.loss, drawn)
+    learned = learner.state
+    assert isinstance(learned, LocalState)
+    for state in learned.modulators.values():
         state.frozen.mul_(form.louder)
     if form.start:
         drawn = generator(session.definition.seed, "start")
-        for state in learner.rule_state.modulators.values():
-            rows = state.frozen[-learner.rule_state.n_expanded :]
+        for state in learned.modulators.values():
+            rows = state.frozen[-learned.n_expanded :]
             rows.copy_(torch.randn(rows.shape, generator=drawn) * form.start)
     if form.tied:
-        for state in learner.rule_state.modulators.values():
-            own = state.frozen[: -learner.rule_state.n_expanded]
-            state.frozen[-learner.rule_state.n_expanded :] = own.repeat(learner.rule_state.n_expanded // len(own), 1)
+        for state in learned.modulators.values():
+            own = state.frozen[: -learned.n_expanded]
+            state.frozen[-learned.n_expanded :] = own.repeat(learned.n_expanded // len(own), 1)
 
 
 def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]
         "value": found[merit],
         "train": train,
         "loss": found["loss"],
-        "columns": session.learner.rule_state.n_expanded if isinstance(session.learner, LocalLearner) else 0,
+        "columns": session.learner.rule.expanded(session.learner.state),
         "cpu_seconds_per_epoch": seconds,
     }
 

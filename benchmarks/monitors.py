@@ -53,7 +53,8 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.learning.learner import Batch, learner_of
+    from neurosbd.learning.batch import Batch
+    from neurosbd.learning.learner import Learner
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses import LOSSES
     from neurosbd.network import Connection, Network, Population
@@ -70,7 +71,7 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     for parameter, weight in zip(network.weights.values(), weights(), strict=True):
         parameter.data.copy_(weight)
     loss = LOSSES["cross_entropy"]()
-    learner = learner_of(RULES["sbd"](), network, loss, seed)
+    learner = Learner(network, RULES["sbd"](), loss, seed)
     extent = RunExtent(STEPS, 1, {"train": 1, "test": batches}, {"train": BATCH, "test": BATCH}, 1e-3, 0)
     asked = ["*.spikes[on=test]", f"*.v[neurons=random {VOLTAGES}, on=test]"]
     subject = Recorded.of(network, learner, loss)

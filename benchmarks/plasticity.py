@@ -54,7 +54,7 @@ def _ours(name: str, every: int = 1) -> Step:
     import torch
 
     from neurosbd.connections import Dense
-    from neurosbd.learning.online import LocalRun
+    from neurosbd.learning.local_run import LocalRun
     from neurosbd.learning.rule_state import init_rule_state
     from neurosbd.network import Connection, Frame, Network, Population, State
     from neurosbd.neuromodulators.neuromodulator import Broadcast

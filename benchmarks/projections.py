@@ -37,7 +37,7 @@ from validation import held_out, validated
 import neurosbd
 from neurosbd.config.resolve import load_model, parse_setting
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.learning.learner import learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Grid, Prediction, Shared
 from neurosbd.neuromodulators.decorrelation import Feedback
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
@@ -204,7 +204,7 @@ def trained(name: str, model: str | None, asked: dict[str, Any], data: Any) -> f
         rule = experiment.rule
         assert isinstance(rule, LocalRule)
         own = replace(rule, neuromodulator=modulator)
-        session.learner = learner_of(own, session.network, session.loss, generator(definition.seed, "projection"))
+        session.learner = Learner(session.network, own, session.loss, generator(definition.seed, "projection"))
     return validated(session)
 
 

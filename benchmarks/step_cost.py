@@ -23,7 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.config.resolve import load_model
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.seeds import generator
 from neurosbd.training.machine import provenance
@@ -49,7 +50,7 @@ class Step:
         self.device = device
         self.network = definition.network().to(device)
         loss = definition.loss.build()
-        self.learner = learner_of(definition.rule.build(), self.network, loss, generator(0, "projection"))
+        self.learner = Learner(self.network, definition.rule.build(), loss, generator(0, "projection"))
         optimizer = load_model(model).training.optimizer.build()
         self.optimizer = optimizer.build([{"params": list(self.network.parameters()), "lr": optimizer.lr}])
         size, classes = definition.input_size(), definition.output_size()[0]

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from neurosbd.exporting import export
     from neurosbd.interchange import from_nir, from_torch, to_nir
     from neurosbd.learning.batch import Batch
-    from neurosbd.learning.custom_loop import learner
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses.admissibility import Admissibility, admissible
     from neurosbd.network import Connection, Network, Population
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
     from neurosbd.report.predicting import Predictions, predict
+    from neurosbd.rules.custom_loop import learner
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
     from neurosbd.training.experiments import simulate
@@ -89,7 +89,7 @@ _HOME = {
     "from_torch": "interchange",
     "health": "training.health",
     "keep_freed_memory": "allocator",
-    "learner": "learning.custom_loop",
+    "learner": "rules.custom_loop",
     "load_data": "datasets",
     "load_model": "config.resolve",
     "open_run": "training.run",

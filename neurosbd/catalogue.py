@@ -1,21 +1,17 @@
 """What there is: every table of the engine and every item of the library, with a line and a source."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from neurosbd import library
-from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
 from neurosbd.kinds import legal
-from neurosbd.learning.rule_state import init_rule_state, widths
 from neurosbd.losses.admissibility import admissible
 from neurosbd.neuromodulators import Activation
 from neurosbd.parsing import read_toml
 from neurosbd.plugins import load_packages
 from neurosbd.report.analyses import documentation
-from neurosbd.rules import LocalRule
 from neurosbd.schema import parameters
 from neurosbd.seeds import generator
 from neurosbd.tables import CONTRACTS, RENAMED, TABLES, table
@@ -181,27 +177,8 @@ def _show_model(name: str, rule: str | None, settings: Mapping[str, object] | No
     lines = [f"{k:<{key}}  {v:<{min(value, 40)}}  {origin}" for k, v, origin in rows]
     lines += ["", f"{sum(p.numel() for p in network.parameters()):,} weights"]
     lines += [f"  {n}: weight {list(w.shape)}" for n, w in network.weights.items()]
-    return "\n".join(lines + _broadcast(experiment))
-
-
-def _broadcast(experiment: Experiment) -> list[str]:
-    """How many columns are broadcast and what they cost, if the score is expanded."""
-    definition, network = experiment.definition, experiment.network
-    rule, loss = experiment.rule, experiment.loss
-    if not isinstance(rule, LocalRule) or not rule.expansion:
-        return []
     try:
-        rule_state = init_rule_state(network, rule, loss, generator(definition.seed, "projection"))
+        notes = experiment.rule.notes(network, experiment.loss, generator(resolved.definition.seed, "projection"))
     except ValueError as problem:
-        raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
-    score = math.prod(network.populations[network.readout].size)
-    heard = [rule.neuromodulator.projection(state) for state in rule_state.modulators.values() if rule.neuromodulator]
-    rows = sum(projection.shape[1] for projection in heard if projection is not None)
-    blocks = zip(rule.expansion, widths(network, rule, loss), strict=True)
-    return [
-        "",
-        f"score of {score} columns, expanded by {rule_state.n_expanded}: "
-        + ", ".join(f"{type(block).__name__.lower()} {width}" for block, width in blocks),
-        f"  correlation and broadcast: {2 * (score + rule_state.n_expanded) * rows:,} multiplications per example "
-        f"in place of {2 * score * rows:,}",
-    ]
+        raise UsageError(f"{name}: rule '{resolved.definition.rule.kind}': {problem}") from None
+    return "\n".join([*lines, *notes])

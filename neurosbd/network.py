@@ -249,13 +249,20 @@ class Network(nn.Module):
                 underway[name] = (connection.geometry.carry(silence),) * delay
         return Frame(State(neurons, underway), {}, {})
 
-    def step(self, frame: Frame, x: Tensor) -> Frame:
+    def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:
         """Clamp the input to `x` [B, *input size] and update every population once, in order.
 
+        Args:
+            frame: the step before.
+            x: of the input.
+            extra: added to the drive of populations (of the soma, where there are compartments), {name: [B, *size]}:
+                teachers, nudges, noise, currents; none: nothing.
         Raises:
             ValueError: if the batch size is not the one of the frame.
         """
         self._check_batch(frame, x)
+        if extra is not None and (unknown := extra.keys() - self.incoming.keys()):
+            raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
         activity = {INPUT: Activity(x, x)}
         carried: dict[str, Tensor] = {}
         neurons: dict[str, Any] = {}
@@ -272,6 +279,8 @@ class Network(nn.Module):
                 drives[place] = drives[place] + part if place in drives else part
             neuron = self.populations[name].neuron
             assert neuron is not None
+            if extra is not None and name in extra:
+                drives["soma"] = drives["soma"] + extra[name] if "soma" in drives else extra[name]
             drive: Any = drives if name in self.compartmental else drives["soma"]
             activity[name], neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
         underway = {}

@@ -32,7 +32,7 @@ from neurosbd.neurons import NEURONS
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import PLASTICITIES, Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, Homeostasis, Upkeep
-from neurosbd.rules import RULES, LocalRule, Rule
+from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, check_tables
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
@@ -54,7 +54,7 @@ CONTRACTS: Mapping[str, type] = {
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
     "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder, "surrogates": Surrogate,
     "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
-    "protocols": Protocol, "processes": Process,
+    "protocols": Protocol, "processes": Process, "rules": Rule,
 }  # fmt: skip
 CLOSED: Mapping[str, str] = {
     "eligibilities": "a rule takes one of these by name; what is new about a synapse is a plasticity",
@@ -137,13 +137,11 @@ def _check_item(kind: str, item: object) -> None:
     except Exception as problem:
         raise ValueError(f"cannot be made of its defaults ({type(problem).__name__}: {problem})") from None
     if kind == "rules":
-        if not isinstance(made, Rule):
-            raise ValueError(f"must make a LocalRule or a Backprop, got {type(made).__name__}")
-        if isinstance(made, LocalRule):
-            _check_contract(made.plasticity, Plasticity, "its plasticity ")
-            if made.neuromodulator is not None:
-                _check_contract(made.neuromodulator, Neuromodulator, "its neuromodulator ")
-        return
+        for part, contract in (("plasticity", Plasticity), ("neuromodulator", Neuromodulator)):
+            if getattr(made, part, None) is not None:
+                _check_contract(getattr(made, part), contract, f"its {part} ")
+        if getattr(type(made), "learn", None) is Rule.learn:
+            raise ValueError("has no method 'learn'; the contract is Rule in neurosbd/learning/rule.py")
     _check_contract(made, CONTRACTS[kind], "")
 
 

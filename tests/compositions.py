@@ -3,6 +3,8 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.rule_state import LocalState
 from neurosbd.neuromodulators import Forgetting
 from neurosbd.rules import RULES, LocalRule
 
@@ -32,3 +34,9 @@ def _changed(component: Any, key: str, value: Any) -> Any:
         return replace(component, window=replace(component.window, **{key: value}))
     schedule = isinstance(getattr(component, key), Forgetting) and isinstance(value, float)
     return replace(component, **{key: Forgetting(value) if schedule else value})
+
+
+def state_of(learner: Learner) -> LocalState:
+    """What a local rule has learned outside the synapses."""
+    assert isinstance(learner.state, LocalState)
+    return learner.state

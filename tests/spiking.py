@@ -7,7 +7,8 @@ from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
@@ -93,7 +94,7 @@ def trial(inputs: Tensor) -> Batch:
 
 def learned(network: Network, rule: Any, task: Batch) -> dict[str, Tensor]:
     network.zero_grad()
-    learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3)).learn(task, noise=noise())
+    Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3)).learn(task, noise=noise())
     return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
 

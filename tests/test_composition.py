@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError
 from neurosbd.neuromodulators import NEUROMODULATORS, Decorrelation, FixedRandom, Forgetting, Grid, Reward, Transposed
 from neurosbd.plasticity import PLASTICITIES, EligibilityPropagation, RewardedSpikeTiming, SpikeTiming, ThreeFactor
 from neurosbd.rules import RULES, LocalRule
-from neurosbd.rules.local_rule import Parts
+from neurosbd.rules.composed import Parts
 
 
 def built(rule: str | None = None, **settings: Any) -> Any:

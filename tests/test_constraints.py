@@ -14,7 +14,7 @@ from neurosbd.connections.initialisers import Constant
 from neurosbd.constraints import CONSTRAINTS, Bounds, Constraint, Dale, Mask, Nonnegative, Norm
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.learner import learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
@@ -38,7 +38,7 @@ def constrained(network: Network, *constraints: Constraint) -> Network:
 
 def follow(network: Network, rule: str, optimizer: str = "adam", steps: int = 8) -> Any:
     """Train on noise; yields after every step."""
-    learner = learner_of(RULES[rule](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(1))
+    learner = Learner(network, RULES[rule](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(1))
     apply, generator = OPTIMIZERS[optimizer](network.parameters()), torch.Generator().manual_seed(2)
     size, classes = network.populations["input"].size, network.populations[network.readout].size[0]
     for step in range(steps):
@@ -300,7 +300,7 @@ def test_pruning_says_what_is_wrong() -> None:
 
 def test_a_loop_that_forgets_after_step_is_told() -> None:
     network = constrained(mlp([5, 8, 3]), Nonnegative())
-    learner = learner_of(RULES["bp"](), network, LOSSES["cross_entropy"](), torch.Generator())
+    learner = Learner(network, RULES["bp"](), LOSSES["cross_entropy"](), torch.Generator())
     optimizer, batch = (
         torch.optim.SGD(network.parameters(), 0.1),
         Batch(torch.ones(1, 2, 5).double(), torch.zeros(2).long()),

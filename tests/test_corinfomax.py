@@ -14,7 +14,8 @@ import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import Diagonal, XavierUniform
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
@@ -150,9 +151,9 @@ def trial(x: Tensor, target: Tensor, steps: int = STEPS) -> Batch:
     return Batch(x.expand(steps, *x.shape), target, (*(0.0,) * (steps - 1), 1.0))
 
 
-def learner_on(network: Network, **constants: Any) -> LocalLearner:
-    learner = learner_of(rule_of("corinfomax", **constants), network, LOSSES["squared_error"](), torch.Generator())
-    assert isinstance(learner, LocalLearner)
+def learner_on(network: Network, **constants: Any) -> Learner:
+    learner = Learner(network, rule_of("corinfomax", **constants), LOSSES["squared_error"](), torch.Generator())
+    assert isinstance(learner, Learner)
     return learner
 
 
@@ -274,7 +275,7 @@ def test_on_neurons_without_compartments_it_is_ebd_bitwise() -> None:
     one, two = mlp([6, 7, 5, 3]), mlp([6, 7, 5, 3])
     x, target = batch()
     for network, rule in ((one, "corinfomax"), (two, "ebd")):
-        learner = learner_of(RULES[rule](), network, LOSSES["squared_error"](), torch.Generator().manual_seed(0))
+        learner = Learner(network, RULES[rule](), LOSSES["squared_error"](), torch.Generator().manual_seed(0))
         learner.learn(Batch(x[None], target))
         learner.after_step()
     for name, parameter in one.named_parameters():
@@ -311,7 +312,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"overshoots.*at least 0.00717"):
         Network(fast, basal, torch.Generator())(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="settled"):
-        learner_of(RULES["sbd"](), recurrent(), LOSSES["squared_error"](), torch.Generator())
+        Learner(recurrent(), RULES["sbd"](), LOSSES["squared_error"](), torch.Generator())
     for constants in ({"epsilon": 0.0}, {"gamma": -1.0}, {"leak": float("nan")}, {"tau_mem": 0.0}):
         with pytest.raises(ValueError, match=rf"CorInfoMax\.{next(iter(constants))}"):
             CorInfoMax(**constants)

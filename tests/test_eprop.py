@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import Following
@@ -14,6 +15,7 @@ from neurosbd.neurons import ALIF, LIF
 from neurosbd.plasticity import EligibilityPropagation, RateRegulated, ThreeFactor
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.surrogates import Triangle
+from tests.compositions import state_of
 from tests.spiking import BATCH, layered, learned, lively, maps, trial, trial_recorder
 from tests.test_eligibility import Given, Watching, through_time
 
@@ -30,17 +32,17 @@ def test_adaptive_feedback_approaches_the_readout_by_its_forgetting(scored: int)
     inputs = torch.rand(5, BATCH, 4, dtype=torch.float64)
     task = Batch(inputs, torch.randint(0, 3, (BATCH,)), [0.0] * (5 - scored) + [1 / scored] * scored)
     rule: Any = RULES["eprop"](neuromodulator=Following(forgetting=0.2))
-    learner: Any = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(3))
+    learner: Any = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
 
     def distance() -> float:
-        state = learner.rule_state.modulators["hidden"]
+        state = state_of(learner).modulators["hidden"]
         return (state.feedback - state.seen).norm().item()
 
     before = distance()
     for _ in range(4):
         learner.learn(task)
         torch.testing.assert_close(
-            learner.rule_state.modulators["hidden"].seen, network.weights["hidden->output"].detach()
+            state_of(learner).modulators["hidden"].seen, network.weights["hidden->output"].detach()
         )
         assert distance() == pytest.approx(0.8 * before, rel=1e-10)
         before = distance()

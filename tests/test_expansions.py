@@ -25,10 +25,12 @@ from neurosbd.expansions import (
     matched,
     silent_moments,
 )
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
 from neurosbd.rules import RULES
+from tests.compositions import rule_of, state_of
 from tests.conditional import accepted, conditional, outputs, scored
 from tests.conftest import mlp
 
@@ -291,13 +293,13 @@ def test_matching_is_finite_when_nothing_is_wrong_any_more() -> None:
 # In a network -------------------------------------------------------------------------------------
 
 
-def learner(network: Any, loss: Any, *blocks: Any, seed: int = 3) -> LocalLearner:
-    made = learner_of(RULES["sbd"](expansion=blocks), network, loss, torch.Generator().manual_seed(seed))
-    assert isinstance(made, LocalLearner)
+def learner(network: Any, loss: Any, *blocks: Any, seed: int = 3) -> Learner:
+    made = Learner(network, RULES["sbd"](expansion=blocks), loss, torch.Generator().manual_seed(seed))
+    assert isinstance(made, Learner)
     return made
 
 
-def gradients(network: Any, learns: LocalLearner, trial: Batch) -> dict[str, Tensor]:
+def gradients(network: Any, learns: Learner, trial: Batch) -> dict[str, Tensor]:
     network.zero_grad()
     learns.learn(trial)
     return {n: p.grad.clone() for n, p in network.named_parameters()}
@@ -313,7 +315,7 @@ def test_an_expansion_starts_from_the_rule_without_it() -> None:
     before = [gradients(network, plain, trial) for trial in trials]
     for block, same in ((Bartlett(), False), (Bartlett(weight=0.0), True), (Gated("input", 2), False)):
         expanded = learner(network, loss, block)
-        assert expanded.rule_state.modulators["hidden1"].frozen[3:].abs().sum() == 0
+        assert state_of(expanded).modulators["hidden1"].frozen[3:].abs().sum() == 0
         after = [gradients(network, expanded, trial) for trial in trials]
         for old, new in zip(before[0].values(), after[0].values(), strict=True):
             torch.testing.assert_close(old, new, rtol=1e-14, atol=0)
@@ -324,8 +326,8 @@ def test_an_expansion_starts_from_the_rule_without_it() -> None:
 def test_rows_of_the_projection_belong_to_the_blocks_in_turn() -> None:
     network, loss = mlp([5, 7, 3]), LOSSES["cross_entropy"]()
     made = learner(network, loss, Gated("top", 2), Bartlett(), CompanionScore())
-    assert made.rule_state.n_expanded == 2 * 3 + 6 + 3
-    assert made.rule_state.modulators["hidden1"].learned.shape == (3 + 15, 7)
+    assert state_of(made).n_expanded == 2 * 3 + 6 + 3
+    assert state_of(made).modulators["hidden1"].learned.shape == (3 + 15, 7)
 
 
 def test_what_an_expansion_costs_is_shown() -> None:
@@ -336,9 +338,9 @@ def test_what_an_expansion_costs_is_shown() -> None:
 
 
 def test_rules_without_a_score_cannot_be_expanded() -> None:
-    rule = replace(RULES["rstdp"](), expansion=(Bartlett(),))
+    rule = replace(rule_of("rstdp"), expansion=(Bartlett(),))
     with pytest.raises(ValueError, match="only a score can be expanded"):
-        learner_of(rule, mlp([5, 7, 3]), LOSSES["cross_entropy"](), torch.Generator())
+        Learner(mlp([5, 7, 3]), rule, LOSSES["cross_entropy"](), torch.Generator())
 
 
 def test_what_an_expansion_remembers_is_checkpointed_bitwise(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from neurosbd.cli import main
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.resolve import describe, load_model, resolve
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learning.learner import BatchResult
+from neurosbd.learning.batch import BatchResult
 from neurosbd.rules import RULES
 from neurosbd.tasks import PROTOCOLS, TASKS
 from neurosbd.tasks.conditioning import Conditioning, Dopamine
@@ -202,7 +202,7 @@ TAU = "population.output.neuron.tau_mem"
     [
         (["digits-mlp"], "neurosbd fit digits-mlp"),
         (["stdp-windo"], "did you mean 'stdp-window'"),
-        (["stdp-window", "--rule", "bp"], "needs a local rule"),
+        (["stdp-window", "--rule", "bp"], "sends rewards and no score, which this rule waits for"),
         (["stdp-window", "--set", "protocol.longest=0"], "longest"),
         (
             ["stdp-window", "--set", "rule.plasticity.window.tau_plus=0"],

@@ -15,7 +15,8 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.surrogates import ForeignSurrogate, surrogate_of
-from neurosbd.learning.learner import BackpropLearner, Batch, LocalLearner
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
@@ -284,7 +285,7 @@ def test_sbd_fills_every_gradient_and_leaves_no_graph() -> None:
         nn.Linear(6, 3),
     )
     network = neurosbd.from_torch(louder(module, 2), 4)
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), sbd(), torch.Generator().manual_seed(0))
+    learner = Learner(network, sbd(), LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
     frames = []
     trial = Batch(torch.rand(20, 7, 4), torch.randint(0, 3, (7,)), (0.05,) * 20)
     learner.learn(trial, (lambda t, frame: frames.append(frame),))
@@ -304,7 +305,7 @@ def test_backprop_goes_through_foreign_cells() -> None:
     module = louder(nn.Sequential(nn.Linear(4, 6), snn.Alpha(0.9, 0.8, init_hidden=True), nn.Linear(6, 3)), 2)
     network = neurosbd.from_torch(module, 4)
     loss, x, target = LOSSES["cross_entropy"](), torch.rand(12, 5, 4), torch.randint(0, 3, (5,))
-    BackpropLearner(network, loss).learn(Batch(x, target, (1 / 12,) * 12))
+    Learner(network, RULES["bp"](), loss, torch.Generator()).learn(Batch(x, target, (1 / 12,) * 12))
     torch.stack([loss.per_example(module(now), target).mean() / 12 for now in x]).sum().backward()
     grads = [p.grad for p in module.parameters()]
     mine = [network.weights["input->hidden1"], network.biases["input->hidden1"],
@@ -496,7 +497,7 @@ def test_the_adapter_knows_nothing_of_what_came_before() -> None:
 def test_a_cell_that_feels_its_drive_late_is_refused_by_local_rules(name: str) -> None:
     network = neurosbd.from_torch(nn.Sequential(nn.Linear(4, 5), CELLS[name](), nn.Linear(5, 3)), 4)
     with pytest.raises(ValueError, match=rf"input->hidden1.*{type(CELLS[name]()).__name__}.*one step later"):
-        LocalLearner(network, LOSSES["cross_entropy"](), sbd(), torch.Generator())
+        Learner(network, sbd(), LOSSES["cross_entropy"](), torch.Generator())
 
 
 def test_what_is_no_cell_is_refused() -> None:

@@ -17,7 +17,8 @@ import neurosbd
 from neurosbd.connections import Conv2d
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import LIF, CubaLIF, Identity, ReLU, Tanh
@@ -72,7 +73,7 @@ def test_the_tutorial_goes_spike_for_spike_and_teaches_spiking_units_only() -> N
     assert torch.equal(outputs(network, x), theirs) and 0.01 < theirs.mean() < 0.9
     rule = RULES["sbd"]()
     assert isinstance(rule, LocalRule)
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(0))
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
     learner.learn(Batch(x[:20], torch.randint(0, 10, (5,)), (0.05,) * 20))
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.any() and not parameter.grad.requires_grad, name

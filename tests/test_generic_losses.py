@@ -7,7 +7,8 @@ from torch.nn import functional
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, bregman, exponential_family, from_function
 from neurosbd.rules import RULES
 from tests.conftest import mlp
@@ -81,7 +82,7 @@ def test_a_loss_of_ones_own_trains_a_network_as_its_closed_form_does() -> None:
     for loss in (own, LOSSES["cross_entropy"]()):
         for rule in ("sbd", "bp"):
             network = mlp([5, 7, 3])
-            learner_of(RULES[rule](), network, loss, torch.Generator().manual_seed(0)).learn(Batch(x[None], target))
+            Learner(network, RULES[rule](), loss, torch.Generator().manual_seed(0)).learn(Batch(x[None], target))
             grads.append([p.grad for p in network.parameters()])
     for mine, closed in zip(grads[:2], grads[2:], strict=True):
         for a, b in zip(mine, closed, strict=True):

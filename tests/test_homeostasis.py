@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.curvature import curved
@@ -26,7 +27,7 @@ from neurosbd.rules.broadcast import LocalRule, ThreeFactor
 from neurosbd.training.fit import fit
 from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.run import open_run
-from tests.compositions import rule_of
+from tests.compositions import rule_of, state_of
 from tests.conftest import cnn, mlp
 from tests.spiking import layered
 from tests.targets import example
@@ -230,7 +231,7 @@ def test_weight_entropy_can_leave_dense_connections_alone_and_refuses_what_it_do
 def grads(network: Network, rule: Any, batches: int = 1, loss: Any = None) -> dict[str, Tensor]:
     """Gradients of the last of some batches."""
     target = torch.arange(8) % 3
-    learner = learner_of(rule, network, loss or LOSSES[rule.loss or "cross_entropy"](), seeded(3))
+    learner = Learner(network, rule, loss or LOSSES[rule.loss or "cross_entropy"](), seeded(3))
     for number in range(batches):
         network.zero_grad()
         x = torch.randn(8, *network.populations["input"].size, dtype=torch.float64, generator=seeded(number))
@@ -279,7 +280,7 @@ def test_a_cost_on_the_activity_reaches_the_weights_as_backprop_would_send_it() 
 def test_memories_survive_a_round_trip(make: Any, name: str) -> None:
     network: Network = make()
     rule = rule_of("sbd", **EVERYTHING[name])
-    one, two = (LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded(seed)) for seed in (1, 2))
+    one, two = (Learner(network, rule, LOSSES["cross_entropy"](), seeded(seed)) for seed in (1, 2))
     x, target = torch.randn(4, 8, *network.populations["input"].size, dtype=torch.float64), torch.arange(8) % 3
     for batch in x[:3]:
         one.learn(Batch(batch[None], target))
@@ -297,10 +298,10 @@ def test_learning_does_not_write_over_what_an_upkeep_holds() -> None:
     becomes the gradient without a copy (tried)."""
     network = mlp([5, 7, 3])
     rule = LocalRule(ThreeFactor(), None, upkeep=(WeightEntropy(on="all"),))
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded())
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), seeded())
     for _ in range(3):
         learner.learn(Batch(torch.randn(1, 8, 5, dtype=torch.float64), torch.arange(8) % 3))
-    held = learner.rule_state.upkeep["input->hidden1"][0].pull
+    held = state_of(learner).upkeep["input->hidden1"][0].pull
     torch.testing.assert_close(network.weights["input->hidden1"].grad, 3 * held)
 
 
@@ -313,11 +314,11 @@ def test_layer_entropy_on_spikes_counts_a_run_as_one_batch() -> None:
     for homeostasis in ((), (LayerEntropy(1.0),)):
         network.zero_grad()
         rule: Any = RULES["sbd"](homeostasis=homeostasis)
-        learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, seeded())
+        learner = Learner(network, rule, LOSSES["cross_entropy"](), seeded())
         learner.learn(trial)
         found.append(network.weights["input->hidden"].grad.clone())  # type: ignore[union-attr]
     assert found[1].isfinite().all() and not torch.equal(*found)
-    (state,) = learner.rule_state.homeostasis["hidden"]
+    (state,) = state_of(learner).homeostasis["hidden"]
     assert state.age == pytest.approx(1.0) and not torch.equal(state.correlation, torch.eye(6).double())
     assert len(state.pending) < 64  # of 160 activities heard
 
@@ -364,7 +365,7 @@ def test_forward_broadcast_descends_the_squared_correlations_through_the_score(n
     for weight in (0.0, 0.7):
         network.zero_grad()
         modulator = Decorrelation(layout, forgetting=Forgetting(0.0))
-        learner = LocalLearner(network, loss, LocalRule(ThreeFactor(), modulator, forward_broadcast=weight), seeded(3))
+        learner = Learner(network, LocalRule(ThreeFactor(), modulator, forward_broadcast=weight), loss, seeded(3))
         learner.learn(Batch(x[None], target))
         found.append({key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None})
     added = {key: found[1][key] - found[0][key] for key in found[0]}
@@ -398,12 +399,12 @@ def test_broadcasting_the_true_derivative_through_normalised_units_is_backprop(b
     network = mlp([5, 7, 3])
     network.populations["hidden1"] = dataclasses.replace(network.populations["hidden1"], neuron=Normalised(by=by))
     x, target = torch.randn(8, 5, dtype=torch.float64), torch.arange(8) % 3
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), LocalRule(ThreeFactor(), FixedRandom(Full())), seeded())
-    learner.rule_state.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner = Learner(network, LocalRule(ThreeFactor(), FixedRandom(Full())), LOSSES["cross_entropy"](), seeded())
+    state_of(learner).modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
     learner.learn(Batch(x[None], target))
     local = {key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    learner_of(RULES["bp"](), network, LOSSES["cross_entropy"](), seeded()).learn(Batch(x[None], target))
+    Learner(network, RULES["bp"](), LOSSES["cross_entropy"](), seeded()).learn(Batch(x[None], target))
     for key, p in network.named_parameters():
         torch.testing.assert_close(local[key], p.grad, rtol=1e-10, atol=1e-12)
 
@@ -429,7 +430,7 @@ def test_normalised_units_refuse_what_they_cannot_do() -> None:
     network.populations["hidden1"] = dataclasses.replace(network.populations["hidden1"], neuron=Normalised())
     for rule in (RULES["eprop"](), RULES["sbd"](rate_cost=1.0)):
         with pytest.raises(ValueError, match=r"population 'hidden1'.*no.* eligibility of its own.*'sbd'"):
-            learner_of(rule, network, LOSSES["cross_entropy"](), seeded())
+            Learner(network, rule, LOSSES["cross_entropy"](), seeded())
 
 
 # On real data -------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Layout, LowRank, Patchwise, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
@@ -97,7 +98,7 @@ def test_a_basis_is_kept_with_the_projection(make: Any) -> None:
     trial = Batch(torch.randn(1, 4, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0]))
     rule = LocalRule(ThreeFactor(), make(LowRank(4), scale=0.3))
     first, second = (
-        learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(seed)) for seed in (1, 2)
+        Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(seed)) for seed in (1, 2)
     )
     second.load_state_dict(first.state_dict())  # type: ignore[attr-defined]
     for learner in (first, second):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neurosbd.connections import CONNECTIONS
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule_state import widths
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
@@ -20,7 +21,7 @@ from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRand
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
-from tests.compositions import rule_of
+from tests.compositions import rule_of, state_of
 from tests.conditional import accepted
 from tests.conftest import cnn, deep, mlp
 from tests.targets import example
@@ -31,7 +32,7 @@ def grads(network: Network) -> dict[str, Tensor]:
 
 
 def learned(network: Network, rule: Any, x: Tensor, target: Tensor, loss: str = "cross_entropy", seed: int = 3) -> Any:
-    learner = learner_of(rule, network, LOSSES[loss](), torch.Generator().manual_seed(seed))
+    learner = Learner(network, rule, LOSSES[loss](), torch.Generator().manual_seed(seed))
     network.zero_grad()
     learner.learn(Batch(x[None], target))
     return learner
@@ -82,15 +83,15 @@ def test_dfa_with_the_true_product_is_backprop(loss: str) -> None:
     _, target = example(made, len(x))
     w2, w3 = network.weights["hidden1->hidden2"].detach(), network.weights["hidden2->output"].detach()
     rule = LocalRule(ThreeFactor(), FixedRandom(Full()))
-    learner = LocalLearner(network, made, rule, torch.Generator())
-    learner.rule_state.modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
+    learner = Learner(network, rule, made, torch.Generator())
+    state_of(learner).modulators = {"hidden1": Frozen(w3 @ w2), "hidden2": Frozen(w3.clone())}
     learner.learn(Batch(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target, loss)
     for name, exact in grads(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
     network.zero_grad()
-    learner.rule_state.modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
+    state_of(learner).modulators["hidden1"] = Frozen(torch.randn(len(w3), 7, dtype=torch.float64))
     learner.learn(Batch(x[None], target))
     wrong = grads(network)["weights.input->hidden1"]
     assert not torch.allclose(wrong, local["weights.input->hidden1"], rtol=1e-2)
@@ -102,8 +103,8 @@ def test_one_hidden_layer_with_transposed_readout_is_backprop_and_finite_differe
     network = mlp([5, 7, 3], neuron=neuron)
     x, target = batch(network)
     loss = LOSSES["cross_entropy"]()
-    learner = LocalLearner(network, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), torch.Generator())
-    learner.rule_state.modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
+    learner = Learner(network, LocalRule(ThreeFactor(), FixedRandom(Full())), loss, torch.Generator())
+    state_of(learner).modulators = {"hidden1": Frozen(network.weights["hidden1->output"].detach().clone())}
     learner.learn(Batch(x[None], target))
     local = grads(network)
     learned(network, RULES["bp"](), x, target)
@@ -153,7 +154,7 @@ def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, 
 
     x, (_, target) = batch(network)[0], example(made, 8, 4)
     rule = LocalRule(ThreeFactor(), Watched(**vars(ALONE)), expansion=blocks(made))
-    learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
+    learner = Learner(network, rule, made, torch.Generator().manual_seed(3))
     for _ in range(2):  # in the first batch an expansion is silent
         network.zero_grad()
         learner.learn(Batch(x[None], target))
@@ -182,11 +183,11 @@ def test_a_constant_added_to_every_class_of_the_projection_changes_nothing_for_s
     x, (_, target) = batch(network)[0], example(made, 8, 4)
     results = []
     for size in (0.0, 1.0):
-        learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
-        for name, (frozen, _) in learner.rule_state.modulators.items():
+        learner = Learner(network, rule, made, torch.Generator().manual_seed(3))
+        for name, (frozen, _) in state_of(learner).modulators.items():
             torch.manual_seed(1)
             common = torch.randn_like(frozen[::classes]).repeat_interleave(classes, 0)
-            learner.rule_state.modulators[name] = Frozen(torch.randn_like(frozen) + size * common)
+            state_of(learner).modulators[name] = Frozen(torch.randn_like(frozen) + size * common)
         for _ in range(2):  # in the first batch an expansion is silent
             network.zero_grad()
             learner.learn(Batch(x[None], target))
@@ -208,12 +209,12 @@ def test_labels_drawn_from_the_model_are_uncorrelated_with_its_activity(kind: st
     def correlations(count: int, away: int = 0) -> Tensor:
         """|R| of the score and of its expansion, layer by layer."""
         rule = LocalRule(ThreeFactor(), ALONE, expansion=blocks(made))
-        learner = LocalLearner(network, made, rule, torch.Generator().manual_seed(3))
+        learner = Learner(network, rule, made, torch.Generator().manual_seed(3))
         for examples in (50, count):  # in the first batch an expansion is silent
             x = torch.randn(examples, 2, 4, 4, dtype=torch.float64, generator=generator)
             target = made.sample(network(x).detach(), generator).roll(away)
             learner.learn(Batch(x[None], target))
-        found = [state.learned for state in learner.rule_state.modulators.values()]
+        found = [state.learned for state in state_of(learner).modulators.values()]
         return torch.stack([rows.norm() for learned in found for rows in (learned[:4], learned[4:])])
 
     few, many = correlations(50), correlations(5_000)
@@ -227,7 +228,7 @@ def test_at_the_optimum_of_a_convex_readout_score_and_activity_are_orthogonal() 
     torch.manual_seed(0)
     x, target = torch.randn(60, 4, dtype=torch.float64), torch.randint(0, 3, (60,))
     loss = LOSSES["cross_entropy"]()
-    learner = learner_of(RULES["sbd"](), network, loss, torch.Generator())
+    learner = Learner(network, RULES["sbd"](), loss, torch.Generator())
     optimizer = torch.optim.LBFGS(
         network.parameters(), max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
     )
@@ -249,9 +250,7 @@ def test_zero_weights_wake_up_layer_by_layer_under_dfa_and_never_under_backprop(
         for weight in network.parameters():
             weight.zero_()
     x, target = batch(network)
-    learner = learner_of(
-        rule_of("dfa", scale=1.0), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0)
-    )
+    learner = Learner(network, rule_of("dfa", scale=1.0), LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
     names = ["input->hidden1", "hidden1->hidden2", "hidden2->output"]
     for step in range(3):
         network.zero_grad()
@@ -281,8 +280,8 @@ def test_a_hand_computed_two_layer_case() -> None:
         network.weights["hidden1->output"].copy_(torch.tensor([[1.0, -1.0]]))
     rule = RULES["ebd"](neuromodulator=Decorrelation(Full(), forgetting=Forgetting(0.5), fading=Forgetting(0.5)))
     assert isinstance(rule, LocalRule) and isinstance(rule.neuromodulator, Decorrelation)
-    learner = LocalLearner(network, LOSSES["squared_error"](), rule, torch.Generator())
-    learner.rule_state.modulators["hidden1"] = Feedback(torch.ones(1, 2).double(), torch.zeros(1, 2).double())
+    learner = Learner(network, rule, LOSSES["squared_error"](), torch.Generator())
+    state_of(learner).modulators["hidden1"] = Feedback(torch.ones(1, 2).double(), torch.zeros(1, 2).double())
     trial = Batch(torch.tensor([[[1.0], [3.0]]]).double(), torch.tensor([[0.0], [-1.0]]).double())
     # h = (1, 2), (3, 6);  z = -1, -3;  s = -1, -2;  mean s h = (-7/2, -7)
     # R = 1/2 (1, 1) + 1/2 (-7/2, -7) = (-1.25, -3);  q = -1 R, -2 R;  all gains 1
@@ -291,7 +290,7 @@ def test_a_hand_computed_two_layer_case() -> None:
     for correlation, expected in (([-1.25, -3.0], [4.375, 10.5]), ([-2.375, -5.0], [8.3125, 17.5])):
         network.zero_grad()
         learner.learn(trial)
-        found = rule.neuromodulator.projection(learner.rule_state.modulators["hidden1"])
+        found = rule.neuromodulator.projection(state_of(learner).modulators["hidden1"])
         torch.testing.assert_close(found, torch.tensor([correlation]).double())
         gradient = network.weights["input->hidden1"].grad
         torch.testing.assert_close(gradient, torch.tensor([expected]).double().t())
@@ -342,7 +341,7 @@ def test_a_forgetting_that_cannot_be_is_refused() -> None:
 def test_a_memory_of_another_network_is_refused() -> None:
     """Not only one with other populations. Must fail without the look at the shapes (tried)."""
     memories = [
-        LocalLearner(mlp([5, 7, outputs]), LOSSES["cross_entropy"](), RULES["sbd"](), torch.Generator())  # type: ignore[arg-type]
+        Learner(mlp([5, 7, outputs]), RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())  # type: ignore[arg-type]
         for outputs in (3, 4)
     ]
     with pytest.raises(ValueError, match=r"'hidden1': 'frozen' .* \[3, 7\] there, \[4, 7\] here"):
@@ -361,7 +360,7 @@ def test_no_autograd_graph_exists_under_a_local_rule(name: str) -> None:
             graphs.append(any(a.value.grad_fn is not None for a in frame.activity.values()))
 
         rule = RULES[rule_name]()
-        learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), torch.Generator())
+        learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), torch.Generator())
         gc.collect()
         nodes = _graph_tensors()
         result = learner.learn(Batch(x[None], target), (look,))
@@ -394,9 +393,7 @@ def test_activity_is_freed_as_soon_as_its_update_is_taken() -> None:
         maps.update({n: weakref.ref(frame.activity[n].value) for n in ("conv1", "conv2", "fc")})
 
     rule = LocalRule(ThreeFactor(), Watched())
-    learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator()).learn(
-        Batch(x[None], target), (set_moments,)
-    )
+    Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator()).learn(Batch(x[None], target), (set_moments,))
     assert alive == [("conv1", ["conv1", "conv2", "fc"]), ("conv2", ["conv2", "fc"]), ("fc", ["fc"])]
 
 
@@ -406,7 +403,7 @@ def test_learning_and_watching_change_no_activity() -> None:
     x, target = batch(network)
     seen: list[Tensor] = []
     plain = unroll(network, x[None]).activity["output"].value
-    learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator())
+    learner = Learner(network, RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())
     result = learner.learn(Batch(x[None], target), (lambda t, frame: seen.append(frame.activity["conv1"].value),))
     assert torch.equal(plain, result.output) and len(seen) == 1
 
@@ -415,7 +412,7 @@ def test_feedback_survives_a_round_trip() -> None:
     network = mlp([5, 7, 3])
     x, target = batch(network)
     one = learned(network, RULES["sbd"](), x, target)
-    two = LocalLearner(network, LOSSES["cross_entropy"](), RULES["sbd"](), torch.Generator().manual_seed(99))  # pyright: ignore[reportArgumentType]
+    two = Learner(network, RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(99))  # pyright: ignore[reportArgumentType]
     two.load_state_dict(one.state_dict())
-    for a, b in zip(one.rule_state.modulators["hidden1"], two.rule_state.modulators["hidden1"], strict=True):
+    for a, b in zip(state_of(one).modulators["hidden1"], state_of(two).modulators["hidden1"], strict=True):
         assert torch.equal(a, b)

@@ -13,13 +13,14 @@ from neurosbd.connections import local2d as module
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import UsageError
 from neurosbd.interchange import to_nir
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
-from tests.compositions import rule_of
+from tests.compositions import rule_of, state_of
 from tests.conftest import cnn, lc
 
 FORMS = [(3, 1, 1), (3, 2, 1), (2, 2, 0), (5, 1, 2), (2, 3, 1), (1, 1, 0)]  # kernel, stride, padding
@@ -129,10 +130,10 @@ def test_weights_start_at_the_scale_of_a_convolution(name: str) -> None:
 
 def rows_of(network: Network, local: Network, learner: Any) -> None:
     """Give the dense twin the projections of the maps: theirs are counted position by position."""
-    for name, state in learner.rule_state.modulators.items():
+    for name, state in state_of(learner).modulators.items():
         channels, *positions = (*local.populations[name].size, 1)[:3]
         order = torch.arange(state[0].shape[1]).view(*positions, channels).movedim(-1, 0).flatten()
-        learner.rule_state.modulators[name] = type(state)(
+        state_of(learner).modulators[name] = type(state)(
             *(part[:, order] if part.ndim == 2 else part for part in state)
         )
 
@@ -151,8 +152,8 @@ def test_a_network_learns_as_its_dense_twin(rule: str, neuron: str, steps: int) 
     found = []
     for network, inputs in ((local, x), (twin, x.flatten(2))):
         made = RULES[rule]() if rule == "bptt" else rule_of(rule, layout=LAYOUTS["full"]())
-        learner = learner_of(made, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
-        if network is twin and isinstance(learner, LocalLearner):
+        learner = Learner(network, made, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
+        if network is twin and rule != "bptt":
             rows_of(network, local, learner)
         learner.learn(Batch(inputs, target, (1 / steps,) * steps))
         found.append({name: p.grad for name, p in network.named_parameters()})
@@ -194,7 +195,7 @@ def dense_twin(network: Network) -> tuple[Network, tuple[Tensor, Tensor, Tensor]
 
 def test_absent_synapses_stay_absent() -> None:
     network = lc(sparsity=0.5)
-    learner = learner_of(RULES["sbd"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
+    learner = Learner(network, RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
     learner.learn(Batch(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
     for name in ("input->first", "first->second"):
         weight, present = network.weights[name], network.present(network.connections[name])
@@ -207,7 +208,7 @@ def test_absent_synapses_stay_absent() -> None:
 def test_the_optimizers_of_torch_walk_along_the_weight(name: str) -> None:
     """Memory order is not the order of the axes; fused = plain. Must fail when a gradient has other strides (tried)."""
     network, results = lc(), []
-    learner = learner_of(RULES["dfa"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
+    learner = Learner(network, RULES["dfa"](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
     learner.learn(Batch(maps(1, 5, 2, 8, 8), torch.randint(0, 3, (5,))))
     for fused in (False, True):
         weights = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
@@ -226,7 +227,7 @@ def test_a_reward_is_laid_out_like_the_weight() -> None:
     """rstdp makes its change from eligibilities in another order of memory. Must fail when it is taken as it is
     (tried)."""
     for network in (lc("lif"), cnn("lif")):
-        learner = learner_of(RULES["rstdp"](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
+        learner = Learner(network, RULES["rstdp"](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(3))
         learner.learn(Batch(maps(6, 5, 2, 8, 8) * 9, torch.arange(5) % 3, (1 / 6,) * 6))
         for weight in network.weights.values():
             assert weight.grad is not None and weight.grad.any() and weight.grad.stride() == weight.stride()

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, Predictive
 from neurosbd.losses.targets import BINARY, CLASSES, as_vector
 from neurosbd.rules import RULES
@@ -387,7 +388,7 @@ def test_other_losses_learn_to_classify(name: str) -> None:
     centre = 2 * torch.randn(3, 8, dtype=torch.float64, generator=generator)
     x = centre[label] + 0.5 * torch.randn(300, 8, dtype=torch.float64, generator=generator)
     network = mlp([8, 16, 3])
-    learner = learner_of(RULES["sbd"](), network, LOSSES[name](), torch.Generator().manual_seed(0))
+    learner = Learner(network, RULES["sbd"](), LOSSES[name](), torch.Generator().manual_seed(0))
     hidden, readout = network.incoming["hidden1"], network.incoming["output"]
     groups = [{"params": [p for p in network.synapses(c[0]) if p is not None], "lr": lr}
               for c, lr in ((hidden, 5e-3), (readout, 5e-2))]  # fmt: skip

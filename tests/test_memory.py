@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.encoders import Poisson, encode
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Frame, Network
@@ -43,7 +44,7 @@ def stream(network: Network, steps: int, batch: int) -> Iterable[Tensor]:
 
 def learn(network: Network, name: str, steps: int, batch: int, observers: tuple[Any, ...] = ()) -> None:
     rule: Any = RULES[name](**({"rate_cost": 1.0} if name in LOCAL else {}))
-    learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), torch.Generator().manual_seed(0))
+    learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), torch.Generator().manual_seed(0))
     task = Batch(stream(network, steps, batch), torch.arange(batch) % 3, [1 / steps] * steps)
     learner.learn(task, observers)
 

@@ -194,7 +194,7 @@ REFUSED: list[tuple[Any, Any, Any, str]] = [
         bare,
         "rules/mine: its plasticity (has no method|does not declare) '.*'; the contract is Plastic",
     ),
-    ("rules", "mine", Mine, "must make a LocalRule or a Backprop, got Mine"),
+    ("rules", "mine", Mine, "does not declare 'loss'; the contract is Rule"),
     ("losses", "mine", Mine, "has no (method|property) '.*'; the contract is Described in neurosbd/losses/loss"),
     ("recipes", "mine", lambda: {}, r"a recipe is a function \(raw, rule\)"),
 ]
@@ -252,7 +252,7 @@ BROKEN = [
     ("import sys; sys.exit(3)", r"parts.py:1: SystemExit: 3"),
     ("x = 1", r"parts.py: registers nothing; call neurosbd.register"),
     (LOUD.replace('"loud"', '"relu"'), r"parts.py: neurons/relu: the name is taken"),
-    (LOUD.replace('"quiet", quiet', '"quiet", Loud'), r"parts.py: rules/quiet: must make a LocalRule"),
+    (LOUD.replace('"quiet", quiet', '"quiet", Loud'), r"parts.py: rules/quiet: does not declare 'loss'"),
 ]
 
 

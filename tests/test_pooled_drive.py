@@ -15,7 +15,8 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
 from neurosbd.eligibility.local import Arrival
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, Identity, Tanh
@@ -48,7 +49,7 @@ def pooled(kind: str, pool: str, neuron: Neuron | None = None) -> Network:
 
 
 def learned(network: Network, rule: Any, x: Tensor, target: Tensor, observers: Any = ()) -> dict[str, Tensor]:
-    learner = learner_of(rule, network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
     network.zero_grad()
     learner.learn(Batch(x, target, (1 / len(x),) * len(x)), observers)
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
@@ -95,8 +96,8 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
         def on_eligibility(self, connection: str, eligibility: Any) -> None:
             pass
 
-    learner = learner_of(RULES[rule](), network, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
-    assert isinstance(learner, LocalLearner)
+    learner = Learner(network, RULES[rule](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    assert isinstance(learner, Learner)
     seen: list[Frame] = []
 
     def keep(t: int, frame: Frame) -> None:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
+from tests.compositions import state_of
 from tests.conftest import cnn, mlp
 from tests.targets import example
 
@@ -133,31 +135,31 @@ def test_one_hidden_layer_that_predicts_by_the_readout_is_backprop(loss: str, ow
     network = mlp([5, 7, 4 * made.parameters], bias=False)
     torch.manual_seed(0)
     x, (_, target) = torch.randn(6, 5, dtype=torch.float64), example(made, 6, 4)
-    learner = LocalLearner(network, made, LocalRule(ThreeFactor(), Prediction(Full(), own=own)), torch.Generator())
+    learner = Learner(network, LocalRule(ThreeFactor(), Prediction(Full(), own=own)), made, torch.Generator())
     readout = network.weights["hidden1->output"].detach().clone()
-    blank: Predicting = learner.rule_state.modulators["hidden1"]
-    learner.rule_state.modulators["hidden1"] = blank._replace(weight=readout)
+    blank: Predicting = state_of(learner).modulators["hidden1"]
+    state_of(learner).modulators["hidden1"] = blank._replace(weight=readout)
     learner.learn(Batch(x[None], target))
     local = gradients(network)
-    learner_of(RULES["bp"](), network, made, torch.Generator()).learn(Batch(x[None], target))
+    Learner(network, RULES["bp"](), made, torch.Generator()).learn(Batch(x[None], target))
     for name, exact in gradients(network).items():
         torch.testing.assert_close(local[name], exact, rtol=1e-10, atol=1e-12)
 
 
-def told_to_hidden(own: float, change: Callable[[LocalLearner], None]) -> list[dict[str, Tensor]]:
+def told_to_hidden(own: float, change: Callable[[Learner], None]) -> list[dict[str, Tensor]]:
     """Gradients of a convolutional network after some learning, before and after a change."""
     torch.manual_seed(0)
     network, trial = cnn(), Batch(torch.randn(1, 6, 2, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 1]))
     rule = LocalRule(ThreeFactor(), Prediction(Grid(2), scale=0.0, own=own))
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator())
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator())
     learner.learn(trial)
     assert not any(g.any() for name, g in gradients(network).items() if "output" not in name)  # nobody predicts yet
     found = []
     for _ in range(2):
-        before = dict(learner.rule_state.modulators)
+        before = dict(state_of(learner).modulators)
         learner.learn(trial)
         found.append(gradients(network))
-        learner.rule_state.modulators = before
+        state_of(learner).modulators = before
         change(learner)
     return found
 
@@ -167,7 +169,7 @@ def test_what_lies_above_matters_by_its_score_alone(own: float) -> None:
     """Other weights of the readout change the hidden layers' updates unless they hear their own score only. Must fail
     when the own score is left out (tried)."""
 
-    def change(learner: LocalLearner) -> None:
+    def change(learner: Learner) -> None:
         with torch.no_grad():
             learner.network.weights["fc->output"].mul_(-3)
 
@@ -211,4 +213,4 @@ def test_an_expansion_of_the_score_is_refused() -> None:
     """V would have rows for its columns, and the loss would take them for outputs."""
     rule = LocalRule(ThreeFactor(), Prediction(), expansion=(EXPANSIONS["gated"](),))
     with pytest.raises(ValueError, match=r"population 'hidden1'.*judged by the loss.*remove the expansion"):
-        learner_of(rule, mlp([4, 5, 3]), LOSSES["cross_entropy"](), torch.Generator())
+        Learner(mlp([4, 5, 3]), rule, LOSSES["cross_entropy"](), torch.Generator())

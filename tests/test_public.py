@@ -9,7 +9,7 @@ import torch
 
 import neurosbd
 from neurosbd import tables
-from neurosbd.learning.learner import LocalLearner, learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, SquaredError
 from neurosbd.rules import RULES
 from neurosbd.seeds import generator
@@ -52,7 +52,7 @@ def test_a_learner_by_names_is_the_one_of_a_run() -> None:
     for made in (
         lambda n: neurosbd.learner(n, "sbd", "cross_entropy", seed=3),
         lambda n: neurosbd.learner(n, neurosbd.rules["sbd"](), neurosbd.losses["cross_entropy"](), seed=3),
-        lambda n: learner_of(RULES["sbd"](), n, LOSSES["cross_entropy"](), generator(3, "projection")),
+        lambda n: Learner(n, RULES["sbd"](), LOSSES["cross_entropy"](), generator(3, "projection")),
     ):
         network = neurosbd.load_model("digits-mlp").network()
         made(network).learn(batch)
@@ -64,7 +64,7 @@ def test_a_learner_by_names_is_the_one_of_a_run() -> None:
 def test_a_learner_takes_the_loss_of_its_rule_and_a_function() -> None:
     network = neurosbd.load_model("digits-mlp").network()
     taught = neurosbd.learner(network, "ebd")
-    assert isinstance(taught, LocalLearner) and taught.loss == SquaredError()
+    assert isinstance(taught, Learner) and taught.loss == SquaredError()
     own = neurosbd.learner(network, "sbd", lambda output, target: (output - target).abs().sum(1))
     own.learn(neurosbd.Batch(torch.randn(1, 4, 1, 8, 8), torch.randn(4, 10)))
     with pytest.raises(neurosbd.UsageError, match="squared_error"):

@@ -15,7 +15,7 @@ from neurosbd.config.compatibility import fitting
 from neurosbd.config.resolve import load_model
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.library import names
 from neurosbd.losses import LOSSES, NegativeBinomial, Pinball, Poisson, PredictsMean, SquaredError
 from neurosbd.losses.deviance import Deviance

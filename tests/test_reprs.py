@@ -124,8 +124,8 @@ def test_definitions_and_traces_are_a_line(run: neurosbd.Run) -> None:
 def test_learners_data_health_and_comparisons_show_themselves(run: neurosbd.Run, tmp_path: Path) -> None:
     """Must fail when a record shows its arrays (tried: without a repr of its own a data set is 1,900 characters)."""
     learner = neurosbd.learner(run.network(), "sbd")
-    assert repr(learner).startswith("LocalLearner(ThreeFactor, Decorrelation, CrossEntropy; input 1x8x8, hidden1 128")
-    assert repr(neurosbd.learner(run.network(), "bp")).startswith("BackpropLearner(CrossEntropy; input 1x8x8")
+    assert repr(learner).startswith("Learner(ThreeFactor, Decorrelation, CrossEntropy; input 1x8x8, hidden1 128")
+    assert repr(neurosbd.learner(run.network(), "bp")).startswith("Learner(Backprop, CrossEntropy; input 1x8x8")
     data = neurosbd.load_data("digits")
     assert repr(data) == (
         "Dataset('digits': 1,442 train, 355 test; size [1, 8, 8], 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"

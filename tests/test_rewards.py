@@ -13,7 +13,8 @@ from torch import Tensor
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
-from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
@@ -41,8 +42,8 @@ def spiking(sizes: Sequence[int], neuron: str = "lif", recurrent: bool = False) 
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()
 
 
-def learner(rule: LocalRule, network: Network) -> LocalLearner:
-    return LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator().manual_seed(1))
+def learner(rule: LocalRule, network: Network) -> Learner:
+    return Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(1))
 
 
 def learning_readout(name: str, **constants: object) -> LocalRule:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import neurosbd
 from neurosbd.interchange.adapter import Cell
 from neurosbd.interchange.translate import translated
-from neurosbd.learning.learner import Batch, LocalLearner
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neurons import IF, LIF
@@ -187,7 +188,7 @@ def test_a_network_of_its_layers_comes_in_and_learns(installed: bool) -> None:
                 now = part(now)
             assert torch.equal(mine, now)
     assert torch.stack(shown).any()
-    learner = LocalLearner(network, LOSSES["cross_entropy"](), rule, torch.Generator())
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator())
     learner.learn(Batch(x[:10], torch.zeros(4).long(), (0.1,) * 10))
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())
 

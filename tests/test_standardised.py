@@ -9,13 +9,15 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.learning.learner import Batch, LocalLearner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import FixedRandom, Frozen, Full
 from neurosbd.neurons import LIF, NEURONS, ReLU, Standardised, Tanh
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
+from tests.compositions import state_of
 
 
 def seeded() -> torch.Generator:
@@ -41,12 +43,12 @@ def test_broadcasting_the_true_derivative_is_backprop() -> None:
     """One hidden layer, transposed readout. Must fail when the gate only divides by the deviation (tried)."""
     net, (x, target) = network(), batch()
     loss = LOSSES["cross_entropy"]()
-    learner = LocalLearner(net, loss, LocalRule(ThreeFactor(), FixedRandom(Full())), seeded())
-    learner.rule_state.modulators = {"hidden": Frozen(net.weights["hidden->output"].detach().clone())}
+    learner = Learner(net, LocalRule(ThreeFactor(), FixedRandom(Full())), loss, seeded())
+    state_of(learner).modulators = {"hidden": Frozen(net.weights["hidden->output"].detach().clone())}
     learner.learn(Batch(x[None], target))
     local = {key: p.grad.clone() for key, p in net.named_parameters() if p.grad is not None}
     net.zero_grad()
-    learner_of(RULES["bp"](), net, loss, seeded()).learn(Batch(x[None], target))
+    Learner(net, RULES["bp"](), loss, seeded()).learn(Batch(x[None], target))
     for key, p in net.named_parameters():
         torch.testing.assert_close(local[key], p.grad, rtol=1e-9, atol=1e-12)
     assert local["weights.input->hidden"].any()
@@ -69,7 +71,7 @@ def test_what_is_remembered_is_the_running_mean_of_what_was_measured() -> None:
     """Must fail when the memory moves before `settle`, or a probe moves it (tried)."""
     net, (x, target) = network(rate=0.25), batch()
     drive = x @ net.weights["input->hidden"].T
-    learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
+    learner = Learner(net, RULES["sbd"](), LOSSES["cross_entropy"](), seeded())
     learner.learn(Batch(x[None], target))
     assert torch.equal(net.moments("hidden").mean, torch.zeros(7).double())
     learner.after_step()
@@ -87,7 +89,7 @@ def test_steps_of_a_trial_share_the_rate_of_a_batch(rule: str) -> None:
     (x, target), memories = batch(), []
     for steps in (1, 4):
         net = network()
-        learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
+        learner = Learner(net, RULES[rule](), LOSSES["cross_entropy"](), seeded())
         learner.learn(Batch(x.expand(steps, *x.shape), target, (1 / steps,) * steps))
         learner.after_step()
         memories.append(net.moments("hidden"))
@@ -105,7 +107,7 @@ def test_a_network_that_does_not_learn_treats_examples_by_themselves() -> None:
 def test_a_network_at_rest_can_learn_and_remembers_nothing_new(rule: str) -> None:
     """As with torch's own: the moments stay, the weights move. Must fail when it is measured all the same (tried)."""
     net, (x, target) = network().eval(), batch()
-    learner = learner_of(RULES[rule](), net, LOSSES["cross_entropy"](), seeded())
+    learner = Learner(net, RULES[rule](), LOSSES["cross_entropy"](), seeded())
     learner.learn(Batch(x[None], target))
     learner.after_step()
     gradient = net.weights["input->hidden"].grad
@@ -132,7 +134,7 @@ def test_maps_are_standardised_by_channel() -> None:
     net = Network(populations, connections, seeded())
     assert net.moments("conv").mean.shape == (3,)
     x, target = torch.randn(8, 2, 6, 6), torch.arange(8) % 3
-    learner = learner_of(RULES["sbd"](), net, LOSSES["cross_entropy"](), seeded())
+    learner = Learner(net, RULES["sbd"](), LOSSES["cross_entropy"](), seeded())
     learner.learn(Batch(x[None], target))
     gradient = net.weights["input->conv"].grad
     assert gradient is not None and gradient.any()
@@ -147,13 +149,13 @@ def test_what_cannot_be_standardised_is_refused() -> None:
         Standardised(epsilon=0)
     for rule in (RULES["eprop"](), RULES["sbd"](rate_cost=1.0)):
         with pytest.raises(ValueError, match=r"population 'hidden'.*no.* eligibility of its own.*'sbd'"):
-            learner_of(rule, network(), LOSSES["cross_entropy"](), seeded())
+            Learner(network(), rule, LOSSES["cross_entropy"](), seeded())
 
 
 def test_a_single_example_has_no_moments(tmp_path: Path) -> None:
     """As the last of an epoch it leaves the memory alone, batches of one are refused. Must fail if adapted (tried)."""
     one = network()
-    learner = learner_of(RULES["sbd"](), one, LOSSES["cross_entropy"](), seeded())
+    learner = Learner(one, RULES["sbd"](), LOSSES["cross_entropy"](), seeded())
     x, target = batch(1)
     before = one.moments("hidden").variance.clone()
     learner.learn(Batch(x[None], target))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.learning.learner import Batch, Learner, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
@@ -37,9 +38,9 @@ def build(neuron: str = "relu", readout: str = "identity") -> Network:
 
 
 def learner(network: Network, rule: str = "sbd", **constants: Any) -> Learner:
-    return learner_of(
-        rule_of(rule, **constants) if constants else RULES[rule](),
+    return Learner(
         network,
+        rule_of(rule, **constants) if constants else RULES[rule](),
         LOSSES["cross_entropy"](),
         torch.Generator().manual_seed(0),
     )
@@ -276,9 +277,9 @@ def test_progress_that_stays_at_0_is_said_where_something_follows_it() -> None:
 def test_a_learner_is_made_of_what_was_made(rule: Any, loss: Any, seed: Any, message: str) -> None:
     loss = LOSSES["cross_entropy"]() if loss == "made" else loss
     with pytest.raises(ValueError, match=message):
-        learner_of(rule, build(), loss, torch.Generator() if seed is None else seed)
+        Learner(build(), rule, loss, torch.Generator() if seed is None else seed)
     with pytest.raises(UsageError, match=r"network must be a neurosbd\.Network"):
-        learner_of(RULES["sbd"](), torch.nn.Linear(3, 3), LOSSES["cross_entropy"](), torch.Generator())  # type: ignore
+        Learner(torch.nn.Linear(3, 3), RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())  # type: ignore
 
 
 def test_what_is_no_batch_is_refused_at_the_door() -> None:

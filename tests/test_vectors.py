@@ -15,7 +15,7 @@ import neurosbd
 from neurosbd.connections import Dense, Vector
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.learner import learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
@@ -39,7 +39,7 @@ def vectors(components: int, neuron: str = "tanh", readout: str = "identity", sh
 
 
 def gradients(network: Network, rule: Any, x: Tensor, target: Tensor, loss: str = "cross_entropy") -> dict[str, Tensor]:
-    learner = learner_of(rule, network, LOSSES[loss](), torch.Generator().manual_seed(1))
+    learner = Learner(network, rule, LOSSES[loss](), torch.Generator().manual_seed(1))
     network.zero_grad()
     learner.learn(Batch(x, target), noise=torch.Generator().manual_seed(2))
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
@@ -127,7 +127,7 @@ def test_pairs_of_spikes_add_up_over_components() -> None:
 def test_rules_that_keep_a_number_per_pair_of_values_refuse_vectors(make: Any, neuron: str, message: str) -> None:
     """Must fail when the number of axes of a weight alone decides (tried: [post, pre] between vectors)."""
     with pytest.raises(ValueError, match=message):
-        learner_of(make(), vectors(3, neuron, "li", (6, 3)), LOSSES["cross_entropy"](), torch.Generator())
+        Learner(vectors(3, neuron, "li", (6, 3)), make(), LOSSES["cross_entropy"](), torch.Generator())
 
 
 def test_homeostases_of_vectors_descend_their_costs() -> None:

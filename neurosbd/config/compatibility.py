@@ -6,16 +6,15 @@ import torch
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
-from neurosbd.learning.online import check
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
-from neurosbd.learning.rule_state import ruled_populations
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.network import Population
 from neurosbd.neurons import Standardised
 from neurosbd.neurons.neuron import Compartmental
 from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming
-from neurosbd.rules import LocalRule
+from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 
 _MOST_LABELS = 1000  # different values, beyond which they are hardly classes
@@ -42,16 +41,16 @@ def check_task(experiment: Experiment, task: Task) -> None:
     check_heard(experiment)
 
 
-def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> None:
-    """Refuse a protocol that cannot be carried out on its network by this rule, and say what it does not use.
+def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
+    """Refuse a protocol that cannot be carried out on its network by its rule, and say what it does not use.
 
     Raises:
         UsageError: with what is wanted.
     """
     definition, network = experiment.definition, experiment.network
     try:
-        protocol.check(network, rule)
-        check(network, rule)
+        protocol.check(network, experiment.rule)
+        Learner(network, experiment.rule, None, generator(definition.seed, "protocol"))
         protocol.extent(network.dt)
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
@@ -67,7 +66,7 @@ def check_protocol(experiment: Experiment, rule: LocalRule, protocol: Protocol) 
 def check_optimizer(experiment: Experiment) -> None:
     """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
     definition, rule = experiment.definition, experiment.rule
-    if not (isinstance(rule, LocalRule) and rule.states_changes):
+    if not rule.states_changes:
         return
     more = beyond_scaling(experiment.optimizer)
     if definition.training.clip_norm is not None and definition.protocol is None:
@@ -86,18 +85,18 @@ def check_heard(experiment: Experiment) -> None:
     Compartments, without which CorInfoMax-EBD is EBD; spikes, without which their timing is that of any value.
     """
     definition, rule = experiment.definition, experiment.rule
-    if not isinstance(rule, LocalRule):
-        return
+    plasticities = rule.parts().get("plasticities", ())
     where = f"{definition.name}: rule '{definition.rule.kind}'"
-    if isinstance(rule.plasticity, Correlative) and all(c.compartment == "soma" for c in experiment.connections):
+    correlative = any(isinstance(plasticity, Correlative) for plasticity in plasticities)
+    if correlative and all(c.compartment == "soma" for c in experiment.connections):
         warn(
             f"{where} learns at basal, apical and lateral synapses, but no connection names such a compartment, so it "
             f"learns as 'ebd'; if that is not meant: model digits-corinfomax, or neuron = 'corinfomax' and a "
             f"compartment for each connection (docs/corinfomax.md)"
         )
-    if isinstance(rule.plasticity, SpikeTiming | RewardedSpikeTiming):
+    if any(isinstance(plasticity, SpikeTiming | RewardedSpikeTiming) for plasticity in plasticities):
         rates = [p.name for p in experiment.populations if p.neuron is not None and not _spikes(p)]
-        learning = [name for name in rates if name in ruled_populations(experiment.network, rule)]
+        learning = [name for name in rates if name in rule.populations(experiment.network)]
         if learning:
             warn(
                 f"{where} pairs spikes, but {', '.join(map(repr, learning))} send rates, every value of which counts "
@@ -132,7 +131,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
     check_heard(experiment)
-    if data.kind != "classes" and isinstance(rule, LocalRule) and rule.rewarded:
+    if data.kind != "classes" and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
             f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
@@ -235,8 +234,6 @@ def _check_batch(experiment: Experiment, examples: int) -> None:
 def _check_delay(experiment: Experiment) -> None:
     """A third factor that comes after the end of a trial teaches nothing."""
     definition, rule, time = experiment.definition, experiment.rule, experiment.definition.time
-    if not isinstance(rule, LocalRule):
-        return
     longest = 0 if rule.rewarded else time.steps - 1 - time.first_scored  # the reward comes at the end
     if rule.delay > longest:
         raise UsageError(

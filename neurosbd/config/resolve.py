@@ -14,7 +14,7 @@ from neurosbd.errors import UsageError
 from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plugins import find, nearest_part
-from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules import RULES
 from neurosbd.validation import validate
 
 
@@ -109,7 +109,7 @@ def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
 def _states_changes(table: object, kind: str) -> bool:
     """Whether the plasticity of a rule, its own or the one that its table names, says how much a weight changes."""
     rule = RULES[kind]() if kind in RULES else None
-    if not isinstance(rule, LocalRule):
+    if rule is None:
         return False
     chosen = table.get("plasticity") if isinstance(table, Mapping) else None
     name = chosen.get("kind") if isinstance(chosen, Mapping) else chosen

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from neurosbd.parsing import Json, JsonTable
-from neurosbd.rules import RULES, LocalRule
-from neurosbd.rules.local_rule import Parts, takes
+from neurosbd.rules import RULES
+from neurosbd.rules.composed import Parts
 from neurosbd.schema import parameters
 
 _COMPONENTS = ("plasticity", "neuromodulator")
@@ -31,19 +31,17 @@ def carried_over(table: object, rule: str) -> JsonTable:
     if old == rule or old not in RULES:
         return dict(table)
     was, now = RULES[old](), RULES[rule]()
-    if not (isinstance(was, LocalRule) and isinstance(now, LocalRule)):
-        return {}
     legal, kept = parameters(RULES[rule]), {}
     for part, value in table.items():
         if part not in legal:
             continue
         if part in _COMPONENTS:
-            same = part == "plasticity" or _by_score(was) == _by_score(now)
-            constants = _common(value, getattr(now, part)) if same else {}
+            same = part == "plasticity" or was.scored == now.scored
+            constants = _common(value, getattr(now, part, None)) if same else {}
             kept |= {part: constants} if constants else {}
         elif part == "readout":
-            kept |= {part: value} if _by_score(was) == _by_score(now) else {}
-        elif part not in Parts.__annotations__ or takes(now, part, value):  # the former of a user's own rule
+            kept |= {part: value} if was.scored == now.scored else {}
+        elif part not in Parts.__annotations__ or now.takes(part, value):  # the former of a user's own rule
             kept[part] = value
     return kept
 
@@ -54,8 +52,3 @@ def _common(value: Json, component: Json) -> JsonTable:
         return {}
     names = {field.name for field in dataclasses.fields(component)}
     return {key: constant for key, constant in value.items() if key in names}
-
-
-def _by_score(rule: LocalRule) -> bool:
-    """Whether its third factor comes from the score."""
-    return rule.neuromodulator is not None and not rule.rewarded

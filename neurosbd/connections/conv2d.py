@@ -11,7 +11,7 @@ from torch.nn import functional
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import driven, fitted, spread
-from neurosbd.connections.pooling import Pooling
+from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import Count, Share, Whole, constants
 
@@ -102,6 +102,16 @@ class Conv2d:
             [False, True, biased],
         )
         return Synapses(weight, bias)
+
+    def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
+        """Transposed correlation with the kernels, spread over what was pooled, [B, *size]."""
+        arriving = self.carry(value)
+        signal = spread(self, signal, arriving, lambda: self._unpooled(synapses, arriving))
+        onto, _, _ = torch.ops.aten.convolution_backward(
+            signal, arriving, synapses.weight, None, [self.stride] * 2, [self.padding] * 2, [1, 1], False, [0, 0], 1,
+            [True, False, False],
+        )  # fmt: skip
+        return unpooled(self.pool, onto, value)
 
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.pooling import Pooling
+from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import Share, constants
 
@@ -78,6 +78,11 @@ class Dense:
         """post_factor^T pre_factor and the sum of post_factor."""
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(torch.mm(post_factor.t(), pre_factor), bias)
+
+    def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
+        """signal weight, unflattened and spread over what was pooled, [B, *size]."""
+        size = self.pool.size(tuple(value.shape[1:])) if self.pool else value.shape[1:]
+        return unpooled(self.pool, (signal @ synapses.weight).view(len(signal), *size), value)
 
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0

@@ -68,6 +68,16 @@ class Geometry(Protocol):
         """Sum over the batch (and positions) of post_factor x pre_factor, like `synapses`."""
         ...
 
+    def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
+        """What a signal at the drive is at the pre population: the adjoint of `carry` and `drive` in their input.
+
+        Args:
+            synapses: of the connection, or others in their place.
+            signal: [B, *post size].
+            value: activity of the pre population, [B, *size]; where something is pooled by its maximum it says where.
+        """
+        ...
+
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
     ) -> Tensor:

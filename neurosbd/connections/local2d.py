@@ -12,7 +12,7 @@ from torch.nn import functional
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import fitted, spread
-from neurosbd.connections.pooling import Pooling
+from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import Count, Share, Whole, constants
 
@@ -101,6 +101,12 @@ class Local2d:
         post_factor = spread(self, post_factor, pre_factor, lambda: self._unpooled(synapses, pre_factor))
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(self._outer(post_factor, pre_factor), bias)
+
+    def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
+        """What every pixel sent to the positions that look at it, spread over what was pooled, [B, *size]."""
+        arriving = self.carry(value)
+        signal = spread(self, signal, arriving, lambda: self._unpooled(synapses, arriving))
+        return unpooled(self.pool, self._onto_pre(signal, synapses.weight, arriving), value)
 
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0

@@ -134,4 +134,9 @@ class SumPool:
         return _pooled_size(self, size)
 
 
+def unpooled(pool: Pooling | None, factor: Tensor, value: Tensor) -> Tensor:
+    """A factor of what arrived, [B, channels, h, w], at the map that was pooled on the way; itself, if none was."""
+    return factor if pool is None else pool.spread(factor, (value.shape[2], value.shape[3]), lambda: value)
+
+
 POOLINGS = {"average": AveragePool, "max": MaxPool, "sum": SumPool}

@@ -81,6 +81,12 @@ class Vector:
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(torch.einsum(self._terms(synapses.weight), post_factor, pre_factor), bias)
 
+    def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
+        """The signal of every component through the weights that it shares, [B, *size]."""
+        post, onto = self._terms(synapses.weight).split("->")
+        post, pre = post.split(",")
+        return torch.einsum(f"{post},{onto}->{pre}", signal, synapses.weight).view(value.shape)
+
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
     ) -> Tensor:

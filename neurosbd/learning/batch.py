@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
 from neurosbd.network import Frame, Network
 
+UNTAUGHT = torch.empty(0)  # the target of a batch that has none
 UNSCORED = "no step of the trial was scored: give at least one weight above 0"
 
 
@@ -27,7 +29,8 @@ class Batch:
     Args:
         inputs: [T, B, *input size], or anything that yields [B, *input size] step by step. Of examples that stand
             still, x [B, *input size], it is x[None]: one step.
-        target: labels [B], or targets [B, k] for every step, or [T, B, k] for each.
+        target: labels [B], or targets [B, k] for every step, or [T, B, k] for each; none where nothing but rewards is
+            to be learned from.
         weights: how much the score of each step counts, T numbers >= 0 that sum to 1 or less; none: 1 / T each, the
             mean over the steps. Inputs that do not know their number of steps need them.
         task: of each example, integers [B], for rewards with a baseline per task.
@@ -38,7 +41,7 @@ class Batch:
     """
 
     inputs: Tensor | Iterable[Tensor]
-    target: Tensor
+    target: Tensor = UNTAUGHT
     weights: Sequence[float] = ()
     task: Tensor | None = None
     reward: Callable[[int, Frame], Tensor | None] | None = None
@@ -53,10 +56,17 @@ class Batch:
             )
         steps = len(self.inputs) if isinstance(self.inputs, Sized) else None
         object.__setattr__(self, "weights", _weights(self.weights, steps))
+        if not self.taught and self.reward is None:
+            raise UsageError("a batch needs a target, or a reward = function of (step, frame) where there is none")
         self._check_sizes()
 
+    @property
+    def taught(self) -> bool:
+        """Whether there is a target."""
+        return self.target is not UNTAUGHT
+
     def target_at(self, t: int) -> Tensor:
-        """Target of step t."""
+        """Target of step t, where there is one."""
         return self.target[t] if self.target.ndim == 3 else self.target
 
     def frames(self) -> Tensor | Iterable[Tensor]:
@@ -79,7 +89,10 @@ class Batch:
 
     def _check_sizes(self) -> None:
         """The batch of inputs, target and task, as far as they know it."""
-        target, each = self.target, self.target.ndim == 3
+        target = self.target
+        if not self.taught:
+            return
+        each = target.ndim == 3
         if target.ndim not in (1, 2, 3) or (each and len(target) != len(self.weights)):
             raise UsageError(
                 f"target is {list(target.shape)}; give labels [B], targets [B, k] for every step, or [T, B, k] with "
@@ -133,19 +146,24 @@ def _weights(weights: Any, steps: int | None) -> tuple[float, ...]:
     return given
 
 
-def check_start(network: Network, batch: Batch, rewarded: bool = False) -> None:
+def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: bool = True) -> None:
     """Refuse a trial that a network cannot learn from, as far as no device is waited for.
 
     Args:
         network: that learns.
         batch: to be shown.
         rewarded: whether its rule wants a reward.
+        scored: whether its rule wants a score.
     Raises:
         UsageError: with what is there and what is wanted.
     """
     if not isinstance(batch, Batch):
         raise UsageError(f"learn takes a batch, got {type(batch).__name__}; make one: neurosbd.Batch(x[None], labels)")
     weight, target = next(network.parameters()), batch.target
+    if not batch.taught:
+        if scored:
+            raise UsageError("this rule learns from a target, but the batch has none; give Batch(inputs, target)")
+        return
     if target.device != weight.device:
         raise UsageError(f"target is on {target.device}, but the weights are on {weight.device}; use target.to(...)")
     if rewarded and batch.reward is None and (target.ndim > 1 or target.is_floating_point()):

@@ -1,301 +1,128 @@
-"""One run of a local rule: the traces that live as long as the run, and one step of learning."""
+"""Rules that learn online: one pass forward, every population by itself."""
 
-from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
-from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
-from neurosbd.eligibility.local import Arrival, Local
-from neurosbd.expansions import matched
-from neurosbd.filters import decay
-from neurosbd.learning.rule_state import RuleState, outgoing, plastic
-from neurosbd.losses.curvature import curved
-from neurosbd.network import INPUT, Connection, Frame, Network
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, Receiver
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
-from neurosbd.plasticity import ThreeFactor
-from neurosbd.rules import LocalRule
+from neurosbd.constraints import Held
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.composition import Composition
+from neurosbd.learning.local_run import LocalRun, LocalTraces, check, plans
+from neurosbd.learning.passes import Run
+from neurosbd.learning.rule import Rule, RuleSignals
+from neurosbd.learning.rule_state import LocalState, init_rule_state, rule_bounds, ruled_populations, widths
+from neurosbd.losses import Loss
+from neurosbd.network import Frame, Network
+from neurosbd.neuromodulators import Forgetting
+from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.plasticity import Tracking
 
 
-class _Plan(NamedTuple):
-    """How a population learns: which plasticity and eligibility its plastic synapses follow."""
+@dataclass(frozen=True)
+class LocalRule(Composition, Rule):
+    """Learn online by a composition of plasticity, neuromodulator and eligibility.
 
-    plasticity: Any
-    eligibility: Any
-    connections: list[Connection]
-
-
-class LearningObserver(Protocol):
-    """Sees the learning itself, as an observer sees the dynamics; it changes nothing."""
-
-    def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
-        """The third factor of a population at this step, [B, *size]; None: there is none at this step."""
-        ...
-
-    def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
-        """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
-        ...
-
-
-class LocalRun:
-    """The traces of one run and the order in which everything learns.
-
-    Args:
-        network: that runs.
-        rule: what to carry out.
-        rule_state: of the rule; brought up to date as it goes on.
-        learning_observer: sees third factors and eligibilities; none: nobody does.
+    At each step the score of the readout (or a reward) is sent to every population; its neuromodulator makes the third
+    factor, its incoming synapses change by the plasticity, and its activity is let go. What is kept from step to step
+    does not grow with their number.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        rule: LocalRule,
-        rule_state: RuleState,
-        learning_observer: LearningObserver | None = None,
-    ) -> None:
-        self.network = network
-        self.rule = rule
-        self.rule_state = rule_state
-        self.learning_observer = learning_observer
-        self.kappa = _kappa(network)
-        self.plans: dict[str, _Plan] = {}
-        for name in network.incoming:
-            connections = plastic(network, name)
-            by_gradient = name == network.readout and rule.readout == "gradient"
-            # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-            plasticity = ThreeFactor() if by_gradient else rule.regulated
-            asked = "exact" if by_gradient else rule.eligibility
-            if connections:
-                _check_coupled(network, name, plasticity)
-                self.plans[name] = _Plan(plasticity, _eligibility(network, name, asked), connections)
-        self.eligibility: dict[str, Any] = {}
-        self.plasticity_state: dict[str, Any] = {}
-        self.filtered: dict[str, Tensor] = {}
-        self.underway: dict[str, deque[Tensor | None]] = {}
-        self.correlated: Tensor | None = None  # activity of this step through the correlations with it, [B, C + D]
+    def check(self, network: Network) -> None:
+        """Whether it can follow every plastic synapse."""
+        check(network, self)
 
-    def step(self, frame: Frame, broadcast: Broadcast) -> None:
-        """Learn from one frame; its activity leaves it.
-
-        Args:
-            frame: of the network, just stepped.
-            broadcast: the score or the reward of the step, its score not yet expanded.
-        """
-        broadcast = self._complete(broadcast, frame)  # by the activity of the readout, before it leaves the frame
-        self.correlated = None
-        # From the input up: the largest maps go first, before the gradients pile up.
-        for name, plan in self.plans.items():
-            activity = frame.activity.pop(name)
-            if name == self.network.readout and self.rule.readout != "rule":
-                third_factor = self._output_score(broadcast) * broadcast.weight if broadcast.scored else None
-            else:
-                third_factor = self._third_factor(name, activity, broadcast)
-            if self.learning_observer is not None:
-                self.learning_observer.on_third_factor(name, third_factor)
-            for connection in plan.connections:
-                gradient = self.follow(connection, plan, activity, third_factor, frame)
-                if gradient is not None:
-                    _add(self.network.synapses(connection), gradient)
-
-    def regularise_weights(self) -> None:
-        """After the last step of a batch: what the weights ask for themselves."""
-        for name, states in self.rule_state.upkeep.items():
-            connection = self.network.connections[name]
-            synapses, present = self.network.synapses(connection), self.network.present(connection)
-            for number, upkeep in enumerate(self.rule.upkeep):
-                pull, states[number] = upkeep.step(states[number], synapses, present)
-                for parameter, change in zip(synapses, pull or (), strict=pull is not None):
-                    if parameter is not None and change is not None:  # the state's own, so nothing may be added to it
-                        parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
-
-    def _complete(self, broadcast: Broadcast, frame: Frame) -> Broadcast:
-        """With the expansion of the score and the score at the drive of the readout, where there are any."""
-        if not broadcast.scored:
-            return broadcast
-        drive_score = None
-        if self.rule.neuromodulator is not None and not self.rule.rewarded:
-            neuron = self.network.populations[self.network.readout].neuron
-            assert neuron is not None
-            drive_score = neuron.gate(frame.activity[self.network.readout], broadcast.score, self.network.dt)
-        return broadcast._replace(
-            score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
-        )
-
-    def _expanded(self, broadcast: Broadcast) -> Tensor:
-        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
-        if not self.rule.expansion:
-            return broadcast.score
-        columns, states, moments = [broadcast.score], self.rule_state.expansion, self.rule_state.moments
-        for number, block in enumerate(self.rule.expansion):
-            column, states[number] = block.step(states[number], broadcast, self.network.dt)
-            column, moments[number] = matched(
-                moments[number], broadcast.score, column, block.weight, broadcast.step_share
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> LocalState:
+        """Projections are drawn, nothing has been learned."""
+        if loss is None and self.readout != "rule":
+            raise ValueError(
+                f"without a loss the readout learns by the rule or not at all: set rule.readout = 'rule', got "
+                f"'{self.readout}'"
             )
-            columns.append(column)
-        return torch.cat(columns, 1)
+        return init_rule_state(network, self, loss, generator)
 
-    def _output_score(self, broadcast: Broadcast) -> Tensor:
-        """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
-        outputs = broadcast.score.shape[1] - broadcast.n_expanded
-        score = broadcast.score[:, :outputs]
-        if self.correlated is None:
-            return score
-        direction = self.correlated[:, :outputs]  # the rows of an expansion are left alone
-        moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
-        return torch.add(score, moved, alpha=self.rule.forward_broadcast / len(score))
+    def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
+        """One showing, learned from step by step."""
+        traces: LocalTraces | None = run.continuation.traces
+        local = LocalRun(run.network, self, state, run.learning_observer, traces)
+        for t, frame in run.frames(batch):
+            local.step(frame, self._broadcast(run, batch, t, frame))
+        local.regularise_weights()
+        run.continuation.traces = local.traces
+        state.traces = local.traces.plasticity if isinstance(self.plasticity, Tracking) else {}
+        return run.result()
 
-    def _third_factor(self, name: str, activity: Activity, broadcast: Broadcast) -> Tensor | None:
-        """Of a population that follows the rule, [B, *size]; None: there is none at this step."""
-        modulator, states = self.rule.neuromodulator, self.rule_state.modulators
-        receiver = Receiver(self._filtered(name, activity), outgoing(self.network, name))
-        third_factor = None
-        if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
-            third_factor, states[name] = modulator.step(states[name], receiver, broadcast, self.network.dt)
-            if self.rule.forward_broadcast:
-                through = cast(Correlating, modulator).correlated(states[name], receiver)
-                self.correlated = through if self.correlated is None else self.correlated + through
-            if not self.rule.rewarded and broadcast.weight != 1:
-                third_factor = _scaled(third_factor, broadcast.weight)
-        if self.rule.delay:
-            queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
-            queue.append(third_factor)
-            third_factor = queue.popleft()
-        return self._add_homeostasis(name, activity, third_factor, broadcast) if broadcast.scored else third_factor
-
-    def _add_homeostasis(
-        self, name: str, activity: Activity, third_factor: Tensor | None, broadcast: Broadcast
-    ) -> Tensor | None:
-        """The third factor and what the activity of a hidden population asks for itself, undelayed."""
-        states = self.rule_state.homeostasis.get(name, [])
-        for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
-            pull, states[number] = homeostasis.step(states[number], activity.value, broadcast.step_share)
-            pull = pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight)
-            third_factor = pull if third_factor is None else _sum(third_factor, pull)
-        return third_factor
-
-    def _filtered(self, name: str, activity: Activity) -> Tensor:
-        """The activity as the neuromodulator sees it: (1 - a) filtered with decay a, or as it is."""
-        if self.rule.activity_filter is None:
-            return activity.value
-        factor = decay(self.rule.activity_filter, self.network.dt)
-        before = self.filtered.get(name)
-        before = torch.zeros_like(activity.value) if before is None else before
-        self.filtered[name] = torch.lerp(activity.value, before, factor)
-        return self.filtered[name]
-
-    def follow(
-        self, connection: Connection, plan: _Plan, activity: Activity, third_factor: Tensor | None, frame: Frame
-    ) -> Synapses | None:
-        """Advance the traces of one connection; its gradient at this step."""
-        network, name, dt = self.network, connection.name, self.network.dt
-        synapses, neuron = network.synapses(connection), network.populations[connection.post].neuron
-        assert neuron is not None
-
-        def outer(post: Tensor, pre: Tensor) -> Synapses:
-            return connection.geometry.outer(synapses, post, pre)
-
-        pre = frame.carried.pop(name)
-        arrival = Arrival(pre, neuron, frame.state.neurons[connection.post], activity, synapses, outer)
-        if name not in self.eligibility:
-            self.eligibility[name] = plan.eligibility.init(arrival, dt)
-        eligible, self.eligibility[name] = plan.eligibility.step(self.eligibility[name], arrival, dt)
-        each, kappa = partial(connection.geometry.each, synapses), self.kappa
-        local = Local(
-            pre, activity, third_factor, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
-            connection.compartment,
+    def _broadcast(self, run: Run, batch: Batch, t: int, frame: Frame) -> Broadcast:
+        """What the output sends to all at a step, its score not yet expanded."""
+        output = frame.activity[run.network.readout].value
+        broadcast = Broadcast(
+            output.new_empty((len(output), 0)), reward=run.reward(batch, t, frame) if self.rewarded else None,
+            task=batch.task, weight=batch.weights[t], step_share=1 / len(run.scored), progress=run.progress,
         )  # fmt: skip
-        if name not in self.plasticity_state:
-            self.plasticity_state[name] = plan.plasticity.init(local)
-        gradient, self.plasticity_state[name] = plan.plasticity.step(self.plasticity_state[name], local, dt)
-        if self.learning_observer is not None:
-            pending = self.plasticity_state[name]
-            self.learning_observer.on_eligibility(
-                name, lambda examples: plan.plasticity.eligibility(pending, local, examples)
-            )
-        return gradient
+        if not batch.weights[t] or not batch.taught or run.loss is None:
+            return broadcast
+        target = batch.target_at(t)
+        score = run.loss.score(output, target) / len(output)
+        return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=frame.activity)
 
+    def after_step(self, state: LocalState, network: Network) -> None:
+        """Move the weights that follow the activity."""
+        if isinstance(self.plasticity, Tracking):
+            for name, traces in state.traces.items():
+                weight = network.weights[name]
+                weight.copy_(self.plasticity.track(traces, weight))
+            state.traces = {}
 
-def check(network: Network, rule: LocalRule) -> None:
-    """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
-    x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
-    with torch.no_grad():
-        run = LocalRun(network, rule, RuleState())
-        frame = network.step(network.init(x, torch.Generator()), x)
-        for name, plan in run.plans.items():
-            for connection in plan.connections:
-                activity = frame.activity[name]
-                silence = activity.value.new_zeros(()).expand_as(activity.value)  # as a reward spreads
-                try:
-                    run.follow(connection, plan, activity, silence, frame)
-                except ValueError as problem:
-                    raise ValueError(f"connection '{connection.name}': {problem}") from None
+    @property
+    def settles(self) -> bool:
+        """Whether weights follow the activity after every step of the optimizer."""
+        return isinstance(self.plasticity, Tracking)
 
+    def limits(self, network: Network) -> dict[str, Held]:
+        """The bounds of its plasticity for the weights that follow it."""
+        return rule_bounds(network, self)
 
-def _scaled(third_factor: Tensor, weight: float) -> Tensor:
-    """third factor * weight; what is shared between positions stays shared, as one value in memory."""
-    once = tuple(slice(1) if stride == 0 else slice(None) for stride in third_factor.stride())
-    return (third_factor[once] * weight).expand(third_factor.shape)
+    def populations(self, network: Network) -> tuple[str, ...]:
+        """Those with plastic synapses, without a readout that descends its own gradient."""
+        return tuple(ruled_populations(network, self))
 
+    def signals(self, network: Network) -> RuleSignals:
+        """Third factors where there is a neuromodulator, eligibilities where one waits."""
+        third_factors = ruled_populations(network, self) if self.neuromodulator is not None else []
+        waiting = [c.name for plan in plans(network, self).values() if plan.plasticity.waits for c in plan.connections]
+        return RuleSignals(tuple(third_factors), tuple(waiting))
 
-def _sum(one: Tensor, other: Tensor) -> Tensor:
-    """one + other; what both share between positions stays shared, as one value in memory."""
-    strides = zip(one.stride(), other.stride(), strict=True)
-    once = tuple(slice(1) if not (a or b) else slice(None) for a, b in strides)
-    return (one[once] + other[once]).expand(one.shape)
+    def projections(self, state: LocalState) -> Mapping[str, Tensor]:
+        """Those of the neuromodulator."""
+        if self.neuromodulator is None:
+            return {}
+        found = {name: self.neuromodulator.projection(each) for name, each in state.modulators.items()}
+        return {name: projection for name, projection in found.items() if projection is not None}
 
+    def notes(self, network: Network, loss: Loss, generator: torch.Generator) -> list[str]:
+        """How many columns are broadcast and what they cost, if the score is expanded."""
+        if not self.expansion:
+            return []
+        state = init_rule_state(network, self, loss, generator)
+        score = math.prod(network.populations[network.readout].size)
+        rows = sum(projection.shape[1] for projection in self.projections(state).values())
+        blocks = zip(self.expansion, widths(network, self, loss), strict=True)
+        return [
+            "",
+            f"score of {score} columns, expanded by {state.n_expanded}: "
+            + ", ".join(f"{type(block).__name__.lower()} {width}" for block, width in blocks),
+            f"  correlation and broadcast: {2 * (score + state.n_expanded) * rows:,} multiplications per example "
+            f"in place of {2 * score * rows:,}",
+        ]
 
-def _check_coupled(network: Network, name: str, plasticity: Any) -> None:
-    """Raise ValueError if a plasticity wants the gain of every unit by itself and there is none."""
-    neuron = network.populations[name].neuron
-    if isinstance(neuron, Coupled) and not isinstance(plasticity, ThreeFactor):
-        raise ValueError(
-            f"population '{name}': the units of a {type(neuron).__name__} share {neuron.coupled}, so that none has an "
-            f"eligibility of its own; use rule 'sbd', 'ebd', 'sbp' or 'dfa' without rate_cost, or 'bp'"
-        )
+    def expanded(self, state: LocalState) -> int:
+        """Those of its expansion."""
+        return state.n_expanded
 
-
-def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
-    if not isinstance(neuron, Stochastic):
-        raise ValueError(
-            f"a policy gradient needs neurons that draw their spikes, such as 'escape', got {type(neuron).__name__}"
-        )
-    return neuron.surprise(activity)
-
-
-def _kappa(network: Network) -> float | None:
-    """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all."""
-    neuron = network.populations[network.readout].neuron
-    assert neuron is not None
-    try:
-        filters = neuron.filters(network.dt)
-    except ValueError:
-        return None
-    return (0.0, *filters)[-1] if len(filters) < 2 else None
-
-
-def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
-    """What was asked for; where the factors are exact already, they are enough."""
-    neuron = network.populations[name].neuron
-    assert neuron is not None
-    return ELIGIBILITIES["factorised" if neuron.factorises else asked]()
-
-
-def _add(synapses: Synapses, gradient: Synapses) -> None:
-    """Add a gradient to `.grad`; `Network.mask_gradients` takes out what it says of absent synapses.
-
-    It lies in memory as its parameter does, since torch's fused optimizers do not look at the strides of a gradient.
-    """
-    for parameter, change in zip(synapses, gradient, strict=True):
-        if parameter is not None and change is not None:
-            if parameter.grad is not None:
-                parameter.grad.add_(change)
-            elif change.stride() == parameter.stride():
-                parameter.grad = change
-            else:  # fused optimizers walk through both by their memory
-                parameter.grad = torch.empty_like(parameter).copy_(change)
+    def schedules(self) -> str | None:
+        """The schedules of the neuromodulator."""
+        constants = {} if self.neuromodulator is None else vars(self.neuromodulator)
+        moving = [name for name, value in constants.items() if isinstance(value, Forgetting) and value.end is not None]
+        return f"the schedules of {', '.join(moving)}" if moving else None

@@ -4,20 +4,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurosbd.connections.synapses import is_matrix
 from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
+from neurosbd.learning.composition import Composition
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons.neuron import Activity
-from neurosbd.rules import LocalRule
 
 
 @dataclass
-class RuleState:
+class LocalState:
     """States that outlive the runs of a rule and are checkpointed with the network. States are NamedTuples of tensors.
 
     Args:
@@ -27,6 +27,7 @@ class RuleState:
         expansion: of every block of the expansion of the score.
         moments: of every block, by which it is made as loud as the score.
         n_expanded: columns of that expansion.
+        traces: of the last batch, for weights that follow the activity when the optimizer has moved; not kept.
     """
 
     modulators: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +36,12 @@ class RuleState:
     expansion: list[Any] = field(default_factory=list)
     moments: list[Moments] = field(default_factory=list)
     n_expanded: int = 0
+    traces: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """None: it has no heads."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers of tensors."""
@@ -82,7 +89,7 @@ def _check_shapes(name: str, present: Any, saved: dict[str, Tensor]) -> None:
             raise ValueError(f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here")
 
 
-def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, generator: torch.Generator) -> RuleState:
+def init_rule_state(network: Network, rule: Composition, loss: Loss | None, generator: torch.Generator) -> LocalState:
     """The memory of a rule before any learning; projections are drawn from `generator`.
 
     Args:
@@ -93,7 +100,7 @@ def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, genera
     Raises:
         ValueError: naming the population, if the rule cannot reach it.
     """
-    rule_state = RuleState()
+    rule_state = LocalState()
     some = next(network.parameters())
     score = some.new_zeros((1, *network.populations[network.readout].size))
     unexpanded = _silent(network, rule, loss, score) if rule.expansion else None
@@ -120,14 +127,14 @@ def init_rule_state(network: Network, rule: LocalRule, loss: Loss | None, genera
     return rule_state
 
 
-def widths(network: Network, rule: LocalRule, loss: Loss) -> list[int]:
+def widths(network: Network, rule: Composition, loss: Loss) -> list[int]:
     """How many columns every block of the expansion has."""
     some = next(network.parameters())
     silent = _silent(network, rule, loss, some.new_zeros((1, *network.populations[network.readout].size)))
     return [block.width(silent) for block in rule.expansion]
 
 
-def _silent(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor) -> Broadcast:
+def _silent(network: Network, rule: Composition, loss: Loss | None, output: Tensor) -> Broadcast:
     """What an expansion gets while nothing happens."""
     if loss is None or rule.rewarded:
         raise ValueError("only a score can be expanded; this rule gets none")
@@ -139,7 +146,7 @@ def _silent(network: Network, rule: LocalRule, loss: Loss | None, output: Tensor
     return Broadcast(output, output, output[:, :values], loss, activity=silence)
 
 
-def ruled_populations(network: Network, rule: LocalRule) -> list[str]:
+def ruled_populations(network: Network, rule: Composition) -> list[str]:
     """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
     names = [name for name in network.incoming if plastic(network, name)]
     return [name for name in names if name != network.readout or rule.readout == "rule"]
@@ -150,7 +157,7 @@ def plastic(network: Network, name: str) -> list[Connection]:
     return [connection for connection in network.incoming[name] if connection.plastic]
 
 
-def rule_bounds(network: Network, rule: LocalRule) -> dict[str, Held]:
+def rule_bounds(network: Network, rule: Composition) -> dict[str, Held]:
     """Connection -> bounds that a rule sets to the weights that follow it, for `Network.constrain`; {}: none."""
     if rule.bounds is None:
         return {}

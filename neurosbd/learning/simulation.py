@@ -1,7 +1,7 @@
 """The only loop over time."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,6 +11,7 @@ from neurosbd.errors import UsageError
 from neurosbd.network import Frame, Network
 
 Observer = Callable[[int, Frame], None]
+Drives = Callable[[int, Frame | None], Mapping[str, Tensor]]
 
 
 def unroll(
@@ -54,20 +55,47 @@ def unroll(
     >>> frame.activity["output"].value.shape
     torch.Size([5, 3])
     """
-    if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
-        network.check_shown(inputs, steps=True)
-        _check_finite(cast(Tensor, inputs))
-    frame = start
     with torch.set_grad_enabled(differentiable):
-        for t, x in enumerate(inputs):
-            if t == 0 and not isinstance(inputs, Tensor):
-                network.check_shown(x)
-            frame = network.step(network.init(x, generator) if frame is None else frame, x)
+        frame = start
+        for t, frame in frames(network, inputs, start, generator):
             for observe in observers:
                 observe(t, frame)
     if frame is None:
         raise UsageError("unroll needs at least one step of input, got an empty sequence")
     return frame
+
+
+def frames(
+    network: Network,
+    inputs: Tensor | Iterable[Tensor],
+    start: Frame | None = None,
+    generator: torch.Generator | None = None,
+    drives: Drives | None = None,
+) -> Iterator[tuple[int, Frame]]:
+    """The frames of a run, one after another, with the number of their step; the loop itself.
+
+    Whether autograd follows is up to whoever asks for the next frame.
+
+    Args:
+        network: the network to run.
+        inputs: [T, B, *input size], or any iterable of [B, *input size].
+        start: frame to go on from; none starts at rest.
+        generator: source of the noise of this run.
+        drives: (step, frame before it) -> what is added to the drive of populations, {name: [B, *size]}; the frame is
+            None before the first step of a run from rest.
+    Raises:
+        UsageError: if the inputs are not such as this network can be shown.
+    """
+    if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
+        network.check_shown(inputs, steps=True)
+        _check_finite(cast(Tensor, inputs))
+    frame = start
+    for t, x in enumerate(inputs):
+        if t == 0 and not isinstance(inputs, Tensor):
+            network.check_shown(x)
+        extra = None if drives is None else drives(t, frame)
+        frame = network.step(network.init(x, generator) if frame is None else frame, x, extra)
+        yield t, frame
 
 
 def _check_finite(inputs: Tensor) -> None:

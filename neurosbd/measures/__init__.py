@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.losses import Loss, PredictsInterval, PredictsMean
 from neurosbd.losses.deviance import SQUARE
 from neurosbd.losses.pinball import Pinball

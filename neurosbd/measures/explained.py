@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.losses import PredictsMean
 from neurosbd.losses.deviance import Deviance
 from neurosbd.losses.pinball import Pinball

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 
 
 class Measure(Protocol):

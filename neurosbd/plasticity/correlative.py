@@ -53,6 +53,7 @@ class Correlative:
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("settled",)
 

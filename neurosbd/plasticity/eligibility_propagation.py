@@ -27,6 +27,7 @@ class EligibilityPropagation:
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("exact",)
 
@@ -99,6 +100,7 @@ class RateRegulated:
 
     modulated: ClassVar[bool] = False
     states_changes: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 

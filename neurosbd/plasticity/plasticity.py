@@ -14,12 +14,14 @@ class Plasticity(Protocol):
     What it needs and can do is declared, so that nobody has to find out by running it:
         modulated: changes nothing without a third factor.
         states_changes: its gradients are minus changes of the weights whose size is part of the rule.
+        waits: keeps an eligibility that a third factor meets, and that can be looked at.
         rate_regulated: may be drawn to a firing rate besides, by the same eligibility.
         eligibilities: names of those it works with; (): it looks at none.
     """
 
     modulated: ClassVar[bool]
     states_changes: ClassVar[bool]
+    waits: ClassVar[bool]
     rate_regulated: ClassVar[bool]
     eligibilities: ClassVar[tuple[str, ...]]
 

@@ -95,6 +95,7 @@ class SpikeTiming:
 
     modulated: ClassVar[bool] = False
     states_changes: ClassVar[bool] = True
+    waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
@@ -148,6 +149,7 @@ class RewardedSpikeTiming:
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = True
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
@@ -199,6 +201,7 @@ class PolicyGradient:
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised",)
 

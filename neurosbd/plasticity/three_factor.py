@@ -23,6 +23,7 @@ class ThreeFactor:
 
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
+    waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 

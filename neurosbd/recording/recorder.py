@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.checkpoints import StateDict
-from neurosbd.learning.learner import Batch
-from neurosbd.learning.online import LearningObserver
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.passes import LearningObserver
 from neurosbd.learning.simulation import Observer
 from neurosbd.network import Frame
 from neurosbd.recording.gathering import Gathering

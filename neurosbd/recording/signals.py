@@ -1,6 +1,5 @@
 """What can be recorded, of whom, and how it is read off a network that has just stepped."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -9,28 +8,27 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import nearest
-from neurosbd.learning.learner import Batch, Learner, LocalLearner
-from neurosbd.learning.online import LocalRun
-from neurosbd.learning.rule_state import RuleState, ruled_populations
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.neurons.neuron import gain
-from neurosbd.rules import LocalRule
 
 
 class Recorded(NamedTuple):
     """Who is recorded."""
 
     network: Network
-    rule: LocalRule | None  # None: backprop
-    modulators: Mapping[str, Any]  # states of the neuromodulators by population, always those of now
+    signals: RuleSignals  # what its rule lets be seen
+    projections: Callable[[], Mapping[str, Tensor]]  # of the score to the populations, those of now
     loss: Loss | None  # None: nobody scores what the network does
 
     @classmethod
-    def of(cls, network: Network, learner: Learner, loss: Loss) -> "Recorded":
-        """A network that is trained."""
-        local = isinstance(learner, LocalLearner)
-        return cls(network, learner.rule if local else None, learner.rule_state.modulators if local else {}, loss)
+    def of(cls, network: Network, learner: Learner, loss: Loss | None) -> "Recorded":
+        """A network that learns."""
+        rule = learner.rule
+        return cls(network, rule.signals(network), lambda: rule.projections(learner.state), loss)
 
 
 class StepView(NamedTuple):
@@ -179,58 +177,33 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
 
 def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     """Populations or connections that have this signal; [''] for the network."""
-    network, rule = recorded.network, recorded.rule
+    network, (third_factors, eligibilities) = recorded.network, recorded.signals
     if recorded.loss is None and what in SCORED:
         return []
     if kind.of == "network":
         return [""]
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
-    told = ruled_populations(network, rule) if rule is not None and rule.neuromodulator is not None else []
     if what in ("gain", "drive"):
         return list(network.incoming)
     found = {
         "spikes": lambda: [name for name in network.incoming if "spike" in fields(network, name)],
         "rate": lambda: [INPUT, *(name for name in network.incoming if "spike" not in fields(network, name))],
-        "third_factor": lambda: told,
-        "eligibility": lambda: [] if rule is None else waiting(network, rule),
+        "third_factor": lambda: list(third_factors),
+        "eligibility": lambda: list(eligibilities),
         "weight": lambda: list(network.connections),
         "dweight": lambda: plastic,
         "alignment": lambda: plastic,
         "hebbian": lambda: plastic,
-        "projection": lambda: [name for name in told if projection(recorded, name) is not None],
+        "projection": lambda: [name for name in network.incoming if name in recorded.projections()],
     }
     if what in found:
         return found[what]()
     return [name for name in network.incoming if what in fields(network, name)]
 
 
-def waiting(network: Network, rule: LocalRule) -> list[str]:
-    """Connections where something waits for a third factor, found by asking each of them once."""
-    found: list[str] = []
-
-    class Asking:
-        def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
-            pass
-
-        def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
-            with contextlib.suppress(ValueError):
-                eligibility(torch.zeros(1, dtype=torch.int64, device=x.device))
-                found.append(connection)
-
-    x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
-    with torch.no_grad():
-        run = LocalRun(network, rule, RuleState(), Asking())
-        frame = network.step(network.init(x, torch.Generator()), x)
-        for name, plan in run.plans.items():
-            for connection in plan.connections:
-                run.follow(connection, plan, frame.activity[name], None, frame)
-    return found
-
-
 def projection(recorded: Recorded, population: str) -> Tensor | None:
     """What the score is projected by to a population, [C, M]; None if it is not."""
-    assert recorded.rule is not None and recorded.rule.neuromodulator is not None
-    return recorded.rule.neuromodulator.projection(recorded.modulators[population])
+    return recorded.projections().get(population)
 
 
 def size_of(

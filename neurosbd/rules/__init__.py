@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
+from neurosbd.learning.backprop import Backprop
+from neurosbd.learning.online import LocalRule
+from neurosbd.learning.rule import Rule
 from neurosbd.namespace import is_table
-from neurosbd.rules.backprop import Backprop, bp, bptt
+from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.eprop import eprop
-from neurosbd.rules.local_rule import LocalRule
 from neurosbd.rules.reward import rmax, rstdp, stdp
-
-Rule = LocalRule | Backprop
 
 RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,

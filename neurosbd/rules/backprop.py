@@ -1,13 +1,6 @@
-"""Backpropagation: the reference that every local rule is measured against."""
+"""Backpropagation by name."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Backprop:
-    """Fill the same `.grad` by automatic differentiation through the same network."""
-
-    loss: str | None = None
+from neurosbd.learning.backprop import Backprop
 
 
 def bp() -> Backprop:

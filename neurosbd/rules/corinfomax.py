@@ -2,9 +2,10 @@
 
 from typing import Unpack
 
+from neurosbd.learning.online import LocalRule
 from neurosbd.neuromodulators import Decorrelation
 from neurosbd.plasticity import Correlative
-from neurosbd.rules.local_rule import LocalRule, Parts, composed
+from neurosbd.rules.composed import Parts, composed
 
 
 def corinfomax(**parts: Unpack[Parts]) -> LocalRule:

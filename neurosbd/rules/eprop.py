@@ -2,9 +2,10 @@
 
 from typing import Unpack
 
+from neurosbd.learning.online import LocalRule
 from neurosbd.neuromodulators import FixedRandom, Full
 from neurosbd.plasticity import EligibilityPropagation
-from neurosbd.rules.local_rule import LocalRule, Parts, composed
+from neurosbd.rules.composed import Parts, composed
 
 
 def eprop(**parts: Unpack[Parts]) -> LocalRule:

@@ -2,9 +2,10 @@
 
 from typing import Unpack
 
+from neurosbd.learning.online import LocalRule
 from neurosbd.neuromodulators import Reward
 from neurosbd.plasticity import PolicyGradient, RewardedSpikeTiming, SpikeTiming
-from neurosbd.rules.local_rule import LocalRule, Parts, composed
+from neurosbd.rules.composed import Parts, composed
 
 
 def stdp(**parts: Unpack[Parts]) -> LocalRule:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from neurosbd.constants import Count, Hertz, Milliseconds, Range, Seconds, constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.learning.online import LocalRun
-from neurosbd.learning.rule_state import init_rule_state, rule_bounds
-from neurosbd.network import Network
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.passes import Continuation
+from neurosbd.learning.rule import Rule
+from neurosbd.network import Frame, Network
 from neurosbd.noise import happens
-from neurosbd.recording import NullRecorder, TrialRecorder
-from neurosbd.rules import LocalRule
+from neurosbd.recording import TrialRecorder
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
 
@@ -87,24 +87,25 @@ class Conditioning:
         """For how many steps of dt, s, dopamine can be on its way."""
         return round(_within(self.longest / dt, f"conditioning.longest = {self.longest:g} s")) + 1
 
-    def check(self, network: Network, rule: LocalRule) -> None:
+    def check(self, network: Network, rule: Rule) -> None:
         """Two inputs or more onto one unit."""
         check_synapses(network, rule, (2, math.inf), "conditioning")
 
     def run(
         self,
-        network: Network,
-        rule: LocalRule,
+        learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Strength of the rewarded synapse and of all others over time."""
+        learns = learner()
+        network = learns.network
         steps = self._steps(network.dt)
         every = max(1, steps // 200)
         strengths: list[tuple[float, float, float, float]] = []
-        for t, weight in enumerate(self._weights(network, rule, optimizer(network), generator, trial_recorder)):
+        for t, weight in enumerate(self._weights(learns, optimizer(network), generator, trial_recorder)):
             if t % every == 0 or t == steps - 1:
                 others = weight[0, 1:]
                 strengths.append((t * network.dt, weight[0, 0].item(), others.mean().item(), others.max().item()))
@@ -124,38 +125,31 @@ class Conditioning:
     @torch.no_grad()
     def _weights(
         self,
-        network: Network,
-        rule: LocalRule,
+        learner: Learner,
         apply: torch.optim.Optimizer,
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
     ) -> Iterator[Tensor]:
-        """Run; yields the weight after every step."""
+        """Run; yields the weight after every step, which moves at the last of `update`."""
+        network = learner.network
         (weight,) = network.weights.values()
-        run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
-        bounds = rule_bounds(network, rule)
         dopamine = Dopamine(self, network.dt, generator)
-        frame = network.init(weight.new_zeros(self.batch, weight.shape[1]), generator)
-        steps, trial = self._steps(network.dt), NullRecorder()
+        continuation = Continuation(network.init(weight.new_zeros(self.batch, weight.shape[1]), generator))
         chance = torch.full((self.batch, weight.shape[1]), self.rate * network.dt)
-        for t in range(steps):
-            since = t % self.update
-            if since == 0:
-                trial = trial_recorder(t // self.update)
-                run.learning_observer = trial.learning_observer
-            x = happens(chance, generator).to(weight)
-            frame = network.step(frame, x)
-            for observe in trial.observers:
-                observe(since, frame)
-            level = dopamine.after(x[:, 0], frame.activity[network.readout].value[:, 0])
-            run.step(frame, Broadcast(level.new_empty((len(level), 0)), reward=level))
-            if since == self.update - 1:
+        steps = self._steps(network.dt)
+        for first in range(0, steps, self.update):
+            trial, length = trial_recorder(first // self.update), min(self.update, steps - first)
+            for _ in range(length - 1):
+                yield weight
+            stimuli = (happens(chance, generator).to(weight) for _ in range(length))
+            batch = Batch(stimuli, weights=(1 / length,) * length, reward=lambda t, frame: dopamine.level)
+            learner.learn(batch, (*trial.observers, dopamine), None, trial.learning_observer, continuation)
+            if length == self.update:
                 trial.on_gradients()
                 if weight.grad is not None:
-                    network.mask_gradients()
                     apply.step()
                     apply.zero_grad()
-                    network.constrain(bounds)
+                    learner.after_step()
                 trial.on_update()
             yield weight
 
@@ -168,7 +162,7 @@ def _within(steps: float, what: str) -> float:
 
 
 class Dopamine:
-    """Coincidences, and the dopamine that follows them late."""
+    """Observer of coincidences, and of the dopamine that follows them late."""
 
     def __init__(self, constants: Conditioning, dt: float, generator: torch.Generator) -> None:
         self.constants = constants
@@ -179,8 +173,12 @@ class Dopamine:
         self.since = torch.full((constants.batch,), float(self.window + 1))  # steps since input 0 fired
         self.due = deque(torch.zeros(constants.batch) for _ in range(constants.longest_steps(dt)))
 
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Bring `level`, [B], up to date after a step."""
+        self.after(*(activity.value[:, 0] for activity in frame.activity.values()))
+
     def after(self, pre: Tensor, post: Tensor) -> Tensor:
-        """Dopamine [B] after a step with these spikes [B]."""
+        """Dopamine [B] after a step with these spikes [B] of the first input and of the unit."""
         constants = self.constants
         hit = (post > 0) & (self.since < self.window) & (self.since > 0)
         self.since = torch.where(pre > 0, 0.0, self.since) + 1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import Count, Hertz, Legal, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
 

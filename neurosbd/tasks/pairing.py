@@ -1,6 +1,6 @@
 """One synapse under pre/post pairing: the STDP window."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import Count, Milliseconds, constants
-from neurosbd.constraints import Bounds, Held
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
-from neurosbd.learning.online import LocalRun
-from neurosbd.learning.rule_state import init_rule_state
-from neurosbd.network import Network
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.passes import Continuation
+from neurosbd.learning.rule import Rule
+from neurosbd.network import Frame, Network
 from neurosbd.recording import TrialRecorder
-from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, check_synapses
 
@@ -88,7 +87,7 @@ class Pairing:
             )
         return np.arange(-longest, longest + 1, every)
 
-    def check(self, network: Network, rule: LocalRule) -> None:
+    def check(self, network: Network, rule: Rule) -> None:
         """Two inputs onto one unit, and a start within the bounds."""
         check_synapses(network, rule, (2, 2), "pairing")
         if rule.bounds is not None and not rule.bounds[0] <= self.start <= rule.bounds[1]:
@@ -99,74 +98,66 @@ class Pairing:
 
     def run(
         self,
-        network: Network,
-        rule: LocalRule,
+        learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
         progress: Callable[[int, int, str], Any],
     ) -> Findings:
         """Weight change at each lag."""
+        network = learner().network
         lags, untouched = self._lags(network.dt), {name: value.clone() for name, value in network.state_dict().items()}
         times = self.every * np.arange(len(lags)) - self.longest
-        ((name, weight),) = network.weights.items()
-        bounds = {name: held} if (held := self._bounds(rule, weight)) else {}
+        weight = next(iter(network.weights.values()))
         found: list[_Paired] = []
         for done, lag in enumerate(lags):
             network.load_state_dict(untouched)
             with torch.no_grad():
                 weight[0, 0], weight[0, 1] = self.start, self.teacher
-            run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
-            found.append(self._pair(run, optimizer(network), int(lag), trial_recorder(done), bounds))
+            found.append(self._pair(learner(), optimizer(network), int(lag), trial_recorder(done)))
             progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
-        return self._findings(times, found, rule)
-
-    def _bounds(self, rule: LocalRule, weight: Tensor) -> Held | None:
-        """Of the rule for the weight from unit 0; the teacher stays where it is."""
-        if rule.bounds is None:
-            return None
-        low, high = (torch.tensor([[bound, self.teacher]]) for bound in rule.bounds)
-        bounds = Bounds(low, high)
-        return Held(bounds, bounds.limited(weight))
+        return self._findings(times, found, learner().rule.bounds)
 
     @torch.no_grad()
-    def _pair(
-        self, run: LocalRun, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder,
-        bounds: Mapping[str, Held],
-    ) -> _Paired:  # fmt: skip
+    def _pair(self, learner: Learner, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder) -> _Paired:
         """One trial; every step changes the weight."""
-        run.learning_observer, network = trial_recorder.learning_observer, run.network
+        network = learner.network
         weight = next(iter(network.weights.values()))
         period, pre = self._steps("period", network.dt), self._steps("longest", network.dt)
         cut = missed = torch.zeros((), dtype=torch.bool)
-        frame = network.init(weight.new_zeros(1, 2))
+        continuation = Continuation(network.init(weight.new_zeros(1, 2)))
+        reward = weight.new_full((1,), self.reward)
         for t in range(self.pairs * period):
             teaching = t % period == pre + lag
-            frame = network.step(frame, weight.new_tensor([[float(t % period == pre), float(teaching)]]))
-            missed = missed | ((frame.activity[network.readout].value[0, 0] > 0) != teaching)
-            for observe in trial_recorder.observers:
-                observe(t, frame)
-            reward = weight.new_full((1,), self.reward) if run.rule.rewarded else None
+            fired: list[Tensor] = []
+
+            def watch(_: int, frame: Frame, t: int = t, fired: list[Tensor] = fired) -> None:
+                fired.append(frame.activity[network.readout].value[0, 0] > 0)
+                for observe in trial_recorder.observers:
+                    observe(t, frame)
+
+            batch = Batch(
+                weight.new_tensor([[[float(t % period == pre), float(teaching)]]]), reward=lambda t, frame: reward
+            )
             apply.zero_grad()
-            run.step(frame, Broadcast(weight.new_empty((1, 0)), reward=reward))
+            learner.learn(batch, (watch,), None, trial_recorder.learning_observer, continuation)
+            missed = missed | (fired[0] != teaching)
             if weight.grad is not None:
-                network.mask_gradients()
-                weight.grad[0, 1] = 0  # the teacher stays as it is
                 apply.step()
-                before = weight[0, 0].clone()
-                network.constrain(bounds)
-                cut = cut | (weight[0, 0] != before)
+                free = weight[0, 0].clone()
+                learner.after_step()
+                cut = cut | (weight[0, 0] != free)
+                weight[0, 1] = self.teacher  # stays as it is
         trial_recorder.on_gradients()
         trial_recorder.on_update()
         return _Paired(weight[0, 0].item() - self.start, bool(cut), bool(missed))
 
-    def _findings(self, times: np.ndarray, found: list[_Paired], rule: LocalRule) -> Findings:
+    def _findings(self, times: np.ndarray, found: list[_Paired], bounds: tuple[float, float] | None) -> Findings:
         """Curve and peaks; what makes them another thing than the rule's window is said."""
         change, title = np.array([at.change for at in found]), f"weight change after {self.pairs} pairings"
         if cut := sum(at.cut for at in found):
-            low, high = rule.bounds or (0.0, 0.0)
+            own = "w_min = {:g} to w_max = {:g}".format(*bounds) if bounds else "the constraints of its connection"
             title += f"; cut off by the bounds at {cut} lags"
-            own = f"w_min = {low:g} to w_max = {high:g}" if rule.bounds else "the constraints of its connection"
             warn(
                 f"the weight was cut off by its bounds, {own}, at {cut} of {len(found)} lags, so this is not the whole "
                 f"window; take a smaller training.optimizer.lr or fewer protocol.pairs, or set w_min and w_max of "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neurosbd.constants import Count, Hertz, Milliseconds, constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.noise import happens
 from neurosbd.seeds import generator as seeded
 from neurosbd.tasks.findings import Panel

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import is_matrix
-from neurosbd.learning.learner import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.rule import Rule
 from neurosbd.network import Network
 from neurosbd.recording import TrialRecorder
-from neurosbd.rules import LocalRule
 from neurosbd.tasks.findings import Findings, Panel
 
 
@@ -67,14 +68,13 @@ class Protocol(Interface):
         """
         ...
 
-    def check(self, network: Network, rule: LocalRule) -> None:
+    def check(self, network: Network, rule: Rule) -> None:
         """Raise ValueError unless it can be carried out on this network by this rule."""
         ...
 
     def run(
         self,
-        network: Network,
-        rule: LocalRule,
+        learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
@@ -83,8 +83,7 @@ class Protocol(Interface):
         """Measure.
 
         Args:
-            network: with its initial weights.
-            rule: what changes them.
+            learner: makes one that has learned nothing, on the network with its initial weights, which it keeps.
             optimizer: how its gradients are applied.
             generator: of all randomness.
             trial_recorder: how trial n is watched, asked for when its network is ready to run.
@@ -93,7 +92,7 @@ class Protocol(Interface):
         ...
 
 
-def check_synapses(network: Network, rule: LocalRule, inputs: tuple[int, float], name: str) -> None:
+def check_synapses(network: Network, rule: Rule, inputs: tuple[int, float], name: str) -> None:
     """Raise ValueError unless a rule that a protocol can drive changes the synapses of a single post unit.
 
     Args:
@@ -112,12 +111,7 @@ def check_synapses(network: Network, rule: LocalRule, inputs: tuple[int, float],
             f"protocol '{name}' looks at one dense connection from {wanted} inputs onto one unit, but the network has "
             f"{', '.join(f'{connection} {shape}' for connection, shape in shapes.items())}"
         )
-    if rule.neuromodulator is not None and not rule.rewarded:
+    if rule.scored:
         raise ValueError(
             f"protocol '{name}' sends rewards and no score, which this rule waits for; use stdp, rstdp or rmax"
-        )
-    if rule.readout != "rule":
-        raise ValueError(
-            f"protocol '{name}' has no loss, so its only unit learns by the rule or not at all: set rule.readout = "
-            f"'rule', got '{rule.readout}'"
         )

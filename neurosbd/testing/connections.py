@@ -81,6 +81,16 @@ def outer_equals_autograd(make: Make) -> None:
             close(got, want, "`outer` is not the gradient of the drive by autograd", rtol=1e-10, atol=1e-12)
 
 
+def back_equals_autograd(make: Make) -> None:
+    """The gradient of <p, drive(w, carry(x))> by x. Oracle: autograd. Must fail when a kernel is flipped (tried)."""
+    for geometry, synapses, x, factor in wirings(make):
+        x = x.requires_grad_()
+        (exact,) = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), x)
+        with torch.no_grad():
+            back = geometry.back(synapses, factor, x)
+        close(back, exact, "`back` is not the gradient of the drive in its input by autograd", rtol=1e-10, atol=1e-12)
+
+
 def each_adds_up_to_outer(make: Make) -> None:
     """Example by example, and on top of what there was. Must fail when `kept` is left out (tried)."""
     for geometry, synapses, x, factor in wirings(make):
@@ -93,7 +103,9 @@ def each_adds_up_to_outer(make: Make) -> None:
         close(after, each + 0.5 * before, "`each` does not keep the share of e that it is told to", 1e-10, 1e-12)
 
 
-CONNECTION_CHECKS: tuple[Check, ...] = (outer_is_the_adjoint_of_drive, outer_equals_autograd, each_adds_up_to_outer)
+CONNECTION_CHECKS: tuple[Check, ...] = (
+    outer_is_the_adjoint_of_drive, outer_equals_autograd, back_equals_autograd, each_adds_up_to_outer
+)  # fmt: skip
 
 
 def check_connection(make: Make) -> None:

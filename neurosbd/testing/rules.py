@@ -6,26 +6,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neurosbd.learning.learner import Batch, learner_of
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
-from neurosbd.rules import LocalRule
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, seeded
 from neurosbd.testing.networks import cnn, lc, mlp
 
 Gradients = dict[str, Tensor]
 
 
-def learns_from_the_score(rule: object) -> bool:
-    """Whether the loss teaches this rule; a reward, or nobody, teaches the others."""
-    return not isinstance(rule, LocalRule) or (rule.neuromodulator is not None and not rule.rewarded)
-
-
 def gradients(make: Make, network: Network, target: Tensor, x: Tensor) -> Gradients:
     """What one batch adds to `.grad` of every weight; the learner is a new one."""
     rule = make()
     loss = LOSSES[rule.loss or "cross_entropy"]()
-    learner_of(rule, network, loss, seeded(3)).learn(Batch(x[None], target), noise=seeded(4))
+    Learner(network, rule, loss, seeded(3)).learn(Batch(x[None], target), noise=seeded(4))
     return {name: weight.grad.clone() for name, weight in network.weights.items() if weight.grad is not None}
 
 
@@ -37,7 +32,7 @@ def _neuron(make: Make) -> str:
     """A neuron that the rule can teach: one that draws its spikes, if it wants such."""
     for neuron in ("tanh", "escape"):
         try:
-            learner_of(make(), mlp([5, 7, 3], neuron), LOSSES[make().loss or "cross_entropy"](), seeded())
+            Learner(mlp([5, 7, 3], neuron), make(), LOSSES[make().loss or "cross_entropy"](), seeded())
         except ValueError as problem:
             reason = problem
         else:
@@ -51,7 +46,7 @@ def grad_of_every_parameter_is_filled(make: Make) -> None:
     networks: tuple[Callable[[], Network], ...] = (lambda: mlp([5, 7, 6, 3], neuron), cnn, lc)
     for build in networks:
         try:
-            learner_of(make(), build(), LOSSES[make().loss or "cross_entropy"](), seeded())
+            Learner(build(), make(), LOSSES[make().loss or "cross_entropy"](), seeded())
         except ValueError as problem:
             demand("->" in str(problem), f"The rule refuses a network without naming the connection: {problem}")
             continue
@@ -64,7 +59,7 @@ def _fills_grad(make: Make, build: Callable[[], Network]) -> None:
     x, target = drawn(9, *network.populations["input"].size), _labels(9)
     kept = x.clone()
     grads = gradients(make, network, target, x)
-    spared = not learns_from_the_score(make())  # such rules may leave biases alone
+    spared = not make().scored  # such rules may leave biases alone
     for name, parameter in network.named_parameters():
         if parameter.grad is None:
             demand(spared and name.startswith("biases"), f"The rule leaves .grad of '{name}' empty")
@@ -106,7 +101,7 @@ def silent_inputs_change_nothing(make: Make) -> None:
     x[:, 1] = 0
     grads = gradients(make, network, _labels(5), x)["input->hidden1"]
     demand(not grads[:, 1].any(), "Synapses from a silent unit get a gradient")
-    timed = not learns_from_the_score(make())  # in one step no two spikes follow each other
+    timed = not make().scored  # in one step no two spikes follow each other
     demand(grads[:, 0].any() or timed, "Synapses from an active unit get no gradient")
 
 
@@ -117,14 +112,14 @@ def a_small_task_is_learned(make: Make) -> None:
     forgetting projection can fail here where DFA does not.
     """
     rule = make()
-    if not learns_from_the_score(rule):
+    if not rule.scored:
         return
     generator = seeded()
     centres = 3 * torch.randn(6, 8, dtype=torch.float64, generator=generator)
     label = torch.randint(0, 6, (300,), generator=generator)
     x = centres[label] + 0.5 * torch.randn(300, 8, dtype=torch.float64, generator=generator)
     network, target = mlp([8, 32, 3]), label % 3
-    learner = learner_of(rule, network, LOSSES[rule.loss or "cross_entropy"](), seeded())
+    learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), seeded())
     rate = {"input->hidden1": 1.0, "hidden1->output": 10.0}
     groups = [{"params": [p], "lr": 5e-3 * rate[n.split(".")[1]]} for n, p in network.named_parameters()]
     optimizer = torch.optim.Adam(groups)

@@ -2,18 +2,22 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
 from neurosbd.connections import Dense
-from neurosbd.learning.learner import Batch, BatchResult, LossMeter
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.passes import LossMeter
+from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.recording import NullRecorder
-from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules import RULES
 from neurosbd.tasks.findings import Panel
 from neurosbd.testing.judging import DT, Check, Make, demand, identical, seeded
 
@@ -103,18 +107,17 @@ def check_task(make: Make) -> None:
         check(make)
 
 
-def _apparatus() -> Iterator[tuple[Network, LocalRule]]:
+def _apparatus() -> Iterator[tuple[Network, Rule]]:
     """Networks of inputs onto one spiking unit, under the rules that a protocol can drive."""
     for inputs in INPUTS:
         for name in ("stdp", "rstdp", "rmax"):
             unit = NEURONS["escape" if name == "rmax" else "lif"]()
             populations = [Population("input", (inputs,), None), Population("output", (1,), unit)]
             rule = RULES[name](readout="rule")
-            assert isinstance(rule, LocalRule)
             yield Network(populations, [Connection("input", "output", Dense())], seeded(), DT), rule
 
 
-def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, rule: LocalRule | None = None) -> None:
+def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, rule: Rule | None = None) -> None:
     """No more trials than `extent` says, the same findings twice, finite measures, drawable panels.
 
     Must fail when a trial more is recorded than `extent` says (tried).
@@ -138,7 +141,7 @@ def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, 
         _check_panel(panel)
 
 
-def _accepted(protocol: Any) -> tuple[Network, LocalRule]:
+def _accepted(protocol: Any) -> tuple[Network, Rule]:
     """The first network and rule that it can be carried out on."""
     reason = ""
     for network, rule in _apparatus():
@@ -155,7 +158,7 @@ def _accepted(protocol: Any) -> tuple[Network, LocalRule]:
     )
 
 
-def _carried_out(protocol: Any, network: Network, rule: LocalRule, trials: int) -> Any:
+def _carried_out(protocol: Any, network: Network, rule: Rule, trials: int) -> Any:
     recorded: list[int] = []
 
     def recorder(number: int) -> NullRecorder:
@@ -166,7 +169,8 @@ def _carried_out(protocol: Any, network: Network, rule: LocalRule, trials: int) 
     def optimizer(network: Network) -> torch.optim.Optimizer:
         return torch.optim.SGD(network.parameters(), 1e-3)
 
-    findings = protocol.run(network, rule, optimizer, seeded(), recorder, lambda done, of, line: None)
+    learner = partial(Learner, network, rule, None, seeded())
+    findings = protocol.run(learner, optimizer, seeded(), recorder, lambda done, of, line: None)
     demand(recorded, "No trial is recorded: ask `trial_recorder` for the recorder of every trial")
     return findings
 
@@ -174,7 +178,7 @@ def _carried_out(protocol: Any, network: Network, rule: LocalRule, trials: int) 
 PROTOCOL_CHECKS: tuple[Check, ...] = (protocol_runs_as_far_as_it_says,)
 
 
-def check_protocol(make: Make, network: Network | None = None, rule: LocalRule | None = None) -> None:
+def check_protocol(make: Make, network: Network | None = None, rule: Rule | None = None) -> None:
     """Everything that the contract of a protocol promises; see `check_neuron`.
 
     Args:

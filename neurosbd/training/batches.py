@@ -15,7 +15,7 @@ from neurosbd.datasets.load import READERS, Dataset, chosen_of, load_data
 from neurosbd.datasets.samples import check
 from neurosbd.datasets.stream import Stream, as_intensities, resident, standardised
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Batch
+from neurosbd.learning.batch import Batch
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
 from neurosbd.seeds import generator

@@ -13,12 +13,12 @@ from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import OUT, RunError, UsageError
 from neurosbd.files import write_atomic
-from neurosbd.learning.learner import LossMeter
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.passes import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
 from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
-from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
 from neurosbd.tasks import Findings, Panel, Protocol, Task
 from neurosbd.tracefiles import Split
@@ -126,14 +126,12 @@ class _Stopped(Exception):
 
 
 def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
-    definition, rule, protocol = experiment.definition, experiment.rule, experiment.protocol
+    definition, protocol = experiment.definition, experiment.protocol
     assert definition.protocol is not None and protocol is not None
-    if not isinstance(rule, LocalRule):
-        raise UsageError(f"{definition.name}: a protocol needs a local rule, got '{definition.rule.kind}'")
     with naming_own_parts(experiment, UsageError):
-        check_protocol(experiment, rule, protocol)
+        check_protocol(experiment, protocol)
     check_extent(definition, experiment.network, protocol.extent(experiment.network.dt))
-    recorder, cpu = _recorder(experiment, rule, protocol), torch.device("cpu")
+    recorder, cpu = _recorder(experiment, protocol), torch.device("cpu")
     interrupt.hold()
     with directory.claimed(definition, job.out, resume=False) as path:
         config = directory.config_of(definition, cpu)
@@ -143,15 +141,14 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
                 "rule": definition.rule.kind, "seed": definition.seed, "device": "cpu",
                 "recording": start_recording(recorder, path, config),
             }  # fmt: skip
-        run = partial(_carried_out, experiment, rule, protocol, recorder, job.loggers, interrupt)
+        run = partial(_carried_out, experiment, protocol, recorder, job.loggers, interrupt)
         with job.loggers.ending(path):
             return _watched(run, start, recorder, job.loggers, interrupt)
 
 
 def _carried_out(
-    experiment: Experiment, rule: LocalRule, protocol: Protocol, recorder: Recorder | None, loggers: Loggers,
-    interrupt: Interrupt,
-) -> Findings:  # fmt: skip
+    experiment: Experiment, protocol: Protocol, recorder: Recorder | None, loggers: Loggers, interrupt: Interrupt
+) -> Findings:
     """What a protocol measures.
 
     Raises:
@@ -172,8 +169,9 @@ def _carried_out(
         loggers.tell("on_batch", {"batch": done, "batches": of, "text": text})
 
     noise = generator(experiment.definition.seed, "protocol")
+    learner = partial(Learner, network, experiment.rule, None, noise)
     with naming_own_parts(experiment):
-        return protocol.run(network, rule, optimizer, noise, trial_recorder, progress)
+        return protocol.run(learner, optimizer, noise, trial_recorder, progress)
 
 
 def _watched(
@@ -207,13 +205,13 @@ def _watched(
         raise RunError(f"{reason}. What was recorded is kept in {path}") from problem.__cause__
 
 
-def _recorder(experiment: Experiment, rule: LocalRule, protocol: Protocol) -> Recorder | None:
+def _recorder(experiment: Experiment, protocol: Protocol) -> Recorder | None:
     """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
     definition, network = experiment.definition, experiment.network
     trials, steps, examples, _ = protocol.extent(network.dt)
     widths: dict[Split, int] = {"train": examples, "test": examples}
     extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
-    recorded = Recorded(network, rule, {}, None)
+    recorded = Recorded(network, experiment.rule.signals(network), dict, None)
     found = plan(definition.record.signals, definition.record.limit, recorded, extent)
     return None if found is None else Recorder(found, extent, recorded, torch.device("cpu"))
 

@@ -19,7 +19,7 @@ from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.datasets.stream import Resident, resident
 from neurosbd.encoders import Encoder, encode
 from neurosbd.errors import UsageError, warn
-from neurosbd.learning.learner import MeanOutput
+from neurosbd.learning.passes import MeanOutput
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Equivariant
 from neurosbd.network import Network

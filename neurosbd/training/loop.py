@@ -12,7 +12,6 @@ import torch
 
 from neurosbd import checkpoints
 from neurosbd.errors import OUT, RunError, UsageError, warn
-from neurosbd.learning.learner import LocalLearner
 from neurosbd.parsing import JsonTable
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL, describe
@@ -79,7 +78,7 @@ def _introduction(session: Session) -> Event:
         "rule": definition.rule.kind,
         "loss": definition.loss_name,
         "weights": sum(p.numel() for p in session.network.parameters()),
-        "expanded": learner.rule_state.n_expanded if isinstance(learner, LocalLearner) else 0,
+        "expanded": learner.rule.expanded(learner.state),
         "data": batches.name,
         "train": batches.examples,
         "validation": batches.validated,

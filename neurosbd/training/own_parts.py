@@ -10,7 +10,6 @@ from neurosbd import plugins
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
 from neurosbd.network import Connection, Network
-from neurosbd.rules import LocalRule
 from neurosbd.training.machine import exhausted, first_line
 
 _ENGINE = Path(__file__).parents[1]
@@ -53,12 +52,8 @@ def own_parts(experiment: Experiment) -> list[OwnPart]:
     parts += [OwnPart("encoders", experiment.encoder, "the input"), OwnPart("losses", experiment.loss, "the loss")]
     parts += [OwnPart("tasks", experiment.task, "the task")] if experiment.task else []
     parts += [OwnPart("protocols", experiment.protocol, "the protocol")] if experiment.protocol else []
-    if isinstance(rule, LocalRule):
-        parts += [OwnPart("plasticities", rule.plasticity, RULE)]
-        parts += [OwnPart("neuromodulators", rule.neuromodulator, RULE)] if rule.neuromodulator else []
-        parts += [OwnPart("expansions", block, RULE) for block in rule.expansion]
-        parts += [OwnPart("homeostases", each, RULE) for each in rule.homeostasis]
-        parts += [OwnPart("upkeeps", each, RULE) for each in rule.upkeep]
+    parts += [OwnPart(kind, item, RULE) for kind, items in rule.parts().items() for item in items]
+    parts += [OwnPart("rules", rule, RULE)]
     return [part for part in parts if type(part.item).__module__.partition(".")[0] != "neurosbd"]
 
 

@@ -12,7 +12,8 @@ from neurosbd.datasets.normalisation import standardise
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
 from neurosbd.errors import RESUME, UsageError
-from neurosbd.learning.learner import Batch, LossMeter
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.passes import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of

@@ -1,17 +1,20 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
+from torch.nn import Parameter
 
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
-from neurosbd.learning.learner import Batch, BatchResult, Learner, LossMeter, learner_of
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.measures import Measure
@@ -79,7 +82,7 @@ class Session:
         self.loss = experiment.loss
         self.learner = _learner(experiment)
         check_optimizer(experiment)
-        self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment))
+        self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner.parameters))
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -127,7 +130,8 @@ class Session:
             raise RunError(self._diagnose())
         trial_recorder.on_gradients(lambda: self._again(self.number))
         if self.definition.training.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.definition.training.clip_norm)
+            learned = [p for group in self.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learned, self.definition.training.clip_norm)
         apply(self.optimizer)
         self.learner.after_step()
         trial_recorder.on_update()
@@ -154,6 +158,7 @@ class Session:
 
     def next_epoch(self) -> None:
         """Start the next epoch."""
+        self.learner.after_epoch(self.epoch + 1)
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
 
     @torch.no_grad()
@@ -171,11 +176,9 @@ class Session:
         self.network.eval()
         batches = self.batches.tests() if on == "test" else self.batches.validations()
         for number, batch in enumerate(map(self._on_device, batches)):
-            meter = LossMeter(batch, self.loss, self.network.readout)
             noise = generator(self.definition.seed, "noise", on, number)
             trial_recorder = self._trial_recorder(on, number, batch) if on == "test" else NullRecorder()
-            unroll(self.network, batch.inputs, (*observers, *trial_recorder.observers, meter), generator=noise)
-            metric_sums.add(batch, meter.result())
+            metric_sums.add(batch, self.learner.answer(batch, (*observers, *trial_recorder.observers), noise))
         self.network.train()
         return metric_sums.read()
 
@@ -266,7 +269,7 @@ def _learner(experiment: Experiment) -> Learner:
     definition = experiment.definition
     try:
         projection = generator(definition.seed, "projection")
-        return learner_of(experiment.rule, experiment.network, experiment.loss, projection)
+        return Learner(experiment.network, experiment.rule, experiment.loss, projection)
     except ValueError as problem:
         told = broken_contract(experiment) or f"rule '{definition.rule.kind}': {problem}"
         raise UsageError(f"{definition.name}: {told}") from None
@@ -279,8 +282,11 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def parameter_groups(network: Network, experiment: Experiment) -> list[StateDict]:
-    """One parameter group per population, with its own learning rate. Projections are in none of them."""
+def parameter_groups(
+    network: Network, experiment: Experiment, heads: Mapping[str, Parameter] = MappingProxyType({})
+) -> list[StateDict]:
+    """One parameter group per population, with its own learning rate, and one per head of the rule. Projections are in
+    none of them."""
     lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
     groups = []
     for name, connections in network.incoming.items():
@@ -290,4 +296,4 @@ def parameter_groups(network: Network, experiment: Experiment) -> list[StateDict
             groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
     if not groups:
         raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
-    return groups
+    return groups + [{"params": [head], "lr": lr * rates.get(name, 1.0)} for name, head in heads.items()]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from neurosbd.learning.learner import learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import cnn, lc
@@ -20,7 +20,7 @@ def test_only_rules_for_dense_connections_refuse_maps(name: str, make: Any) -> N
     rule = RULES[name]()
     loss = LOSSES[rule.loss or "cross_entropy"]()
     if name not in DENSE_ONLY:
-        learner_of(rule, make(), loss, seeded())
+        Learner(make(), rule, loss, seeded())
         return
     with pytest.raises(ValueError, match=r"input->.*dense"):
-        learner_of(rule, make(), loss, seeded())
+        Learner(make(), rule, loss, seeded())

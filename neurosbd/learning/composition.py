@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from neurosbd.constants import Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.eligibility import EligibilityName
@@ -27,25 +27,8 @@ _TABLES: Mapping[str, tuple[str, Mapping[str, object]]] = {  # of a part: its ta
 }
 
 
-class Parts(TypedDict, total=False):
-    """What any named rule can be given in place of its own; `LocalRule` says what each is."""
-
-    plasticity: Plasticity
-    neuromodulator: Neuromodulator | None
-    eligibility: EligibilityName
-    activity_filter: Seconds | None
-    delay: Delay
-    readout: ReadoutName
-    rate_target: Hertz
-    rate_cost: NotNegative
-    expansion: tuple[Expansion, ...]
-    homeostasis: tuple[Homeostasis, ...]
-    upkeep: tuple[Upkeep, ...]
-    forward_broadcast: NotNegative
-
-
 @constants(called="rule")
-class LocalRule:
+class Composition:
     """A plasticity, the neuromodulator that feeds it, and how both listen.
 
     Args:
@@ -83,7 +66,7 @@ class LocalRule:
     loss: str | None = None
 
     def __post_init__(self) -> None:
-        _check_made(vars(self), {})
+        check_made(vars(self), {})
         if self.forward_broadcast and not (self.readout == "gradient" and isinstance(self.neuromodulator, Correlating)):
             raise ValueError(
                 "forward_broadcast needs a neuromodulator that keeps the correlation of score and activity "
@@ -94,6 +77,34 @@ class LocalRule:
     def rewarded(self) -> bool:
         """Whether the neuromodulator wants a reward, not a score."""
         return self.neuromodulator is not None and self.neuromodulator.rewarded
+
+    def parts(self) -> dict[str, tuple[object, ...]]:
+        """What it is composed of, by the kind of their tables."""
+        modulators = () if self.neuromodulator is None else (self.neuromodulator,)
+        return {
+            "plasticities": (self.plasticity,), "neuromodulators": modulators, "expansions": self.expansion,
+            "homeostases": self.homeostasis, "upkeeps": self.upkeep,
+        }  # fmt: skip
+
+    def takes(self, part: str, value: object) -> bool:
+        """Whether a part that was meant for another rule has a meaning for this one."""
+        modulator, plasticity = self.neuromodulator, self.plasticity
+        return {
+            "eligibility": value in plasticity.eligibilities,
+            "activity_filter": modulator is not None and modulator.reads_activity,
+            "delay": modulator is not None and not isinstance(plasticity, Tracking),
+            "rate_target": plasticity.rate_regulated,
+            "rate_cost": plasticity.rate_regulated,
+            "expansion": isinstance(modulator, Correlating),
+            "homeostasis": self.scored,
+            "upkeep": self.scored,
+            "forward_broadcast": isinstance(modulator, Correlating) and self.readout == "gradient",
+        }.get(part, False)
+
+    @property
+    def scored(self) -> bool:
+        """Whether a score reaches its neuromodulator."""
+        return self.neuromodulator is not None and not self.rewarded
 
     @property
     def states_changes(self) -> bool:
@@ -114,66 +125,7 @@ class LocalRule:
         return RateRegulated(self.plasticity, self.rate_target, self.rate_cost)
 
 
-def composed(parts: Parts, own: Parts, loss: str | None = None) -> LocalRule:
-    """A named rule: its own parts, with others in their place.
-
-    Args:
-        parts: in place of its own.
-        own: of the rule.
-        loss: that it is defined for.
-    Raises:
-        ValueError: if a part is unknown, or the parts do not go together.
-    """
-    unknown = next((part for part in parts if part not in Parts.__annotations__), None)
-    if unknown is not None:
-        raise ValueError(
-            f"a rule has no part '{unknown}'{nearest(unknown, Parts.__annotations__)}. Constants are those of a part: "
-            f"neuromodulator=neurosbd.neuromodulators['decorrelation'](scale=0.1), say"
-        )
-    _check_made(parts, own)
-    rule = LocalRule(**(own | parts), loss=loss)
-    for objection in _objections(rule):
-        raise ValueError(objection)
-    return rule
-
-
-def _name(part: object, table: Mapping[str, object]) -> str:
-    """What model files call a part, else its class."""
-    return next((f"'{name}'" for name, make in table.items() if make is type(part)), type(part).__name__)
-
-
-def _objections(rule: LocalRule) -> list[str]:
-    """Why the parts of a rule do not go together."""
-    plasticity, modulator, said = rule.plasticity, rule.neuromodulator, []
-    name, sender = _name(plasticity, PLASTICITIES), _name(modulator, NEUROMODULATORS)
-    if plasticity.modulated and modulator is None:
-        said.append(f"plasticity {name} changes nothing without a third factor; set a neuromodulator: {_listed()}")
-    if modulator is not None and not plasticity.modulated:
-        said.append(
-            f"plasticity {name} takes no third factor, so neuromodulator {sender} would not be heard; set another "
-            f"plasticity, such as 'rewarded_spike_timing', or neuromodulator = 'none' (in Python None)"
-        )
-    legal = plasticity.eligibilities or ("factorised",)
-    if rule.eligibility not in legal:
-        said.append(
-            f"eligibility: plasticity {name} works with {' or '.join(map(repr, legal))}, got '{rule.eligibility}'"
-        )
-    if rule.rewarded and (rule.expansion or rule.homeostasis):
-        part = "expansion" if rule.expansion else "homeostasis"
-        said.append(f"{part} goes with a score, but neuromodulator {sender} is sent a reward; leave it out")
-    if rule.rate_cost and not plasticity.rate_regulated:
-        said.append(f"rate_cost: plasticity {name} does not regulate firing rates; set it to 0")
-    if rule.activity_filter is not None and not (modulator is not None and modulator.reads_activity):
-        who = "there is no neuromodulator that" if modulator is None else f"neuromodulator {sender} is none that"
-        said.append(f"activity_filter: {who} looks at the activity of a population; leave it out")
-    return said
-
-
-def _listed() -> str:
-    return ", ".join(NEUROMODULATORS)
-
-
-def _check_made(parts: Mapping[str, object], own: Mapping[str, object]) -> None:
+def check_made(parts: Mapping[str, object], own: Mapping[str, object]) -> None:
     """ValueError of a name, a table of constants or a class where a part is wanted, with the way to make one.
 
     Args:
@@ -194,20 +146,3 @@ def _check_made(parts: Mapping[str, object], own: Mapping[str, object]) -> None:
             written = ", ".join(f"{k}={v!r}" for k, v in constants.items())
             what = part.__name__ if isinstance(part, type) else repr(part)
             raise ValueError(f"{key}: must be made, got {what}; write neurosbd.{kind}[{name!r}]({written})")
-
-
-def takes(rule: LocalRule, part: str, value: object) -> bool:
-    """Whether a part that was meant for another rule has a meaning for this one."""
-    modulator, plasticity = rule.neuromodulator, rule.plasticity
-    scored = modulator is not None and not rule.rewarded
-    return {
-        "eligibility": value in plasticity.eligibilities,
-        "activity_filter": modulator is not None and modulator.reads_activity,
-        "delay": modulator is not None and not isinstance(plasticity, Tracking),
-        "rate_target": plasticity.rate_regulated,
-        "rate_cost": plasticity.rate_regulated,
-        "expansion": isinstance(modulator, Correlating),
-        "homeostasis": scored,
-        "upkeep": scored,
-        "forward_broadcast": isinstance(modulator, Correlating) and rule.readout == "gradient",
-    }.get(part, False)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from neurosbd.errors import UsageError
-from neurosbd.learning.learner import Learner, learner_of
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, Loss
 from neurosbd.losses.custom import as_loss
 from neurosbd.losses.generic import PerExample
@@ -54,7 +54,7 @@ def learner(
             f"this rule is that of loss '{needed}', got {loss!r:.100}; leave loss out, or choose rule 'sbd', which "
             f"takes any loss"
         )
-    return learner_of(rule, network, chosen, generator(seed, "projection"))
+    return Learner(network, rule, chosen, generator(seed, "projection"))
 
 
 def _named(kind: str, name: str, table: Mapping[str, Callable[..., T]]) -> T:

@@ -1,0 +1,309 @@
+"""A batch as a rule sees it: shown to the network as often as the rule wants, pass by pass."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.errors import UsageError
+from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
+from neurosbd.learning.simulation import Drives, Observer, frames
+from neurosbd.losses import Loss
+from neurosbd.network import Connection, Frame, Network
+
+
+class LearningObserver(Protocol):
+    """Sees the learning itself, as an observer sees the dynamics; it changes nothing."""
+
+    def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
+        """The third factor of a population at this step, [B, *size]; None: there is none at this step."""
+        ...
+
+    def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
+        """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
+        ...
+
+
+class MeanOutput:
+    """Observer that adds up the readout of a trial, weighted by step."""
+
+    def __init__(self, weights: Sequence[float], readout: str) -> None:
+        self.weights = weights
+        self.readout = readout
+        self.total: Tensor | None = None
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Count a step if its weight is not 0."""
+        if self.weights[t]:
+            part = frame.activity[self.readout].value.detach() * self.weights[t]
+            self.total = part if self.total is None else self.total + part
+
+    def value(self) -> Tensor:
+        """The weighted mean over the steps so far, [B, C]."""
+        if self.total is None:
+            raise UsageError(UNSCORED)
+        return self.total / sum(self.weights)
+
+
+class LossMeter:
+    """Observer that adds up loss and output of a trial; without a loss or a target, the output alone."""
+
+    def __init__(self, batch: Batch, loss: Loss | None, readout: str) -> None:
+        self.batch = batch
+        self.loss = loss
+        self.readout = readout
+        self.total: Tensor | None = None
+        self.output = MeanOutput(batch.weights, readout)
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Count a step if its weight is not 0."""
+        weight = self.batch.weights[t]
+        if weight == 0:
+            return
+        if self.loss is not None and self.batch.taught:
+            output = frame.activity[self.readout].value
+            loss = self.loss.per_example(output, self.batch.target_at(t)).mean() * weight
+            self.total = loss if self.total is None else self.total + loss
+        self.output(t, frame)
+
+    def result(self) -> BatchResult:
+        """The sums as weighted means; the loss is NaN where there is none."""
+        output = self.output.value()
+        if self.total is None:
+            return BatchResult(output.new_full((), torch.nan), output)
+        return BatchResult(self.total.detach() / sum(self.batch.weights), output)
+
+
+class Adaptation:
+    """Observer that follows what the adaptive neurons of a network measure in a trial of `steps`; at rest, nothing."""
+
+    def __init__(self, network: Network, steps: int) -> None:
+        self.network = network
+        self.share = 1 / steps
+        self.moments = {name: network.moments(name) for name in network.adaptive if network.training}
+
+    def __call__(self, t: int, frame: Frame) -> None:
+        """Bring the moments up to date, aside from the network."""
+        for name, moments in self.moments.items():
+            self.moments[name] = self.network.adaptive[name].update_moments(moments, frame.activity[name], self.share)
+
+
+@dataclass
+class Continuation:
+    """A run that goes on over several batches: what one of them leaves to the next.
+
+    frame: the last one; None: at rest.
+    traces: what the rule follows in a run, in a form of its own; None: nothing yet.
+    """
+
+    frame: Frame | None = None
+    traces: Any = None
+
+
+class Watchers(NamedTuple):
+    """Who watches a batch; nobody changes anything."""
+
+    observers: tuple[Observer, ...] = ()  # of every step of the network
+    learning: LearningObserver | None = None  # of third factors and eligibilities, of rules that have any
+
+
+class Run:
+    """A network, a batch, and how often it is shown.
+
+    Every showing meets the same noise. The first is what observers see, what the result is read off and what adaptive
+    neurons remember; further ones are the rule's own business.
+
+    Args:
+        network: that runs.
+        loss: that judges its readout; None: nobody does.
+        batch: to be learned from.
+        watchers: of the first showing.
+        noise: of the network.
+        progress: how much of the training is done, 0..1.
+        continuation: where the first showing starts and leaves its end; none: it starts at rest.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss | None,
+        batch: Batch,
+        watchers: Watchers,
+        noise: torch.Generator | None,
+        progress: float = 0.0,
+        continuation: Continuation | None = None,
+    ) -> None:
+        self.network = network
+        self.loss = loss
+        self.progress = progress
+        self.learning_observer = watchers.learning
+        self.continuation = continuation or Continuation()
+        self._goes_on = continuation is not None
+        self.adaptation = Adaptation(network, len(batch.weights))
+        self.meter = LossMeter(batch, loss, network.readout)
+        self._observers = watchers.observers
+        self._noise = noise
+        self._key = None if noise is None else noise.get_state()
+        self._shown = 0
+        self.scored = [t for t, weight in enumerate(batch.weights) if weight]
+        if not self.scored:
+            raise UsageError(UNSCORED)
+
+    def frames(
+        self, batch: Batch, drives: Drives | None = None, start: Frame | None = None
+    ) -> Iterator[tuple[int, Frame]]:
+        """Show a batch and give every frame, once those who watch have seen it.
+
+        Args:
+            batch: the one to be learned from, or another in its place: other inputs, another target.
+            drives: added to those of populations, see `simulation.frames`.
+            start: frame to go on from; none: that of the continuation at the first showing, else rest.
+        """
+        first, self._shown = self._shown == 0, self._shown + 1
+        if not first and self._noise is not None and self._key is not None:
+            self._noise.set_state(self._key)
+        watching = (*self._observers, self.adaptation, self.meter) if first else ()
+        start = self.continuation.frame if start is None and first else start
+        for t, frame in frames(self.network, batch.frames(), start, self._noise, drives):
+            for observe in watching:
+                observe(t, frame)
+            if first and self._goes_on:
+                self.continuation.frame = Frame(frame.state, {}, {})
+            yield t, frame
+
+    def show(self, batch: Batch, drives: Drives | None = None, start: Frame | None = None) -> None:
+        """Show a batch at which the rule looks at no step by itself; frames go as they come."""
+        deque(self.frames(batch, drives, start), maxlen=0)
+
+    def __call__(self, batch: Batch, drives: Drives | None = None, start: Frame | None = None) -> "Iterator[Pass]":
+        """Show a batch pass by pass, see `frames`."""
+        first = self._shown == 0
+        for t, frame in self.frames(batch, drives, start):
+            yield Pass(self, batch, t, frame, self.learning_observer if first else None)
+
+    def reward(self, batch: Batch, t: int, frame: Frame) -> Tensor | None:
+        """The reward of a step, [B] or [B, channels]: the batch's own, or 1 for every right class at the last scored
+        step."""
+        output = frame.activity[self.network.readout].value
+        if batch.reward is not None:
+            return checked_reward(batch.reward(t, frame), output)
+        if t != self.scored[-1] or not batch.taught:
+            return None
+        return (self.meter.result().output.argmax(1) == batch.target).to(output.dtype)
+
+    def result(self) -> BatchResult:
+        """Loss and output of the first showing."""
+        return self.meter.result()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of a showing, as a rule may look at it.
+
+    Args:
+        run: that it belongs to.
+        batch: that is shown.
+        t: number of the step.
+        frame: of the network.
+        observer: told third factors; none: nobody is.
+    """
+
+    run: Run
+    batch: Batch
+    t: int
+    frame: Frame
+    observer: LearningObserver | None = None
+
+    @property
+    def weight(self) -> float:
+        """How much the score of this step counts, 0..1."""
+        return self.batch.weights[self.t]
+
+    @property
+    def last(self) -> bool:
+        """Whether this is the last step."""
+        return self.t == len(self.batch.weights) - 1
+
+    @property
+    def target(self) -> Tensor:
+        """Labels [B] or targets [B, k] of this step."""
+        return self.batch.target_at(self.t)
+
+    def reward(self) -> Tensor | None:
+        """The reward of this step, see `Run.reward`."""
+        return self.run.reward(self.batch, self.t, self.frame)
+
+    def value(self, population: str) -> Tensor:
+        """Activity, [B, *size]."""
+        return self.frame.activity[population].value
+
+    def arriving(self, connection: Connection) -> Tensor:
+        """What arrived at the synapses, after pooling, [B, *arriving]."""
+        return self.frame.carried[connection.name]
+
+    def score(self, readout: str | None = None) -> Tensor:
+        """d loss / d activity of a population that is judged, each row with its 1 / B, without the weight of the step.
+
+        Args:
+            readout: of the network's own, if not named.
+        """
+        return self.score_of(self.value(readout or self.run.network.readout))
+
+    def score_of(self, output: Tensor) -> Tensor:
+        """The score that an output [B, C] has, each row with its 1 / B: that of a head, say."""
+        assert self.run.loss is not None
+        return self.run.loss.score(output, self.target) / len(output)
+
+    def gate(self, population: str, third_factor: Tensor) -> Tensor:
+        """third_factor times the gain of the population, [B, *size]."""
+        if self.observer is not None:
+            self.observer.on_third_factor(population, third_factor)
+        network = self.run.network
+        neuron = network.populations[population].neuron
+        assert neuron is not None
+        return neuron.gate(self.frame.activity[population], third_factor, network.dt)
+
+    def back(self, connection: Connection, signal: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Signal at the drive of the post population as it reaches the pre population, [B, *size]: the adjoint of the
+        drive in its input, poolings included.
+
+        Args:
+            connection: to go back along.
+            signal: [B, *post size].
+            weight: in place of the connection's own, of the same shape.
+        """
+        own = self.run.network.synapses(connection)
+        synapses = own if weight is None else Synapses(weight, own.bias)
+        return connection.geometry.back(synapses, signal, self.value(connection.pre))
+
+    def deposit(self, connection: Connection, post: Tensor, pre: Tensor | None = None) -> None:
+        """Add the sum over examples of post x pre to the `.grad` of a connection that is plastic.
+
+        Args:
+            connection: whose synapses learn.
+            post: at the drive of the post population, [B, *size].
+            pre: [B, *arriving]; none: what arrived.
+        """
+        if connection.plastic:
+            network = self.run.network
+            synapses, pre = network.synapses(connection), self.arriving(connection) if pre is None else pre
+            add_gradient(synapses, connection.geometry.outer(synapses, post, pre))
+
+
+def add_gradient(synapses: Synapses, gradient: Synapses) -> None:
+    """Add a gradient to `.grad`; `Network.mask_gradients` takes out what it says of absent synapses.
+
+    It lies in memory as its parameter does, since torch's fused optimizers do not look at the strides of a gradient.
+    """
+    for parameter, change in zip(synapses, gradient, strict=True):
+        if parameter is not None and change is not None:
+            if parameter.grad is not None:
+                parameter.grad.add_(change)
+            elif change.stride() == parameter.stride():
+                parameter.grad = change
+            else:  # fused optimizers walk through both by their memory
+                parameter.grad = torch.empty_like(parameter).copy_(change)

@@ -1,0 +1,183 @@
+"""What a learning rule is: frozen constants, and a procedure over the passes of a batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from neurosbd.constraints import Held
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.passes import Run
+from neurosbd.losses import Loss
+from neurosbd.network import Network
+
+
+class RuleState(Protocol):
+    """What a rule learns outside the synapses, and what is checkpointed with them."""
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Weights of heads, by name: the optimizer of the run moves them as it moves the synapses. A name that is a
+        population's has the rate of that population."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers of tensors."""
+        ...
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave.
+
+        Raises:
+            ValueError: if a shape is another one here.
+        """
+        ...
+
+
+@dataclass
+class TensorState:
+    """A state of named tensors, which is all that most rules need.
+
+    Args:
+        tensors: what the rule moves itself.
+        parameters: heads, which the optimizer moves by their `.grad`.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors by name."""
+        return {"tensors": dict(self.tensors), "parameters": {k: v.detach() for k, v in self.parameters.items()}}
+
+    @torch.no_grad()
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave, in place."""
+        for kind, present in (("tensors", self.tensors), ("parameters", self.parameters)):
+            for name, value in present.items():
+                there = saved[kind][name]
+                if there.shape != value.shape:
+                    raise ValueError(f"'{name}' of the rule is {list(there.shape)} there, {list(value.shape)} here")
+                value.copy_(there)
+
+
+class RuleSignals(NamedTuple):
+    """What a rule lets a recording see, as it declares before anything runs."""
+
+    third_factors: tuple[str, ...] = ()  # populations
+    eligibilities: tuple[str, ...] = ()  # connections at which something waits for a third factor
+
+
+class Rule(Protocol):
+    """How the synapses of a network learn from a batch: by leaving a gradient of the loss in their `.grad`.
+
+    A rule is a frozen dataclass of constants that inherits from this class; what it learns is in the state that `begin`
+    makes. `learn` is all that most rules write:
+
+        def learn(self, state, run, batch):
+            for p in run(batch):
+                signal = p.gate(readout, p.score() * p.weight)
+                p.deposit(connection, signal)
+            return run.result()
+
+    Declared are, unless they are as here:
+        loss: name of the loss that the rule is defined for; None: any.
+        showings: how often it shows a batch; inputs that come step by step are kept for more than one.
+        delay: steps between the score or reward and the arrival of what it tells.
+    """
+
+    loss: str | None = None
+    showings: ClassVar[int] = 1
+    delay: int = 0
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether it is sent a reward and no score."""
+        return False
+
+    @property
+    def scored(self) -> bool:
+        """Whether a score reaches it; else it learns from rewards, or from the activity alone."""
+        return True
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """To which the weights that follow the rule are clamped after each update; None: free."""
+        return None
+
+    @property
+    def states_changes(self) -> bool:
+        """Whether its gradients are minus changes of the weights whose size is part of the rule, so that an optimizer
+        should scale them and no more: plain SGD, where a model names none."""
+        return False
+
+    @property
+    def settles(self) -> bool:
+        """Whether `after_step` has something to do."""
+        return False
+
+    def check(self, network: Network) -> None:
+        """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network."""
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> RuleState:
+        """The state before any learning.
+
+        Args:
+            network: with its parameters on their device.
+            loss: whose score is sent; None where only rewards are.
+            generator: source of everything random.
+        """
+        return TensorState()
+
+    def learn(self, state: Any, run: Run, batch: Batch) -> BatchResult:
+        """Show a batch to the network, once or several times, and add a gradient to every plastic `.grad`."""
+        ...
+
+    def answer(self, state: Any, run: Run, batch: Batch) -> BatchResult:
+        """What the network says of a batch that it does not learn from."""
+        run.show(batch)
+        return run.result()
+
+    def limits(self, network: Network) -> dict[str, Held]:
+        """Constraints that it sets to weights beside their own, by connection, such as the bounds of an STDP window."""
+        return {}
+
+    def after_step(self, state: Any, network: Network) -> None:
+        """After the optimizer's step: what moves by itself."""
+
+    def after_epoch(self, state: Any, network: Network, epochs: int) -> None:
+        """After an epoch, with how many there have been."""
+
+    def populations(self, network: Network) -> tuple[str, ...]:
+        """Those whose incoming synapses follow the rule; a readout may descend its own gradient instead."""
+        return tuple(n for n, connections in network.incoming.items() if any(c.plastic for c in connections))
+
+    def signals(self, network: Network) -> RuleSignals:
+        """What a recording can see of it."""
+        return RuleSignals()
+
+    def projections(self, state: Any) -> Mapping[str, Tensor]:
+        """By what the score is projected to each population at this moment, {population: [C, M]}."""
+        return {}
+
+    def parts(self) -> Mapping[str, tuple[object, ...]]:
+        """What it is composed of, by the kind of their tables."""
+        return {}
+
+    def takes(self, part: str, value: object) -> bool:
+        """Whether a part of another rule, of this value, has a meaning for this one."""
+        return False
+
+    def notes(self, network: Network, loss: Loss, generator: torch.Generator) -> list[str]:
+        """What there is to say of it on a network, such as what it costs; lines."""
+        return []
+
+    def expanded(self, state: Any) -> int:
+        """How many columns are broadcast beside those of the score."""
+        return 0
+
+    def schedules(self) -> str | None:
+        """Which of its constants move with the progress of the training, in words; None: none do."""
+        return None
