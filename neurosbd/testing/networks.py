@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import torch
 
+from neurosbd.axes import VECTORS
 from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.network import Connection, Network, Population
@@ -56,18 +57,20 @@ def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
 
 def deep(kind: str, outputs: int = 4) -> Network:
     """A float64 network on 2x4x4 maps whose two hidden layers are reached by one kind of connection."""
-    flat = kind == "dense"
-    first, second = ((6,), (5,)) if flat else ((3, 4, 4), (4, 2, 2))
-    constants = {} if flat else {"kernel": 3, "padding": 1}
+    sizes = {"dense": ((6,), (5,)), "vector": ((6, 3), (5, 3))}
+    first, second = sizes.get(kind, ((3, 4, 4), (4, 2, 2)))
+    axes = VECTORS if kind == "vector" else None
+    own = {} if kind in sizes else {"kernel": 3, "padding": 1}
+    pool = {} if kind in sizes else {"pool": AveragePool()}
     populations = [
         Population("input", (2, 4, 4), None),
-        Population("first", first, NEURONS["tanh"]()),
-        Population("second", second, NEURONS["tanh"]()),
+        Population("first", first, NEURONS["tanh"](), axes),
+        Population("second", second, NEURONS["tanh"](), axes),
         Population("output", (outputs,), NEURONS["identity"]()),
     ]
     connections = [
-        Connection("input", "first", CONNECTIONS[kind](**constants, bias=True)),
-        Connection("first", "second", CONNECTIONS[kind](**constants, pool=None if flat else AveragePool())),
+        Connection("input", "first", CONNECTIONS[kind](**own, bias=True)),
+        Connection("first", "second", CONNECTIONS[kind](**own, **pool)),
         Connection("second", "output", Dense(bias=True)),
     ]
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()
