@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any
+from typing import SupportsIndex
 
 import torch
 
@@ -149,10 +149,10 @@ def _check_part(what: str, part: object, verb: str, table: str) -> None:
         raise ValueError(f"{what} must be an entry of {table} or another such object, got {_shown(part)}")
 
 
-def _whole(value: Any) -> bool:
+def _whole(value: object) -> bool:
     """Whether it is a whole number, of Python or numpy; True and 2.0 are none."""
     try:
-        return not isinstance(value, bool) and index(value) == value
+        return isinstance(value, SupportsIndex) and not isinstance(value, bool) and index(value) == value
     except TypeError:
         return False
 

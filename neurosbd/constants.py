@@ -16,7 +16,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
-from neurosbd.kinds import Mark, taken, violation
+from neurosbd.kinds import Hint, Mark, taken, violation
 
 T = TypeVar("T")
 
@@ -218,7 +218,7 @@ def _check(owner: object, name: str) -> None:
 
 
 @lru_cache
-def _fields(owner: type) -> list[tuple[str, Any, Any]]:
+def _fields(owner: type) -> list[tuple[str, Hint, object]]:
     """(name, declared type with its marks, default) of every constant."""
     hints = get_type_hints(owner, include_extras=True)
     return [(field.name, hints[field.name], field.default) for field in dataclasses.fields(owner) if field.init]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -156,7 +156,7 @@ def sample_constants(
     """
     if not dataclasses.is_dataclass(owner) or isinstance(owner, type):
         return owner
-    changed: dict[str, Any] = {}
+    changed: dict[str, Tensor] = {}
     dtype = dtype or torch.get_default_dtype()
     for field in dataclasses.fields(owner):
         value = getattr(owner, field.name)

@@ -36,7 +36,7 @@ class Mark(Protocol):
         ...
 
 
-def declared(hint: object) -> tuple[tuple[Any, ...], tuple[Mark, ...]]:
+def declared(hint: object) -> tuple[tuple[Hint, ...], tuple[Mark, ...]]:
     """The types of a union, and the marks on any of them.
 
     >>> from neurosbd.constants import Seconds
@@ -71,7 +71,7 @@ def taken(value: object, hint: object, name: str) -> Any:
     return kept
 
 
-def _of_kind(value: object, parts: tuple[object, ...], name: str) -> Any:
+def _of_kind(value: object, parts: tuple[object, ...], name: str) -> object:
     if value is None and type(None) in parts:
         return None
     single = _scalar(value)
@@ -93,7 +93,7 @@ def _of_kind(value: object, parts: tuple[object, ...], name: str) -> Any:
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def _scalar(value: object) -> Any:
+def _scalar(value: object) -> object:
     """A numpy scalar, or a tensor or array without axes, as the Python value in it."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray | Tensor) and value.ndim == 0):
         return value.item()
@@ -113,7 +113,7 @@ def _word(value: str, parts: tuple[object, ...], name: str) -> str:
     raise ValueError(f"{name} must be {_refusal(value, parts)}")
 
 
-def _values(value: Sequence[object] | np.ndarray | Tensor, name: str) -> Any:
+def _values(value: Sequence[object] | np.ndarray | Tensor, name: str) -> Sequence[object] | Tensor:
     """Finite numbers, one or more; an array becomes a tensor, all else stays as it is."""
     try:
         numbers_ = torch.as_tensor(value)
@@ -137,14 +137,14 @@ def _tensor(value: Sequence[object] | np.ndarray | Tensor, name: str) -> Tensor:
     return torch.as_tensor(_values(value, name))
 
 
-def _flat(value: object) -> Sequence[Any]:
+def _flat(value: object) -> Sequence[object]:
     """The items of nested lists; those of arrays and tensors are of one kind."""
     if isinstance(value, list | tuple):
         return [item for part in value for item in (_flat(part) if isinstance(part, list | tuple) else [part])]
     return ()
 
 
-def _items(value: Sequence[object], parts: tuple[object, ...], name: str) -> tuple[Any, ...]:
+def _items(value: Sequence[object], parts: tuple[object, ...], name: str) -> tuple[object, ...]:
     """A tuple whose items are of the kinds declared for it."""
     for part in parts:
         if get_origin(part) is not tuple:
@@ -165,7 +165,7 @@ def _objects(parts: tuple[object, ...]) -> list[type]:
     return [part for part in parts if isinstance(part, type) and part not in plain and get_origin(part) is None]
 
 
-def _object(value: object, parts: tuple[object, ...], name: str) -> Any:
+def _object(value: object, parts: tuple[object, ...], name: str) -> object:
     for part in _objects(parts):
         if getattr(part, "_is_protocol", False):
             if not getattr(part, "_is_runtime_protocol", False) or isinstance(value, part):

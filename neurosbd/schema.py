@@ -46,7 +46,7 @@ class Constants(Record):
     Subclasses may add fields that are not parameters; `moved` names keys that it once had, and what is there now.
     """
 
-    make: ClassVar[Callable[..., Any]]
+    make: ClassVar[Callable[..., object]]
     parameters: ClassVar[frozenset[str]] = frozenset()
     moved: ClassVar[Mapping[str, str]] = {}
 
@@ -67,7 +67,7 @@ class Entry(Constants):
     kind: str
 
 
-def _build(value: object) -> Any:
+def _build(value: object) -> object:
     """What an entry, or a tuple of entries, describes; anything else is itself."""
     if isinstance(value, tuple):
         return tuple(_build(item) for item in value)
@@ -92,7 +92,7 @@ class OneOf:
     ) -> None:  # fmt: skip
         self._table, self._nested, self._base = table, nested or {}, base
         self._otherwise = otherwise or {}
-        self._read: dict[str, Callable[..., Any]] = {}  # the table when the models were made
+        self._read: Table = {}  # the table when the models were made
         self._models: list[type[Entry]] = []
         self._adapter: TypeAdapter[Entry] | None = None
 
@@ -114,11 +114,11 @@ class OneOf:
             find(self._table, value.get("kind"))
         models = self.models
         if self._adapter is None:
-            union: Any = Annotated[Union[tuple(models)], Field(discriminator="kind")]  # noqa: UP007
+            union: Hint = Annotated[Union[tuple(models)], Field(discriminator="kind")]  # noqa: UP007
             self._adapter = TypeAdapter(union)
         return self._adapter.validate_python(value)
 
-    def _spelled_out(self, value: object) -> Any:
+    def _spelled_out(self, value: object) -> object:
         """'relu' means {kind = 'relu'}; a table without a kind changes the default."""
         if isinstance(value, str):
             return {"kind": value}
@@ -127,17 +127,18 @@ class OneOf:
         return value
 
 
-def _changed(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(old: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """Deep-merged; a table with a kind replaces what was there."""
-    return {**old} | {
-        key: _changed(old[key], value)
-        if isinstance(value, Mapping) and "kind" not in value and isinstance(old.get(key), Mapping)
-        else value
-        for key, value in changes.items()
-    }
+    return {**old} | {key: _merged(old.get(key), value) for key, value in changes.items()}
 
 
-def parameters(make: Callable[..., Any]) -> dict[str, tuple[Hint, Any]]:
+def _merged(old: object, new: object) -> object:
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and "kind" not in new:
+        return _changed(old, new)
+    return new
+
+
+def parameters(make: Callable[..., object]) -> dict[str, tuple[Hint, object]]:
     """Type and default of every parameter of an item, `...` for one that must be given.
 
     Of a function with `**parts: Unpack[TypedDict]` they are the keys of that, and the defaults are what it makes.
@@ -147,7 +148,7 @@ def parameters(make: Callable[..., Any]) -> dict[str, tuple[Hint, Any]]:
     (typing.Literal['gradient', 'rule', 'score'], 'gradient')
     """
     hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
-    found: dict[str, tuple[Hint, Any]] = {}
+    found: dict[str, tuple[Hint, object]] = {}
     for parameter in inspect.signature(make).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             own = make()
@@ -158,12 +159,12 @@ def parameters(make: Callable[..., Any]) -> dict[str, tuple[Hint, Any]]:
     return found
 
 
-def _entry(name: str, make: Callable[..., Any], nested: Mapping[Hint, Table], base: type[Entry]) -> type[Entry]:
+def _entry(name: str, make: Callable[..., object], nested: Mapping[Hint, Table], base: type[Entry]) -> type[Entry]:
     return _model(name, make, nested, base, {"kind": (Literal[name], name)})
 
 
 def _model(
-    name: str, make: Callable[..., Any], nested: Mapping[Hint, Table], base: Any, fields: dict[str, Any]
+    name: str, make: Callable[..., object], nested: Mapping[Hint, Table], base: Any, fields: dict[str, Hint]
 ) -> type[Any]:
     """The record of the parameters of an item, and of further fields."""
     legal = parameters(make)
@@ -174,7 +175,7 @@ def _model(
     return model
 
 
-def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+def _default(make: Callable[..., object], parameter: inspect.Parameter) -> object:
     """Default of a parameter; `...` if it must be given."""
     if dataclasses.is_dataclass(make):
         declared = next(f for f in dataclasses.fields(make) if f.name == parameter.name)
@@ -183,7 +184,7 @@ def _default(make: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     return ... if parameter.default is inspect.Parameter.empty else parameter.default
 
 
-def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple[Hint, Any]:
+def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple[Hint, object]:
     """Type and default of a parameter; what is nested becomes an entry, a tensor a list of numbers
     where constants are drawn, and is left to Python elsewhere."""
     if get_origin(hint) is tuple and get_args(hint)[0] in nested:
@@ -199,6 +200,7 @@ def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple
         return Union[tuple(part for part in parts if part is not Tensor)], default  # noqa: UP007
     spelled = spell(default, nested)
     if len(parts) == 1 and dataclasses.is_dataclass(hint) and not tables:
+        assert isinstance(spelled, Mapping)  # a dataclass, constant by constant
         return _group(hint, nested, spelled), Field(default_factory=lambda: spelled, validate_default=True)
     if not tables:
         return hint, default
@@ -209,16 +211,16 @@ def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple
     ]
     if otherwise is not None:
         default = Field(default_factory=lambda: otherwise, validate_default=True)
-    union: Any = Union[tuple(typed)]  # noqa: UP007
+    union: Hint = Union[tuple(typed)]  # noqa: UP007
     return Annotated[union, BeforeValidator(_unless_none)] if type(None) in parts else union, default
 
 
-def _unless_none(value: Any) -> Any:
+def _unless_none(value: object) -> object:
     """'none' is no entry: how a file, which has no null, says that a part is left out."""
     return None if value == "none" else value
 
 
-def _legal(value: object, marks: Sequence[Mark]) -> Any:
+def _legal(value: object, marks: Sequence[Mark]) -> object:
     """A value whose object the marks admit."""
     for mark in marks:
         if problem := violation(_build(value), mark):
@@ -226,10 +228,10 @@ def _legal(value: object, marks: Sequence[Mark]) -> Any:
     return value
 
 
-def _group(hint: Hint, nested: Mapping[Hint, Table], spelled: Any) -> Any:
+def _group(hint: Hint, nested: Mapping[Hint, Table], spelled: Mapping[str, object]) -> Hint:
     """Constants that belong together, {start = 0.9, end = 0.99}: a number is a schedule that stays where it starts."""
 
-    def completed(value: Any) -> Any:
+    def completed(value: object) -> object:
         if isinstance(value, int | float) and not isinstance(value, bool) and "start" in spelled:
             return {"start": value}
         return _changed(spelled, value) if isinstance(value, Mapping) else value
@@ -238,7 +240,7 @@ def _group(hint: Hint, nested: Mapping[Hint, Table], spelled: Any) -> Any:
     return Annotated[model, BeforeValidator(completed)]
 
 
-def spell(value: object, nested: Mapping[Hint, Table]) -> Any:
+def spell(value: object, nested: Mapping[Hint, Table]) -> object:
     """How a file says what an object is: items of tables with their kind, constants by name."""
     if isinstance(value, tuple):
         return tuple(spell(item, nested) for item in value)
@@ -253,7 +255,7 @@ _LISTED: dict[Hint, Hint] = {Tensor: tuple[float, ...]}
 NUMBER, NUMBERS, DRAWN = "a number", "numbers", "drawn"  # tags of what a constant can be; no user types them
 
 
-def _constant(tables: Mapping[Hint, Table]) -> Any:
+def _constant(tables: Mapping[Hint, Table]) -> Hint:
     """A number, a list of them, or an entry of a table: what is wrong is said of the one that was meant."""
     drawn = [Annotated[Annotated[Entry, OneOf(table)], Tag(DRAWN)] for table in tables.values()]
     plain = [Annotated[float, Tag(NUMBER)], Annotated[tuple[float, ...], Tag(NUMBERS)]]
@@ -275,7 +277,7 @@ def _meant(value: object) -> str | None:
     return DRAWN if isinstance(value, str | Mapping | Entry) else None
 
 
-def tupled(value: object) -> Any:
+def tupled(value: object) -> object:
     """Lists of a parsed file as tuples, all the way down: what strict frozen records want."""
     if isinstance(value, dict):
         return {key: tupled(item) for key, item in value.items()}

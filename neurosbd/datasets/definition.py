@@ -1,7 +1,8 @@
 """Dataset files: what a TOML file in data/ may say."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -118,7 +119,7 @@ class DatasetFile(Record):
         return self
 
 
-def load_file(name: str | Path, readers: Any) -> DatasetFile:
+def load_file(name: str | Path, readers: Collection[str]) -> DatasetFile:
     """A dataset definition by name or path.
 
     Raises:

@@ -1,7 +1,5 @@
 """The validation split: training examples that are held out, so that nothing need ever be chosen on the test set."""
 
-from typing import Any
-
 import numpy as np
 
 from neurosbd.datasets.samples import S
@@ -9,7 +7,7 @@ from neurosbd.errors import UsageError, warn
 from neurosbd.seeds import generator
 
 
-def legal_share(value: object) -> Any:
+def legal_share(value: object) -> object:
     """How much is held out: a fraction of the training examples, or how many of them; none: nothing.
 
     Raises:

@@ -27,7 +27,7 @@ class MapStyle(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> object: ...
 
 
 def read_in_memory(data: object, size: tuple[int, ...], dt: float, definition: DatasetFile) -> Splits:
@@ -75,7 +75,7 @@ def content_hash(splits: Splits) -> str:
     return found.hexdigest()
 
 
-def _parts(data: object) -> list[tuple[Any, str]]:
+def _parts(data: object) -> list[tuple[object, str]]:
     """The split or splits, and what messages call them."""
     if isinstance(data, tuple) and len(data) == 2 and not _is_array(data[0]):
         return [(data[0], "data: train"), (data[1], "data: test")]
@@ -91,7 +91,7 @@ def _arrays(part: object, where: str) -> tuple[Sequence[np.ndarray] | np.ndarray
     if isinstance(part, tuple | list) and len(part) == 2 and _is_array(part[0]):
         return _array(part[0], f"{where}: x"), _array(part[1], f"{where}: y")
     if isinstance(part, MapStyle) and not isinstance(part, str | bytes | dict | list) and not _is_array(part):
-        pairs: Iterable[Any] = (_pair(part[i], f"{where}[{i}]") for i in range(len(part)))
+        pairs: Iterable[tuple[object, object]] = (_pair(part[i], f"{where}[{i}]") for i in range(len(part)))
     elif isinstance(part, Iterable) and not isinstance(part, str | bytes | dict) and not _is_array(part):
         pairs = chain.from_iterable(_rows(batch, f"{where}: batch {i}") for i, batch in enumerate(part))
     else:
@@ -107,13 +107,13 @@ def _arrays(part: object, where: str) -> tuple[Sequence[np.ndarray] | np.ndarray
     return examples, np.stack(targets) if targets else np.empty(0, np.int64)
 
 
-def _pair(item: object, where: str) -> tuple[Any, Any]:
+def _pair(item: object, where: str) -> tuple[object, object]:
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise UsageError(f"{where} is {type(item).__name__}; an example is a pair (x, y)")
     return item[0], item[1]
 
 
-def _rows(batch: object, where: str) -> Iterable[tuple[Any, Any]]:
+def _rows(batch: object, where: str) -> Iterable[tuple[object, object]]:
     x, y = (_array(part, where) for part in _pair(batch, where))
     if not x.ndim or not y.ndim or len(x) != len(y):
         raise UsageError(f"{where}: x is {list(x.shape)}, y is {list(y.shape)}; give as many targets as examples")

@@ -1,6 +1,7 @@
 """The score of another loss of the same outputs, which has its optimum at the same place."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from neurosbd.constants import NotNegative, constants
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
+from neurosbd.losses.loss import Loss
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
@@ -65,7 +67,7 @@ class CompanionScore:
         return other.score(broadcast.output, broadcast.target) / len(broadcast.output), state
 
 
-def _family(loss: object) -> dict[str, Any]:
+def _family(loss: object) -> Mapping[str, Loss]:
     """Losses that have the optimum of this one."""
     if isinstance(loss, Brier | Spherical | RankedProbability) or (isinstance(loss, CrossEntropy) and loss.plain):
         return _SOFTMAX

@@ -112,7 +112,7 @@ class Batch:
             )
 
 
-def _check_kind(name: str, value: Any) -> None:
+def _check_kind(name: str, value: object) -> None:
     """Tensors where tensors are needed."""
     if isinstance(value, Tensor):
         if name == "inputs" and value.ndim < 2:
@@ -173,7 +173,7 @@ def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: 
         )
 
 
-def checked_reward(reward: Any, output: Tensor) -> Tensor | None:
+def checked_reward(reward: object, output: Tensor) -> Tensor | None:
     """A reward in the type of the output; None if there is none at this step.
 
     Raises:

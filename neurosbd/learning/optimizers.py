@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.constants import Count, Fraction, Legal, Range, Share, constants
 
 Groups = list[dict[str, Any]]  # {"params": [...], "lr": float}
@@ -61,7 +62,7 @@ def _line(values: Tensor) -> Tensor:
     return values.as_strided((values.numel(),), (1,))
 
 
-def _alike(value: Any, other: Tensor) -> bool:
+def _alike(value: object, other: Tensor) -> bool:
     """Whether something an optimizer remembers has a number for every weight, laid out as the weights are."""
     return isinstance(value, Tensor) and value.shape == other.shape and value.stride() == other.stride()
 
@@ -87,7 +88,7 @@ class Schedule(Protocol):
         ...
 
 
-def optimizer_state(choice: OptimizerChoice) -> dict[str, Any]:
+def optimizer_state(choice: OptimizerChoice) -> StateDict:
     """What an optimizer keeps of a parameter [1]: tensors [1] if there is one for every value, [] if one for all."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = choice.build([{"params": [parameter], "lr": 0.0}])

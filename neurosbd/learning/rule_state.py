@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.connections.synapses import is_matrix
 from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
@@ -43,7 +44,7 @@ class LocalState:
         """None: it has no heads."""
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Plain containers of tensors."""
         return {
             "modulators": {name: _plain(state) for name, state in self.modulators.items() if state},
@@ -53,7 +54,7 @@ class LocalState:
             "moments": [_plain(state) for state in self.moments],
         }
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: StateDict) -> None:
         """Put back what `state_dict` gave.
 
         Raises:

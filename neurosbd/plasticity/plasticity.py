@@ -1,14 +1,17 @@
 """What a plasticity is."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
 
+S = TypeVar("S")  # its state
+F = TypeVar("F", contravariant=True)  # a state that is only looked at
 
-class Plasticity(Protocol):
+
+class Plasticity(Protocol[S]):
     """Turns local quantities into a loss-gradient-shaped change. No learning rate in here.
 
     What it needs and can do is declared, so that nobody has to find out by running it:
@@ -25,15 +28,15 @@ class Plasticity(Protocol):
     rate_regulated: ClassVar[bool]
     eligibilities: ClassVar[tuple[str, ...]]
 
-    def init(self, local: Local) -> Any:
+    def init(self, local: Local) -> S:
         """Traces at the start of a run."""
         ...
 
-    def step(self, state: Any, local: Local, dt: float) -> tuple[Synapses | None, Any]:
+    def step(self, state: S, local: Local, dt: float) -> tuple[Synapses | None, S]:
         """Gradient to be descended, summed over the batch, like `local.synapses`; None if there is none."""
         ...
 
-    def eligibility(self, state: Any, local: Local, examples: Tensor) -> Tensor:
+    def eligibility(self, state: S, local: Local, examples: Tensor) -> Tensor:
         """What a third factor would meet after this step, of some examples [E]: [E, *weight]. For looking at it.
 
         Raises:
@@ -43,10 +46,10 @@ class Plasticity(Protocol):
 
 
 @runtime_checkable
-class Tracking(Protocol):
+class Tracking(Protocol[F]):
     """A plasticity some of whose weights follow a statistic of the activity, which is no gradient to be descended."""
 
-    def track(self, state: Any, weight: Tensor) -> Tensor:
+    def track(self, state: F, weight: Tensor) -> Tensor:
         """Weight after a trial that ended in `state`; the same tensor where there is nothing to follow."""
         ...
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from neurosbd import library
 from neurosbd.errors import UsageError
@@ -37,7 +37,7 @@ class Analysis:
     path: Path
     about: str
 
-    def load(self) -> Any:
+    def load(self) -> ModuleType:
         """The module, read from its file at this moment.
 
         Raises:
@@ -74,7 +74,7 @@ class Outcome:
 
     name: str
     about: str
-    result: Any = None
+    result: object = None
     quantities: tuple[Quantity, ...] = ()
     drawing: Drawing | None = None
     caption: str = ""

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
@@ -108,7 +107,7 @@ def _estimates(group: Group) -> dict[str, Estimate]:
 def _values(run: Run) -> dict[str, float]:
     """Figures of a run: of its last epoch, its measures, and its seconds; those that are numbers."""
     last = run.metrics[-1] if run.metrics else {}
-    found: dict[str, Any] = {name: last.get(key) for name, key in KEYS.items()}
+    found: dict[str, object] = {name: last.get(key) for name, key in KEYS.items()}
     measures = run.result.get("measures")
     if isinstance(measures, Mapping):
         found |= {str(name).replace("_", " "): value for name, value in measures.items()}

@@ -9,9 +9,11 @@ from neurosbd.measures import MEASURES, title
 from neurosbd.report.grouping import Group
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.statistics import Estimate
+from neurosbd.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # What runs are judged by, as reports name it: every measure of the test, and its loss; its key in the metrics.
 KEYS = {f"test {title(name)}": f"test_{name}" for name in MEASURES} | {"test loss": "test_loss"}
@@ -29,7 +31,7 @@ _MOST_LABEL = 60  # characters of a legend entry
 Drawn = tuple[str, Group, Mapping[str, Estimate]]
 
 
-def figure(rows: Sequence[Drawn]) -> Any:
+def figure(rows: Sequence[Drawn]) -> "Figure":
     """What runs are judged by at the last epoch per group, and that and the loss over the epochs.
 
     Runs that were not trained (protocols) show their first measure.
@@ -81,7 +83,7 @@ def _any_interval(rows: Sequence[Drawn], quantity: str) -> bool:
     return any(one is not None and one.low is not None for one in found)
 
 
-def _last(run: Any, quantity: str, key: str) -> float | None:
+def _last(run: Run, quantity: str, key: str) -> float | None:
     measures = run.result.get("measures") or {}
     value = (run.metrics[-1] if run.metrics else {}).get(key, measures.get(key, measures.get(quantity)))
     return value if isinstance(value, int | float) else None

@@ -1,15 +1,18 @@
 """A confusion matrix as a figure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_NAMED = 40  # classes whose names are readable beside each other
 _MOST_COUNTED = 20  # classes whose counts are readable in their cells
 
 
-def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> Any:
+def confusion_figure(counts: np.ndarray, names: Sequence[str]) -> "Figure":
     """Which share of the examples of a class (row) is taken for which class (column).
 
     Args:

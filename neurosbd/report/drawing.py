@@ -3,10 +3,13 @@
 import io
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from neurosbd.errors import UsageError
 from neurosbd.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 200
 MOST_SVG = 300_000  # bytes; beyond that a picture is sharp enough and far lighter
@@ -56,7 +59,7 @@ def draw(figure: object) -> Drawing:
     return Drawing(png.getvalue(), svg.getvalue(), float(figure.get_size_inches()[0]))
 
 
-def _write_out(figure: Any) -> None:
+def _write_out(figure: "Figure") -> None:
     """Names in a figure as `printable`; one with dollar signs that are no formula of matplotlib is taken as it is."""
     from matplotlib.axis import Axis
     from matplotlib.text import Text
@@ -64,7 +67,7 @@ def _write_out(figure: Any) -> None:
     for axis in figure.findobj(Axis):
         for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()):
             labels = formatter.format_ticks  # which are made when the figure is drawn
-            formatter.format_ticks = lambda places, labels=labels: [_legible(label) for label in labels(places)]
+            formatter.format_ticks = lambda values, labels=labels: [_legible(label) for label in labels(values)]
     for text in figure.findobj(Text):
         text.set_text(_legible(text.get_text()))
 

@@ -1,7 +1,6 @@
 """Pages: HTML that stands alone, every string from outside escaped."""
 
 from pathlib import Path
-from typing import Any
 
 from neurosbd import __version__
 from neurosbd.errors import OUT, UsageError
@@ -29,7 +28,7 @@ def render(template: str, **content: object) -> str:
     return environment.get_template(template).render(version=__version__, **content)
 
 
-def _shown(value: object) -> Any:
+def _shown(value: object) -> object:
     """Text of strangers as `printable`; what is markup already has been through here."""
     return printable(value) if type(value) is str else value
 

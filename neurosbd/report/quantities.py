@@ -11,6 +11,7 @@ import numpy as np
 from neurosbd.text import csv_table
 
 MOST_ROWS, MOST_COLUMNS = 16, 10  # of a table that a person reads; more is for files
+Values = Any  # a number, text, or lists and tables of them, as deep as an analysis makes them
 PROGRESS = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
 
 
@@ -38,10 +39,10 @@ class Quantity:
     name: str
     unit: str
     axes: tuple[str, ...]
-    values: Any
-    labels: tuple[tuple[Any, ...] | None, ...] = ()
+    values: Values
+    labels: tuple[tuple[Values, ...] | None, ...] = ()
 
-    def cells(self) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    def cells(self) -> Iterator[tuple[tuple[Values, ...], Values]]:
         """Every value behind the labels of its place."""
         return _walk(self.values, self.labels)
 
@@ -56,7 +57,7 @@ class Table:
     """A small table: names of the columns with their units, and rows of plain values."""
 
     head: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    rows: tuple[tuple[Values, ...], ...]
 
 
 def quantities(result: object) -> tuple[Quantity, ...]:
@@ -84,7 +85,7 @@ def quantities(result: object) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> Values:
     """As JSON can hold it: numbers, text, lists; NaN and infinity become None."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f":
@@ -163,7 +164,7 @@ def _distinct(axes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _columns(axis: str, group: list[Quantity]) -> Table:
     """Quantities along the same axis, side by side."""
-    rows: dict[Any, list[Any]] = {}
+    rows: dict[Values, list[Values]] = {}
     for place, quantity in enumerate(group):
         for (label,), value in quantity.cells():
             rows.setdefault(label, [None] * len(group))[place] = value
@@ -173,7 +174,7 @@ def _columns(axis: str, group: list[Quantity]) -> Table:
 
 def _matrix(quantity: Quantity) -> Table:
     """A quantity with two axes: the first downwards, the second across."""
-    rows: dict[Any, dict[Any, Any]] = {}
+    rows: dict[Values, dict[Values, Values]] = {}
     for (down, across), value in quantity.cells():
         rows.setdefault(down, {})[across] = value
     heads = tuple(dict.fromkeys(across for row in rows.values() for across in row))
@@ -189,7 +190,7 @@ def _ends(quantity: Quantity) -> Quantity:
     return Quantity(quantity.name, quantity.unit, quantity.axes[:-1], values, quantity.labels[:-1])
 
 
-def _first_last(values: object) -> Any:
+def _first_last(values: object) -> Values:
     ends = (values[0], values[-1]) if isinstance(values, list) and values else (None, None)
     if ends[0] == ends[1]:
         return ends[0]
@@ -204,7 +205,7 @@ def _unit(quantity: Quantity) -> str:
     return "" if quantity.unit == "1" else quantity.unit
 
 
-def _labels(result: object, axis: str, own: str) -> tuple[Any, ...] | None:
+def _labels(result: object, axis: str, own: str) -> tuple[Values, ...] | None:
     """Values of the field that an axis is named after."""
     if axis == own or not hasattr(result, axis):
         return None
@@ -226,9 +227,9 @@ def _lengths(values: object, depth: int) -> tuple[int, ...]:
     return (len(items), *(max((row[i] for row in inner), default=0) for i in range(depth - 1)))
 
 
-def _walk(values: object, labels: Sequence[tuple[object, ...] | None]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def _walk(values: object, labels: Sequence[tuple[object, ...] | None]) -> Iterator[tuple[tuple[Values, ...], Values]]:
     if isinstance(values, Mapping):
-        pairs: Iterable[tuple[Any, Any]] = values.items()
+        pairs: Iterable[tuple[Values, Values]] = values.items()
     elif isinstance(values, list):
         names = labels[0] if labels and labels[0] and len(labels[0]) == len(values) else range(len(values))
         pairs = zip(names, values, strict=True)

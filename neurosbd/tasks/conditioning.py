@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class Conditioning:
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
-        progress: Callable[[int, int, str], Any],
+        progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Strength of the rewarded synapse and of all others over time."""
         learns = learner()

@@ -1,7 +1,7 @@
 """One synapse under pre/post pairing: the STDP window."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class Pairing:
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
-        progress: Callable[[int, int, str], Any],
+        progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Weight change at each lag."""
         network = learner().network

@@ -1,7 +1,7 @@
 """What a task and a protocol must offer."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from typing import Protocol as Interface
 
 import torch
@@ -78,7 +78,7 @@ class Protocol(Interface):
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
         trial_recorder: Callable[[int], TrialRecorder],
-        progress: Callable[[int, int, str], Any],
+        progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Measure.
 

@@ -8,9 +8,8 @@ A check takes a function that makes the part and raises AssertionError with a se
 `python -m neurosbd.testing [KIND [NAME ...]] [--plugin FILE.py]` runs them on whatever is in the tables.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from neurosbd.tables import table
 from neurosbd.testing.connections import (
@@ -52,7 +51,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
 }  # fmt: skip
-CONSTANTS: Mapping[str, Mapping[str, Any]] = {  # of shipped parts: those without a default, and a shorter experiment
+CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those without a default, and a shorter experiment
     "weight_entropy": {"on": "all"},
     "conv2d": {"kernel": 3, "padding": 1},
     "local2d": {"kernel": 3, "padding": 1},
@@ -66,7 +65,7 @@ CONSTANTS: Mapping[str, Mapping[str, Any]] = {  # of shipped parts: those withou
 }
 
 
-def maker(kind: str, name: str) -> Callable[[], Any]:
+def maker(kind: str, name: str) -> Make:
     """What makes an item of a table with its defaults."""
     return partial(table(kind)[name], **CONSTANTS.get(name, {}))
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.connections import POOLINGS
+from neurosbd.connections import POOLINGS, Geometry
 from neurosbd.connections.synapses import Synapses
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, seeded
 
@@ -20,7 +20,7 @@ ENDS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (  # sizes of popula
 class Wiring(NamedTuple):
     """A geometry between two populations, with random synapses and activity in float64."""
 
-    geometry: Any
+    geometry: Geometry
     synapses: Synapses
     x: Tensor  # [B, *pre]
     factor: Tensor  # [B, *post]
@@ -33,12 +33,12 @@ def wirings(make: Make) -> Iterator[Wiring]:
     pools = [None, *POOLINGS] if "pool" in fields else [None]
     for pool in pools:
         for bias in (False, True) if "bias" in fields else (geometry.bias,):
-            changes: dict[str, Any] = {"bias": bias} if "bias" in fields else {}
+            changes: dict[str, object] = {"bias": bias} if "bias" in fields else {}
             changes |= {"pool": POOLINGS[pool]() if pool else None} if "pool" in fields else {}
             yield from _wired(dataclasses.replace(geometry, **changes) if changes else geometry)
 
 
-def _wired(geometry: Any) -> Iterator[Wiring]:
+def _wired(geometry: Geometry) -> Iterator[Wiring]:
     """Between the first sizes of every kind that a geometry can join."""
     joined: set[tuple[int, int]] = set()  # kinds of both ends
     for pre, post in ENDS:

@@ -1,13 +1,13 @@
 """What every constraint keeps: a projection in place, whatever the weight looks like."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense, Geometry, Local2d, Vector
 from neurosbd.connections.geometry import WeightAxes
+from neurosbd.constraints import Constraint
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, seeded
 
 PRE = (2, 6, 6)
@@ -50,7 +50,7 @@ def constraint_is_a_projection_in_place(make: Make) -> None:
             _within(constraint, moved)
 
 
-def _within(constraint: Any, weight: Tensor) -> None:
+def _within(constraint: Constraint, weight: Tensor) -> None:
     low, high = (pick(limit[side] for limit in constraint.limits) for side, pick in ((0, min), (1, max)))
     demand(bool((weight >= low).all() and (weight <= high).all()), "`apply` leaves weights outside of `limits`")
 

@@ -2,29 +2,28 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from neurosbd.encoders import encode
+from neurosbd.encoders import Encoder, encode
 from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
 
 STEPS = 30
 
 
-def _values(encoder: Any, dtype: torch.dtype) -> Tensor:
+def _values(encoder: Encoder, dtype: torch.dtype) -> Tensor:
     """A batch of pictures [3, 2, 5, 5]: intensities 0..1, or normalised values, whichever it wants."""
     if encoder.intensity:
         return torch.rand(3, 2, 5, 5, generator=seeded(), dtype=dtype)
     return drawn(3, 2, 5, 5, dtype=dtype)
 
 
-def _frames(encoder: Any, value: Tensor, seed: int = 0) -> Tensor:
+def _frames(encoder: Encoder, value: Tensor, seed: int = 0) -> Tensor:
     return torch.stack(list(encode(encoder, value, STEPS, DT, seeded(seed))))
 
 
-def _cases(make: Make) -> Iterator[tuple[Any, Tensor]]:
+def _cases(make: Make) -> Iterator[tuple[Encoder, Tensor]]:
     for dtype in (torch.float32, torch.float64):
         encoder = make()
         demand(isinstance(encoder.intensity, bool), "`intensity` must be True (values 0..1) or False (normalised ones)")

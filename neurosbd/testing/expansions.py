@@ -1,11 +1,11 @@
 """What every expansion of the score keeps: pure, as wide as it says, one example at a time."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from neurosbd.expansions.expansion import Expansion
 from neurosbd.losses import LOSSES, Described
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.neurons.neuron import Activity
@@ -25,7 +25,7 @@ def scored(loss: Described, output: Tensor, target: Tensor) -> Broadcast:
     return Broadcast(loss.score(output, target) / batch, output, target, loss, activity=shown)
 
 
-def _broadcast(block: Any, dtype: torch.dtype = torch.float64) -> Broadcast:
+def _broadcast(block: Expansion, dtype: torch.dtype = torch.float64) -> Broadcast:
     """A broadcast of the first loss that the expansion accepts."""
     for make in list(LOSSES.values()):
         loss = make()

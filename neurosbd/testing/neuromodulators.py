@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.losses import LOSSES
-from neurosbd.neuromodulators import LAYOUTS
+from neurosbd.neuromodulators import LAYOUTS, Neuromodulator
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
 
@@ -20,13 +20,15 @@ BATCH, OUTPUTS = 7, 4
 class Scene(NamedTuple):
     """A neuromodulator before any learning, a population, and what reaches it."""
 
-    modulator: Any
-    state: Any
+    modulator: Neuromodulator
+    state: tuple[Tensor, ...]
     receiver: Receiver
     broadcast: Broadcast
 
 
-def sent(modulator: Any, state: Any, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, Any]:
+def sent(
+    modulator: Neuromodulator, state: object, receiver: Receiver, broadcast: Broadcast
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The third factor of one step, and the state after it: the one place that knows by which verbs it is made."""
     return modulator.step(state, receiver, broadcast, DT)
 
@@ -35,7 +37,7 @@ def scenes(make: Make, dtype: torch.dtype = torch.float64) -> Iterator[Scene]:
     """On units and on a map, with every layout if it has one; a ValueError of `init` refuses a population."""
     modulator, refusals, accepted = make(), [], False
     constants = getattr(modulator, "__dataclass_fields__", ())
-    layouts: list[dict[str, Any]] = [{"layout": LAYOUTS[n]()} for n in LAYOUTS] if "layout" in constants else [{}]
+    layouts: list[dict[str, object]] = [{"layout": LAYOUTS[n]()} for n in LAYOUTS] if "layout" in constants else [{}]
     for size in SIZES:
         receiver = Receiver(drawn(BATCH, *size, dtype=dtype), drawn(OUTPUTS, *size, seed=5, dtype=dtype))
         for changes in layouts:
@@ -66,7 +68,7 @@ def _check_sent(scene: Scene) -> None:
         ) from problem
 
 
-def _broadcast(modulator: Any, dtype: torch.dtype) -> Broadcast:
+def _broadcast(modulator: Neuromodulator, dtype: torch.dtype) -> Broadcast:
     """A score or a reward of a batch, whichever it declares to want."""
     if modulator.rewarded:
         reward = torch.rand(BATCH, generator=seeded(3), dtype=dtype)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections import CONNECTIONS
+from neurosbd.connections import CONNECTIONS, Geometry
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
 from neurosbd.eligibility.local import Arrival, Local
-from neurosbd.neurons import NEURONS
+from neurosbd.neurons import Escape
 from neurosbd.neurons.neuron import Activity
+from neurosbd.plasticity import Plasticity
 from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
 
 STEPS, BATCH = 12, 4
@@ -25,7 +26,7 @@ class Instant(NamedTuple):
 
     pre: Tensor
     activity: Activity
-    neuron_state: Any
+    neuron_state: tuple[Tensor, ...]
     third_factor: Tensor
 
 
@@ -33,8 +34,8 @@ class Scene(NamedTuple):
     """A plasticity at one connection onto neurons that draw their spikes, and a short run of both sides."""
 
     plasticity: Any
-    geometry: Any
-    neuron: Any
+    geometry: Geometry
+    neuron: Escape
     synapses: Synapses
     run: list[Instant]
 
@@ -53,10 +54,10 @@ def scenes(make: Make) -> Iterator[Scene]:
     demand(len(reasons) < 2, f"`init` or the first step refuses every connection: {'; '.join(reasons)}")
 
 
-def _scene(plasticity: Any, geometry: Any, pre: tuple[int, ...], post: tuple[int, ...]) -> Scene:
+def _scene(plasticity: Plasticity, geometry: Geometry, pre: tuple[int, ...], post: tuple[int, ...]) -> Scene:
     start = geometry.start(geometry.weight_shape(pre, post), post, seeded())
     synapses = Synapses(*(None if s is None else 0.3 * drawn(*s.shape, seed=2) for s in start))  # type: ignore[arg-type]
-    neuron, run = NEURONS["escape"](), []
+    neuron, run = Escape(), []
     state = neuron.init(torch.zeros(BATCH, *post, dtype=torch.float64), seeded(4))
     for t in range(STEPS):
         arriving = geometry.carry((drawn(BATCH, *pre, seed=10 + t) > 0).double())
@@ -91,7 +92,7 @@ def _locals(scene: Scene, third_factors: bool = True) -> Iterator[Local]:
 def gradients(scene: Scene, third_factors: bool = True) -> list[Synapses | None]:
     """Of every step of a run."""
     made: list[Synapses | None] = []
-    state: Any = None
+    state: object = None
     for number, local in enumerate(_locals(scene, third_factors)):
         state = scene.plasticity.init(local) if number == 0 else state
         gradient, state = scene.plasticity.step(state, local, DT)
@@ -182,7 +183,7 @@ def eligibility_is_what_the_third_factor_meets(make: Make) -> None:
 
 def _eligibility(scene: Scene) -> Tensor:
     """After the last step, of all examples."""
-    state: Any = None
+    state: object = None
     made = torch.zeros(0)
     for number, local in enumerate(_locals(scene)):
         state = scene.plasticity.init(local) if number == 0 else state

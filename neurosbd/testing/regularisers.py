@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ def eager(homeostasis: Any, **constants: Any) -> Any:
     return dataclasses.replace(homeostasis, **({"weight": 1.0} | whole | constants))
 
 
-def _alike(one: Any, two: Any, sentence: str) -> None:
+def _alike(one: Iterable[Tensor], two: Iterable[Tensor], sentence: str) -> None:
     for a, b in zip(one, two, strict=True):
         close(a, b, sentence, rtol=1e-6, atol=1e-7)
 

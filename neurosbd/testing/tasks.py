@@ -1,9 +1,8 @@
 """What every task and protocol keeps: trials that a network can be shown, figures of merit, a run of the size said."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -18,7 +17,8 @@ from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.recording import NullRecorder
 from neurosbd.rules import RULES
-from neurosbd.tasks.findings import Panel
+from neurosbd.tasks import Protocol, Task
+from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.testing.judging import DT, Check, Make, demand, identical, seeded
 
 EXAMPLES = 8
@@ -66,7 +66,7 @@ def success_is_a_share(make: Make) -> None:
     _check_panel(task.picture(batch, outputs, DT))
 
 
-def _answered(task: Any, batch: Batch) -> tuple[BatchResult, torch.Tensor]:
+def _answered(task: Task, batch: Batch) -> tuple[BatchResult, torch.Tensor]:
     """What an untrained network answers, and its output at every step."""
     inputs, outputs = task.sizes()
     populations = [Population("input", (inputs,), None), Population("output", (outputs,), NEURONS["li"]())]
@@ -82,14 +82,14 @@ def _answered(task: Any, batch: Batch) -> tuple[BatchResult, torch.Tensor]:
     return meter.result(), torch.stack(shown)
 
 
-def _check_measures(measures: Any, whose: str) -> None:
+def _check_measures(measures: Mapping[str, object], whose: str) -> None:
     demand(measures, f"{whose} are none")
     for name, value in measures.items():
         number = isinstance(name, str) and isinstance(value, float) and math.isfinite(value)
         demand(number, f"{whose} must be finite floats by name, got {name!r}: {value!r}")
 
 
-def _check_panel(panel: Any) -> None:
+def _check_panel(panel: Panel) -> None:
     demand(isinstance(panel, Panel), f"A picture must be a Panel, got {type(panel).__name__}")
     demand(panel.lines, f"The panel '{panel.title}' has no lines")
     for label, (x, y) in panel.lines.items():
@@ -141,7 +141,7 @@ def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, 
         _check_panel(panel)
 
 
-def _accepted(protocol: Any) -> tuple[Network, Rule]:
+def _accepted(protocol: Protocol) -> tuple[Network, Rule]:
     """The first network and rule that it can be carried out on."""
     reason = ""
     for network, rule in _apparatus():
@@ -158,7 +158,7 @@ def _accepted(protocol: Any) -> tuple[Network, Rule]:
     )
 
 
-def _carried_out(protocol: Any, network: Network, rule: Rule, trials: int) -> Any:
+def _carried_out(protocol: Protocol, network: Network, rule: Rule, trials: int) -> Findings:
     recorded: list[int] = []
 
     def recorder(number: int) -> NullRecorder:

@@ -2,7 +2,6 @@
 
 import zlib
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -71,7 +70,7 @@ class CheckedValues:
             f"their checksum; the file is damaged there. Other rows and signals can still be read"
         )
 
-    def _indexed(self, at: tuple[int, ...], place: int, size: int) -> Any:
+    def _indexed(self, at: tuple[int, ...], place: int, size: int) -> bytes | None:
         """By HDF5."""
         try:
             if self._data.id.get_chunk_info_by_coord(at).size == size:
@@ -80,7 +79,7 @@ class CheckedValues:
             pass
         return None
 
-    def _placed(self, at: tuple[int, ...], place: int, size: int) -> Any:
+    def _placed(self, at: tuple[int, ...], place: int, size: int) -> bytes | None:
         """By the table of checks."""
         if size > 2 * self._piece.chunk_bytes + 1024:
             return None

@@ -4,9 +4,8 @@ Source: NWB core schema 2.8 and hdmf-common 1.8, written with plain h5py.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import h5py
 import numpy as np
@@ -100,7 +99,7 @@ def create_tables(file: h5py.File, dt: float, target: tuple[int, ...]) -> None:
         _column(units, name, "i8", _UNITS[name])
 
 
-def fill(file: h5py.File, table: str, columns: Mapping[str, Any]) -> None:
+def fill(file: h5py.File, table: str, columns: Mapping[str, Sequence[object] | np.ndarray]) -> None:
     """Put whole columns into an empty table."""
     for name, values in columns.items():
         data: Node = file[f"{table}/{name}"]

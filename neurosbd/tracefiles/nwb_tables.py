@@ -14,9 +14,10 @@ MOST_SPIKES = 20_000_000
 SPIKE_BYTES = 8.01  # of a spike in the table, with its share of the index and the checksums of the chunks
 TRIAL_BYTES = 110  # of a trial in its table, names of the splits included
 UNIT_BYTES = 120  # of a unit: the other columns, names of populations included
+Columns = dict[str, Any]  # of a table: lists or arrays by name
 
 
-def units_of(file: h5py.File, contents: Contents, rows: list[int], room: float | None) -> tuple[dict[str, Any], str]:
+def units_of(file: h5py.File, contents: Contents, rows: list[int], room: float | None) -> tuple[Columns, str]:
     """Columns of the Units table: a row per neuron and place in the batch.
 
     Time is simulated time as the rows have it, so examples side by side in a batch share it.
@@ -35,7 +36,7 @@ def units_of(file: h5py.File, contents: Contents, rows: list[int], room: float |
     most = math.inf if room is None else min(MOST_SPIKES, (room - total * UNIT_BYTES) / SPIKE_BYTES)
     if total and (most < 0 or (room is not None and total > MOST_UNITS)):
         return {}, _left_out(f"{total:,} units")
-    columns: dict[str, list[Any]] = {name: [] for name in ("population", "neuron", "example")}
+    columns: Columns = {name: [] for name in ("population", "neuron", "example")}
     times, ends, intervals = [np.zeros(0)], [np.zeros(0, int)], [np.zeros((0, 2))]
     spikes = 0
     for series, count in zip(spiking, counts, strict=True):
@@ -67,7 +68,7 @@ def _left_out(what: str) -> str:
     )
 
 
-def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str, Any]:
+def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> Columns:
     """Columns of the table of trials: a row per batch of which there is a row per step; {} if there are too many.
 
     Training and test share one axis of time, so that no two trials overlap. A trial has one or more examples side by
@@ -91,7 +92,7 @@ def trials_of(file: h5py.File, contents: Contents, rows: list[int]) -> dict[str,
     return columns | _shown(file, contents, rows, [trial[2:] for trial in trials])
 
 
-def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tuple[str, int, int]]) -> dict[str, Any]:
+def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tuple[str, int, int]]) -> Columns:
     """Places, samples and targets of the examples of every trial, one behind the other, and where those of each end."""
     known: dict[tuple[str, int, int], dict[str, np.ndarray]] = {}
     for series in contents.series:
@@ -111,7 +112,7 @@ def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tu
     each = [known.get(trial, {}) for trial in trials]
     ends = np.cumsum([len(one.get("sample", ())) for one in each], dtype=np.int64)
     width = next((one["target"].shape[1:] for one in known.values()), ())
-    columns: dict[str, Any] = {}
+    columns: Columns = {}
     for name, none in (("example", np.zeros(0, int)), ("sample", np.zeros(0, int)), ("target", np.zeros((0, *width)))):
         columns[name] = np.concatenate([none, *(one[name] for one in each if one)])
         columns[f"{name}_index"] = ends
@@ -121,7 +122,7 @@ def _shown(file: h5py.File, contents: Contents, rows: list[int], trials: list[tu
 _WHEN = ("time", "step", "epoch", "batch")
 
 
-def _whose(series: Series, contents: Contents) -> dict[str, list[Any]]:
+def _whose(series: Series, contents: Contents) -> Columns:
     """Whose spikes the units of a series are, example after example."""
     examples, count = contents.clocks[series.clock].examples, series.columns[1]
     neurons = list(range(count) if series.items is None else series.items)

@@ -19,8 +19,8 @@ import numpy as np
 import neurosbd.tracefiles.checks as checks
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
-from neurosbd.hdf5 import dataset
-from neurosbd.parsing import JsonTable
+from neurosbd.hdf5 import Node, dataset
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.text import html_table, sides
 from neurosbd.tracefiles.checked_values import CheckedValues
 from neurosbd.tracefiles.checks import Piece
@@ -173,7 +173,7 @@ class Trace:
         """
         return self._trying(path, lambda: read(self._values(path), shape, key))
 
-    def _values(self, path: str) -> Any:
+    def _values(self, path: str) -> Node:
         """What the values of a dataset are read from; files of format 1 have no checksums."""
         if self.format == 1:
             return self.node(path)
@@ -213,11 +213,11 @@ class Trace:
                 self._attach()
         raise UsageError(f"{self.path}: '{path}' cannot be read; the file is damaged ({problem})")
 
-    def _text(self, name: str) -> Any:
+    def _text(self, name: str) -> Json:
         """Parsed JSON of a dataset of bytes."""
         return self._trying(f"{GROUP}/{name}", lambda: self._parsed(name))
 
-    def _parsed(self, name: str) -> Any:
+    def _parsed(self, name: str) -> Json:
         try:
             return json.loads(self._bytes(name))
         except (ValueError, RecursionError) as problem:

@@ -1,7 +1,5 @@
 """Reads any numpy selection of an HDF5 dataset, without loading more rows than it needs."""
 
-from typing import Any
-
 import h5py
 import numpy as np
 
@@ -25,7 +23,7 @@ def read(data: h5py.Dataset, shape: tuple[int, ...], key: object) -> np.ndarray:
     return block[tuple(flat)]
 
 
-def _per_axis(key: object, axes: int) -> list[Any]:
+def _per_axis(key: object, axes: int) -> list[object]:
     parts = list(key) if isinstance(key, tuple) else [key]
     if any(part is Ellipsis for part in parts):
         at = next(i for i, part in enumerate(parts) if part is Ellipsis)

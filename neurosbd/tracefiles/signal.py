@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from neurosbd.errors import UsageError
 from neurosbd.tracefiles.series import Clock, Series, Split
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from xarray import DataArray
+
     from neurosbd.tracefiles.reader import Trace
 
 
@@ -47,7 +52,7 @@ class Signal:
     def __getitem__(self, key: object) -> np.ndarray:
         return self.trace.read(self._path, self.shape, key)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
     @cached_property
@@ -123,10 +128,10 @@ class Signal:
                 start, piece = first, self[first : max(last, first + ahead)]
             yield slice(first, last), piece[first - start : last - start]
 
-    def to_xarray(self) -> Any:
+    def to_xarray(self) -> "DataArray":
         """An xarray.DataArray with named axes and coordinates; loads the signal."""
         xarray = _needs("xarray")
-        coords: dict[str, Any] = {name: ("row", getattr(self, name)) for name in ("time", "step", "batch", "epoch")}
+        coords: dict[str, object] = {name: ("row", getattr(self, name)) for name in ("time", "step", "batch", "epoch")}
         if "example" in self.axes:
             coords |= {"example": self.examples, "sample": (("row", "example"), self.sample)}
         if self.axes[-1] not in ("row", "example"):
@@ -134,13 +139,13 @@ class Signal:
         attributes = {"units": self.unit, "long_name": self.about, "on": self.on}
         return xarray.DataArray(self[:], dims=self.axes, coords=coords, name=self.name, attrs=attributes)
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> "DataFrame":
         """A tidy pandas.DataFrame, a line per value, with all coordinates as columns; loads the signal."""
         _needs("pandas")
         return self.to_xarray().to_dataframe().reset_index()
 
 
-def _needs(module: str) -> Any:
+def _needs(module: str) -> ModuleType:
     try:
         return __import__(module)
     except ImportError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from neurosbd import plugins
 from neurosbd.config.definition import Experiment
@@ -21,7 +21,7 @@ class OwnPart(NamedTuple):
     """A part of a running experiment whose code is a user's own."""
 
     kind: str  # as in TABLES
-    item: Any
+    item: object
     place: str  # where it is at work, as in "population 'hidden1'"
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from neurosbd import checkpoints, plugins
+from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Definition
 from neurosbd.errors import RESUME, UsageError, nearest
 from neurosbd.files import legal_path, write_text
@@ -150,7 +151,7 @@ class Run:
                 f"here ({problem}); put them back, or train again"
             ) from None
 
-    def checkpoint(self, which: Which = "last") -> dict[str, Any]:
+    def checkpoint(self, which: Which = "last") -> StateDict:
         """Everything in a checkpoint (weights, projections, optimizer, position): the 'last' one or the 'best'."""
         path = self.path / _file(which)
         if which == "best" and not path.exists():
