@@ -31,19 +31,19 @@ def carried_over(table: object, rule: str) -> JsonTable:
     if old == rule or old not in RULES:
         return dict(table)
     was, now = RULES[old](), RULES[rule]()
-    legal, kept = parameters(RULES[rule]), {}
+    legal, common = parameters(RULES[rule]), {}
     for part, value in table.items():
         if part not in legal:
             continue
         if part in _COMPONENTS:
             same = part == "plasticity" or was.scored == now.scored
             constants = _common(value, getattr(now, part, None)) if same else {}
-            kept |= {part: constants} if constants else {}
+            common |= {part: constants} if constants else {}
         elif part == "readout":
-            kept |= {part: value} if was.scored == now.scored else {}
+            common |= {part: value} if was.scored == now.scored else {}
         elif part not in Parts.__annotations__ or now.takes(part, value):  # the former of a user's own rule
-            kept[part] = value
-    return kept
+            common[part] = value
+    return common
 
 
 def _common(value: Json, component: Json) -> JsonTable:

@@ -66,13 +66,13 @@ def read_in_memory(data: object, size: tuple[int, ...], dt: float, definition: D
 
 def content_hash(splits: Splits) -> str:
     """sha256 over all examples and targets of both splits, their shapes and types."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for samples in (splits.train, splits.test):
         for name, array in sorted(vars(samples).items()):
             if isinstance(array, np.ndarray):
-                found.update(f"{name} {array.dtype} {array.shape}".encode())
-                found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+                digest.update(f"{name} {array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _parts(data: object) -> list[tuple[object, str]]:
@@ -123,13 +123,13 @@ def _rows(batch: object, where: str) -> Iterable[tuple[object, object]]:
 def _array(value: Any, where: str) -> np.ndarray:
     """Numbers, whatever holds them."""
     try:
-        found = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as problem:
         raise UsageError(f"{where} is no array of numbers ({str(problem)[:100]})") from None
-    if found.dtype.kind not in "fiub":
-        how = "; give pictures as arrays: transform=numpy.asarray, or ToTensor()" if found.dtype == object else ""
-        raise UsageError(f"{where} is {type(value).__name__} of {found.dtype}, not numbers{how}")
-    return found
+    if array.dtype.kind not in "fiub":
+        how = "; give pictures as arrays: transform=numpy.asarray, or ToTensor()" if array.dtype == object else ""
+        raise UsageError(f"{where} is {type(value).__name__} of {array.dtype}, not numbers{how}")
+    return array
 
 
 def _samples(

@@ -102,9 +102,9 @@ def predict(run: Run | str | Path, data: str | Path = OWN_TEST, out: str | Path 
     run = run if isinstance(run, Run) else open_run(run)
     units = _named(run, run.units())
     examples, own = _examples(run, units, data)
-    found = judged(run, units, examples.values, examples.target, own)
+    judgement = judged(run, units, examples.values, examples.target, own)
     folder = run.path / "predictions" / examples.name if out is None else legal_path(out)
-    predictions = _predictions(run, units, examples, found, folder)
+    predictions = _predictions(run, units, examples, judgement, folder)
     _check_source(folder, data)
     return replace(predictions, remark=_write(predictions))
 
@@ -138,18 +138,18 @@ def _same(one: str | Path, other: str | Path) -> bool:
     return Path(one).samefile(other)
 
 
-def _predictions(run: Run, units: Units, examples: Examples, found: Judged, folder: Path) -> Predictions:
+def _predictions(run: Run, units: Units, examples: Examples, judgement: Judged, folder: Path) -> Predictions:
     loss: Any = run.definition.build().loss
-    classes = found.output.argmax(1) if units.classes else None
+    classes = judgement.output.argmax(1) if units.classes else None
     confusion = None
     if classes is not None and examples.target is not None:
         width = len(units.classes)
         pairs = np.asarray(examples.target, np.int64) * width + classes.numpy()
         confusion = np.bincount(pairs, minlength=width**2).reshape(width, width)
     return Predictions(
-        run, examples.name, examples.called, found.output, units.classes or units.variables, classes,
-        loss.probabilities(found.output) if units.classes and isinstance(loss, HasProbabilities) else None,
-        None if examples.target is None else torch.as_tensor(examples.target), found.metrics, confusion, folder,
+        run, examples.name, examples.called, judgement.output, units.classes or units.variables, classes,
+        loss.probabilities(judgement.output) if units.classes and isinstance(loss, HasProbabilities) else None,
+        None if examples.target is None else torch.as_tensor(examples.target), judgement.metrics, confusion, folder,
     )  # fmt: skip
 
 
@@ -159,20 +159,21 @@ def _check_source(folder: Path, data: str | Path) -> None:
             raise UsageError(f"{data}: would be replaced by the predictions about it; choose another {OUT}")
 
 
-def _write(found: Predictions) -> str:
+def _write(predictions: Predictions) -> str:
     """The files; returns what could not be written, and why."""
-    folder, remark = found.path, ""
+    folder, remark = predictions.path, ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / TABLE, _table(found))
+        write_text(folder / TABLE, _table(predictions))
         for name in (CONFUSION, FIGURE, METRICS):
             (folder / name).unlink(missing_ok=True)
-        if found.metrics:
-            write_record(folder / METRICS, found.metrics)
-        if found.confusion is not None:
-            rows = ((f"true {name}", *row) for name, row in zip(found.names, found.confusion.tolist(), strict=True))
-            write_text(folder / CONFUSION, csv_table(("", *(f"predicted {name}" for name in found.names)), rows))
-            remark = _draw(found.confusion, found.names, folder / FIGURE)
+        if predictions.metrics:
+            write_record(folder / METRICS, predictions.metrics)
+        if predictions.confusion is not None:
+            names = predictions.names
+            rows = ((f"true {name}", *row) for name, row in zip(names, predictions.confusion.tolist(), strict=True))
+            write_text(folder / CONFUSION, csv_table(("", *(f"predicted {name}" for name in names)), rows))
+            remark = _draw(predictions.confusion, predictions.names, folder / FIGURE)
     except OSError as problem:
         raise UsageError(f"{folder}: cannot be written ({problem.strerror}); choose another {OUT}") from None
     return remark
@@ -187,28 +188,28 @@ def _draw(confusion: np.ndarray, names: Sequence[str], path: Path) -> str:
     return ""
 
 
-def _table(found: Predictions) -> str:
+def _table(predictions: Predictions) -> str:
     """A line per example: what it is called, what is predicted, what is known, and every output."""
-    columns: dict[str, Sequence[object]] = {"example": found.called}
-    if found.classes is not None:
-        columns["predicted"] = [found.names[c] for c in found.classes.tolist()]
-        if found.target is not None:
-            columns["target"] = [found.names[c] for c in found.target.tolist()]
-        if found.probabilities is not None:
-            columns |= _each("probability", found.names, found.probabilities)
-        return _as_csv(columns | _each("output", found.names, found.outputs))
-    loss: Any = found.run.definition.build().loss
+    columns: dict[str, Sequence[object]] = {"example": predictions.called}
+    if predictions.classes is not None:
+        columns["predicted"] = [predictions.names[c] for c in predictions.classes.tolist()]
+        if predictions.target is not None:
+            columns["target"] = [predictions.names[c] for c in predictions.target.tolist()]
+        if predictions.probabilities is not None:
+            columns |= _each("probability", predictions.names, predictions.probabilities)
+        return _as_csv(columns | _each("output", predictions.names, predictions.outputs))
+    loss: Any = predictions.run.definition.build().loss
     if isinstance(loss, PredictsMean):
-        columns |= _each("predicted", found.names, loss.mean(found.outputs))
+        columns |= _each("predicted", predictions.names, loss.mean(predictions.outputs))
     if isinstance(loss, PredictsInterval) and loss.interval_level > 0:
-        low, high = loss.interval(found.outputs)
-        columns |= _each(f"{loss.interval_level:.0%} from", found.names, low)
-        columns |= _each(f"{loss.interval_level:.0%} to", found.names, high)
-    if found.target is not None:
-        columns |= _each("target", found.names, found.target)
+        low, high = loss.interval(predictions.outputs)
+        columns |= _each(f"{loss.interval_level:.0%} from", predictions.names, low)
+        columns |= _each(f"{loss.interval_level:.0%} to", predictions.names, high)
+    if predictions.target is not None:
+        columns |= _each("target", predictions.names, predictions.target)
     places = [f" {place + 1}" for place in range(loss.parameters)] if loss.parameters > 1 else [""]
-    blocks = [f"{name}{place}" for place in places for name in found.names]
-    return _as_csv(columns | _each("output", blocks, found.outputs))
+    blocks = [f"{name}{place}" for place in places for name in predictions.names]
+    return _as_csv(columns | _each("output", blocks, predictions.outputs))
 
 
 def _each(what: str, names: Sequence[str], values: Tensor) -> dict[str, Sequence[object]]:

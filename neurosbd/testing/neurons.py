@@ -54,13 +54,13 @@ def step_is_pure(make: Make) -> None:
 
 def _step_is_pure(make: Make, dtype: torch.dtype) -> None:
     neuron, drive, third_factor = make(), drawn(3, 4, 2, 2, dtype=dtype), drawn(3, 4, 2, 2, seed=1, dtype=dtype)
-    before, kept = drive.clone(), third_factor.clone()
+    before, original = drive.clone(), third_factor.clone()
     state = neuron.init(drive, seeded())
     first, _ = neuron.step(state, drive, DT)
     again, _ = neuron.step(state, drive, DT)
     gated = neuron.gate(first, third_factor, DT)
     identical(drive, before, "A step of the neuron changes the drive that it was given")
-    identical(third_factor, kept, "`gate` changes the third factor that it was given")
+    identical(third_factor, original, "`gate` changes the third factor that it was given")
     identical(first.value, again.value, "Two steps from the same state give different values")
     for what, shape in (("value", first.value.shape), ("gated third factor", gated.shape)):
         sentence = f"The {what} has shape {list(shape)}, not that of the drive, {list(drive.shape)}"
@@ -115,13 +115,13 @@ def pseudo_derivative_is_a_bump(make: Make) -> None:
     surrogate = make()
     for dtype in (torch.float32, torch.float64):
         distance = torch.cat((torch.linspace(-3, 3, 601, dtype=dtype), torch.tensor([REST, -torch.inf], dtype=dtype)))
-        kept = distance.clone()
+        original = distance.clone()
         try:
             psi = surrogate.derivative(distance)
         except ValueError as problem:
             demand("pseudo-derivative" in str(problem), f"`derivative` raises a ValueError for no reason: {problem}")
             return
-        identical(distance, kept, "`derivative` changes the distance that it was given; it must be fresh in memory")
+        identical(distance, original, "`derivative` changes the distance that it was given; it must be fresh in memory")
         demand(psi.data_ptr() != distance.data_ptr(), "`derivative` must be fresh in memory: callers multiply in place")
         demand(psi.shape == distance.shape and psi.dtype == dtype, "`derivative` must keep the shape and dtype")
         demand(torch.isfinite(psi).all(), "`derivative` is not finite at every distance (-inf is a resting unit)")

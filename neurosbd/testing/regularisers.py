@@ -33,7 +33,7 @@ def homeostasis_is_pure_and_pulls(make: Make) -> None:
         for dtype in (torch.float32, torch.float64):
             homeostasis, value = eager(make()), drawn(7, *size, dtype=dtype)
             state = homeostasis.init(value[:1], seeded())
-            before, kept = copy.deepcopy(state), value.clone()
+            before, original = copy.deepcopy(state), value.clone()
             one, after = homeostasis.step(state, value, 1.0)
             two, again = homeostasis.step(state, value, 1.0)
             identical(one, two, "Two steps from the same state give different pulls")
@@ -41,7 +41,7 @@ def homeostasis_is_pure_and_pulls(make: Make) -> None:
                 one.shape == value.shape and one.dtype == dtype, "The pull must have the shape and dtype of the values"
             )
             demand(one.any(), "The homeostasis pulls no unit")
-            for a, b in zip((*state, value), (*before, kept), strict=True):
+            for a, b in zip((*state, value), (*before, original), strict=True):
                 identical(a, b, "A step changes the state or the values that it was given")
             for a, b, c in zip(after, again, state, strict=True):
                 identical(a, b, "Two steps from the same state lead to different states")
@@ -118,14 +118,14 @@ def upkeep_is_pure_and_pulls(make: Make) -> None:
 
 
 def _upkeep_pulls(upkeep: Any, present: Tensor, synapses: Synapses) -> None:
-    state, kept = upkeep.init(synapses), copy.deepcopy(synapses)
+    state, original = upkeep.init(synapses), copy.deepcopy(synapses)
     before = copy.deepcopy(state)
     one, after = upkeep.step(state, synapses, present)
     two, _ = upkeep.step(state, synapses, present)
     identical(one.weight, two.weight, "Two steps from the same state give different pulls")
     demand(one.weight.shape == present.shape and one.weight.any(), "The pull must have the weight's shape, and be one")
     demand(not one.weight[present == 0].any(), "Absent synapses are pulled")
-    for a, b in zip((*state, synapses.weight), (*before, kept.weight), strict=True):
+    for a, b in zip((*state, synapses.weight), (*before, original.weight), strict=True):
         identical(a, b, "A step changes the state or the synapses that it was given")
     strong, _ = dataclasses.replace(upkeep, weight=3 * upkeep.weight).step(state, synapses, present)
     close(strong.weight, 3 * one.weight, "The pull is not proportional to `weight`", rtol=1e-7, atol=1e-7)

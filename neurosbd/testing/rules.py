@@ -57,7 +57,7 @@ def _fills_grad(make: Make, build: Callable[[], Network]) -> None:
     network = build()
     before = copy.deepcopy(network.state_dict())
     x, target = drawn(9, *network.populations["input"].size), _labels(9)
-    kept = x.clone()
+    original = x.clone()
     grads = gradients(make, network, target, x)
     spared = not make().scored  # such rules may leave biases alone
     for name, parameter in network.named_parameters():
@@ -68,7 +68,7 @@ def _fills_grad(make: Make, build: Callable[[], Network]) -> None:
         demand(lies_like(parameter.grad, parameter), f"The gradient of '{name}' lies in another order in memory")
     for key, value in network.state_dict().items():
         identical(value, before[key], f"Learning changes '{key}' of the network; only .grad may change")
-    identical(x, kept, "Learning changes the input that it was given")
+    identical(x, original, "Learning changes the input that it was given")
     repeat = gradients(make, build(), target, x)
     for key, gradient in grads.items():
         identical(gradient, repeat[key], f"The same batch and seed give another gradient of '{key}' the second time")

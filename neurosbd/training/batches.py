@@ -88,10 +88,10 @@ def data_in_memory(definition: Definition, data: object) -> tuple[Definition, Da
     name = f"{PREFIX}{content_hash(splits)[:16]}"
     wanted = definition.data.model_copy(update={"name": name, "root": None, "columns": ()})
     seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
-    found = chosen_of(
+    chosen = chosen_of(
         own, splits, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.validation, seed
     )  # fmt: skip
-    return definition.model_copy(update={"data": wanted}), replace(found, name=name)
+    return definition.model_copy(update={"data": wanted}), replace(chosen, name=name)
 
 
 class DatasetBatches:

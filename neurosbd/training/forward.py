@@ -115,12 +115,12 @@ def tested(
 @torch.no_grad()
 def outputs(network: Network, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
     """Readout of a network that does not learn, weighted mean over the scored steps, of all batches, [N, C]."""
-    weights, seed, found = stimulus_of(experiment).weights, experiment.definition.seed, []
+    weights, seed, means = stimulus_of(experiment).weights, experiment.definition.seed, []
     for number, frames in enumerate(shown):
         mean = MeanOutput(weights, network.readout)
         unroll(network, frames, (mean,), generator=generator(seed, "noise", "test", number))
-        found.append(mean.value())
-    return torch.cat(found)
+        means.append(mean.value())
+    return torch.cat(means)
 
 
 def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> Tensor:

@@ -264,9 +264,9 @@ class Training:
         first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
         trained = session.metric_sums.read()
-        found = {"train": trained, "validation": session.validate(), "test": session.evaluate((health,))}
+        by_split = {"train": trained, "validation": session.validate(), "test": session.evaluate((health,))}
         seconds = time.perf_counter() - start
-        judged = {f"{on}_{name}": value for on, metrics in found.items() for name, value in metrics.items()}
+        judged = {f"{on}_{name}": value for on, metrics in by_split.items() for name, value in metrics.items()}
         if session.stopping is not None:
             session.stopping.look(session.epoch + 1, judged)
         watched = Health(tuple(health.read()))
@@ -291,10 +291,10 @@ class Training:
             return {}
         if "test_accuracy" in judged:
             guess = Guess.of(session.loss, session.batches.values, session.batches.tested)
-            found = guess.complaint(judged, last)
+            complaint = guess.complaint(judged, last)
         else:
-            found = unexplained(judged) if last else None
-        return {LEARNING: f"{found}; {remedy(session.definition.rule.kind, spiking)}"} if found else {}
+            complaint = unexplained(judged) if last else None
+        return {LEARNING: f"{complaint}; {remedy(session.definition.rule.kind, spiking)}"} if complaint else {}
 
     def _checkpoint(self) -> None:
         self.session.check()

@@ -101,14 +101,14 @@ def judged(
         return Judged(in_units(outputs(network, experiment, shown), experiment, units), {})
     measures = _measures(experiment.loss, split.targets, learned, units)
     sums = MetricSums(measures, len(units.classes or units.variables), split.targets.device)
-    found, seed = [], experiment.definition.seed
+    readouts, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
         batch = Batch(frames, known, stimulus_of(experiment).weights)
         meter = LossMeter(batch, experiment.loss, network.readout)
         unroll(network, batch.frames(), (meter,), generator=generator(seed, "noise", "test", number))
         sums.add(batch, meter.result())
-        found.append(meter.result().output)
-    return Judged(in_units(torch.cat(found), experiment, units), sums.read())
+        readouts.append(meter.result().output)
+    return Judged(in_units(torch.cat(readouts), experiment, units), sums.read())
 
 
 def _as_learned(target: np.ndarray, units: Units) -> np.ndarray:
