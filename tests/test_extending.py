@@ -18,6 +18,7 @@ FILES = {name: code for name, code in re.findall(r"```(?:python|toml)\n# (\w+\.\
 COMMANDS = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^neurosbd fit .*--plugin.*$", PAGE, re.M)]
 PARTS = {
     "bcm.py": "rules/bcm",
+    "alignment.py": "rules/alignment",
     "elu.py": "neurons/elu",
     "signs.py": "neuromodulators/signs",
     "regular.py": "encoders/regular",
@@ -39,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_page_has_a_file_for_each_of_its_sections() -> None:
-    assert set(FILES) == {*PARTS, "ring.toml"} and len(COMMANDS) == 7
+    assert set(FILES) == {*PARTS, "ring.toml"} and len(COMMANDS) == 8
 
 
 @pytest.mark.parametrize("name", PARTS)
