@@ -89,7 +89,7 @@ class Network(nn.Module):
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
-        self._held: dict[str, list[tuple[Constraint, Any]]] = {}  # constraints, a mask first, and what kind they keep
+        self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
         for connection in connections:
             self._grow(connection, generator)
@@ -196,7 +196,7 @@ class Network(nn.Module):
         kind = self._moments[name]
         return type(kind)(*(self._buffers[f"memory:{name}:{key}"] for key in kind._fields))
 
-    def set_moments(self, measured: Mapping[str, Any]) -> None:
+    def set_moments(self, measured: Mapping[str, tuple[Tensor, ...]]) -> None:
         """Put memories of adaptive populations in the place of those there are."""
         for name, moments in measured.items():
             for present, new in zip(self.moments(name), moments, strict=True):

@@ -6,13 +6,13 @@ but never the code that makes it.
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.files import legal_path
@@ -20,6 +20,8 @@ from neurosbd.parsing import Json, JsonTable
 
 GROUP = "neurosbd.plugins"  # of the entry points of packages
 _MOST_SAID = 300  # characters of an exception
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Registration:
 
     kind: str
     name: str
-    item: Any
+    item: object
     table: MutableMapping[str, Json]
     plugin: Plugin
 
@@ -132,7 +134,7 @@ def nearest_part(name: str, table: Iterable[str]) -> str:
     return hint if "did you mean" in hint else f"{hint}; one of your own needs its file: --plugin FILE.py"
 
 
-def find(table: Mapping[str, object], name: object) -> Any:
+def find(table: Mapping[str, T], name: object) -> T | None:
     """The item of a table; packages are asked only for a name that the table lacks. None if nobody has it."""
     if isinstance(name, str) and name not in table:
         load_packages()
@@ -140,7 +142,7 @@ def find(table: Mapping[str, object], name: object) -> Any:
 
 
 @contextmanager
-def _loaded(plugin: Plugin, where: str) -> Iterator[Any]:
+def _loaded(plugin: Plugin, where: str) -> Iterator[Callable[[], int]]:
     """Context in which the code of a plugin runs; if it fails, none of its parts stays."""
     start = len(_REGISTERED)
     _loading.append(plugin)
@@ -230,7 +232,7 @@ def _here() -> dict[str, Plugin]:
     return {f"{part.kind}/{part.name}": part.plugin for part in _REGISTERED}
 
 
-def _read(wanted: Any, where: str) -> list[JsonTable]:
+def _read(wanted: Json, where: str) -> list[JsonTable]:
     """What a file says of plugins, if it is of the form that `needed` gives."""
     for plugin in [] if wanted is None else wanted if isinstance(wanted, list) else [wanted]:
         fields = plugin if isinstance(plugin, dict) else {}

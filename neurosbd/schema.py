@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,7 @@ from neurosbd.kinds import Hint, Mark, declared, violation
 from neurosbd.plugins import find
 
 Table = Mapping[str, Callable[..., Any]]
+C = TypeVar("C", bound="Constants")
 
 
 class Record(BaseModel):
@@ -164,8 +165,8 @@ def _entry(name: str, make: Callable[..., object], nested: Mapping[Hint, Table],
 
 
 def _model(
-    name: str, make: Callable[..., object], nested: Mapping[Hint, Table], base: Any, fields: dict[str, Hint]
-) -> type[Any]:
+    name: str, make: Callable[..., object], nested: Mapping[Hint, Table], base: type[C], fields: dict[str, Hint]
+) -> type[C]:
     """The record of the parameters of an item, and of further fields."""
     legal = parameters(make)
     fields |= {key: _field(hint, default, nested) for key, (hint, default) in legal.items()}

@@ -37,8 +37,9 @@ from neurosbd.schema import Entry, check_tables
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 
+Items = MutableMapping[Any, Any]  # of a table by name; each table says what its own makers make
 _LEGAL_NAME = re.compile("[a-z][a-z0-9_]{0,59}")
-TABLES: Mapping[str, MutableMapping[Any, Any]] = {
+TABLES: Mapping[str, Items] = {
     "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "connections": CONNECTIONS, "constraints": CONSTRAINTS,
     "initialisers": INITIALISERS, "poolings": POOLINGS, "plasticities": PLASTICITIES,
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
@@ -63,7 +64,7 @@ CLOSED: Mapping[str, str] = {
 }
 
 
-def table(kind: str) -> MutableMapping[Any, Any]:
+def table(kind: str) -> Items:
     """The table of a kind.
 
     Raises:
@@ -76,7 +77,7 @@ def table(kind: str) -> MutableMapping[Any, Any]:
     return TABLES[kind]
 
 
-def register(kind: str, name: str, item: Callable[..., Any]) -> None:
+def register(kind: str, name: str, item: Callable[..., object]) -> None:
     """Make a part of one's own as good as a shipped one: in model files, on the command line, in lists and checkpoints.
 
     Args:
@@ -150,7 +151,7 @@ def _reserved(kind: str) -> set[str]:
     return set(ConnectionEntry.model_fields if kind == "connections" else Entry.model_fields) | set(dir(Entry))
 
 
-def _check_constants(item: Any, reserved: set[str]) -> None:
+def _check_constants(item: Callable[..., object], reserved: set[str]) -> None:
     """ValueError of the first constant without a default or a type, or with a name that is in use."""
     try:
         hints = get_type_hints(item.__init__ if isinstance(item, type) else item)
@@ -189,7 +190,7 @@ def _check_contract(made: object, contract: type, whose: str) -> None:
                 raise ValueError(f"{whose}'{name}' must take ({', '.join(wanted)}); {home}")
 
 
-def _takes(function: Any, count: int) -> bool:
+def _takes(function: Callable[..., object], count: int) -> bool:
     """Whether it can be called with so many arguments by position."""
     try:
         inspect.signature(function).bind(*range(count))

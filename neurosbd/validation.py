@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from neurosbd.errors import UsageError, nearest
-from neurosbd.parsing import brief
+from neurosbd.parsing import Json, brief
 from neurosbd.plugins import nearest_part
 from neurosbd.schema import DRAWN, NUMBER, NUMBERS, Constants, Record, records, tupled
 
@@ -39,7 +40,7 @@ def validate(record: type[R], raw: Mapping[str, object], source: str, origin: Ma
         raise UsageError("\n".join(lines + more)) from None
 
 
-def _causes(errors: Sequence[Any]) -> list[Any]:
+def _causes(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """Without what follows from others: a list that has lost an illegal item counts as one that is too short."""
     places = [error["loc"] for error in errors]
 
@@ -59,7 +60,7 @@ def _origin(where: str, origin: Mapping[str, str], source: str) -> str:
     return origin.get(where, source)
 
 
-def _explain(error: Any, record: type[Record]) -> str:
+def _explain(error: ErrorDetails, record: type[Record]) -> str:
     kind, context, given = error["type"], error.get("ctx", {}), error["input"]
     if kind == "extra_forbidden":
         *path, key = error["loc"]
@@ -92,7 +93,7 @@ def _explain(error: Any, record: type[Record]) -> str:
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, got {brief(repr(given))}"
 
 
-def _written(loc: tuple[Any, ...], raw: Any) -> str:
+def _written(loc: tuple[Any, ...], raw: Json) -> str:
     """Dotted key as the user wrote it: without the tags that pydantic adds for unions."""
     parts: list[str] = []
     for i, step in enumerate(loc):
@@ -108,12 +109,12 @@ def _written(loc: tuple[Any, ...], raw: Any) -> str:
     return ".".join(parts) or "(top level)"
 
 
-def _keys(record: type[Record], loc: Sequence[object]) -> list[str]:
+def _keys(record: type[Record], loc: Sequence[int | str]) -> list[str]:
     """Legal keys of the record at a location."""
     return [key for model in _models_at(record, loc) for key in model.model_fields]
 
 
-def _models_at(record: type[Record], loc: Sequence[Any]) -> list[type[BaseModel]]:
+def _models_at(record: type[Record], loc: Sequence[int | str]) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [record]
     for step in loc:
         tagged = [m for m in models if m.__name__ == step]

@@ -15,7 +15,7 @@ import numpy as np
 
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import CACHE_VARIABLE, actual, cache_folder, required
-from neurosbd.datasets.samples import EventSamples, Samples, Splits
+from neurosbd.datasets.samples import EventSamples, S, Samples, Splits
 from neurosbd.errors import warn
 from neurosbd.files import regular, sweep, workplace
 from neurosbd.parsing import JsonTable
@@ -27,7 +27,7 @@ _KINDS = {kind.__name__: kind for kind in (Samples, EventSamples)}
 _SAID = tuple(field.name for field in fields(Splits) if field.name not in ("train", "test"))  # of a set, in words
 
 
-def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[Any]]) -> Splits[Any]:
+def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[S]]) -> Splits[S]:
     """The decoded set, from the cache if it is whole there and the files have not changed since.
 
     What is cut short, damaged or not ours is decoded anew and replaced. Where the cache cannot be written the set is
@@ -50,7 +50,7 @@ def cached(definition: DatasetFile, folder: Path, decode: Callable[[], Splits[An
     return splits
 
 
-def _kept(splits: Splits[Any], place: Path) -> str:
+def _kept(splits: Splits[S], place: Path) -> str:
     """Write the set; what hinders that, or nothing."""
     try:
         _write(splits, place)
@@ -78,7 +78,7 @@ def _stamps(top: Path) -> list[tuple[str, int, int]]:
     return stamps
 
 
-def _write(splits: Splits[Any], place: Path) -> None:
+def _write(splits: Splits[S], place: Path) -> None:
     """Build the folder beside its place, then exchange it for what is there."""
     with workplace(place.parent, _PURPOSE) as new, workplace(place.parent, _PURPOSE) as old:
         content: JsonTable = {"place": place.name, "samples": type(splits.train).__name__}

@@ -4,14 +4,15 @@ What is left in `.grad` is a loss gradient, as autograd would leave it. While a 
 exists, and what it keeps from step to step does not grow with their number.
 """
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neurosbd.anatomy import check_generator
+from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.batch import Batch, BatchResult, check_start
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
@@ -42,7 +43,9 @@ class Learner:
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
         rule.check(network)
-        self._moments: dict[str, Any] = {}  # that adaptive neurons have measured since the weights last settled
+        self._moments: Mapping[
+            str, tuple[Tensor, ...]
+        ] = {}  # that adaptive neurons have measured since the weights last settled
         self._limits = rule.limits(network)
         self._settling = Settling(network, rule.settles or bool(self._limits), rule.schedules())
 
@@ -111,11 +114,11 @@ class Learner:
         """After an epoch, with how many there have been."""
         self.rule.after_epoch(self.state, self.network, epochs)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Everything learned outside the network (projections, expectations, heads)."""
         return self.state.state_dict()
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: StateDict) -> None:
         """Put back what `state_dict` gave; shapes must be those of this network."""
         self.state.load_state_dict(saved)
 
@@ -170,7 +173,7 @@ class Settling:
             )
 
 
-def _check_parts(network: Any, rule: Any, loss: Any, generator: Any) -> None:
+def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:
     """Refuse names, classes and seeds where what they stand for is meant."""
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, such as load_model(...).network(), got {network!r:.100}")

@@ -40,8 +40,8 @@ class LocalTraces:
     underway: third factors on their way, by population.
     """
 
-    eligibility: dict[str, Any] = field(default_factory=dict)
-    plasticity: dict[str, Any] = field(default_factory=dict)
+    eligibility: dict[str, object] = field(default_factory=dict)
+    plasticity: dict[str, object] = field(default_factory=dict)
     filtered: dict[str, Tensor] = field(default_factory=dict)
     underway: dict[str, deque[Tensor | None]] = field(default_factory=dict)
 
@@ -263,7 +263,7 @@ def _sum(one: Tensor, other: Tensor) -> Tensor:
     return (one[once] + other[once]).expand(one.shape)
 
 
-def _check_coupled(network: Network, name: str, plasticity: Any) -> None:
+def _check_coupled(network: Network, name: str, plasticity: object) -> None:
     """Raise ValueError if a plasticity wants the gain of every unit by itself and there is none."""
     neuron = network.populations[name].neuron
     if isinstance(neuron, Coupled) and not isinstance(plasticity, ThreeFactor):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.constraints import Held
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
@@ -23,11 +24,11 @@ class RuleState(Protocol):
         population's has the rate of that population."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Plain containers of tensors."""
         ...
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: StateDict) -> None:
         """Put back what `state_dict` gave.
 
         Raises:
@@ -48,12 +49,12 @@ class TensorState:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """All tensors by name."""
         return {"tensors": dict(self.tensors), "parameters": {k: v.detach() for k, v in self.parameters.items()}}
 
     @torch.no_grad()
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: StateDict) -> None:
         """Put back what `state_dict` gave, in place."""
         for kind, present in (("tensors", self.tensors), ("parameters", self.parameters)):
             for name, value in present.items():

@@ -16,6 +16,8 @@ from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons.neuron import Activity
 
+State = Any  # a NamedTuple of tensors, or ()
+
 
 @dataclass
 class LocalState:
@@ -31,13 +33,13 @@ class LocalState:
         traces: of the last batch, for weights that follow the activity when the optimizer has moved; not kept.
     """
 
-    modulators: dict[str, Any] = field(default_factory=dict)
-    homeostasis: dict[str, list[Any]] = field(default_factory=dict)
-    upkeep: dict[str, list[Any]] = field(default_factory=dict)
-    expansion: list[Any] = field(default_factory=list)
+    modulators: dict[str, State] = field(default_factory=dict)
+    homeostasis: dict[str, list[State]] = field(default_factory=dict)
+    upkeep: dict[str, list[State]] = field(default_factory=dict)
+    expansion: list[State] = field(default_factory=list)
     moments: list[Moments] = field(default_factory=list)
     n_expanded: int = 0
-    traces: dict[str, Any] = field(default_factory=dict)
+    traces: dict[str, State] = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -65,25 +67,25 @@ class LocalState:
                 _check_shapes(name, state, saved["modulators"][name])
                 self.modulators[name] = _like(state, saved["modulators"][name])
         for kind in ("homeostasis", "upkeep"):
-            kept: dict[str, list[Any]] = getattr(self, kind)
+            kept: dict[str, list[State]] = getattr(self, kind)
             for name, states in kept.items():
                 kept[name] = [_like(*pair) for pair in zip(states, saved[kind][name], strict=True)]
         self.expansion = [_like(*pair) for pair in zip(self.expansion, saved["expansion"], strict=True)]
         self.moments = [_like(*pair) for pair in zip(self.moments, saved["moments"], strict=True)]
 
 
-def _plain(state: Any) -> dict[str, Tensor]:
+def _plain(state: State) -> dict[str, Tensor]:
     return state._asdict() if state else {}
 
 
-def _like(present: Any, saved: dict[str, Tensor]) -> Any:
+def _like(present: State, saved: dict[str, Tensor]) -> State:
     """A state of the same type as the present one, on its device."""
     if not present:
         return present
     return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
 
 
-def _check_shapes(name: str, present: Any, saved: dict[str, Tensor]) -> None:
+def _check_shapes(name: str, present: State, saved: dict[str, Tensor]) -> None:
     for key, value in present._asdict().items():
         there, here = list(saved[key].shape), list(value.shape)
         if there != here:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from neurosbd.neurons.neuron import Activity
 
 NOTHING = torch.empty(0)
+
+S = TypeVar("S")  # its state
+F = TypeVar("F", contravariant=True)  # a state that is only looked at
 
 
 class Broadcast(NamedTuple):
@@ -49,7 +52,7 @@ class Receiver(NamedTuple):
     readout_weight: Tensor | None = None  # of a dense connection to the readout, [C, units], if there is one
 
 
-class Neuromodulator(Protocol):
+class Neuromodulator(Protocol[S]):
     """Turns the broadcast score into one third factor per unit of a population.
 
     Its state lives as long as the experiment and is checkpointed with it. Declared are:
@@ -60,24 +63,24 @@ class Neuromodulator(Protocol):
     rewarded: ClassVar[bool]
     reads_activity: ClassVar[bool]
 
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Any:
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> S:
         """State before any learning; random parts are drawn from `generator`."""
         ...
 
-    def step(self, state: Any, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
+    def step(self, state: S, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, S]:
         """Signal [B, *size] for the receiver."""
         ...
 
-    def projection(self, state: Any) -> Tensor | None:
+    def projection(self, state: S) -> Tensor | None:
         """What the score or reward is projected by at this moment, [C, units or channels]; None if by nothing of its
         own."""
         ...
 
 
 @runtime_checkable
-class Correlating(Protocol):
+class Correlating(Protocol[F]):
     """A neuromodulator that keeps the correlation R of score and activity, and so knows its cost 1/2 ||R||^2."""
 
-    def correlated(self, state: Any, receiver: Receiver) -> Tensor:
+    def correlated(self, state: F, receiver: Receiver) -> Tensor:
         """d cost / d score, times the batch: the activity of every example through R, [B, C + D]."""
         ...

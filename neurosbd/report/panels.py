@@ -1,7 +1,9 @@
 """The look of all figures: colours that everyone can tell apart, units on every axis, no chart junk."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from neurosbd.errors import UsageError
 
@@ -34,7 +36,7 @@ def panels(count: int, columns: int = 3, width: float = 3.6, height: float = 2.7
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    grid: Any = figure.subplots(rows, columns, squeeze=False)
+    grid: np.ndarray = figure.subplots(rows, columns, squeeze=False)
     axes = [ax for row in grid for ax in row]
     for ax in axes[count:]:
         ax.remove()

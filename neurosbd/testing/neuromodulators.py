@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ def every_unit_is_sent_a_third_factor(make: Make) -> None:
             _check_state(before, state, after)
 
 
-def _check_state(before: Any, state: Any, after: Any) -> None:
+def _check_state(before: tuple[Tensor, ...], state: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> None:
     demand(type(after) is type(state), f"The state after a step is a {type(after).__name__}, not what `init` gave")
     for old, now, new in zip(before, state, after, strict=True):
         identical(old, now, "A step changes the state that it was given; it must return a new one")

@@ -1,9 +1,8 @@
 """What every process that generates data keeps: the truth that it states is the truth of what it draws."""
 
-from typing import Any
-
 import torch
 
+from neurosbd.datasets.processes import Drawn
 from neurosbd.testing.judging import Check, Make, demand, identical, seeded
 
 MANY = 20_000
@@ -39,7 +38,7 @@ def examples_come_from_the_generator_alone(make: Make) -> None:
 
 def mean_and_std_are_those_of_the_targets(make: Make) -> None:
     """Over 20,000 examples, within six standard errors. Must fail when the variance is given as std (tried)."""
-    drawn: Any = make().draw(MANY, seeded())
+    drawn: Drawn = make().draw(MANY, seeded())
     noisy = (drawn.std > 0).all(1)
     targets, mean, std = (tensor.double()[noisy] for tensor in (drawn.targets, drawn.mean, drawn.std))
     if not len(targets):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from neurosbd.errors import RunError, UsageError, nearest, warn
 from neurosbd.measures import shown, title
@@ -175,7 +175,7 @@ class Console(NullLogger):
         stream: to print to; none: the standard output.
     """
 
-    def __init__(self, stream: object = None) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._reporter = Reporter(stream)
         self._epochs = 0
         self._seconds: list[float] = []

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from neurosbd.errors import warn
 from neurosbd.measures import MEASURES, shown, title
@@ -44,7 +44,7 @@ class Reporter:
     warning, and the run goes on without printing.
     """
 
-    def __init__(self, stream: Any = None) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream if stream is not None else sys.stdout  # None: closed before the program began
         self.terminal = self.stream is not None and self.stream.isatty()
         self._bar: Any = None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.nn import Parameter
@@ -275,7 +275,7 @@ def _learner(experiment: Experiment) -> Learner:
         raise UsageError(f"{definition.name}: {told}") from None
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return isinstance(value, int | float | bool | str | type(None)) or (
         isinstance(value, list | tuple | dict)
         and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))

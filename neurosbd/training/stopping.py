@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
@@ -70,7 +69,7 @@ class Stopping:
         """The best epoch and its value."""
         return {"best": self.best, "epoch": self.epoch}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Go on from what `state_dict` gave."""
         self.best, self.epoch = state["best"], state["epoch"]
 
