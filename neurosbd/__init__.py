@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from neurosbd.training.health import Health, health
     from neurosbd.training.run import Run, open_run
 
+    answers: Mapping[str, Callable[..., _tables.Answer]]
     connections: Mapping[str, Callable[..., _tables.Geometry]]
     constraints: Mapping[str, Callable[..., _tables.Constraint]]
     distributions: Mapping[str, Callable[..., _tables.Distribution]]
@@ -105,8 +106,8 @@ _TABLES = (
     "protocols", "recipes", "schedules", "upkeeps",
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
-    "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures", "neuromodulators",
-    "neurons", "rules", "surrogates", "tasks",
+    "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",
+    "neuromodulators", "neurons", "rules", "surrogates", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}

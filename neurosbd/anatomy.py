@@ -9,6 +9,7 @@ from typing import SupportsIndex
 import torch
 
 from neurosbd.allocator import room
+from neurosbd.answers import Answer
 from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
@@ -217,3 +218,21 @@ def _check_wiring(populations: Sequence[Population], connections: Sequence[Conne
     for name in list(order)[1:]:
         if not any(c.post == name for c in connections):
             raise ValueError(f"population '{name}' has no incoming connection")
+
+
+def spikes(population: Population) -> bool:
+    """Whether what a population sends are spikes."""
+    neuron = population.neuron
+    if neuron is None or isinstance(neuron, Compartmental):
+        return False
+    return hasattr(neuron.init(torch.zeros(1, *population.size), torch.Generator()), "spike")
+
+
+def checked_answer(answer: Answer, readout: Population) -> Answer:
+    """An answer that can be read off a readout; ValueError of one that counts spikes where there are none."""
+    if answer.counts_spikes and not spikes(readout):
+        raise ValueError(
+            f"the answer {type(answer).__name__} counts spikes, but the readout '{readout.name}' sends none; choose "
+            f"'mean', 'last' or 'maximum', or give it a neuron that spikes, such as 'lif'"
+        )
+    return answer

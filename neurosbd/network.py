@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurosbd.anatomy import INPUT, Connection, Population, checked, delay_of
+from neurosbd.anatomy import INPUT, Connection, Population, checked, checked_answer, delay_of
+from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
 from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
@@ -22,6 +23,9 @@ from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
 from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
+
+
+_MEAN = Mean()
 
 
 class State(NamedTuple):
@@ -54,6 +58,7 @@ class Network(nn.Module):
         connections: any number between them.
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
+        answer: how an answer is read off the readout over the steps of a trial, see ANSWERS.
     Raises:
         ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, a part is of
             another kind than it should be, or dt is no positive time. Warns of time constants that are short beside
@@ -66,6 +71,7 @@ class Network(nn.Module):
         connections: Sequence[Connection],
         generator: torch.Generator,
         dt: float = 1e-3,
+        answer: Answer = _MEAN,
     ) -> None:
         super().__init__()
         order = checked(populations, connections, generator)
@@ -81,6 +87,7 @@ class Network(nn.Module):
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
         self.readout = populations[-1].name
+        self.answer = checked_answer(answer, populations[-1])
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}

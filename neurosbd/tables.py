@@ -11,6 +11,7 @@ from typing import Any, Unpack, get_origin, get_type_hints
 from pydantic import PydanticUserError
 
 from neurosbd import plugins
+from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.definition import ConnectionEntry, Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
@@ -44,7 +45,8 @@ TABLES: Mapping[str, Items] = {
     "initialisers": INITIALISERS, "poolings": POOLINGS, "plasticities": PLASTICITIES,
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
-    "upkeeps": UPKEEPS, "encoders": ENCODERS, "surrogates": SURROGATES, "distributions": DISTRIBUTIONS,
+    "upkeeps": UPKEEPS, "encoders": ENCODERS, "surrogates": SURROGATES, "answers": ANSWERS,
+    "distributions": DISTRIBUTIONS,
     "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "tasks": TASKS, "protocols": PROTOCOLS, "measures": MEASURES,
     "recipes": RECIPES, "processes": PROCESSES,
 }  # fmt: skip
@@ -53,7 +55,7 @@ CONTRACTS: Mapping[str, type] = {
     "neurons": Neuron, "losses": Described, "connections": Geometry, "constraints": Constraint,
     "initialisers": Initialiser, "poolings": Pooling,
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
-    "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder, "surrogates": Surrogate,
+    "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder, "surrogates": Surrogate, "answers": Answer,
     "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
     "protocols": Protocol, "processes": Process, "rules": Rule,
 }  # fmt: skip

@@ -15,7 +15,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"constants"},
     {"losses", "schema"},
     {"validation"},
-    {"connections", "datasets", "distributions", "encoders", "surrogates", "tracefiles"},
+    {"connections", "datasets", "distributions", "answers", "encoders", "surrogates", "tracefiles"},
     {"constraints", "neurons"},
     {"anatomy", "eligibility", "neuromodulators"},
     {"expansions", "plasticity", "regularisers", "summary"},

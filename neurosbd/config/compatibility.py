@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from neurosbd.anatomy import spikes
+from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
@@ -10,9 +12,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
-from neurosbd.network import Population
 from neurosbd.neurons import Standardised
-from neurosbd.neurons.neuron import Compartmental
 from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
@@ -95,7 +95,7 @@ def check_heard(experiment: Experiment) -> None:
             f"compartment for each connection (docs/corinfomax.md)"
         )
     if any(isinstance(plasticity, SpikeTiming | RewardedSpikeTiming) for plasticity in plasticities):
-        rates = [p.name for p in experiment.populations if p.neuron is not None and not _spikes(p)]
+        rates = [p.name for p in experiment.populations if p.neuron is not None and not spikes(p)]
         learning = [name for name in rates if name in rule.populations(experiment.network)]
         if learning:
             warn(
@@ -103,13 +103,6 @@ def check_heard(experiment: Experiment) -> None:
                 f"as a spike; if that is not meant: population.{learning[0]}.neuron = 'lif', or a rule for rates: "
                 f"'sbd', say"
             )
-
-
-def _spikes(population: Population) -> bool:
-    neuron = population.neuron
-    if neuron is None or isinstance(neuron, Compartmental):
-        return False
-    return hasattr(neuron.init(torch.zeros(1, *population.size), torch.Generator()), "spike")
 
 
 def check_fit(experiment: Experiment, data: Dataset) -> None:
@@ -127,6 +120,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
         )
     _check_loss(experiment, data)
     _check_readout(experiment, data)
+    _check_answer(experiment, data)
     _check_augmentation(definition, data)
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
@@ -263,3 +257,13 @@ def _check_augmentation(definition: Definition, data: Dataset) -> None:
         raise UsageError(f"{definition.name}: data.flip and data.crop are for images; '{data.name}' consists of events")
     if asked.crop and asked.crop >= min(data.size[1:]):
         raise UsageError(f"{definition.name}: data.crop is {asked.crop}, but images are {data.size[1]}x{data.size[2]}")
+
+
+def _check_answer(experiment: Experiment, data: Dataset) -> None:
+    """A count of spikes or a maximum tells classes apart, but is no value in the units of the data."""
+    definition, legal = experiment.definition, [name for name, make in ANSWERS.items() if make().keeps_units]
+    if data.kind != "classes" and not experiment.answer.keeps_units:
+        raise UsageError(
+            f"{definition.name}: time.answer is '{definition.time.answer.kind}', which tells classes apart, but "
+            f"'{data.name}' has values to predict; choose {' or '.join(map(repr, legal))}"
+        )

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.anatomy import INPUT, Connection, Population, legal_name
+from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.constants import Distribution, Positive, Range, Whole
@@ -96,6 +97,7 @@ RuleEntry = Annotated[RuleTable, OneOf(RULES, NESTED, RuleTable)]
 TaskEntry = Annotated[Entry, OneOf(TASKS)]
 ProtocolEntry = Annotated[Entry, OneOf(PROTOCOLS)]
 EncoderEntry = Annotated[Entry, OneOf(ENCODERS)]
+AnswerEntry = Annotated[Entry, OneOf(ANSWERS)]
 LossEntry = Annotated[Entry, OneOf(ChainMap({"custom": CustomLoss}, LOSSES))]
 OptimizerEntry = Annotated[Entry, OneOf(OPTIMIZERS)]
 ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
@@ -150,6 +152,7 @@ class TimeSpec(Record):
     steps: Annotated[int, Range(least=1, most=10_000_000)] = 1  # per example; rate networks need no more
     scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
     warmup: Whole = 0  # first steps without a score
+    answer: AnswerEntry = _named("mean")  # how it is read off the steps that have one
 
     @model_validator(mode="after")
     def _some_step_is_scored(self) -> "TimeSpec":
@@ -250,6 +253,7 @@ class Definition(Record):
             optimizer=self.training.optimizer.build(),
             schedule=self.training.schedule.build(),
             encoder=self.data.encoder.build(),
+            answer=self.time.answer.build(),
             task=self.task.build() if self.task else None,
             protocol=self.protocol.build() if self.protocol else None,
             populations=tuple(
@@ -290,7 +294,7 @@ class Experiment:
     """What a definition describes, as objects: built once by `Definition.build` and handed on.
 
     definition: as resolved.
-    rule, loss, optimizer, schedule, encoder: what its entries describe.
+    rule, loss, optimizer, schedule, encoder, answer: what its entries describe.
     task, protocol: of an experiment that makes its own trials or takes its own measurements; else None.
     populations, connections: of the network.
     """
@@ -301,6 +305,7 @@ class Experiment:
     optimizer: OptimizerChoice
     schedule: Schedule
     encoder: Encoder
+    answer: Answer
     task: Task | None
     protocol: Protocol | None
     populations: tuple[Population, ...]
@@ -317,7 +322,7 @@ class Experiment:
         definition = self.definition
         weights = generator(definition.seed, "weights")
         try:
-            network = Network(self.populations, self.connections, weights, definition.time.dt)
+            network = Network(self.populations, self.connections, weights, definition.time.dt, self.answer)
         except ValueError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
         for name in definition.training.rates:

@@ -19,7 +19,9 @@ class BatchResult(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
 
     loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []
-    output: Tensor  # readout, weighted mean over the scored steps, [B, C]
+    output: (
+        Tensor  # the answer: the weighted mean of the readout over the scored steps, unless the network says, [B, C]
+    )
 
 
 @dataclass(frozen=True)

@@ -28,36 +28,37 @@ class LearningObserver(Protocol):
         ...
 
 
-class MeanOutput:
-    """Observer that adds up the readout of a trial, weighted by step."""
+class AnswerMeter:
+    """Observer that reads the answer of a network off its readout, as the network says."""
 
-    def __init__(self, weights: Sequence[float], readout: str) -> None:
+    def __init__(self, weights: Sequence[float], network: Network) -> None:
         self.weights = weights
-        self.readout = readout
-        self.total: Tensor | None = None
+        self.network = network
+        self.state: object = None
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
         if self.weights[t]:
-            part = frame.activity[self.readout].value.detach() * self.weights[t]
-            self.total = part if self.total is None else self.total + part
+            output, answer = frame.activity[self.network.readout].value.detach(), self.network.answer
+            state = answer.init(output) if self.state is None else self.state
+            self.state = answer.step(state, output, t, self.weights[t])
 
     def value(self) -> Tensor:
-        """The weighted mean over the steps so far, [B, C]."""
-        if self.total is None:
+        """The answer so far, [B, C]."""
+        if self.state is None:
             raise UsageError(UNSCORED)
-        return self.total / sum(self.weights)
+        return self.network.answer.value(self.state)
 
 
 class LossMeter:
-    """Observer that adds up loss and output of a trial; without a loss or a target, the output alone."""
+    """Observer that adds up the loss of a trial and reads its answer; without a loss or a target, the answer alone."""
 
-    def __init__(self, batch: Batch, loss: Loss | None, readout: str) -> None:
+    def __init__(self, batch: Batch, loss: Loss | None, network: Network) -> None:
         self.batch = batch
         self.loss = loss
-        self.readout = readout
+        self.readout = network.readout
         self.total: Tensor | None = None
-        self.output = MeanOutput(batch.weights, readout)
+        self.answer = AnswerMeter(batch.weights, network)
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
@@ -68,11 +69,11 @@ class LossMeter:
             output = frame.activity[self.readout].value
             loss = self.loss.per_example(output, self.batch.target_at(t)).mean() * weight
             self.total = loss if self.total is None else self.total + loss
-        self.output(t, frame)
+        self.answer(t, frame)
 
     def result(self) -> BatchResult:
-        """The sums as weighted means; the loss is NaN where there is none."""
-        output = self.output.value()
+        """The weighted mean of the loss, NaN where there is none, and the answer."""
+        output = self.answer.value()
         if self.total is None:
             return BatchResult(output.new_full((), torch.nan), output)
         return BatchResult(self.total.detach() / sum(self.batch.weights), output)
@@ -144,7 +145,7 @@ class Run:
         self.continuation = continuation or Continuation()
         self._goes_on = continuation is not None
         self.adaptation = Adaptation(network, len(batch.weights))
-        self.meter = LossMeter(batch, loss, network.readout)
+        self.meter = LossMeter(batch, loss, network)
         self._observers = watchers.observers
         self._noise = noise
         self._key = None if noise is None else noise.get_state()

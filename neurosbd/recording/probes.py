@@ -13,7 +13,7 @@ from neurosbd.recording.signals import drive
 
 def true_gradients(network: Network, loss: Loss, batch: Batch, noise: torch.Generator) -> dict[str, Tensor | None]:
     """d mean-loss / d weight of every plastic connection by autograd (through time); `.grad` is left alone."""
-    meter = LossMeter(batch, loss, network.readout)
+    meter = LossMeter(batch, loss, network)
     names = [name for name, connection in network.connections.items() if connection.plastic]
     unroll(network, batch.inputs, (meter,), generator=noise, differentiable=True)
     assert meter.total is not None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from neurosbd.tables import table
+from neurosbd.testing.answers import ANSWER_CHECKS, check_answer
 from neurosbd.testing.connections import (
     CONNECTION_CHECKS,
     INITIALISER_CHECKS,
@@ -48,6 +49,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
     "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
     "encoders": ENCODER_CHECKS,
+    "answers": ANSWER_CHECKS,
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
 }  # fmt: skip
@@ -71,7 +73,8 @@ def maker(kind: str, name: str) -> Make:
 
 
 __all__ = [
-    "CHECKS", "CONSTANTS", "Check", "Make", "check_connection", "check_constraint", "check_distribution",
+    "CHECKS", "CONSTANTS", "Check", "Make", "check_answer", "check_connection", "check_constraint",
+    "check_distribution",
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
     "check_protocol", "check_rule", "check_schedule", "check_surrogate", "check_task", "check_upkeep", "maker",

@@ -72,7 +72,7 @@ def _answered(task: Task, batch: Batch) -> tuple[BatchResult, torch.Tensor]:
     populations = [Population("input", (inputs,), None), Population("output", (outputs,), NEURONS["li"]())]
     network = Network(populations, [Connection("input", "output", Dense())], seeded(), DT)
     loss = LOSSES["cross_entropy" if batch.target.ndim == 1 else "squared_error"]()
-    meter, shown = LossMeter(batch, loss, "output"), []
+    meter, shown = LossMeter(batch, loss, network), []
 
     def keep(t: int, frame: Frame) -> None:
         shown.append(frame.activity["output"].value)

@@ -116,7 +116,7 @@ def _example(session: Session, task: Task) -> Panel:
         outputs.append(frame.activity[session.network.readout].value.cpu())
 
     noise = generator(session.definition.seed, "noise", "test", 0)
-    meter = LossMeter(batch, session.loss, session.network.readout)
+    meter = LossMeter(batch, session.loss, session.network)
     unroll(session.network.eval(), batch.inputs, (meter, keep), generator=noise)
     return task.picture(batch, torch.stack(outputs), session.network.dt)
 

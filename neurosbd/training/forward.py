@@ -19,7 +19,7 @@ from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.datasets.stream import Resident, resident
 from neurosbd.encoders import Encoder, encode
 from neurosbd.errors import UsageError, warn
-from neurosbd.learning.passes import MeanOutput
+from neurosbd.learning.passes import AnswerMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Equivariant
 from neurosbd.network import Network
@@ -114,13 +114,13 @@ def tested(
 
 @torch.no_grad()
 def outputs(network: Network, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
-    """Readout of a network that does not learn, weighted mean over the scored steps, of all batches, [N, C]."""
-    weights, seed, means = stimulus_of(experiment).weights, experiment.definition.seed, []
+    """Answers of a network that does not learn, of all batches, [N, C]."""
+    weights, seed, answers = stimulus_of(experiment).weights, experiment.definition.seed, []
     for number, frames in enumerate(shown):
-        mean = MeanOutput(weights, network.readout)
-        unroll(network, frames, (mean,), generator=generator(seed, "noise", "test", number))
-        means.append(mean.value())
-    return torch.cat(means)
+        answer = AnswerMeter(weights, network)
+        unroll(network, frames, (answer,), generator=generator(seed, "noise", "test", number))
+        answers.append(answer.value())
+    return torch.cat(answers)
 
 
 def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> Tensor:

@@ -30,7 +30,7 @@ class Prediction:
 
     loss: which gives the outputs their meaning.
     data: the set.
-    output: weighted mean over the scored steps, [N, C].
+    output: answers read off the scored steps as the model says, [N, C].
     target: as the loss sees it: classes [N], or values [N, k] in units of `scale` from `offset`.
     offset, scale: value = offset + scale * target, float64 [k] each; 0 and 1 for classes.
     """
@@ -66,7 +66,7 @@ def predicted(run: Run) -> Prediction:
 class Judged:
     """What a network says of examples whose targets may be known.
 
-    output: weighted mean over the scored steps, [N, C], of values in the units of the data.
+    output: answers read off the scored steps as the model says, [N, C], of values in the units of the data.
     metrics: loss and measures by name; nothing where targets are not known.
     """
 
@@ -104,7 +104,7 @@ def judged(
     readouts, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
         batch = Batch(frames, known, stimulus_of(experiment).weights)
-        meter = LossMeter(batch, experiment.loss, network.readout)
+        meter = LossMeter(batch, experiment.loss, network)
         unroll(network, batch.frames(), (meter,), generator=generator(seed, "noise", "test", number))
         sums.add(batch, meter.result())
         readouts.append(meter.result().output)

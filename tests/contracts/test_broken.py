@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.answers import Last, Mean
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import KaimingNormal
 from neurosbd.connections.pooling import AveragePool
@@ -335,6 +336,20 @@ class UpsideDown(SpikeTiming):
         return 1.0, -1.0
 
 
+class Pooled(Last):
+    """It reads the mean of all examples."""
+
+    def value(self, state: Tensor) -> Tensor:
+        return state.mean(0, keepdim=True).expand_as(state)
+
+
+class Undivided(Mean):
+    """It adds up, and takes no mean."""
+
+    def value(self, state: Any) -> Tensor:
+        return 2 * state.total
+
+
 # Encoders, surrogates, distributions --------------------------------------------------------------
 
 
@@ -535,6 +550,8 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("encoders", Global, "Two runs of the same generator show different frames"),
     ("encoders", Overwriting, "A step changes the state that it was given"),
     ("encoders", Checking, "The encoder looks at the value of a tensor"),
+    ("answers", Pooled, "The answer of an example depends on the others"),
+    ("answers", Undivided, "`keeps_units` is True, but of a steady output the answer is another value"),
     ("surrogates", SideLobes, "`derivative` is below 0 at some distance"),
     ("surrogates", Endless, "`derivative` does not vanish far from threshold"),
     ("surrogates", Reused, "`derivative` changes the distance that it was given; it must be fresh in memory"),
