@@ -9,32 +9,23 @@ from neurosbd.connections.pooling import Pooling
 
 
 class Kernel(Protocol):
-    """Constants of a connection with square kernels, in pixels."""
+    """Constants of a connection with square kernels, in pixels.
+
+    kernel, stride: side of a kernel, and its step over the map.
+    padding: zeros added on every side.
+    pool, pool_drive: of the pre map on the way, and of the drive before the neuron.
+    """
 
     @property
-    def kernel(self) -> int:
-        """Side."""
-        ...
-
+    def kernel(self) -> int: ...
     @property
-    def stride(self) -> int:
-        """Step."""
-        ...
-
+    def stride(self) -> int: ...
     @property
-    def padding(self) -> int:
-        """Zeros added on every side."""
-        ...
-
+    def padding(self) -> int: ...
     @property
-    def pool(self) -> Pooling | None:
-        """Of the pre map on the way."""
-        ...
-
+    def pool(self) -> Pooling | None: ...
     @property
-    def pool_drive(self) -> Pooling | None:
-        """Of the drive, before the neuron."""
-        ...
+    def pool_drive(self) -> Pooling | None: ...
 
 
 def fitted(owner: Kernel, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, tuple[int, int]]:

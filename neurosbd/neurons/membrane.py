@@ -22,41 +22,35 @@ Refractory = Annotated[float, Range(least=0, unit="s")]  # least time from one s
 
 
 class Resetting(Protocol):
-    """Constants of every neuron with a threshold and a reset."""
+    """Constants of every neuron with a threshold and a reset.
+
+    v_threshold: potential at which it spikes.
+    v_reset: where a reset to a value leads.
+    reset: what a spike does to the potential.
+    """
 
     @property
-    def v_threshold(self) -> Constant:
-        """Potential at which it spikes."""
-        ...
-
+    def v_threshold(self) -> Constant: ...
     @property
-    def v_reset(self) -> Constant:
-        """Where a reset to a value leads."""
-        ...
-
+    def v_reset(self) -> Constant: ...
     @property
-    def reset(self) -> Reset:
-        """What a spike does to the potential."""
-        ...
+    def reset(self) -> Reset: ...
 
 
 class Spiking(Resetting, Protocol):
-    """Constants of a neuron whose threshold is hard."""
+    """Constants of a neuron whose threshold is hard.
+
+    refractory: least time from one spike to the next, s.
+    surrogate: its pseudo-derivative.
+    unit: in which the surrogate measures the distance from threshold.
+    """
 
     @property
-    def refractory(self) -> float:
-        """Least time from one spike to the next, s."""
-        ...
-
+    def refractory(self) -> float: ...
     @property
-    def surrogate(self) -> Surrogate:
-        """Its pseudo-derivative."""
-        ...
-
+    def surrogate(self) -> Surrogate: ...
     @property
-    def unit(self) -> float | Tensor:
-        """In which the surrogate measures the distance from threshold."""
-        ...
+    def unit(self) -> float | Tensor: ...
 
 
 def number(value: Constant) -> float | Tensor:
