@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.learning.ranks import ALONE, Group, Place, check_same, joined, place_of
 
@@ -269,3 +271,15 @@ def test_nothing_else_knows_of_other_processes() -> None:
             if used or any("distributed" in f"{module}.{name}".split(".") for name in names):
                 found.append(path.relative_to(ROOT / "neurosbd").as_posix())
     assert set(found) == {"learning/ranks.py"}
+
+
+@pytest.mark.parametrize(("job", "model"), [(neurosbd.fit, "digits-mlp"), (neurosbd.simulate, "stdp-window")])
+def test_a_job_that_torchrun_starts_several_times_is_refused(
+    job: Callable[..., object], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than trained once by each, without a word. Must fail when nobody looks (tried)."""
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=r"torchrun has started 2 processes.*start it without torchrun"):
+        job(model, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

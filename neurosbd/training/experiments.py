@@ -1,5 +1,6 @@
 """Plasticity experiments: a task that makes its own trials, or a protocol that takes its own measurements."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,7 +30,7 @@ from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Event, Logger, Loggers
 from neurosbd.training.loop import Training, entered, start_recording
-from neurosbd.training.machine import check_device, failure
+from neurosbd.training.machine import check_alone, check_device, failure
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
 from neurosbd.training.session import Session, parameter_groups
@@ -72,6 +73,7 @@ def simulate(
     with Interrupt() as interrupt:
         job = Job(experiment, rule, None, settings, record, out, device, resume, Loggers(loggers))
         definition = job.definition()
+        check_alone(os.environ)
         place = check_device(device)
         if not (definition.task or definition.protocol):
             raise UsageError(

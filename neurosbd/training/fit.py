@@ -1,5 +1,6 @@
 """The main job: train a model on data by a rule, watched, checkpointed, resumable."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
-from neurosbd.training.machine import check_device
+from neurosbd.training.machine import check_alone, check_device
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG, Run
@@ -85,6 +86,7 @@ def fit(
             settings["loss"] = entry(loss)
         job = Job(model, rule, recipe, settings, record, out, device, resume, Loggers(loggers))
         definition = job.definition() if named is None else _on_data(job.definition(), str(named))
+        check_alone(os.environ)
         place = check_device(device)
         if definition.task or definition.protocol:
             raise UsageError(

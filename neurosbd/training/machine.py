@@ -2,12 +2,14 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.learning.ranks import place_of
 from neurosbd.parsing import JsonTable
 
 
@@ -73,6 +75,20 @@ def failure(problem: Exception, path: Path) -> str | None:
     if exhausted(problem):
         return f"the memory does not suffice ({first_line(problem)}); try a smaller training.batch_size or populations"
     return None
+
+
+def check_alone(environ: Mapping[str, str]) -> None:
+    """Refuse a job that torchrun has started several times.
+
+    Raises:
+        UsageError: since each of the processes would train by itself, on the same batches.
+    """
+    place = place_of(environ) if {"RANK", "WORLD_SIZE"} <= environ.keys() else None
+    if place is not None:
+        raise UsageError(
+            f"torchrun has started {place.size} processes, but a run is a single process as yet: each would train by "
+            f"itself, on the same batches; start it without torchrun"
+        )
 
 
 def check_device(name: str | torch.device) -> torch.device:
