@@ -59,6 +59,8 @@ ON_RATES = [name for name in RULES if name != "rmax"]  # a policy gradient needs
 
 
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")
+@pytest.mark.filterwarnings("ignore:.*rule '(stdp|rstdp)' pairs spikes, but:neurosbd.errors.UsageWarning")
+@pytest.mark.filterwarnings("ignore:.*rule 'corinfomax' learns at basal:neurosbd.errors.UsageWarning")
 @pytest.mark.parametrize("rule", ON_RATES)
 def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     run = neurosbd.fit("digits-mlp", rule=rule, seed=5, settings=FAST, out=tmp_path / "run")
@@ -128,6 +130,8 @@ def _shown(session: Session) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")
+@pytest.mark.filterwarnings("ignore:.*rule '(stdp|rstdp)' pairs spikes, but:neurosbd.errors.UsageWarning")
+@pytest.mark.filterwarnings("ignore:.*rule 'corinfomax' learns at basal:neurosbd.errors.UsageWarning")
 def test_rules_of_one_seed_start_from_the_same_weights_and_see_the_same_batches() -> None:
     data = load_data("digits")
     sessions = [session_of(load_model("digits-mlp", rule), data) for rule in ON_RATES]

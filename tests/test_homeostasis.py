@@ -384,7 +384,7 @@ def test_forward_broadcast_descends_the_squared_correlations_through_the_score(n
 
 
 def test_forward_broadcast_needs_a_correlation_and_a_number() -> None:
-    with pytest.raises(ValueError, match=r"keeps the correlation.*Decorrelation"):
+    with pytest.raises(ValueError, match=r"keeps the correlation.*'decorrelation'"):
         LocalRule(ThreeFactor(), FixedRandom(), forward_broadcast=0.1)
     with pytest.raises(ValueError, match=r"forward_broadcast must be a number >= 0, got -0.1"):
         RULES["sbd"](forward_broadcast=-0.1)

@@ -124,12 +124,12 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_augmentation(definition, data)
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
-    check_heard(experiment)
     if data.kind != "classes" and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
             f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
         )
+    check_heard(experiment)
 
 
 def fitting(data: Dataset) -> list[str]:

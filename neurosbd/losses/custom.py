@@ -86,7 +86,7 @@ def register(name: str, loss: Loss | PerExample) -> dict[str, str]:
 
     >>> import torch
     >>> register("cubic", lambda z, y: (z - y).abs().pow(3).sum(1))
-    {'kind': 'own', 'name': 'cubic'}
+    {'kind': 'custom', 'name': 'cubic'}
     >>> CustomLoss("cubic").score(torch.tensor([[2.0]]), torch.zeros(1, 1))
     tensor([[12.]])
     """
