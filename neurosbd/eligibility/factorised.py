@@ -65,15 +65,19 @@ class Factorised:
     """
 
     def init(self, arrival: Arrival, dt: float) -> Traces:
-        """Silence before the first step."""
-        stages = len(arrival.neuron.filters(dt))
+        """Silence before the first step.
+
+        Raises:
+            ValueError: if no presynaptic filter does what the neurons do with their drive.
+        """
+        stages = len(self._filters(arrival, dt))
         return Traces((torch.zeros_like(arrival.pre),) * stages, (0.0,) * stages)
 
     def step(self, state: Traces, arrival: Arrival, dt: float) -> tuple[Factors, Traces]:
         """Factors of this step."""
         trace, age = arrival.pre, 1.0
         traces, ages = [], []
-        for before, once, factor in zip(state.pre, state.ones, arrival.neuron.filters(dt), strict=True):
+        for before, once, factor in zip(state.pre, state.ones, self._filters(arrival, dt), strict=True):
             trace, age = torch.add(trace, before, alpha=factor), age + factor * once
             traces.append(trace)
             ages.append(age)
@@ -82,3 +86,14 @@ class Factorised:
             trace, age, post.value, lambda third_factor: neuron.gate(post, third_factor, dt), arrival.outer
         )
         return factors, Traces(tuple(traces), tuple(ages))
+
+    def _filters(self, arrival: Arrival, dt: float) -> tuple[float, ...]:
+        filters = arrival.neuron.filters(dt)
+        if filters is None:
+            raise ValueError(
+                f"the eligibility of these {type(arrival.neuron).__name__} neurons does not factorise into pre and "
+                f"post, since their drive passes no cascade of leaks that all units share; give them one time constant "
+                f"if they differ in it, else use rule.eligibility = 'exact' (dense connections), or 'settled' for a "
+                f"network that is scored at rest (time.scored = 'last')"
+            )
+        return filters

@@ -285,11 +285,8 @@ def _kappa(network: Network) -> float | None:
     """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all."""
     neuron = network.populations[network.readout].neuron
     assert neuron is not None
-    try:
-        filters = neuron.filters(network.dt)
-    except ValueError:
-        return None
-    return (0.0, *filters)[-1] if len(filters) < 2 else None
+    filters = neuron.filters(network.dt)
+    return (0.0, *filters)[-1] if filters is not None and len(filters) < 2 else None
 
 
 def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:

@@ -101,9 +101,8 @@ class AdEx:
         """Never."""
         return False
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> None:
         """Not a cascade of leaks."""
-        raise ValueError(membrane.no_filter("AdEx"))
 
     def flow(self, state: AdExState, activity: Activity, dt: float) -> Flow:
         """(v, w), linearised where the neuron is; a spike's reset cuts v, its jump of w is differentiated."""

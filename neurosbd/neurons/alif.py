@@ -83,9 +83,9 @@ class ALIF:
         """Never: the threshold remembers."""
         return False
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> tuple[float, ...] | None:
         """The membrane alone: the slow way through the threshold is per synapse, see `flow`."""
-        return (membrane.shared(self, "tau_mem", dt),)
+        return membrane.cascade(dt, self.tau_mem)
 
     def flow(self, state: ALIFState, activity: Activity, dt: float) -> Flow:
         """(v, a): a change of the spike moves the threshold, which moves later spikes."""

@@ -99,12 +99,8 @@ class CorInfoMax:
         """No: the pull of the rate on the potential depends on where it is."""
         return False
 
-    def filters(self, dt: float) -> tuple[float, ...]:
-        """There is no such cascade."""
-        raise ValueError(
-            "the eligibility of CorInfoMax neurons does not factorise into pre and post while they settle; use "
-            "rule.eligibility = 'settled' (scored at rest, time.scored = 'last') or 'exact' (dense connections)"
-        )
+    def filters(self, dt: float) -> None:
+        """There is no such cascade: while they settle, units act on each other."""
 
     def flow(self, state: CorInfoMaxState, activity: Activity, dt: float) -> Flow:
         """The potential leaks on, held by its own rate while that is not at a bound."""

@@ -80,9 +80,9 @@ class CubaLIF:
         """If all units share both leaks and no reset cuts them."""
         return membrane.uniform(self.tau_mem, self.tau_syn) and self.reset != "to_value"
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> tuple[float, ...] | None:
         """Synapse, then membrane. Exact for 'subtract' and 'none'; a reset to a value is ignored."""
-        return membrane.shared(self, "tau_syn", dt), membrane.shared(self, "tau_mem", dt)
+        return membrane.cascade(dt, self.tau_syn, self.tau_mem)
 
     def flow(self, state: CubaLIFState, activity: Activity, dt: float) -> Flow:
         """(i, v): the current decays and what is left of it reaches the membrane in the same step."""

@@ -82,9 +82,9 @@ class Escape:
         """If all units share the leak and no reset cuts it."""
         return membrane.uniform(self.tau_mem) and self.reset != "to_value"
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> tuple[float, ...] | None:
         """One leak."""
-        return (membrane.shared(self, "tau_mem", dt),)
+        return membrane.cascade(dt, self.tau_mem)
 
     def flow(self, state: EscapeState, activity: Activity, dt: float) -> Flow:
         """The membrane leaks on."""

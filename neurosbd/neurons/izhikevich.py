@@ -97,9 +97,8 @@ class Izhikevich:
         """Never."""
         return False
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> None:
         """Not a cascade of leaks."""
-        raise ValueError(membrane.no_filter("Izhikevich"))
 
     def flow(self, state: IzhikevichState, activity: Activity, dt: float) -> Flow:
         """(v, u), linearised where the neuron is; a spike's reset cuts v, its jump of u is differentiated."""

@@ -51,9 +51,9 @@ class LI:
         """If all units share the leak."""
         return membrane.uniform(self.tau_mem)
 
-    def filters(self, dt: float) -> tuple[float, ...]:
+    def filters(self, dt: float) -> tuple[float, ...] | None:
         """One leak."""
-        return (membrane.shared(self, "tau_mem", dt),)
+        return membrane.cascade(dt, self.tau_mem)
 
     def flow(self, state: LIState, activity: Activity, dt: float) -> Flow:
         """The integral leaks on; the gate already holds r."""

@@ -136,24 +136,8 @@ def uniform(*constants: Constant) -> bool:
     return all(isinstance(value, float | int) for value in constants)
 
 
-def shared(neuron: object, name: str, dt: float) -> float:
-    """Decay per step of a time constant that all units share.
-
-    Raises:
-        ValueError: if it differs between units, since then no presynaptic filter serves them all.
-    """
-    tau = getattr(neuron, name)
-    if not isinstance(tau, float | int):
-        raise ValueError(
-            f"{type(neuron).__name__}.{name} differs between units, so the eligibility does not factorise into pre "
-            f"and post; use one value, or rule.eligibility = 'exact' (dense connections)"
-        )
-    return math.exp(-dt / tau)
-
-
-def no_filter(name: str) -> str:
-    """Why a neuron has no factorised eligibility."""
-    return (
-        f"the eligibility of {name} neurons does not factorise into pre and post; "
-        f"use rule.eligibility = 'exact' (dense connections)"
-    )
+def cascade(dt: float, *taus: Constant) -> tuple[float, ...] | None:
+    """Decays per step of time constants, one after the other; None if one differs between units, since then no
+    presynaptic filter serves them all."""
+    found = tuple(math.exp(-dt / tau) for tau in taus if isinstance(tau, float | int))
+    return found if len(found) == len(taus) else None

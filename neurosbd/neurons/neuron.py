@@ -55,12 +55,9 @@ class Neuron(Protocol[S]):
         """Whether `filters` is all there is between drive and value, so that pre x post is the exact eligibility."""
         ...
 
-    def filters(self, dt: float) -> tuple[float, ...]:
-        """Decays per step of the cascade of filters between drive and potential; () if there is none.
-
-        Raises:
-            ValueError: if the way from the drive to the potential is not such a cascade.
-        """
+    def filters(self, dt: float) -> tuple[float, ...] | None:
+        """Decays per step of the cascade of filters between drive and potential; () if there is none, None if the way
+        from the drive to the potential is not such a cascade, or not the same of all units."""
         ...
 
     def flow(self, state: S, activity: Activity, dt: float) -> Flow:
