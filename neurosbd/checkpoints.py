@@ -78,7 +78,7 @@ class _Sealed:
         self._last = b""
         self.problem: OSError | None = None  # of the stream
 
-    def write(self, piece: Any) -> int:
+    def write(self, piece: bytes | memoryview) -> int:
         """Bytes of the archive, in order."""
         view = memoryview(piece).cast("B")
         if len(view) >= 2:

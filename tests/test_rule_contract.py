@@ -28,7 +28,7 @@ from tests.contracts.tables import seeded
 
 
 @dataclass(frozen=True)
-class FeedbackAlignment(Rule):
+class FeedbackAlignment(Rule[TensorState]):
     """From the output down: every signal goes back through fixed weights in place of the transposed ones."""
 
     transposed: bool = False  # the true weights, which is backprop
@@ -52,7 +52,7 @@ class FeedbackAlignment(Rule):
 
 
 @dataclass(frozen=True)
-class Pepita(Rule):
+class Pepita(Rule[TensorState]):
     """Two passes: what the error, sent to the input, changes there (Dellaferrera, Kreiman 2022)."""
 
     scale: float = 0.05
@@ -77,7 +77,7 @@ class Pepita(Rule):
 
 
 @dataclass(frozen=True)
-class MonoForward(Rule):
+class MonoForward(Rule[TensorState]):
     """Every population descends the loss of a head of its own, whose weights the optimizer moves (Gong et al. 2025)."""
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
@@ -102,7 +102,7 @@ class MonoForward(Rule):
 
 
 @dataclass(frozen=True)
-class ContrastiveHebbian(Rule):
+class ContrastiveHebbian(Rule[TensorState]):
     """Two phases of a network that relaxes: free, then nudged to the target (Scellier, Bengio 2017)."""
 
     nudge: float = 0.1
@@ -129,7 +129,7 @@ class ContrastiveHebbian(Rule):
 
 
 @dataclass(frozen=True)
-class NodePerturbation(Rule):
+class NodePerturbation(Rule[TensorState]):
     """A second pass with noise in every drive: what it does to the loss times the noise is the gradient, on average."""
 
     size: float = 1e-4

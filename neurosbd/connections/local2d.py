@@ -131,7 +131,7 @@ class Local2d:
         return rows.unfold(2, self.kernel, self.stride).permute(1, 2, 0, 4, 5, 3)
 
     def _unpooled(self, synapses: Synapses, arriving: Tensor) -> Tensor:
-        drive: Any = _Drive.apply(self, arriving, synapses.weight)
+        drive = _Drive.apply(self, arriving, synapses.weight)
         return drive if synapses.bias is None else drive + synapses.bias
 
     def _drive(self, arriving: Tensor, weight: Tensor) -> Tensor:

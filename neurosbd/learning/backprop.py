@@ -10,7 +10,7 @@ from neurosbd.learning.rule import Rule, TensorState
 
 
 @dataclass(frozen=True)
-class Backprop(Rule):
+class Backprop(Rule[TensorState]):
     """Fill the same `.grad` by automatic differentiation through the same network, through time if there is any."""
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:

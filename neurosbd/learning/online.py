@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from neurosbd.plasticity import Tracking
 
 
 @dataclass(frozen=True)
-class LocalRule(Composition, Rule):
+class LocalRule(Composition, Rule[LocalState]):
     """Learn online by a composition of plasticity, neuromodulator and eligibility.
 
     At each step the score of the readout (or a reward) is sent to every population; its neuromodulator makes the third
@@ -45,7 +46,7 @@ class LocalRule(Composition, Rule):
 
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""
-        traces: LocalTraces | None = run.continuation.traces
+        traces = cast(LocalTraces | None, run.continuation.traces)
         local = LocalRun(run.network, self, state, run.learning_observer, traces)
         for t, frame in run.frames(batch):
             local.step(frame, self._broadcast(run, batch, t, frame))

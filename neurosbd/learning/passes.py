@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -102,7 +102,7 @@ class Continuation:
     """
 
     frame: Frame | None = None
-    traces: Any = None
+    traces: object = None
 
 
 class Watchers(NamedTuple):

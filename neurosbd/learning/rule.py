@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,10 @@ class RuleSignals(NamedTuple):
     eligibilities: tuple[str, ...] = ()  # connections at which something waits for a third factor
 
 
-class Rule(Protocol):
+S = TypeVar("S", bound=RuleState)
+
+
+class Rule(Protocol[S]):
     """How the synapses of a network learn from a batch: by leaving a gradient of the loss in their `.grad`.
 
     A rule is a frozen dataclass of constants that inherits from this class; what it learns is in the state that `begin`
@@ -122,7 +125,7 @@ class Rule(Protocol):
     def check(self, network: Network) -> None:
         """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network."""
 
-    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> RuleState:
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> S:
         """The state before any learning.
 
         Args:
@@ -130,13 +133,13 @@ class Rule(Protocol):
             loss: whose score is sent; None where only rewards are.
             generator: source of everything random.
         """
-        return TensorState()
+        return cast(S, TensorState())  # what rules keep that say nothing else
 
-    def learn(self, state: Any, run: Run, batch: Batch) -> BatchResult:
+    def learn(self, state: S, run: Run, batch: Batch) -> BatchResult:
         """Show a batch to the network, once or several times, and add a gradient to every plastic `.grad`."""
         ...
 
-    def answer(self, state: Any, run: Run, batch: Batch) -> BatchResult:
+    def answer(self, state: S, run: Run, batch: Batch) -> BatchResult:
         """What the network says of a batch that it does not learn from."""
         run.show(batch)
         return run.result()
@@ -145,10 +148,10 @@ class Rule(Protocol):
         """Constraints that it sets to weights beside their own, by connection, such as the bounds of an STDP window."""
         return {}
 
-    def after_step(self, state: Any, network: Network) -> None:
+    def after_step(self, state: S, network: Network) -> None:
         """After the optimizer's step: what moves by itself."""
 
-    def after_epoch(self, state: Any, network: Network, epochs: int) -> None:
+    def after_epoch(self, state: S, network: Network, epochs: int) -> None:
         """After an epoch, with how many there have been."""
 
     def populations(self, network: Network) -> tuple[str, ...]:
@@ -159,7 +162,7 @@ class Rule(Protocol):
         """What a recording can see of it."""
         return RuleSignals()
 
-    def projections(self, state: Any) -> Mapping[str, Tensor]:
+    def projections(self, state: S) -> Mapping[str, Tensor]:
         """By what the score is projected to each population at this moment, {population: [C, M]}."""
         return {}
 
@@ -175,7 +178,7 @@ class Rule(Protocol):
         """What there is to say of it on a network, such as what it costs; lines."""
         return []
 
-    def expanded(self, state: Any) -> int:
+    def expanded(self, state: S) -> int:
         """How many columns are broadcast beside those of the score."""
         return 0
 

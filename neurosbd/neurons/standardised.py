@@ -1,7 +1,7 @@
 """A rate neuron whose drive has mean 0 and variance 1 over the examples it learns from."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -135,7 +135,7 @@ class AtRest:
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """f'(n) third factor / sqrt(variance + epsilon)."""
-        factor: Any = torch.rsqrt(self.variance + self.learning.epsilon)
+        factor = torch.rsqrt(self.variance + self.learning.epsilon)
         return self.learning.neuron.gate(activity, third_factor, dt) * per_unit(factor, third_factor)
 
     @property

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> T
             f"{definition.name}: was trained on examples of size {list(definition.input_size())}, but its units are "
             f"those of {list(units.size)}; its config.json was changed"
         )
-    samples: Any = samples_of(x, units)
+    samples = samples_of(x, units)
     split = resident(samples, units, torch.device("cpu"))
     output = outputs(network, experiment, (frames for frames, _ in tested(experiment, split)))
     return in_units(output, experiment, units)

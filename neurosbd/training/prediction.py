@@ -1,7 +1,7 @@
 """What the trained network of a run says about the test split of its data set."""
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def judged(
         UsageError: if the examples are of another kind or size than those of the training.
     """
     experiment, network = run.definition.build(), run.network()
-    samples: Any = samples_of(values, units)
+    samples = samples_of(values, units)
     if target is not None:
         samples = replace(samples, targets=_as_learned(target, units))
     split = resident(samples, units, torch.device("cpu"))

@@ -1,7 +1,7 @@
 """What a checkpoint must be before a session takes it up: nothing in it is used that could not be from this run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -61,7 +61,7 @@ def _check_finite(network: dict[str, Tensor], session: "Session", path: Path) ->
             _refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
 
 
-def _check_optimizer(session: "Session", given: Any, own: StateDict, done: int, path: Path) -> None:
+def _check_optimizer(session: "Session", given: StateDict, own: StateDict, done: int, path: Path) -> None:
     """Groups as here but for their rates; for each parameter what this optimizer remembers, laid out like it."""
     if not isinstance(given, dict) or given.keys() != own.keys() or not isinstance(given["state"], dict):
         _refuse(path, "optimizer", type(given).__name__, "the state of a torch optimizer")
@@ -93,7 +93,7 @@ def _steps(tensor: Tensor) -> list[int]:
     return [step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
 
 
-def _check_recorder(session: "Session", given: Any, path: Path) -> None:
+def _check_recorder(session: "Session", given: StateDict, path: Path) -> None:
     """Rows of every clock that the file holds, and those that waited."""
     if session.recorder is None:
         if given is not None:
