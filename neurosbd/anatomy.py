@@ -9,7 +9,7 @@ from typing import SupportsIndex
 import torch
 
 from neurosbd.allocator import room
-from neurosbd.answers import Answer
+from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
@@ -231,8 +231,9 @@ def spikes(population: Population) -> bool:
 def checked_answer(answer: Answer, readout: Population) -> Answer:
     """An answer that can be read off a readout; ValueError of one that counts spikes where there are none."""
     if answer.counts_spikes and not spikes(readout):
+        name = next((f"'{name}'" for name, make in ANSWERS.items() if make is type(answer)), type(answer).__name__)
         raise ValueError(
-            f"the answer {type(answer).__name__} counts spikes, but the readout '{readout.name}' sends none; choose "
+            f"the answer {name} counts spikes, but the readout '{readout.name}' sends none; choose "
             f"'mean', 'last' or 'maximum', or give it a neuron that spikes, such as 'lif'"
         )
     return answer

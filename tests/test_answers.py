@@ -57,7 +57,8 @@ def test_answers_are_those_by_hand(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["most_spikes", "first_spike"])
 def test_spikes_are_not_counted_where_there_are_none(name: str) -> None:
-    with pytest.raises(ValueError, match=r"counts spikes, but the readout 'output' sends none; choose 'mean'"):
+    told = rf"the answer '{name}' counts spikes, but the readout 'output' sends none; choose 'mean'"
+    with pytest.raises(ValueError, match=told):
         reading(name)
 
 
