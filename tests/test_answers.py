@@ -12,6 +12,8 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
+from neurosbd.learning.passes import AnswerMeter
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
@@ -39,7 +41,10 @@ def reading(answer: str, neuron: str = "identity") -> Network:
 
 def answered(network: Network, inputs: Tensor) -> Tensor:
     learner = Learner(network, RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())
-    return learner.answer(Batch(inputs, torch.tensor([0]), WEIGHTS)).output
+    answer = AnswerMeter(WEIGHTS, network)  # as predictions read it, and as learners do
+    unroll(network, inputs, (answer,))
+    torch.testing.assert_close(learner.answer(Batch(inputs, torch.tensor([0]), WEIGHTS)).output, answer.value())
+    return answer.value()
 
 
 @pytest.mark.parametrize("name", ANSWERS)
