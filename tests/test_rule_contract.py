@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import neurosbd
 from neurosbd import plugins
 from neurosbd.connections import Dense
+from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.passes import Run
@@ -286,3 +287,35 @@ class _Stops(NullLogger):
             import signal
 
             signal.raise_signal(signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Repeats(Rule[TensorState]):
+    """It shows every batch several times, to learn and to answer, and learns nothing."""
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        run.show(batch)
+        return self.answer(state, run, batch)
+
+    def answer(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        run.show(batch)
+        run.show(batch)
+        return run.result()
+
+
+@dataclass(frozen=True)
+class SaysHowOften(Repeats):
+    """And says so."""
+
+    showings: ClassVar[int] = 3
+
+
+def test_inputs_that_come_step_by_step_are_kept_for_a_rule_that_says_so() -> None:
+    """To learn and to answer. Must fail when `answer` does not keep them (tried)."""
+    network, x = mlp([4, 5, 3]), torch.randn(1, 2, 4, dtype=torch.float64)
+    for verb in ("learn", "answer"):
+        learner = Learner(network, SaysHowOften(), LOSSES["cross_entropy"](), seeded())
+        getattr(learner, verb)(Batch(iter(x), torch.tensor([0, 1]), (1.0,)))
+        forgetful = Learner(network, Repeats(), LOSSES["cross_entropy"](), seeded())
+        with pytest.raises(UsageError, match=r"shows a batch again.*declare how often it does, showings = 2"):
+            getattr(forgetful, verb)(Batch(iter(x), torch.tensor([0, 1]), (1.0,)))

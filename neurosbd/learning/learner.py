@@ -43,9 +43,8 @@ class Learner:
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
         rule.check(network)
-        self._moments: Mapping[
-            str, tuple[Tensor, ...]
-        ] = {}  # that adaptive neurons have measured since the weights last settled
+        # What adaptive neurons have measured since the weights last settled, by population.
+        self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
         self._settling = Settling(network, rule.settles or bool(self._limits), rule.schedules())
 
@@ -78,9 +77,7 @@ class Learner:
         """
         check_start(self.network, batch, self.rule.rewarded, self.rule.scored)
         self._settling.begin()
-        watchers = Watchers(observers, learning_observer)
-        if self.rule.showings > 1 and not isinstance(batch.inputs, Sized):
-            batch = replace(batch, inputs=list(batch.inputs))
+        batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
         run = Run(self.network, self.loss, batch, watchers, noise, self.progress, continuation)
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)
@@ -94,8 +91,14 @@ class Learner:
         self, batch: Batch, observers: tuple[Observer, ...] = (), noise: torch.Generator | None = None
     ) -> BatchResult:
         """What the network says of a batch, and its loss; nothing is learned."""
+        batch = self._showable(batch)
         run = Run(self.network, self.loss, batch, Watchers(observers), noise, self.progress)
         return self.rule.answer(self.state, run, batch)
+
+    def _showable(self, batch: Batch) -> Batch:
+        """The batch as often as the rule shows it: inputs that come step by step are kept for more than once."""
+        again = self.rule.showings > 1 and not isinstance(batch.inputs, Sized)
+        return replace(batch, inputs=list(batch.inputs)) if again else batch
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -1,7 +1,7 @@
 """A batch as a rule sees it: shown to the network as often as the rule wants, pass by pass."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -146,6 +146,7 @@ class Run:
         self._goes_on = continuation is not None
         self.adaptation = Adaptation(network, len(batch.weights))
         self.meter = LossMeter(batch, loss, network)
+        self._batch = batch
         self._observers = watchers.observers
         self._noise = noise
         self._key = None if noise is None else noise.get_state()
@@ -165,6 +166,11 @@ class Run:
             start: frame to go on from; none: that of the continuation at the first showing, else rest.
         """
         first, self._shown = self._shown == 0, self._shown + 1
+        if not first and batch is self._batch and not isinstance(batch.inputs, Sized):
+            raise UsageError(
+                "the rule shows a batch again whose inputs came step by step and are gone; declare how often it does, "
+                "showings = 2, say, and they are kept"
+            )
         if not first and self._noise is not None and self._key is not None:
             self._noise.set_state(self._key)
         watching = (*self._observers, self.adaptation, self.meter) if first else ()
