@@ -252,6 +252,15 @@ def through_time(weights: Any, forward: Callable[[], Tensor]) -> Callable[[], ob
     return once
 
 
+def run(x: Tensor, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean loss over the frames of a layer from rest; a step gives spikes and the membrane after it."""
+    v, total = torch.zeros_like(x[0]), torch.zeros((), device=x.device)
+    for frame in x:
+        spikes, v = step(frame, v)
+        total = total + 0.5 * spikes.square().sum(1).mean()
+    return total / len(x)
+
+
 def snntorch(compiled: bool) -> Callable[[Tensor], Callable[[], object]]:
     """Linear and Leaky, step by step."""
 
@@ -265,14 +274,7 @@ def snntorch(compiled: bool) -> Callable[[Tensor], Callable[[], object]]:
 
         step = torch.compile(one) if compiled else one
 
-        def forward() -> Tensor:
-            mem, total = torch.zeros_like(x[0]), torch.zeros((), device=x.device)
-            for frame in x:
-                spikes, mem = step(frame, mem)
-                total = total + 0.5 * spikes.square().sum(1).mean()
-            return total / len(x)
-
-        return through_time(list(linear.parameters()), forward)
+        return through_time(list(linear.parameters()), lambda: run(x, step))
 
     return make
 
@@ -292,14 +294,7 @@ def norse(compiled: bool) -> Callable[[Tensor], Callable[[], object]]:
 
         step = torch.compile(one) if compiled else one
 
-        def forward() -> Tensor:
-            v, total = torch.zeros_like(x[0]), torch.zeros((), device=x.device)
-            for frame in x:
-                spikes, v = step(frame, v)
-                total = total + 0.5 * spikes.square().sum(1).mean()
-            return total / len(x)
-
-        return through_time(list(linear.parameters()), forward)
+        return through_time(list(linear.parameters()), lambda: run(x, step))
 
     return make
 
