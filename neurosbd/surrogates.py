@@ -118,10 +118,7 @@ class Without:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """There is none."""
-        raise ValueError(
-            f"the neurons spike without a pseudo-derivative, which this rule needs; give the neuron a surrogate "
-            f"({', '.join(name for name in SURROGATES if name != 'none')}), or use a rule of spikes (stdp, rstdp)"
-        )
+        raise ValueError(_without())
 
 
 SURROGATES: dict[str, type] = {
@@ -133,6 +130,19 @@ SURROGATES: dict[str, type] = {
     "none": Without,
 }
 is_table(__name__, SURROGATES)
+
+
+def check_gain(neuron: object) -> None:
+    """Raise ValueError of a neuron that has no gain, since it spikes without a pseudo-derivative."""
+    if isinstance(getattr(neuron, "surrogate", None), Without):
+        raise ValueError(_without())
+
+
+def _without() -> str:
+    return (
+        f"the neurons spike without a pseudo-derivative, which this rule needs; give the neuron a surrogate "
+        f"({', '.join(name for name in SURROGATES if name != 'none')}), or use a rule of spikes (stdp, rstdp)"
+    )
 
 
 def above(potential: Tensor, threshold: float | Tensor) -> Tensor:

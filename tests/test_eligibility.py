@@ -14,7 +14,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import Constant
 from neurosbd.distributions import Uniform
 from neurosbd.eligibility import Exact, Factorised
-from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.eligibility.local import Arrival, Local, Site
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Transposed
@@ -129,8 +129,9 @@ def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron
         torch.testing.assert_close(followed(Factorised(), network, inputs), exact, rtol=1e-10, atol=1e-12)
         return
     if drawn.filters(DT) is None:
+        synapses = network.synapses(network.connections["input->hidden"])
         with pytest.raises(ValueError, match=r"does not factorise.*'exact'"):
-            followed(Factorised(), network, inputs)
+            Factorised().check(Site(synapses, (5,), drawn, "soma", None, DT))
     else:
         assert not torch.allclose(followed(Factorised(), network, inputs), exact, rtol=1e-3)
 

@@ -25,14 +25,14 @@ def has_kernels(weight: Tensor) -> bool:
     return weight.dim() == 4 or _per_position(weight)
 
 
-def joins_pairs(weight: Tensor, post: Tensor) -> bool:
+def joins_pairs(weight: Tensor, size: tuple[int, ...]) -> bool:
     """Whether every weight joins two single values, so that an eligibility can be one number per weight and example.
 
     Args:
         weight: of the connection.
-        post: activity of its post population, [B, *size].
+        size: of its post population.
     """
-    return is_matrix(weight) and not inner(post)
+    return is_matrix(weight) and not size[1:]
 
 
 def shared(weight: Tensor, post: Tensor) -> tuple[int, ...]:

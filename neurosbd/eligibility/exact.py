@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
-from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.eligibility.local import Arrival, Local, Site
 from neurosbd.neurons.neuron import Flow
+from neurosbd.surrogates import check_gain
 
 
 class Sensitivity(NamedTuple):
@@ -58,18 +59,18 @@ class Exact:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equations 13-14 and 24-25 (ALIF); Williams, Zipser 1989.
     """
 
-    def init(self, arrival: Arrival, dt: float) -> Sensitivity:
-        """No synapse has done anything yet.
-
-        Raises:
-            ValueError: if the connection is not dense.
-        """
-        if not joins_pairs(arrival.synapses.weight, arrival.post.value):
+    def check(self, site: Site) -> None:
+        """Raise ValueError unless the connection is dense and the neurons have a gain."""
+        if not joins_pairs(site.synapses.weight, site.size):
             raise ValueError(
                 f"an exact eligibility keeps a value per synapse, position and example, so it needs a dense "
-                f"connection; this one has weights {list(arrival.synapses.weight.shape)}. Use "
+                f"connection; this one has weights {list(site.synapses.weight.shape)}. Use "
                 f"rule.eligibility = 'factorised'"
             )
+        check_gain(site.neuron)
+
+    def init(self, arrival: Arrival, dt: float) -> Sensitivity:
+        """No synapse has done anything yet."""
         flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
         batch, post, pre = len(arrival.pre), *arrival.synapses.weight.shape
         nothing = arrival.pre.new_zeros((batch, post, pre + 1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.eligibility.local import Arrival, Local, Site
 
 
 class Traces(NamedTuple):
@@ -64,20 +64,26 @@ class Factorised:
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods, equation 22; Zenke, Ganguli 2018 (SuperSpike).
     """
 
-    def init(self, arrival: Arrival, dt: float) -> Traces:
-        """Silence before the first step.
+    def check(self, site: Site) -> None:
+        """Raise ValueError unless a presynaptic filter does what the neurons do with their drive."""
+        if site.neuron.filters(site.dt) is None:
+            raise ValueError(
+                f"the eligibility of these {type(site.neuron).__name__} neurons does not factorise into pre and "
+                f"post, since their drive passes no cascade of leaks that all units share; give them one time constant "
+                f"if they differ in it, else use rule.eligibility = 'exact' (dense connections), or 'settled' for a "
+                f"network that is scored at rest (time.scored = 'last')"
+            )
 
-        Raises:
-            ValueError: if no presynaptic filter does what the neurons do with their drive.
-        """
-        stages = len(self._filters(arrival, dt))
+    def init(self, arrival: Arrival, dt: float) -> Traces:
+        """Silence before the first step."""
+        stages = len(_filters(arrival, dt))
         return Traces((torch.zeros_like(arrival.pre),) * stages, (0.0,) * stages)
 
     def step(self, state: Traces, arrival: Arrival, dt: float) -> tuple[Factors, Traces]:
         """Factors of this step."""
         trace, age = arrival.pre, 1.0
         traces, ages = [], []
-        for before, once, factor in zip(state.pre, state.ones, self._filters(arrival, dt), strict=True):
+        for before, once, factor in zip(state.pre, state.ones, _filters(arrival, dt), strict=True):
             trace, age = torch.add(trace, before, alpha=factor), age + factor * once
             traces.append(trace)
             ages.append(age)
@@ -87,13 +93,8 @@ class Factorised:
         )
         return factors, Traces(tuple(traces), tuple(ages))
 
-    def _filters(self, arrival: Arrival, dt: float) -> tuple[float, ...]:
-        filters = arrival.neuron.filters(dt)
-        if filters is None:
-            raise ValueError(
-                f"the eligibility of these {type(arrival.neuron).__name__} neurons does not factorise into pre and "
-                f"post, since their drive passes no cascade of leaks that all units share; give them one time constant "
-                f"if they differ in it, else use rule.eligibility = 'exact' (dense connections), or 'settled' for a "
-                f"network that is scored at rest (time.scored = 'last')"
-            )
-        return filters
+
+def _filters(arrival: Arrival, dt: float) -> tuple[float, ...]:
+    filters = arrival.neuron.filters(dt)
+    assert filters is not None, "Factorised.check refuses these neurons"
+    return filters

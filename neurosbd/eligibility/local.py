@@ -1,12 +1,32 @@
 """Everything that a synapse may use to learn: what arrives, what is eligible, what is local."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.neurons.neuron import Activity, Compartment, Neuron
+
+
+class Site(NamedTuple):
+    """Where the synapses of a connection sit, as it is known before anything runs."""
+
+    synapses: Synapses  # own weight and bias
+    size: tuple[int, ...]  # of the postsynaptic population
+    neuron: Neuron  # of that population
+    compartment: Compartment  # of that neuron
+    kappa: float | None  # decay of the readout per step; None if there is not one for all its units
+    dt: float  # duration of a step, s
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A plasticity or an eligibility that does not work at every site. One without `check` works wherever it runs."""
+
+    def check(self, site: Site) -> None:
+        """Raise ValueError, with what would do, unless it works there; nothing is run."""
+        ...
 
 
 class Arrival(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.interchange.surrogates import Foreign
-from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Compartment, Flow
 
 _PROBES = 24  # steps in which a cell must once let a drive through
 _MEMBRANES = ("mem", "v")  # what the libraries call the potential
@@ -71,6 +71,12 @@ class Cell:
         """Name of the cell's class."""
         return type(self.cell).__name__
 
+    def check(self, drive: Tensor, compartments: tuple[Compartment, ...], dt: float) -> None:
+        """Raise ValueError unless the cell integrates with `dt` s and makes one value of each drive. What a cell of
+        another library makes of its drive it does not declare, so it is tried here, once."""
+        self._check_step(dt)
+        self.init(drive)
+
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> Foreign:
         """State of the cell before its first step, a NamedTuple of tensors [B, *size] named as the cell names them."""
         with torch.no_grad():
@@ -83,12 +89,7 @@ class Cell:
 
     def step(self, state: object, drive: Tensor, dt: float) -> tuple[Activity, Foreign]:
         """What the cell returns, [B, *size], in the dtype of the drive."""
-        own = getattr(self.cell, "dt", dt)
-        if not math.isclose(own, dt, rel_tol=1e-6):
-            raise ValueError(
-                f"{self.kind} integrates with dt = {own:g} s, the network with {dt:g} s; "
-                f"build it with dt={dt:g}, or the network with dt={own:g}"
-            )
+        self._check_step(dt)
         value, after = self._call(drive, state)
         shown = next((getattr(after, name) for name in _MEMBRANES if hasattr(after, name)), value)
         return Activity(value, shown, (state, drive)), after
@@ -195,6 +196,14 @@ class Cell:
             with torch.no_grad():
                 _, state = self._call(noise, state)
         return False
+
+    def _check_step(self, dt: float) -> None:
+        own = getattr(self.cell, "dt", dt)
+        if not math.isclose(own, dt, rel_tol=1e-6):
+            raise ValueError(
+                f"{self.kind} integrates with dt = {own:g} s, the network with {dt:g} s; "
+                f"build it with dt={dt:g}, or the network with dt={own:g}"
+            )
 
     def _check_shapes(self, drive: Tensor, value: Tensor, after: Foreign) -> None:
         if value.shape != drive.shape:

@@ -20,6 +20,7 @@ from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
 from neurosbd.network import Network
+from neurosbd.neurons.neuron import Particular
 
 
 class Learner:
@@ -42,6 +43,7 @@ class Learner:
         self.loss = loss
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
+        _check_neurons(network)
         rule.check(network)
         # What adaptive neurons have measured since the weights last settled, by population.
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
@@ -174,6 +176,18 @@ class Settling:
                 f"learner.progress = done / all before every learner.learn(...)",
                 stacklevel=4,
             )
+
+
+def _check_neurons(network: Network) -> None:
+    """Raise ValueError, naming the population, of neurons that steps of this network do not suit."""
+    for name, connections in network.incoming.items():
+        population = network.populations[name]
+        if isinstance(population.neuron, Particular):
+            silence = next(network.parameters()).new_zeros((1, *population.size))
+            try:
+                population.neuron.check(silence, tuple(network.places[c.name] for c in connections), network.dt)
+            except ValueError as problem:
+                raise ValueError(f"population '{name}': {problem}") from None
 
 
 def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:

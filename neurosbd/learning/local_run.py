@@ -10,14 +10,14 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
-from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.eligibility.local import Arrival, Local, Selective, Site
 from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.rule_state import LocalState, outgoing, plastic
 from neurosbd.losses.curvature import curved
-from neurosbd.network import INPUT, Connection, Frame, Network
+from neurosbd.network import Connection, Frame, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, Receiver
 from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
 from neurosbd.plasticity import ThreeFactor
@@ -236,18 +236,19 @@ def plans(network: Network, rule: Composition) -> dict[str, Plan]:
 
 def check(network: Network, rule: Composition) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
-    x = next(network.parameters()).new_zeros((1, *network.populations[INPUT].size))
-    with torch.no_grad():
-        run = LocalRun(network, rule, LocalState())
-        frame = network.step(network.init(x, torch.Generator()), x)
-        for name, plan in run.plans.items():
-            for connection in plan.connections:
-                activity = frame.activity[name]
-                silence = activity.value.new_zeros(()).expand_as(activity.value)  # as a reward spreads
-                try:
-                    run.follow(connection, plan, activity, silence, frame)
-                except ValueError as problem:
-                    raise ValueError(f"connection '{connection.name}': {problem}") from None
+    kappa = _kappa(network)
+    for name, plan in plans(network, rule).items():
+        population = network.populations[name]
+        assert population.neuron is not None
+        for connection in plan.connections:
+            place, synapses = connection.compartment, network.synapses(connection)
+            site = Site(synapses, population.size, population.neuron, place, kappa, network.dt)
+            try:
+                for part in (plan.eligibility, plan.plasticity):
+                    if isinstance(part, Selective):
+                        part.check(site)
+            except ValueError as problem:
+                raise ValueError(f"connection '{connection.name}': {problem}") from None
 
 
 def _scaled(third_factor: Tensor, weight: float) -> Tensor:
@@ -275,9 +276,7 @@ def _check_coupled(network: Network, name: str, plasticity: object) -> None:
 
 def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
     if not isinstance(neuron, Stochastic):
-        raise ValueError(
-            f"a policy gradient needs neurons that draw their spikes, such as 'escape', got {type(neuron).__name__}"
-        )
+        raise ValueError(f"local.surprise() is of neurons that draw their spikes, such as 'escape', got {neuron!r}")
     return neuron.surprise(activity)
 
 

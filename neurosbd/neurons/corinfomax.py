@@ -56,6 +56,10 @@ class CorInfoMax:
 
     compartments: ClassVar[tuple[Compartment, ...]] = ("soma", "basal", "apical", "lateral")
 
+    def check(self, drive: Tensor, compartments: tuple[Compartment, ...], dt: float) -> None:
+        """Raise ValueError if a step of `dt` s overshoots."""
+        self._kept(len(_potentials(dict.fromkeys(compartments, drive)).keys() - {"lateral"}), dt)
+
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CorInfoMaxState:
         """At rest: all potentials 0."""
         zero = torch.zeros_like(drive)

@@ -106,6 +106,21 @@ class Compartmental(Protocol):
 
 
 @runtime_checkable
+class Particular(Protocol):
+    """A neuron that not every network can drive; a learner asks it before anything runs."""
+
+    def check(self, drive: Tensor, compartments: tuple[Compartment, ...], dt: float) -> None:
+        """Raise ValueError unless steps of `dt` s work.
+
+        Args:
+            drive: an example of what it gets, one silent example [1, *size].
+            compartments: that have synapses; of a neuron without compartments the soma.
+            dt: s.
+        """
+        ...
+
+
+@runtime_checkable
 class Stochastic(Protocol):
     """A neuron that draws its spikes, and knows how unlikely they were."""
 

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
 from neurosbd.constants import NotNegative, Range, constants
-from neurosbd.eligibility.local import Local
+from neurosbd.eligibility.local import Local, Site
+from neurosbd.neurons.neuron import Compartmental
+from neurosbd.surrogates import check_gain
 
 
 class Correlated(NamedTuple):
@@ -57,27 +59,28 @@ class Correlative:
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("settled",)
 
-    def init(self, local: Local) -> Correlated | tuple[()]:
-        """Nothing has been seen.
-
-        Raises:
-            ValueError: if a dendrite is to predict and the neuron has none, or lateral synapses are not within a layer.
-        """
-        weight, place = local.synapses.weight, local.compartment
-        if place != "soma" and local.post.cache is None:
+    def check(self, site: Site) -> None:
+        """Raise ValueError if a dendrite is to predict and the neuron has none, or lateral synapses are not within a
+        layer."""
+        weight, place = site.synapses.weight, site.compartment
+        if place != "soma" and not isinstance(site.neuron, Compartmental):
             raise ValueError(
                 f"corinfomax learns at '{place}' synapses from the potential of that compartment, which this neuron "
                 f"does not have; use neuron 'corinfomax', or compartment = 'soma'"
             )
+        check_gain(site.neuron)
         if place != "lateral":
-            return ()
-        square = joins_pairs(weight, local.post.value) and weight.shape[0] == weight.shape[1]
-        if not square or local.synapses.bias is not None:
+            return
+        square = joins_pairs(weight, site.size) and weight.shape[0] == weight.shape[1]
+        if not square or site.synapses.bias is not None:
             raise ValueError(
                 f"lateral synapses hold the inverse correlation of a layer, so they need a dense connection without a "
                 f"bias from the layer onto itself; this one has weights {list(weight.shape)}"
             )
-        return Correlated(local.pre[:0], None)
+
+    def init(self, local: Local) -> Correlated | tuple[()]:
+        """Nothing has been seen."""
+        return Correlated(local.pre[:0], None) if local.compartment == "lateral" else ()
 
     def step(
         self, state: Correlated | tuple[()], local: Local, dt: float

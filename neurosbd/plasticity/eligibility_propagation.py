@@ -9,8 +9,9 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs, per_post_unit, shared
 from neurosbd.constants import Hertz, NotNegative, constants
-from neurosbd.eligibility.local import Local
+from neurosbd.eligibility.local import Local, Selective, Site
 from neurosbd.plasticity.plasticity import Plasticity
+from neurosbd.surrogates import check_gain
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,24 @@ class EligibilityPropagation:
     rate_regulated: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("exact",)
 
-    def init(self, local: Local) -> Synapses:
-        """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
-        weight = local.synapses.weight
-        if not joins_pairs(weight, local.post.value):
+    def check(self, site: Site) -> None:
+        """Raise ValueError unless the connection is dense, the readout has one leak, and the neurons have a gain."""
+        weight = site.synapses.weight
+        if not joins_pairs(weight, site.size):
             raise ValueError(
                 f"eprop keeps an eligibility per synapse, position and example until the readout has forgotten it, so "
                 f"it needs dense connections; this one has weights {list(weight.shape)}. Use rule 'sbd', 'dfa' or 'ebd'"
             )
-        if local.kappa is None:
+        if site.kappa is None:
             raise ValueError(
                 "eprop waits as long as the readout remembers, so it needs a readout with one leak that all its units "
                 "share (li, lif), or none; sbd and dfa do not wait"
             )
-        batch = len(local.pre)
+        check_gain(site.neuron)
+
+    def init(self, local: Local) -> Synapses:
+        """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
+        weight, batch = local.synapses.weight, len(local.pre)
         return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
 
     def step(self, state: Synapses, local: Local, dt: float) -> tuple[Synapses | None, Synapses]:
@@ -103,6 +108,12 @@ class RateRegulated:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
+
+    def check(self, site: Site) -> None:
+        """What the rule refuses, and neurons without a gain."""
+        if isinstance(self.inner, Selective):
+            self.inner.check(site)
+        check_gain(site.neuron)
 
     def init(self, local: Local) -> Regulation:
         """No spike yet."""

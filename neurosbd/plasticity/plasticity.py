@@ -14,7 +14,8 @@ F = TypeVar("F", contravariant=True)  # a state that is only looked at
 class Plasticity(Protocol[S]):
     """Turns local quantities into a loss-gradient-shaped change. No learning rate in here.
 
-    What it needs and can do is declared, so that nobody has to find out by running it:
+    What it needs and can do is declared, so that nobody has to find out by running it; one that does not work at the
+    synapses of every connection has a `check(site)` besides (`Selective`, beside `Local`):
         modulated: changes nothing without a third factor.
         states_changes: its gradients are minus changes of the weights whose size is part of the rule.
         waits: keeps an eligibility that a third factor meets, and that can be looked at.

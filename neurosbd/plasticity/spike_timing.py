@@ -9,8 +9,9 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import NotNegative, Seconds, constants
-from neurosbd.eligibility.local import Local
+from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
+from neurosbd.neurons.neuron import Stochastic
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
 
 Bounds = Literal["additive", "multiplicative"]
@@ -204,6 +205,14 @@ class PolicyGradient:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised",)
+
+    def check(self, site: Site) -> None:
+        """Raise ValueError unless the neurons draw their spikes."""
+        if not isinstance(site.neuron, Stochastic):
+            raise ValueError(
+                f"a policy gradient needs neurons that draw their spikes, such as 'escape', got "
+                f"{type(site.neuron).__name__}"
+            )
 
     def init(self, local: Local) -> PendingEligibility:
         """Nothing waits."""

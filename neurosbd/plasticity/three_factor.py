@@ -6,7 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.eligibility.local import Local
+from neurosbd.eligibility.local import Local, Site
+from neurosbd.surrogates import check_gain
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class ThreeFactor:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
+
+    def check(self, site: Site) -> None:
+        """Raise ValueError unless the neurons have a gain."""
+        check_gain(site.neuron)
 
     def init(self, local: Local) -> tuple[()]:
         """Nothing of its own: the trace is the eligibility's."""

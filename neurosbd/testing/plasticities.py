@@ -11,7 +11,7 @@ from torch import Tensor
 from neurosbd.connections import CONNECTIONS, Geometry
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
-from neurosbd.eligibility.local import Arrival, Local
+from neurosbd.eligibility.local import Arrival, Local, Selective, Site
 from neurosbd.neurons import Escape
 from neurosbd.neurons.neuron import Activity
 from neurosbd.plasticity import Plasticity
@@ -41,17 +41,25 @@ class Scene(NamedTuple):
 
 
 def scenes(make: Make) -> Iterator[Scene]:
-    """At a dense connection and at a convolution; a ValueError of `init` refuses one of them."""
+    """At a dense connection and at a convolution; `check` may refuse one of them, and must where it does not work."""
     reasons: list[str] = []
     for kind, constants, pre, post in (("dense", {}, (5,), (3,)), ("conv2d", {"kernel": 3}, (2, 4, 4), (3, 2, 2))):
         scene = _scene(make(), CONNECTIONS[kind](**constants, bias=True), pre, post)
+        if isinstance(scene.plasticity, Selective):
+            try:
+                scene.plasticity.check(Site(scene.synapses, post, scene.neuron, "soma", KAPPA, DT))
+            except ValueError as problem:
+                reasons.append(f"{kind}: {problem}")
+                continue
         try:
-            next(_locals(scene))
-        except ValueError as problem:
-            reasons.append(f"{kind}: {problem}")
-            continue
+            gradients(scene)
+        except Exception as problem:
+            raise AssertionError(
+                f"At a {kind} connection a run fails, which `check(site)` does not refuse beforehand: "
+                f"{type(problem).__name__}: {problem}"
+            ) from problem
         yield scene
-    demand(len(reasons) < 2, f"`init` or the first step refuses every connection: {'; '.join(reasons)}")
+    demand(len(reasons) < 2, f"`check` refuses every connection: {'; '.join(reasons)}")
 
 
 def _scene(plasticity: Plasticity, geometry: Geometry, pre: tuple[int, ...], post: tuple[int, ...]) -> Scene:
@@ -84,8 +92,6 @@ def _locals(scene: Scene, third_factors: bool = True) -> Iterator[Local]:
             now.pre, now.activity, now.third_factor if third_factors else None, synapses, eligible, outer, each,
             partial(neuron.surprise, now.activity), KAPPA,
         )  # fmt: skip
-        if now is scene.run[0]:
-            scene.plasticity.init(local)  # which may refuse
         yield local
 
 
