@@ -27,7 +27,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -71,6 +71,10 @@ class Corrected:
         by: a broadcast -> the score of a prediction, [B, C] -> [B, C].
     """
 
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = True
+    steady: ClassVar[bool] = False
+
     by: Callable[[Broadcast], Correction]
     inner: Prediction = field(default_factory=lambda: Prediction(own=0.0))
 
@@ -78,10 +82,17 @@ class Corrected:
         """As a prediction starts."""
         return self.inner.init(receiver, broadcast, generator)
 
-    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
+    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
         """As a prediction does it, corrected otherwise."""
-        corrected = broadcast._replace(loss=Given(self.by(broadcast)))
-        return self.inner.step(state, receiver, corrected, dt)
+        return self.inner.statistics(state, receiver, broadcast._replace(loss=Given(self.by(broadcast))))
+
+    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
+        """As a prediction learns."""
+        return self.inner.update(state, sums, broadcast)
+
+    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """The broadcast score through V."""
+        return self.inner.third_factor(state, receiver, broadcast)
 
     def projection(self, state: Predicting) -> Tensor:
         """V."""
@@ -92,18 +103,29 @@ class Corrected:
 class Even:
     """A correlation that is always as large as its random part, however far it has faded."""
 
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = True
+    steady: ClassVar[bool] = False
+
     inner: Decorrelation = field(default_factory=Decorrelation)
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
         """As a correlation starts."""
         return self.inner.init(receiver, broadcast, generator)
 
-    def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
-        """As a correlation does it, R divided by its own size."""
+    def statistics(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
+        """As a correlation does it."""
+        return self.inner.statistics(state, receiver, broadcast)
+
+    def update(self, state: Feedback, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Feedback:
+        """As a correlation does it."""
+        return self.inner.update(state, sums, broadcast)
+
+    def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """R divided by its own size."""
         size = float(state.learned.square().mean().sqrt())
-        return replace(self.inner, learned=self.inner.scale / size if size else 0.0).step(
-            state, receiver, broadcast, dt
-        )
+        even = replace(self.inner, learned=self.inner.scale / size if size else 0.0)
+        return even.third_factor(state, receiver, broadcast)
 
     def projection(self, state: Feedback) -> Tensor:
         """R0 and R, before R is made as large."""
@@ -118,6 +140,10 @@ class Featured:
         features: activity [B, *size] -> more units or channels.
     """
 
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = True
+    steady: ClassVar[bool] = False
+
     features: Callable[[Tensor], Tensor]
     inner: Prediction = field(default_factory=Prediction)
 
@@ -125,13 +151,21 @@ class Featured:
         """As a prediction of so many units starts."""
         return self.inner.init(receiver._replace(value=self.features(receiver.value)), broadcast, generator)
 
-    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
-        """Tell the features, and the activity through them."""
+    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
+        """Of the features."""
+        return self.inner.statistics(state, receiver._replace(value=self.features(receiver.value)), broadcast)
+
+    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
+        """As a prediction learns."""
+        return self.inner.update(state, sums, broadcast)
+
+    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """To the features, and to the activity through them."""
         with torch.enable_grad():
             value = receiver.value.detach().requires_grad_()
             features = self.features(value)
-        to_features, state = self.inner.step(state, receiver._replace(value=features.detach()), broadcast, dt)
-        return torch.autograd.grad(features, value, to_features)[0], state
+        to_features = self.inner.third_factor(state, receiver._replace(value=features.detach()), broadcast)
+        return torch.autograd.grad(features, value, to_features)[0]
 
     def projection(self, state: Predicting) -> Tensor:
         """V, over the features."""

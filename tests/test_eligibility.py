@@ -142,12 +142,19 @@ class Given:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
         return (0,)
 
-    def step(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[int]]:
-        return self.at(state[0], receiver.value), (state[0] + 1,)
+    def statistics(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        return ()
+
+    def update(self, state: tuple[int], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[int]:
+        return (state[0] + 1,)
+
+    def third_factor(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        return self.at(state[0] - 1, receiver.value)
 
     def projection(self, state: tuple[int]) -> None:
         return None

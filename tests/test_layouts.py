@@ -14,6 +14,7 @@ from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Layout, L
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import LocalRule
+from neurosbd.testing.neuromodulators import sent
 from tests.conftest import cnn
 
 SIZES = [(3, 6, 6), (3, 7, 5), (1, 4, 9), (6,)]
@@ -29,7 +30,7 @@ def signals(layout: Layout, size: tuple[int, ...], steps: int = 3, **constants: 
     ]
     state, told = modulator.init(*heard[0], torch.Generator().manual_seed(1)), []
     for step in heard:
-        signal, state = modulator.step(state, *step, 1e-3)
+        signal, state = sent(modulator, state, *step)
         told.append(signal)
     return told
 
@@ -73,8 +74,8 @@ def test_low_rank_is_full_through_the_basis(size: tuple[int, ...]) -> None:
     state = low.init(receiver, broadcast, torch.Generator().manual_seed(1))
     assert state.basis.shape == (3, math.prod(size)) and state.frozen.shape == state.learned.shape == (5, 3)
     torch.testing.assert_close(state.basis.norm(dim=0), torch.ones_like(state.basis[0]), rtol=1e-6, atol=0)
-    signal, after = low.step(state, receiver, broadcast, 1e-3)
-    _, seen = full.step(full.init(receiver, broadcast, torch.Generator()), receiver, broadcast, 1e-3)
+    signal, after = sent(low, state, receiver, broadcast)
+    _, seen = sent(full, full.init(receiver, broadcast, torch.Generator()), receiver, broadcast)
     assert after.basis is state.basis  # drawn once
     projection = state.frozen @ state.basis + seen.learned @ state.basis.t() @ state.basis
     expected = full.layout.spread(broadcast.score @ projection, receiver.value, seen.basis)

@@ -21,6 +21,7 @@ from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRand
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
+from neurosbd.testing.neuromodulators import sent
 from tests.compositions import rule_of, state_of
 from tests.conditional import accepted
 from tests.conftest import cnn, deep, mlp
@@ -148,9 +149,9 @@ def test_update_is_the_partial_derivative_of_the_squared_correlation(kind: str, 
     network, scores = deep(kind, 4 * made.parameters), []
 
     class Watched(Decorrelation):
-        def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
+        def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
             scores.append(broadcast.score)
-            return super().step(state, receiver, broadcast, dt)
+            return super().third_factor(state, receiver, broadcast)
 
     x, (_, target) = batch(network)[0], example(made, 8, 4)
     rule = LocalRule(ThreeFactor(), Watched(**vars(ALONE)), expansion=blocks(made))
@@ -302,8 +303,8 @@ def test_shared_projection_is_the_full_one_with_equal_rows() -> None:
     value, score = torch.randn(4, 3, 5, 5).double(), torch.randn(4, 2).double()
     reached = Receiver(value), Broadcast(score)
     rows = torch.randn(2, 3).double()
-    shared, _ = FixedRandom(Shared()).step(Frozen(rows), *reached, 1e-3)
-    full, _ = FixedRandom(Full()).step(Frozen(rows.repeat(1, 25)), *reached, 1e-3)
+    shared, _ = sent(FixedRandom(Shared()), Frozen(rows), *reached)
+    full, _ = sent(FixedRandom(Full()), Frozen(rows.repeat(1, 25)), *reached)
     torch.testing.assert_close(shared, full)
 
 
@@ -313,7 +314,7 @@ def test_shared_correlation_is_the_mean_of_the_full_one_over_positions() -> None
     learned = {}
     for layout in (Full(), Shared()):
         modulator = Decorrelation(layout, forgetting=Forgetting(0.5))
-        _, learned[layout] = modulator.step(modulator.init(*reached, torch.Generator()), *reached, 1e-3)
+        _, learned[layout] = sent(modulator, modulator.init(*reached, torch.Generator()), *reached)
     full = learned[Full()].learned.reshape(2, 25, 3).mean(1)
     torch.testing.assert_close(learned[Shared()].learned, full)
 
@@ -384,10 +385,10 @@ def test_activity_is_freed_as_soon_as_its_update_is_taken() -> None:
     alive: list[tuple[str, list[str]]] = []
 
     class Watched(FixedRandom):
-        def step(self, state: Frozen, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Frozen]:
+        def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:
             now = next(n for n, r in maps.items() if r() is receiver.value)
             alive.append((now, sorted(n for n, r in maps.items() if r() is not None)))
-            return super().step(state, receiver, broadcast, dt)
+            return super().third_factor(state, receiver, broadcast)
 
     def set_moments(t: int, frame: Frame) -> None:
         maps.update({n: weakref.ref(frame.activity[n].value) for n in ("conv1", "conv2", "fc")})

@@ -16,6 +16,7 @@ from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Pr
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
+from neurosbd.testing.neuromodulators import sent
 from tests.compositions import state_of
 from tests.conftest import cnn, mlp
 from tests.targets import example
@@ -52,7 +53,7 @@ def test_prediction_weights_descend_their_own_loss_by_adam(name: str, size: tupl
         activity = layout.summary(receiver.value, state.basis).requires_grad_()
         optimizer.zero_grad()
         loss.per_example(activity @ weight.t(), target).mean().backward()
-        told, state = modulator.step(state, receiver, broadcast, 1e-3)
+        told, state = sent(modulator, state, receiver, broadcast)
         assert activity.grad is not None
         expected = layout.spread(activity.grad, receiver.value, state.basis)
         torch.testing.assert_close(told, expected, rtol=1e-10, atol=1e-12)
@@ -67,7 +68,7 @@ def test_between_the_broadcast_and_the_own_score() -> None:
     receiver, broadcast = reached((6,), target)
     state = Prediction().init(receiver, broadcast, torch.Generator())
     state = state._replace(weight=torch.randn(4, 6, dtype=torch.float64))
-    zero, half, one = (Prediction(own=own).step(state, receiver, broadcast, 1e-3)[0] for own in (0.0, 0.5, 1.0))
+    zero, half, one = (sent(Prediction(own=own), state, receiver, broadcast)[0] for own in (0.0, 0.5, 1.0))
     torch.testing.assert_close(zero, broadcast.score @ state.weight)
     torch.testing.assert_close(half, (zero + one) / 2)
     assert not torch.allclose(zero, one)
@@ -84,7 +85,7 @@ def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) 
     state = Prediction().init(receiver, broadcast, torch.Generator().manual_seed(2))
     for rate in (3e-2, 3e-3, 3e-4, 3e-5):
         for _ in range(500):
-            _, state = Prediction(rate=rate).step(state, receiver, broadcast, 1e-3)
+            _, state = sent(Prediction(rate=rate), state, receiver, broadcast)
     best = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([best], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
 
@@ -119,10 +120,10 @@ def test_steps_take_their_shares_of_a_batch() -> None:
     whole = Prediction().init(receiver, broadcast, torch.Generator())
     halves = whole
     for _ in range(3):
-        _, whole = Prediction().step(whole, receiver, broadcast, 1e-3)
+        _, whole = sent(Prediction(), whole, receiver, broadcast)
         for _ in range(2):
-            _, halves = Prediction().step(halves, receiver, broadcast._replace(step_share=0.5), 1e-3)
-    for one, other in zip(whole, halves, strict=True):
+            _, halves = sent(Prediction(), halves, receiver, broadcast._replace(step_share=0.5))
+    for one, other in zip(*(state._replace(sent=state.weight) for state in (whole, halves)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 

@@ -115,6 +115,7 @@ class _Played:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     def __init__(self, signals: list[Tensor]) -> None:
         self.signals = signals
@@ -122,8 +123,14 @@ class _Played:
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
         return (0,)
 
-    def step(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[int]]:
-        return self.signals[state[0]], (state[0] + 1,)
+    def statistics(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        return ()
+
+    def update(self, state: tuple[int], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[int]:
+        return (state[0] + 1,)
+
+    def third_factor(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        return self.signals[state[0] - 1]
 
     def projection(self, state: tuple[int]) -> None:
         return None

@@ -25,6 +25,7 @@ from neurosbd.plasticity.pending import PENDING
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, Window
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.surrogates import Without
+from neurosbd.testing.neuromodulators import sent
 from tests.compositions import rule_of
 
 DT = 1e-3
@@ -337,12 +338,10 @@ def test_baselines_are_per_task() -> None:
     value = torch.zeros(4, 3)
     receiver, task = Receiver(value), torch.tensor([0, 0, 1, 1])
     broadcast = Broadcast(value, reward=torch.tensor([1.0, 3.0, 10.0, 10.0]), task=task)
-    third_factor, state = modulator.step(
-        modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT
-    )
+    third_factor, state = sent(modulator, modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast)
     torch.testing.assert_close(third_factor[:, 0], torch.tensor([1.0, -1.0, 0.0, 0.0]) / 4)
     again = broadcast._replace(reward=torch.tensor([4.0, 4.0, 10.0, 10.0]))
-    third_factor, state = modulator.step(state, receiver, again, DT)
+    third_factor, state = sent(modulator, state, receiver, again)
     torch.testing.assert_close(third_factor[:, 0], torch.tensor([-2.0, -2.0, 0.0, 0.0]) / 4)
     torch.testing.assert_close(state.mean[:, 0], torch.tensor([3.0, 10.0]))
 
@@ -356,12 +355,12 @@ def test_several_rewards_reach_every_unit_through_a_projection() -> None:
     reward = torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     receiver, broadcast = Receiver(value), Broadcast(value, reward=reward)
     state = modulator.init(receiver, broadcast, torch.Generator().manual_seed(0))
-    signal, _ = modulator.step(state, receiver, broadcast, DT)
+    signal, _ = sent(modulator, state, receiver, broadcast)
     torch.testing.assert_close(signal[0], -state.projection[0] / 3)
     torch.testing.assert_close(signal[1], -2 * state.projection[1] / 3)
     assert not signal[2].any()
     with pytest.raises(ValueError, match=r"\[batch, channels\] = \[3, 3\], got \[3\]"):
-        modulator.step(state, receiver, broadcast._replace(reward=torch.zeros(3)), DT)
+        sent(modulator, state, receiver, broadcast._replace(reward=torch.zeros(3)))
 
 
 def test_rewarded_stdp_with_several_rewards_is_the_mean_of_separate_runs() -> None:
@@ -380,7 +379,7 @@ def test_a_reward_of_the_wrong_shape_names_both() -> None:
     receiver, broadcast = Receiver(value), Broadcast(value, reward=torch.zeros(3))
     state = modulator.init(receiver, broadcast, torch.Generator())
     with pytest.raises(ValueError, match=r"\[batch\] = \[4\], got \[3\].*\[batch, \*size\] = \[4, 3\]"):
-        modulator.step(state, receiver, broadcast, DT)
+        sent(modulator, state, receiver, broadcast)
 
 
 def test_rules_that_need_what_is_not_there_say_so() -> None:
@@ -408,7 +407,7 @@ def test_a_task_without_a_baseline_is_named() -> None:
     modulator, value = Reward(tasks=2), torch.zeros(4, 3)
     receiver, broadcast = Receiver(value), Broadcast(value, reward=torch.zeros(4), task=torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ValueError, match=r"tasks go from 0 to 2.* 2 baselines.*0..1"):
-        modulator.step(modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast, DT)
+        sent(modulator, modulator.init(receiver, broadcast, torch.Generator()), receiver, broadcast)
 
 
 def test_a_trial_that_is_never_scored_is_refused() -> None:

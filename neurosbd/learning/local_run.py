@@ -150,7 +150,9 @@ class LocalRun:
         receiver = Receiver(self._filtered(name, activity), outgoing(self.network, name))
         third_factor = None
         if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
-            third_factor, states[name] = modulator.step(states[name], receiver, broadcast, self.network.dt)
+            sums = modulator.statistics(states[name], receiver, broadcast)
+            states[name] = modulator.update(states[name], sums, broadcast)
+            third_factor = modulator.third_factor(states[name], receiver, broadcast)
             if self.rule.forward_broadcast:
                 through = cast(Correlating, modulator).correlated(states[name], receiver)
                 self.correlated = through if self.correlated is None else self.correlated + through

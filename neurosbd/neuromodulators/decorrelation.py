@@ -60,6 +60,7 @@ class Decorrelation:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = True
+    steady: ClassVar[bool] = False
 
     layout: Layout = field(default_factory=Shared)
     scale: NotNegative = 0.02
@@ -75,19 +76,25 @@ class Decorrelation:
         frozen = torch.cat((first, first.new_zeros(len(first), (len(self.activations) - 1) * first.shape[1])), 1)
         return Feedback(frozen, torch.zeros_like(frozen), basis)
 
-    def step(self, state: Feedback, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Feedback]:
-        """Update R with this batch, then project the score with it, [B, *size]."""
-        functions = [ACTIVATIONS[name] for name in self.activations]
-        state = state._replace(
-            frozen=self._faded(state.frozen, broadcast),
-            learned=self._learned(state.learned, broadcast, self._summary(state, receiver)),
+    def statistics(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
+        """score^T g(h), [C + D, G M]. The rows of the score carry 1/B, so the sum over the batch is the mean."""
+        return (broadcast.score.t() @ self._summary(state, receiver),)
+
+    def update(self, state: Feedback, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Feedback:
+        """R with this batch in it, and R0 as far as it has not faded."""
+        (measured,) = sums
+        return state._replace(
+            frozen=self._faded(state.frozen, broadcast), learned=self._learned(state.learned, broadcast, measured)
         )
-        projection = self.projection(state)
-        shares = (broadcast.score @ projection).chunk(len(functions), 1)
+
+    def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """The score through R0 + learned R, [B, *size]."""
+        functions = [ACTIVATIONS[name] for name in self.activations]
+        shares = (broadcast.score @ self.projection(state)).chunk(len(functions), 1)
         signals = [
             self._signal(g, share, receiver.value, state.basis) for g, share in zip(functions, shares, strict=True)
         ]
-        return sum(signals[1:], signals[0]), state
+        return sum(signals[1:], signals[0])
 
     def correlated(self, state: Feedback, receiver: Receiver) -> Tensor:
         """R g(h[b]), [B, C + D]: the derivative of 1/2 ||R||^2 by the score, but for the factor (1 - lam) / B."""
@@ -107,14 +114,14 @@ class Decorrelation:
         factor = self.fading.factor(broadcast.progress) ** broadcast.step_share
         return frozen if factor == 1 else frozen * factor
 
-    def _learned(self, learned: Tensor, broadcast: Broadcast, activity: Tensor) -> Tensor:
-        """R with this batch in it. The rows of the score carry 1/B, so the sum over the batch is the mean."""
+    def _learned(self, learned: Tensor, broadcast: Broadcast, measured: Tensor) -> Tensor:
+        """lam R + (1 - lam) mean score^T g(h), with a lam of their own for the rows of an expansion."""
         lam, own = (f.factor(broadcast.progress) ** broadcast.step_share for f in (self.forgetting, self.expanded))
         if not broadcast.n_expanded:
-            return torch.addmm(learned, broadcast.score.t(), activity, beta=lam, alpha=1 - lam)
+            return torch.add(learned * lam, measured, alpha=1 - lam)
         sizes = (len(learned) - broadcast.n_expanded, broadcast.n_expanded)
-        parts = zip(learned.split(sizes), broadcast.score.split(sizes, 1), (lam, own), strict=True)
-        return torch.cat([torch.addmm(r, s.t(), activity, beta=f, alpha=1 - f) for r, s, f in parts])
+        parts = zip(learned.split(sizes), measured.split(sizes), (lam, own), strict=True)
+        return torch.cat([torch.add(r * f, m, alpha=1 - f) for r, m, f in parts])
 
     def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:
         """What one function asks of every unit, [B, *size]."""

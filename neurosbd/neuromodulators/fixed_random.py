@@ -34,6 +34,7 @@ class FixedRandom:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Shared)
     scale: NotNegative = 0.02
@@ -42,9 +43,17 @@ class FixedRandom:
         """Draw R0."""
         return Frozen(*draw_projection(receiver.value, broadcast, self.layout, self.scale, generator))
 
-    def step(self, state: Frozen, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Frozen]:
+    def statistics(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        """Nothing is learned."""
+        return ()
+
+    def update(self, state: Frozen, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Frozen:
+        """As it was."""
+        return state
+
+    def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score R0 spread over the population, [B, *size]."""
-        return self.layout.spread(broadcast.score @ state.frozen, receiver.value, state.basis), state
+        return self.layout.spread(broadcast.score @ state.frozen, receiver.value, state.basis)
 
     def projection(self, state: Frozen) -> Tensor:
         """R0, [C, M]."""

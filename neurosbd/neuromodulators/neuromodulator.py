@@ -32,6 +32,12 @@ class Broadcast(NamedTuple):
     step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
     progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
     n_expanded: int = 0  # D, how many of the columns of the score are its expansion
+    batch_size: int = 0  # B of the whole batch, if more examples belong to it than are at hand
+
+    @property
+    def examples(self) -> int:
+        """B, the examples of the whole batch, over which everything is a mean."""
+        return self.batch_size or len(self.score)
 
     @property
     def scored(self) -> bool:
@@ -42,7 +48,7 @@ class Broadcast(NamedTuple):
         """The score that another output [B, C] would have, each row with its 1/B; 0 where there is no target."""
         if self.loss is None:
             return torch.zeros_like(output)
-        return self.loss.score(output, self.target) / len(output)
+        return self.loss.score(output, self.target) / self.examples
 
 
 class Receiver(NamedTuple):
@@ -53,22 +59,48 @@ class Receiver(NamedTuple):
 
 
 class Neuromodulator(Protocol[S]):
-    """Turns the broadcast score into one third factor per unit of a population.
+    """Turns the broadcast score into one third factor per unit of a population, in three verbs at every step:
 
+        sums = modulator.statistics(state, receiver, broadcast)          measure
+        state = modulator.update(state, sums, broadcast)                 learn
+        third_factor = modulator.third_factor(state, receiver, broadcast)    send
+
+    Between the first and the second, the sums of all who share a batch can be added up; what was learned from them is
+    then the same everywhere. Nothing is written in place.
     Its state lives as long as the experiment and is checkpointed with it. Declared are:
         rewarded: it wants a reward, not a score.
         reads_activity: what it sends depends on the activity of the receiver.
+        steady: it measures nothing and its state stays as it is, so that several steps can be sent at once.
     """
 
     rewarded: ClassVar[bool]
     reads_activity: ClassVar[bool]
+    steady: ClassVar[bool]
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> S:
         """State before any learning; random parts are drawn from `generator`."""
         ...
 
-    def step(self, state: S, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, S]:
-        """Signal [B, *size] for the receiver."""
+    def statistics(self, state: S, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
+        """What is learned from, as sums over the examples of this step, of any shapes; (): nothing is.
+
+        The sums of two parts of a batch add up to those of the whole. Their scores carry the 1/B of the whole, which
+        is `broadcast.examples`.
+        """
+        ...
+
+    def update(self, state: S, sums: tuple[Tensor, ...], broadcast: Broadcast) -> S:
+        """The state with this step in it.
+
+        Args:
+            state: before.
+            sums: of `statistics`, over all examples of the batch.
+            broadcast: for its progress and the share of the step in the batch.
+        """
+        ...
+
+    def third_factor(self, state: S, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """What is sent to the receiver by the state as it now is, [B, *size]."""
         ...
 
     def projection(self, state: S) -> Tensor | None:

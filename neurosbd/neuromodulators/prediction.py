@@ -19,6 +19,7 @@ class Predicting(NamedTuple):
     """State of the prediction weights and of their optimizer."""
 
     weight: Tensor  # V [C, M]
+    sent: Tensor  # V before it learned from the last step, [C, M]
     slope: Tensor  # running mean of d own loss / d V, [C, M]
     power: Tensor  # of its square, [C, M]
     age: Tensor  # batches so far, []
@@ -59,6 +60,7 @@ class Prediction:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = True
+    steady: ClassVar[bool] = False
 
     layout: Layout = field(default_factory=Grid)
     rate: Positive = 1e-2
@@ -70,15 +72,26 @@ class Prediction:
         if broadcast.n_expanded:
             raise ValueError("a prediction is judged by the loss, so it takes the score alone; remove the expansion")
         weight, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
-        return Predicting(weight, torch.zeros_like(weight), torch.zeros_like(weight), weight.new_zeros(()), basis)
+        slope, power = torch.zeros_like(weight), torch.zeros_like(weight)
+        return Predicting(weight, weight.clone(), slope, power, weight.new_zeros(()), basis)
 
-    def step(self, state: Predicting, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Predicting]:
-        """Predict, send the score through V, [B, *size], and learn to predict better."""
+    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
+        """own_score^T h, [C, M], of the prediction as it is."""
         activity = self.layout.summary(receiver.value, state.basis)
-        own_score = broadcast.score_of(activity @ state.weight.t())
-        score = torch.lerp(broadcast.score, own_score, self.own) if self.own else broadcast.score
-        third_factor = self.layout.spread(score @ state.weight, receiver.value, state.basis)
-        return third_factor, self._learned(state, own_score.t() @ activity, broadcast.step_share)
+        return (broadcast.score_of(activity @ state.weight.t()).t() @ activity,)
+
+    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
+        """V learns to predict better; what is sent goes through V as it was."""
+        (slope,) = sums
+        return self._learned(state, slope, broadcast.step_share)
+
+    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """Broadcast and own score through V, [B, *size]."""
+        score = broadcast.score
+        if self.own:
+            activity = self.layout.summary(receiver.value, state.basis)
+            score = torch.lerp(score, broadcast.score_of(activity @ state.sent.t()), self.own)
+        return self.layout.spread(score @ state.sent, receiver.value, state.basis)
 
     def projection(self, state: Predicting) -> Tensor:
         """V, [C, M]."""
@@ -92,4 +105,4 @@ class Prediction:
         age = state.age + share
         mean_norm, power_norm = (1 - beta**age for beta in _BETAS)  # what a running mean that started at 0 still lacks
         change = (mean / mean_norm) / ((power / power_norm).sqrt_() + _EPSILON)
-        return Predicting(state.weight - self.rate * share * change, mean, power, age, state.basis)
+        return Predicting(state.weight - self.rate * share * change, state.weight, mean, power, age, state.basis)

@@ -17,6 +17,7 @@ class Expectation(NamedTuple):
     """Running mean of the reward, one for each task and channel, and the way of the channels to the units."""
 
     mean: Tensor  # [tasks, channels]
+    expected: Tensor  # before the rewards of the last step, [tasks, channels]
     seen: Tensor  # rewards so far, [tasks]
     projection: Tensor  # [channels, M]; [1, 0] for one channel, which reaches all units alike
     basis: Tensor  # of the layout of the projection
@@ -44,6 +45,7 @@ class Reward:
 
     rewarded: ClassVar[bool] = True
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     baseline: Fraction = 0.1
     tasks: Count = 1
@@ -58,24 +60,33 @@ class Reward:
         if self.channels > 1:
             channels = Broadcast(zero.new_zeros(1, self.channels))
             projection, basis = draw_projection(receiver.value, channels, self.layout, self.scale, generator)
-        return Expectation(zero, zero[:, 0].clone(), projection, basis)
+        return Expectation(zero, zero.clone(), zero[:, 0].clone(), projection, basis)
 
-    def step(
-        self, state: Expectation, receiver: Receiver, broadcast: Broadcast, dt: float
-    ) -> tuple[Tensor, Expectation]:
-        """[B, *size]; an expanded view where all units get the same."""
+    def statistics(self, state: Expectation, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, Tensor]:
+        """How many examples of every task there are, [tasks], and the sum of their rewards, [tasks, channels]."""
         reward = self._checked(receiver.value, broadcast)
-        task = reward.new_zeros(len(reward), dtype=torch.int64) if broadcast.task is None else broadcast.task
+        task = _task(reward, broadcast)
         count = torch.zeros_like(state.seen).index_add_(0, task, torch.ones_like(reward[:, 0]))
-        mean = torch.zeros_like(state.mean).index_add_(0, task, reward) / count.clamp(min=1)[:, None]
+        return count, torch.zeros_like(state.mean).index_add_(0, task, reward)
+
+    def update(self, state: Expectation, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Expectation:
+        """What is expected of the next rewards, and what was of these."""
+        count, total = sums
+        mean = total / count.clamp(min=1)[:, None]
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
         expected = torch.where(first & there, mean, state.mean) if self.baseline > 0 else state.mean
-        third_factor = (expected[task] - reward) / len(reward)
         moved = torch.where(there, expected + self.baseline * (mean - expected), expected)
-        after = state._replace(mean=moved, seen=state.seen + count)
+        return state._replace(mean=moved, expected=expected, seen=state.seen + count)
+
+    def third_factor(self, state: Expectation, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """By how much the rewards are less than was expected, [B, *size]; an expanded view where all units get the
+        same."""
+        assert broadcast.reward is not None
+        reward = broadcast.reward.view(-1, self.channels)
+        third_factor = (state.expected[_task(reward, broadcast)] - reward) / broadcast.examples
         if self.channels > 1:
-            return self.layout.spread(third_factor @ state.projection, receiver.value, state.basis), after
-        return per_example(third_factor, receiver.value).expand_as(receiver.value), after
+            return self.layout.spread(third_factor @ state.projection, receiver.value, state.basis)
+        return per_example(third_factor, receiver.value).expand_as(receiver.value)
 
     def projection(self, state: Expectation) -> Tensor | None:
         """Of several channels, [channels, M]; one channel reaches all units alike."""
@@ -101,3 +112,8 @@ class Reward:
                 f"legal are integers in 0..{self.tasks - 1}, set tasks to how many there are"
             )
         return reward.view(batch, self.channels)
+
+
+def _task(reward: Tensor, broadcast: Broadcast) -> Tensor:
+    """Of which task every example is, [B]."""
+    return reward.new_zeros(len(reward), dtype=torch.int64) if broadcast.task is None else broadcast.task

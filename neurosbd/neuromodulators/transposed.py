@@ -35,15 +35,24 @@ class Transposed:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
         _readout_weight(receiver, "symmetric")
         return ()
 
-    def step(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
+    def statistics(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        """Nothing is learned."""
+        return ()
+
+    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
+        """There is none."""
+        return state
+
+    def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score gain W_out, [B, units]."""
-        return _drive_score(broadcast) @ _readout_weight(receiver, "symmetric"), state
+        return _drive_score(broadcast) @ _readout_weight(receiver, "symmetric")
 
     def projection(self, state: tuple[()]) -> None:
         """The readout's own weights, nothing else."""
@@ -76,6 +85,7 @@ class Following:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = False
 
     scale: NotNegative = 1.0
     forgetting: Fraction = 0.01
@@ -85,12 +95,20 @@ class Following:
         seen = _readout_weight(receiver, "adaptive").detach().clone()
         return Followed((torch.randn(seen.shape, generator=generator) * self.scale).to(seen), seen)
 
-    def step(self, state: Followed, receiver: Receiver, broadcast: Broadcast, dt: float) -> tuple[Tensor, Followed]:
-        """Follow what the readout did since the last step, then project, [B, units]."""
+    def statistics(self, state: Followed, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
+        """sum_b W_out / B, [C, units]: the weights of the readout, of which every example tells its part."""
         now = _readout_weight(receiver, "adaptive").detach()
+        return (now * (len(receiver.value) / broadcast.examples),)
+
+    def update(self, state: Followed, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Followed:
+        """Follow what the readout did since the last step."""
+        (now,) = sums
         kept = (1 - self.forgetting) ** broadcast.step_share
-        feedback = now + kept * (state.feedback - state.seen)
-        return _drive_score(broadcast) @ feedback, Followed(feedback, now.clone())
+        return Followed(now + kept * (state.feedback - state.seen), now)
+
+    def third_factor(self, state: Followed, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """score gain B, [B, units]."""
+        return _drive_score(broadcast) @ state.feedback
 
     def projection(self, state: Followed) -> Tensor:
         """B^T, [C, units]."""

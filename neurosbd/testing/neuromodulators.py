@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from torch import Tensor
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Neuromodulator
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
+from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, seeded
 
+S = TypeVar("S")  # the state of a neuromodulator
 SIZES = ((6,), (3, 4, 5))
 BATCH, OUTPUTS = 7, 4
 
@@ -20,17 +21,16 @@ BATCH, OUTPUTS = 7, 4
 class Scene(NamedTuple):
     """A neuromodulator before any learning, a population, and what reaches it."""
 
-    modulator: Neuromodulator
+    modulator: Neuromodulator[tuple[Tensor, ...]]
     state: tuple[Tensor, ...]
     receiver: Receiver
     broadcast: Broadcast
 
 
-def sent(
-    modulator: Neuromodulator, state: object, receiver: Receiver, broadcast: Broadcast
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def sent(modulator: Neuromodulator[S], state: S, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, S]:
     """The third factor of one step, and the state after it: the one place that knows by which verbs it is made."""
-    return modulator.step(state, receiver, broadcast, DT)
+    state = modulator.update(state, modulator.statistics(state, receiver, broadcast), broadcast)
+    return modulator.third_factor(state, receiver, broadcast), state
 
 
 def scenes(make: Make, dtype: torch.dtype = torch.float64) -> Iterator[Scene]:
@@ -146,6 +146,44 @@ def _doubled(broadcast: Broadcast) -> Broadcast:
     )
 
 
+def statistics_are_sums(make: Make) -> None:
+    """Those of two parts of a batch, whose scores carry the 1/B of the whole, add up to those of the whole."""
+    for modulator, state, receiver, broadcast in scenes(make):
+        whole = modulator.statistics(state, receiver, broadcast)
+        demand(isinstance(whole, tuple), f"`statistics` must return a tuple of tensors, got {type(whole).__name__}")
+        parts = [
+            modulator.statistics(state, receiver._replace(value=receiver.value[rows]), _part(broadcast, rows))
+            for rows in (slice(0, 3), slice(3, None))
+        ]
+        sentence = "The statistics of two parts of a batch do not add up to those of the whole: they must be sums over "
+        sentence += "the examples at hand, of scores that carry their 1/B, or be divided by `broadcast.examples`"
+        for all_of_it, one, other in zip(whole, *parts, strict=True):
+            close(one + other, all_of_it, sentence, rtol=1e-9, atol=1e-12)
+
+
+def _part(broadcast: Broadcast, rows: slice) -> Broadcast:
+    """Some examples of a batch."""
+    cut = {
+        name: value[rows]
+        for name, value in broadcast._asdict().items()
+        if isinstance(value, Tensor) and len(value) == BATCH
+    }
+    return broadcast._replace(**cut, batch_size=BATCH)
+
+
+def steady_is_true(make: Make) -> None:
+    """What declares to be steady measures nothing and stays as it is; then steps can be sent at once. Only then."""
+    moves, declared = False, make().steady
+    for modulator, state, receiver, broadcast in scenes(make):
+        sums = modulator.statistics(state, receiver, broadcast)
+        after = modulator.update(state, sums, broadcast)
+        moves = moves or bool(sums) or any(not torch.equal(a, b) for a, b in zip(state, after, strict=True))
+    sentence = (
+        "the state changes, or something is measured" if moves else "the state never changes, nothing is measured"
+    )
+    demand(moves != declared, f"`steady` is {declared}, but {sentence}")
+
+
 def reads_activity_is_true(make: Make) -> None:
     """What it sends depends on the activity of the receiver if it declares so, and only then."""
     differs, declared = False, make().reads_activity
@@ -195,8 +233,8 @@ def neuromodulator_looks_at_no_value(make: Make) -> None:
 
 
 NEUROMODULATOR_CHECKS: tuple[Check, ...] = (
-    every_unit_is_sent_a_third_factor, silence_sends_nothing, the_batch_is_a_mean, reads_activity_is_true,
-    a_projection_is_linear, neuromodulator_looks_at_no_value,
+    every_unit_is_sent_a_third_factor, silence_sends_nothing, the_batch_is_a_mean, statistics_are_sums,
+    steady_is_true, reads_activity_is_true, a_projection_is_linear, neuromodulator_looks_at_no_value,
 )  # fmt: skip
 
 

@@ -186,45 +186,42 @@ def meddling() -> LocalRule:
 class InPlace(FixedRandom):
     """It writes into its state."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
+    def update(self, state: Any, sums: Any, broadcast: Any) -> Any:
         state.frozen.mul_(0.9)
-        return super().step(state, receiver, broadcast, dt)
+        return state
 
 
 @dataclass(frozen=True)
 class Flat(FixedRandom):
     """One third factor for all units, without their shape."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
-        third_factor, state = super().step(state, receiver, broadcast, dt)
-        return third_factor.flatten(1).mean(1, keepdim=True), state
+    def third_factor(self, state: Any, receiver: Any, broadcast: Any) -> Any:
+        return super().third_factor(state, receiver, broadcast).flatten(1).mean(1, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Growing(FixedRandom):
     """Its state is longer after every step."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
-        third_factor, state = super().step(state, receiver, broadcast, dt)
-        return third_factor, state._replace(basis=torch.zeros(len(state.basis) + 1))
+    def update(self, state: Any, sums: Any, broadcast: Any) -> Any:
+        return state._replace(basis=torch.zeros(len(state.basis) + 1))
 
 
 @dataclass(frozen=True)
 class Biased(FixedRandom):
     """It sends something when there is nothing to send."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
-        third_factor, state = super().step(state, receiver, broadcast, dt)
-        return third_factor + 0.1, state
+    def third_factor(self, state: Any, receiver: Any, broadcast: Any) -> Any:
+        return super().third_factor(state, receiver, broadcast) + 0.1
 
 
 @dataclass(frozen=True)
 class Summing(Decorrelation):
     """What it learns grows with the batch."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
+    def statistics(self, state: Any, receiver: Any, broadcast: Any) -> Any:
         loud = broadcast._replace(score=broadcast.score * len(broadcast.score))
-        return super().step(state, receiver, loud, dt)
+        return super().statistics(state, receiver, loud)
 
 
 @dataclass(frozen=True)
@@ -245,20 +242,43 @@ class Idle(FixedRandom):
 class Signs(FixedRandom):
     """Only the signs of the score, by a projection that says nothing of that."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
-        return super().step(
-            state, receiver, broadcast._replace(score=broadcast.score.sign() / len(broadcast.score)), dt
-        )
+    def third_factor(self, state: Any, receiver: Any, broadcast: Any) -> Any:
+        signs = broadcast._replace(score=broadcast.score.sign() / len(broadcast.score))
+        return super().third_factor(state, receiver, signs)
 
 
 @dataclass(frozen=True)
 class Peeking(FixedRandom):
     """It waits for the device."""
 
-    def step(self, state: Any, receiver: Any, broadcast: Any, dt: float) -> Any:
+    def third_factor(self, state: Any, receiver: Any, broadcast: Any) -> Any:
         if broadcast.score.abs().max().item() > 1e9:
             raise ValueError
-        return super().step(state, receiver, broadcast, dt)
+        return super().third_factor(state, receiver, broadcast)
+
+
+@dataclass(frozen=True)
+class Averaging(Decorrelation):
+    """It measures a mean over the examples at hand, whoever else has some."""
+
+    def statistics(self, state: Any, receiver: Any, broadcast: Any) -> Any:
+        (measured,) = super().statistics(state, receiver, broadcast)
+        return (measured * (broadcast.examples / len(receiver.value)),)
+
+
+@dataclass(frozen=True)
+class Moving(FixedRandom):
+    """It says that it is steady, and learns."""
+
+    def update(self, state: Any, sums: Any, broadcast: Any) -> Any:
+        return state._replace(frozen=state.frozen * 0.9)
+
+
+@dataclass(frozen=True)
+class Resting(FixedRandom):
+    """It learns nothing, and does not say that it is steady."""
+
+    steady: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -536,6 +556,9 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("neuromodulators", Idle, "`reads_activity` is True, but the third factor is the same whatever the activity"),
     ("neuromodulators", Signs, "Twice the score is not sent as twice the third factor, so `projection` must return No"),
     ("neuromodulators", Peeking, "The neuromodulator looks at the value of a tensor, for which every step would wait"),
+    ("neuromodulators", Averaging, "The statistics of two parts of a batch do not add up to those of the whole"),
+    ("neuromodulators", Moving, "`steady` is True, but the state changes"),
+    ("neuromodulators", Resting, "`steady` is False, but the state never changes"),
     ("neuromodulators", Unrewarded, "`rewarded` is False, so it is sent a score and no reward; of that it makes no"),
     ("plasticities", Meddling, "A step changes the weights, or the activity on either side; it may only return a grad"),
     ("plasticities", Transposing, r"The gradient of the weight is \[5, 3\], the weight \[3, 5\]"),

@@ -7,7 +7,8 @@ import torch
 
 from neurosbd.neuromodulators import ACTIVATIONS, LAYOUTS, NEUROMODULATORS, Decorrelation, Forgetting
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
-from tests.contracts.tables import DT, every, seeded
+from neurosbd.testing.neuromodulators import sent
+from tests.contracts.tables import every, seeded
 
 
 @pytest.mark.parametrize("name", ["decorrelation", "prediction", "fixed_random"])
@@ -68,7 +69,7 @@ def test_signal_is_the_derivative_of_the_squared_correlation(
     value, score = torch.randn(4, *size, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64) / 4
     reached, small = (Receiver(value), Broadcast(score)), 1e-5
     state = decorrelation.init(*reached, seeded())
-    signal, _ = decorrelation.step(state, *reached, DT)
+    signal, _ = sent(decorrelation, state, *reached)
     expected = torch.zeros_like(value)
     for each in names:
         g = ACTIVATIONS[each].value
