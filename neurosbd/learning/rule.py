@@ -90,11 +90,13 @@ class Rule(Protocol[S]):
         loss: name of the loss that the rule is defined for; None: any.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
+        spares_silent: synapses from units that are silent in a batch stay as they are.
     """
 
     loss: str | None = None
     showings: ClassVar[int] = 1
     delay: int = 0
+    spares_silent: ClassVar[bool] = True
 
     @property
     def rewarded(self) -> bool:

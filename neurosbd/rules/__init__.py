@@ -10,6 +10,7 @@ from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.eprop import eprop
+from neurosbd.rules.pepita import Pepita
 from neurosbd.rules.reward import rmax, rstdp, stdp
 
 RULES: dict[str, Callable[..., Rule]] = {
@@ -19,6 +20,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "dfa": dfa,
     "corinfomax": corinfomax,
     "eprop": eprop,
+    "pepita": Pepita,
     "rstdp": rstdp,
     "rmax": rmax,
     "stdp": stdp,
