@@ -265,10 +265,14 @@ class Pass:
         assert self.run.loss is not None
         return self.run.loss.score(output, self.target) / len(output)
 
-    def gate(self, population: str, third_factor: Tensor) -> Tensor:
-        """third_factor times the gain of the population, [B, *size]."""
+    def tell(self, population: str, third_factor: Tensor | None) -> None:
+        """Say what a recording shall see as the third factor of a population; `gate` does. None: there is none."""
         if self.observer is not None:
             self.observer.on_third_factor(population, third_factor)
+
+    def gate(self, population: str, third_factor: Tensor) -> Tensor:
+        """third_factor times the gain of the population, [B, *size]."""
+        self.tell(population, third_factor)
         network = self.run.network
         neuron = network.populations[population].neuron
         assert neuron is not None
@@ -287,18 +291,23 @@ class Pass:
         synapses = own if weight is None else Synapses(weight, own.bias)
         return connection.geometry.back(synapses, signal, self.value(connection.pre))
 
-    def deposit(self, connection: Connection, post: Tensor, pre: Tensor | None = None) -> None:
+    def deposit(self, connection: Connection, post: Tensor, pre: Tensor | None = None) -> Synapses | None:
         """Add the sum over examples of post x pre to the `.grad` of a connection that is plastic.
 
         Args:
             connection: whose synapses learn.
             post: at the drive of the post population, [B, *size].
             pre: [B, *arriving]; none: what arrived.
+        Returns:
+            What was added, which may be the `.grad` itself; None: nothing.
         """
-        if connection.plastic:
-            network = self.run.network
-            synapses, pre = network.synapses(connection), self.arriving(connection) if pre is None else pre
-            add_gradient(synapses, connection.geometry.outer(synapses, post, pre))
+        if not connection.plastic:
+            return None
+        network = self.run.network
+        synapses, pre = network.synapses(connection), self.arriving(connection) if pre is None else pre
+        change = connection.geometry.outer(synapses, post, pre)
+        add_gradient(synapses, change)
+        return change
 
 
 def add_gradient(synapses: Synapses, gradient: Synapses) -> None:

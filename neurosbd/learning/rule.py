@@ -21,7 +21,7 @@ class RuleState(Protocol):
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """Weights of heads, by name: the optimizer of the run moves them as it moves the synapses. A name that is a
-        population's has the rate of that population."""
+        population's, or a connection's onto it, has the rate of that population."""
         ...
 
     def state_dict(self) -> StateDict:

@@ -10,14 +10,20 @@ from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.eprop import eprop
+from neurosbd.rules.feedback_alignment import FeedbackAlignment
+from neurosbd.rules.kolen_pollack import KolenPollack
 from neurosbd.rules.pepita import Pepita
 from neurosbd.rules.reward import rmax, rstdp, stdp
+from neurosbd.rules.sign_symmetry import SignSymmetry
 
 RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,
     "ebd": ebd,
     "sbp": sbp,
     "dfa": dfa,
+    "fa": FeedbackAlignment,
+    "sign_symmetry": SignSymmetry,
+    "kolen_pollack": KolenPollack,
     "corinfomax": corinfomax,
     "eprop": eprop,
     "pepita": Pepita,

@@ -296,4 +296,5 @@ def parameter_groups(
             groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
     if not groups:
         raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
-    return groups + [{"params": [head], "lr": lr * rates.get(name, 1.0)} for name, head in heads.items()]
+    places = {name: network.connections[name].post if name in network.connections else name for name in heads}
+    return groups + [{"params": [head], "lr": lr * rates.get(places[name], 1.0)} for name, head in heads.items()]

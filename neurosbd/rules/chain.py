@@ -1,0 +1,95 @@
+"""From the output down: a score that goes from population to population, against the connections.
+
+What the rules with such a chain share. They differ in the weights on the way back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from neurosbd.connections.initialisers import Initialiser
+from neurosbd.connections.synapses import Synapses
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.passes import Pass, Run, add_gradient
+from neurosbd.learning.rule import RuleSignals
+from neurosbd.network import INPUT, Connection, Network
+from neurosbd.rules.one_step import check_one_step
+
+NONE: Mapping[str, nn.Parameter] = {}
+
+
+def learn_back(
+    run: Run, batch: Batch, backward: Callable[[Connection], Tensor], mirrored: Mapping[str, nn.Parameter] = NONE
+) -> BatchResult:
+    """One showing, learned from step by step, from the readout down.
+
+        signal[readout] = score;   signal[pre] = sum over connections of back(gain signal[post], backward)
+        d weight = (gain signal[post]) pre^T
+
+    Args:
+        run: of the batch.
+        batch: to be learned from.
+        backward: the weights by which a signal goes back along a connection, in the shape of its own.
+        mirrored: weights that are given the same gradient as those of their connection, by its name.
+    """
+    network = run.network
+    for p in run(batch):
+        if p.weight:
+            _step_back(p, backward, mirrored)
+        else:
+            for name in network.incoming:
+                p.tell(name, None)
+    return run.result()
+
+
+def _step_back(p: Pass, backward: Callable[[Connection], Tensor], mirrored: Mapping[str, nn.Parameter]) -> None:
+    network = p.run.network
+    signals = {network.readout: p.score() * p.weight}
+    for name in reversed(network.incoming):
+        gated = p.gate(name, signals.pop(name))
+        for connection in network.incoming[name]:
+            change = p.deposit(connection, gated)
+            present = network.present(connection)
+            if change is not None and connection.name in mirrored:
+                theirs = change.weight.clone() if present is None else change.weight * present
+                add_gradient(Synapses(mirrored[connection.name], None), Synapses(theirs, None))
+            if connection.pre != INPUT:
+                weight = backward(connection)
+                signal = p.back(connection, gated, weight if present is None else weight * present)
+                before = signals.get(connection.pre)
+                signals[connection.pre] = signal if before is None else before + signal
+
+
+def drawn(network: Network, how: Initialiser, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights of the way back, by connection, each as if it were that of its connection; none along which nothing goes
+    back."""
+    found = {}
+    for name, connection in network.connections.items():
+        if connection.pre != INPUT:
+            weight = network.weights[name]
+            post = network.populations[connection.post].size
+            start = replace(connection.geometry, weight=how).start(tuple(weight.shape), post, generator)  # type: ignore[type-var]
+            found[name] = torch.empty_like(weight, requires_grad=False).copy_(start.weight)
+    return found
+
+
+def check_chain(network: Network, rule: str) -> None:
+    """Raise ValueError, naming population or connection, unless a score can go back through a network within a step.
+
+    Args:
+        network: to be taught.
+        rule: its name.
+    """
+    check_one_step(network, f"'{rule}' sends its signal back within one step")
+    reaching = {network.readout}
+    for name in reversed(network.incoming):
+        if name not in reaching:
+            raise ValueError(f"population '{name}' does not reach the readout, so no signal of '{rule}' comes to it")
+        reaching |= {connection.pre for connection in network.incoming[name]}
+
+
+def told(network: Network) -> RuleSignals:
+    """What such a rule lets a recording see: the signals of all hidden populations."""
+    return RuleSignals(tuple(name for name in network.incoming if name != network.readout))
