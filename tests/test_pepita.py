@@ -1,5 +1,6 @@
 """PEPITA against its equations, in float64."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neurosbd.network import INPUT, Network
 from neurosbd.rules import RULES
 from neurosbd.rules.mirrors import Mirrors
 from neurosbd.testing.networks import cnn, mlp
+from neurosbd.training.loggers import NullLogger
 from tests.contracts.tables import seeded
 
 LABELS = torch.tensor([0, 2, 1, 1])
@@ -205,6 +207,20 @@ def test_only_mirrors_learn_at_first(tmp_path: Path) -> None:
     assert int(tensors["epoch"]) == 2 and not torch.equal(
         tensors["key"], first.checkpoint()["learner"]["tensors"]["key"]
     )
+
+
+def test_a_run_is_resumed_before_anything_but_mirrors_has_learned(tmp_path: Path) -> None:
+    """Adam has no state then. Must fail when a checkpoint without one is taken for a damaged one (tried)."""
+
+    class Stops(NullLogger):
+        def on_batch(self, event: Any) -> None:
+            if event["epoch"] == 1 and event["batch"] == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    how = {"settings": {"training.epochs": 2, "data.subset": 10, "rule.mirror": 0.1}, "rule": "pepita"}
+    part = neurosbd.fit("digits-mlp", **how, out=tmp_path / "run", loggers=[Stops()])
+    assert part.result["status"] == "interrupted"
+    assert neurosbd.fit("digits-mlp", **how, out=tmp_path / "run", resume=True).result["status"] == "finished"
 
 
 @pytest.mark.parametrize(

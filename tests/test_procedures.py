@@ -29,7 +29,10 @@ class _Stops(NullLogger):
 @pytest.mark.parametrize("name", PROCEDURES)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_they_are_recorded_and_resumed_bit_for_bit(name: str, optimizer: str, tmp_path: Path) -> None:
-    """Oracle: the run that was not interrupted. Must fail when parameters are left out of the state (tried)."""
+    """Oracle: the run that was not interrupted. Must fail when parameters are left out of the state (tried).
+
+    And a prediction is the answer of the rule that the test has judged.
+    """
     how = {"settings": SETTINGS | {"training.optimizer.kind": optimizer}, "rule": name, "record": RECORD}
     whole = neurosbd.fit("digits-mlp", **how, out=tmp_path / "whole")
     part = neurosbd.fit("digits-mlp", **how, out=tmp_path / "part", loggers=[_Stops()])
@@ -39,6 +42,9 @@ def test_they_are_recorded_and_resumed_bit_for_bit(name: str, optimizer: str, tm
     for kind in ("network", "learner"):
         assert _tensors(one[kind]).keys() == _tensors(two[kind]).keys()
         assert all(torch.equal(value, _tensors(two[kind])[key]) for key, value in _tensors(one[kind]).items()), kind
+    said = whole.predict(neurosbd.load_data("digits", test_subset=5).test.values).argmax(1)
+    right = said == torch.from_numpy(neurosbd.load_data("digits", test_subset=5).test.targets)
+    assert right.double().mean().item() == pytest.approx(whole.metrics[-1]["test_accuracy"])
     start = whole.definition.network()
     assert any(not torch.equal(w, start.weights[n]) for n, w in whole.network().weights.items())
     for spec in ("hidden1.rate", "hidden1->hidden2.dweight", "score"):

@@ -79,16 +79,16 @@ def test_a_run_stops_early_says_why_and_keeps_the_best(tmp_path: Path, capsys: p
     assert stop["best"] == {k: v for k, v in line.items() if k.startswith(("validation_", "test_", "epoch"))}
     held = neurosbd.load_data("digits", subset=12, validation=0.3).validation
     assert held is not None
-    found = [_loss(run.network(which), run, held) for which in ("last", "best")]
+    found = [_loss(run.learner(which), run, held) for which in ("last", "best")]
     assert found == [pytest.approx(losses[-1], rel=1e-4), pytest.approx(min(losses), rel=1e-4)]
     assert torch.equal(run.network().weights["input->hidden1"], run.checkpoint()["network"]["weights.input->hidden1"])
     assert run.trace.names and not list(run.path.glob("*.partial"))
 
 
-def _loss(network: Any, run: neurosbd.Run, held: Any) -> float:
+def _loss(learner: Any, run: neurosbd.Run, held: Any) -> float:
     from neurosbd.training.forward import predict
 
-    outputs = predict(network, run.definition.build(), run.units(), held)
+    outputs = predict(learner, run.definition.build(), run.units(), held)
     return torch.nn.functional.cross_entropy(outputs, torch.from_numpy(held.targets)).item()
 
 

@@ -19,10 +19,10 @@ from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.datasets.stream import Resident, resident
 from neurosbd.encoders import Encoder, encode
 from neurosbd.errors import UsageError, warn
-from neurosbd.learning.passes import AnswerMeter
-from neurosbd.learning.simulation import unroll
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import Equivariant
-from neurosbd.network import Network
+from neurosbd.network import Frame
 from neurosbd.schema import Record
 from neurosbd.seeds import generator
 
@@ -113,17 +113,20 @@ def tested(
 
 
 @torch.no_grad()
-def outputs(network: Network, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
-    """Answers of a network that does not learn, of all batches, [N, C]."""
+def outputs(learner: Learner, experiment: Experiment, shown: Iterable[Iterable[Tensor]]) -> Tensor:
+    """Answers of a network that does not learn, as its rule gives them, of all batches, [N, C]."""
     weights, seed, answers = stimulus_of(experiment).weights, experiment.definition.seed, []
     for number, frames in enumerate(shown):
-        answer = AnswerMeter(weights, network)
-        unroll(network, frames, (answer,), generator=generator(seed, "noise", "test", number))
-        answers.append(answer.value())
+        batch = Batch(frames, weights=weights, reward=_no_reward)
+        answers.append(learner.answer(batch, noise=generator(seed, "noise", "test", number)).output)
     return torch.cat(answers)
 
 
-def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> Tensor:
+def _no_reward(t: int, frame: Frame) -> None:
+    """Of examples about which nothing is known."""
+
+
+def predict(learner: Learner, experiment: Experiment, units: Units, x: Raw) -> Tensor:
     """Outputs [N, C] for raw examples; see `Run.predict`.
 
     Raises:
@@ -137,7 +140,7 @@ def predict(network: Network, experiment: Experiment, units: Units, x: Raw) -> T
         )
     samples = samples_of(x, units)
     split = resident(samples, units, torch.device("cpu"))
-    output = outputs(network, experiment, (frames for frames, _ in tested(experiment, split)))
+    output = outputs(learner, experiment, (frames for frames, _ in tested(experiment, split)))
     return in_units(output, experiment, units)
 
 

@@ -13,8 +13,6 @@ from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
 from neurosbd.errors import RESUME, UsageError
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.passes import LossMeter
-from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of
 from neurosbd.seeds import generator
@@ -57,7 +55,7 @@ def predicted(run: Run) -> Prediction:
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with {RESUME}")
     data = data_of(definition)
     batches = DatasetBatches(experiment, data, torch.device("cpu"))
-    output = outputs(run.network(), experiment, (batch.inputs for batch in batches.tests()))
+    output = outputs(run.learner(), experiment, (batch.inputs for batch in batches.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
     return Prediction(cast(Predictive, experiment.loss), data, output, batches.test.targets, offset, scale)
 
@@ -91,23 +89,22 @@ def judged(
     Raises:
         UsageError: if the examples are of another kind or size than those of the training.
     """
-    experiment, network = run.definition.build(), run.network()
+    experiment, learner = run.definition.build(), run.learner()
     samples = samples_of(values, units)
     if target is not None:
         samples = replace(samples, targets=_as_learned(target, units))
     split = resident(samples, units, torch.device("cpu"))
     if target is None:
         shown = (frames for frames, _ in tested(experiment, split))
-        return Judged(in_units(outputs(network, experiment, shown), experiment, units), {})
+        return Judged(in_units(outputs(learner, experiment, shown), experiment, units), {})
     measures = _measures(experiment.loss, split.targets, learned, units)
     sums = MetricSums(measures, len(units.classes or units.variables), split.targets.device)
     readouts, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
         batch = Batch(frames, known, stimulus_of(experiment).weights)
-        meter = LossMeter(batch, experiment.loss, network)
-        unroll(network, batch.frames(), (meter,), generator=generator(seed, "noise", "test", number))
-        sums.add(batch, meter.result())
-        readouts.append(meter.result().output)
+        result = learner.answer(batch, noise=generator(seed, "noise", "test", number))
+        sums.add(batch, result)
+        readouts.append(result.output)
     return Judged(in_units(torch.cat(readouts), experiment, units), sums.read())
 
 

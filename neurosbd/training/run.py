@@ -16,8 +16,10 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Definition
 from neurosbd.errors import RESUME, UsageError, nearest
 from neurosbd.files import legal_path, write_text
+from neurosbd.learning.learner import Learner
 from neurosbd.network import Network
 from neurosbd.parsing import Json, JsonTable
+from neurosbd.seeds import generator
 from neurosbd.tasks import Panel
 from neurosbd.text import csv_table
 from neurosbd.tracefiles import NotRecorded, Trace, open_trace
@@ -104,6 +106,22 @@ class Run:
         network.load_state_dict(weights)
         return network.eval()
 
+    def learner(self, which: Which = "last") -> Learner:
+        """The network of a checkpoint with what its rule keeps beside it: `learner.answer(batch)` is what the run says,
+        of rules too that do not read it off the readout.
+
+        Args:
+            which: see `network`.
+        Raises:
+            UsageError: if there is no such checkpoint, or it is of another rule.
+        """
+        experiment, path = self.definition.build(), self.path / _file(which)
+        drawn, saved = generator(experiment.definition.seed, "projection"), self.checkpoint(which)["learner"]
+        learner = Learner(self.network(which), experiment.rule, experiment.loss, drawn)
+        checkpoints.check(saved, learner.state_dict(), path, "learner")
+        learner.load_state_dict(saved)
+        return learner
+
     def predict(self, x: Raw) -> Tensor:
         """What the trained network says of examples as you have them: as in the run's own test, on the CPU.
 
@@ -127,7 +145,7 @@ class Run:
             UsageError: if the examples are of another kind or size than those of the training, the run has no data
                 set (a task, a protocol), or it has no checkpoint yet.
         """
-        return predict(self.network(), self.definition.build(), self.units(), x)
+        return predict(self.learner(), self.definition.build(), self.units(), x)
 
     def units(self) -> Units:
         """In which units the network sees its data, and what its classes, columns or values are called.
