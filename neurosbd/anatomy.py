@@ -1,10 +1,10 @@
 """What a network is made of: populations and the connections between them, and whether they fit together."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import SupportsIndex
+from typing import Literal, SupportsIndex, get_args
 
 import torch
 
@@ -17,16 +17,22 @@ from neurosbd.errors import nearest
 from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron
 
 INPUT = "input"  # the population that is clamped to the data
+Role = Literal["readout", "head"]
 
 
 @dataclass(frozen=True)
 class Population:
-    """Units of one kind. `neuron` is None for the population named 'input', which shows the data."""
+    """Units of one kind. `neuron` is None for the population named 'input', which shows the data.
+
+    One population is the readout: what it sends is the output of the network, and the loss judges it. Without a role
+    it is the last one that is no head. Heads are judged by the same loss and targets, by themselves; they feed nothing.
+    """
 
     name: str
     size: tuple[int, ...]
     neuron: Neuron | None
     axes: tuple[AxisName, ...] | None = None  # what `size` counts; None: units, or channels, height and width
+    role: Role | None = None  # what it is for, if not for other populations
 
     @property
     def named_axes(self) -> Axes:
@@ -70,6 +76,7 @@ def checked(
         _check_connection(connection)
     order = {population.name: place for place, population in enumerate(populations)}
     _check_wiring(populations, connections, order)
+    _check_roles(populations, connections)
     _check_room(populations, connections, order)
     return order
 
@@ -114,6 +121,14 @@ def _check_population(population: Population) -> None:
     except ValueError as problem:
         raise ValueError(f"population '{name}': {problem}") from None
     _check_part(f"population '{name}': its neuron", neuron, "step", "neurosbd.neurons.NEURONS")
+    if population.role is not None and population.role not in get_args(Role):
+        raise ValueError(
+            f"population '{name}': there is no role {population.role!r}{nearest(str(population.role), get_args(Role))}"
+        )
+    if population.role is not None and name == INPUT:
+        raise ValueError(
+            f"population '{INPUT}' is clamped to the data and can be no {population.role}; give it no role"
+        )
 
 
 def _check_connection(connection: Connection) -> None:
@@ -220,6 +235,46 @@ def _check_wiring(populations: Sequence[Population], connections: Sequence[Conne
             raise ValueError(f"population '{name}' has no incoming connection")
 
 
+def readout_of(roles: Mapping[str, Role | None]) -> str:
+    """The population whose role is 'readout'; without one the last that is no head.
+
+    Args:
+        roles: of all populations, by name, in their order.
+    Raises:
+        ValueError: if there are several, or none is left.
+    """
+    declared = [name for name, role in roles.items() if role == "readout"]
+    if len(declared) > 1:
+        raise ValueError(
+            f"populations '{declared[0]}' and '{declared[1]}' both have role = 'readout', but a network has one; "
+            f"a population that is judged by itself has role = 'head'"
+        )
+    left = declared or [name for name, role in roles.items() if role is None and name != INPUT]
+    if not left:
+        raise ValueError("no population is the readout: beside 'input' there are only heads; give one role = 'readout'")
+    return left[-1]
+
+
+def _check_roles(populations: Sequence[Population], connections: Sequence[Connection]) -> None:
+    """One readout; heads that are like it, and feed nothing."""
+    by_name = {population.name: population for population in populations}
+    if len(populations) == 1:
+        return  # which is said otherwise
+    readout = by_name[readout_of({name: population.role for name, population in by_name.items()})]
+    for head in (population for population in populations if population.role == "head"):
+        fed = next((connection.name for connection in connections if connection.pre == head.name), None)
+        if fed is not None:
+            raise ValueError(
+                f"population '{head.name}' is a head, which feeds nothing, but there is a connection '{fed}'; leave "
+                f"one of them out"
+            )
+        if head.size != readout.size:
+            raise ValueError(
+                f"population '{head.name}' is a head, judged by the loss of the readout, so its size must be that of "
+                f"'{readout.name}', {list(readout.size)}, got {list(head.size)}"
+            )
+
+
 def spikes(population: Population) -> bool:
     """Whether what a population sends are spikes."""
     neuron = population.neuron
@@ -229,11 +284,11 @@ def spikes(population: Population) -> bool:
 
 
 def checked_answer(answer: Answer, readout: Population) -> Answer:
-    """An answer that can be read off a readout; ValueError of one that counts spikes where there are none."""
+    """An answer that can be read off a readout or head; ValueError of one that counts spikes where there are none."""
     if answer.counts_spikes and not spikes(readout):
         name = next((f"'{name}'" for name, make in ANSWERS.items() if make is type(answer)), type(answer).__name__)
         raise ValueError(
-            f"the answer {name} counts spikes, but the readout '{readout.name}' sends none; choose "
+            f"the answer {name} counts spikes, but the {readout.role or 'readout'} '{readout.name}' sends none; choose "
             f"'mean', 'last' or 'maximum', or give it a neuron that spikes, such as 'lif'"
         )
     return answer

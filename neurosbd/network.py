@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurosbd.anatomy import INPUT, Connection, Population, checked, checked_answer, delay_of
+from neurosbd.anatomy import INPUT, Connection, Population, checked, checked_answer, delay_of, readout_of
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
@@ -19,7 +19,7 @@ from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
 from neurosbd.distributions import check_times, sample_constants
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs
-from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental
 from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
@@ -54,7 +54,8 @@ class Network(nn.Module):
     one step later, so a feed-forward rate network is complete after one step. `Connection.delay` makes it more.
 
     Args:
-        populations: in order of update; the first is 'input', the last is the readout.
+        populations: in order of update; the first is 'input', the one with role 'readout' is the readout, without such
+            a role the last that is no head.
         connections: any number between them.
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
@@ -86,11 +87,16 @@ class Network(nn.Module):
             for key, value in moments._asdict().items():
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
-        self.readout = populations[-1].name
-        self.answer = checked_answer(answer, populations[-1])
+        self.readout = readout_of({p.name: p.role for p in populations})
+        self.heads = tuple(p.name for p in populations if p.role == "head")
+        for population in populations:
+            if population.name in (self.readout, *self.heads):
+                self.answer = checked_answer(answer, population)
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
-        self.places = {c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections}
+        self.places: dict[str, Compartment] = {
+            c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
+        }
         self.delays = {c.name: delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
@@ -231,7 +237,8 @@ class Network(nn.Module):
         17024
         """
         parameters = {name: [p for p in self.synapses(c) if p is not None] for name, c in self.connections.items()}
-        return summarise(self.populations, self.connections, parameters)
+        roles = {INPUT: "input", self.readout: "readout", **dict.fromkeys(self.heads, "head")}
+        return summarise(self.populations, self.connections, parameters, roles)
 
     def __repr__(self) -> str:
         return f"Network({self.summary().line})"
@@ -280,6 +287,8 @@ class Network(nn.Module):
                     arriving = frame.state.underway[connection.name][0]
                 else:
                     arriving = connection.geometry.carry(activity[connection.pre].value)
+                if name in self.heads:  # what a head costs is its own
+                    arriving = arriving.detach()
                 carried[connection.name] = arriving
                 part = connection.geometry.drive(self.synapses(connection), arriving)
                 place = self.places[connection.name]

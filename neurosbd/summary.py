@@ -14,11 +14,12 @@ _MOST_NAMED = 6  # populations in one line
 
 @dataclass(frozen=True)
 class PopulationSummary:
-    """A population: its axes, and the kind of its neuron, '' for the input."""
+    """A population: its axes, the kind of its neuron, '' for the input, and its role, '' for a hidden one."""
 
     name: str
     axes: Axes
     neuron: str
+    role: str = ""
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -86,10 +87,10 @@ class Summary:
 
     def _populations(self) -> tuple[Sequence[object], list[Sequence[object]]]:
         rows = [
-            (p.name, sides(p.size), ", ".join(p.axes.names), f"{p.axes.neurons:,}", p.neuron or "-")
+            (p.name, sides(p.size), ", ".join(p.axes.names), f"{p.axes.neurons:,}", p.neuron or "-", p.role or "-")
             for p in self.populations
         ]
-        return ("population", "size", "axes", "units", "neuron"), [*rows]
+        return ("population", "size", "axes", "units", "neuron", "role"), [*rows]
 
     def _connections(self) -> tuple[Sequence[object], list[Sequence[object]]]:
         rows = [
@@ -104,11 +105,13 @@ def summarise(
     populations: Mapping[str, Population],
     connections: Mapping[str, Connection],
     parameters: Mapping[str, Sequence[Tensor]],
+    roles: Mapping[str, str],
 ) -> Summary:
     """The numbers of a network.
 
     Args:
         populations, connections: by name.
+        roles: of the input, the readout and the heads.
         parameters: of each connection: its weight, and its bias if it has one.
     """
     rows = []
@@ -121,7 +124,7 @@ def summarise(
             )
         )  # fmt: skip
     units = [
-        PopulationSummary(p.name, p.named_axes, type(p.neuron).__name__ if p.neuron else "")
+        PopulationSummary(p.name, p.named_axes, type(p.neuron).__name__ if p.neuron else "", roles.get(p.name, ""))
         for p in populations.values()
     ]
     return Summary(tuple(units), tuple(rows))

@@ -163,7 +163,7 @@ def _check_loss(experiment: Experiment, data: Dataset) -> None:
 
 def _check_readout(experiment: Experiment, data: Dataset) -> None:
     definition, loss = experiment.definition, experiment.loss
-    output, name = definition.output_size(), list(definition.population)[-1]
+    output, name = definition.output_size(), definition.readout
     needed = loss.parameters * data.outputs
     if output != (needed,):
         what = "classes" if data.kind == "classes" else "values to predict"

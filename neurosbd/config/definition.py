@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from neurosbd.anatomy import INPUT, Connection, Population, legal_name
+from neurosbd.anatomy import INPUT, Connection, Population, Role, legal_name, readout_of
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
@@ -114,6 +114,7 @@ class PopulationSpec(Record):
     size: tuple[Count, ...] = Field(min_length=1)
     axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
     neuron: NeuronEntry | None = None
+    role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last that is no head
 
     @model_validator(mode="before")
     @classmethod
@@ -232,6 +233,21 @@ class Definition(Record):
     population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
     connection: tuple[GeometryEntry, ...]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_readout(cls, value: object) -> object:
+        """The readout has its role, also where it is the last population and nothing says so."""
+        if not isinstance(value, Mapping):
+            return value
+        there = value.get("population")
+        if not isinstance(there, Mapping) or not all(isinstance(spec, Mapping) for spec in there.values()):
+            return value
+        roles = {str(name): spec.get("role") for name, spec in there.items()}
+        if not roles.keys() - {INPUT}:
+            return value
+        readout = readout_of(roles)
+        return {**value, "population": {**there, readout: dict(there[readout], role="readout")}}
+
     def __repr__(self) -> str:
         asked = self.task or self.protocol
         shown = f"data {self.data.name}, {self.training.epochs} epochs" if asked is None else asked.kind
@@ -257,7 +273,7 @@ class Definition(Record):
             task=self.task.build() if self.task else None,
             protocol=self.protocol.build() if self.protocol else None,
             populations=tuple(
-                Population(name, spec.size, spec.neuron.build() if spec.neuron else None, spec.axes)
+                Population(name, spec.size, spec.neuron.build() if spec.neuron else None, spec.axes, spec.role)
                 for name, spec in self.population.items()
             ),
             connections=tuple(entry.connection() for entry in self.connection),
@@ -284,9 +300,14 @@ class Definition(Record):
         """Size of the input population."""
         return self.population[INPUT].size if INPUT in self.population else ()
 
+    @property
+    def readout(self) -> str:
+        """Name of the population that is the readout; '' if there is none."""
+        return next((name for name, spec in self.population.items() if spec.role == "readout"), "")
+
     def output_size(self) -> tuple[int, ...]:
-        """Size of the readout, the last population."""
-        return list(self.population.values())[-1].size if self.population else ()
+        """Size of the readout."""
+        return self.population[self.readout].size if self.readout else ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
+from neurosbd.anatomy import INPUT, readout_of
 from neurosbd.errors import UsageError, nearest
 from neurosbd.neurons.rate import RATES
 from neurosbd.parsing import Json, JsonTable
@@ -16,19 +17,22 @@ def standard(raw: Mapping[str, Json], rule: str) -> JsonTable:
 
     Every hidden unit has its drive standardised over the batch, so that neither the initial weights nor their scale
     matter and signals of all layers meet activities of one size; weights are drawn anew by Kaiming, those onto the
-    readout a tenth of that. Batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten times as fast
-    under rules that broadcast its score, since it leads them, and 10 sqrt(10 / C) times where it has C > 10 units:
-    with many classes most are missing in a batch, and Adam makes their noise as large as any signal. Backprop has the
-    rate 3e-3 and a readout as fast as the rest, the best tried for it. Data, loss, architecture and the number of
-    epochs stay.
+    readout and heads a tenth of that. Batches of 50, Adam with rate 1e-3 over one cycle; the readout learns ten times
+    as fast under rules that broadcast its score, since it leads them, and 10 sqrt(10 / C) times where it has C > 10
+    units: with many classes most are missing in a batch, and Adam makes their noise as large as any signal. Backprop
+    has the rate 3e-3 and a readout as fast as the rest, the best tried for it. Data, loss, architecture and the number
+    of epochs stay.
 
     Source: this project; the study is docs/results.md.
     """
-    _, *hidden, readout = raw["population"]
+    roles = {name: spec.get("role") for name, spec in raw["population"].items()}
+    readout = readout_of(roles)
+    judged = {readout, *(name for name, role in roles.items() if role == "head")}
+    hidden = [name for name in roles if name != INPUT and name not in judged]
     neurons = {name: _standardised(name, raw["population"][name].get("neuron")) for name in hidden}
     units = math.prod(raw["population"][readout]["size"])
     exact = rule in ("bp", "bptt")
-    gains = [0.1 if connection["post"] == readout else 1.0 for connection in raw["connection"]]
+    gains = [0.1 if connection["post"] in judged else 1.0 for connection in raw["connection"]]
     return {
         **{f"population.{name}.neuron": neuron for name, neuron in neurons.items()},
         **{f"connection.{i}.weight": {"kind": "kaiming_normal", "gain": gain} for i, gain in enumerate(gains)},

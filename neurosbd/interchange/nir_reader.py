@@ -131,6 +131,7 @@ class _Reader:
         if sorted(names) == sorted(self.joined):
             wires = [wires[names.index(name)] for name in self.joined]
         order = self._ordered(list(populations), wires, readout)
+        populations[readout] = replace(populations[readout], role="readout")
         network = assembled([populations[n] for n in order], wires, self.dt)
         warn_of_silence(network, {self.names[n]: n for n in self.neurons if "r" not in noted(self.flat.nodes[n])})
         return network
@@ -343,7 +344,7 @@ class _Reader:
 
     def _ordered(self, names: list[str], wires: list[Wire], readout: str) -> list[str]:
         """As noted; else whoever hears only those before it comes next, and in a loop whoever was met first."""
-        if sorted(self.order) == sorted(names) and self.order[-1] == readout:
+        if sorted(self.order) == sorted(names):
             return self.order
         hears = {n: {w.connection.pre for w in wires if w.connection.post == n} - {n} for n in names}
         placed = [INPUT]

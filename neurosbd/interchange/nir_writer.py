@@ -27,10 +27,10 @@ def to_nir(
     """The network as a NIR graph that steps like it, spike for spike, at the network's own dt.
 
     NIR is written for readers that integrate by forward Euler: tau = dt / (1 - exp(-dt / tau_mem)), so the decay
-    per step is ours. `r` of a neuron and the 1 / k^2 of an average pooling go into the next weights. Every array
-    is float32 and in full shape, every weight has a bias. What the dynamics does not need but learning does
-    (surrogates, r, which connections are plastic, masks, dt) is kept in the metadata, where `from_nir` finds it.
-    Write the graph to a file with `nir.write(path, graph)`.
+    per step is ours. Heads, which feed nothing, are left out. `r` of a neuron and the 1 / k^2 of an average pooling
+    go into the next weights. Every array is float32 and in full shape, every weight has a bias. What the dynamics
+    does not need but learning does (surrogates, r, which connections are plastic, masks, dt) is kept in the
+    metadata, where `from_nir` finds it. Write the graph to a file with `nir.write(path, graph)`.
 
     Args:
         network: of LIF, CubaLIF and IF neurons with reset = 'to_value', LI and identity.
@@ -47,6 +47,8 @@ def to_nir(
     """
     if resets not in (None, "loop", "to_value"):
         raise UsageError(f"to_nir: resets must be 'loop', 'to_value' or None, got {resets!r}")
+    if network.heads:
+        warn(f"a NIR graph has one output: heads are left out of it ({', '.join(network.heads)})")
     return _Writer(network, resets).graph({} if metadata is None else metadata)
 
 
@@ -64,16 +66,18 @@ class _Writer:
         self.shown: dict[str, list[str]] = {}  # population -> nodes whose sum is its activity
         self.driven: dict[str, str] = {}  # population -> node that its weights lead to
         self.linear: set[str] = set()  # populations without a node: what their weights deliver is their activity
-        order = list(network.populations)
-        self.late = {c.name for c in network.connections.values() if order.index(c.pre) >= order.index(c.post)}
+        self.populations = {n: p for n, p in network.populations.items() if n not in network.heads}
+        self.connections = {n: c for n, c in network.connections.items() if c.post not in network.heads}
+        order = list(self.populations)
+        self.late = {c.name for c in self.connections.values() if order.index(c.pre) >= order.index(c.post)}
 
     def graph(self, metadata: Mapping[str, object]) -> Foreign:
         """All of it."""
         network = self.network
         self.nodes["input"] = self.nir.Input({"input": np.array(network.populations[INPUT].size)})
         self.shown[INPUT] = ["input"]
-        weights = {name: self._reserve(f"w_{c.pre}_{c.post}") for name, c in network.connections.items()}
-        for name, population in network.populations.items():
+        weights = {name: self._reserve(f"w_{c.pre}_{c.post}") for name, c in self.connections.items()}
+        for name, population in self.populations.items():
             if population.neuron is None:
                 continue
             made = exported(name, population.neuron, population.size, network.dt, self.resets)
@@ -83,15 +87,15 @@ class _Writer:
                 self.shown[name] = [weights[c.name] for c in network.incoming[name]]
             else:
                 self._put(name, made, getattr(population.neuron, "reset", None) == "subtract")
-        for name, connection in network.connections.items():
+        for name, connection in self.connections.items():
             self._join(connection, weights[name])
         readout = network.readout
         self.nodes["output"] = self.nir.Output({"output": np.array(network.populations[readout].size)})
         self.edges += [(node, "output") for node in self.shown[readout]]
         about = {
             "dt": network.dt,
-            "populations": "\n".join(network.populations),
-            "connections": "\n".join(network.connections),
+            "populations": "\n".join(self.populations),
+            "connections": "\n".join(self.connections),
         }
         # Norse follows the edges in their order and takes the last node it comes by for the output: loops first.
         return self.nir.NIRGraph(self.nodes, self.loops + self.edges, metadata={**metadata, "neurosbd": about})

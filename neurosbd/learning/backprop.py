@@ -1,6 +1,7 @@
 """Backpropagation: the reference that every local rule is measured against."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,12 +12,18 @@ from neurosbd.learning.rule import Rule, TensorState
 
 @dataclass(frozen=True)
 class Backprop(Rule[TensorState]):
-    """Fill the same `.grad` by automatic differentiation through the same network, through time if there is any."""
+    """Fill the same `.grad` by automatic differentiation through the same network, through time if there is any.
+
+    Heads descend their own loss, of which the populations that they read hear nothing.
+    """
+
+    teaches_heads: ClassVar[bool] = True
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """One showing that autograd follows."""
         with torch.enable_grad():
             run.show(batch)
-            if run.meter.total is not None:
-                run.meter.total.backward()
+            costs = [meter.total for meter in (run.meter, *run.heads.values()) if meter.total is not None]
+            if costs:
+                torch.autograd.backward(costs)
         return run.result()

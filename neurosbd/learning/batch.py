@@ -1,8 +1,9 @@
 """A batch of stimuli and what they should lead to, checked where it is made."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ class BatchResult(NamedTuple):
     output: (
         Tensor  # the answer: the weighted mean of the readout over the scored steps, unless the network says, [B, C]
     )
+    heads: Mapping[str, "BatchResult"] = MappingProxyType({})  # the same of every head
 
 
 @dataclass(frozen=True)

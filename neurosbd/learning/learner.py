@@ -44,6 +44,7 @@ class Learner:
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
         _check_neurons(network)
+        _check_heads(network, rule, loss)
         rule.check(network)
         # What adaptive neurons have measured since the weights last settled, by population.
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
@@ -188,6 +189,17 @@ def _check_neurons(network: Network) -> None:
                 population.neuron.check(silence, tuple(network.places[c.name] for c in connections), network.dt)
             except ValueError as problem:
                 raise ValueError(f"population '{name}': {problem}") from None
+
+
+def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:
+    """Raise ValueError of heads that nobody would teach."""
+    if network.heads and not rule.teaches_heads:
+        raise ValueError(
+            f"population '{network.heads[0]}' is a head, which this rule does not teach; leave its role and the "
+            f"population out, or take a composition such as 'sbd', or 'bp'"
+        )
+    if network.heads and loss is None:
+        raise ValueError(f"population '{network.heads[0]}' is a head, but there is no loss to judge it; leave it out")
 
 
 def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:

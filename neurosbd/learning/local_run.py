@@ -86,7 +86,10 @@ class LocalRun:
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
             activity = frame.activity.pop(name)
-            if name == self.network.readout and self.rule.readout != "rule":
+            if name in self.network.heads:
+                judged = broadcast.score_of(activity.value) if broadcast.scored else None
+                third_factor = None if judged is None else judged * broadcast.weight
+            elif name == self.network.readout and self.rule.readout != "rule":
                 third_factor = self._output_score(broadcast) * broadcast.weight if broadcast.scored else None
             else:
                 third_factor = self._third_factor(name, activity, broadcast)
@@ -226,7 +229,7 @@ def plans(network: Network, rule: Composition) -> dict[str, Plan]:
     found: dict[str, Plan] = {}
     for name in network.incoming:
         connections = plastic(network, name)
-        by_gradient = name == network.readout and rule.readout == "gradient"
+        by_gradient = name in network.heads or (name == network.readout and rule.readout == "gradient")
         # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
         plasticity = ThreeFactor() if by_gradient else rule.regulated
         asked = "exact" if by_gradient else rule.eligibility

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,14 @@ from neurosbd.learning.composition import Composition
 from neurosbd.learning.local_run import LocalRun, LocalTraces, check, plans
 from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, RuleSignals
-from neurosbd.learning.rule_state import LocalState, init_rule_state, rule_bounds, ruled_populations, widths
+from neurosbd.learning.rule_state import (
+    LocalState,
+    broadcastable,
+    init_rule_state,
+    rule_bounds,
+    ruled_populations,
+    widths,
+)
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Forgetting
@@ -28,8 +35,10 @@ class LocalRule(Composition, Rule[LocalState]):
 
     At each step the score of the readout (or a reward) is sent to every population; its neuromodulator makes the third
     factor, its incoming synapses change by the plasticity, and its activity is let go. What is kept from step to step
-    does not grow with their number.
+    does not grow with their number. Heads descend their own gradient; who they read hears nothing of it.
     """
+
+    teaches_heads: ClassVar[bool] = True
 
     def check(self, network: Network) -> None:
         """Whether it can follow every plastic synapse."""
@@ -66,7 +75,8 @@ class LocalRule(Composition, Rule[LocalState]):
             return broadcast
         target = batch.target_at(t)
         score = run.loss.score(output, target) / len(output)
-        return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=frame.activity)
+        activity = broadcastable(run.network, frame.activity)
+        return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=activity)
 
     def after_step(self, state: LocalState, network: Network) -> None:
         """Move the weights that follow the activity."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, nearest
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
 from neurosbd.learning.simulation import Drives, Observer, frames
 from neurosbd.losses import Loss
@@ -29,17 +29,18 @@ class LearningObserver(Protocol):
 
 
 class AnswerMeter:
-    """Observer that reads the answer of a network off its readout, as the network says."""
+    """Observer that reads the answer of a network off its readout, or off a head, as the network says."""
 
-    def __init__(self, weights: Sequence[float], network: Network) -> None:
+    def __init__(self, weights: Sequence[float], network: Network, population: str | None = None) -> None:
         self.weights = weights
         self.network = network
+        self.population = population or network.readout
         self.state: object = None
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
         if self.weights[t]:
-            output, answer = frame.activity[self.network.readout].value.detach(), self.network.answer
+            output, answer = frame.activity[self.population].value.detach(), self.network.answer
             state = answer.init(output) if self.state is None else self.state
             self.state = answer.step(state, output, t, self.weights[t])
 
@@ -51,14 +52,17 @@ class AnswerMeter:
 
 
 class LossMeter:
-    """Observer that adds up the loss of a trial and reads its answer; without a loss or a target, the answer alone."""
+    """Observer that adds up the loss of a trial and reads its answer; without a loss or a target, the answer alone.
 
-    def __init__(self, batch: Batch, loss: Loss | None, network: Network) -> None:
+    Of the readout, or of a head.
+    """
+
+    def __init__(self, batch: Batch, loss: Loss | None, network: Network, population: str | None = None) -> None:
         self.batch = batch
         self.loss = loss
-        self.readout = network.readout
+        self.population = population or network.readout
         self.total: Tensor | None = None
-        self.answer = AnswerMeter(batch.weights, network)
+        self.answer = AnswerMeter(batch.weights, network, self.population)
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Count a step if its weight is not 0."""
@@ -66,7 +70,7 @@ class LossMeter:
         if weight == 0:
             return
         if self.loss is not None and self.batch.taught:
-            output = frame.activity[self.readout].value
+            output = frame.activity[self.population].value
             loss = self.loss.per_example(output, self.batch.target_at(t)).mean() * weight
             self.total = loss if self.total is None else self.total + loss
         self.answer(t, frame)
@@ -146,6 +150,7 @@ class Run:
         self._goes_on = continuation is not None
         self.adaptation = Adaptation(network, len(batch.weights))
         self.meter = LossMeter(batch, loss, network)
+        self.heads = {name: LossMeter(batch, loss, network, name) for name in network.heads}
         self._batch = batch
         self._observers = watchers.observers
         self._noise = noise
@@ -173,7 +178,7 @@ class Run:
             )
         if not first and self._noise is not None and self._key is not None:
             self._noise.set_state(self._key)
-        watching = (*self._observers, self.adaptation, self.meter) if first else ()
+        watching = (*self._observers, self.adaptation, self.meter, *self.heads.values()) if first else ()
         start = self.continuation.frame if start is None and first else start
         for t, frame in frames(self.network, batch.frames(), start, self._noise, drives):
             for observe in watching:
@@ -203,8 +208,8 @@ class Run:
         return (self.meter.result().output.argmax(1) == batch.target).to(output.dtype)
 
     def result(self) -> BatchResult:
-        """Loss and output of the first showing."""
-        return self.meter.result()
+        """Loss and output of the first showing, and of its heads."""
+        return self.meter.result()._replace(heads={name: meter.result() for name, meter in self.heads.items()})
 
 
 @dataclass(frozen=True)
@@ -256,12 +261,20 @@ class Pass:
         """d loss / d activity of a population that is judged, each row with its 1 / B, without the weight of the step.
 
         Args:
-            readout: of the network's own, if not named.
+            readout: name of a head of the network; None: the readout.
+        Raises:
+            ValueError: if nobody judges the population.
         """
-        return self.score_of(self.value(readout or self.run.network.readout))
+        network = self.run.network
+        if readout not in (None, network.readout, *network.heads):
+            raise ValueError(
+                f"nobody judges population '{readout}': it is no head{nearest(readout, network.heads)}; give it "
+                f"role = 'head', or take score_of(...) of what your rule makes of it"
+            )
+        return self.score_of(self.value(readout or network.readout))
 
     def score_of(self, output: Tensor) -> Tensor:
-        """The score that an output [B, C] has, each row with its 1 / B: that of a head, say."""
+        """The score that an output [B, C] has, each row with its 1 / B: that of a head of the rule's own, say."""
         assert self.run.loss is not None
         return self.run.loss.score(output, self.target) / len(output)
 

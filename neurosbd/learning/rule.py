@@ -88,12 +88,14 @@ class Rule(Protocol[S]):
 
     Declared are, unless they are as here:
         loss: name of the loss that the rule is defined for; None: any.
+        teaches_heads: whether it leaves gradients to populations with role 'head'; else networks with some are refused.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         spares_silent: synapses from units that are silent in a batch stay as they are.
     """
 
     loss: str | None = None
+    teaches_heads: ClassVar[bool] = False
     showings: ClassVar[int] = 1
     delay: int = 0
     spares_silent: ClassVar[bool] = True

@@ -146,12 +146,22 @@ def _silent(network: Network, rule: Composition, loss: Loss | None, output: Tens
         name: Activity(*(output.new_zeros((1, *population.size)),) * 2)
         for name, population in network.populations.items()
     }
-    return Broadcast(output, output, output[:, :values], loss, activity=silence)
+    return Broadcast(output, output, output[:, :values], loss, activity=broadcastable(network, silence))
+
+
+def broadcastable(network: Network, activity: dict[str, Activity]) -> dict[str, Activity]:
+    """The activity that may be broadcast: without that of heads, that of the readout last."""
+    readout = network.readout
+    if not network.heads and next(reversed(activity)) == readout:
+        return activity
+    others = {n: a for n, a in activity.items() if n != readout and n not in network.heads}
+    return others | {readout: activity[readout]}
 
 
 def ruled_populations(network: Network, rule: Composition) -> list[str]:
-    """Populations with plastic synapses that follow the rule; a readout that descends its own gradient does not."""
-    names = [name for name in network.incoming if plastic(network, name)]
+    """Populations with plastic synapses that follow the rule; heads, and a readout that descends its own gradient, do
+    not."""
+    names = [name for name in network.incoming if plastic(network, name) and name not in network.heads]
     return [name for name in names if name != network.readout or rule.readout == "rule"]
 
 

@@ -52,10 +52,12 @@ def right_class(batch: Batch, result: BatchResult) -> Tensor:
 
 
 def title(name: str) -> str:
-    """A measure as a person reads it."""
-    return MEASURES[name].title
+    """A measure as a person reads it; of a head 'HEAD.accuracy', 'HEAD.loss'."""
+    head, _, own = name.rpartition(".")
+    return f"{head} {MEASURES[own].title if own in MEASURES else own}".lstrip()
 
 
 def shown(name: str, value: float) -> str:
     """Its value as a person reads it: a percentage, or a number with three decimals."""
-    return f"{value:.2%}" if MEASURES[name].percent else f"{value:.3f}"
+    own = name.rpartition(".")[2]
+    return f"{value:.2%}" if own in MEASURES and MEASURES[own].percent else f"{value:.3f}"

@@ -179,9 +179,14 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
             f"--record {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
         )
     if kind.of == "network":
-        if request.where:
-            raise UsageError(f"--record {request.spec}: {request.what} belongs to the network; write {request.what}")
-        return legal
+        if request.where in legal:
+            return [request.where]
+        of_head = (
+            "" if len(legal) == 1 else f", or {' or '.join(f'{head}.{request.what}' for head in legal[1:])} of a head"
+        )
+        raise UsageError(
+            f"--record {request.spec}: {request.what} belongs to the network; write {request.what}{of_head}"
+        )
     if request.where == "*":
         return legal
     if request.where not in legal:

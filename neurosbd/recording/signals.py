@@ -93,14 +93,14 @@ def drive(network: Network, frame: Frame, where: str) -> Tensor:
 def _score(view: StepView, where: str) -> Tensor:
     (network, _, _, loss), batch, t, frame = view
     assert loss is not None and batch is not None
-    output = frame.activity[network.readout].value
+    output = frame.activity[where or network.readout].value
     return loss.score(output, batch.target_at(t)) if batch.weights[t] else torch.zeros_like(output)
 
 
 def _loss(view: StepView, where: str) -> Tensor:
     (network, _, _, loss), batch, t, frame = view
     assert loss is not None and batch is not None
-    output = frame.activity[network.readout].value
+    output = frame.activity[where or network.readout].value
     return loss.per_example(output, batch.target_at(t)) if batch.weights[t] else output.new_zeros(len(output))
 
 
@@ -176,12 +176,12 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
 
 
 def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
-    """Populations or connections that have this signal; [''] for the network."""
+    """Populations or connections that have this signal; '' for the network, besides heads that have it of their own."""
     network, (third_factors, eligibilities) = recorded.network, recorded.signals
     if recorded.loss is None and what in SCORED:
         return []
     if kind.of == "network":
-        return [""]
+        return ["", *(network.heads if what in ("score", "loss") else ())]
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
     if what in ("gain", "drive"):
         return list(network.incoming)
@@ -214,7 +214,7 @@ def size_of(
     if kind.axes[-1] == "measure":
         return (MEASURES,)
     if kind.of == "network":
-        return network.populations[network.readout].size if "output" in kind.axes else taught
+        return network.populations[where or network.readout].size if "output" in kind.axes else taught
     if what == "projection":
         there = projection(recorded, where)
         assert there is not None
@@ -227,4 +227,4 @@ def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tupl
     populations = recorded.network.populations
     if kind.of == "population" and what != "projection":
         return populations[where].named_axes.names
-    return populations[recorded.network.readout].named_axes.names if "output" in kind.axes else ()
+    return populations[where or recorded.network.readout].named_axes.names if "output" in kind.axes else ()

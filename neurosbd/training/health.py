@@ -31,12 +31,12 @@ class LayerHealth:
     saturated: float = 0.0  # fraction of spiking units (conv: channels) that spiked at every step of every example
     units: int = 0
     spiking: bool = False
-    readout: bool = False
+    role: str = "population"  # or 'readout', 'head'
 
     @property
     def complaint(self) -> str | None:
         """What is wrong, with figures and what to try; None if nothing is."""
-        where = f"{'readout' if self.readout else 'population'} '{self.name}'"
+        where = f"{self.role} '{self.name}'"
         if self.name == INPUT:
             return _DEAD_INPUT if self.silent == 1 else None
         if self.silent > DEAD_FRACTION:
@@ -62,10 +62,9 @@ class LayerHealth:
                 "try larger initial weights onto it (gain), a bias, a lower v_threshold, a longer tau_mem, more steps, "
                 "or a higher rate of the encoder; a lower learning rate if it has spiked before"
             )
-        if self.readout:
-            return (
-                "the network says the same of all; try larger initial weights onto it, and see to the layers before it"
-            )
+        if self.role != "population":
+            whole = "the network" if self.role == "readout" else "it"
+            return f"{whole} says the same of all; try larger initial weights onto it, and see to the layers before it"
         return "try a lower learning rate for it, a bias, or leaky_relu"
 
 
@@ -180,7 +179,7 @@ class HealthCheck:
             saturated,
             self.network.populations[name].named_axes.neurons,
             spiking,
-            name == self.network.readout,
+            "readout" if name == self.network.readout else "head" if name in self.network.heads else "population",
         )
 
 

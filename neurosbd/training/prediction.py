@@ -98,7 +98,8 @@ def judged(
         shown = (frames for frames, _ in tested(experiment, split))
         return Judged(in_units(outputs(learner, experiment, shown), experiment, units), {})
     measures = _measures(experiment.loss, split.targets, learned, units)
-    sums = MetricSums(measures, len(units.classes or units.variables), split.targets.device)
+    predicted, heads = len(units.classes or units.variables), learner.network.heads
+    sums = MetricSums(measures, predicted, split.targets.device, heads)
     readouts, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
         batch = Batch(frames, known, stimulus_of(experiment).weights)

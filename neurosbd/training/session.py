@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from neurosbd.checkpoints import StateDict
@@ -36,25 +37,36 @@ class MetricSums:
         measures: what is asked for besides the loss.
         values: to predict, per example.
         device: where the sums are.
+        heads: of the network, which are judged as the readout is.
     """
 
-    def __init__(self, measures: Sequence[Measure], values: int, device: torch.device) -> None:
+    def __init__(
+        self, measures: Sequence[Measure], values: int, device: torch.device, heads: Sequence[str] = ()
+    ) -> None:
         self.measures = measures
+        self.before = ["", *(f"{head}." for head in heads)]  # of the names: the readout, then the heads
         self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
-        self.sums = torch.zeros(sum(self.widths), dtype=torch.float64, device=device)
+        self.sums = torch.zeros(sum(self.widths) * len(self.before), dtype=torch.float64, device=device)
 
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Count a batch."""
-        count = len(result.output)
-        loss = result.loss.double()
+        self.sums += torch.cat(
+            [part for judged in (result, *result.heads.values()) for part in self._of(batch, judged)]
+        )
+
+    def _of(self, batch: Batch, result: BatchResult) -> list[Tensor]:
+        count, loss = len(result.output), result.loss.double()
         single = torch.stack((loss * count, torch.full_like(loss, count)))
-        self.sums += torch.cat((single, *(measure.sums(batch, result) for measure in self.measures)))
+        return [single, *(measure.sums(batch, result) for measure in self.measures)]
 
     def read(self) -> dict[str, float]:
-        """Mean loss and every measure so far, by name."""
-        (loss, count), *sums = (part.tolist() for part in self.sums.cpu().split(self.widths))
-        found = {"loss": loss / count if count else float("nan")}
-        return found | {m.name: m.value(part) for m, part in zip(self.measures, sums, strict=True)}
+        """Mean loss and every measure so far, by name; of a head 'HEAD.loss'."""
+        found = {}
+        for before, judged in zip(self.before, self.sums.cpu().split(sum(self.widths)), strict=True):
+            (loss, count), *sums = (part.tolist() for part in judged.split(self.widths))
+            found[f"{before}loss"] = loss / count if count else float("nan")
+            found |= {f"{before}{m.name}": m.value(part) for m, part in zip(self.measures, sums, strict=True)}
+        return found
 
 
 class Session:
@@ -91,7 +103,7 @@ class Session:
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
     def _metric_sums(self) -> MetricSums:
-        return MetricSums(self.batches.measures, self.batches.values, self.device)
+        return MetricSums(self.batches.measures, self.batches.values, self.device, self.network.heads)
 
     def _recorder(self) -> Recorder | None:
         asked, batches, training = self.definition.record, self.batches, self.definition.training
