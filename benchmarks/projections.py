@@ -9,7 +9,7 @@ set is not touched. All projections of a seed start from the same weights of the
 
     random         R0, as in dfa
     correlation    R0 + R, as in sbd, with its forgetting of 0.9
-    readout        V <- V - Adam(sum score h^T): as a readout would learn from the score that is broadcast
+    readout        V.grad = sum score h^T: as a readout would learn from the score that is broadcast
                    (Kolen, Pollack 1994, to every layer at once)
     output         V h learns to predict the distribution that the network puts out
     target         V h learns to predict the target: sbp; `own` (or 0) is the part of its own score in the signal
@@ -25,9 +25,9 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.learning.learner import Learner
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Grid, Prediction, Shared
 from neurosbd.neuromodulators.decorrelation import Feedback
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
 from neurosbd.neuromodulators.prediction import Predicting
 from neurosbd.rules import LocalRule
 from neurosbd.seeds import generator
@@ -61,115 +61,6 @@ class Given:
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """As a loss gives it, before the mean over the batch."""
         return self.correction(output) * len(output)
-
-
-@dataclass(frozen=True)
-class Corrected:
-    """A prediction whose weights are corrected by something else than its own score; the broadcast one is sent.
-
-    Args:
-        by: a broadcast -> the score of a prediction, [B, C] -> [B, C].
-    """
-
-    rewarded: ClassVar[bool] = False
-    reads_activity: ClassVar[bool] = True
-    steady: ClassVar[bool] = False
-
-    by: Callable[[Broadcast], Correction]
-    inner: Prediction = field(default_factory=lambda: Prediction(own=0.0))
-
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
-        """As a prediction starts."""
-        return self.inner.init(receiver, broadcast, generator)
-
-    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
-        """As a prediction does it, corrected otherwise."""
-        return self.inner.statistics(state, receiver, broadcast._replace(loss=Given(self.by(broadcast))))
-
-    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
-        """As a prediction learns."""
-        return self.inner.update(state, sums, broadcast)
-
-    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        """The broadcast score through V."""
-        return self.inner.third_factor(state, receiver, broadcast)
-
-    def projection(self, state: Predicting) -> Tensor:
-        """V."""
-        return state.weight
-
-
-@dataclass(frozen=True)
-class Even:
-    """A correlation that is always as large as its random part, however far it has faded."""
-
-    rewarded: ClassVar[bool] = False
-    reads_activity: ClassVar[bool] = True
-    steady: ClassVar[bool] = False
-
-    inner: Decorrelation = field(default_factory=Decorrelation)
-
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
-        """As a correlation starts."""
-        return self.inner.init(receiver, broadcast, generator)
-
-    def statistics(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
-        """As a correlation does it."""
-        return self.inner.statistics(state, receiver, broadcast)
-
-    def update(self, state: Feedback, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Feedback:
-        """As a correlation does it."""
-        return self.inner.update(state, sums, broadcast)
-
-    def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        """R divided by its own size."""
-        size = float(state.learned.square().mean().sqrt())
-        even = replace(self.inner, learned=self.inner.scale / size if size else 0.0)
-        return even.third_factor(state, receiver, broadcast)
-
-    def projection(self, state: Feedback) -> Tensor:
-        """R0 and R, before R is made as large."""
-        return self.inner.projection(state)
-
-
-@dataclass(frozen=True)
-class Featured:
-    """A prediction from features of the activity, each told through its own derivative.
-
-    Args:
-        features: activity [B, *size] -> more units or channels.
-    """
-
-    rewarded: ClassVar[bool] = False
-    reads_activity: ClassVar[bool] = True
-    steady: ClassVar[bool] = False
-
-    features: Callable[[Tensor], Tensor]
-    inner: Prediction = field(default_factory=Prediction)
-
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
-        """As a prediction of so many units starts."""
-        return self.inner.init(receiver._replace(value=self.features(receiver.value)), broadcast, generator)
-
-    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
-        """Of the features."""
-        return self.inner.statistics(state, receiver._replace(value=self.features(receiver.value)), broadcast)
-
-    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
-        """As a prediction learns."""
-        return self.inner.update(state, sums, broadcast)
-
-    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        """To the features, and to the activity through them."""
-        with torch.enable_grad():
-            value = receiver.value.detach().requires_grad_()
-            features = self.features(value)
-        to_features = self.inner.third_factor(state, receiver._replace(value=features.detach()), broadcast)
-        return torch.autograd.grad(features, value, to_features)[0]
-
-    def projection(self, state: Predicting) -> Tensor:
-        """V, over the features."""
-        return state.weight
 
 
 def _squares(activity: Tensor) -> Tensor:
@@ -196,13 +87,67 @@ def _output(broadcast: Broadcast) -> Correction:
     return lambda prediction: broadcast.score_of(prediction) - broadcast.score
 
 
+@dataclass(frozen=True)
+class Corrected(Prediction):
+    """A prediction whose weights are corrected by something else than its own score; the broadcast one is sent.
+
+    Args:
+        by: a broadcast -> the score of a prediction, [B, C] -> [B, C].
+    """
+
+    own: float = 0.0
+    by: Callable[[Broadcast], Correction] = _readout
+
+    def read(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Reading:
+        """As a prediction does it, corrected otherwise."""
+        return super().read(state, receiver, broadcast._replace(loss=Given(self.by(broadcast))))
+
+
+@dataclass(frozen=True)
+class Even(Decorrelation):
+    """A correlation that is always as large as its random part, however far it has faded."""
+
+    def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """R divided by its own size."""
+        size = float(state.learned.square().mean().sqrt())
+        even = replace(self, learned=self.scale / size if size else 0.0)
+        return Decorrelation.third_factor(even, state, receiver, broadcast)
+
+
+@dataclass(frozen=True)
+class Featured(Prediction):
+    """A prediction from features of the activity, each told through its own derivative.
+
+    Args:
+        features: activity [B, *size] -> more units or channels.
+    """
+
+    features: Callable[[Tensor], Tensor] = _squares
+
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Predicting:
+        """As a prediction of so many units starts."""
+        return super().init(receiver._replace(value=self.features(receiver.value)), broadcast, generator)
+
+    def read(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Reading:
+        """The features."""
+        return super().read(state, receiver._replace(value=self.features(receiver.value)), broadcast)
+
+    def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """To the features, and to the activity through them."""
+        with torch.enable_grad():
+            value = receiver.value.detach().requires_grad_()
+            features = self.features(value)
+        to_features = super().third_factor(state, receiver._replace(value=features.detach()), broadcast)
+        return torch.autograd.grad(features, value, to_features)[0]
+
+
 PROJECTIONS: dict[str, Any] = {
     "random, channels": FixedRandom(Shared()),
     "random, patches": FixedRandom(Grid()),
     "correlation, channels": Decorrelation(Shared()),
     "correlation, patches": Decorrelation(Grid()),
-    "readout, patches": Corrected(_readout),
-    "output, patches": Corrected(_output),
+    "readout, patches": Corrected(),
+    "output, patches": Corrected(by=_output),
     "target, patches": Prediction(own=0.0),
     "target, patches, own 0.5": Prediction(own=0.5),
     "target, patches, own 1": Prediction(own=1.0),
@@ -213,14 +158,14 @@ PROJECTIONS: dict[str, Any] = {
     "sbd with forgetting 0.98": Decorrelation(forgetting=Forgetting(0.98)),
     "sbd with forgetting 0.998": Decorrelation(forgetting=Forgetting(0.998)),
     "sbd with forgetting 0.999": Decorrelation(forgetting=Forgetting(0.999)),
-    "sbp with rate 0.003": Prediction(rate=3e-3),
-    "sbp with rate 0.03": Prediction(rate=3e-2),
-    "sbp with rate 0.1": Prediction(rate=1e-1),
+    "sbp at a third of the rate": Prediction(relative_rate=0.3),
+    "sbp at 3 times the rate": Prediction(relative_rate=3.0),
+    "sbp at 10 times the rate": Prediction(relative_rate=10.0),
     "sbp with scale 0.002": Prediction(scale=2e-3),
     "sbp with scale 0.2": Prediction(scale=2e-1),
     "sbp with 8 x 8 patches": Prediction(Grid(8)),
-    "sbp with squares": Featured(_squares),
-    "sbp with random features": Featured(_random_features),
+    "sbp with squares": Featured(),
+    "sbp with random features": Featured(features=_random_features),
     "backprop": None,
 }
 

@@ -1,8 +1,8 @@
 """Score broadcast and prediction: what the prediction weights learn, and what is told through them."""
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
+from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Full, Grid, Layout, Predicting, Prediction, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
@@ -37,28 +38,86 @@ def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
 @pytest.mark.parametrize("size", [(6,), (3, 4, 6)], ids=["units", "map"])
-def test_prediction_weights_descend_their_own_loss_by_adam(name: str, size: tuple[int, ...]) -> None:
-    """Ten batches against autograd and torch's optimizer, to 1e-12; told with own = 1 is the slope of that loss by the
-    activity in the coordinates of the layout, spread. Must fail when V learns before the signal is told (tried), or
-    power is not corrected for its start (tried)."""
+def test_a_head_reads_by_its_own_loss(name: str, size: tuple[int, ...]) -> None:
+    """Against autograd, to 1e-12: the gradient of V, and told with own = 1 the slope of that loss by the activity in
+    the coordinates of the layout, spread. Must fail when the score of the reading has no 1/B (tried)."""
     torch.manual_seed(0)
     layout, loss = LAYOUTS[name](), LOSSES["cross_entropy"]()
-    modulator = Prediction(layout, rate=0.03, scale=0.0, own=1.0)
+    modulator = Prediction(layout, scale=0.5, own=1.0)
     target = torch.tensor([0, 3, 1, 2, 1])
-    state = modulator.init(*reached(size, target), torch.Generator())
-    weight = torch.zeros_like(state.weight, requires_grad=True)
-    optimizer = torch.optim.Adam([weight], 0.03)
+    receiver, broadcast = reached(size, target)
+    state = modulator.init(receiver, broadcast, torch.Generator())
+    activity = layout.summary(receiver.value, state.basis).requires_grad_()
+    loss.per_example(activity @ state.prediction.t(), target).mean().backward()
+    reading = modulator.read(state, receiver, broadcast)
+    assert state.prediction.grad is not None and activity.grad is not None
+    slope = reading.score.t() @ reading.activity
+    torch.testing.assert_close(slope, state.prediction.grad, rtol=1e-10, atol=1e-12)
+    told, _ = sent(modulator, state, receiver, broadcast)
+    expected = layout.spread(activity.grad, receiver.value, state.basis)
+    torch.testing.assert_close(told, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_optimizer_of_the_run_moves_the_heads_of_a_network_that_takes_its_time(optimizer: str) -> None:
+    """Ten batches of three steps of different weights: V is what torch's optimizer makes of the loss of the head,
+    weighted over the steps, by autograd. Must fail when a step is not weighted (tried), or V is read after it moved."""
+    torch.manual_seed(0)
+    network, loss = mlp([5, 7, 3]), LOSSES["cross_entropy"]()
+    learner = Learner(network, LocalRule(ThreeFactor(), Prediction(Full())), loss, torch.Generator())
+    (head,) = learner.parameters.values()
+    assert list(learner.parameters) == ["hidden1.prediction"]
+    weight = head.detach().clone().requires_grad_()
+    make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+    ours, theirs = make([*network.parameters(), *learner.parameters.values()], 0.03), make([weight], 0.03)
+    weights = [0.2, 0.0, 0.7]
     for _ in range(10):
-        receiver, broadcast = reached(size, target)
-        activity = layout.summary(receiver.value, state.basis).requires_grad_()
-        optimizer.zero_grad()
-        loss.per_example(activity @ weight.t(), target).mean().backward()
-        told, state = sent(modulator, state, receiver, broadcast)
-        assert activity.grad is not None
-        expected = layout.spread(activity.grad, receiver.value, state.basis)
-        torch.testing.assert_close(told, expected, rtol=1e-10, atol=1e-12)
-        optimizer.step()
-        torch.testing.assert_close(state.weight, weight.detach(), rtol=1e-10, atol=1e-12)
+        x, target = torch.randn(3, 6, 5, dtype=torch.float64), torch.randint(3, (6,))
+        hidden = [unroll(network, step[None]).activity["hidden1"].value.detach() for step in x]
+        theirs.zero_grad()
+        for share, value in zip(weights, hidden, strict=True):
+            (share * loss.per_example(value @ weight.t(), target).mean()).backward()
+        theirs.step()
+        ours.zero_grad()
+        learner.learn(Batch(x, target, weights))
+        ours.step()
+        learner.after_step()
+        torch.testing.assert_close(head.detach(), weight.detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_loop_that_forgets_the_heads_is_told() -> None:
+    """Their gradients wait while those of the weights are gone; once, and not where the optimizer has them."""
+    torch.manual_seed(0)
+    for forgets in (True, False):
+        network = mlp([5, 7, 3])
+        learner = Learner(network, RULES["sbp"](), LOSSES["cross_entropy"](), torch.Generator())
+        heads = [] if forgets else list(learner.parameters.values())
+        optimizer = torch.optim.SGD([*network.parameters(), *heads], 0.1)
+        batch = Batch(torch.randn(1, 6, 5, dtype=torch.float64), torch.randint(3, (6,)))
+        told = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            with warnings.catch_warnings(record=True) as told_now:
+                warnings.simplefilter("always")
+                learner.learn(batch)
+            told += told_now
+            optimizer.step()
+            learner.after_step()
+        assert [str(w.message).count("hidden1.prediction") for w in told] == ([1] if forgets else [])
+
+
+def test_a_checkpoint_goes_into_the_heads_that_the_optimizer_has() -> None:
+    """Must fail when a head is replaced (tried)."""
+    network = mlp([5, 7, 3])
+    one, two = (
+        Learner(network, RULES["sbp"](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(seed))
+        for seed in (1, 2)
+    )
+    head = two.parameters["hidden1.prediction"]
+    assert not torch.equal(head, one.parameters["hidden1.prediction"])
+    two.load_state_dict(one.state_dict())
+    assert two.parameters["hidden1.prediction"] is head
+    assert torch.equal(head, one.parameters["hidden1.prediction"])
 
 
 def test_between_the_broadcast_and_the_own_score() -> None:
@@ -67,64 +126,11 @@ def test_between_the_broadcast_and_the_own_score() -> None:
     target = torch.tensor([0, 3, 1])
     receiver, broadcast = reached((6,), target)
     state = Prediction().init(receiver, broadcast, torch.Generator())
-    state = state._replace(weight=torch.randn(4, 6, dtype=torch.float64))
+    state = state._replace(prediction=torch.nn.Parameter(torch.randn(4, 6, dtype=torch.float64)))
     zero, half, one = (sent(Prediction(own=own), state, receiver, broadcast)[0] for own in (0.0, 0.5, 1.0))
-    torch.testing.assert_close(zero, broadcast.score @ state.weight)
+    torch.testing.assert_close(zero, broadcast.score @ state.prediction.detach())
     torch.testing.assert_close(half, (zero + one) / 2)
     assert not torch.allclose(zero, one)
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-def test_rests_where_the_own_score_is_uncorrelated_with_the_activity(loss: str) -> None:
-    """On activity that stays: the optimum of a convex readout, found by Newton's way (L-BFGS). Must fail when V
-    ascends (tried)."""
-    torch.manual_seed(0)
-    value, made = torch.randn(60, 5, dtype=torch.float64), LOSSES[loss]()
-    target = (torch.rand(60, generator=torch.Generator().manual_seed(1)) * 3).long()
-    receiver, broadcast = Receiver(value), Broadcast(value.new_zeros(60, 3), target=target, loss=made)
-    state = Prediction().init(receiver, broadcast, torch.Generator().manual_seed(2))
-    for rate in (3e-2, 3e-3, 3e-4, 3e-5):
-        for _ in range(500):
-            _, state = sent(Prediction(rate=rate), state, receiver, broadcast)
-    best = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([best], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-14)
-
-    def cost() -> Tensor:
-        search.zero_grad()
-        found = made.per_example(value @ best.t(), target).mean()
-        found.backward()
-        return found
-
-    search.step(cost)  # type: ignore[arg-type]
-    assert (broadcast.score_of(value @ state.weight.t()).t() @ value).abs().max() < 1e-5
-    common = 1.0 if loss == "cross_entropy" else 0.0  # what all classes share means nothing there
-    one, other = (v - common * v.mean(0) for v in (state.weight, best.detach()))
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
-
-
-class Sloping(NamedTuple):
-    """A loss with one slope everywhere, [B, C]."""
-
-    slope: Tensor
-
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.slope
-
-
-def test_steps_take_their_shares_of_a_batch() -> None:
-    """Half a batch twice is one batch, for a slope that stays: moments and age to 1e-12, and V. Must fail when the rate
-    is not shared (tried)."""
-    target = torch.tensor([0, 3, 1])
-    receiver, broadcast = reached((6,), target)
-    broadcast = broadcast._replace(loss=Sloping(torch.randn(3, 4, dtype=torch.float64)))
-    whole = Prediction().init(receiver, broadcast, torch.Generator())
-    halves = whole
-    for _ in range(3):
-        _, whole = sent(Prediction(), whole, receiver, broadcast)
-        for _ in range(2):
-            _, halves = sent(Prediction(), halves, receiver, broadcast._replace(step_share=0.5))
-    for one, other in zip(*(state._replace(sent=state.weight) for state in (whole, halves)), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("own", [0.0, 1.0])
@@ -139,7 +145,7 @@ def test_one_hidden_layer_that_predicts_by_the_readout_is_backprop(loss: str, ow
     learner = Learner(network, LocalRule(ThreeFactor(), Prediction(Full(), own=own)), made, torch.Generator())
     readout = network.weights["hidden1->output"].detach().clone()
     blank: Predicting = state_of(learner).modulators["hidden1"]
-    state_of(learner).modulators["hidden1"] = blank._replace(weight=readout)
+    state_of(learner).modulators["hidden1"] = blank._replace(prediction=torch.nn.Parameter(readout))
     learner.learn(Batch(x[None], target))
     local = gradients(network)
     Learner(network, RULES["bp"](), made, torch.Generator()).learn(Batch(x[None], target))
@@ -155,12 +161,12 @@ def told_to_hidden(own: float, change: Callable[[Learner], None]) -> list[dict[s
     learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator())
     learner.learn(trial)
     assert not any(g.any() for name, g in gradients(network).items() if "output" not in name)  # nobody predicts yet
-    found = []
+    heads, found = torch.optim.SGD(learner.parameters.values(), 1.0), []
+    heads.step()
     for _ in range(2):
-        before = dict(state_of(learner).modulators)
+        heads.zero_grad()
         learner.learn(trial)
         found.append(gradients(network))
-        state_of(learner).modulators = before
         change(learner)
     return found
 
@@ -200,8 +206,8 @@ def test_a_grid_has_as_many_patches_on_every_map(size: tuple[int, ...]) -> None:
 
 def test_constants_out_of_range_are_refused() -> None:
     for make, message in [
-        (lambda: Prediction(rate=0.0), "rate must be a positive number, got 0.0"),
-        (lambda: Prediction(rate=math.inf), "rate"),
+        (lambda: Prediction(relative_rate=0.0), "relative_rate must be a positive number, got 0.0"),
+        (lambda: Prediction(relative_rate=math.inf), "relative_rate"),
         (lambda: Prediction(scale=-1.0), "scale must be a number >= 0, got -1.0"),
         (lambda: Prediction(own=1.5), "own must be in 0..1, got 1.5"),
         (lambda: Grid(0), "at least 1"),

@@ -80,14 +80,16 @@ def test_every_network_of_rate_units_can_follow(name: str, recipe: str) -> None:
 
 
 def test_settings_win_over_the_recipe_and_the_recipe_over_the_file(tiny: Path) -> None:
-    resolved = resolve(tiny, settings={"training.epochs": 3, "rule.neuromodulator.rate": 0.03}, recipe="standard")
+    resolved = resolve(
+        tiny, settings={"training.epochs": 3, "rule.neuromodulator.relative_rate": 3.0}, recipe="standard"
+    )
     definition, origin = resolved.definition, resolved.origin
     assert load_model(tiny, recipe="standard").training.epochs == 1
     assert definition.training.epochs == 3 and origin["training.epochs"] == "setting"
     assert definition.training.batch_size == 50 and origin["training.batch_size"] == "recipe 'standard'"
     assert definition.training.optimizer.kind == "adam" and definition.training.rates == {"output": 10.0}
     rows = {key: (value, where) for key, value, where in describe(resolved)}
-    assert rows["rule.kind"][0] == "sbp" and rows["rule.neuromodulator.rate"] == ("0.03", "setting")
+    assert rows["rule.kind"][0] == "sbp" and rows["rule.neuromodulator.relative_rate"] == ("3.0", "setting")
     assert rows["rule.neuromodulator.scale"] == ("0.02", "default")  # the file's was for another rule
     assert rows["population.rows.neuron.neuron.slope"] == ("0.2", "recipe 'standard'")
     assert rows["connection.1.kernel"] == ("3", "tiny.toml")

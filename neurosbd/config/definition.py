@@ -80,10 +80,11 @@ class RuleTable(Entry):
 
     moved: ClassVar[Mapping[str, str]] = {
         **{key: f"rule.neuromodulator.{key}" for key in ("layout", "scale", "learned", "activations", "fading")},
-        **{key: f"rule.neuromodulator.{key}" for key in ("forgetting", "rate", "own", "baseline", "tasks", "channels")},
+        **{key: f"rule.neuromodulator.{key}" for key in ("forgetting", "own", "baseline", "tasks", "channels")},
         **{key: f"rule.plasticity.window.{key}" for key in (field.name for field in fields(Window))},
         **{key: f"rule.plasticity.{key}" for key in ("tau_e", "forward", "backward", "apical", "lateral", "memory")},
         "projection": "rule.neuromodulator.layout",
+        "rate": "rule.neuromodulator.relative_rate, by the rate of the readout",
         "forgetting_end": "rule.neuromodulator.forgetting.end",
         "forgetting_shape": "rule.neuromodulator.forgetting.shape (without end it stays where it starts)",
         "expansion_forgetting": "rule.neuromodulator.expanded",

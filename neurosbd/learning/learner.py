@@ -61,6 +61,11 @@ class Learner:
         """Weights that the rule learns by a gradient beside the synapses: heads, by name."""
         return dict(self.state.parameters)
 
+    @property
+    def relative_rates(self) -> dict[str, float]:
+        """Of those that learn as the readout does: the factor on the learning rate of the readout."""
+        return dict(self.rule.relative_rates(self.state))
+
     def learn(
         self,
         batch: Batch,
@@ -80,6 +85,7 @@ class Learner:
         """
         check_start(self.network, batch, self.rule.rewarded, self.rule.scored)
         self._settling.begin()
+        self._settling.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
         run = Run(self.network, self.loss, batch, watchers, noise, self.progress, continuation)
         with torch.no_grad():
@@ -145,6 +151,7 @@ class Settling:
         self.needed = needed or bool(network.adaptive) or network.constrained
         self.scheduled = scheduled
         self.steps = 0
+        self.heads = True  # whether what they have left is looked at
         self.pending: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
 
     def _left(self) -> tuple[int, int]:
@@ -160,6 +167,17 @@ class Settling:
                 "the weights have changed since the last batch, which no after_step() followed: bounds, moments of "
                 "standardised units and weights that follow the activity stay behind; call learner.after_step() after "
                 "every optimizer.step()",
+                stacklevel=4,
+            )
+
+    def check_heads(self, heads: Mapping[str, nn.Parameter]) -> None:
+        """Before a trial: gradients of heads that are still there when those of the weights are gone were not taken."""
+        left = [name for name, head in heads.items() if head.grad is not None]
+        if self.heads and left and all(weight.grad is None for weight in self.network.weights.values()):
+            self.heads = False
+            warn(
+                f"the optimizer does not have what the rule learns beside the synapses ({', '.join(left)}): make it of "
+                f"[*network.parameters(), *learner.parameters.values()], and clear their gradients before every batch",
                 stacklevel=4,
             )
 

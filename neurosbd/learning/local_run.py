@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
@@ -18,7 +18,7 @@ from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.rule_state import LocalState, outgoing, plastic
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Connection, Frame, Network
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Reading, Receiver
 from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
 from neurosbd.plasticity import ThreeFactor
 
@@ -153,6 +153,10 @@ class LocalRun:
         receiver = Receiver(self._filtered(name, activity), outgoing(self.network, name))
         third_factor = None
         if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
+            if isinstance(modulator, HasHead):
+                reading = modulator.read(states[name], receiver, broadcast)
+                _teach(modulator.head(states[name]), reading, broadcast.weight)
+                receiver = receiver._replace(reading=reading)
             sums = modulator.statistics(states[name], receiver, broadcast)
             states[name] = modulator.update(states[name], sums, broadcast)
             third_factor = modulator.third_factor(states[name], receiver, broadcast)
@@ -254,6 +258,13 @@ def check(network: Network, rule: Composition) -> None:
                         part.check(site)
             except ValueError as problem:
                 raise ValueError(f"connection '{connection.name}': {problem}") from None
+
+
+def _teach(head: nn.Parameter, reading: Reading, weight: float) -> None:
+    """Add the gradient of a head's own loss at a step of some weight to its `.grad`."""
+    if head.grad is None:
+        head.grad = torch.zeros_like(head)
+    head.grad.addmm_(reading.score.t(), reading.activity, alpha=weight)
 
 
 def _scaled(third_factor: Tensor, weight: float) -> Tensor:

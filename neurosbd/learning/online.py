@@ -25,7 +25,7 @@ from neurosbd.learning.rule_state import (
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Forgetting
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.plasticity import Tracking
 
 
@@ -111,6 +111,11 @@ class LocalRule(Composition, Rule[LocalState]):
             return {}
         found = {name: self.neuromodulator.projection(each) for name, each in state.modulators.items()}
         return {name: projection for name, projection in found.items() if projection is not None}
+
+    def relative_rates(self, state: LocalState) -> Mapping[str, float]:
+        """Those of the heads of the neuromodulator."""
+        modulator = self.neuromodulator
+        return dict.fromkeys(state.parameters, modulator.relative_rate) if isinstance(modulator, HasHead) else {}
 
     def notes(self, network: Network, loss: Loss, generator: torch.Generator) -> list[str]:
         """How many columns are broadcast and what they cost, if the score is expanded."""

@@ -21,7 +21,7 @@ class RuleState(Protocol):
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """Weights of heads, by name: the optimizer of the run moves them as it moves the synapses. A name that is a
-        population's, or a connection's onto it, has the rate of that population."""
+        population's, or a connection's onto it, has the rate of that population, unless there are `relative_rates`."""
         ...
 
     def state_dict(self) -> StateDict:
@@ -168,6 +168,10 @@ class Rule(Protocol[S]):
 
     def projections(self, state: S) -> Mapping[str, Tensor]:
         """By what the score is projected to each population at this moment, {population: [C, M]}."""
+        return {}
+
+    def relative_rates(self, state: S) -> Mapping[str, float]:
+        """Of heads that learn as the readout does: the factor on the learning rate of the readout, by name."""
         return {}
 
     def parts(self) -> Mapping[str, tuple[object, ...]]:

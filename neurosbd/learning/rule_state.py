@@ -43,8 +43,13 @@ class LocalState:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """None: it has no heads."""
-        return {}
+        """Heads of the neuromodulator, 'population.field'."""
+        return {
+            f"{name}.{key}": value
+            for name, state in self.modulators.items()
+            for key, value in _fields(state).items()
+            if isinstance(value, nn.Parameter)
+        }
 
     def state_dict(self) -> StateDict:
         """Plain containers of tensors."""
@@ -74,15 +79,26 @@ class LocalState:
         self.moments = [_like(*pair) for pair in zip(self.moments, saved["moments"], strict=True)]
 
 
-def _plain(state: State) -> dict[str, Tensor]:
+def _fields(state: State) -> dict[str, Tensor]:
     return state._asdict() if state else {}
 
 
+def _plain(state: State) -> dict[str, Tensor]:
+    """What a checkpoint holds; a Parameter without its gradient."""
+    return {key: value.detach() for key, value in _fields(state).items()}
+
+
 def _like(present: State, saved: dict[str, Tensor]) -> State:
-    """A state of the same type as the present one, on its device."""
+    """A state of the same type as the present one, on its device; its Parameters are the same, since an optimizer has
+    them."""
     if not present:
         return present
-    return type(present)(**{key: saved[key].to(value) for key, value in present._asdict().items()})
+    return type(present)(**{key: _taken(value, saved[key]) for key, value in present._asdict().items()})
+
+
+@torch.no_grad()
+def _taken(present: Tensor, saved: Tensor) -> Tensor:
+    return present.copy_(saved) if isinstance(present, nn.Parameter) else saved.to(present)
 
 
 def _check_shapes(name: str, present: State, saved: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting, Shape
 from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Grid, Layout, LowRank, Patchwise, Shared
-from neurosbd.neuromodulators.neuromodulator import Neuromodulator
+from neurosbd.neuromodulators.neuromodulator import HasHead, Neuromodulator
 from neurosbd.neuromodulators.prediction import Predicting, Prediction
 from neurosbd.neuromodulators.reward import Expectation, Reward
 from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
@@ -25,6 +25,6 @@ is_table(__name__, NEUROMODULATORS)
 
 __all__ = [
     "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Expectation",
-    "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Grid", "Layout", "LowRank",
-    "Patchwise", "Predicting", "Prediction", "Reward", "Shape", "Shared", "Transposed",
+    "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout",
+    "LowRank", "Patchwise", "Predicting", "Prediction", "Reward", "Shape", "Shared", "Transposed",
 ]  # fmt: skip

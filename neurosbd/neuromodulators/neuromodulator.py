@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurosbd.neurons.neuron import Activity
 
@@ -51,11 +51,19 @@ class Broadcast(NamedTuple):
         return self.loss.score(output, self.target) / self.examples
 
 
+class Reading(NamedTuple):
+    """What the head of a population makes of its activity at one step."""
+
+    activity: Tensor  # of the population, in the coordinates of the head, [B, M]
+    score: Tensor  # of the head's own loss by its prediction, so each row carries its 1/B, [B, C]
+
+
 class Receiver(NamedTuple):
     """The population that a broadcast reaches, as its neuromodulator sees it."""
 
     value: Tensor  # its activity, filtered where the rule filters it, [B, *size]
     readout_weight: Tensor | None = None  # of a dense connection to the readout, [C, units], if there is one
+    reading: Reading | None = None  # of its head, where the neuromodulator has one
 
 
 class Neuromodulator(Protocol[S]):
@@ -115,4 +123,26 @@ class Correlating(Protocol[F]):
 
     def correlated(self, state: F, receiver: Receiver) -> Tensor:
         """d cost / d score, times the batch: the activity of every example through R, [B, C + D]."""
+        ...
+
+
+@runtime_checkable
+class HasHead(Protocol[F]):
+    """A neuromodulator that gives every population a head: weights [C, M] that read it, judged by a loss of their own.
+
+    The head is a Parameter of the state. The gradient of its loss, score^T activity of its reading, is left in its
+    `.grad`; the optimizer of the run moves it, with its schedule and clipping.
+    """
+
+    @property
+    def relative_rate(self) -> float:
+        """Learning rate of the heads by that of the readout, > 0."""
+        ...
+
+    def head(self, state: F) -> nn.Parameter:
+        """The weights, [C, M]."""
+        ...
+
+    def read(self, state: F, receiver: Receiver, broadcast: Broadcast) -> Reading:
+        """What the head makes of the activity; `third_factor` finds it in the receiver."""
         ...

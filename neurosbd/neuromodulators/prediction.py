@@ -1,28 +1,21 @@
-"""Projection of the score by weights with which the population predicts the target itself (SBP)."""
+"""Projection of the score by the weights of a head that predicts the target from the population alone (SBP)."""
 
 from dataclasses import field
 from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurosbd.constants import Fraction, NotNegative, Positive, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
 from neurosbd.neuromodulators.projection import draw_projection
-
-_BETAS = (0.9, 0.999)  # memory of the mean slope and of its square, per batch
-_EPSILON = 1e-8
 
 
 class Predicting(NamedTuple):
-    """State of the prediction weights and of their optimizer."""
+    """State of a head that predicts."""
 
-    weight: Tensor  # V [C, M]
-    sent: Tensor  # V before it learned from the last step, [C, M]
-    slope: Tensor  # running mean of d own loss / d V, [C, M]
-    power: Tensor  # of its square, [C, M]
-    age: Tensor  # batches so far, []
+    prediction: nn.Parameter  # V [C, M]; the optimizer of the run moves it
     basis: Tensor = NO_BASIS  # of the layout
 
 
@@ -32,20 +25,23 @@ class Prediction:
 
         own_score[b] = d l(V h[b], y[b]) / d (V h[b])        of the population's own prediction V h
         third_factor[b] = ((1 - own) score[b] + own own_score[b]) V
-        V <- V - rate Adam(sum_b own_score[b]^T h[b])        after the third factor was sent
+        V.grad = sum_b own_score[b]^T h[b]                   over all scored steps of the batch, each with its weight
+
+    V is the head of the population, a Parameter that the optimizer of the run moves as it moves the synapses.
 
     V starts small and random, as in DFA. It comes to rest where the population's own score is uncorrelated with its
     activity, the optimum of its prediction; by then it is how the activity tells about the target, and so which way a
     broadcast score asks it to move. All that is needed is there: own activity, own prediction, and from outside C
     values of score and of target. As under the other rules, every position of a map gets the whole signal.
 
-    Every step of V has one size, whatever the score, so a prediction from M inputs moves by up to rate M times their
-    mean. A score that grows exponentially with the prediction (poisson) can run away with it from thousands of units;
-    a smaller rate helps.
+    V reads as the readout of the network does, so its rate is relative to the readout's, under Adam and SGD alike.
+    Under Adam every step of V has one size, whatever the score, so a prediction from M inputs moves by up to its rate
+    times M times their mean. A score that grows exponentially with the prediction (poisson) can run away with it from
+    thousands of units; a schedule that starts slowly, or a smaller rate, helps.
 
     Args:
         layout: which units share a column of V, see LAYOUTS.
-        rate: of V, its step per batch, > 0.
+        relative_rate: learning rate of V by that of the readout, > 0.
         scale: standard deviation of V at the start, >= 0. At 0 nobody but the readout learns from the first batch.
         own: weight of the own score in the third factor, 0..1. 0: the broadcast score alone. 1: every population
             descends the loss of its own prediction, and the score of the readout has no part in it.
@@ -60,10 +56,10 @@ class Prediction:
 
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = True
-    steady: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
 
     layout: Layout = field(default_factory=Grid)
-    rate: Positive = 1e-2
+    relative_rate: Positive = 2.0
     scale: NotNegative = 0.02
     own: Fraction = 0.5
 
@@ -72,37 +68,31 @@ class Prediction:
         if broadcast.n_expanded:
             raise ValueError("a prediction is judged by the loss, so it takes the score alone; remove the expansion")
         weight, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
-        slope, power = torch.zeros_like(weight), torch.zeros_like(weight)
-        return Predicting(weight, weight.clone(), slope, power, weight.new_zeros(()), basis)
+        return Predicting(nn.Parameter(weight), basis)
 
-    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
-        """own_score^T h, [C, M], of the prediction as it is."""
+    def head(self, state: Predicting) -> nn.Parameter:
+        """V, [C, M]."""
+        return state.prediction
+
+    def read(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Reading:
+        """The activity h in the coordinates of V, and the own score of the prediction V h."""
         activity = self.layout.summary(receiver.value, state.basis)
-        return (broadcast.score_of(activity @ state.weight.t()).t() @ activity,)
+        return Reading(activity, broadcast.score_of(activity @ state.prediction.t()))
+
+    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        """None: V learns by its gradient."""
+        return ()
 
     def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
-        """V learns to predict better; what is sent goes through V as it was."""
-        (slope,) = sums
-        return self._learned(state, slope, broadcast.step_share)
+        """As it was, until the optimizer moves V."""
+        return state
 
     def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """Broadcast and own score through V, [B, *size]."""
-        score = broadcast.score
-        if self.own:
-            activity = self.layout.summary(receiver.value, state.basis)
-            score = torch.lerp(score, broadcast.score_of(activity @ state.sent.t()), self.own)
-        return self.layout.spread(score @ state.sent, receiver.value, state.basis)
+        assert receiver.reading is not None
+        score = torch.lerp(broadcast.score, receiver.reading.score, self.own) if self.own else broadcast.score
+        return self.layout.spread(score @ state.prediction, receiver.value, state.basis)
 
     def projection(self, state: Predicting) -> Tensor:
         """V, [C, M]."""
-        return state.weight
-
-    def _learned(self, state: Predicting, slope: Tensor, share: float) -> Predicting:
-        """A step of Adam (Kingma, Ba 2015), or the share of one."""
-        first, second = (beta**share for beta in _BETAS)
-        mean = torch.lerp(state.slope, slope, 1 - first)
-        power = torch.lerp(state.power, slope.square(), 1 - second)
-        age = state.age + share
-        mean_norm, power_norm = (1 - beta**age for beta in _BETAS)  # what a running mean that started at 0 still lacks
-        change = (mean / mean_norm) / ((power / power_norm).sqrt_() + _EPSILON)
-        return Predicting(state.weight - self.rate * share * change, state.weight, mean, power, age, state.basis)
+        return state.prediction.detach()

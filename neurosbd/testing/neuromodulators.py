@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosbd.losses import LOSSES
 from neurosbd.neuromodulators import LAYOUTS, Neuromodulator
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead, Receiver
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, seeded
 
 S = TypeVar("S")  # the state of a neuromodulator
@@ -27,8 +27,11 @@ class Scene(NamedTuple):
     broadcast: Broadcast
 
 
+@torch.no_grad()
 def sent(modulator: Neuromodulator[S], state: S, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, S]:
     """The third factor of one step, and the state after it: the one place that knows by which verbs it is made."""
+    if isinstance(modulator, HasHead):
+        receiver = receiver._replace(reading=modulator.read(state, receiver, broadcast))
     state = modulator.update(state, modulator.statistics(state, receiver, broadcast), broadcast)
     return modulator.third_factor(state, receiver, broadcast), state
 

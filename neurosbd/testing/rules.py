@@ -123,7 +123,7 @@ def a_small_task_is_learned(make: Make) -> None:
     learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), seeded())
     rate = {"input->hidden1": 1.0, "hidden1->output": 10.0}
     groups = [{"params": [p], "lr": 5e-3 * rate[n.split(".")[1]]} for n, p in network.named_parameters()]
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam([*groups, {"params": list(learner.parameters.values()), "lr": 5e-2}])
     for _ in range(150):
         optimizer.zero_grad()
         learner.learn(Batch(x[None], target))

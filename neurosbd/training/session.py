@@ -1,14 +1,12 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
@@ -94,7 +92,7 @@ class Session:
         self.loss = experiment.loss
         self.learner = _learner(experiment)
         check_optimizer(experiment)
-        self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner.parameters))
+        self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -159,7 +157,7 @@ class Session:
         Raises:
             RunError: if one of them is not finite.
         """
-        sums = (self.metric_sums.sums[0], *self.network.parameters())
+        sums = (self.metric_sums.sums[0], *self.network.parameters(), *self.learner.parameters.values())
         if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
             raise RunError(self._diagnose())
 
@@ -265,6 +263,7 @@ class Session:
         batch, noise = self._again(number)
         frame = unroll(self.network, batch.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
+        sick += [f"weights of '{n}'" for n, w in self.learner.parameters.items() if not torch.isfinite(w).all()]
         sick += [f"activity of '{n}'" for n, a in frame.activity.items() if not torch.isfinite(a.value).all()]
         loudest = max(frame.activity, key=lambda n: frame.activity[n].value.abs().mean().nan_to_num(0).item())
         sick += [f"loss itself, with the largest activity in '{loudest}'"]
@@ -294,9 +293,7 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def parameter_groups(
-    network: Network, experiment: Experiment, heads: Mapping[str, Parameter] = MappingProxyType({})
-) -> list[StateDict]:
+def parameter_groups(network: Network, experiment: Experiment, learner: Learner | None = None) -> list[StateDict]:
     """One parameter group per population, with its own learning rate, and one per head of the rule. Projections are in
     none of them."""
     lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
@@ -308,5 +305,9 @@ def parameter_groups(
             groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
     if not groups:
         raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
-    places = {name: network.connections[name].post if name in network.connections else name for name in heads}
-    return groups + [{"params": [head], "lr": lr * rates.get(places[name], 1.0)} for name, head in heads.items()]
+    heads, relative = ({}, {}) if learner is None else (learner.parameters, learner.relative_rates)
+    for name, head in heads.items():
+        place = network.connections[name].post if name in network.connections else name
+        rate = rates.get(place, 1.0) if name not in relative else relative[name] * rates.get(network.readout, 1.0)
+        groups.append({"params": [head], "lr": lr * rate})
+    return groups
