@@ -77,3 +77,12 @@ def test_without_a_gpu_it_says_what_it_would_measure(
         gpu.main()
     told = capsys.readouterr().err
     assert stop.value.code == 2 and all(f"{part}: " in told for part in gpu.PARTS)
+
+
+def test_the_peak_of_a_step_is_the_highest_sum_of_what_is_held(script: Any) -> None:
+    """And a layer at a time takes less than half of backprop, however deep. Must fail when what is given back is left
+    out (tried), or a layer holds on to the one before."""
+    memory = script("layer_memory")
+    assert memory.highest([5, 3, -5, 4, -7]) == 8
+    deep, deeper = (memory.peak("mlp", "mono_forward", layers, 64, 2000) for layers in (8, 16))
+    assert deeper == pytest.approx(deep, rel=0.02) and deeper < memory.peak("mlp", "bp", 16, 64, 2000) / 2

@@ -11,9 +11,11 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import UsageError, nearest
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
-from neurosbd.learning.simulation import Drives, Observer, frames
+from neurosbd.learning.simulation import Drives, Observer, checked_frames, frames
+from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Frame, Network
+from neurosbd.neurons.neuron import Activity
 
 
 class LearningObserver(Protocol):
@@ -93,8 +95,12 @@ class Adaptation:
 
     def __call__(self, t: int, frame: Frame) -> None:
         """Bring the moments up to date, aside from the network."""
-        for name, moments in self.moments.items():
-            self.moments[name] = self.network.adaptive[name].update_moments(moments, frame.activity[name], self.share)
+        for name in self.moments:
+            self.follow(name, frame.activity[name])
+
+    def follow(self, name: str, activity: Activity) -> None:
+        """Bring those of one population up to date."""
+        self.moments[name] = self.network.adaptive[name].update_moments(self.moments[name], activity, self.share)
 
 
 @dataclass
@@ -197,6 +203,37 @@ class Run:
         for t, frame in self.frames(batch, drives, start):
             yield Pass(self, batch, t, frame, self.learning_observer if first else None)
 
+    def upward(self, batch: Batch, until: str) -> "Iterator[tuple[str, Pass]]":
+        """Show the batch that is to be learned from, once, and give every population as soon as it is updated.
+
+        For rules whose populations learn one after another. What no population needs any more is let go; where somebody
+        watches, every step is taken and seen as a whole first. For neurons without a state, without delays.
+
+        Args:
+            batch: shown from rest.
+            until: the last population that is updated, unless somebody watches.
+        """
+        network, self._shown = self.network, self._shown + 1
+        start: Frame | None = None
+        for t, x in enumerate(checked_frames(network, batch.frames())):
+            start = network.init(x, self._noise) if start is None else start
+            climbing = upward(network, start, x, until)
+            if self._observers:
+                whole = network.step(start, x)
+                for observe in self._observers:
+                    observe(t, whole)
+                climbing = ((name, whole) for name in network.incoming)
+            for name, frame in climbing:
+                if name in self.adaptation.moments:
+                    self.adaptation.follow(name, frame.activity[name])
+                yield name, Pass(self, batch, t, frame, self.learning_observer)
+
+    def judged(self, output: Tensor) -> BatchResult:
+        """The result of an answer [B, C] that was not read off the readout, with its loss at the last scored step."""
+        if self.loss is None or not self._batch.taught:
+            return BatchResult(output.new_full((), torch.nan), output)
+        return BatchResult(self.loss.per_example(output, self._batch.target_at(self.scored[-1])).mean(), output)
+
     def reward(self, batch: Batch, t: int, frame: Frame) -> Tensor | None:
         """The reward of a step, [B] or [B, channels]: the batch's own, or 1 for every right class at the last scored
         step."""
@@ -290,6 +327,11 @@ class Pass:
         neuron = network.populations[population].neuron
         assert neuron is not None
         return neuron.gate(self.frame.activity[population], third_factor, network.dt)
+
+    def rest(self, population: str) -> None:
+        """A population does not learn at this step: observers see that it has no third factor."""
+        if self.observer is not None:
+            self.observer.on_third_factor(population, None)
 
     def back(self, connection: Connection, signal: Tensor, weight: Tensor | None = None) -> Tensor:
         """Signal at the drive of the post population as it reaches the pre population, [B, *size]: the adjoint of the

@@ -86,16 +86,26 @@ def frames(
     Raises:
         UsageError: if the inputs are not such as this network can be shown.
     """
-    if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
-        network.check_shown(inputs, steps=True)
-        _check_finite(cast(Tensor, inputs))
     frame = start
-    for t, x in enumerate(inputs):
-        if t == 0 and not isinstance(inputs, Tensor):
-            network.check_shown(x)
+    for t, x in enumerate(checked_frames(network, inputs)):
         extra = None if drives is None else drives(t, frame)
         frame = network.step(network.init(x, generator) if frame is None else frame, x, extra)
         yield t, frame
+
+
+def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
+    """Inputs step by step, [B, *input size] each.
+
+    Raises:
+        UsageError: if they are not such as this network can be shown.
+    """
+    if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
+        network.check_shown(inputs, steps=True)
+        _check_finite(cast(Tensor, inputs))
+    for t, x in enumerate(inputs):
+        if t == 0 and not isinstance(inputs, Tensor):
+            network.check_shown(x)
+        yield x
 
 
 def _check_finite(inputs: Tensor) -> None:

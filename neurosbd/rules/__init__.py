@@ -12,6 +12,7 @@ from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
 from neurosbd.rules.kolen_pollack import KolenPollack
+from neurosbd.rules.mono_forward import MonoForward
 from neurosbd.rules.pepita import Pepita
 from neurosbd.rules.reward import rmax, rstdp, stdp
 from neurosbd.rules.sign_symmetry import SignSymmetry
@@ -27,6 +28,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "corinfomax": corinfomax,
     "eprop": eprop,
     "pepita": Pepita,
+    "mono_forward": MonoForward,
     "rstdp": rstdp,
     "rmax": rmax,
     "stdp": stdp,

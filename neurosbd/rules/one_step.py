@@ -5,12 +5,13 @@ import torch
 from neurosbd.network import Network
 
 
-def check_one_step(network: Network, why: str) -> None:
+def check_one_step(network: Network, why: str, instead: str = "'sbd', 'dfa', 'bptt'") -> None:
     """Refuse neurons with a past and connections with a delay.
 
     Args:
         network: to be learned.
         why: what the rule does, which begins the message.
+        instead: rules that follow time.
     Raises:
         ValueError: naming the connection or the population with its connection, and what to take instead.
     """
@@ -18,7 +19,7 @@ def check_one_step(network: Network, why: str) -> None:
         if delay:
             raise ValueError(
                 f"connection '{name}': {why}, so nothing may arrive later; this one takes {delay} steps. Choose a "
-                f"feed-forward model such as digits-mlp, or a rule that follows time: 'sbd', 'dfa', 'bptt'"
+                f"feed-forward model such as digits-mlp, or a rule that follows time: {instead}"
             )
     for name, connections in network.incoming.items():
         population = network.populations[name]
@@ -27,5 +28,5 @@ def check_one_step(network: Network, why: str) -> None:
             raise ValueError(
                 f"connection '{connections[0].name}': {why}, but '{name}' are neurons with a state, "
                 f"{type(population.neuron).__name__}. Choose a model of rate neurons such as digits-mlp, or a rule "
-                f"that follows time: 'sbd', 'dfa', 'bptt'"
+                f"that follows time: {instead}"
             )
