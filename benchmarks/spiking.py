@@ -221,8 +221,7 @@ def megabytes() -> float:
     """Peak of the resident set so far."""
     import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def uncompiled() -> str | None:
@@ -232,8 +231,8 @@ def uncompiled() -> str | None:
     try:
         torch.compile(lambda x: (x + 1).sin())(torch.ones(4))
     except Exception as problem:  # of whatever part of it
-        lines = [line for line in str(problem).splitlines() if line.strip()]
-        return f"torch.compile does not work here: {lines[0] if lines else type(problem).__name__}"
+        told = next(filter(str.strip, str(problem).splitlines()), type(problem).__name__)
+        return f"torch.compile does not work here: {told}"
     return None
 
 
@@ -345,20 +344,16 @@ def growth(rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]
 
 def processor() -> str:
     """Name of the CPU as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def show(rows: list[dict[str, Any]], names: list[str]) -> None:
     """Print the table."""
-    print(
-        f"{'steps':>5}{'threads':>8}  {'library':<18}{'ms/batch':>9}{'quartiles':>14}{'CPU ms':>8}{'samples/s':>10}",
-        end="",
-    )
-    print(f"{'of neurosbd':>12}{'net MB':>8}{'peak MB':>9}{'1st s':>8}")
+    print(f"{'steps':>5}{'threads':>8}  {'library':<18}{'ms/batch':>9}{'quartiles':>14}{'CPU ms':>8}", end="")
+    print(f"{'samples/s':>10}{'of neurosbd':>12}{'net MB':>8}{'peak MB':>9}{'1st s':>8}")
     for row in rows:
         for name in names:
             cell, head = row[name], f"{row['steps']:>5}{row['threads']:>8}  {name:<18}"
@@ -388,14 +383,13 @@ def main() -> None:
     parser.add_argument("--work", choices=list(LIBRARIES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        print(json.dumps(work(options.work, options.steps[0], options.repeats, options.threads[0])))
-        return
+        return print(json.dumps(work(options.work, options.steps[0], options.repeats, options.threads[0])))
     rows = [measure(steps, threads, options) for threads in options.threads for steps in options.steps]
     machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     names = ["neurosbd", *options.peers]
     if options.json:
-        print(json.dumps({"machine": machine, "batch": BATCH, "rows": rows, "growth": growth(rows, names)}, indent=1))
-        return
+        found = {"machine": machine, "batch": BATCH, "rows": rows, "growth": growth(rows, names)}
+        return print(json.dumps(found, indent=1))
     versions = [f"{n} {rows[0][n]['version']} (torch {rows[0][n]['torch']})" for n in names if "ms" in rows[0][n]]
     print(f"{machine}; {', '.join(versions)}")
     show(rows, names)

@@ -13,6 +13,11 @@ RESUME = "--resume (in Python resume=True)"
 FROM = "--from (in Python start=)"
 
 
+def recorded_by(spec: str) -> str:
+    """What records a signal, as messages call it."""
+    return f'--record "{spec}" (in Python record=["{spec}"])'
+
+
 class UsageError(ValueError):
     """A request, file or value that cannot be carried out. Nothing was changed. Exit status 2."""
 

@@ -327,7 +327,7 @@ def test_warnings_and_speeds_survive_a_resume(tmp_path: Path) -> None:
     resumed = fit("digits-mlp", settings=dead, out=tmp_path / "cut", resume=True)
     assert resumed.result["warnings"] == whole.result["warnings"]
     layer, learned = whole.result["warnings"]
-    assert "'hidden2': 100% of its units" in layer and "--rule bp tells whether" in learned
+    assert "'hidden2': 100% of its units" in layer and "rule 'bp' tells whether" in learned
     assert all((line["samples_per_second"] or 1) > 0 for line in resumed.metrics)
     undefined = [line | {"test_accuracy": None} for line in resumed.metrics[:1]]  # as NaN is written
     write_metrics(tmp_path / "cut", [*undefined, *resumed.metrics[1:]])

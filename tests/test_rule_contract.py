@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import neurosbd
 from neurosbd import plugins
 from neurosbd.connections import Dense
-from neurosbd.errors import UsageError
+from neurosbd.errors import RunError, UsageError
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.passes import Run
@@ -50,6 +50,25 @@ class FeedbackAlignment(Rule[TensorState]):
                         signal = p.back(connection, gated, state.tensors[connection.name])
                         signals[connection.pre] = signals.get(connection.pre, 0) + signal
         return run.result()
+
+
+@dataclass(frozen=True)
+class Hasty(Rule[TensorState]):
+    """It leaves a showing at the first pass."""
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        for p in run(batch):
+            p.deposit(run.network.incoming[run.network.readout][0], p.score() * p.weight)
+            break
+        return run.result()
+
+
+def test_a_showing_that_is_left_is_told() -> None:
+    """Its loss would be that of fewer steps. Must fail when only the steps that were seen are counted (tried)."""
+    learner, x = Learner(mlp([3, 4, 2]), Hasty(), LOSSES["cross_entropy"](), seeded()), torch.ones(4, 2, 3).double()
+    learner.learn(Batch(x[:1], torch.tensor([0, 1])))
+    with pytest.raises(RunError, match="left its first showing after 1 of 4 steps"):
+        learner.learn(Batch(x, torch.tensor([0, 1])))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
 from neurosbd.learning.simulation import Drives, Observer, checked_frames, frames
 from neurosbd.learning.upward import upward
@@ -161,7 +161,7 @@ class Run:
         self._observers = watchers.observers
         self._noise = noise
         self._key = None if noise is None else noise.get_state()
-        self._shown = 0
+        self._shown = self._seen = 0  # showings, and steps of the first
         self.scored = [t for t, weight in enumerate(batch.weights) if weight]
         if not self.scored:
             raise UsageError(UNSCORED)
@@ -189,6 +189,7 @@ class Run:
         for t, frame in frames(self.network, batch.frames(), start, self._noise, drives):
             for observe in watching:
                 observe(t, frame)
+            self._seen += first
             if first and self._goes_on:
                 self.continuation.frame = Frame(frame.state, {}, {})
             yield t, frame
@@ -245,7 +246,18 @@ class Run:
         return (self.meter.result().output.argmax(1) == batch.target).to(output.dtype)
 
     def result(self) -> BatchResult:
-        """Loss and output of the first showing, and of its heads."""
+        """Loss and output of the first showing, and of its heads.
+
+        Raises:
+            RunError: if the rule has left it before its last step, so that they would be those of a shorter trial.
+        """
+        steps = len(self._batch.weights)
+        if self._seen < steps:
+            raise RunError(
+                f"the rule left its first showing after {self._seen} of {steps} steps, so the loss, the answer and "
+                f"what is recorded would be those of a shorter trial; go on to the last pass, or show it whole with "
+                f"run.show(batch) first"
+            )
         return self.meter.result()._replace(heads={name: meter.result() for name, meter in self.heads.items()})
 
 

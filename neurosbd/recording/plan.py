@@ -108,7 +108,7 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
             if request.what == "v" and type(recorded.network.populations[where].neuron).__name__ == "Izhikevich":
                 found = found.model_copy(update={"unit": "mV"})
             if any(found.name == other.name for other in series):
-                raise UsageError(f"--record {request.spec}: '{found.name}' is asked for twice; ask once")
+                raise UsageError(f"recording {request.spec}: '{found.name}' is asked for twice; ask once")
             series.append(found)
     if not series:
         return None
@@ -141,15 +141,15 @@ def _kind(request: Request, network: Network, extent: RunExtent) -> SignalKind:
     kind = kind_of(request.what, network)
     if kind is None:
         hint = unknown(request.what, network)
-        raise UsageError(f"--record {request.spec}: there is no signal '{request.what}'{hint}")
+        raise UsageError(f"recording {request.spec}: there is no signal '{request.what}'{hint}")
     if kind.per == "batch" and (request.on == "test" or request.examples.random or request.examples.chosen):
         raise UsageError(
-            f"--record {request.spec}: {request.what} is counted per training batch; it has no examples and no on=test"
+            f"recording {request.spec}: {request.what} is counted per training batch; it has no examples and no on=test"
         )
     if request.on == "test" and not extent.batches["test"]:
-        raise UsageError(f"--record {request.spec}: there is no test (a protocol has no test); leave out on=test")
+        raise UsageError(f"recording {request.spec}: there is no test (a protocol has no test); leave out on=test")
     if request.on == "test" and kind.read is None:
-        raise UsageError(f"--record {request.spec}: nothing is learned in the test, so it has no {request.what}")
+        raise UsageError(f"recording {request.spec}: nothing is learned in the test, so it has no {request.what}")
     return replace(kind, axes=("example", "value")) if request.what == "target" and extent.target else kind
 
 
@@ -176,7 +176,7 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
     if not legal:
         unscored = "; nobody scores a protocol" if recorded.loss is None and request.what in SCORED else ""
         raise UsageError(
-            f"--record {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
+            f"recording {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
         )
     if kind.of == "network":
         if request.where in legal:
@@ -185,7 +185,7 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
             "" if len(legal) == 1 else f", or {' or '.join(f'{head}.{request.what}' for head in legal[1:])} of a head"
         )
         raise UsageError(
-            f"--record {request.spec}: {request.what} belongs to the network; write {request.what}{of_head}"
+            f"recording {request.spec}: {request.what} belongs to the network; write {request.what}{of_head}"
         )
     if request.where == "*":
         return legal
@@ -193,7 +193,7 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
         known = [*recorded.network.populations, *recorded.network.connections]
         lacks = f"'{request.where}' has no {request.what}"
         what = lacks if request.where in known else f"there is no '{request.where}'"
-        raise UsageError(f"--record {request.spec}: {what}{nearest(request.where, [*legal, '*'])}")
+        raise UsageError(f"recording {request.spec}: {what}{nearest(request.where, [*legal, '*'])}")
     return [request.where]
 
 
@@ -201,26 +201,26 @@ def _clock(request: Request, kind: SignalKind, extent: RunExtent) -> Clock:
     every, width = request.every or dict(kind.every), extent.widths[request.on]
     if kind.per == "batch":
         if "step" in every:
-            raise UsageError(f"--record {request.spec}: {request.what} is counted per batch; use batches or epochs")
+            raise UsageError(f"recording {request.spec}: {request.what} is counted per batch; use batches or epochs")
         stride = every.get("batch", 1) if "epoch" not in every else every["epoch"] * extent.batches["train"]
         total = extent.batches["train"] * extent.epochs
         if not request.every:
             stride = min(stride, total)
         if stride > total and not kind.around:
             raise UsageError(
-                f"--record {request.spec}: every {stride:,} batches is never in a run of {total:,}; take less"
+                f"recording {request.spec}: every {stride:,} batches is never in a run of {total:,}; take less"
             )
         return Clock(per="batch", batches=stride, around=kind.around)
     try:
         chosen = request.examples.indices(width, generator(extent.seed, "record", "examples", request.spec))
     except ValueError as problem:
-        raise UsageError(f"--record {request.spec}: examples: {problem}") from None
+        raise UsageError(f"recording {request.spec}: examples: {problem}") from None
     examples = tuple(range(width)) if chosen is None else chosen
     most = {"step": extent.steps, "batch": extent.batches[request.on], "epoch": extent.epochs}
     for unit, stride in request.every.items():
         if stride > most[unit] > 0:
             warn(
-                f"--record {request.spec}: every {stride:,} {_plural(unit)} of {most[unit]:,}: only the first is "
+                f"recording {request.spec}: every {stride:,} {_plural(unit)} of {most[unit]:,}: only the first is "
                 f"recorded; give a smaller every= if more was meant"
             )
     return Clock(
@@ -235,7 +235,7 @@ def _series(asked: _Asked, where: str, size: tuple[int, ...], seed: int) -> Seri
     try:
         items = chosen.indices(math.prod(size), generator(seed, "record", request.spec, where))
     except ValueError as problem:
-        raise UsageError(f"--record {request.spec}: {where or request.what}: {kind.axes[-1]}s: {problem}") from None
+        raise UsageError(f"recording {request.spec}: {where or request.what}: {kind.axes[-1]}s: {problem}") from None
     name = f"{where}.{request.what}".lstrip(".") + ("@test" if clock.on == "test" else "")
     last = () if not size else (math.prod(size) if items is None else len(items),)
     return Series(

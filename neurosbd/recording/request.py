@@ -71,7 +71,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Request:
-    """One --record: what, where, of what, when.
+    """One request: what, where, of what, when.
 
     spec: as it was written.
     every: unit -> stride, as far as it was given.
@@ -97,16 +97,16 @@ class Request:
         """
         match = _SPEC.fullmatch(spec.strip())
         if match is None:
-            raise UsageError(f"--record {spec}: {_WRITE}")
+            raise UsageError(f"recording {spec}: {_WRITE}")
         options: dict[str, Any] = {}
         for text in _split(match["filters"] or ""):
             key, equals, value = (part.strip() for part in text.partition("="))
             if not equals or key not in _LEGAL:
-                raise UsageError(f"--record {spec}: there is no filter '{key}'{nearest(key, _LEGAL)}; {_WRITE}")
+                raise UsageError(f"recording {spec}: there is no filter '{key}'{nearest(key, _LEGAL)}; {_WRITE}")
             try:
                 options |= _option(key, value)
             except ValueError as problem:
-                raise UsageError(f"--record {spec}: {key}: {problem}") from None
+                raise UsageError(f"recording {spec}: {key}: {problem}") from None
         return cls(spec, match["what"], (match["where"] or "").strip(), **options)
 
 

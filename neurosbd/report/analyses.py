@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from neurosbd import library
-from neurosbd.errors import UsageError
+from neurosbd.errors import RunError, UsageError
 from neurosbd.report.drawing import Drawing, draw
 from neurosbd.report.quantities import Quantity, quantities
 from neurosbd.tracefiles.reader import NotRecorded
@@ -154,6 +154,8 @@ def run_analysis(analysis: Analysis, run: Run) -> Outcome:
         return Outcome(analysis.name, analysis.about, spec=missing.spec, problem=str(missing))
     except UsageError as problem:
         return Outcome(analysis.name, analysis.about, problem=str(problem))
+    except RunError as problem:  # a part of a user's own, in the run that is analysed
+        return Outcome(analysis.name, analysis.about, problem=str(problem), failed=True)
     except Exception as problem:
         return Outcome(analysis.name, analysis.about, problem=last_line(problem, analysis.path), failed=True)
 

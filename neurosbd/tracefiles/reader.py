@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 import neurosbd.tracefiles.checks as checks
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, recorded_by
 from neurosbd.files import legal_path
 from neurosbd.hdf5 import Node, dataset
 from neurosbd.parsing import Json, JsonTable
@@ -279,7 +279,7 @@ class Trace:
             spec = name.removesuffix("@test") + ("[on=test]" if name.endswith("@test") else "")
             raise NotRecorded(
                 f"{self.path}: '{name}' was not recorded; {hint}It has {', '.join(self.names)}. "
-                f'To have it, run again with --record "{spec}"',
+                f"To have it, run again with {recorded_by(spec)}",
                 spec,
             )
         return Signal(self, series)
@@ -293,7 +293,7 @@ class Trace:
         """All signals of any of these kinds.
 
         Raises:
-            NotRecorded: if there is none; says which --record would provide it.
+            NotRecorded: if there is none; says which would provide it.
         """
         found = [signal for what in signal_names for signal in self.all(what, on)]
         if not found:
@@ -301,7 +301,7 @@ class Trace:
             specs = [what + which if what in ("score", "loss") else f"*.{what}{which}" for what in signal_names]
             raise NotRecorded(
                 f"{self.path}: needs {' or '.join(signal_names)}{' of test batches' if on == 'test' else ''}, which "
-                f'was not recorded; run again with --record "{specs[0]}"',
+                f"was not recorded; run again with {recorded_by(specs[0])}",
                 specs[0],
             )
         return found

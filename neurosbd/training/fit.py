@@ -77,14 +77,10 @@ def fit(
         KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
     with Interrupt() as interrupt:
-        record = as_specs(record)
         named = data if isinstance(data, str | Path) else None
-        settings = dict(plain(settings or {}))
-        if seed is not None:
-            settings["seed"] = seed
-        if loss is not None:
-            settings["loss"] = entry(loss)
-        job = Job(model, rule, recipe, settings, record, out, device, resume, Loggers(loggers))
+        chosen = {"seed": seed, "loss": None if loss is None else entry(loss)}
+        settings = dict(plain(settings or {})) | {key: value for key, value in chosen.items() if value is not None}
+        job = Job(model, rule, recipe, settings, as_specs(record), out, device, resume, Loggers(loggers))
         definition = job.definition() if named is None else _on_data(job.definition(), str(named))
         check_alone(os.environ)
         place = check_device(device)

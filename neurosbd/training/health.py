@@ -231,9 +231,9 @@ def remedy(rule: str, spiking: bool) -> str:
     own = (
         ["rule.neuromodulator.forgetting = 0.99 (correlations averaged over more batches)"] if rule in _AVERAGED else []
     )
-    recipe = [] if spiking else ["--recipe standard"]
+    recipe = [] if spiking else ["recipe 'standard'"]
     tried = ", ".join([*own, *recipe, "a lower learning rate", "more epochs"])
-    return f"try {tried}; --rule {'bptt' if spiking else 'bp'} tells whether the data can be learned at all"
+    return f"try {tried}; rule '{'bptt' if spiking else 'bp'}' tells whether the data can be learned at all"
 
 
 def unexplained(line: Mapping[str, float]) -> str | None:

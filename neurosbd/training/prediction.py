@@ -7,17 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.config.definition import Experiment
 from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.normalisation import standardise
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
 from neurosbd.errors import RESUME, UsageError
 from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
 from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.forward import Units, in_units, outputs, samples_of, stimulus_of, tested
+from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import CHECKPOINT, Run
 from neurosbd.training.session import MetricSums
 
@@ -46,6 +49,7 @@ def predicted(run: Run) -> Prediction:
 
     Raises:
         UsageError: if the run has no data set or no checkpoint, or the data are no longer there.
+        RunError: if a part of a user's own fails; names it.
     """
     experiment = run.definition.build()
     definition = experiment.definition
@@ -55,7 +59,8 @@ def predicted(run: Run) -> Prediction:
         raise UsageError(f"{run.path}: has no checkpoint yet; go on with {RESUME}")
     data = data_of(definition)
     batches = DatasetBatches(experiment, data, torch.device("cpu"))
-    output = outputs(run.learner(), experiment, (batch.inputs for batch in batches.tests()))
+    with naming_own_parts(experiment):
+        output = outputs(run.learner(), experiment, (batch.inputs for batch in batches.tests()))
     offset, scale = (torch.tensor(v, dtype=torch.float64) for v in (batches.offset, batches.scale))
     return Prediction(cast(Predictive, experiment.loss), data, output, batches.test.targets, offset, scale)
 
@@ -88,8 +93,21 @@ def judged(
 
     Raises:
         UsageError: if the examples are of another kind or size than those of the training.
+        RunError: if a part of a user's own fails; names it.
     """
-    experiment, learner = run.definition.build(), run.learner()
+    experiment = run.definition.build()
+    with naming_own_parts(experiment):
+        return _judged(experiment, run.learner(), units, values, target, learned)
+
+
+def _judged(
+    experiment: Experiment,
+    learner: Learner,
+    units: Units,
+    values: np.ndarray | EventSamples,
+    target: np.ndarray | None,
+    learned: np.ndarray | None,
+) -> Judged:
     samples = samples_of(values, units)
     if target is not None:
         samples = replace(samples, targets=_as_learned(target, units))

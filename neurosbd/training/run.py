@@ -14,7 +14,7 @@ from torch import Tensor
 from neurosbd import checkpoints, plugins
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Definition
-from neurosbd.errors import RESUME, UsageError, nearest
+from neurosbd.errors import RESUME, UsageError, nearest, recorded_by
 from neurosbd.files import legal_path, write_text
 from neurosbd.learning.learner import Learner
 from neurosbd.network import Network
@@ -27,6 +27,7 @@ from neurosbd.tracefiles.writer import PARTIAL
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.forward import Raw, Units, predict
 from neurosbd.training.lock import is_held
+from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import check_config, read_config, read_metrics, read_result
 from neurosbd.training.run_card import card, line
 from neurosbd.validation import validate
@@ -84,7 +85,7 @@ class Run:
         whole, partial = self.path / TRACE, self.path / f"{TRACE}{PARTIAL}"
         if not (whole.exists() or partial.exists()):
             raise NotRecorded(
-                f"{self.path}: nothing was recorded; run again with --record, for example --record '*.rate'", "*.rate"
+                f"{self.path}: nothing was recorded; run again with {recorded_by('*.rate')}, for example", "*.rate"
             )
         return open_trace(whole if whole.exists() else partial)
 
@@ -145,7 +146,9 @@ class Run:
             UsageError: if the examples are of another kind or size than those of the training, the run has no data
                 set (a task, a protocol), or it has no checkpoint yet.
         """
-        return predict(self.learner(), self.definition.build(), self.units(), x)
+        experiment = self.definition.build()
+        with naming_own_parts(experiment):
+            return predict(self.learner(), experiment, self.units(), x)
 
     def units(self) -> Units:
         """In which units the network sees its data, and what its classes, columns or values are called.
