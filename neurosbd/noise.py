@@ -5,6 +5,7 @@ same numbers on every device, and a run split in two gives those of the whole.
 """
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -57,6 +58,22 @@ def uniform(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     start = _mixed(_mixed(key + step * _STEP))
     counter = torch.arange(like.numel(), device=like.device, dtype=torch.int64)
     return _unit(_mixed(start + counter * _STEP), like.dtype).view(like.shape)
+
+
+def normal(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
+    """Independent standard normal numbers, one per element of `like`, none beyond 6 in float32.
+
+    Args:
+        key: int64 [], of the run.
+        step: int64 [], >= 0, advanced by whoever owns the state.
+        like: gives shape, dtype and device.
+    Source: Box, Muller 1958, Ann. Math. Stat. 29.
+    """
+    half = like.new_empty((like.numel() + 1) // 2)
+    length, angle = (uniform(key, 2 * step + part, half) for part in (0, 1))
+    length, angle = (-2 * torch.log1p(-length)).sqrt_(), angle.mul_(2 * math.pi)
+    both = torch.cat((length * torch.cos(angle), length * torch.sin(angle)))
+    return both[: like.numel()].view(like.shape)
 
 
 def _unit(bits: Tensor, dtype: torch.dtype) -> Tensor:

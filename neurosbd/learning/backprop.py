@@ -19,6 +19,8 @@ class Backprop(Rule[TensorState]):
 
     teaches_heads: ClassVar[bool] = True
 
+    differentiates: ClassVar[bool] = True
+
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """One showing that autograd follows."""
         with torch.enable_grad():

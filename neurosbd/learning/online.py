@@ -24,7 +24,7 @@ from neurosbd.learning.rule_state import (
 )
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
-from neurosbd.neuromodulators import Forgetting
+from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.plasticity import Tracking
 
@@ -77,6 +77,11 @@ class LocalRule(Composition, Rule[LocalState]):
         score = run.loss.score(output, target) / len(output)
         activity = broadcastable(run.network, frame.activity)
         return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=activity)
+
+    @property
+    def hears_target(self) -> bool:
+        """Whether its neuromodulator sends more than a score: a prediction of the target, say."""
+        return isinstance(self.neuromodulator, Prediction) and self.neuromodulator.own > 0
 
     def after_step(self, state: LocalState, network: Network) -> None:
         """Move the weights that follow the activity."""

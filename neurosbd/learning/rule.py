@@ -92,6 +92,8 @@ class Rule(Protocol[S]):
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         spares_silent: synapses from units that are silent in a batch stay as they are.
+        estimates: its gradient is right on average only, over noise that it draws itself.
+        differentiates: autograd follows what it shows.
     """
 
     loss: str | None = None
@@ -99,6 +101,8 @@ class Rule(Protocol[S]):
     showings: ClassVar[int] = 1
     delay: int = 0
     spares_silent: ClassVar[bool] = True
+    estimates: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     @property
     def rewarded(self) -> bool:
@@ -109,6 +113,11 @@ class Rule(Protocol[S]):
     def scored(self) -> bool:
         """Whether a score reaches it; else it learns from rewards, or from the activity alone."""
         return True
+
+    @property
+    def hears_target(self) -> bool:
+        """Whether populations below the readout hear the target, so that they learn where the score is 0, too."""
+        return False
 
     @property
     def bounds(self) -> tuple[float, float] | None:

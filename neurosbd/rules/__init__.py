@@ -14,6 +14,7 @@ from neurosbd.rules.feedback_alignment import FeedbackAlignment
 from neurosbd.rules.kolen_pollack import KolenPollack
 from neurosbd.rules.mono_forward import MonoForward
 from neurosbd.rules.pepita import Pepita
+from neurosbd.rules.perturbation import NodePerturbation, WeightPerturbation
 from neurosbd.rules.reward import rmax, rstdp, stdp
 from neurosbd.rules.sign_symmetry import SignSymmetry
 
@@ -33,6 +34,8 @@ RULES: dict[str, Callable[..., Rule]] = {
     "rmax": rmax,
     "stdp": stdp,
     "local": local,
+    "node_perturbation": NodePerturbation,
+    "weight_perturbation": WeightPerturbation,
     "bp": bp,
     "bptt": bptt,
 }

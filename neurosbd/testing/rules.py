@@ -134,8 +134,67 @@ def a_small_task_is_learned(make: Make) -> None:
     demand(accuracy > 0.95, f"The rule reaches {accuracy:.0%} on two clusters per class, where 95 % are easy")
 
 
+def examples_count_alike(make: Make) -> None:
+    """A batch whose examples come twice, in another order, has the same gradient, since it is a mean over examples. Of
+    neurons and rules that draw nothing."""
+    if make().estimates or _neuron(make) != "tanh":
+        return
+    x, target, order = drawn(6, 5), _labels(6), [3, 0, 5, 2, 2, 4, 1, 0, 4, 3, 5, 1]
+    once, twice = (gradients(make, mlp([5, 7, 3]), target[rows], x[rows]) for rows in (list(range(6)), order))
+    for key, gradient in once.items():
+        close(twice[key], gradient, f"The gradient of '{key}' changes when every example comes twice", 1e-8, 1e-10)
+
+
+def a_score_of_0_changes_nothing(make: Make) -> None:
+    """Targets that are the outputs themselves, under squared error. Of rules that hear a score and no target."""
+    rule = make()
+    if not rule.scored or rule.hears_target or rule.estimates or rule.loss not in (None, "squared_error"):
+        return
+    network, x = mlp([5, 7, 6, 3]), drawn(6, 5)
+    with torch.no_grad():
+        target = network(x)
+    Learner(network, rule, LOSSES["squared_error"](), seeded(3)).learn(Batch(x[None], target), noise=seeded(4))
+    for name, weight in network.weights.items():
+        change = 0.0 if weight.grad is None else weight.grad.abs().max().item()
+        demand(
+            change < 1e-14,
+            f"The score is 0 and '{name}' gets a gradient; declare `hears_target` if the target tells it",
+        )
+
+
+def single_precision_is_kept(make: Make) -> None:
+    """In float32 gradients are float32, and those of float64 up to rounding. Of rules that draw nothing."""
+    if make().estimates or _neuron(make) != "tanh":
+        return
+    x, target = drawn(6, 5), _labels(6)
+    exact = gradients(make, mlp([5, 7, 6, 3]), target, x)
+    for key, gradient in gradients(make, mlp([5, 7, 6, 3]).float(), target, x.float()).items():
+        demand(gradient.dtype == torch.float32, f"The gradient of '{key}' is {gradient.dtype} in a float32 network")
+        close(gradient.double(), exact[key], f"The gradient of '{key}' is another one in float32", 1e-3, 1e-5)
+
+
+def no_graph_is_built(make: Make) -> None:
+    """Autograd keeps nothing while the rule learns, unless it says that it differentiates."""
+    kept: list[Tensor] = []
+
+    def keep(value: Tensor) -> Tensor:
+        kept.append(value)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        gradients(make, mlp([5, 7, 3], _neuron(make)), _labels(4), drawn(4, 5))
+    demand(
+        make().differentiates or not kept,
+        "Autograd keeps a graph while the rule learns; set `differentiates` if it must",
+    )
+    demand(
+        bool(kept) or not make().differentiates, "The rule says that it differentiates, but autograd follows nothing"
+    )
+
+
 RULE_CHECKS: tuple[Check, ...] = (
     grad_of_every_parameter_is_filled, gradients_accumulate_and_spare_absent_synapses, silent_inputs_change_nothing,
+    examples_count_alike, a_score_of_0_changes_nothing, single_precision_is_kept, no_graph_is_built,
     a_small_task_is_learned,
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from neurosbd.neurons import ReLU, Tanh
 from neurosbd.plasticity import SpikeTiming, ThreeFactor
 from neurosbd.regularisers import Power, WeightEntropy
 from neurosbd.rules import RULES, LocalRule
+from neurosbd.rules.feedback_alignment import FeedbackAlignment
 from neurosbd.surrogates import Triangle
 from neurosbd.tasks import DelayedXor, Findings, Pairing
 from neurosbd.testing import CHECKS
@@ -177,6 +178,55 @@ class Small(AveragePool):
 
 def meddling() -> LocalRule:
     return dataclasses.replace(RULES["dfa"](), plasticity=Meddling())  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Added(FeedbackAlignment):
+    """A sum over examples where a mean is meant."""
+
+    def learn(self, state: Any, run: Any, batch: Any) -> Any:
+        weights = list(run.network.weights.values())
+        before = [weight.grad for weight in weights]
+        for weight in weights:
+            weight.grad = None
+        result = super().learn(state, run, batch)
+        for weight, gradient in zip(weights, before, strict=True):
+            weight.grad.mul_(len(batch.target)).add_(0 if gradient is None else gradient)
+        return result
+
+
+@dataclass(frozen=True)
+class Drifting(FeedbackAlignment):
+    """Weights move whatever the score says."""
+
+    spares_silent: ClassVar[bool] = False
+
+    def learn(self, state: Any, run: Any, batch: Any) -> Any:
+        result = super().learn(state, run, batch)
+        for weight in run.network.weights.values():
+            weight.grad.add_(weight, alpha=1e-3)
+        return result
+
+
+@dataclass(frozen=True)
+class Grained(FeedbackAlignment):
+    """A floor under the gradient that was meant for another precision."""
+
+    def learn(self, state: Any, run: Any, batch: Any) -> Any:
+        result = super().learn(state, run, batch)
+        for weight in run.network.weights.values():
+            weight.grad.mul_(1 + 1e6 * torch.finfo(weight.dtype).eps)
+        return result
+
+
+@dataclass(frozen=True)
+class Followed(FeedbackAlignment):
+    """It lets autograd follow what it does, and does not say so."""
+
+    def learn(self, state: Any, run: Any, batch: Any) -> Any:
+        with torch.enable_grad():
+            sum(weight.square().sum() for weight in run.network.weights.values())
+        return super().learn(state, run, batch)
 
 
 # Neuromodulators ----------------------------------------------------------------------------------
@@ -536,6 +586,10 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("connections", Doubled, "`outer` is not the adjoint of `drive`"),
     ("connections", Forgetful, "`each` does not keep the share of e that it is told to"),
     ("rules", meddling, "Learning changes 'weights.input->hidden1' of the network; only .grad may change"),
+    ("rules", Added, "The gradient of 'input->hidden1' changes when every example comes twice"),
+    ("rules", Drifting, "The score is 0 and 'input->hidden1' gets a gradient; declare `hears_target`"),
+    ("rules", Grained, "The gradient of 'input->hidden1' is another one in float32"),
+    ("rules", Followed, "Autograd keeps a graph while the rule learns; set `differentiates` if it must"),
     ("initialisers", Careless, "Two draws of the same seed differ"),
     ("layouts", Loud, "Coordinates of variance 1 do not reach every unit with variance 1"),
     ("constraints", Shrinking, "A second `apply` moves what the first one has left"),

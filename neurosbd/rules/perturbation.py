@@ -1,0 +1,159 @@
+"""Perturbation of nodes and of weights: what noise does to the loss, times the noise, is the gradient on average."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Positive, constants
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.passes import Pass, Run, add_gradient
+from neurosbd.learning.rule import Rule, TensorState
+from neurosbd.losses import Loss
+from neurosbd.network import Network
+from neurosbd.noise import new_key, normal
+from neurosbd.rules.one_step import check_one_step
+
+Difference = Literal["forward", "central"]
+
+
+@constants(called="node_perturbation")
+class NodePerturbation(Rule[TensorState]):
+    """Node perturbation: every unit tries noise in its drive, and all are told how much worse the loss became.
+
+        drive~ = drive + size xi,  xi[b] ~ N(0, 1)
+        d weight = mean_b (l~[b] - l[b]) / size xi[b] pre[b]^T
+
+    The same for the readout: nothing but one number per example is sent. It is the gradient on average, with noise that
+    grows with the number of units: a control for rules that are told more.
+
+    Args:
+        size: of the noise, in units of the drive, > 0.
+        difference: 'forward': against the loss without noise; 'central': half of that with the noise less that with
+            its opposite, which takes one showing more and is exact up to size^2.
+    Source: Widrow, Lehr 1990, Proc. IEEE 78 (MRIII); Werfel, Xie, Seung 2005, Neural Comput. 17.
+    Differs: the loss of each example counts, not that of the batch. Where examples share their drives (standardised
+        units), what they do to each other is left out.
+    """
+
+    showings: ClassVar[int] = 3
+    estimates: ClassVar[bool] = True
+
+    size: Positive = 1e-3
+    difference: Difference = "forward"
+
+    def check(self, network: Network) -> None:
+        """Neurons without a past, connections without a delay."""
+        check_one_step(network, "node_perturbation compares showings step by step")
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
+        """Keys of the noise, one per population, and how many batches there have been."""
+        device = next(network.parameters()).device
+        keys = {name: new_key(generator, f"the perturbation of '{name}'", device) for name in network.incoming}
+        return TensorState({**keys, "batches": torch.zeros((), dtype=torch.int64, device=device)})
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        """Calm, then shaken; a change of each unit by its own noise."""
+        network, keys, steps = run.network, state.tensors, len(batch.weights)
+        sizes = {name: network.populations[name].size for name in network.incoming}
+        some = next(network.parameters())
+
+        step, count = keys["batches"] * steps, len(batch.target_at(0))
+        noise = [
+            {name: normal(keys[name], step + t, some.new_empty((count, *size))) for name, size in sizes.items()}
+            for t in range(steps)
+        ]
+
+        def shaken(sign: float) -> Iterator[Pass]:
+            return run(batch, lambda t, frame: {name: sign * self.size * xi for name, xi in noise[t].items()})
+
+        calm = list(run(batch))
+        lower = calm if self.difference == "forward" else shaken(-1.0)
+        span = self.size if self.difference == "forward" else 2 * self.size
+        for first, less, more in zip(calm, lower, shaken(1.0), strict=True):
+            worse = (_losses(more) - _losses(less)) * (first.weight / span / len(first.value(network.readout)))
+            for name, xi in noise[first.t].items():
+                for connection in network.incoming[name]:
+                    first.deposit(connection, xi * worse.view(-1, *(1,) * len(sizes[name])))
+        keys["batches"] += 1
+        return run.result()
+
+
+@constants(called="weight_perturbation")
+class WeightPerturbation(Rule[TensorState]):
+    """Weight perturbation: all synapses try noise at once, and all are told how much worse the loss became.
+
+        weight~ = weight + size xi,  xi ~ N(0, 1), one draw for all examples
+        d weight = (l~ - l) / size xi
+
+    It is the gradient on average, with noise that grows with the number of synapses: the weakest control there is.
+
+    Args:
+        size: of the noise, in units of the weight, > 0.
+        difference: 'forward': against the loss without noise; 'central': half of that with the noise less that with
+            its opposite, which takes one showing more and is exact up to size^2.
+    Source: Jabri, Flower 1992, IEEE Trans. Neural Netw. 3; Cauwenberghs 1993, NeurIPS; all at once: Spall 1992, IEEE
+        Trans. Autom. Control 37 (there with signs for Gaussian noise).
+    """
+
+    showings: ClassVar[int] = 3
+    estimates: ClassVar[bool] = True
+    spares_silent: ClassVar[bool] = False  # each synapse moves, whatever arrives at it
+
+    size: Positive = 1e-3
+    difference: Difference = "forward"
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
+        """Keys of the noise, one per parameter that learns, and how many batches there have been."""
+        names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        device = next(network.parameters()).device
+        keys = {name: new_key(generator, f"the perturbation of '{name}'", device) for name in names}
+        return TensorState({**keys, "batches": torch.zeros((), dtype=torch.int64, device=device)})
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        """Calm, then shaken; a change of each synapse by its own noise."""
+        parameters = {name: p for name, p in run.network.named_parameters() if p.requires_grad}
+        keys = state.tensors
+        noise = {name: normal(keys[name], keys["batches"], p) for name, p in parameters.items()}
+        for name, connection in run.network.connections.items():
+            if connection.plastic and (present := run.network.present(connection)) is not None:
+                noise[f"weights.{name}"] *= present
+        calm = _total(run, batch)
+        with _moved(parameters, noise, self.size):
+            more = _total(run, batch)
+        less, span = calm, self.size
+        if self.difference == "central":
+            span = 2 * self.size
+            with _moved(parameters, noise, -self.size):
+                less = _total(run, batch)
+        for name, parameter in parameters.items():
+            add_gradient(Synapses(parameter, None), Synapses(noise[name] * ((more - less) / span), None))
+        keys["batches"] += 1
+        return run.result()
+
+
+def _losses(p: Pass) -> Tensor:
+    """Of each example at one step, [B]."""
+    assert p.run.loss is not None
+    return p.run.loss.per_example(p.value(p.run.network.readout), p.target)
+
+
+def _total(run: Run, batch: Batch) -> Tensor:
+    """Mean loss of a showing, weighted over its steps, []."""
+    return torch.stack([_losses(p).mean() * p.weight for p in run(batch) if p.weight]).sum()
+
+
+@contextmanager
+def _moved(parameters: Mapping[str, Tensor], noise: Mapping[str, Tensor], size: float) -> Iterator[None]:
+    """Parameters a step away for a while; they come back bit for bit."""
+    start = {name: parameter.clone() for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.add_(noise[name], alpha=size)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.copy_(start[name])
