@@ -241,6 +241,25 @@ def test_two_ways_to_a_population_add_up_and_unscored_steps_have_no_signal() -> 
     )
 
 
+@pytest.mark.parametrize("rule", CHAINS)
+def test_a_head_learns_by_itself_and_changes_nothing_else(rule: str) -> None:
+    """Bitwise the gradients without it; its own is backprop's. Must fail when its signal goes back, too (tried)."""
+    tanh, identity = NEURONS["tanh"](), NEURONS["identity"]()
+    hidden, output = Population("hidden", (6,), tanh), Population("output", (3,), identity)
+    probe = Population("probe", (3,), identity, role="head")
+    ways = [Connection("input", "hidden", Dense()), Connection("hidden", "output", Dense())]
+    plain, probed = (
+        Network([Population("input", (4,), None), hidden, *more, output], [*ways, *extra], seeded()).double()
+        for more, extra in (((), ()), ((probe,), (Connection("hidden", "probe", Dense(bias=True)),)))
+    )
+    batch = shown(plain)
+    without = gradients(learner_of(plain, RULES[rule]()), batch)
+    found, exact = (gradients(learner_of(probed, RULES[name]()), batch) for name in (rule, "bp"))
+    assert all(torch.equal(found[name], gradient) for name, gradient in without.items())
+    for name in ("weights.hidden->probe", "biases.hidden->probe"):
+        torch.testing.assert_close(found[name], exact[name], rtol=1e-12, atol=1e-15)
+
+
 def test_refused_on_the_command_line_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"digits-snn: rule 'fa': connection 'input->hidden1': 'fa' sends"):
         neurosbd.fit("digits-snn", rule="fa", out=tmp_path / "run")

@@ -48,14 +48,15 @@ def _step_back(p: Pass, backward: Callable[[Connection], Tensor], mirrored: Mapp
     network = p.run.network
     signals = {network.readout: p.score() * p.weight}
     for name in reversed(network.incoming):
-        gated = p.gate(name, signals.pop(name))
+        judged = name in network.heads  # by itself, and who it reads hears nothing of it
+        gated = p.gate(name, p.score(name) * p.weight if judged else signals.pop(name))
         for connection in network.incoming[name]:
             change = p.deposit(connection, gated)
             present = network.present(connection)
             if change is not None and connection.name in mirrored:
                 theirs = change.weight.clone() if present is None else change.weight * present
                 add_gradient(Synapses(mirrored[connection.name], None), Synapses(theirs, None))
-            if connection.pre != INPUT:
+            if connection.pre != INPUT and not judged:
                 weight = backward(connection)
                 signal = p.back(connection, gated, weight if present is None else weight * present)
                 before = signals.get(connection.pre)
@@ -67,7 +68,7 @@ def drawn(network: Network, how: Initialiser, generator: torch.Generator) -> dic
     back."""
     found = {}
     for name, connection in network.connections.items():
-        if connection.pre != INPUT:
+        if connection.pre != INPUT and connection.post not in network.heads:
             weight = network.weights[name]
             post = network.populations[connection.post].size
             start = replace(connection.geometry, weight=how).start(tuple(weight.shape), post, generator)  # type: ignore[type-var]
@@ -84,7 +85,7 @@ def check_chain(network: Network, rule: str) -> None:
     """
     check_one_step(network, f"'{rule}' sends its signal back within one step")
     reaching = {network.readout}
-    for name in reversed(network.incoming):
+    for name in reversed([name for name in network.incoming if name not in network.heads]):
         if name not in reaching:
             raise ValueError(f"population '{name}' does not reach the readout, so no signal of '{rule}' comes to it")
         reaching |= {connection.pre for connection in network.incoming[name]}
@@ -92,4 +93,4 @@ def check_chain(network: Network, rule: str) -> None:
 
 def told(network: Network) -> RuleSignals:
     """What such a rule lets a recording see: the signals of all hidden populations."""
-    return RuleSignals(tuple(name for name in network.incoming if name != network.readout))
+    return RuleSignals(tuple(name for name in network.incoming if name not in (network.readout, *network.heads)))

@@ -1,6 +1,7 @@
 """Feedback alignment by name."""
 
 from dataclasses import field
+from typing import ClassVar
 
 import torch
 
@@ -28,6 +29,8 @@ class FeedbackAlignment(Rule[TensorState]):
     Differs: B of a convolution is a kernel, shared over positions, as in BioTorch (Sanfiz, Akrout 2021, arXiv
         2108.13446).
     """
+
+    teaches_heads: ClassVar[bool] = True
 
     feedback: Initialiser = field(default_factory=KaimingNormal)
 

@@ -1,6 +1,7 @@
 """Kolen-Pollack by name."""
 
 from dataclasses import field
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -29,6 +30,8 @@ class KolenPollack(Rule[TensorState]):
         feedback: how B starts, as a weight of the same connection would be, see INITIALISERS.
     Source: Kolen, Pollack 1994, IEEE Int. Conf. Neural Netw.; Akrout et al. 2019, NeurIPS, arXiv 1904.05391.
     """
+
+    teaches_heads: ClassVar[bool] = True
 
     feedback: Initialiser = field(default_factory=KaimingNormal)
 

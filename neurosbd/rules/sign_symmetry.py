@@ -1,7 +1,7 @@
 """Sign symmetry by name."""
 
 from dataclasses import field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class SignSymmetry(Rule[TensorState]):
     Differs: magnitudes have the size of initial weights, not 1; batch manhattan updates and batch normalisation, which
         the source adds, are left to the optimizer and the neurons.
     """
+
+    teaches_heads: ClassVar[bool] = True
 
     magnitude: Literal["fixed", "drawn", "equal"] = "fixed"
     feedback: Initialiser = field(default_factory=KaimingNormal)
