@@ -41,6 +41,8 @@ def learner_of(network: Network, rule: Rule, loss: str = "cross_entropy") -> Lea
 
 def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     learner.network.zero_grad()
+    for head in learner.parameters.values():
+        head.grad = None
     learner.learn(batch)
     named = learner.network.named_parameters()
     return {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
