@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from operator import index
 from typing import Literal, SupportsIndex, get_args
 
@@ -14,7 +15,7 @@ from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
-from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron
+from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron, Stochastic
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -33,6 +34,7 @@ class Population:
     neuron: Neuron | None
     axes: tuple[AxisName, ...] | None = None  # what `size` counts; None: units, or channels, height and width
     role: Role | None = None  # what it is for, if not for other populations
+    dropout: float = 0.0  # share of its units that send nothing in a run while the network learns, 0 <= dropout < 1
 
     @property
     def named_axes(self) -> Axes:
@@ -261,6 +263,8 @@ def _check_roles(populations: Sequence[Population], connections: Sequence[Connec
     if len(populations) == 1:
         return  # which is said otherwise
     readout = by_name[readout_of({name: population.role for name, population in by_name.items()})]
+    for population in populations:
+        _check_dropout(population, population is readout)
     for head in (population for population in populations if population.role == "head"):
         fed = next((connection.name for connection in connections if connection.pre == head.name), None)
         if fed is not None:
@@ -273,6 +277,19 @@ def _check_roles(populations: Sequence[Population], connections: Sequence[Connec
                 f"population '{head.name}' is a head, judged by the loss of the readout, so its size must be that of "
                 f"'{readout.name}', {list(readout.size)}, got {list(head.size)}"
             )
+
+
+def _check_dropout(population: Population, is_readout: bool) -> None:
+    """A share of units that other populations hear."""
+    where, share, neuron = f"population '{population.name}': dropout", population.dropout, population.neuron
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= share < 1:
+        raise ValueError(f"{where} is the share of silent units, a number at least 0 and below 1, got {share!r}")
+    if share and (neuron is None or is_readout or population.role == "head"):
+        what = "the data" if neuron is None else "an output of the network, which the loss judges"
+        raise ValueError(f"{where} silences units between populations, but this one is {what}; set it elsewhere, or 0")
+    if share and isinstance(neuron, Compartmental | Stochastic):
+        why = "settle together" if isinstance(neuron, Compartmental) else "draw their spikes, which is noise enough"
+        raise ValueError(f"{where} cannot silence {type(neuron).__name__} neurons, which {why}; set it to 0")
 
 
 def spikes(population: Population) -> bool:

@@ -17,6 +17,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
 from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
 from neurosbd.distributions import check_times, sample_constants
+from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental
@@ -33,6 +34,7 @@ class State(NamedTuple):
 
     neurons: dict[str, Any]  # state of each population
     underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
+    sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
 
 
 class Frame(NamedTuple):
@@ -249,7 +251,7 @@ class Network(nn.Module):
     def init(self, example: Tensor, generator: torch.Generator | None = None) -> Frame:
         """Frame before the first step, for inputs like `example` [B, *input size]: all at rest.
 
-        Neurons with noise draw its key from `generator`.
+        Neurons with noise draw its key from `generator`, and so does dropout while the network learns.
         """
         neurons, underway = {}, {}
         for name in self.incoming:
@@ -261,7 +263,8 @@ class Network(nn.Module):
                 connection = self.connections[name]
                 silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
                 underway[name] = (connection.geometry.carry(silence),) * delay
-        return Frame(State(neurons, underway), {}, {})
+        sent = draw_sent(self.populations, example, generator) if self.training else {}
+        return Frame(State(neurons, underway, sent), {}, {})
 
     def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:
         """Clamp the input to `x` [B, *input size] and update every population once, in order.
@@ -298,12 +301,13 @@ class Network(nn.Module):
             if extra is not None and name in extra:
                 drives["soma"] = drives["soma"] + extra[name] if "soma" in drives else extra[name]
             drive: Any = drives if name in self.compartmental else drives["soma"]
-            activity[name], neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
+            shown, neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
+            activity[name] = thinned(shown, frame.state.sent.get(name))
         underway = {}
         for name, queue in frame.state.underway.items():
             connection = self.connections[name]
             underway[name] = (*queue[1:], connection.geometry.carry(activity[connection.pre].value))
-        return Frame(State(neurons, underway), activity, carried)
+        return Frame(State(neurons, underway, frame.state.sent), activity, carried)
 
     def _check_batch(self, frame: Frame, x: Tensor) -> None:
         for state in frame.state.neurons.values():

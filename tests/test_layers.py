@@ -18,7 +18,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"connections", "datasets", "distributions", "answers", "encoders", "surrogates", "tracefiles"},
     {"constraints", "neurons"},
     {"anatomy", "eligibility", "neuromodulators"},
-    {"expansions", "plasticity", "regularisers", "summary"},
+    {"dropout", "expansions", "plasticity", "regularisers", "summary"},
     {"network"},
     {"learning"},
     {"rules"},

@@ -115,7 +115,8 @@ def test_nothing_comes_back_from_above() -> None:
     learner = Learner(network, RULES["mono_forward"](), LOSSES["cross_entropy"](), seeded())
     learner.learn(Batch(x, LABELS))
     before = clones(network)
-    network.zero_grad()
+    for parameter in (*network.parameters(), *learner.parameters.values()):
+        parameter.grad = None
     with torch.no_grad():
         for parameter in (network.weights["hidden1->hidden2"], learner.state.parameters["hidden2"]):
             parameter.add_(1.0)

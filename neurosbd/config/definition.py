@@ -12,7 +12,7 @@ from neurosbd.anatomy import INPUT, Connection, Population, Role, legal_name, re
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
-from neurosbd.constants import Distribution, Positive, Range, Whole
+from neurosbd.constants import Distribution, Positive, Range, Share, Whole
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
@@ -116,6 +116,7 @@ class PopulationSpec(Record):
     axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
     neuron: NeuronEntry | None = None
     role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last that is no head
+    dropout: Share = 0.0  # of its units that send nothing in a run while the network learns
 
     @model_validator(mode="before")
     @classmethod
@@ -274,7 +275,7 @@ class Definition(Record):
             task=self.task.build() if self.task else None,
             protocol=self.protocol.build() if self.protocol else None,
             populations=tuple(
-                Population(name, spec.size, spec.neuron.build() if spec.neuron else None, spec.axes, spec.role)
+                Population(name, spec.size, spec.neuron and spec.neuron.build(), spec.axes, spec.role, spec.dropout)
                 for name, spec in self.population.items()
             ),
             connections=tuple(entry.connection() for entry in self.connection),

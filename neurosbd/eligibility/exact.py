@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
 from neurosbd.eligibility.local import Arrival, Local, Site
-from neurosbd.neurons.neuron import Flow
+from neurosbd.neurons.neuron import Flow, gain
 from neurosbd.surrogates import check_gain
 
 
@@ -87,8 +87,8 @@ class Exact:
                 moved = _added(moved, factor, before)
             eps.append(moved if _absent(entry) else _added(moved, entry, pre))
         flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
-        gain = arrival.neuron.gate(arrival.post, torch.ones_like(arrival.post.value), dt)
-        parts = [(gain * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
+        slope = gain(arrival.neuron, arrival.post, dt)
+        parts = [(slope * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
         e = parts[0][0][..., None] * parts[0][1]
         for factor, moved in parts[1:]:
             e = torch.addcmul(e, moved, factor[..., None])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Arrival, Local, Site
+from neurosbd.neurons.neuron import gated
 
 
 class Traces(NamedTuple):
@@ -89,7 +90,7 @@ class Factorised:
             ages.append(age)
         neuron, post = arrival.neuron, arrival.post
         factors = Factors(
-            trace, age, post.value, lambda third_factor: neuron.gate(post, third_factor, dt), arrival.outer
+            trace, age, post.value, lambda third_factor: gated(neuron, post, third_factor, dt), arrival.outer
         )
         return factors, Traces(tuple(traces), tuple(ages))
 

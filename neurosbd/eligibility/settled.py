@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from neurosbd.eligibility.factorised import Factors
 from neurosbd.eligibility.local import Arrival
+from neurosbd.neurons.neuron import gated
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,5 @@ class Settled:
         """Factors of this step."""
         neuron, post = arrival.neuron, arrival.post
         return Factors(
-            arrival.pre, 1.0, post.value, lambda third_factor: neuron.gate(post, third_factor, dt), arrival.outer
+            arrival.pre, 1.0, post.value, lambda third_factor: gated(neuron, post, third_factor, dt), arrival.outer
         ), state

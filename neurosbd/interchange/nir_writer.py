@@ -47,6 +47,9 @@ def to_nir(
     """
     if resets not in (None, "loop", "to_value"):
         raise UsageError(f"to_nir: resets must be 'loop', 'to_value' or None, got {resets!r}")
+    thinned = [name for name, population in network.populations.items() if population.dropout]
+    if thinned:
+        warn(f"NIR holds no dropout, so the graph is the network that does not learn ({', '.join(thinned)} send all)")
     if network.heads:
         warn(f"a NIR graph has one output: heads are left out of it ({', '.join(network.heads)})")
     return _Writer(network, resets).graph({} if metadata is None else metadata)

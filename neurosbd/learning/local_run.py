@@ -19,7 +19,7 @@ from neurosbd.learning.rule_state import LocalState, outgoing, plastic
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Connection, Frame, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Reading, Receiver
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
+from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic, gated
 from neurosbd.plasticity import ThreeFactor
 
 
@@ -119,7 +119,7 @@ class LocalRun:
         if self.rule.neuromodulator is not None and not self.rule.rewarded:
             neuron = self.network.populations[self.network.readout].neuron
             assert neuron is not None
-            drive_score = neuron.gate(frame.activity[self.network.readout], broadcast.score, self.network.dt)
+            drive_score = gated(neuron, frame.activity[self.network.readout], broadcast.score, self.network.dt)
         return broadcast._replace(
             score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
         )

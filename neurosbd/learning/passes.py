@@ -15,7 +15,7 @@ from neurosbd.learning.simulation import Drives, Observer, checked_frames, frame
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Frame, Network
-from neurosbd.neurons.neuron import Activity
+from neurosbd.neurons.neuron import Activity, gated
 
 
 class LearningObserver(Protocol):
@@ -338,7 +338,7 @@ class Pass:
         network = self.run.network
         neuron = network.populations[population].neuron
         assert neuron is not None
-        return neuron.gate(self.frame.activity[population], third_factor, network.dt)
+        return gated(neuron, self.frame.activity[population], third_factor, network.dt)
 
     def rest(self, population: str) -> None:
         """A population does not learn at this step: observers see that it has no third factor."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from neurosbd.dropout import thinned
 from neurosbd.network import INPUT, Frame, Network
 from neurosbd.neurons.neuron import Activity
 
@@ -26,7 +27,9 @@ def upward(network: Network, before: Frame, x: Tensor, until: str) -> Iterator[t
     for place, name in enumerate(order):
         neuron = network.populations[name].neuron
         assert neuron is not None
-        frame.activity[name], _ = neuron.step(before.state.neurons[name], _drive(network, frame, name), network.dt)
+        shown, _ = neuron.step(before.state.neurons[name], _drive(network, frame, name), network.dt)
+        frame.activity[name] = thinned(shown, before.state.sent.get(name))
+        del shown
         yield name, frame
         if name == until:
             return

@@ -19,6 +19,7 @@ class Activity(NamedTuple):
     potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
     # spiking one from its momentary threshold plus its resting threshold
     cache: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
+    sent: Tensor | None = None  # share of the value that is sent, 0 or 1 / (1 - dropout), [B, *size]; None: all of it
 
 
 class Flow(NamedTuple):
@@ -129,6 +130,11 @@ class Stochastic(Protocol):
         ...
 
 
+def gated(neuron: Neuron, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+    """third_factor * d value / d drive, of what a population sends: its gate, and its dropout if there is any."""
+    return neuron.gate(activity, third_factor if activity.sent is None else third_factor * activity.sent, dt)
+
+
 def gain(neuron: Neuron, activity: Activity, dt: float) -> Tensor:
     """d value / d drive of every unit at this step of `dt` s, [B, *size]; of coupled units, of the sum of values."""
-    return neuron.gate(activity, torch.ones_like(activity.value), dt)
+    return gated(neuron, activity, torch.ones_like(activity.value), dt)
