@@ -327,14 +327,10 @@ class Pass:
         assert self.run.loss is not None
         return self.run.loss.score(output, self.target) / len(output)
 
-    def tell(self, population: str, third_factor: Tensor | None) -> None:
-        """Say what a recording shall see as the third factor of a population; `gate` does. None: there is none."""
-        if self.observer is not None:
-            self.observer.on_third_factor(population, third_factor)
-
     def gate(self, population: str, third_factor: Tensor) -> Tensor:
         """third_factor times the gain of the population, [B, *size]."""
-        self.tell(population, third_factor)
+        if self.observer is not None:
+            self.observer.on_third_factor(population, third_factor)
         network = self.run.network
         neuron = network.populations[population].neuron
         assert neuron is not None

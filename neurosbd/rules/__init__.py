@@ -9,6 +9,7 @@ from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, ebd, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
+from neurosbd.rules.direct_random_target import DirectRandomTarget
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
 from neurosbd.rules.kolen_pollack import KolenPollack
@@ -23,6 +24,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "ebd": ebd,
     "sbp": sbp,
     "dfa": dfa,
+    "drtp": DirectRandomTarget,
     "fa": FeedbackAlignment,
     "sign_symmetry": SignSymmetry,
     "kolen_pollack": KolenPollack,

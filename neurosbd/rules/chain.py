@@ -40,7 +40,7 @@ def learn_back(
             _step_back(p, backward, mirrored)
         else:
             for name in network.incoming:
-                p.tell(name, None)
+                p.rest(name)
     return run.result()
 
 

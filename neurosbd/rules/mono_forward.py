@@ -47,6 +47,11 @@ class MonoForward(Rule[TensorState]):
     answers: Literal["readout", "heads"] = "readout"
     scale: NotNegative = 1.0
 
+    @property
+    def hears_target(self) -> bool:
+        """By its heads."""
+        return True
+
     def check(self, network: Network) -> None:
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "a head of mono_forward judges one step", "'sbp' with rule.neuromodulator.own = 1")

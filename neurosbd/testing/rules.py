@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Network
+from neurosbd.network import Frame, Network
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, seeded
 from neurosbd.testing.networks import cnn, lc, mlp
 
@@ -174,22 +174,17 @@ def single_precision_is_kept(make: Make) -> None:
 
 
 def no_graph_is_built(make: Make) -> None:
-    """Autograd keeps nothing while the rule learns, unless it says that it differentiates."""
-    kept: list[Tensor] = []
+    """Autograd does not follow the network while the rule learns, unless it says that it differentiates."""
+    network, rule, followed = mlp([5, 7, 3], _neuron(make)), make(), []
 
-    def keep(value: Tensor) -> Tensor:
-        kept.append(value)
-        return value
+    def look(t: int, frame: Frame) -> None:
+        followed.append(any(activity.value.grad_fn is not None for activity in frame.activity.values()))
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        gradients(make, mlp([5, 7, 3], _neuron(make)), _labels(4), drawn(4, 5))
-    demand(
-        make().differentiates or not kept,
-        "Autograd keeps a graph while the rule learns; set `differentiates` if it must",
-    )
-    demand(
-        bool(kept) or not make().differentiates, "The rule says that it differentiates, but autograd follows nothing"
-    )
+    learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), seeded(3))
+    learner.learn(Batch(drawn(4, 5)[None], _labels(4)), (look,), seeded(4))
+    says = rule.differentiates
+    demand(says or not any(followed), "Autograd follows what the rule shows; set `differentiates` if it must")
+    demand(any(followed) or not says, "The rule says that it differentiates, but autograd follows nothing")
 
 
 RULE_CHECKS: tuple[Check, ...] = (

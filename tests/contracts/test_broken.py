@@ -225,8 +225,10 @@ class Followed(FeedbackAlignment):
 
     def learn(self, state: Any, run: Any, batch: Any) -> Any:
         with torch.enable_grad():
-            sum(weight.square().sum() for weight in run.network.weights.values())
-        return super().learn(state, run, batch)
+            result = super().learn(state, run, batch)
+        for parameter in run.network.parameters():
+            parameter.grad = parameter.grad.detach()
+        return result
 
 
 # Neuromodulators ----------------------------------------------------------------------------------
@@ -589,7 +591,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("rules", Added, "The gradient of 'input->hidden1' changes when every example comes twice"),
     ("rules", Drifting, "The score is 0 and 'input->hidden1' gets a gradient; declare `hears_target`"),
     ("rules", Grained, "The gradient of 'input->hidden1' is another one in float32"),
-    ("rules", Followed, "Autograd keeps a graph while the rule learns; set `differentiates` if it must"),
+    ("rules", Followed, "Autograd follows what the rule shows; set `differentiates` if it must"),
     ("initialisers", Careless, "Two draws of the same seed differ"),
     ("layouts", Loud, "Coordinates of variance 1 do not reach every unit with variance 1"),
     ("constraints", Shrinking, "A second `apply` moves what the first one has left"),
