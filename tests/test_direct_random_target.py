@@ -16,6 +16,7 @@ from neurosbd.learning.rule import TensorState
 from neurosbd.losses import LOSSES
 from neurosbd.network import INPUT, Network
 from neurosbd.neuromodulators import LAYOUTS
+from neurosbd.neurons import Tanh
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import cnn, lc, mlp
 from tests.contracts.tables import seeded
@@ -113,13 +114,12 @@ def test_it_is_the_sign_of_the_score_up_to_a_constant(loss: str) -> None:
 def test_a_layer_at_a_time_is_held() -> None:
     """When a population is updated, those before the last are gone. Must fail when a pass is kept (tried)."""
     network, alive, kept = mlp([5, 7, 6, 8, 3]), [], {}
-    gate = type(network.populations["hidden1"].neuron).gate
 
-    class Watched(type(network.populations["hidden1"].neuron)):  # type: ignore[misc]
+    class Watched(Tanh):
         def gate(self, activity: Any, third_factor: Tensor, dt: float) -> Tensor:
             alive.append(sum(reference() is not None for reference in kept.values()))
             kept[len(kept)] = weakref.ref(activity.value)
-            return gate(self, activity, third_factor, dt)
+            return super().gate(activity, third_factor, dt)
 
     for name in ("hidden1", "hidden2", "hidden3"):
         object.__setattr__(network.populations[name], "neuron", Watched())

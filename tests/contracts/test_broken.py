@@ -225,10 +225,8 @@ class Followed(FeedbackAlignment):
 
     def learn(self, state: Any, run: Any, batch: Any) -> Any:
         with torch.enable_grad():
-            result = super().learn(state, run, batch)
-        for parameter in run.network.parameters():
-            parameter.grad = parameter.grad.detach()
-        return result
+            run.show(batch)
+        return super().learn(state, run, batch)
 
 
 # Neuromodulators ----------------------------------------------------------------------------------
