@@ -183,6 +183,10 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     command.add_argument(
+        "--deterministic", action="store_true",
+        help="take only operations that give the same bits every time (training.deterministic); on a CPU all do",
+    )  # fmt: skip
+    command.add_argument(
         "--record", action="append", default=[], metavar="SPEC",
         help='keep a signal in trace.h5: hidden.spikes, "*.v[neurons=random 100, examples=0:4]", loss; repeatable',
     )  # fmt: skip

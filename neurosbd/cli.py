@@ -98,7 +98,8 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
 def _settings(options: argparse.Namespace) -> dict[str, object]:
     from neurosbd.config.resolve import parse_settings
 
-    return parse_settings(options.set)
+    chosen: dict[str, object] = {**parse_settings(options.set)}
+    return chosen | ({"training.deterministic": True} if getattr(options, "deterministic", False) else {})
 
 
 def _fit(options: argparse.Namespace) -> int:

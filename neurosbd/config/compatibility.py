@@ -56,7 +56,16 @@ def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
         raise UsageError(f"{definition.name}: {problem}") from None
     check_optimizer(experiment)
     check_heard(experiment)
-    unused = ("epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop")
+    unused = (
+        "epochs",
+        "batch_size",
+        "batches",
+        "test_batches",
+        "checkpoint_every",
+        "clip_norm",
+        "stop",
+        "deterministic",
+    )
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
     if changed:

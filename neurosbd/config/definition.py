@@ -12,6 +12,7 @@ from neurosbd.anatomy import INPUT, Connection, Population, Role, legal_name, re
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.connections.precision import Precision, in_precision
 from neurosbd.constants import Distribution, Positive, Range, Share, Whole
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.definition import Columns
@@ -60,10 +61,10 @@ class ConnectionEntry(Entry):
     compartment: Compartment = "soma"  # of the post neuron, if it has any
     constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
 
-    def connection(self) -> Connection:
-        """The connection that is described."""
-        constraints = tuple(constraint.build() for constraint in self.constraints)
-        return Connection(self.pre, self.post, self.build(), self.plastic, self.delay, self.compartment, constraints)
+    def connection(self, precision: Precision) -> Connection:
+        """The connection that is described, with operands of a precision."""
+        constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
+        return Connection(self.pre, self.post, geometry, self.plastic, self.delay, self.compartment, constraints)
 
 
 NESTED = {  # which table a constant that is a part itself is an entry of
@@ -202,6 +203,8 @@ class TrainingSpec(Record):
     test_batches: Count = 4  # of a task
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
     stop: StopSpec | None = None  # none: all epochs are trained
+    precision: Precision = "float32"  # of the operands of products with weights and of those that make gradients
+    deterministic: bool = False  # only operations that give the same bits every time; on a CPU all here do
 
 
 class RecordSpec(Record):
@@ -278,7 +281,7 @@ class Definition(Record):
                 Population(name, spec.size, spec.neuron and spec.neuron.build(), spec.axes, spec.role, spec.dropout)
                 for name, spec in self.population.items()
             ),
-            connections=tuple(entry.connection() for entry in self.connection),
+            connections=tuple(entry.connection(self.training.precision) for entry in self.connection),
         )
 
     def network(self) -> Network:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexpla
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
-from neurosbd.training.machine import failure, peak_memory
+from neurosbd.training.machine import deterministic_algorithms, failure, peak_memory
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import (
@@ -201,7 +201,8 @@ class Training:
             with self.interrupt.writing():
                 write_record(self.path / RESULT, {"status": "running", "reason": None})
             self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
-            with naming_own_parts(session.experiment):
+            exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
+            with naming_own_parts(session.experiment), exactly:
                 if not self.interrupt.asked:
                     session.observe_untrained()
                 while not session.over(session.epoch) and not self.interrupt.asked:

@@ -1,8 +1,10 @@
 """The machine a run works on: its device, its memory, and what to write down about it."""
 
+import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -74,7 +76,27 @@ def failure(problem: Exception, path: Path) -> str | None:
         return f"{problem.filename or path}: cannot be read or written ({problem.strerror or problem})"
     if exhausted(problem):
         return f"the memory does not suffice ({first_line(problem)}); try a smaller training.batch_size or populations"
+    if "deterministic implementation" in str(problem):
+        return f"training.deterministic: {first_line(problem)}; leave it out, or train on a CPU"
     return None
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    """Context in which torch takes no operation whose bits may differ from time to time; one without such a form fails.
+
+    The products of cuBLAS are the same every time only with a workspace of fixed size, which is read when a process
+    first uses it.
+    """
+    before, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def check_alone(environ: Mapping[str, str]) -> None:
