@@ -1,9 +1,9 @@
-"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, sbp, dfa; and one of one's own."""
+"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, sbp, dfa, dkp; one of one's own."""
 
 from typing import Unpack
 
 from neurosbd.learning.online import LocalRule
-from neurosbd.neuromodulators import Decorrelation, FixedRandom, Prediction
+from neurosbd.neuromodulators import Decorrelation, DirectKolenPollack, FixedRandom, Prediction
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules.composed import Parts, composed
 
@@ -54,6 +54,17 @@ def dfa(**parts: Unpack[Parts]) -> LocalRule:
     Differs: injected before pooling, as in EBD.
     """
     return composed(parts, {"plasticity": ThreeFactor(), "neuromodulator": FixedRandom()})
+
+
+def dkp(**parts: Unpack[Parts]) -> LocalRule:
+    """Direct Kolen-Pollack: dfa whose projection descends as a readout of the population would.
+
+        d weight = (B^T score) e;   d B = mean score h^T
+
+    Source: Webster, Choi, Ahn 2021, Learning the connections in direct feedback alignment, OpenReview.
+    Differs: see `neurosbd.neuromodulators.DirectKolenPollack`.
+    """
+    return composed(parts, {"plasticity": ThreeFactor(), "neuromodulator": DirectKolenPollack()})
 
 
 def local(**parts: Unpack[Parts]) -> LocalRule:
