@@ -11,6 +11,7 @@ from collections.abc import Iterable
 OUT = "--out (in Python out=)"  # as messages call them, whoever reads them
 RESUME = "--resume (in Python resume=True)"
 FROM = "--from (in Python start=)"
+DATA = "--data (in Python data=)"
 
 
 def recorded_by(spec: str) -> str:

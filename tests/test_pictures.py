@@ -295,7 +295,7 @@ LOST: dict[str, tuple[Callable[[Path], object], str]] = {
     "a level more": (lambda p: save(p / "a" / "2019" / "x.png"), r"1 picture in folders .*would be lost: 1 a/2019/"),
     "a level too much": (
         lambda p: (folder(p / "all", "a", "b"), shutil.rmtree(p / "a"), shutil.rmtree(p / "b")),
-        r"found \['all'\]; class folders lie a level deeper, point --data to .*all",
+        r"found \['all'\]; class folders lie a level deeper, point --data .in Python data=. to .*all",
     ),
     "too few": (
         lambda p: [(p / name / f"x_{i}.png").unlink() for name in "ab" for i in range(1, 5)],

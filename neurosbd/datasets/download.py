@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from neurosbd.datasets.definition import DatasetFile, Download
 from neurosbd.datasets.locate import download_folder
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import DATA, RunError, UsageError
 from neurosbd.files import legal_path, regular
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def get(definition: DatasetFile, root: str | Path | None = None) -> list[Path]:
         target.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
-        raise UsageError(f"{target}: cannot be written ({reason}); choose another folder with --data") from None
+        raise UsageError(f"{target}: cannot be written ({reason}); choose another folder with {DATA}") from None
     return [_fetch(item, target) for item in definition.download]
 
 

@@ -24,7 +24,7 @@ from neurosbd.datasets.processes import generated
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import DATA, UsageError, warn
 from neurosbd.files import legal_path, regular
 from neurosbd.seeds import generator
 from neurosbd.text import html_table, one_line
@@ -219,7 +219,7 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
             return name, request
         except UsageError as problem:
             if not has_class_folders(Path(request)):
-                raise UsageError(f"--data {request}: {problem}") from None
+                raise UsageError(f"data {request}: {problem}") from None
     return request, None
 
 
@@ -255,7 +255,7 @@ def _splits(definition: DatasetFile, root: str | Path | None) -> Splits:
 def _folder(definition: DatasetFile, root: str | Path | None) -> Path:
     if root is None:
         what = next((f"{suffix} file" for suffix, reader in _OWN.items() if reader == definition.reader), "folder")
-        raise UsageError(f"data set '{definition.name}' is your own: point --data to the {what}")
+        raise UsageError(f"data set '{definition.name}' is your own: point {DATA} to the {what}")
     return legal_path(root)
 
 

@@ -8,7 +8,7 @@ import platformdirs
 from neurosbd import library
 from neurosbd.datasets.archives import LARGEST, unpack
 from neurosbd.datasets.definition import DatasetFile
-from neurosbd.errors import UsageError
+from neurosbd.errors import DATA, UsageError
 from neurosbd.files import legal_path, regular
 
 ROOT_VARIABLE = "NEUROSBD_DATA"
@@ -123,7 +123,7 @@ def _refuse_pickles(definition: DatasetFile, top: Path) -> None:
 
 def _remedy(definition: DatasetFile) -> str:
     if definition.download:
-        return f"Run `neurosbd data get {definition.name}`, or point --data or {ROOT_VARIABLE} to a copy."
+        return f"Run `neurosbd data get {definition.name}`, or point {DATA} or {ROOT_VARIABLE} to a copy."
     if definition.obtain:
-        return f"{definition.obtain}; then point --data or {ROOT_VARIABLE} to it."
-    return "Point --data to it."
+        return f"{definition.obtain}; then point {DATA} or {ROOT_VARIABLE} to it."
+    return f"Point {DATA} to it."

@@ -11,7 +11,7 @@ import numpy as np
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.pixels import Seen, read_pictures
 from neurosbd.datasets.samples import Samples, Splits
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import DATA, UsageError, warn
 from neurosbd.files import regular
 from neurosbd.library import path_component
 
@@ -151,7 +151,7 @@ def _tops(folder: Path) -> list[Path]:
     missing = "train" if splits == ["test"] else "test"
     raise UsageError(
         f"{folder}: {missing}/ with class folders is missing, there are {here}; rename the folder that is meant, or "
-        f"point --data to {folder / splits[0]}: every fifth picture of it is a test one then"
+        f"point {DATA} to {folder / splits[0]}: every fifth picture of it is a test one then"
     )
 
 
@@ -160,7 +160,7 @@ def _classes(top: Path) -> list[str]:
     names = [path.name for path in folders]
     if len(names) < 2:
         within = [path for path in folders if len(_folders(path)) > 1]
-        deeper = f"; class folders lie a level deeper, point --data to {within[0]}" if within else ""
+        deeper = f"; class folders lie a level deeper, point {DATA} to {within[0]}" if within else ""
         raise UsageError(f"{top}: needs a folder for each of at least two classes, found {names}{deeper}")
     return [_named(name, top) for name in names]
 
@@ -196,7 +196,7 @@ def _refuse_losses(top: Path, found: _Found) -> None:
     if found.deeper.total():
         raise UsageError(
             f"{top}: {_many(found.deeper.total())} in folders within a class folder would be lost: "
-            f"{_counted(found.deeper)}; move them up, or point --data to the folder that holds the class folders"
+            f"{_counted(found.deeper)}; move them up, or point {DATA} to the folder that holds the class folders"
         )
 
 

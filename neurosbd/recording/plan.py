@@ -131,7 +131,7 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
         told = "\n".join(f"  {line}" for line in lines)
         raise UsageError(
             f"the recording would be up to {_readable(total)}, more than the limit record.limit = {limit:g} "
-            f"GB:\n{told}\nTake less of it by {_FILTERS}, or raise the limit: --set record.limit="
+            f"GB:\n{told}\nTake less of it by {_FILTERS}, or raise record.limit to "
             f"{math.ceil(total / GB * 1.1)}"
         )
     return Plan(contents, limit, total, tuple(lines))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, recorded_by
 from neurosbd.files import legal_path
 from neurosbd.parsing import JsonTable
 from neurosbd.report import run_summary
@@ -139,7 +139,7 @@ def _beside(path: Path, run: Run) -> Path:
 def _carried_out(analysis: Analysis, run: Run, reporter: Reporter) -> Outcome:
     outcome = run_analysis(analysis, run)
     told = "shown" if outcome.problem is None else "FAILED" if outcome.failed else "not shown"
-    need = f': needs --record "{outcome.spec}"' if outcome.spec else f": {outcome.problem}" if outcome.problem else ""
+    need = f": needs {recorded_by(outcome.spec)}" if outcome.spec else f": {outcome.problem}" if outcome.problem else ""
     reporter.say(f"{analysis.name}: {told}{need}")
     return outcome
 

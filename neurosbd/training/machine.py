@@ -126,7 +126,7 @@ def check_device(name: str | torch.device) -> torch.device:
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal() and number.isascii())):
         raise UsageError(f"there is no device '{name}'{nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device '{name}': this torch ({torch.__version__}) sees no CUDA device; use --device cpu")
+        raise UsageError(f"device '{name}': this torch ({torch.__version__}) sees no CUDA device; use device 'cpu'")
     if colon and int(number) >= torch.cuda.device_count():
         last = torch.cuda.device_count() - 1
         raise UsageError(f"device '{name[:40]}': there are only cuda:0 to cuda:{last}")
