@@ -21,6 +21,10 @@ class Backprop(Rule[TensorState]):
 
     differentiates: ClassVar[bool] = True
 
+    def why_alone(self) -> str | None:
+        """A gradient is a sum over examples."""
+        return None
+
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """One showing that autograd follows."""
         with torch.enable_grad():

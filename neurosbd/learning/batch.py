@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+from neurosbd.learning.ranks import Ranks
 from neurosbd.network import Frame, Network
 
 UNTAUGHT = torch.empty(0)  # the target of a batch that has none
@@ -40,6 +41,8 @@ class Batch:
         task: of each example, integers [B], for rewards with a baseline per task.
         reward: the reward [B] of a step, or None, for rules that want one. Without it the reward is 1 for every
             example that the output so far classifies correctly, else 0, once, at the last scored step.
+        batch_size: of the whole batch, if more examples belong to it than are here: those of other processes. Scores
+            and losses are means over the whole; 0: all are here.
     Raises:
         UsageError: if they do not belong together; what a network can be shown is asked when it runs.
     """
@@ -49,6 +52,7 @@ class Batch:
     weights: Sequence[float] = ()
     task: Tensor | None = None
     reward: Callable[[int, Frame], Tensor | None] | None = None
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("inputs", self.inputs), ("target", self.target), ("task", self.task)):
@@ -68,6 +72,10 @@ class Batch:
     def taught(self) -> bool:
         """Whether there is a target."""
         return self.target is not UNTAUGHT
+
+    def examples(self, here: int) -> int:
+        """B of the whole batch, of which so many examples are here."""
+        return self.batch_size or here
 
     def target_at(self, t: int) -> Tensor:
         """Target of step t, where there is one."""
@@ -148,6 +156,23 @@ def _weights(weights: Any, steps: int | None) -> tuple[float, ...]:
     if not all(0 <= weight < math.inf for weight in given):
         raise UsageError(f"weights must be numbers >= 0, got {list(given)}")
     return given
+
+
+def share_of(batch: Batch, ranks: Ranks) -> Batch:
+    """The examples of a batch that are a rank's own, which may be none."""
+    if ranks.size == 1:
+        return batch
+    each = batch.target.ndim == 3
+    count = batch.target.shape[1] if each else len(batch.target)
+    rows = ranks.rows(count)
+    shown = (x[rows] for x in batch.inputs)
+    return replace(
+        batch,
+        inputs=list(shown) if isinstance(batch.inputs, Sized) else shown,
+        target=batch.target[:, rows] if each else batch.target[rows],
+        task=None if batch.task is None else batch.task[rows],
+        batch_size=count,
+    )
 
 
 def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: bool = True) -> None:

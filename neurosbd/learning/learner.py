@@ -16,6 +16,7 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.batch import Batch, BatchResult, check_start
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
+from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
@@ -31,16 +32,26 @@ class Learner:
         rule: an entry of RULES, or one of your own.
         loss: whose score is sent; None where the rule is sent rewards and nobody judges the output.
         generator: source of random projections.
+        ranks: processes that share every batch. Each leaves the gradients of its own examples; whoever steps the
+            optimizer adds them up.
     Raises:
         UsageError: if one of them is of another kind.
         ValueError: if the rule cannot be carried out on this network.
     """
 
-    def __init__(self, network: Network, rule: Rule, loss: Loss | None, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        network: Network,
+        rule: Rule,
+        loss: Loss | None,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
+    ) -> None:
         _check_parts(network, rule, loss, generator)
         self.network = network
         self.rule = rule
         self.loss = loss
+        self.ranks = ranks
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
         _check_neurons(network)
@@ -87,7 +98,7 @@ class Learner:
         self._settling.begin()
         self._settling.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
-        run = Run(self.network, self.loss, batch, watchers, noise, self.progress, continuation)
+        run = Run(self.network, self.loss, batch, watchers, noise, self.progress, continuation, self.ranks)
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)
         self.network.mask_gradients()

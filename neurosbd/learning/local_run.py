@@ -15,6 +15,7 @@ from neurosbd.expansions import matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.passes import LearningObserver, add_gradient
+from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule_state import LocalState, outgoing, plastic
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Connection, Frame, Network
@@ -55,6 +56,7 @@ class LocalRun:
         rule_state: of the rule; brought up to date as it goes on.
         learning_observer: sees third factors and eligibilities; none: nobody does.
         traces: to go on from; none: nothing has happened yet.
+        ranks: processes that share the batch.
     """
 
     def __init__(
@@ -64,10 +66,12 @@ class LocalRun:
         rule_state: LocalState,
         learning_observer: LearningObserver | None = None,
         traces: LocalTraces | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
+        self.ranks = ranks
         self.learning_observer = learning_observer
         self.kappa = _kappa(network)
         self.plans = plans(network, rule)
@@ -101,12 +105,14 @@ class LocalRun:
                     add_gradient(self.network.synapses(connection), gradient)
 
     def regularise_weights(self) -> None:
-        """After the last step of a batch: what the weights ask for themselves."""
+        """After the last step of a batch: what the weights ask for themselves; of several ranks one says it."""
         for name, states in self.rule_state.upkeep.items():
             connection = self.network.connections[name]
             synapses, present = self.network.synapses(connection), self.network.present(connection)
             for number, upkeep in enumerate(self.rule.upkeep):
                 pull, states[number] = upkeep.step(states[number], synapses, present)
+                if self.ranks.rank:
+                    continue
                 for parameter, change in zip(synapses, pull or (), strict=pull is not None):
                     if parameter is not None and change is not None:  # the state's own, so nothing may be added to it
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
@@ -145,7 +151,7 @@ class LocalRun:
             return score
         direction = self.correlated[:, :outputs]  # the rows of an expansion are left alone
         moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
-        return torch.add(score, moved, alpha=self.rule.forward_broadcast / len(score))
+        return torch.add(score, moved, alpha=self.rule.forward_broadcast / broadcast.examples)
 
     def _third_factor(self, name: str, activity: Activity, broadcast: Broadcast) -> Tensor | None:
         """Of a population that follows the rule, [B, *size]; None: there is none at this step."""
@@ -157,7 +163,7 @@ class LocalRun:
                 reading = modulator.read(states[name], receiver, broadcast)
                 _teach(modulator.head(states[name]), reading, broadcast.weight)
                 receiver = receiver._replace(reading=reading)
-            sums = modulator.statistics(states[name], receiver, broadcast)
+            sums = self.ranks.total(*modulator.statistics(states[name], receiver, broadcast))
             states[name] = modulator.update(states[name], sums, broadcast)
             third_factor = modulator.third_factor(states[name], receiver, broadcast)
             if self.rule.forward_broadcast:

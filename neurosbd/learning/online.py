@@ -56,7 +56,7 @@ class LocalRule(Composition, Rule[LocalState]):
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""
         traces = cast(LocalTraces | None, run.continuation.traces)
-        local = LocalRun(run.network, self, state, run.learning_observer, traces)
+        local = LocalRun(run.network, self, state, run.learning_observer, traces, run.ranks)
         for t, frame in run.frames(batch):
             local.step(frame, self._broadcast(run, batch, t, frame))
         local.regularise_weights()
@@ -70,11 +70,12 @@ class LocalRule(Composition, Rule[LocalState]):
         broadcast = Broadcast(
             output.new_empty((len(output), 0)), reward=run.reward(batch, t, frame) if self.rewarded else None,
             task=batch.task, weight=batch.weights[t], step_share=1 / len(run.scored), progress=run.progress,
+            batch_size=batch.batch_size,
         )  # fmt: skip
         if not batch.weights[t] or not batch.taught or run.loss is None:
             return broadcast
         target = batch.target_at(t)
-        score = run.loss.score(output, target) / len(output)
+        score = run.loss.score(output, target) / batch.examples(len(output))
         activity = broadcastable(run.network, frame.activity)
         return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=activity)
 
@@ -90,6 +91,16 @@ class LocalRule(Composition, Rule[LocalState]):
                 weight = network.weights[name]
                 weight.copy_(self.plasticity.track(traces, weight))
             state.traces = {}
+
+    def why_alone(self) -> str | None:
+        """What a third factor modulates is a sum over examples, and so are the statistics of neuromodulators."""
+        if self.expansion:
+            return "the moments of an expansion of the score are of the batch at hand"
+        if self.homeostasis:
+            return "homeostasis measures the batch at hand"
+        if not self.regulated.modulated or isinstance(self.plasticity, Tracking):
+            return f"what {type(self.regulated).__name__} changes is no sum over examples"
+        return None
 
     @property
     def settles(self) -> bool:

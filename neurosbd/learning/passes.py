@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
+from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.simulation import Drives, Observer, checked_frames, frames
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
@@ -73,7 +74,9 @@ class LossMeter:
             return
         if self.loss is not None and self.batch.taught:
             output = frame.activity[self.population].value
-            loss = self.loss.per_example(output, self.batch.target_at(t)).mean() * weight
+            losses = self.loss.per_example(output, self.batch.target_at(t))
+            mean = losses.sum() / self.batch.batch_size if self.batch.batch_size else losses.mean()
+            loss = mean * weight
             self.total = loss if self.total is None else self.total + loss
         self.answer(t, frame)
 
@@ -136,6 +139,7 @@ class Run:
         noise: of the network.
         progress: how much of the training is done, 0..1.
         continuation: where the first showing starts and leaves its end; none: it starts at rest.
+        ranks: processes that share the batch.
     """
 
     def __init__(
@@ -147,10 +151,12 @@ class Run:
         noise: torch.Generator | None,
         progress: float = 0.0,
         continuation: Continuation | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.network = network
         self.loss = loss
         self.progress = progress
+        self.ranks = ranks
         self.learning_observer = watchers.learning
         self.continuation = continuation or Continuation()
         self._goes_on = continuation is not None
@@ -325,7 +331,7 @@ class Pass:
     def score_of(self, output: Tensor) -> Tensor:
         """The score that an output [B, C] has, each row with its 1 / B: that of a head of the rule's own, say."""
         assert self.run.loss is not None
-        return self.run.loss.score(output, self.target) / len(output)
+        return self.run.loss.score(output, self.target) / self.batch.examples(len(output))
 
     def gate(self, population: str, third_factor: Tensor) -> Tensor:
         """third_factor times the gain of the population, [B, *size]."""

@@ -183,6 +183,11 @@ class Rule(Protocol[S]):
         """Of heads that learn as the readout does: the factor on the learning rate of the readout, by name."""
         return {}
 
+    def why_alone(self) -> str | None:
+        """Why several processes cannot share a batch under this rule; None: all that it learns are sums over examples,
+        of scores that carry the 1/B of the whole batch, or go through `run.ranks`."""
+        return f"{type(self).__name__} does not say that what it learns is a sum over examples"
+
     def parts(self) -> Mapping[str, tuple[object, ...]]:
         """What it is composed of, by the kind of their tables."""
         return {}

@@ -10,20 +10,23 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.datasets.load import resolve_data
 from neurosbd.errors import UsageError
+from neurosbd.learning.ranks import joined, place_of
 from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
 from neurosbd.training import directory
 from neurosbd.training.batches import DatasetBatches, data_in_memory, data_of
+from neurosbd.training.following import follow, leading
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
-from neurosbd.training.machine import check_alone, check_device
+from neurosbd.training.machine import check_device
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
+from neurosbd.training.sharing import in_turn
 from neurosbd.training.starting_weights import check_same_start, start_from
 
 
@@ -82,8 +85,8 @@ def fit(
         settings = dict(plain(settings or {})) | {key: value for key, value in chosen.items() if value is not None}
         job = Job(model, rule, recipe, settings, as_specs(record), out, device, resume, Loggers(loggers))
         definition = job.definition() if named is None else _on_data(job.definition(), str(named))
-        check_alone(os.environ)
-        place = check_device(device)
+        place = place_of(os.environ)
+        where = check_device(device, place.local if place else 0)
         if definition.task or definition.protocol:
             raise UsageError(
                 f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
@@ -94,12 +97,16 @@ def fit(
         if start is not None and there is not None:
             check_same_start(read_config(there / CONFIG), start, there)
         begun = None if start is None or there is not None else start_from(start, experiment.network)
-        batches = DatasetBatches(experiment, examples or data_of(definition), place)
-        with naming_own_parts(experiment, UsageError):
-            session = Session(experiment, batches, place)
-        interrupt.hold()
-        with entered(session, job, begun) as event, job.loggers.ending(event["path"]):
-            run = Training(session, event, job.loggers, interrupt).run()
+        with joined(place, where) as ranks:
+            with in_turn(ranks, where):
+                batches = DatasetBatches(experiment, examples or data_of(definition), where)
+            with naming_own_parts(experiment, UsageError):
+                session = Session(experiment, batches, where, ranks)
+            interrupt.hold()
+            if ranks.rank:
+                return follow(session, interrupt)
+            with entered(session, job, begun) as event, leading(session, event), job.loggers.ending(event["path"]):
+                run = Training(session, event, job.loggers, interrupt).run()
     job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 

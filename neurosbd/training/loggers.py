@@ -235,10 +235,12 @@ class Console(NullLogger):
 def _training(event: Event) -> str:
     expanded = f"score expanded by {event['expanded']} columns; " if event["expanded"] else ""
     held = f"{event['validation']:,} validation, " if event["validation"] else ""
+    ranks = event["ranks"]
+    shared = f", {ranks} ranks x {event['batch_size'] / ranks:g} examples" if ranks > 1 else ""
     return (
         f"{event['model']}: rule {event['rule']}, loss {event['loss']}, {event['weights']:,} weights; {expanded}"
         f"{event['data']}: {event['train']:,} train, {held}{event['test']:,} test; "
-        f"{event['device']}, seed {event['seed']}"
+        f"{event['device']}{shared}, seed {event['seed']}"
     )
 
 

@@ -36,6 +36,7 @@ from neurosbd.training.run import (
     write_record,
 )
 from neurosbd.training.session import Session
+from neurosbd.training.sharing import Asked
 from neurosbd.training.starting_weights import Start
 
 
@@ -63,6 +64,7 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
             config = directory.config_of(session.definition, session.device, session.batches.units)
             config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
             config |= {} if begun is None else {"start": asdict(begun)}
+            config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
             start = "nothing to resume" if job.resume else "new"
@@ -84,6 +86,8 @@ def _introduction(session: Session) -> Event:
         "validation": batches.validated,
         "test": batches.tested,
         "device": str(session.device),
+        "ranks": session.ranks.size,
+        "batch_size": definition.training.batch_size,
         "seed": definition.seed,
         "epochs": definition.training.epochs,
         "batches": len(batches),
@@ -203,9 +207,9 @@ class Training:
             self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
             exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
             with naming_own_parts(session.experiment), exactly:
-                if not self.interrupt.asked:
+                if not self._asked.stop:
                     session.observe_untrained()
-                while not session.over(session.epoch) and not self.interrupt.asked:
+                while not session.over(session.epoch) and not self._asked.stop:
                     self._epoch()
             with self.interrupt.writing():
                 finished = session.over(session.epoch)
@@ -237,20 +241,27 @@ class Training:
         there = (self.path / CHECKPOINT).exists()
         return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
 
+    @property
+    def _asked(self) -> Asked:
+        """What signals have asked for; of several ranks, what all know."""
+        interrupt, session = self.interrupt, self.session
+        return Asked(interrupt.asked, interrupt.checkpoint_asked) if session.ranks.size == 1 else session.asked
+
     def _epoch(self) -> None:
         """One epoch, or its rest after a resume; returns within it when interrupted."""
         session, interrupt = self.session, self.interrupt
         start, first = time.perf_counter(), session.number
         while session.number < len(session.batches):
-            session.step()
+            session.step(Asked(interrupt.asked, interrupt.checkpoint_asked))
             self.loggers.tell("on_batch", {
                 "epoch": session.epoch + 1, "batch": session.number, "batches": len(session.batches),
                 "read": session.metric_sums.read,
             })  # fmt: skip
             every = session.definition.training.checkpoint_every
-            if interrupt.asked or interrupt.checkpoint_asked or (every and session.number % every == 0):
+            asked = self._asked
+            if any(asked) or (every and session.number % every == 0):
                 self._checkpoint()
-            if interrupt.asked:
+            if asked.stop:
                 return
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
@@ -264,12 +275,8 @@ class Training:
         session, size = self.session, self.session.definition.training.batch_size
         first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
-        trained = session.metric_sums.read()
-        by_split = {"train": trained, "validation": session.validate(), "test": session.evaluate((health,))}
+        judged = session.judge((health,))
         seconds = time.perf_counter() - start
-        judged = {f"{on}_{name}": value for on, metrics in by_split.items() for name, value in metrics.items()}
-        if session.stopping is not None:
-            session.stopping.look(session.epoch + 1, judged)
         watched = Health(tuple(health.read()))
         complaints = watched.complaints
         if session.network.readout not in complaints:

@@ -108,20 +108,24 @@ def check_alone(environ: Mapping[str, str]) -> None:
     place = place_of(environ) if {"RANK", "WORLD_SIZE"} <= environ.keys() else None
     if place is not None:
         raise UsageError(
-            f"torchrun has started {place.size} processes, but a run is a single process as yet: each would train by "
-            f"itself, on the same batches; start it without torchrun"
+            f"torchrun has started {place.size} processes, but an experiment is a single process as yet: each would "
+            f"run by itself, the same trials; start it without torchrun"
         )
 
 
-def check_device(name: str | torch.device) -> torch.device:
+def check_device(name: str | torch.device, local: int = 0) -> torch.device:
     """The device of that name; 'auto' takes a CUDA device if there is one.
 
+    Args:
+        name: 'auto', 'cpu', 'cuda', 'cuda:1'.
+        local: number of this process on its machine, and so of its GPU, where several learn together.
     Raises:
         UsageError: if the name is unknown or the device is not there.
     """
     name = str(name)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name, local) if local and name == "cuda" else torch.device(name)
     kind, colon, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal() and number.isascii())):
         raise UsageError(f"there is no device '{name}'{nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")

@@ -12,9 +12,10 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
-from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
+from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.measures import Measure
 from neurosbd.network import Network
@@ -25,6 +26,7 @@ from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.restoring import verify
+from neurosbd.training.sharing import NOTHING_ASKED, Asked, add_up, as_first, check_sharing
 from neurosbd.training.stopping import Stopping
 
 
@@ -48,13 +50,17 @@ class MetricSums:
 
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Count a batch."""
-        self.sums += torch.cat(
-            [part for judged in (result, *result.heads.values()) for part in self._of(batch, judged)]
-        )
+        self.sums += self.of(batch, result)
+
+    def of(self, batch: Batch, result: BatchResult) -> Tensor:
+        """The sums of a batch alone; its losses are means over the whole of it."""
+        return torch.cat([part for judged in (result, *result.heads.values()) for part in self._of(batch, judged)])
 
     def _of(self, batch: Batch, result: BatchResult) -> list[Tensor]:
         count, loss = len(result.output), result.loss.double()
-        single = torch.stack((loss * count, torch.full_like(loss, count)))
+        single = torch.stack((loss * batch.examples(count), torch.full_like(loss, count)))
+        if not count:  # the share of a rank of which there are more than examples
+            return [single, *(single.new_zeros(width) for width in self.widths[1:])]
         return [single, *(measure.sums(batch, result) for measure in self.measures)]
 
     def read(self) -> dict[str, float]:
@@ -74,23 +80,29 @@ class Session:
         experiment: what to carry out; its network learns.
         batches: where its trials come from.
         device: where everything lives.
+        ranks: processes that share every batch.
     Raises:
-        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded or stopped as
-            asked, or it cannot fit into the memory.
+        UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded, stopped or shared
+            as asked, or it cannot fit into the memory.
     """
 
-    def __init__(self, experiment: Experiment, batches: BatchSource, device: torch.device) -> None:
+    def __init__(
+        self, experiment: Experiment, batches: BatchSource, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         definition, training = experiment.definition, experiment.definition.training
         self.experiment = experiment
         self.definition = definition
         self.device = device
+        self.ranks = ranks
+        self.asked = NOTHING_ASKED  # by signals to any of the ranks, until the last step
         self.network = experiment.network
         self.batches = batches
         self.stopping = Stopping.of(experiment, batches)
         check_capacity(self)
         self.network.to(device)
         self.loss = experiment.loss
-        self.learner = _learner(experiment)
+        self.learner = _learner(experiment, ranks)
+        check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
@@ -123,9 +135,11 @@ class Session:
             return NullRecorder()
         return self.recorder.trial(on, self.epoch, number, batch, self.batches.samples(on, self.epoch, number))
 
-    def step(self) -> BatchResult:
+    def step(self, asked: Asked = NOTHING_ASKED) -> BatchResult:
         """Learn from the next batch and move on.
 
+        Args:
+            asked: what a signal has asked this process for, which its ranks shall know.
         Raises:
             RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
                 step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
@@ -136,17 +150,18 @@ class Session:
         batch, noise = self._again(self.number)
         trial_recorder = self._trial_recorder("train", self.number, batch)
         result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
-        if done % self._check_every == 0 and not torch.isfinite(result.loss):
+        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
+        sums, self.asked = add_up(self.ranks, learned, self.metric_sums.of(batch, result), asked)
+        if done % self._check_every == 0 and not torch.isfinite(sums[0]):
             raise RunError(self._diagnose())
         trial_recorder.on_gradients(lambda: self._again(self.number))
         if self.definition.training.clip_norm is not None:
-            learned = [p for group in self.optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(learned, self.definition.training.clip_norm)
         apply(self.optimizer)
         self.learner.after_step()
         trial_recorder.on_update()
         self.schedule.step()
-        self.metric_sums.add(batch, result)
+        self.metric_sums.sums += sums
         self.number += 1
         return result
 
@@ -167,9 +182,26 @@ class Session:
         return epochs >= self.definition.training.epochs or stops
 
     def next_epoch(self) -> None:
-        """Start the next epoch."""
+        """Start the next epoch.
+
+        Raises:
+            RunError: if the ranks have not the same weights.
+        """
+        check_same(self.ranks, {**dict(self.network.named_parameters()), **self.learner.parameters})
         self.learner.after_epoch(self.epoch + 1)
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
+
+    def judge(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
+        """The epoch so far on every split, 'SPLIT_NAME'; what `training.stop` looks at.
+
+        Args:
+            observers: see every step of the test.
+        """
+        by_split = {"train": self.metric_sums.read(), "validation": self.validate(), "test": self.evaluate(observers)}
+        judged = {f"{on}_{name}": value for on, metrics in by_split.items() for name, value in metrics.items()}
+        if self.stopping is not None:
+            self.stopping.look(self.epoch + 1, judged)
+        return judged
 
     @torch.no_grad()
     def evaluate(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
@@ -190,11 +222,12 @@ class Session:
             trial_recorder = self._trial_recorder(on, number, batch) if on == "test" else NullRecorder()
             metric_sums.add(batch, self.learner.answer(batch, (*observers, *trial_recorder.observers), noise))
         self.network.train()
+        metric_sums.sums = as_first(self.ranks, metric_sums.sums)
         return metric_sums.read()
 
     def _again(self, number: int) -> tuple[Batch, torch.Generator]:
         """A trial of this epoch and its noise, the same however often it is asked for."""
-        batch = self._on_device(self.batches.batch(self.epoch, number))
+        batch = share_of(self._on_device(self.batches.batch(self.epoch, number)), self.ranks)
         return batch, generator(self.definition.seed, "noise", self.epoch, number)
 
     def observe_untrained(self) -> None:
@@ -276,11 +309,11 @@ class Session:
         )
 
 
-def _learner(experiment: Experiment) -> Learner:
+def _learner(experiment: Experiment, ranks: Ranks) -> Learner:
     definition = experiment.definition
     try:
         projection = generator(definition.seed, "projection")
-        return Learner(experiment.network, experiment.rule, experiment.loss, projection)
+        return Learner(experiment.network, experiment.rule, experiment.loss, projection, ranks)
     except ValueError as problem:
         told = broken_contract(experiment) or f"rule '{definition.rule.kind}': {problem}"
         raise UsageError(f"{definition.name}: {told}") from None

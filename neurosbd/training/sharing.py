@@ -1,0 +1,103 @@
+"""A training that several processes share: each its part of a batch, what they add up after it, what they cannot do."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neurosbd.config.definition import Experiment
+from neurosbd.errors import UsageError
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.ranks import Ranks
+from neurosbd.neurons.neuron import Stochastic
+
+_LONGEST = 4096  # bytes of what rank 0 tells the others
+
+
+class Asked(NamedTuple):
+    """What a signal has asked a run for."""
+
+    stop: bool = False
+    keep: bool = False  # a checkpoint
+
+
+NOTHING_ASKED = Asked()
+
+
+def check_sharing(experiment: Experiment, learner: Learner, ranks: Ranks) -> None:
+    """Refuse what processes cannot do together yet.
+
+    Raises:
+        UsageError: with the reason.
+    """
+    if ranks.size == 1:
+        return
+    network, definition = learner.network, experiment.definition
+    draws = ((n, p.dropout or isinstance(p.neuron, Stochastic)) for n, p in network.populations.items())
+    drawn = next((name for name, random in draws if random), None)
+    reason = learner.rule.why_alone()
+    if network.adaptive:
+        reason = f"population '{next(iter(network.adaptive))}' standardises its drive over the batch at hand"
+    elif drawn is not None:
+        reason = f"population '{drawn}' draws random numbers by the places of examples in the batch at hand"
+    elif definition.record.signals:
+        reason = "a recording would hold the examples of one of them"
+    if reason is not None:
+        raise UsageError(
+            f"{definition.name}: {ranks.size} processes cannot share a batch here: {reason}; start it without torchrun"
+        )
+
+
+def add_up(ranks: Ranks, parameters: Iterable[nn.Parameter], measured: Tensor, asked: Asked) -> tuple[Tensor, Asked]:
+    """After a batch, in one sum: the gradients of all ranks, what they measured, and whether one of them was asked.
+
+    Args:
+        ranks: all of which call it.
+        parameters: the same ones on each, in the same order; their `.grad` becomes that of the whole batch.
+        measured: sums over the examples of this rank.
+        asked: of this rank.
+    Returns:
+        Sums over all examples, and what any rank was asked.
+    """
+    if ranks.size == 1:
+        return measured, asked
+    learned = list(parameters)
+    there = measured.new_tensor([parameter.grad is not None for parameter in learned])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
+    *totals, measured, there, flags = ranks.total(*gradients, measured, there, measured.new_tensor(asked))
+    for parameter, total, some in zip(learned, totals, there.tolist(), strict=True):
+        if some:  # laid out as the parameter is, since fused optimizers do not look at strides
+            parameter.grad = torch.empty_like(parameter).copy_(total)
+    stop, keep = flags.tolist()
+    return measured, Asked(stop > 0, keep > 0)
+
+
+def as_first(ranks: Ranks, sums: Tensor) -> Tensor:
+    """What rank 0 has, on every rank: so that all decide the same."""
+    return ranks.total(sums if ranks.rank == 0 else torch.zeros_like(sums))[0]
+
+
+def told_by_first(ranks: Ranks, device: torch.device, text: str = "") -> str:
+    """What rank 0 says, on every rank; nobody goes on before all have come.
+
+    Args:
+        ranks: all of which call it.
+        device: of the ranks.
+        text: what to say, where it is rank 0 that says it.
+    """
+    content = text.encode()[:_LONGEST]
+    sheet = torch.zeros(_LONGEST, dtype=torch.float64)
+    sheet[: len(content)] = torch.tensor(list(content), dtype=torch.float64)
+    return bytes(int(code) for code in as_first(ranks, sheet.to(device)).tolist() if code).decode()
+
+
+@contextmanager
+def in_turn(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """Context that rank 0 leaves before the others enter it, as when data are fetched and decoded once."""
+    if ranks.rank:
+        told_by_first(ranks, device)
+    yield
+    if ranks.rank == 0 and ranks.size > 1:
+        told_by_first(ranks, device)
