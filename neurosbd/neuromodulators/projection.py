@@ -1,14 +1,41 @@
 """Random projections: what every neuromodulator that has one starts from."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 
+Entries = Literal["normal", "uniform"]
+_BLOCK = 16  # numbers that torch draws at once; of whole blocks, fewer are the first of more
+
+
+def columns(generator: torch.Generator, entries: Entries, rows: int, count: int) -> Tensor:
+    """Entries of mean 0 and variance 1, [rows, count]."""
+    if entries == "normal":
+        return torch.randn(rows, count, generator=generator)
+    return (2 * torch.rand(rows, count, generator=generator) - 1) * math.sqrt(3)
+
+
+def first_columns(seed: int, entries: Entries, rows: int, count: int) -> Tensor:
+    """The first columns of one matrix that a seed stands for, however many are asked for, [rows, count]."""
+    generator, wanted = torch.Generator().manual_seed(seed), rows * count
+    line = columns(generator, entries, 1, -(-wanted // _BLOCK) * _BLOCK)[0, :wanted]
+    return line.view(count, rows).t().contiguous()
+
 
 def draw_projection(
-    value: Tensor, broadcast: Broadcast, layout: Layout, scale: float, generator: torch.Generator
+    value: Tensor,
+    broadcast: Broadcast,
+    layout: Layout,
+    scale: float,
+    generator: torch.Generator,
+    draw: Callable[[int, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A random projection of the score and the basis of its layout, on the device of the activity.
 
@@ -16,13 +43,15 @@ def draw_projection(
         value: something like the activity of the population, [B, *size].
         broadcast: something like what reaches it; its score [B, C + D] says how many rows there are.
         layout: over the population.
-        scale: standard deviation of the entries, Gaussian; those of the D rows of an expansion are 0.
+        scale: standard deviation of the entries; those of the D rows of an expansion are 0.
         generator: source of both.
+        draw: (rows, columns) -> entries of variance 1; none: Gaussian ones from the generator.
 
     Returns:
         The projection [C + D, M] and the basis.
     """
     basis = layout.init(value, generator)
     units = layout.summary(value[:1], basis).shape[1]
-    drawn = torch.randn(broadcast.score.shape[1] - broadcast.n_expanded, units, generator=generator) * scale
+    draw = draw or partial(columns, generator, "normal")
+    drawn = draw(broadcast.score.shape[1] - broadcast.n_expanded, units) * scale
     return torch.cat((drawn, drawn.new_zeros(broadcast.n_expanded, units))).to(value), basis
