@@ -85,7 +85,7 @@ def test_next_to_the_readout_it_is_kolen_and_pollacks_and_becomes_backprop(loss:
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
 
 
-def test_it_learns_at_the_rate_of_the_readout_and_is_resumed(tmp_path: Path) -> None:
+def test_it_learns_at_the_rate_of_the_readout(tmp_path: Path) -> None:
     """Under Adam the first step of every number is its rate: ten times that of the hidden layers in digits-mlp. Must
     fail when B has the rate of its population (tried)."""
     rates = {"training.epochs": 1, "data.subset": 20, "training.batch_size": 200, "training.schedule": "constant"}

@@ -11,6 +11,7 @@ import neurosbd
 from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.online import LocalRule
 from neurosbd.rules import RULES
+from neurosbd.testing.networks import mlp
 from neurosbd.training.loggers import NullLogger
 
 PROCEDURES = [name for name, make in RULES.items() if not isinstance(make(), LocalRule | Backprop)]
@@ -49,6 +50,25 @@ def test_they_are_recorded_and_resumed_bit_for_bit(name: str, optimizer: str, tm
     assert any(not torch.equal(w, start.weights[n]) for n, w in whole.network().weights.items())
     for spec in ("hidden1.rate", "hidden1->hidden2.dweight", "score"):
         assert (whole.trace[spec][:] == rest.trace[spec][:]).all(), spec
+
+
+@pytest.mark.parametrize("name", [name for name in PROCEDURES if RULES[name]().why_alone() is None])
+def test_the_gradients_of_two_parts_of_a_batch_add_up_to_those_of_the_whole(name: str) -> None:
+    """Of rules that say that processes can share a batch. Must fail for a mean over those at hand (tried)."""
+    x, target = torch.randn(6, 5, dtype=torch.float64), torch.arange(6) % 3
+    found = []
+    for parts in ([slice(0, 6)], [slice(0, 2), slice(2, 6)]):
+        total: dict[str, torch.Tensor] = {}
+        for rows in parts:
+            network = mlp([5, 7, 6, 3])
+            learner = neurosbd.learner(network, RULES[name]())
+            learner.learn(neurosbd.Batch(x[None, rows], target[rows], batch_size=6))
+            learned = {**dict(network.named_parameters()), **learner.parameters}
+            for key, parameter in learned.items():
+                part = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                total[key] = total[key] + part if key in total else part
+        found.append(total)
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-10)
 
 
 def _tensors(state: Any, where: str = "") -> dict[str, torch.Tensor]:

@@ -45,6 +45,10 @@ class DirectRandomTarget(Rule[TensorState]):
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "drtp sends the target of one step")
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: all is a sum over examples."""
+        return None
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B [C, M] of every hidden population, and the basis of its layout."""
         state, some = TensorState(), next(network.parameters())
@@ -80,7 +84,7 @@ class DirectRandomTarget(Rule[TensorState]):
             return p.score()
         b, value = state.tensors[name], p.value(name)
         target = as_vector(p.target, value.new_empty((len(value), len(b))))
-        return self.layout.spread(target @ b / len(value), value, state.tensors[f"{name}.basis"])
+        return self.layout.spread(target @ b / p.batch.examples(len(value)), value, state.tensors[f"{name}.basis"])
 
     def signals(self, network: Network) -> RuleSignals:
         """Third factors of all hidden populations."""

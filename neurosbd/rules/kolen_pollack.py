@@ -39,6 +39,10 @@ class KolenPollack(Rule[TensorState]):
         """Whether a signal can go back within a step."""
         check_chain(network, "kolen_pollack")
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: all is a sum over examples."""
+        return None
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""
         start = drawn(network, self.feedback, generator)

@@ -49,6 +49,10 @@ class NodePerturbation(Rule[TensorState]):
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "node_perturbation compares showings step by step")
 
+    def why_alone(self) -> str:
+        """Noise has the places of examples for a counter."""
+        return "the noise of node_perturbation goes by the places of examples in the batch at hand"
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per population, and how many batches there have been."""
         device = next(network.parameters()).device
@@ -106,6 +110,10 @@ class WeightPerturbation(Rule[TensorState]):
     size: Positive = 1e-3
     difference: Difference = "forward"
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: the change of the loss is a sum over examples."""
+        return None
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per parameter that learns, and how many batches there have been."""
         names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
@@ -143,7 +151,8 @@ def _losses(p: Pass) -> Tensor:
 
 def _total(run: Run, batch: Batch) -> Tensor:
     """Mean loss of a showing, weighted over its steps, []."""
-    return torch.stack([_losses(p).mean() * p.weight for p in run(batch) if p.weight]).sum()
+    losses = [(_losses(p), p.weight) for p in run(batch) if p.weight]
+    return torch.stack([each.sum() * (weight / batch.examples(len(each))) for each, weight in losses]).sum()
 
 
 @contextmanager

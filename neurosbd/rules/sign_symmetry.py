@@ -41,6 +41,10 @@ class SignSymmetry(Rule[TensorState]):
         """Whether a signal can go back within a step."""
         check_chain(network, "sign_symmetry")
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: all is a sum over examples."""
+        return None
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """|B|, for each connection; of magnitudes that are drawn anew the seed of the first batch."""
         if self.magnitude == "drawn":
