@@ -52,7 +52,8 @@ class Step:
         loss = definition.loss.build()
         self.learner = Learner(self.network, definition.rule.build(), loss, generator(0, "projection"))
         optimizer = load_model(model).training.optimizer.build()
-        self.optimizer = optimizer.build([{"params": list(self.network.parameters()), "lr": optimizer.lr}])
+        learned = [*self.network.parameters(), *self.learner.parameters.values()]
+        self.optimizer = optimizer.build([{"params": learned, "lr": optimizer.lr}])
         size, classes = definition.input_size(), definition.output_size()[0]
         x = torch.randn(self.batch_size, *size, generator=generator(0, "x")).to(device)
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import neurosbd
 from tests.synthetic import loaded
 
 CPU = torch.device("cpu")
@@ -86,3 +87,46 @@ def test_the_peak_of_a_step_is_the_highest_sum_of_what_is_held(script: Any) -> N
     assert memory.highest([5, 3, -5, 4, -7]) == 8
     deep, deeper = (memory.peak("mlp", "mono_forward", layers, 64, 2000) for layers in (8, 16))
     assert deeper == pytest.approx(deep, rel=0.02) and deeper < memory.peak("mlp", "bp", 16, 64, 2000) / 2
+
+
+def test_rules_are_measured_beside_backprop(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step of each on a small model; rules that a network is none for are left out and named."""
+    rules = script("rules")
+    options = argparse.Namespace(repeats=2, batch_size=4, seeds=1, set=["training.batch_size=4"])
+    rows = rules.costs("digits-mlp", ["kolen_pollack", "sbp", "bp"], options)
+    assert [row.rule for row in rows] == ["kolen_pollack", "sbp", "bp"] and rows[-1].ratio == 1
+    assert rows[0].resident_mb > rows[-1].resident_mb > 0  # the weights of the way back, and what Adam keeps of them
+    assert [row.rule for row in rules.costs("digits-snn", ["fa", "bp"], options)] == ["bp"]
+    assert "digits-snn, fa: left out, connection 'input->hidden1'" in capsys.readouterr().err
+    assert not set(rules.ALL) & {"rstdp", "stdp", "bptt", "local"} and {"dkp", "fa", "bp"} <= set(rules.ALL)
+
+
+def test_equal_time_is_as_many_epochs_as_the_ratio_of_steps_allows(script: Any, monkeypatch: Any) -> None:
+    """Half the step, twice the epochs; at least one. Must fail when the ratio multiplies (tried)."""
+    rules, asked = script("rules"), []
+
+    def trained(model: str, rule: str, epochs: int, what: str, options: Any) -> Any:
+        asked.append((rule, epochs, what))
+        return rules.Accuracy(rule, epochs, [0.5], what)
+
+    monkeypatch.setattr(rules, "trained", trained)
+    rows = [rules.Cost("m", rule, 1.0, ratio, (1, 1), 1, 1) for rule, ratio in (("a", 0.5), ("b", 30.0), ("bp", 1.0))]
+    found = rules.accuracies(rows, argparse.Namespace(set=["training.epochs=10"]))
+    assert asked == [
+        ("a", 10, "epochs"),
+        ("a", 20, "time"),
+        ("b", 10, "epochs"),
+        ("b", 1, "time"),
+        ("bp", 10, "epochs"),
+    ]
+    assert [each.epochs for each in found if each.what == "time"] == [20, 1, 10]
+    rules.show_step(rows, found)
+    rules.show_depth([each._replace(what="3") for each in found])
+
+
+def test_networks_of_every_depth_resolve(script: Any, tmp_path: Path) -> None:
+    for layers in (2, 8):
+        path = tmp_path / "deep.toml"
+        path.write_text(script("rules").perceptron(layers))
+        definition = neurosbd.load_model(path, "dkp", recipe="standard")
+        assert len(definition.population) == layers + 2 and definition.network().readout == "output"
