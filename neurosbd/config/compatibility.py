@@ -138,6 +138,11 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
             f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
         )
+    if data.kind != "classes" and rule.labelled:
+        raise UsageError(
+            f"{definition.name}: rule '{definition.rule.kind}' learns from labels of classes, but '{data.name}' has "
+            f"values to predict; choose a rule that is sent the score: sbd, sbp, dfa, mono_forward or bp"
+        )
     check_heard(experiment)
 
 

@@ -91,6 +91,7 @@ class Rule(Protocol[S]):
         teaches_heads: whether it leaves gradients to populations with role 'head'; else networks with some are refused.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
+        labelled: it learns from labels of classes, and from nothing else.
         spares_silent: synapses from units that are silent in a batch stay as they are.
         estimates: its gradient is right on average only, over noise that it draws itself.
         differentiates: autograd follows what it shows.
@@ -100,6 +101,7 @@ class Rule(Protocol[S]):
     teaches_heads: ClassVar[bool] = False
     showings: ClassVar[int] = 1
     delay: int = 0
+    labelled: ClassVar[bool] = False
     spares_silent: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False

@@ -40,6 +40,10 @@ class Layout(Protocol):
         """Signal [B, M] over the population, [B, *size of like]."""
         ...
 
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """The transpose of `summary`: a slope [B, M] at the coordinates as it is at the units, [B, *size of like]."""
+        ...
+
 
 def _no_basis(self: Layout, value: Tensor, generator: torch.Generator) -> Tensor:
     """Of a layout that needs none; the generator is not advanced."""
@@ -64,6 +68,8 @@ class Full:
         """Every unit its own signal."""
         return _over(third_factor, like)
 
+    adjoint = spread
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -84,6 +90,10 @@ class Shared:
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a channel the same third factor; an expanded view, nothing is written."""
         return third_factor[:, :, None, None].expand(like.shape) if is_map(like) else third_factor.view(like.shape)
+
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a channel its share of the slope."""
+        return self.spread(third_factor / like[0, 0].numel() if is_map(like) else third_factor, like, basis)
 
 
 @constants
@@ -113,6 +123,10 @@ class Patchwise:
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a patch the same signal."""
         return _tiled(third_factor, like, *self._sides(like))
+
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch its share of the slope."""
+        return _tiled(third_factor, like, *self._sides(like)) * _shares(like, *self._sides(like))
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch; none is larger than the map."""
@@ -144,6 +158,10 @@ class Grid:
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a patch the same signal."""
         return _tiled(third_factor, like, *self._sides(like))
+
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch its share of the slope."""
+        return _tiled(third_factor, like, *self._sides(like)) * _shares(like, *self._sides(like))
 
     def _sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch."""
@@ -183,6 +201,8 @@ class LowRank:
         """third_factor P^T over the units."""
         return _over(third_factor @ basis, like)
 
+    adjoint = spread
+
 
 def _map_sides(value: Tensor) -> tuple[int, ...]:
     """Height and width of a map; () of any other population, which has no patches."""
@@ -210,6 +230,18 @@ def _tiled(third_factor: Tensor, like: Tensor, *sides: int) -> Tensor:
     patches = third_factor.view(batch, down, 1, across, 1, channels).expand(-1, -1, tall, -1, wide, -1)
     maps = patches.reshape(batch, down * tall, across * wide, channels)
     return maps[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _shares(like: Tensor, *sides: int) -> Tensor | float:
+    """1 / how many positions a patch has, of every position, [height, width]; 1 of units by themselves."""
+    lengths = _map_sides(like)
+    if not sides:
+        return 1.0
+    along = []
+    for side, length in zip(sides, lengths, strict=True):
+        place = torch.arange(length, device=like.device) // side * side
+        along.append((length - place).clamp(max=side).to(like.dtype))
+    return 1 / torch.outer(*along)
 
 
 def _over(third_factor: Tensor, like: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from neurosbd.neurons.neuron import Neuron
 from neurosbd.neurons.normalised import Normalised
 from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.neurons.standardised import Standardised
+from neurosbd.neurons.unit_power import UnitPower
 
 NEURONS: dict[str, Callable[..., Neuron]] = {
     **RATES,
     "normalised": Normalised,
     "standardised": Standardised,
+    "unit_power": UnitPower,
     "corinfomax": CorInfoMax,
     "if": IF,
     "lif": LIF,
@@ -36,4 +38,5 @@ is_table(__name__, NEURONS)
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CubaLIF", "Escape", "HardSigmoid", "Identity",
     "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
+    "UnitPower",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.direct_random_target import DirectRandomTarget
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
+from neurosbd.rules.forward_forward import ForwardForward
 from neurosbd.rules.kolen_pollack import KolenPollack
 from neurosbd.rules.mono_forward import MonoForward
 from neurosbd.rules.pepita import Pepita
@@ -33,6 +34,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "eprop": eprop,
     "pepita": Pepita,
     "mono_forward": MonoForward,
+    "forward_forward": ForwardForward,
     "rstdp": rstdp,
     "rmax": rmax,
     "stdp": stdp,

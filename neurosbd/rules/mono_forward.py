@@ -100,12 +100,13 @@ class MonoForward(Rule[TensorState]):
         if name == p.run.network.readout:
             return p.value(name), p.score() * p.weight
         head = state.parameters[name]
-        summary, adjoint, *_ = torch.func.vjp(lambda h: self.layout.summary(h, state.tensors[name]), p.value(name))
+        value, basis = p.value(name), state.tensors[name]
+        summary = self.layout.summary(value, basis)
         output = summary @ head.t()
         score = p.score_of(output) * p.weight
         slope = score.t() @ summary
         head.grad = slope if head.grad is None else head.grad + slope
-        return output, adjoint(score @ head)[0]
+        return output, self.layout.adjoint(score @ head, value, basis)
 
     def _read(self, state: TensorState, p: Pass, name: str) -> Tensor:
         """What the head of a population reads, [B, M]."""

@@ -36,8 +36,20 @@ def layout_reaches_every_unit_alike(make: Make) -> None:
         close(variance, torch.ones(size), "Coordinates of variance 1 do not reach every unit with variance 1", 5e-2, 0)
 
 
+def adjoint_is_the_transpose_of_summary(make: Make) -> None:
+    """<summary(h), s> = <h, adjoint(s)>, float64. Must fail when every position of a patch gets the whole (tried)."""
+    for size in SIZES:
+        layout, value = make(), drawn(4, *size)
+        basis = layout.init(value, seeded())
+        summary = layout.summary(value, basis)
+        slope = drawn(*summary.shape, seed=1)
+        there, back = (summary * slope).sum(), (value * layout.adjoint(slope, value, basis)).sum()
+        close(back, there, "`adjoint` is not the transpose of `summary`", 1e-9, 1e-9)
+
+
 LAYOUT_CHECKS: tuple[Check, ...] = (
     layout_depends_on_neither_memory_order_nor_batch, layout_reaches_every_unit_alike,
+    adjoint_is_the_transpose_of_summary,
 )  # fmt: skip
 
 
