@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from operator import index
-from typing import Literal, SupportsIndex, get_args
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
 
 import torch
+from torch import Tensor
 
 from neurosbd.allocator import room
 from neurosbd.answers import ANSWERS, Answer
@@ -15,7 +17,7 @@ from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
-from neurosbd.neurons.neuron import Compartment, Compartmental, Neuron, Stochastic
+from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, Stochastic
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -58,6 +60,26 @@ class Connection:
     def name(self) -> str:
         """'pre->post'."""
         return f"{self.pre}->{self.post}"
+
+
+class State(NamedTuple):
+    """All that the next step needs to know."""
+
+    neurons: dict[str, Any]  # state of each population
+    underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
+    sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
+
+
+class Frame(NamedTuple):
+    """One step of a network.
+
+    `state` carries the dynamics. `activity` and `carried` are for the observers of this step; the
+    dynamics never reads them again, so an observer may take entries out to free their memory.
+    """
+
+    state: State
+    activity: dict[str, Activity]  # population -> what it shows
+    carried: dict[str, Tensor]  # connection -> what arrived at its synapses
 
 
 def checked(

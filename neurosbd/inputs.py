@@ -1,10 +1,36 @@
 """What a network can be shown: the size, type and place of its inputs, and what would make others fit."""
 
 import math
+from collections.abc import Iterable, Iterator, Sized
 
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+
+
+class Frames(Iterator[Tensor]):
+    """Inputs that are made when they are asked for, once, and whose number is known. Nothing that a network does
+    changes them, so that those of several steps may be asked for ahead.
+
+    Args:
+        steps: how many there are.
+        frames: [B, *input size] each.
+    """
+
+    def __init__(self, steps: int, frames: Iterable[Tensor]) -> None:
+        self.steps = steps
+        self.frames = iter(frames)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __next__(self) -> Tensor:
+        return next(self.frames)
+
+
+def gone_once_shown(inputs: object) -> bool:
+    """Whether inputs come step by step, and only once."""
+    return isinstance(inputs, Iterator) or not isinstance(inputs, Sized)
 
 
 def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) -> None:

@@ -6,12 +6,12 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neurosbd.anatomy import INPUT, Connection, Population, checked, checked_answer, delay_of, readout_of
+from neurosbd.anatomy import INPUT, Connection, Frame, Population, State, checked, checked_answer, delay_of, readout_of
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
@@ -25,28 +25,7 @@ from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
-
 _MEAN = Mean()
-
-
-class State(NamedTuple):
-    """All that the next step needs to know."""
-
-    neurons: dict[str, Any]  # state of each population
-    underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
-    sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
-
-
-class Frame(NamedTuple):
-    """One step of a network.
-
-    `state` carries the dynamics. `activity` and `carried` are for the observers of this step; the
-    dynamics never reads them again, so an observer may take entries out to free their memory.
-    """
-
-    state: State
-    activity: dict[str, Activity]  # population -> what it shows
-    carried: dict[str, Tensor]  # connection -> what arrived at its synapses
 
 
 class Network(nn.Module):
@@ -62,6 +41,7 @@ class Network(nn.Module):
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
         answer: how an answer is read off the readout over the steps of a trial, see ANSWERS.
+        block: steps that are taken at once, >= 1, a choice of speed and memory; None: as many as suit the memory.
     Raises:
         ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, a part is of
             another kind than it should be, or dt is no positive time. Warns of time constants that are short beside
@@ -75,6 +55,7 @@ class Network(nn.Module):
         generator: torch.Generator,
         dt: float = 1e-3,
         answer: Answer = _MEAN,
+        block: int | None = None,
     ) -> None:
         super().__init__()
         order = checked(populations, connections, generator)
@@ -94,10 +75,14 @@ class Network(nn.Module):
         for population in populations:
             if population.name in (self.readout, *self.heads):
                 self.answer = checked_answer(answer, population)
+        if block is not None and not (isinstance(block, int) and block >= 1):
+            raise ValueError(f"block, the steps that are taken at once, must be a whole number >= 1, got {block!r}")
+        self.block = block
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
+        inside = self.compartmental
         self.places: dict[str, Compartment] = {
-            c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
+            c.name: c.compartment if c.post in inside else "soma" for c in connections
         }
         self.delays = {c.name: delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
@@ -284,30 +269,50 @@ class Network(nn.Module):
         carried: dict[str, Tensor] = {}
         neurons: dict[str, Any] = {}
         for name, connections in self.incoming.items():
-            drives: dict[str, Tensor] = {}
             for connection in connections:
                 if self.delays[connection.name]:
-                    arriving = frame.state.underway[connection.name][0]
+                    carried[connection.name] = frame.state.underway[connection.name][0]
                 else:
-                    arriving = connection.geometry.carry(activity[connection.pre].value)
-                if name in self.heads:  # what a head costs is its own
-                    arriving = arriving.detach()
-                carried[connection.name] = arriving
-                part = connection.geometry.drive(self.synapses(connection), arriving)
-                place = self.places[connection.name]
-                drives[place] = drives[place] + part if place in drives else part
-            neuron = self.populations[name].neuron
-            assert neuron is not None
+                    carried[connection.name] = connection.geometry.carry(activity[connection.pre].value)
+            drives = self.add_drives({}, connections, carried)
             if extra is not None and name in extra:
                 drives["soma"] = drives["soma"] + extra[name] if "soma" in drives else extra[name]
-            drive: Any = drives if name in self.compartmental else drives["soma"]
-            shown, neurons[name] = neuron.step(frame.state.neurons[name], drive, self.dt)
-            activity[name] = thinned(shown, frame.state.sent.get(name))
+            state, sent = frame.state.neurons[name], frame.state.sent.get(name)
+            activity[name], neurons[name] = self.step_neurons(name, state, drives, sent)
         underway = {}
         for name, queue in frame.state.underway.items():
             connection = self.connections[name]
             underway[name] = (*queue[1:], connection.geometry.carry(activity[connection.pre].value))
         return Frame(State(neurons, underway, frame.state.sent), activity, carried)
+
+    def add_drives(
+        self, drives: dict[Compartment, Tensor], connections: Iterable[Connection], carried: Mapping[str, Tensor]
+    ) -> dict[Compartment, Tensor]:
+        """The drive of each compartment of a population, and what comes through these connections added to it.
+
+        Args:
+            drives: so far, [B, *size] each; changed.
+            connections: onto one population.
+            carried: what arrived at their synapses, [B, *arriving], by connection.
+        """
+        for connection in connections:
+            arriving = carried[connection.name]
+            if connection.post in self.heads:  # what a head costs is its own
+                arriving = arriving.detach()
+            part = connection.geometry.drive(self.synapses(connection), arriving)
+            place = self.places[connection.name]
+            drives[place] = drives[place] + part if place in drives else part
+        return drives
+
+    def step_neurons(
+        self, name: str, state: Any, drives: Mapping[Compartment, Tensor], sent: Tensor | None
+    ) -> tuple[Activity, Any]:
+        """One step of the neurons of a population under the drives of their compartments; `sent` is its dropout."""
+        neuron = self.populations[name].neuron
+        assert neuron is not None
+        drive: Any = drives if name in self.compartmental else drives["soma"]
+        shown, state = neuron.step(state, drive, self.dt)
+        return thinned(shown, sent), state
 
     def _check_batch(self, frame: Frame, x: Tensor) -> None:
         for state in frame.state.neurons.values():

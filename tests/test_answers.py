@@ -12,7 +12,7 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.passes import AnswerMeter
+from neurosbd.learning.meters import AnswerMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
@@ -92,6 +92,9 @@ def test_a_reward_is_for_the_answer() -> None:
     class Watching:
         def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
             rewards.extend([] if third_factor is None else [third_factor])
+
+        def looks_at(self, connection: str) -> bool:
+            return False
 
         def on_eligibility(self, connection: str, eligibility: object) -> None:
             pass

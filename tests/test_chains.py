@@ -234,6 +234,9 @@ def test_two_ways_to_a_population_add_up_and_unscored_steps_have_no_signal() -> 
         def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
             told.append((population, third_factor is not None))
 
+        def looks_at(self, connection: str) -> bool:
+            return False
+
         def on_eligibility(self, connection: str, eligibility: Any) -> None:
             raise AssertionError
 

@@ -20,6 +20,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"anatomy", "eligibility", "neuromodulators"},
     {"dropout", "expansions", "plasticity", "regularisers", "summary"},
     {"network"},
+    {"blocks"},
     {"learning"},
     {"rules"},
     {"interchange", "measures", "recording"},

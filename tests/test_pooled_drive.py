@@ -1,5 +1,6 @@
 """Pooling between the synapses and the neuron: gain and membrane are those of the pooled units."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ def test_local_rules_teach_gain_times_third_factor_through_the_pooling(kind: str
             assert third_factor is not None
             third_factors[population] = third_factor.clone()
 
+        def looks_at(self, connection: str) -> bool:
+            return False
+
         def on_eligibility(self, connection: str, eligibility: Any) -> None:
             pass
 
@@ -122,8 +126,9 @@ def _by_eligibility(geometry: Conv2d, synapses: Synapses, x: Tensor, signal: Ten
         arriving = geometry.carry(now)
         activity, state = neuron.step(state, geometry.drive(synapses, arriving), 1e-3)
         arrival = Arrival(
-            arriving, neuron, state, activity, synapses, lambda post, pre: geometry.outer(synapses, post, pre)
-        )
+            arriving, neuron, state, activity, synapses,
+            functools.partial(geometry.outer, synapses), functools.partial(geometry.each, synapses),
+        )  # fmt: skip
         traces = eligibility.init(arrival, 1e-3) if traces is None else traces
         eligible, traces = eligibility.step(traces, arrival, 1e-3)
         total.append(eligible.contract(told))

@@ -157,6 +157,7 @@ class TimeSpec(Record):
     scored: Literal["every", "last"] = "every"  # which steps have a score to broadcast
     warmup: Whole = 0  # first steps without a score
     answer: AnswerEntry = _named("mean")  # how it is read off the steps that have one
+    block: Count | None = None  # steps that are taken at once; none: as many as suit the memory
 
     @model_validator(mode="after")
     def _some_step_is_scored(self) -> "TimeSpec":
@@ -348,7 +349,9 @@ class Experiment:
         definition = self.definition
         weights = generator(definition.seed, "weights")
         try:
-            network = Network(self.populations, self.connections, weights, definition.time.dt, self.answer)
+            network = Network(
+                self.populations, self.connections, weights, definition.time.dt, self.answer, definition.time.block
+            )
         except ValueError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
         for name in definition.training.rates:

@@ -1,5 +1,6 @@
 """Eligibility per synapse: the exact forward derivative through everything a neuron keeps."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,15 +8,17 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
+from neurosbd.eligibility.factorised import weighted_gains
 from neurosbd.eligibility.local import Arrival, Local, Site
-from neurosbd.neurons.neuron import Flow, gain
+from neurosbd.neurons.neuron import Activity, Flow, gain, gated
+from neurosbd.neurons.scan import apart, together
 from neurosbd.surrogates import check_gain
 
 
 class Sensitivity(NamedTuple):
     """d h / d (weight, bias) for each inner variable h of the postsynaptic units, bias as a last column."""
 
-    eps: tuple[Tensor, ...]  # [B, post, pre + 1] each
+    eps: tuple[Tensor, ...]  # [B, post, pre + 1] each; (): all are 0
     flow: Flow  # how it goes on from here
 
 
@@ -71,22 +74,24 @@ class Exact:
 
     def init(self, arrival: Arrival, dt: float) -> Sensitivity:
         """No synapse has done anything yet."""
-        flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
-        batch, post, pre = len(arrival.pre), *arrival.synapses.weight.shape
-        nothing = arrival.pre.new_zeros((batch, post, pre + 1))
-        return Sensitivity((nothing,) * len(flow.entry), flow)
+        return Sensitivity((), _flows(arrival, dt)[0])
 
-    def step(self, state: Sensitivity, arrival: Arrival, dt: float) -> tuple[PerSynapse, Sensitivity]:
+    def step(
+        self, state: "Sensitivity | SensitivityBlock", arrival: Arrival, dt: float
+    ) -> tuple[PerSynapse, Sensitivity]:
         """Eligibility of this step."""
+        state = state if isinstance(state, Sensitivity) else state.after()
         pre = torch.cat((arrival.pre, torch.ones_like(arrival.pre[:, :1])), 1)[:, None, :]
+        nothing = pre.new_zeros(()).expand(len(pre), len(arrival.synapses.weight), pre.shape[2])
+        present = state.eps or (nothing,) * len(state.flow.entry)
         eps = []
         for row, entry in zip(state.flow.jacobian, state.flow.entry, strict=True):
-            terms = [(f, e) for f, e in zip(row, state.eps, strict=True) if not _absent(f)]
-            moved = torch.zeros_like(state.eps[0]) if not terms else _per_unit(terms[0][0]) * terms[0][1]
+            terms = [(f, e) for f, e in zip(row, present, strict=True) if not _absent(f)]
+            moved = torch.zeros_like(present[0]) if not terms else _per_unit(terms[0][0]) * terms[0][1]
             for factor, before in terms[1:]:
                 moved = _added(moved, factor, before)
             eps.append(moved if _absent(entry) else _added(moved, entry, pre))
-        flow = arrival.neuron.flow(arrival.state, arrival.post, dt)
+        (flow,) = _flows(arrival, dt)
         slope = gain(arrival.neuron, arrival.post, dt)
         parts = [(slope * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
         e = parts[0][0][..., None] * parts[0][1]
@@ -94,9 +99,126 @@ class Exact:
             e = torch.addcmul(e, moved, factor[..., None])
         return PerSynapse(e), Sensitivity(tuple(eps), flow)
 
+    def block(
+        self, state: "Sensitivity | SensitivityBlock", arrival: Arrival, dt: float
+    ) -> tuple["SensitivityBlock", "SensitivityBlock"]:
+        """What `step` gives in as many steps as `arrival` has, without a value per synapse and step."""
+        before = state if isinstance(state, Sensitivity) else state.after()
+        neuron, post = arrival.neuron, arrival.post
+        block = SensitivityBlock(arrival, before, _flows(arrival, dt), lambda factor: gated(neuron, post, factor, dt))
+        return block, block
+
+
+@dataclass(frozen=True)
+class SensitivityBlock:
+    """The eligibilities of K steps, of which only sums are made up: the derivative goes backwards in time, per unit.
+
+    sum_k third_factor[k] e[k] = sum_k (entry . back[k]) pre[k] + (jacobian[-1]^T back[0]) . eps[-1]
+    back[k] = third_factor[k] gain[k] direction[k] + jacobian[k]^T back[k+1]
+    """
+
+    arrival: Arrival  # of K steps
+    before: Sensitivity  # as the block found it
+    flows: list[Flow]  # after every step
+    gate: Callable[[Tensor], Tensor]
+
+    @property
+    def trace(self) -> Tensor:
+        """There is none that all post units share."""
+        raise ValueError("an exact eligibility has no presynaptic trace; use rule.eligibility = 'factorised'")
+
+    def contract(self, third_factor: Tensor) -> Synapses:
+        """Sum over steps and examples of third factor x e, like the synapses; third factor is [K B, *size]."""
+        post, late = self._backwards(self.gate(third_factor))
+        weight, bias = self.arrival.outer(together(post), self.arrival.pre)
+        for factor, eps in zip(late, self.before.eps, strict=False):
+            if isinstance(factor, Tensor):
+                full = torch.einsum("bi,bij->ij", factor, eps)
+                weight, bias = weight.add_(full[:, :-1]), None if bias is None else bias.add_(full[:, -1])
+        return Synapses(weight, bias)
+
+    def each(self, weights: Sequence[float]) -> Synapses:
+        """sum_k weights[k] e[k] for each example, weight [B, post, pre], bias [B, post]."""
+        post, late = self._backwards(weighted_gains(self.gate, self.arrival, weights))
+        weight, bias = self._paired(post)
+        for moved, eps in zip(late, self.before.eps, strict=False):
+            if isinstance(moved, Tensor):
+                weight.addcmul_(eps[:, :, :-1], moved[..., None])
+                bias.addcmul_(eps[:, :, -1], moved)
+        return Synapses(weight, bias)
+
+    def after(self) -> Sensitivity:
+        """The sensitivity after the block."""
+        size = range(len(self.flows[0].entry))
+        way: list[list[float | Tensor]] = [[float(u == v) for u in size] for v in size]  # to the end, from step k
+        posts: list[list[float | Tensor]] = []  # of every variable, what enters at step k and is left at the end
+        for flow in reversed([self.before.flow, *self.flows[:-1]]):
+            posts.append([_dot(way[v], flow.entry) for v in size])
+            way = [[_dot(way[v], [flow.jacobian[w][u] for w in size]) for u in size] for v in size]
+        eps = []
+        for v in size:
+            weight, bias = self._paired([self._full(post[v]) for post in reversed(posts)])
+            whole = torch.cat((weight, bias[..., None]), 2)
+            for u, before in zip(size, self.before.eps, strict=False):
+                if not _absent(way[v][u]):
+                    whole = _added(whole, way[v][u], before)
+            eps.append(whole)
+        return Sensitivity(tuple(eps), self.flows[-1])
+
+    def _backwards(self, factor: Tensor) -> tuple[list[Tensor], list[float | Tensor]]:
+        """Of every step the factor of what arrived, [B, post]; of every variable that of the sensitivity of before."""
+        gated = apart(factor, self.arrival.steps)
+        size = range(len(self.flows[0].entry))
+        back: list[float | Tensor] = [0.0 for _ in size]
+        posts = []
+        for k in reversed(range(self.arrival.steps)):
+            flow, earlier = self.flows[k], self.flows[k - 1] if k else self.before.flow
+            moved = [_dot([flow.jacobian[w][u] for w in size], back) for u in size]
+            back = [_sum(_times(flow.direction[u], gated[k]), moved[u]) for u in size]
+            posts.append(self._full(_dot(earlier.entry, back)))
+        jacobian = self.before.flow.jacobian
+        return posts[::-1], [_dot([jacobian[w][u] for w in size], back) for u in size]
+
+    def _full(self, factor: float | Tensor) -> Tensor:
+        """A factor of every unit and example."""
+        shape = self.arrival.post.value.shape
+        return self.arrival.post.value.new_zeros(shape[0] // self.arrival.steps, *shape[1:]) + factor
+
+    def _paired(self, posts: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum over the steps of factor x pre for each example, and of the factor itself."""
+        stacked = torch.stack(posts)
+        return self.arrival.each(stacked, self.arrival.pre.unflatten(0, (self.arrival.steps, -1))), stacked.sum(0)
+
+
+def _flows(arrival: Arrival, dt: float) -> list[Flow]:
+    """How a change of the inner state goes on after every step."""
+    if arrival.steps == 1:
+        return [arrival.neuron.flow(arrival.state, arrival.post, dt)]
+    shown = (apart(arrival.post.value, arrival.steps), apart(arrival.post.potential, arrival.steps))
+    return [
+        arrival.neuron.flow(state, Activity(*post), dt) for state, *post in zip(arrival.states, *shown, strict=True)
+    ]
+
 
 def _absent(factor: float | Tensor) -> bool:
     return isinstance(factor, float) and factor == 0
+
+
+def _times(one: float | Tensor, other: float | Tensor) -> float | Tensor:
+    """one * other; nothing where one of them is nothing."""
+    return 0.0 if _absent(one) or _absent(other) else one * other
+
+
+def _sum(one: float | Tensor, other: float | Tensor) -> float | Tensor:
+    return other if _absent(one) else one if _absent(other) else one + other
+
+
+def _dot(one: Sequence[float | Tensor], other: Sequence[float | Tensor]) -> float | Tensor:
+    """sum_u one[u] other[u]."""
+    total: float | Tensor = 0.0
+    for pair in zip(one, other, strict=True):
+        total = _sum(total, _times(*pair))
+    return total
 
 
 def _added(total: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:

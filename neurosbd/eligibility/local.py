@@ -1,6 +1,6 @@
 """Everything that a synapse may use to learn: what arrives, what is eligible, what is local."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -30,7 +30,8 @@ class Selective(Protocol):
 
 
 class Arrival(NamedTuple):
-    """What an eligibility is made of, at one connection and step."""
+    """What an eligibility is made of, at one connection and step; or at a block of K steps, where the first axis of
+    `pre` and `post` counts steps times examples, step by step."""
 
     pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
     neuron: "Neuron"  # of the postsynaptic population
@@ -38,6 +39,14 @@ class Arrival(NamedTuple):
     post: Activity  # activity of the postsynaptic population
     synapses: Synapses  # own weight and bias
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
+    each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
+    # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
+    states: Sequence[Any] = ()  # of that neuron, after every step of a block
+
+    @property
+    def steps(self) -> int:
+        """K."""
+        return len(self.states) or 1
 
 
 class Eligible(Protocol):
@@ -53,7 +62,12 @@ class Eligible(Protocol):
         ...
 
     def onto(self, pending: Synapses, kept: float) -> Synapses:
-        """kept pending + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only."""
+        """kept pending + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only, of one step."""
+        ...
+
+    def each(self, weights: Sequence[float]) -> Synapses:
+        """sum_k weights[k] e[k] over the steps of a block, per example and synapse, weight [B, post, pre], bias
+        [B, post]; dense connections only."""
         ...
 
     def of(self, examples: Tensor, local: "Local") -> Tensor:
@@ -70,8 +84,8 @@ class Local(NamedTuple):
     synapses: Synapses  # own weight and bias
     eligible: Eligible  # what the synapse did to the postsynaptic value
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
-    each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
-    # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
+    each: Callable[..., Tensor]  # as in `Arrival`
     surprise: Callable[[], Tensor]  # d log P(spikes) / d drive of the post population, [B, *size]
     kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
     compartment: Compartment = "soma"  # of the postsynaptic neuron, where the synapse sits
+    steps: int = 1  # K, of a block, where the first axis of all that is [B, ..] counts steps times examples

@@ -27,5 +27,9 @@ class Settled:
         """Factors of this step."""
         neuron, post = arrival.neuron, arrival.post
         return Factors(
-            arrival.pre, 1.0, post.value, lambda third_factor: gated(neuron, post, third_factor, dt), arrival.outer
+            arrival.pre, 1.0, post.value, lambda third_factor: gated(neuron, post, third_factor, dt), arrival
         ), state
+
+    def block(self, state: tuple[()], arrival: Arrival, dt: float) -> tuple[Factors, tuple[()]]:
+        """Every step by itself, so that steps are as good as examples."""
+        return self.step(state, arrival, dt)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+from neurosbd.inputs import Frames, gone_once_shown
 from neurosbd.learning.ranks import Ranks
 from neurosbd.network import Frame, Network
 
@@ -80,6 +81,12 @@ class Batch:
     def target_at(self, t: int) -> Tensor:
         """Target of step t, where there is one."""
         return self.target[t] if self.target.ndim == 3 else self.target
+
+    def targets(self, t: int, steps: int) -> Tensor:
+        """Targets of some steps from t on, [K B] or [K B, k], step by step."""
+        if self.target.ndim == 3:
+            return self.target[t : t + steps].flatten(0, 1)
+        return self.target if steps == 1 else self.target.repeat(steps, *(1,) * (self.target.ndim - 1))
 
     def frames(self) -> Tensor | Iterable[Tensor]:
         """The inputs step by step; those that do not know their number are counted.
@@ -166,9 +173,11 @@ def share_of(batch: Batch, ranks: Ranks) -> Batch:
     count = batch.target.shape[1] if each else len(batch.target)
     rows = ranks.rows(count)
     shown = (x[rows] for x in batch.inputs)
+    if isinstance(batch.inputs, Frames):
+        shown = Frames(len(batch.inputs), shown)
     return replace(
         batch,
-        inputs=list(shown) if isinstance(batch.inputs, Sized) else shown,
+        inputs=shown if gone_once_shown(batch.inputs) else list(shown),
         target=batch.target[:, rows] if each else batch.target[rows],
         task=None if batch.task is None else batch.task[rows],
         batch_size=count,

@@ -4,7 +4,7 @@ What is left in `.grad` is a loss gradient, as autograd would leave it. While a 
 exists, and what it keeps from step to step does not grow with their number.
 """
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neurosbd.anatomy import check_generator
 from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError, warn
+from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import Batch, BatchResult, check_start
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
@@ -117,7 +118,7 @@ class Learner:
 
     def _showable(self, batch: Batch) -> Batch:
         """The batch as often as the rule shows it: inputs that come step by step are kept for more than once."""
-        again = self.rule.showings > 1 and not isinstance(batch.inputs, Sized)
+        again = self.rule.showings > 1 and gone_once_shown(batch.inputs)
         return replace(batch, inputs=list(batch.inputs)) if again else batch
 
     @torch.no_grad()

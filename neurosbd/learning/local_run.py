@@ -1,27 +1,31 @@
 """One run of a local rule: the traces that live as long as the run, and one step of learning."""
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from neurosbd.blocks import Block
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.eligibility.local import Arrival, Local, Selective, Site
-from neurosbd.expansions import matched
-from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.rule_state import LocalState, outgoing, plastic
-from neurosbd.losses.curvature import curved
-from neurosbd.network import Connection, Frame, Network
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Reading, Receiver
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic, gated
+from neurosbd.learning.rule_state import LocalState, plastic
+from neurosbd.learning.third_factors import ThirdFactors
+from neurosbd.network import Connection, Network
+from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neurons.neuron import Activity, Adaptive, Coupled, Neuron, Stochastic
+from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import ThreeFactor
+from neurosbd.plasticity.plasticity import takes_blocks
+
+Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
 
 class Plan(NamedTuple):
@@ -30,6 +34,7 @@ class Plan(NamedTuple):
     plasticity: Any
     eligibility: Any
     connections: list[Connection]
+    in_blocks: bool  # whether several steps at once
 
 
 @dataclass
@@ -46,6 +51,14 @@ class LocalTraces:
     filtered: dict[str, Tensor] = field(default_factory=dict)
     underway: dict[str, deque[Tensor | None]] = field(default_factory=dict)
 
+    def copy(self, connection: Connection) -> "LocalTraces":
+        """Those of a connection, for somebody who goes a step of their own from here."""
+        name = connection.name
+        eligibility, plasticity = (
+            {name: deepcopy(kind[name])} if name in kind else {} for kind in (self.eligibility, self.plasticity)
+        )
+        return LocalTraces(eligibility, plasticity)
+
 
 class LocalRun:
     """The traces of one run and the order in which everything learns.
@@ -56,6 +69,7 @@ class LocalRun:
         rule_state: of the rule; brought up to date as it goes on.
         learning_observer: sees third factors and eligibilities; none: nobody does.
         traces: to go on from; none: nothing has happened yet.
+        afterwards: takes what is to be shown of every step of a block.
         ranks: processes that share the batch.
     """
 
@@ -66,6 +80,7 @@ class LocalRun:
         rule_state: LocalState,
         learning_observer: LearningObserver | None = None,
         traces: LocalTraces | None = None,
+        afterwards: list[Callable[[int], None]] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.network = network
@@ -76,33 +91,27 @@ class LocalRun:
         self.kappa = _kappa(network)
         self.plans = plans(network, rule)
         self.traces = traces or LocalTraces()
-        self.correlated: Tensor | None = None  # activity of this step through the correlations with it, [B, C + D]
+        self.afterwards = [] if afterwards is None else afterwards
+        self.third_factors = ThirdFactors(network, rule, rule_state, ranks, self.traces.filtered, self.traces.underway)
 
-    def step(self, frame: Frame, broadcast: Broadcast) -> None:
-        """Learn from one frame; its activity leaves it.
+    def learn(self, block: Block, broadcast: Broadcast) -> None:
+        """Learn from a block of steps; its activity leaves it.
 
         Args:
-            frame: of the network, just stepped.
-            broadcast: the score or the reward of the step, its score not yet expanded.
+            block: of the network, just stepped.
+            broadcast: the score or the reward of its steps, its score not yet expanded.
         """
-        broadcast = self._complete(broadcast, frame)  # by the activity of the readout, before it leaves the frame
-        self.correlated = None
+        broadcast = self.third_factors.complete(broadcast, block)
         # From the input up: the largest maps go first, before the gradients pile up.
         for name, plan in self.plans.items():
-            activity = frame.activity.pop(name)
-            if name in self.network.heads:
-                judged = broadcast.score_of(activity.value) if broadcast.scored else None
-                third_factor = None if judged is None else judged * broadcast.weight
-            elif name == self.network.readout and self.rule.readout != "rule":
-                third_factor = self._output_score(broadcast) * broadcast.weight if broadcast.scored else None
-            else:
-                third_factor = self._third_factor(name, activity, broadcast)
+            scan = block.scans.pop(name)
+            third_factor = self.third_factors.of(name, scan.value, broadcast)
             if self.learning_observer is not None:
-                self.learning_observer.on_third_factor(name, third_factor)
+                self._show(partial(self._show_third_factor, name, third_factor, block.steps), block.steps)
             for connection in plan.connections:
-                gradient = self.follow(connection, plan, activity, third_factor, frame)
-                if gradient is not None:
-                    add_gradient(self.network.synapses(connection), gradient)
+                for gradient in self._follow(connection, plan, scan, third_factor, block):
+                    if gradient is not None:
+                        add_gradient(self.network.synapses(connection), gradient)
 
     def regularise_weights(self) -> None:
         """After the last step of a batch: what the weights ask for themselves; of several ranks one says it."""
@@ -117,117 +126,87 @@ class LocalRun:
                     if parameter is not None and change is not None:  # the state's own, so nothing may be added to it
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
-    def _complete(self, broadcast: Broadcast, frame: Frame) -> Broadcast:
-        """With the expansion of the score and the score at the drive of the readout, where there are any."""
-        if not broadcast.scored:
-            return broadcast
-        drive_score = None
-        if self.rule.neuromodulator is not None and not self.rule.rewarded:
-            neuron = self.network.populations[self.network.readout].neuron
-            assert neuron is not None
-            drive_score = gated(neuron, frame.activity[self.network.readout], broadcast.score, self.network.dt)
-        return broadcast._replace(
-            score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
-        )
+    def _follow(
+        self, connection: Connection, plan: Plan, scan: Scan[Any], third_factor: Tensor | None, block: Block
+    ) -> Iterator[Synapses | None]:
+        """Advance the traces of one connection; its gradients at these steps, or their sum."""
+        pre, steps = block.carried.pop(connection.name), block.steps
+        observer = self.learning_observer
+        watched = observer is not None and observer.looks_at(connection.name)
+        whole = steps > 1 and plan.in_blocks and scan.steps[0].cache is None
+        parts = self._parts(connection, pre, scan, third_factor) if watched or not whole else []
+        if watched and steps > 1:
+            self._show(partial(self._show_eligibility, connection, plan, parts, self.traces.copy(connection)), steps)
+        if whole:
+            arrival = self._arrival(connection, pre, scan.activity, scan.states[-1])._replace(states=scan.states)
+            parts = [(arrival, third_factor)]
+        for arrival, factor in parts:
+            gradient, waiting = self._learned(connection, plan, arrival, factor, self.traces)
+            if observer is not None and watched and steps == 1:
+                observer.on_eligibility(connection.name, waiting)
+            yield gradient
 
-    def _expanded(self, broadcast: Broadcast) -> Tensor:
-        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
-        if not self.rule.expansion:
-            return broadcast.score
-        columns, states, moments = [broadcast.score], self.rule_state.expansion, self.rule_state.moments
-        for number, block in enumerate(self.rule.expansion):
-            column, states[number] = block.step(states[number], broadcast, self.network.dt)
-            column, moments[number] = matched(
-                moments[number], broadcast.score, column, block.weight, broadcast.step_share
-            )
-            columns.append(column)
-        return torch.cat(columns, 1)
+    def _parts(
+        self, connection: Connection, pre: Tensor, scan: Scan[Any], third_factor: Tensor | None
+    ) -> list[Reached]:
+        """What reaches a connection at every step, and the third factor of its post population."""
+        steps = len(scan.steps)
+        factors = (None,) * steps if third_factor is None else apart(third_factor, steps)
+        each = zip(apart(pre, steps), scan.steps, scan.states, factors, strict=True)
+        return [(self._arrival(connection, arriving, *shown), factor) for arriving, *shown, factor in each]
 
-    def _output_score(self, broadcast: Broadcast) -> Tensor:
-        """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
-        outputs = broadcast.score.shape[1] - broadcast.n_expanded
-        score = broadcast.score[:, :outputs]
-        if self.correlated is None:
-            return score
-        direction = self.correlated[:, :outputs]  # the rows of an expansion are left alone
-        moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
-        return torch.add(score, moved, alpha=self.rule.forward_broadcast / broadcast.examples)
+    def _show(self, step: Callable[[int], None], steps: int) -> None:
+        """Show something of every step, at once of one, afterwards of several."""
+        if steps == 1:
+            step(0)
+        else:
+            self.afterwards.append(step)
 
-    def _third_factor(self, name: str, activity: Activity, broadcast: Broadcast) -> Tensor | None:
-        """Of a population that follows the rule, [B, *size]; None: there is none at this step."""
-        modulator, states = self.rule.neuromodulator, self.rule_state.modulators
-        receiver = Receiver(self._filtered(name, activity), outgoing(self.network, name))
-        third_factor = None
-        if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
-            if isinstance(modulator, HasHead):
-                reading = modulator.read(states[name], receiver, broadcast)
-                _teach(modulator.head(states[name]), reading, broadcast.weight)
-                receiver = receiver._replace(reading=reading)
-            sums = self.ranks.total(*modulator.statistics(states[name], receiver, broadcast))
-            states[name] = modulator.update(states[name], sums, broadcast)
-            third_factor = modulator.third_factor(states[name], receiver, broadcast)
-            if self.rule.forward_broadcast:
-                through = cast(Correlating, modulator).correlated(states[name], receiver)
-                self.correlated = through if self.correlated is None else self.correlated + through
-            if not self.rule.rewarded and broadcast.weight != 1:
-                third_factor = _scaled(third_factor, broadcast.weight)
-        if self.rule.delay:
-            queue = self.traces.underway.setdefault(name, deque([None] * self.rule.delay))
-            queue.append(third_factor)
-            third_factor = queue.popleft()
-        return self._add_homeostasis(name, activity, third_factor, broadcast) if broadcast.scored else third_factor
+    def _show_third_factor(self, name: str, third_factor: Tensor | None, steps: int, k: int) -> None:
+        assert self.learning_observer is not None
+        shown = None if third_factor is None else apart(third_factor, steps)[k]
+        self.learning_observer.on_third_factor(name, shown)
 
-    def _add_homeostasis(
-        self, name: str, activity: Activity, third_factor: Tensor | None, broadcast: Broadcast
-    ) -> Tensor | None:
-        """The third factor and what the activity of a hidden population asks for itself, undelayed."""
-        states = self.rule_state.homeostasis.get(name, [])
-        for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
-            pull, states[number] = homeostasis.step(states[number], activity.value, broadcast.step_share)
-            pull = pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight)
-            third_factor = pull if third_factor is None else _sum(third_factor, pull)
-        return third_factor
+    def _show_eligibility(
+        self,
+        connection: Connection,
+        plan: Plan,
+        steps: list[tuple[Arrival, Tensor | None]],
+        traces: LocalTraces,
+        k: int,
+    ) -> None:
+        """What waits after step k of a block; the steps are gone through once more, with traces of their own."""
+        assert self.learning_observer is not None
+        _, waiting = self._learned(connection, plan, *steps[k], traces)
+        self.learning_observer.on_eligibility(connection.name, waiting)
 
-    def _filtered(self, name: str, activity: Activity) -> Tensor:
-        """The activity as the neuromodulator sees it: (1 - a) filtered with decay a, or as it is."""
-        if self.rule.activity_filter is None:
-            return activity.value
-        factor = decay(self.rule.activity_filter, self.network.dt)
-        before = self.traces.filtered.get(name)
-        before = torch.zeros_like(activity.value) if before is None else before
-        self.traces.filtered[name] = torch.lerp(activity.value, before, factor)
-        return self.traces.filtered[name]
-
-    def follow(
-        self, connection: Connection, plan: Plan, activity: Activity, third_factor: Tensor | None, frame: Frame
-    ) -> Synapses | None:
-        """Advance the traces of one connection; its gradient at this step."""
-        network, name, dt = self.network, connection.name, self.network.dt
-        synapses, neuron = network.synapses(connection), network.populations[connection.post].neuron
+    def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: Any) -> Arrival:
+        """What reaches a connection."""
+        geometry, synapses = connection.geometry, self.network.synapses(connection)
+        neuron = self.network.populations[connection.post].neuron
         assert neuron is not None
+        outer, each = partial(geometry.outer, synapses), partial(geometry.each, synapses)
+        return Arrival(pre, neuron, state, post, synapses, outer, each)
 
-        def outer(post: Tensor, pre: Tensor) -> Synapses:
-            return connection.geometry.outer(synapses, post, pre)
-
-        pre = frame.carried.pop(name)
-        arrival = Arrival(pre, neuron, frame.state.neurons[connection.post], activity, synapses, outer)
-        if name not in self.traces.eligibility:
-            self.traces.eligibility[name] = plan.eligibility.init(arrival, dt)
-        eligible, self.traces.eligibility[name] = plan.eligibility.step(self.traces.eligibility[name], arrival, dt)
-        each, kappa = partial(connection.geometry.each, synapses), self.kappa
+    def _learned(
+        self, connection: Connection, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
+    ) -> tuple[Synapses | None, Callable[[Tensor], Tensor]]:
+        """The gradient of a connection at a step, or of a whole block of them, and what waits then, of examples [E]."""
+        name, dt, single = connection.name, self.network.dt, arrival.steps == 1
+        if name not in traces.eligibility:
+            traces.eligibility[name] = plan.eligibility.init(arrival, dt)
+        follow = plan.eligibility.step if single else plan.eligibility.block
+        eligible, traces.eligibility[name] = follow(traces.eligibility[name], arrival, dt)
         local = Local(
-            pre, activity, third_factor, synapses, eligible, outer, each, lambda: _surprise(neuron, activity), kappa,
-            connection.compartment,
+            arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
+            partial(_surprise, arrival.neuron, arrival.post), self.kappa, connection.compartment, arrival.steps,
         )  # fmt: skip
-        if name not in self.traces.plasticity:
-            self.traces.plasticity[name] = plan.plasticity.init(local)
-        gradient, self.traces.plasticity[name] = plan.plasticity.step(self.traces.plasticity[name], local, dt)
-        if self.learning_observer is not None:
-            pending = self.traces.plasticity[name]
-            self.learning_observer.on_eligibility(
-                name, lambda examples: plan.plasticity.eligibility(pending, local, examples)
-            )
-        return gradient
+        if name not in traces.plasticity:
+            traces.plasticity[name] = plan.plasticity.init(local)
+        change = plan.plasticity.step if single else plan.plasticity.block
+        gradient, traces.plasticity[name] = change(traces.plasticity[name], local, dt)
+        after = traces.plasticity[name]
+        return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
 
 
 def plans(network: Network, rule: Composition) -> dict[str, Plan]:
@@ -245,7 +224,8 @@ def plans(network: Network, rule: Composition) -> dict[str, Plan]:
         asked = "exact" if by_gradient else rule.eligibility
         if connections:
             _check_coupled(network, name, plasticity)
-            found[name] = Plan(plasticity, _eligibility(network, name, asked), connections)
+            blocks = takes_blocks(plasticity) and not isinstance(network.populations[name].neuron, Adaptive)
+            found[name] = Plan(plasticity, _eligibility(network, name, asked), connections, blocks)
     return found
 
 
@@ -264,26 +244,6 @@ def check(network: Network, rule: Composition) -> None:
                         part.check(site)
             except ValueError as problem:
                 raise ValueError(f"connection '{connection.name}': {problem}") from None
-
-
-def _teach(head: nn.Parameter, reading: Reading, weight: float) -> None:
-    """Add the gradient of a head's own loss at a step of some weight to its `.grad`."""
-    if head.grad is None:
-        head.grad = torch.zeros_like(head)
-    head.grad.addmm_(reading.score.t(), reading.activity, alpha=weight)
-
-
-def _scaled(third_factor: Tensor, weight: float) -> Tensor:
-    """third factor * weight; what is shared between positions stays shared, as one value in memory."""
-    once = tuple(slice(1) if stride == 0 else slice(None) for stride in third_factor.stride())
-    return (third_factor[once] * weight).expand(third_factor.shape)
-
-
-def _sum(one: Tensor, other: Tensor) -> Tensor:
-    """one + other; what both share between positions stays shared, as one value in memory."""
-    strides = zip(one.stride(), other.stride(), strict=True)
-    once = tuple(slice(1) if not (a or b) else slice(None) for a, b in strides)
-    return (one[once] + other[once]).expand(one.shape)
 
 
 def _check_coupled(network: Network, name: str, plasticity: object) -> None:

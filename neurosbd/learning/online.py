@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from neurosbd.blocks import Block
 from neurosbd.constraints import Held
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
@@ -23,7 +24,7 @@ from neurosbd.learning.rule_state import (
     widths,
 )
 from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network import Network
 from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.plasticity import Tracking
@@ -56,27 +57,32 @@ class LocalRule(Composition, Rule[LocalState]):
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""
         traces = cast(LocalTraces | None, run.continuation.traces)
-        local = LocalRun(run.network, self, state, run.learning_observer, traces, run.ranks)
-        for t, frame in run.frames(batch):
-            local.step(frame, self._broadcast(run, batch, t, frame))
+        local = LocalRun(run.network, self, state, run.learning_observer, traces, run.afterwards, run.ranks)
+        rewarded = run.scored[-1] if self.rewarded else None
+        for t, block in run.blocks(batch, alone=rewarded):
+            local.learn(block, self._broadcast(run, batch, t, block))
         local.regularise_weights()
         run.continuation.traces = local.traces
         state.traces = local.traces.plasticity if isinstance(self.plasticity, Tracking) else {}
         return run.result()
 
-    def _broadcast(self, run: Run, batch: Batch, t: int, frame: Frame) -> Broadcast:
-        """What the output sends to all at a step, its score not yet expanded."""
-        output = frame.activity[run.network.readout].value
+    def _broadcast(self, run: Run, batch: Batch, t: int, block: Block) -> Broadcast:
+        """What the output sends to all at the steps of a block, its score not yet expanded."""
+        output, steps = block.scans[run.network.readout].value, block.steps
+        task = batch.task if batch.task is None or steps == 1 else batch.task.repeat(steps)
+        reward = run.reward(batch, t, block.frames()[0]) if self.rewarded else None
         broadcast = Broadcast(
-            output.new_empty((len(output), 0)), reward=run.reward(batch, t, frame) if self.rewarded else None,
-            task=batch.task, weight=batch.weights[t], step_share=1 / len(run.scored), progress=run.progress,
-            batch_size=batch.batch_size,
+            output.new_empty((len(output), 0)), reward=reward, task=task, weight=batch.weights[t],
+            step_share=1 / len(run.scored), progress=run.progress, batch_size=batch.examples(len(output) // steps),
+            steps=steps,
         )  # fmt: skip
         if not batch.weights[t] or not batch.taught or run.loss is None:
             return broadcast
-        target = batch.target_at(t)
-        score = run.loss.score(output, target) / batch.examples(len(output))
-        activity = broadcastable(run.network, frame.activity)
+        target = batch.targets(t, steps)
+        score = run.loss.score(output, target) / broadcast.examples
+        # Only an expansion of the score looks at it; else it would outlive what is learned from it.
+        shown = {name: scan.activity for name, scan in block.scans.items()} if self.expansion else {}
+        activity = broadcastable(run.network, shown) if shown else {}
         return broadcast._replace(score=score, output=output, target=target, loss=run.loss, activity=activity)
 
     @property

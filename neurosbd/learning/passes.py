@@ -1,22 +1,26 @@
 """A batch as a rule sees it: shown to the network as often as the rule wants, pass by pass."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from neurosbd.blocks import Block
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
+from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
+from neurosbd.learning.meters import Adaptation, LossMeter
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.simulation import Drives, Observer, checked_frames, frames
+from neurosbd.learning.simulation import Drives, Observer, as_long_as, blocks, checked_frames, of_one_kind
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Frame, Network
-from neurosbd.neurons.neuron import Activity, gated
+from neurosbd.neurons.neuron import gated
 
 
 class LearningObserver(Protocol):
@@ -30,80 +34,9 @@ class LearningObserver(Protocol):
         """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
         ...
 
-
-class AnswerMeter:
-    """Observer that reads the answer of a network off its readout, or off a head, as the network says."""
-
-    def __init__(self, weights: Sequence[float], network: Network, population: str | None = None) -> None:
-        self.weights = weights
-        self.network = network
-        self.population = population or network.readout
-        self.state: object = None
-
-    def __call__(self, t: int, frame: Frame) -> None:
-        """Count a step if its weight is not 0."""
-        if self.weights[t]:
-            output, answer = frame.activity[self.population].value.detach(), self.network.answer
-            state = answer.init(output) if self.state is None else self.state
-            self.state = answer.step(state, output, t, self.weights[t])
-
-    def value(self) -> Tensor:
-        """The answer so far, [B, C]."""
-        if self.state is None:
-            raise UsageError(UNSCORED)
-        return self.network.answer.value(self.state)
-
-
-class LossMeter:
-    """Observer that adds up the loss of a trial and reads its answer; without a loss or a target, the answer alone.
-
-    Of the readout, or of a head.
-    """
-
-    def __init__(self, batch: Batch, loss: Loss | None, network: Network, population: str | None = None) -> None:
-        self.batch = batch
-        self.loss = loss
-        self.population = population or network.readout
-        self.total: Tensor | None = None
-        self.answer = AnswerMeter(batch.weights, network, self.population)
-
-    def __call__(self, t: int, frame: Frame) -> None:
-        """Count a step if its weight is not 0."""
-        weight = self.batch.weights[t]
-        if weight == 0:
-            return
-        if self.loss is not None and self.batch.taught:
-            output = frame.activity[self.population].value
-            losses = self.loss.per_example(output, self.batch.target_at(t))
-            mean = losses.sum() / self.batch.batch_size if self.batch.batch_size else losses.mean()
-            loss = mean * weight
-            self.total = loss if self.total is None else self.total + loss
-        self.answer(t, frame)
-
-    def result(self) -> BatchResult:
-        """The weighted mean of the loss, NaN where there is none, and the answer."""
-        output = self.answer.value()
-        if self.total is None:
-            return BatchResult(output.new_full((), torch.nan), output)
-        return BatchResult(self.total.detach() / sum(self.batch.weights), output)
-
-
-class Adaptation:
-    """Observer that follows what the adaptive neurons of a network measure in a trial of `steps`; at rest, nothing."""
-
-    def __init__(self, network: Network, steps: int) -> None:
-        self.network = network
-        self.share = 1 / steps
-        self.moments = {name: network.moments(name) for name in network.adaptive if network.training}
-
-    def __call__(self, t: int, frame: Frame) -> None:
-        """Bring the moments up to date, aside from the network."""
-        for name in self.moments:
-            self.follow(name, frame.activity[name])
-
-    def follow(self, name: str, activity: Activity) -> None:
-        """Bring those of one population up to date."""
-        self.moments[name] = self.network.adaptive[name].update_moments(self.moments[name], activity, self.share)
+    def looks_at(self, connection: str) -> bool:
+        """Whether it wants to know the eligibility of a connection, which costs as much again as learning does."""
+        ...
 
 
 @dataclass
@@ -168,44 +101,87 @@ class Run:
         self._noise = noise
         self._key = None if noise is None else noise.get_state()
         self._shown = self._seen = 0  # showings, and steps of the first
+        self.afterwards: list[Callable[[int], None]] = []  # what else observers see of every step of this block
         self.scored = [t for t, weight in enumerate(batch.weights) if weight]
         if not self.scored:
             raise UsageError(UNSCORED)
 
-    def frames(
-        self, batch: Batch, drives: Drives | None = None, start: Frame | None = None
-    ) -> Iterator[tuple[int, Frame]]:
-        """Show a batch and give every frame, once those who watch have seen it.
+    def blocks(
+        self,
+        batch: Batch,
+        drives: Drives | None = None,
+        start: Frame | None = None,
+        most: int | None = None,
+        alone: int | None = None,
+    ) -> Iterator[tuple[int, Block]]:
+        """Show a batch and give it block by block, once those who watch have seen every step.
+
+        Rewards of the batch's own, and drives, may depend on the step before, so they come with blocks of one step. All
+        steps of a block have one weight. Who watches the learning as well sees a block of several steps afterwards.
 
         Args:
             batch: the one to be learned from, or another in its place: other inputs, another target.
-            drives: added to those of populations, see `simulation.frames`.
+            drives: added to those of populations, see `simulation.blocks`.
             start: frame to go on from; none: that of the continuation at the first showing, else rest.
+            most: steps of a block; none: as the network has it.
+            alone: a step that has a block of its own.
         """
         first, self._shown = self._shown == 0, self._shown + 1
-        if not first and batch is self._batch and not isinstance(batch.inputs, Sized):
+        if not first and batch is self._batch and gone_once_shown(batch.inputs):
             raise UsageError(
                 "the rule shows a batch again whose inputs came step by step and are gone; declare how often it does, "
                 "showings = 2, say, and they are kept"
             )
         if not first and self._noise is not None and self._key is not None:
             self._noise.set_state(self._key)
-        watching = (*self._observers, self.adaptation, self.meter, *self.heads.values()) if first else ()
         start = self.continuation.frame if start is None and first else start
-        for t, frame in frames(self.network, batch.frames(), start, self._noise, drives):
-            for observe in watching:
-                observe(t, frame)
-            self._seen += first
-            if first and self._goes_on:
-                self.continuation.frame = Frame(frame.state, {}, {})
-            yield t, frame
+        most = 1 if drives is not None or batch.reward is not None else most
+        lengths = as_long_as(self.network, batch.inputs) if most is None else lambda x: repeat(most)
+        lengths = of_one_kind(lengths, [(weight, t == alone) for t, weight in enumerate(batch.weights)])
+        for t, block in blocks(self.network, batch.frames(), lengths, start, self._noise, drives):
+            if not first:
+                yield t, block
+                continue
+            self._count(block, t)
+            self.afterwards.clear()
+            if block.steps == 1 or self.learning_observer is None:
+                if self._observers or self.adaptation.moments:
+                    self._watch(t, block.frames())
+                yield t, block
+            else:
+                frames = block.frames()
+                yield t, block
+                self._watch(t, frames)
+
+    def _watch(self, t: int, frames: Sequence[Frame]) -> None:
+        """Those who watch see every step of a block."""
+        for k, frame in enumerate(frames):
+            for observe in (*self._observers, self.adaptation):
+                observe(t + k, frame)
+            for show in self.afterwards:
+                show(k)
+
+    def _count(self, block: Block, t: int) -> None:
+        """Loss, answer, and where to go on."""
+        for meter in (self.meter, *self.heads.values()):
+            meter.add(t, block.scans[meter.population].value, block.steps)
+        self._seen += block.steps
+        if self._goes_on:
+            self.continuation.frame = Frame(block.state, {}, {})
+
+    def frames(
+        self, batch: Batch, drives: Drives | None = None, start: Frame | None = None
+    ) -> Iterator[tuple[int, Frame]]:
+        """Show a batch step by step, see `blocks`."""
+        for t, block in self.blocks(batch, drives, start, most=1):
+            yield t, block.frames()[0]
 
     def show(self, batch: Batch, drives: Drives | None = None, start: Frame | None = None) -> None:
-        """Show a batch at which the rule looks at no step by itself; frames go as they come."""
-        deque(self.frames(batch, drives, start), maxlen=0)
+        """Show a batch at which the rule looks at no step by itself; what was there goes as it comes."""
+        deque(self.blocks(batch, drives, start), maxlen=0)
 
     def __call__(self, batch: Batch, drives: Drives | None = None, start: Frame | None = None) -> "Iterator[Pass]":
-        """Show a batch pass by pass, see `frames`."""
+        """Show a batch pass by pass, see `blocks`."""
         first = self._shown == 0
         for t, frame in self.frames(batch, drives, start):
             yield Pass(self, batch, t, frame, self.learning_observer if first else None)

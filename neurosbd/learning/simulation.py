@@ -1,17 +1,20 @@
 """The only loop over time."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import chain, islice, repeat, takewhile
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from neurosbd.blocks import Block, advance, automatic, block_of
 from neurosbd.errors import UsageError
 from neurosbd.network import Frame, Network
 
 Observer = Callable[[int, Frame], None]
 Drives = Callable[[int, Frame | None], Mapping[str, Tensor]]
+Lengths = Callable[[Tensor], Iterable[int]]
 
 
 def unroll(
@@ -55,45 +58,101 @@ def unroll(
     >>> frame.activity["output"].value.shape
     torch.Size([5, 3])
     """
+    frame = start
     with torch.set_grad_enabled(differentiable):
-        frame = start
-        for t, frame in frames(network, inputs, start, generator):
-            for observe in observers:
-                observe(t, frame)
+        for t, block in blocks(network, inputs, as_long_as(network, inputs), start, generator):
+            for k, frame in enumerate(block.frames()):
+                for observe in observers:
+                    observe(t + k, frame)
     if frame is None:
         raise UsageError("unroll needs at least one step of input, got an empty sequence")
     return frame
 
 
-def frames(
+def blocks(
     network: Network,
     inputs: Tensor | Iterable[Tensor],
+    lengths: Lengths,
     start: Frame | None = None,
     generator: torch.Generator | None = None,
     drives: Drives | None = None,
-) -> Iterator[tuple[int, Frame]]:
-    """The frames of a run, one after another, with the number of their step; the loop itself.
+) -> Iterator[tuple[int, Block]]:
+    """The steps of a run, block after block, with the number of the first of each; the loop itself.
 
-    Whether autograd follows is up to whoever asks for the next frame.
+    Whether autograd follows is up to whoever asks for the next block.
 
     Args:
         network: the network to run.
         inputs: [T, B, *input size], or any iterable of [B, *input size].
+        lengths: first input [B, *input size] -> steps of one block after another; those that follow have one step
+            each, and the last ends with the inputs.
         start: frame to go on from; none starts at rest.
         generator: source of the noise of this run.
         drives: (step, frame before it) -> what is added to the drive of populations, {name: [B, *size]}; the frame is
-            None before the first step of a run from rest.
+            None before the first step of a run from rest. Blocks must have one step then.
     Raises:
         UsageError: if the inputs are not such as this network can be shown.
     """
-    frame = start
-    for t, x in enumerate(checked_frames(network, inputs)):
+    frame, t = start, 0
+    for x in _cut(checked_frames(network, inputs), lengths):
         extra = None if drives is None else drives(t, frame)
-        frame = network.step(network.init(x, generator) if frame is None else frame, x, extra)
-        yield t, frame
+        before = network.init(x[0], generator) if frame is None else frame
+        if len(x) == 1:
+            block = block_of(before.state, network.step(before, x[0], extra))
+        else:
+            block = advance(network, before.state, x)
+        # The activity is that of whoever takes the block, unless the drives of the next step are made of it.
+        frame = Frame(block.state, {}, {}) if drives is None else block.frames()[0]
+        yield t, block
+        t += len(x)
 
 
-def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
+def _cut(inputs: Tensor | Iterator[Tensor], lengths: Lengths) -> Iterator[Tensor | Sequence[Tensor]]:
+    """The inputs of one block after another."""
+    if isinstance(inputs, Tensor):
+        t, each = 0, iter(lengths(inputs[0]) if len(inputs) else ())
+        while t < len(inputs):
+            yield inputs[t : (t := t + next(each, 1))]
+        return
+    for first in inputs:
+        each, steps = iter(lengths(first)), chain((first,), inputs)
+        while x := list(islice(steps, next(each, 1))):
+            yield x
+
+
+def as_long_as(network: Network, inputs: object) -> Lengths:
+    """How long the blocks of a run are in which nothing but the network has a say. Inputs that do not know their number
+    may depend on what the network does, so nobody asks for them ahead."""
+    if not isinstance(inputs, Sized) or network.block == 1:
+        return lambda x: ()
+    steps = len(inputs)
+    return lambda x: repeat(network.block or automatic(network, x, steps))
+
+
+def of_one_kind(lengths: Lengths, kinds: Sequence[object]) -> Lengths:
+    """Lengths of blocks, cut where the kind of the steps changes.
+
+    Args:
+        lengths: that are wished.
+        kinds: of every step.
+
+    >>> list(of_one_kind(lambda x: [4, 4, 4], "aaaaabb")(torch.empty(0)))
+    [4, 1, 2]
+    """
+
+    def cut(x: Tensor) -> Iterator[int]:
+        t = 0
+        for wished in lengths(x):
+            length = sum(1 for _ in takewhile(kinds[t].__eq__, kinds[t : t + wished])) if t < len(kinds) else 0
+            if not length:
+                return
+            yield length
+            t += length
+
+    return cut
+
+
+def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Tensor | Iterator[Tensor]:
     """Inputs step by step, [B, *input size] each.
 
     Raises:
@@ -102,8 +161,12 @@ def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Itera
     if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
         network.check_shown(inputs, steps=True)
         _check_finite(cast(Tensor, inputs))
+    return inputs if isinstance(inputs, Tensor) else _first_checked(network, inputs)
+
+
+def _first_checked(network: Network, inputs: Iterable[Tensor]) -> Iterator[Tensor]:
     for t, x in enumerate(inputs):
-        if t == 0 and not isinstance(inputs, Tensor):
+        if t == 0:
             network.check_shown(x)
         yield x
 

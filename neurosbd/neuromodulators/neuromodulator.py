@@ -1,6 +1,6 @@
 """What the output broadcasts, who receives it, and what turns it into a third factor."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.neurons.neuron import Activity
+from neurosbd.neurons.scan import apart
 
 NOTHING = torch.empty(0)
 
@@ -16,7 +17,10 @@ F = TypeVar("F", contravariant=True)  # a state that is only looked at
 
 
 class Broadcast(NamedTuple):
-    """What the output sends to every population at one step: one record, passed on by reference."""
+    """What the output sends to every population at one step: one record, passed on by reference.
+
+    That of a block of K steps is one as well, where the first axis of whatever is [B, ..] counts steps times examples.
+    """
 
     score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]; [B, 0]
     # where the step has no score
@@ -32,7 +36,8 @@ class Broadcast(NamedTuple):
     step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
     progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
     n_expanded: int = 0  # D, how many of the columns of the score are its expansion
-    batch_size: int = 0  # B of the whole batch, if more examples belong to it than are at hand
+    batch_size: int = 0  # B of the whole batch, if that is not the number of rows
+    steps: int = 1  # K
 
     @property
     def examples(self) -> int:
@@ -43,6 +48,27 @@ class Broadcast(NamedTuple):
     def scored(self) -> bool:
         """Whether this step has a score."""
         return self.score.shape[1] > 0
+
+    def each(self) -> Sequence["Broadcast"]:
+        """That of every step of a block."""
+        if self.steps == 1:
+            return (self,)
+        activity = {
+            name: zip(apart(shown.value, self.steps), apart(shown.potential, self.steps), strict=True)
+            for name, shown in self.activity.items()
+        }
+        found, rows = [], len(self.score) // self.steps
+        for k in range(self.steps):
+            row = slice(k * rows, (k + 1) * rows)
+            optional = {"output_drive_score": self.output_drive_score, "reward": self.reward, "task": self.task}
+            found.append(
+                self._replace(
+                    score=self.score[row], output=self.output[row], target=self.target[row], steps=1,
+                    activity={name: Activity(*next(shown)) for name, shown in activity.items()},
+                    **{key: None if value is None else value[row] for key, value in optional.items()},
+                )
+            )  # fmt: skip
+        return found
 
     def score_of(self, output: Tensor) -> Tensor:
         """The score that another output [B, C] would have, each row with its 1/B; 0 where there is no target."""

@@ -11,6 +11,7 @@ from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constan
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.scan import Scan
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -75,6 +76,17 @@ class LIF:
         v = membrane.integrate(self, state.v, state.spike, alpha, drive)
         activity, refractory = membrane.fire(self, v, state.refractory, dt)
         return activity, LIFState(v, activity.value, refractory)
+
+    def scan(self, state: LIFState, drives: Tensor, dt: float) -> Scan[LIFState] | None:
+        """All steps in memory that is asked for once."""
+        if not (membrane.is_number(self.v_leak, 0) and membrane.is_number(self.r, 1)):
+            return None
+        found = membrane.scan(self, state.v, state.spike, decay(number(self.tau_mem), dt), drives)
+        if found is None:
+            return None
+        shown = [Activity(z, v) for v, z in zip(*(each.unbind() for each in found), strict=True)]
+        states = [LIFState(each.potential, each.value, None) for each in shown]
+        return Scan(found[1].flatten(0, 1), found[0].flatten(0, 1), shown, states)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

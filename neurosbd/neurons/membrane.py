@@ -60,9 +60,14 @@ def number(value: Constant) -> float | Tensor:
     raise ValueError(f"{value} has not been drawn yet: a Network draws it, or `distributions.drawn`")
 
 
+def is_number(value: Constant, wanted: float) -> bool:
+    """Whether a constant is this number for all units."""
+    return isinstance(value, float | int) and value == wanted
+
+
 def times(value: Tensor, factor: float | Tensor) -> Tensor:
     """value * factor without a pass over memory where the factor is 1."""
-    return value if isinstance(factor, float | int) and factor == 1 else value * factor
+    return value if is_number(factor, 1) else value * factor
 
 
 def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, drive: Tensor) -> Tensor:
@@ -109,6 +114,35 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         silent = max(round(neuron.refractory / dt) - 1, 0)  # steps between two spikes that are `refractory` apart
         refractory = torch.where(value.detach() > 0, float(silent), (refractory - 1).clamp(min=0))
     return Activity(value, potential), refractory
+
+
+def scan(neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: Tensor) -> tuple[Tensor, Tensor] | None:
+    """`integrate` and `fire` in as many steps as there are drives, in memory that is asked for once.
+
+    Args:
+        neuron: its constants.
+        v: membrane before the first step, [B, *size].
+        z: spike of that step.
+        factor: what is left of the membrane after one step.
+        drives: [K, B, *size]; written over with the membrane.
+
+    Returns:
+        Potentials and spikes, [K, B, *size]; None if constants differ between units, or need more than this.
+    """
+    threshold = number(neuron.v_threshold)
+    if (
+        neuron.refractory > 0
+        or neuron.reset == "to_value"
+        or isinstance(threshold, Tensor)
+        or isinstance(factor, Tensor)
+    ):
+        return None
+    spikes = torch.empty_like(drives)
+    for drive, spike_of_step in zip(drives.unbind(), spikes.unbind(), strict=True):
+        drive.add_(v, alpha=factor)
+        v = drive.sub_(z, alpha=threshold) if neuron.reset == "subtract" else drive
+        z = torch.gt(v, threshold, out=spike_of_step)
+    return drives, spikes
 
 
 def with_moments(neuron: Spiking, drive: Tensor) -> Tensor | None:

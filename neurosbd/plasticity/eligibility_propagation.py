@@ -9,9 +9,26 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs, per_post_unit, shared
 from neurosbd.constants import Hertz, NotNegative, constants
-from neurosbd.eligibility.local import Local, Selective, Site
-from neurosbd.plasticity.plasticity import Plasticity
+from neurosbd.eligibility.local import Eligible, Local, Selective, Site
+from neurosbd.neurons.scan import apart
+from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks
 from neurosbd.surrogates import check_gain
+
+
+class EligibilityTrace(NamedTuple):
+    """What waits for the readout, with a block of steps after it that is added when somebody asks for it."""
+
+    ebar: Synapses | None  # weight [B, post, pre], bias [B, post]; None: nothing
+    block: Eligible | None = None
+    kappa: float = 0.0
+    steps: int = 0  # of the block
+
+    def now(self) -> Synapses | None:
+        """ebar after the block: kappa^K ebar + sum_k kappa^(K - 1 - k) e[k]."""
+        if self.block is None:
+            return self.ebar
+        found = self.block.each([self.kappa ** (self.steps - 1 - k) for k in range(self.steps)])
+        return found if self.ebar is None else _sum(found, self.ebar, self.kappa**self.steps)
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class EligibilityPropagation:
     states_changes: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
+    in_blocks: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("exact",)
 
     def check(self, site: Site) -> None:
@@ -47,33 +65,59 @@ class EligibilityPropagation:
             )
         check_gain(site.neuron)
 
-    def init(self, local: Local) -> Synapses:
-        """Nothing waits before the first step: weight [B, post, pre], bias [B, post]."""
-        weight, batch = local.synapses.weight, len(local.pre)
-        return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
+    def init(self, local: Local) -> EligibilityTrace:
+        """Nothing waits before the first step."""
+        return EligibilityTrace(None)
 
-    def step(self, state: Synapses, local: Local, dt: float) -> tuple[Synapses | None, Synapses]:
+    def step(self, state: EligibilityTrace, local: Local, dt: float) -> tuple[Synapses | None, EligibilityTrace]:
         """sum_b third_factor ebar."""
         assert local.kappa is not None
-        state = local.eligible.onto(state, local.kappa)
-        if local.third_factor is None:
-            return None, state
-        assert state.bias is not None
-        weight = torch.einsum("bi,bij->ij", local.third_factor, state.weight)
-        return Synapses(
-            weight, None if local.synapses.bias is None else (local.third_factor * state.bias).sum(0)
-        ), state
+        waiting = local.eligible.onto(state.now() or _nothing(local), local.kappa)
+        gradient = None if local.third_factor is None else _met(local.third_factor, waiting, local)
+        return gradient, EligibilityTrace(waiting)
 
-    def eligibility(self, state: Synapses, local: Local, examples: Tensor) -> Tensor:
+    def block(self, state: EligibilityTrace, local: Local, dt: float) -> tuple[Synapses | None, EligibilityTrace]:
+        """The same of several steps, without a value per synapse as long as nothing waits from before:
+
+        sum_t third_factor[t] ebar[t] = sum_t late[t] e[t] + kappa late[0] ebar[-1]
+        late[t] = third_factor[t] + kappa late[t+1]
+        """
+        assert local.kappa is not None
+        before = state.now()
+        after = EligibilityTrace(before, local.eligible, local.kappa, local.steps)
+        if local.third_factor is None:
+            return None, after
+        late = local.third_factor.clone()
+        each = apart(late, local.steps)
+        for now, later in zip(reversed(each[:-1]), reversed(each[1:]), strict=True):
+            now.add_(later, alpha=local.kappa)
+        gradient = local.eligible.contract(late)
+        if before is not None:
+            gradient = _sum(gradient, _met(each[0], before, local), local.kappa)
+        return gradient, after
+
+    def eligibility(self, state: EligibilityTrace, local: Local, examples: Tensor) -> Tensor:
         """ebar, [E, post, pre]."""
-        return state.weight[examples]
+        return (state.now() or _nothing(local)).weight[examples]
+
+
+def _nothing(local: Local) -> Synapses:
+    weight, batch = local.synapses.weight, len(local.pre) // local.steps
+    return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
+
+
+def _met(third_factor: Tensor, waiting: Synapses, local: Local) -> Synapses:
+    """sum_b third_factor[b] of what waits, like the synapses."""
+    assert waiting.bias is not None
+    weight = torch.einsum("bi,bij->ij", third_factor, waiting.weight)
+    return Synapses(weight, None if local.synapses.bias is None else (third_factor * waiting.bias).sum(0))
 
 
 class Regulation(NamedTuple):
     """State of a regulated rule."""
 
     inner: Any
-    steps: int
+    examples: int  # of every step, all steps together
     spikes: Tensor  # sum over batch, steps and the positions that share a kernel, one per unit or channel
     eligible: Synapses  # sum over batch and steps
     pulled: Synapses  # gradient given out so far
@@ -123,20 +167,35 @@ class RateRegulated:
 
     def step(self, state: Regulation, local: Local, dt: float) -> tuple[Synapses | None, Regulation]:
         """The rule's gradient and the next part of the pull."""
-        gradient, inner = self.inner.step(state.inner, local, dt)
-        value, steps = local.post.value, state.steps + 1
+        return self._regulated(state, local, dt, self.inner.step(state.inner, local, dt))
+
+    @property
+    def in_blocks(self) -> bool:
+        """If the rule takes them."""
+        return takes_blocks(self.inner)
+
+    def block(self, state: Regulation, local: Local, dt: float) -> tuple[Synapses | None, Regulation]:
+        """The same of several steps."""
+        assert isinstance(self.inner, Blockwise)
+        return self._regulated(state, local, dt, self.inner.block(state.inner, local, dt))
+
+    def _regulated(
+        self, state: Regulation, local: Local, dt: float, ruled: tuple[Synapses | None, Any]
+    ) -> tuple[Synapses | None, Regulation]:
+        gradient, inner = ruled
+        value, examples = local.post.value, state.examples + len(local.post.value)
         positions = math.prod(value.shape[axis] for axis in _shared(local))
         spikes = state.spikes + value.sum((0, *_shared(local)))
         eligible = _sum(state.eligible, local.eligible.contract(torch.ones_like(value)))
-        per_ms = spikes / (len(value) * positions * steps * dt * 1e3)
-        share = self.cost * (per_ms - self.target * 1e-3) / (len(value) * positions * steps * dt * 1e3)
+        ms = examples * positions * dt * 1e3
+        share = self.cost * (spikes / ms - self.target * 1e-3) / ms
         pulled = Synapses(
             eligible.weight * per_post_unit(share, eligible.weight),
             None if eligible.bias is None else eligible.bias * per_post_unit(share, eligible.bias),
         )
         change = _sum(pulled, state.pulled, -1)
         total = change if gradient is None else _sum(gradient, change)
-        return total, Regulation(inner, steps, spikes, eligible, pulled)
+        return total, Regulation(inner, examples, spikes, eligible, pulled)
 
     def eligibility(self, state: Regulation, local: Local, examples: Tensor) -> Tensor:
         """That of the rule."""

@@ -47,6 +47,29 @@ class Plasticity(Protocol[S]):
 
 
 @runtime_checkable
+class Blockwise(Protocol[S]):
+    """A plasticity that takes several steps at once.
+
+    `in_blocks` says whether it does with these constants.
+    """
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def block(self, state: S, local: Local, dt: float) -> tuple[Synapses | None, S]:
+        """The sum of the gradients of `local.steps` steps, up to the order of summation; in `local` steps count as
+        examples, and `eligible` sums over them."""
+        ...
+
+
+def takes_blocks(plasticity: object) -> bool:
+    """Whether a plasticity takes several steps at once."""
+    return isinstance(plasticity, Blockwise) and plasticity.in_blocks
+
+
+@runtime_checkable
 class Tracking(Protocol[F]):
     """A plasticity some of whose weights follow a statistic of the activity, which is no gradient to be descended."""
 

@@ -26,6 +26,7 @@ class ThreeFactor:
     states_changes: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
+    in_blocks: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 
     def check(self, site: Site) -> None:
@@ -39,6 +40,10 @@ class ThreeFactor:
     def step(self, state: tuple[()], local: Local, dt: float) -> tuple[Synapses | None, tuple[()]]:
         """sum_b third_factor e, like the synapses."""
         return (None if local.third_factor is None else local.eligible.contract(local.third_factor)), state
+
+    def block(self, state: tuple[()], local: Local, dt: float) -> tuple[Synapses | None, tuple[()]]:
+        """The same of several steps, whose eligibilities `contract` sums over."""
+        return self.step(state, local, dt)
 
     def eligibility(self, state: tuple[()], local: Local, examples: Tensor) -> Tensor:
         """e of this step, [E, *weight]."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.passes import LossMeter
+from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network

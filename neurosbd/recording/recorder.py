@@ -183,9 +183,10 @@ class _RowRecorder:
         wanted = recorder.signal_names(per_batch)
         self.correspondence = Correspondence(recorder.recorded.network) if "hebbian" in wanted else None
         self.probing = "alignment" in wanted
-        series = {s.what: s for n in per_step for s in recorder.plan.contents.of(n)}
+        learned = {(s.what, s.where) for n in per_step for s in recorder.plan.contents.of(n)}
+        self.eligibilities = {where for what, where in learned if what == "eligibility"}
         self.learning_observer: LearningObserver | None = (
-            self if series.keys() & {"third_factor", "eligibility"} else None
+            self if {what for what, _ in learned} & {"third_factor", "eligibility"} else None
         )
         self.observers = (self.observe, *((self.correspondence,) if self.correspondence else ()))
 
@@ -211,6 +212,10 @@ class _RowRecorder:
         """See `LearningObserver`."""
         for gathering, series in self._open("eligibility", connection):
             gathering.put(series.name, eligibility(gathering.examples()))
+
+    def looks_at(self, connection: str) -> bool:
+        """See `LearningObserver`."""
+        return connection in self.eligibilities
 
     def _open(self, what: str, where: str) -> list[tuple[Gathering, Series]]:
         gatherings = [self.recorder.gatherings[n] for n in self.open]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import Count, Hertz, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
+from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.network import Frame
 from neurosbd.noise import happens
@@ -81,7 +82,7 @@ class DelayedXor:
         chance = (active * self.rate * dt).repeat_interleave(self.group, 1)
         steps, shown = self.steps(dt), self._shown(dt)
         weights = [1 / shown] * shown + [0.0] * (steps - shown)
-        frames = self._frames(chance, shown, steps, generator)
+        frames = Frames(steps, self._frames(chance, shown, steps, generator))
         return Batch(frames, target, weights, task=pairs, reward=_Reward(target, steps))
 
     def _frames(self, chance: Tensor, shown: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:

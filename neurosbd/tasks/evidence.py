@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.constants import Count, Hertz, Legal, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
+from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.noise import happens
 from neurosbd.tasks.findings import Panel
@@ -73,7 +74,7 @@ class EvidenceAccumulation:
         majority = (where.sum(1) * 2 > self.cues).long()
         steps, recall = self.steps(dt), self._steps("recall", dt)
         weights = [0.0] * (steps - recall) + [1 / recall] * recall
-        return Batch(self._frames(where, dt, generator), majority, weights)
+        return Batch(Frames(steps, self._frames(where, dt, generator)), majority, weights)
 
     def _frames(self, where: Tensor, dt: float, generator: torch.Generator) -> Iterator[Tensor]:
         cue, pause, recall = (self._steps(name, dt) for name in ("cue", "pause", "recall"))

@@ -85,7 +85,7 @@ def _locals(scene: Scene, third_factors: bool = True) -> Iterator[Local]:
     outer, each = partial(geometry.outer, synapses), partial(geometry.each, synapses)
     eligibility, state = Factorised(), None
     for now in scene.run:
-        arrival = Arrival(now.pre, neuron, now.neuron_state, now.activity, synapses, outer)
+        arrival = Arrival(now.pre, neuron, now.neuron_state, now.activity, synapses, outer, each)
         state = eligibility.init(arrival, DT) if state is None else state
         eligible, state = eligibility.step(state, arrival, DT)
         local = Local(

@@ -9,7 +9,7 @@ import torch
 from neurosbd.connections import Dense
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.passes import LossMeter
+from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES

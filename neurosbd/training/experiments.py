@@ -15,7 +15,7 @@ from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import OUT, RunError, UsageError
 from neurosbd.files import write_atomic
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.passes import LossMeter
+from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
 from neurosbd.parsing import JsonTable

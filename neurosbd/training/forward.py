@@ -19,6 +19,7 @@ from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.datasets.stream import Resident, resident
 from neurosbd.encoders import Encoder, encode
 from neurosbd.errors import UsageError, warn
+from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import Equivariant
@@ -83,8 +84,8 @@ class Stimulus:
     def frames(self, batch: Tensor | EventBatch, noise: torch.Generator) -> Iterable[Tensor]:
         """`steps` tensors [B, *size]."""
         if isinstance(batch, EventBatch):
-            return batch.frames(self.steps, self.dt)
-        return encode(self.encoder, batch, self.steps, self.dt, noise)
+            return Frames(self.steps, batch.frames(self.steps, self.dt))
+        return Frames(self.steps, encode(self.encoder, batch, self.steps, self.dt, noise))
 
 
 def stimulus_of(experiment: Experiment) -> Stimulus:

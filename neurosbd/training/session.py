@@ -12,6 +12,7 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
+from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
@@ -248,7 +249,7 @@ class Session:
         if self.device.type == "cpu":
             return batch
         task = None if batch.task is None else batch.task.to(self.device)
-        inputs = (x.to(self.device) for x in batch.inputs)
+        inputs = Frames(len(batch.weights), (x.to(self.device) for x in batch.inputs))
         return replace(batch, inputs=inputs, target=batch.target.to(self.device), task=task)
 
     def state_dict(self) -> StateDict:

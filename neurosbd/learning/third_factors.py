@@ -1,0 +1,196 @@
+"""What every population is sent in one run of a local rule: its third factors, block by block."""
+
+from collections import deque
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from neurosbd.blocks import Block
+from neurosbd.expansions import matched
+from neurosbd.filters import decay
+from neurosbd.learning.composition import Composition
+from neurosbd.learning.ranks import Ranks
+from neurosbd.learning.rule_state import LocalState, outgoing
+from neurosbd.losses.curvature import curved
+from neurosbd.network import Network
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Neuromodulator, Reading, Receiver
+from neurosbd.neurons.neuron import gated
+from neurosbd.neurons.scan import apart, together
+
+
+class ThirdFactors:
+    """From the broadcast of a block to the third factors of all populations, asked for from the input up.
+
+    Args:
+        network: that runs.
+        rule: what to carry out.
+        rule_state: of the rule; brought up to date as it goes on.
+        ranks: processes that share the batch.
+        filtered: activity as the neuromodulator sees it, by population; brought up to date.
+        underway: third factors on their way, by population; brought up to date.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        rule: Composition,
+        rule_state: LocalState,
+        ranks: Ranks,
+        filtered: dict[str, Tensor],
+        underway: dict[str, deque[Tensor | None]],
+    ) -> None:
+        self.network = network
+        self.rule = rule
+        self.rule_state = rule_state
+        self.ranks = ranks
+        self.filtered = filtered
+        self.underway = underway
+        self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
+
+    def complete(self, broadcast: Broadcast, block: Block) -> Broadcast:
+        """The broadcast of a block with the expansion of the score and the score at the drive of the readout, where
+        there are any; before the activity of the readout leaves the block."""
+        self.correlated = []
+        if not broadcast.scored:
+            return broadcast
+        drive_score = None
+        if self.rule.neuromodulator is not None and not self.rule.rewarded:
+            neuron, scan = self.network.populations[self.network.readout].neuron, block.scans[self.network.readout]
+            assert neuron is not None
+            scores = zip(scan.steps, apart(broadcast.score, block.steps), strict=True)
+            drive_score = together([gated(neuron, step, score, self.network.dt) for step, score in scores])
+        return broadcast._replace(
+            score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
+        )
+
+    def _expanded(self, broadcast: Broadcast) -> Tensor:
+        """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
+        if not self.rule.expansion:
+            return broadcast.score
+        states, moments, scores = self.rule_state.expansion, self.rule_state.moments, []
+        for step in broadcast.each():
+            columns = [step.score]
+            for number, block in enumerate(self.rule.expansion):
+                column, states[number] = block.step(states[number], step, self.network.dt)
+                column, moments[number] = matched(moments[number], step.score, column, block.weight, step.step_share)
+                columns.append(column)
+            scores.append(torch.cat(columns, 1))
+        return together(scores)
+
+    def of(self, name: str, value: Tensor, broadcast: Broadcast) -> Tensor | None:
+        """The third factor of a population with this activity, [K B, *size]; None: there is none at these steps."""
+        if name in self.network.heads:
+            return broadcast.score_of(value) * broadcast.weight if broadcast.scored else None
+        if name == self.network.readout and self.rule.readout != "rule":
+            return self._output_score(broadcast) * broadcast.weight if broadcast.scored else None
+        return self._third_factor(name, value, broadcast)
+
+    def _output_score(self, broadcast: Broadcast) -> Tensor:
+        """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
+        outputs = broadcast.score.shape[1] - broadcast.n_expanded
+        score = broadcast.score[:, :outputs]
+        if not self.correlated:
+            return score
+        direction = together(self.correlated)[:, :outputs]  # the rows of an expansion are left alone
+        moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
+        return torch.add(score, moved, alpha=self.rule.forward_broadcast / broadcast.examples)
+
+    def _third_factor(self, name: str, value: Tensor, broadcast: Broadcast) -> Tensor | None:
+        """Of a population that follows the rule, [K B, *size]; None: there is none at these steps."""
+        modulator = self.rule.neuromodulator
+        third_factor, filtered = None, self._filtered(name, value, broadcast.steps)
+        if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
+            third_factor = self._sent(modulator, name, filtered, broadcast)
+            if not self.rule.rewarded and broadcast.weight != 1:
+                third_factor = _scaled(third_factor, broadcast.weight)
+        if self.rule.delay:
+            third_factor = self._delayed(name, third_factor, value, broadcast.steps)
+        return self._add_homeostasis(name, value, third_factor, broadcast) if broadcast.scored else third_factor
+
+    def _sent(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Tensor:
+        """What the neuromodulator of a population sends at these steps, [K B, *size], once it has learned from each."""
+        states = self.rule_state.modulators
+        if modulator.steady:
+            return modulator.third_factor(states[name], self._receiver(modulator, name, value, broadcast), broadcast)
+        sent = []
+        for step, shown in zip(broadcast.each(), apart(value, broadcast.steps), strict=True):
+            receiver = self._receiver(modulator, name, shown, step)
+            sums = self.ranks.total(*modulator.statistics(states[name], receiver, step))
+            states[name] = modulator.update(states[name], sums, step)
+            sent.append(modulator.third_factor(states[name], receiver, step))
+            if self.rule.forward_broadcast:
+                self._correlate(len(sent) - 1, cast(Correlating, modulator).correlated(states[name], receiver))
+        return together(sent)
+
+    def _receiver(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Receiver:
+        """A population as its neuromodulator sees it; its head, if there is one, reads it and gets its gradient."""
+        receiver, state = Receiver(value, outgoing(self.network, name)), self.rule_state.modulators[name]
+        if not isinstance(modulator, HasHead):
+            return receiver
+        reading = modulator.read(state, receiver, broadcast)
+        _teach(modulator.head(state), reading, broadcast.weight)
+        return receiver._replace(reading=reading)
+
+    def _correlate(self, step: int, through: Tensor) -> None:
+        """Add what one population has of the cost 1/2 ||R||^2."""
+        if step == len(self.correlated):
+            self.correlated.append(through)
+        else:
+            self.correlated[step] = self.correlated[step] + through
+
+    def _delayed(self, name: str, third_factor: Tensor | None, like: Tensor, steps: int) -> Tensor | None:
+        """The third factors that arrive at these steps, and 0 where there is none as long as there is any."""
+        queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
+        queue.extend([None] * steps if third_factor is None else apart(third_factor, steps))
+        arriving = [queue.popleft() for _ in range(steps)]
+        if all(each is None for each in arriving):
+            return None
+        silence = torch.zeros_like(apart(like, steps)[0])
+        return together([silence if each is None else each for each in arriving])
+
+    def _add_homeostasis(
+        self, name: str, value: Tensor, third_factor: Tensor | None, broadcast: Broadcast
+    ) -> Tensor | None:
+        """The third factor and what the activity of a hidden population asks for itself, undelayed."""
+        states = self.rule_state.homeostasis.get(name, [])
+        for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
+            pulls = []
+            for shown in apart(value, broadcast.steps):
+                pull, states[number] = homeostasis.step(states[number], shown, broadcast.step_share)
+                pulls.append(pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight))
+            pull = together(pulls)
+            third_factor = pull if third_factor is None else _sum(third_factor, pull)
+        return third_factor
+
+    def _filtered(self, name: str, value: Tensor, steps: int) -> Tensor:
+        """The activity as the neuromodulator sees it: (1 - a) filtered with decay a, or as it is."""
+        if self.rule.activity_filter is None:
+            return value
+        factor, seen = decay(self.rule.activity_filter, self.network.dt), []
+        for shown in apart(value, steps):
+            before = self.filtered.get(name)
+            before = torch.zeros_like(shown) if before is None else before
+            self.filtered[name] = torch.lerp(shown, before, factor)
+            seen.append(self.filtered[name])
+        return together(seen)
+
+
+def _teach(head: nn.Parameter, reading: Reading, weight: float) -> None:
+    """Add the gradient of a head's own loss at a step of some weight to its `.grad`."""
+    if head.grad is None:
+        head.grad = torch.zeros_like(head)
+    head.grad.addmm_(reading.score.t(), reading.activity, alpha=weight)
+
+
+def _scaled(third_factor: Tensor, weight: float) -> Tensor:
+    """third factor * weight; what is shared between positions stays shared, as one value in memory."""
+    once = tuple(slice(1) if stride == 0 else slice(None) for stride in third_factor.stride())
+    return (third_factor[once] * weight).expand(third_factor.shape)
+
+
+def _sum(one: Tensor, other: Tensor) -> Tensor:
+    """one + other; what both share between positions stays shared, as one value in memory."""
+    strides = zip(one.stride(), other.stride(), strict=True)
+    once = tuple(slice(1) if not (a or b) else slice(None) for a, b in strides)
+    return (one[once] + other[once]).expand(one.shape)
