@@ -6,6 +6,7 @@ from neurosbd.namespace import is_table
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.direct_kolen_pollack import Descending, DirectKolenPollack
+from neurosbd.neuromodulators.fixed_kernels import FixedKernels
 from neurosbd.neuromodulators.fixed_random import FixedRandom, Frozen
 from neurosbd.neuromodulators.forgetting import Forgetting, Shape
 from neurosbd.neuromodulators.layouts import LAYOUTS, Full, Grid, Layout, LowRank, Patchwise, Shared
@@ -18,6 +19,7 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "decorrelation": Decorrelation,
     "prediction": Prediction,
     "fixed_random": FixedRandom,
+    "fixed_kernels": FixedKernels,
     "direct_kolen_pollack": DirectKolenPollack,
     "transposed": Transposed,
     "following": Following,
@@ -27,7 +29,7 @@ is_table(__name__, NEUROMODULATORS)
 
 __all__ = [
     "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Descending",
-    "DirectKolenPollack", "Expectation", "Feedback", "FixedRandom", "Followed", "Following", "Forgetting", "Frozen",
-    "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise", "Predicting", "Prediction", "Reward", "Shape",
-    "Shared", "Transposed",
+    "DirectKolenPollack", "Expectation", "Feedback", "FixedKernels", "FixedRandom", "Followed", "Following",
+    "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise", "Predicting", "Prediction",
+    "Reward", "Shape", "Shared", "Transposed",
 ]  # fmt: skip
