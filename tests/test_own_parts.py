@@ -158,7 +158,7 @@ def test_a_part_that_fails_in_a_prediction_is_named(
 def test_a_mistake_of_ours_is_none_of_a_part(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Must fail when the parts of a user's own are blamed for whatever happens (tried)."""
 
-    def broken(session: Session) -> None:
+    def broken(session: Session, asked: object) -> None:
         raise ZeroDivisionError("ours")
 
     plugins.load_file(parts)

@@ -107,9 +107,12 @@ def test_a_deterministic_training_is_the_same_on_a_cpu(tmp_path: Path, monkeypat
     Must fail when the mode is not set, or stays (tried)."""
     seen: list[bool] = []
     step = Session.step
-    monkeypatch.setattr(
-        Session, "step", lambda self: (seen.append(torch.are_deterministic_algorithms_enabled()), step(self))[1]
-    )
+
+    def watched(session: Session, asked: Any) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return step(session, asked)
+
+    monkeypatch.setattr(Session, "step", watched)
     short = [f"--set={key}={value}" for key, value in SHORT.items()]
     assert main(["fit", "digits-mlp", *short, "--out", str(tmp_path / "one"), "--deterministic"]) == 0
     assert all(seen) and seen and not torch.are_deterministic_algorithms_enabled()
