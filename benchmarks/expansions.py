@@ -115,11 +115,20 @@ class PerColumn:
         """State of the block, and a moment per column."""
         return self.block.init(broadcast, generator), broadcast.score.new_zeros(self.width(broadcast))
 
-    def step(self, state: Any, broadcast: Broadcast, dt: float) -> tuple[Tensor, Any]:
+    def columns(self, state: Any, broadcast: Broadcast) -> Tensor:
         """By the moments of earlier batches."""
-        columns, inner = self.block.step(state[0], broadcast, dt)
-        moments = torch.lerp(columns.square().sum(0), state[1], 0.99)
-        return columns * torch.where(state[1] > 0, state[1].clamp_min(1e-30).rsqrt(), 0.0), (inner, moments)
+        scale = torch.where(state[1] > 0, state[1].clamp_min(1e-30).rsqrt(), 0.0)
+        return self.block.columns(state[0], broadcast) * scale
+
+    def statistics(self, state: Any, broadcast: Broadcast) -> tuple[Tensor, ...]:
+        """Moments of this batch, and what the block follows."""
+        columns = self.block.columns(state[0], broadcast)
+        return columns.square().sum(0), *self.block.statistics(state[0], broadcast)
+
+    def update(self, state: Any, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Any:
+        """Both with this batch in them."""
+        moments, *inner = sums
+        return self.block.update(state[0], tuple(inner), broadcast), torch.lerp(moments, state[1], 0.99)
 
 
 def altered(session: Session, form: Form) -> None:

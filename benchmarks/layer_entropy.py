@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.regularisers import LayerEntropy
+from neurosbd.testing.regularisers import pulled
 from neurosbd.training.machine import provenance
 
 WAYS = ("woodbury", "cholesky")
@@ -43,7 +44,7 @@ def woodbury(entropy: LayerEntropy, state: Tensor, value: Tensor) -> Tensor:
 
 def cholesky(entropy: LayerEntropy, state: Any, value: Tensor) -> Any:
     """One batch of the entropy that ships."""
-    return entropy.step(state, value, 1.0)[1]
+    return pulled(entropy, state, value, 1.0)[1]
 
 
 def timed(entropy: LayerEntropy, width: int, batch: int, repeats: int) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def drift(forgetting: float, updates: int, width: int = 256) -> dict[str, Any]:
         h[:, width // 2 :] = 0
         inverse = woodbury(entropy, inverse, h)
         last = number == updates - 1
-        state = (entropy if last else LayerEntropy(forgetting=forgetting, refresh=updates + 1)).step(state, h, 1.0)[1]
+        heard = entropy if last else LayerEntropy(forgetting=forgetting, refresh=updates + 1)
+        state = pulled(heard, state, h, 1.0)[1]
         new = (1 - forgetting) * (h.t() @ h).double() / 16
         exact = {name: forgetting * before + new for name, before in exact.items()}
     exact["cholesky"] += entropy.epsilon * torch.eye(width, dtype=torch.float64)

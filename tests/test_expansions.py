@@ -22,6 +22,8 @@ from neurosbd.expansions import (
     Gated,
     Moments,
     Waves,
+    followed,
+    loudness,
     matched,
     silent_moments,
 )
@@ -29,7 +31,10 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.targets import CLASSES
-from neurosbd.rules import RULES
+from neurosbd.neuromodulators import Decorrelation
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules import RULES, LocalRule
+from neurosbd.testing.expansions import expanded
 from tests.compositions import rule_of, state_of
 from tests.conditional import accepted, conditional, outputs, scored
 from tests.conftest import mlp
@@ -108,8 +113,8 @@ def test_conditional_mean_is_zero(block: str, form: str, seed: int) -> None:
     assert abs(weights.sum().item() - 1) < 1e-13
     heard = scored(loss, output.expand(len(target), -1), target)
     state = BLOCKS[block].init(heard, torch.Generator().manual_seed(3))
-    _, state = BLOCKS[block].step(state, heard, 1e-3)  # so that running means are not 0
-    columns, _ = BLOCKS[block].step(state, heard, 1e-3)
+    _, state = expanded(BLOCKS[block], state, heard)  # so that running means are not 0
+    columns, _ = expanded(BLOCKS[block], state, heard)
     mean, size = means(columns, weights)
     assert columns.shape == (len(target), BLOCKS[block].width(heard)) and size.max() > 1e-3
     assert (mean.abs() <= 1e-12 * size.clamp_min(1.0)).all(), (mean.abs() / size).max()
@@ -138,7 +143,7 @@ def test_bartlett_of_one_hot_targets_needs_no_model() -> None:
     for name, output in (("squared_error", chance), ("bernoulli", torch.logit(chance))):
         loss, target = LOSSES[name](), torch.arange(4)
         heard = scored(loss, output.expand(4, -1), target)
-        columns, _ = Bartlett().step(Bartlett().init(heard, torch.Generator()), heard, 1e-3)
+        columns, _ = expanded(Bartlett(), Bartlett().init(heard, torch.Generator()), heard)
         mean, size = means(columns, chance)
         assert mean.abs().max() < 1e-15 and size.min() > 1e-2
 
@@ -148,7 +153,7 @@ def test_bartlett_of_softmax_is_the_symmetric_part_of_forecast_times_score() -> 
     loss, output = LOSSES["cross_entropy"](), torch.randn(6, 5, dtype=torch.float64)
     target = torch.randint(0, 5, (6,))
     heard = scored(loss, output, target)
-    columns, _ = Bartlett().step((), heard, 1e-3)
+    columns, _ = expanded(Bartlett(), (), heard)
     s, p = loss.score(output, target), torch.softmax(output, 1)
     i, j = torch.triu_indices(5, 5)
     expected = p[:, i] * s[:, j] + p[:, j] * s[:, i] - (i == j) * s[:, i]
@@ -158,7 +163,7 @@ def test_bartlett_of_softmax_is_the_symmetric_part_of_forecast_times_score() -> 
 def test_bartlett_refuses_targets_that_are_probabilities() -> None:
     loss, output = LOSSES["cross_entropy"](), torch.randn(6, 4, dtype=torch.float64)
     with pytest.raises(UsageError, match="wants labels"):
-        Bartlett().step((), scored(loss, output, torch.softmax(output, 1)), 1e-3)
+        expanded(Bartlett(), (), scored(loss, output, torch.softmax(output, 1)))
 
 
 def test_coarse_columns_are_the_score_of_the_groups() -> None:
@@ -168,7 +173,7 @@ def test_coarse_columns_are_the_score_of_the_groups() -> None:
     target = torch.randint(0, 7, (6,))
     heard = scored(loss, output.detach(), target)
     state = block.init(heard, torch.Generator().manual_seed(1))
-    columns, _ = block.step(state, heard, 1e-3)
+    columns, _ = expanded(block, state, heard)
     for number, together in enumerate(state.together.view(2, 7, 7)):
         assert (together.sum(1) >= 2).all() and torch.equal(together, together.t())
         group = (torch.softmax(output, 1) @ together)[torch.arange(6), target]
@@ -181,7 +186,7 @@ def test_coarse_columns_survive_groups_that_are_ruled_out() -> None:
     output = torch.tensor([[0.0, -1.0, -400.0, -401.0]], dtype=torch.float32)
     heard = scored(LOSSES["cross_entropy"](), output, torch.tensor([3]))
     block = Coarse(3, 2)
-    columns, _ = block.step(block.init(heard, torch.Generator().manual_seed(0)), heard, 1e-3)
+    columns, _ = expanded(block, block.init(heard, torch.Generator().manual_seed(0)), heard)
     assert torch.isfinite(columns).all()
 
 
@@ -192,10 +197,10 @@ def test_gates_are_bounded_and_know_no_scale() -> None:
     heard = scored(loss, output, target)
     block = Gated("fc", 3)
     state = block.init(heard, torch.Generator().manual_seed(0))
-    columns, after = block.step(state, heard, 1e-3)
+    columns, after = expanded(block, state, heard)
     fc = heard.activity["fc"]
     louder = {**heard.activity, "fc": fc._replace(value=fc.value * 1000)}
-    again, _ = block.step(state, heard._replace(activity=louder), 1e-3)
+    again, _ = expanded(block, state, heard._replace(activity=louder))
     torch.testing.assert_close(columns, again)
     gates = columns.view(5, 3, 4) / heard.score[:, None]
     assert gates.abs().max() <= 1 and (gates - gates[:, :, :1]).abs().max() < 1e-5
@@ -264,30 +269,37 @@ def test_a_block_becomes_as_loud_as_the_score() -> None:
     moments, score, louder = silent_moments(torch.zeros(1, 3)), torch.zeros(0), torch.zeros(0)
     for number in range(400):
         score, block = torch.randn(50, 3), 7 * torch.randn(50, 8)
-        louder, moments = matched(moments, score, block, 0.5, 1.0)
+        louder, moments = matched(moments, block, 0.5), followed(moments, loudness(score, block), 1.0)
         assert (number > 0) == bool(louder.any())  # before anything is known, silence
     assert louder.square().sum() / score.square().sum() == pytest.approx(0.25, rel=0.2)
     assert moments.block / moments.score == pytest.approx(49 * 8 / 3, rel=0.1)
 
 
-def test_the_scale_does_not_see_the_labels_of_its_batch() -> None:
-    """Else a mean of 0 would not survive. Must fail when moments are brought up to date first (tried)."""
-    moments = Moments(torch.tensor(2.0), torch.tensor(3.0))
-    block = torch.randn(5, 4)
-    scales = [matched(moments, score, block, 1.0, 1.0)[0] / block for score in (torch.zeros(5, 3), torch.ones(5, 3))]
-    assert torch.equal(*scales) and torch.allclose(scales[0], torch.tensor(2 / 3).sqrt())
+def test_the_scale_is_that_of_earlier_batches() -> None:
+    """Else labels of this one were in it, and a mean of 0 would not survive."""
+    moments, block = Moments(torch.tensor(2.0), torch.tensor(3.0)), torch.randn(5, 4)
+    torch.testing.assert_close(matched(moments, block, 1.0), block * (2 / 3) ** 0.5)
+
+
+def test_the_columns_of_a_first_batch_are_silent() -> None:
+    """Its labels would be in their scale. Must fail when moments are followed before they are used (tried)."""
+    network, loss = mlp([6, 7, 3]), LOSSES["cross_entropy"]()
+    learner = Learner(network, LocalRule(ThreeFactor(), Decorrelation(), expansion=(Gated(),)), loss, torch.Generator())
+    for number in range(2):
+        learner.learn(Batch(torch.randn(1, 5, 6, dtype=torch.float64), torch.tensor([0, 1, 2, 1, 0])))
+        assert bool(state_of(learner).modulators["hidden1"].learned[3:].any()) == (number > 0)
 
 
 def test_steps_of_a_batch_count_as_parts_of_it() -> None:
     score, block = torch.ones(1, 1), torch.ones(1, 1)
-    whole = matched(silent_moments(score), score, block, 1.0, 1.0)[1]
-    half = matched(silent_moments(score), score, block, 1.0, 0.5)[1]
-    torch.testing.assert_close(matched(half, score, block, 1.0, 0.5)[1], whole)
+    sums = loudness(score, block)
+    whole = followed(silent_moments(score), sums, 1.0)
+    torch.testing.assert_close(followed(followed(silent_moments(score), sums, 0.5), sums, 0.5), whole)
 
 
 def test_matching_is_finite_when_nothing_is_wrong_any_more() -> None:
     tiny = Moments(torch.tensor(0.0), torch.tensor(1e-38))
-    assert torch.isfinite(matched(tiny, torch.zeros(2, 3), torch.zeros(2, 3), 1.0, 1.0)[0]).all()
+    assert torch.isfinite(matched(tiny, torch.zeros(2, 3), 1.0)).all()
 
 
 # In a network -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from neurosbd.neurons import LIF, Normalised
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, LayerEntropy, Power, Sparsity, WeightEntropy
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import LocalRule, ThreeFactor
+from neurosbd.testing.regularisers import pulled
 from neurosbd.training.fit import fit
 from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.run import open_run
@@ -92,7 +93,7 @@ def test_a_pull_is_the_derivative_of_its_cost(homeostasis: Any, cost: Any, size:
     """At lam = 0, by autograd and by finite differences. Must fail when the factor 2 of the square, the epsilon or the
     number of positions is left out (tried)."""
     value = torch.randn(7, *size, dtype=torch.float64)
-    pull, _ = homeostasis.step(homeostasis.init(value, seeded()), value, 1.0)
+    pull, _ = pulled(homeostasis, homeostasis.init(value, seeded()), value, 1.0)
     torch.testing.assert_close(pull, derivative(cost, value), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(pull, by_differences(cost, value), rtol=1e-5, atol=1e-8)
 
@@ -108,7 +109,7 @@ def test_running_moments_are_the_weighted_sums_of_all_batches() -> None:
     for homeostasis in both:
         state = homeostasis.init(batches[0], seeded())
         for value in batches:
-            _, state = homeostasis.step(state, value, 1.0)
+            _, state = pulled(homeostasis, state, value, 1.0)
         states.append(homeostasis.settled(state) if isinstance(homeostasis, LayerEntropy) else state)
     weights = 0.2 * 0.8 ** torch.arange(29, -1, -1, dtype=torch.float64)
     second = torch.einsum("t,tbi,tbj->ij", weights, batches, batches) / 5
@@ -128,7 +129,7 @@ def test_the_inverse_does_not_drift(forgetting: float) -> None:
     for _ in range(10_000):
         h = torch.relu(torch.randn(16, 32) @ mixing)
         h[:, :5], h[:, 5] = 0, h[:, 6]
-        _, state = entropy.step(state, h, 1.0)
+        _, state = pulled(entropy, state, h, 1.0)
         exact = forgetting * exact + (1 - forgetting) * (h.t() @ h).double() / 16
     assert state.age == 0  # just renewed
     direct = torch.linalg.inv(exact + 1e-2 * torch.eye(32, dtype=torch.float64))
@@ -142,14 +143,14 @@ def test_an_inverse_is_renewed_when_it_is_old_enough_and_survives_nonsense() -> 
     renewed = []
     for _ in range(7):
         before = state.inverse
-        _, state = entropy.step(state, value, 1.0)
+        _, state = pulled(entropy, state, value, 1.0)
         renewed.append(not torch.equal(before, state.inverse))
     assert renewed == [False, False, True, False, False, True, False]
-    _, sick = LayerEntropy(refresh=1).step(state, value * torch.nan, 1.0)
+    _, sick = pulled(LayerEntropy(refresh=1), state, value * torch.nan, 1.0)
     assert torch.equal(sick.inverse, state.inverse)
     # Of loud activity float32 does not hold epsilon: the correlation is singular, and there is half a factor of it.
     loud = state._replace(correlation=torch.full((5, 5), 1e10))
-    _, sick = LayerEntropy(refresh=1, forgetting=0.0).step(loud, torch.full_like(value, 1e5), 1.0)
+    _, sick = pulled(LayerEntropy(refresh=1, forgetting=0.0), loud, torch.full_like(value, 1e5), 1.0)
     assert torch.equal(sick.inverse, state.inverse)
 
 
@@ -158,10 +159,10 @@ def test_the_examples_that_are_heard_stand_for_all() -> None:
     value = torch.randn(12, 5, dtype=torch.float64)
     entropy = LayerEntropy(examples=12)
     state = entropy.init(value, seeded())
-    whole, _ = entropy.step(state, value, 1.0)
+    whole, _ = pulled(entropy, state, value, 1.0)
     few, total = dataclasses.replace(entropy, examples=3), torch.zeros_like(value)
     for turn in range(4):
-        pull, _ = few.step(state, value.roll(-3 * turn, 0), 1.0)
+        pull, _ = pulled(few, state, value.roll(-3 * turn, 0), 1.0)
         assert not pull[3:].any()
         total += pull.roll(3 * turn, 0)
     torch.testing.assert_close(total / 4, whole)

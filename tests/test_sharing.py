@@ -69,9 +69,15 @@ with joined(place_of(os.environ), torch.device("cpu")) as ranks:
         print(json.dumps(worst), flush=True)
 """
 UPKEEP = [{"kind": "weight_entropy", "on": "all", "weight": 0.1}]
+HOMEOSTASIS = [
+    {"kind": "power", "weight": 0.1}, {"kind": "sparsity", "weight": 0.01},
+    {"kind": "layer_entropy", "weight": 0.01, "examples": 5, "refresh": 1},
+]  # fmt: skip
 CASES: list[tuple[str, str, dict[str, object]]] = [
     ("digits-mlp", "sbd", {}),
     ("digits-mlp", "sbd", {"rule.forward_broadcast": 0.1, "rule.upkeep": UPKEEP}),
+    ("digits-mlp", "sbd", {"rule.homeostasis": HOMEOSTASIS}),
+    ("digits-mlp", "sbd", {"rule.expansion": ["gated", "bartlett", "another", "coarse"]}),
     ("digits-mlp", "sbp", {}),
     ("digits-mlp", "dfa", {}),
     ("digits-mlp", "bp", {}),
@@ -215,8 +221,6 @@ def test_a_rank_that_is_killed_ends_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "reason"),
     [
-        ("digits-mlp", {"rule.homeostasis": ["power"]}, "homeostasis measures the batch at hand"),
-        ("digits-mlp", {"rule.expansion": ["gated"]}, "moments of an expansion of the score are of the batch at hand"),
         ("digits-corinfomax", {}, "Correlative changes is no sum over examples"),
         ("digits-mlp", {"population.hidden1.neuron": {"kind": "standardised", "neuron": "relu"}}, "'hidden1' standard"),
         ("digits-mlp", {"population.hidden1.dropout": 0.5}, "'hidden1' draws random numbers by the places of examples"),

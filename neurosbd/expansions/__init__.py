@@ -7,7 +7,7 @@ from neurosbd.expansions.coarse import Coarse, Groups
 from neurosbd.expansions.companion_score import CompanionScore
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
-from neurosbd.expansions.scaling import Moments, matched, silent_moments
+from neurosbd.expansions.scaling import Moments, followed, loudness, matched, silent_moments
 from neurosbd.expansions.waves import Waves
 from neurosbd.namespace import is_table
 
@@ -31,6 +31,8 @@ __all__ = [
     "Moments",
     "Pairs",
     "Waves",
+    "followed",
+    "loudness",
     "matched",
     "silent_moments",
 ]  # fmt: skip

@@ -62,9 +62,9 @@ class Bartlett:
         drawn = torch.randn(2, outputs, self.features, generator=generator) / math.sqrt(outputs)
         return Pairs(*drawn.to(broadcast.score))
 
-    def step(self, state: Pairs | tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, Pairs | tuple[()]]:
+    def columns(self, state: Pairs | tuple[()], broadcast: Broadcast) -> Tensor:
         """[B, D]."""
-        loss, batch = broadcast.loss, len(broadcast.output)
+        loss, batch = broadcast.loss, broadcast.examples
         if getattr(loss, "targets", None) is CLASSES and broadcast.target.ndim == 2:
             raise UsageError(
                 "the expansion 'bartlett' wants labels: targets that are probabilities have no known second moment"
@@ -72,6 +72,14 @@ class Bartlett:
         expected = loss.information(broadcast.output, broadcast.target) / batch
         if state:
             seen = (broadcast.score @ state.left) * (broadcast.score @ state.right) * batch
-            return seen - torch.einsum("bij,im,jm->bm", expected, *state), state
+            return seen - torch.einsum("bij,im,jm->bm", expected, *state)
         i, j = torch.triu_indices(*expected.shape[1:], device=expected.device)
-        return broadcast.score[:, i] * broadcast.score[:, j] * batch - expected[:, i, j], state
+        return broadcast.score[:, i] * broadcast.score[:, j] * batch - expected[:, i, j]
+
+    def statistics(self, state: Pairs | tuple[()], broadcast: Broadcast) -> tuple[()]:
+        """Nothing is followed."""
+        return ()
+
+    def update(self, state: Pairs | tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> Pairs | tuple[()]:
+        """As it was."""
+        return state

@@ -56,11 +56,19 @@ class Coarse:
         drawn = [torch.randperm(classes, generator=generator) % self.groups for _ in range(self.groupings)]
         return Groups(torch.cat([group[:, None] == group for group in drawn]).to(broadcast.score))
 
-    def step(self, state: Groups, broadcast: Broadcast, dt: float) -> tuple[Tensor, Groups]:
+    def columns(self, state: Groups, broadcast: Broadcast) -> Tensor:
         """[B, L C]."""
         # p - y, and through logarithms, so that groups that are all but ruled out give shares, not 0 / 0
-        score = CrossEntropy().score(broadcast.output, broadcast.target) @ state.together.t() / len(broadcast.output)
+        score = CrossEntropy().score(broadcast.output, broadcast.target) @ state.together.t() / broadcast.examples
         log_p = torch.log_softmax(broadcast.output, 1)
         members = log_p[:, None, :].masked_fill(state.together == 0, -torch.inf)
         share = torch.exp(log_p.repeat(1, self.groupings) - torch.logsumexp(members, 2))
-        return share * score, state
+        return share * score
+
+    def statistics(self, state: Groups, broadcast: Broadcast) -> tuple[()]:
+        """Nothing is followed."""
+        return ()
+
+    def update(self, state: Groups, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Groups:
+        """As it was."""
+        return state

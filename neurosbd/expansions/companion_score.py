@@ -61,10 +61,18 @@ class CompanionScore:
             raise ValueError(f"the expansion 'another' adds nothing with the loss in use, '{self.loss}'")
         return ()
 
-    def step(self, state: tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
+    def columns(self, state: tuple[()], broadcast: Broadcast) -> Tensor:
         """[B, C]."""
         other = (_SOFTMAX | _LOG_MEAN)[self.loss]
-        return other.score(broadcast.output, broadcast.target) / len(broadcast.output), state
+        return other.score(broadcast.output, broadcast.target) / broadcast.examples
+
+    def statistics(self, state: tuple[()], broadcast: Broadcast) -> tuple[()]:
+        """Nothing is followed."""
+        return ()
+
+    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
+        """As it was."""
+        return state
 
 
 def _family(loss: object) -> Mapping[str, Loss]:

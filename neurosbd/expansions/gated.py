@@ -62,14 +62,23 @@ class Gated:
         directions = torch.randn(units, self.features, generator=generator) if self.features else torch.zeros(0, units)
         return Gates(directions.to(broadcast.score), broadcast.score.new_zeros(directions.shape[1]))
 
-    def step(self, state: Gates, broadcast: Broadcast, dt: float) -> tuple[Tensor, Gates]:
+    def columns(self, state: Gates, broadcast: Broadcast) -> Tensor:
         """[B, M C], gate by gate."""
+        columns = (self._gates(state, broadcast) - state.mean)[:, :, None] * broadcast.score[:, None, :]
+        return columns.flatten(1)
+
+    def statistics(self, state: Gates, broadcast: Broadcast) -> tuple[Tensor]:
+        """sum_b a(x[b]) / B, [M]."""
+        return (self._gates(state, broadcast).sum(0) / broadcast.examples,)
+
+    def update(self, state: Gates, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Gates:
+        """The running mean with this step in it."""
+        return state._replace(mean=torch.lerp(sums[0], state.mean, MEMORY**broadcast.step_share))
+
+    def _gates(self, state: Gates, broadcast: Broadcast) -> Tensor:
+        """a(x), [B, M]."""
         gates = self._gating(broadcast)
-        if self.features:
-            gates = torch.tanh(torch.nn.functional.normalize(gates) @ state.directions)
-        mean = torch.lerp(gates.mean(0), state.mean, MEMORY**broadcast.step_share)
-        columns = (gates - state.mean)[:, :, None] * broadcast.score[:, None, :]
-        return columns.flatten(1), Gates(state.directions, mean)
+        return torch.tanh(torch.nn.functional.normalize(gates) @ state.directions) if self.features else gates
 
     def _gating(self, broadcast: Broadcast) -> Tensor:
         """What the gates are functions of, [B, units]."""

@@ -20,24 +20,29 @@ def silent_moments(score: Tensor) -> Moments:
     return Moments(score.new_zeros(()), score.new_zeros(()))
 
 
-def matched(moments: Moments, score: Tensor, block: Tensor, weight: float, share: float) -> tuple[Tensor, Moments]:
+def matched(moments: Moments, block: Tensor, weight: float) -> Tensor:
     """A block as loud as the score, times `weight`.
 
-        block <- weight sqrt(M_score / M_block) block,   then   M <- m M + (1 - m) sum_b |.[b]|^2
+        block <- weight sqrt(M_score / M_block) block
 
     The scale comes from earlier batches alone. If it saw the labels of the present one, a mean of 0 given the
     inputs would not survive the product. So the first batch, before anything is known, hears 0.
 
     Args:
-        moments: so far.
-        score: [B, C].
+        moments: of earlier batches.
         block: columns, [B, D].
         weight: of the block, >= 0.
-        share: of a batch that this step stands for; m is to the power of it.
     Source: this project's own reading, docs/expansions.md.
     """
     ratio = moments.score / moments.block.clamp_min(torch.finfo(block.dtype).tiny)
-    scale = weight * torch.sqrt(torch.where(moments.block > 0, ratio, 0.0))
-    memory = MEMORY**share
-    after = [torch.lerp(x.square().sum(), before, memory) for before, x in zip(moments, (score, block), strict=True)]
-    return block * scale, Moments(*after)
+    return block * (weight * torch.sqrt(torch.where(moments.block > 0, ratio, 0.0)))
+
+
+def loudness(score: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_b |.[b]|^2 over the examples at hand of the score [B, C] and of a block [B, D]."""
+    return score.square().sum(), block.square().sum()
+
+
+def followed(moments: Moments, sums: tuple[Tensor, ...], share: float) -> Moments:
+    """M <- m M + (1 - m) sum_b |.[b]|^2, of a step that stands for the share of a batch; m is to the power of it."""
+    return Moments(*(torch.lerp(x, before, MEMORY**share) for before, x in zip(moments, sums, strict=True)))

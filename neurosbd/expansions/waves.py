@@ -49,7 +49,7 @@ class Waves:
             )
         return ()
 
-    def step(self, state: tuple[()], broadcast: Broadcast, dt: float) -> tuple[Tensor, tuple[()]]:
+    def columns(self, state: tuple[()], broadcast: Broadcast) -> Tensor:
         """[B, D], frequency by frequency, cosines first."""
         if broadcast.target.ndim == 1:
             raise UsageError("the expansion 'waves' adds nothing for labels: there it is linear in the score")
@@ -59,4 +59,12 @@ class Waves:
         for frequency in self.frequencies:
             cosine, sine = distribution.characteristic(frequency)
             columns += [torch.cos(frequency * residual) - cosine, torch.sin(frequency * residual) - sine]
-        return torch.cat(columns, 1) / len(broadcast.output), state
+        return torch.cat(columns, 1) / broadcast.examples
+
+    def statistics(self, state: tuple[()], broadcast: Broadcast) -> tuple[()]:
+        """Nothing is followed."""
+        return ()
+
+    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
+        """As it was."""
+        return state

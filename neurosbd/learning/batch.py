@@ -44,6 +44,7 @@ class Batch:
             example that the output so far classifies correctly, else 0, once, at the last scored step.
         batch_size: of the whole batch, if more examples belong to it than are here: those of other processes. Scores
             and losses are means over the whole; 0: all are here.
+        first: number in the whole batch of the first example that is here.
     Raises:
         UsageError: if they do not belong together; what a network can be shown is asked when it runs.
     """
@@ -54,6 +55,7 @@ class Batch:
     task: Tensor | None = None
     reward: Callable[[int, Frame], Tensor | None] | None = None
     batch_size: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("inputs", self.inputs), ("target", self.target), ("task", self.task)):
@@ -181,6 +183,7 @@ def share_of(batch: Batch, ranks: Ranks) -> Batch:
         target=batch.target[:, rows] if each else batch.target[rows],
         task=None if batch.task is None else batch.task[rows],
         batch_size=count,
+        first=rows.start,
     )
 
 

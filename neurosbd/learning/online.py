@@ -74,7 +74,7 @@ class LocalRule(Composition, Rule[LocalState]):
         broadcast = Broadcast(
             output.new_empty((len(output), 0)), reward=reward, task=task, weight=batch.weights[t],
             step_share=1 / len(run.scored), progress=run.progress, batch_size=batch.examples(len(output) // steps),
-            steps=steps,
+            first=batch.first, steps=steps,
         )  # fmt: skip
         if not batch.weights[t] or not batch.taught or run.loss is None:
             return broadcast
@@ -100,10 +100,6 @@ class LocalRule(Composition, Rule[LocalState]):
 
     def why_alone(self) -> str | None:
         """What a third factor modulates is a sum over examples, and so are the statistics of neuromodulators."""
-        if self.expansion:
-            return "the moments of an expansion of the score are of the batch at hand"
-        if self.homeostasis:
-            return "homeostasis measures the batch at hand"
         if not self.regulated.modulated or isinstance(self.plasticity, Tracking):
             return f"what {type(self.regulated).__name__} changes is no sum over examples"
         return None

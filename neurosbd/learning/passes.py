@@ -16,7 +16,7 @@ from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
 from neurosbd.learning.meters import Adaptation, LossMeter
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.simulation import Drives, Observer, as_long_as, blocks, checked_frames, of_one_kind
+from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
 from neurosbd.network import Connection, Frame, Network
@@ -136,7 +136,7 @@ class Run:
             self._noise.set_state(self._key)
         start = self.continuation.frame if start is None and first else start
         most = 1 if drives is not None or batch.reward is not None else most
-        lengths = as_long_as(self.network, batch.inputs) if most is None else lambda x: repeat(most)
+        lengths = self._lengths(batch) if most is None else lambda x: repeat(most)
         lengths = of_one_kind(lengths, [(weight, t == alone) for t, weight in enumerate(batch.weights)])
         for t, block in blocks(self.network, batch.frames(), lengths, start, self._noise, drives):
             if not first:
@@ -152,6 +152,13 @@ class Run:
                 frames = block.frames()
                 yield t, block
                 self._watch(t, frames)
+
+    def _lengths(self, batch: Batch) -> Lengths:
+        """How long blocks are: on all ranks as the whole batch asks, for their sums have to come in one order."""
+        lengths = as_long_as(self.network, batch.inputs)
+        if self.ranks.size == 1:
+            return lengths
+        return lambda x: lengths(x.new_empty((batch.examples(len(x)), *x.shape[1:]), device="meta"))
 
     def _watch(self, t: int, frames: Sequence[Frame]) -> None:
         """Those who watch see every step of a block."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.blocks import Block
-from neurosbd.expansions import matched
+from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.ranks import Ranks
@@ -17,6 +17,7 @@ from neurosbd.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Neuromodulator, Reading, Receiver
 from neurosbd.neurons.neuron import gated
 from neurosbd.neurons.scan import apart, together
+from neurosbd.regularisers import Part
 
 
 class ThirdFactors:
@@ -72,9 +73,12 @@ class ThirdFactors:
         for step in broadcast.each():
             columns = [step.score]
             for number, block in enumerate(self.rule.expansion):
-                column, states[number] = block.step(states[number], step, self.network.dt)
-                column, moments[number] = matched(moments[number], step.score, column, block.weight, step.step_share)
-                columns.append(column)
+                column = block.columns(states[number], step)
+                columns.append(matched(moments[number], column, block.weight))
+                measured = (*loudness(step.score, column), *block.statistics(states[number], step))
+                score_power, power, *sums = self.ranks.total(*measured)
+                moments[number] = followed(moments[number], (score_power, power), step.step_share)
+                states[number] = block.update(states[number], tuple(sums), step)
             scores.append(torch.cat(columns, 1))
         return together(scores)
 
@@ -155,9 +159,11 @@ class ThirdFactors:
         """The third factor and what the activity of a hidden population asks for itself, undelayed."""
         states = self.rule_state.homeostasis.get(name, [])
         for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
-            pulls = []
+            pulls, part = [], Part(broadcast.examples, broadcast.first)
             for shown in apart(value, broadcast.steps):
-                pull, states[number] = homeostasis.step(states[number], shown, broadcast.step_share)
+                sums = self.ranks.total(*homeostasis.statistics(states[number], shown, part))
+                states[number] = homeostasis.update(states[number], sums, broadcast.step_share)
+                pull = homeostasis.apply(states[number], shown, part)
                 pulls.append(pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight))
             pull = together(pulls)
             third_factor = pull if third_factor is None else _sum(third_factor, pull)

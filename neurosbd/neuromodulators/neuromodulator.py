@@ -38,6 +38,7 @@ class Broadcast(NamedTuple):
     n_expanded: int = 0  # D, how many of the columns of the score are its expansion
     batch_size: int = 0  # B of the whole batch, if that is not the number of rows
     steps: int = 1  # K
+    first: int = 0  # number in it of the first example at hand
 
     @property
     def examples(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.regularisers.layer_entropy import LayerEntropy
 from neurosbd.regularisers.power import Power
-from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
+from neurosbd.regularisers.regulariser import Homeostasis, Part, Upkeep
 from neurosbd.regularisers.sparsity import Sparsity
 from neurosbd.regularisers.weight_entropy import WeightEntropy
 
@@ -15,4 +15,6 @@ HOMEOSTASES: dict[str, Callable[..., Homeostasis]] = {
 }
 UPKEEPS: dict[str, Callable[..., Upkeep]] = {"weight_entropy": WeightEntropy}
 
-__all__ = ["HOMEOSTASES", "UPKEEPS", "Homeostasis", "LayerEntropy", "Power", "Sparsity", "Upkeep", "WeightEntropy"]
+__all__ = [
+    "HOMEOSTASES", "UPKEEPS", "Homeostasis", "LayerEntropy", "Part", "Power", "Sparsity", "Upkeep", "WeightEntropy",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neurosbd.constants import Count, NotNegative, Positive, Share, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
+from neurosbd.regularisers.regulariser import Part
 
 WAITING = 64  # activities; products with fewer of them at once are dearer, with more they take memory
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions
@@ -67,9 +68,19 @@ class LayerEntropy:
         now = torch.zeros((), dtype=torch.float64)
         return Spread(one, one[:0], now, one / (1 + self.epsilon), now)
 
-    def step(self, state: Spread, value: Tensor, share: float) -> tuple[Tensor, Spread]:
-        """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
-        h = CHANNELS.summary(value[: self.examples], NO_BASIS)
+    def statistics(self, state: Spread, value: Tensor, part: Part) -> tuple[Tensor]:
+        """h of the first `examples` of the batch, in their places, 0 where they are not at hand, [heard, N]."""
+        heard = min(self.examples, part.examples)
+        own = CHANNELS.summary(self._heard(value, part), NO_BASIS)
+        if len(own) == heard:
+            return (own,)
+        h = own.new_zeros((heard, own.shape[1]))
+        h[part.first : part.first + len(own)] = own
+        return (h,)
+
+    def update(self, state: Spread, sums: tuple[Tensor, ...], share: float) -> Spread:
+        """R and its inverse with this step in them, when they are due."""
+        (h,) = sums
         lam, heard = self.forgetting**share, len(h)
         pending = torch.cat((state.pending * math.sqrt(lam), h * math.sqrt((1 - lam) / heard)))
         state = state._replace(pending=pending, since=state.since + share, age=state.age + share)
@@ -79,10 +90,20 @@ class LayerEntropy:
         if due:
             inverse = self._inverted(state.correlation, state.inverse)
             state = state._replace(inverse=inverse, age=torch.zeros_like(state.age))
-        units = value[0].numel() / h.shape[1]  # a unit has this part in the mean of its channel
+        return state
+
+    def apply(self, state: Spread, value: Tensor, part: Part) -> Tensor:
+        """-weight (R + epsilon I)^-1 h / B, [B, *size]."""
+        h = CHANNELS.summary(self._heard(value, part), NO_BASIS)
+        units = math.prod(value.shape[1:]) / h.shape[1]  # a unit has this part in the mean of its channel
         pull = value.new_zeros((len(value), h.shape[1]))
-        torch.mm(h, state.inverse, out=pull[:heard]).mul_(-self.weight / (heard * units))
-        return CHANNELS.spread(pull, value, NO_BASIS), state
+        torch.mm(h, state.inverse, out=pull[: len(h)])
+        pull[: len(h)].mul_(-self.weight / (min(self.examples, part.examples) * units))
+        return CHANNELS.spread(pull, value, NO_BASIS)
+
+    def _heard(self, value: Tensor, part: Part) -> Tensor:
+        """Those at hand of the first `examples` of the batch."""
+        return value[: max(0, self.examples - part.first)]
 
     def settled(self, state: Spread) -> Spread:
         """The same with nothing waiting: R <- lam^since R + pending^T pending."""

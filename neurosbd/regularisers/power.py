@@ -1,5 +1,6 @@
 """Power normalisation: the mean square of every unit is drawn to a target."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from neurosbd.axes import per_unit
 from neurosbd.constants import NotNegative, Positive, Share, constants
+from neurosbd.regularisers.regulariser import Part
 
 
 class MeanSquare(NamedTuple):
@@ -45,9 +47,21 @@ class Power:
         """At the target."""
         return MeanSquare(value.new_full((value.shape[1],), self.target))
 
-    def step(self, state: MeanSquare, value: Tensor, share: float) -> tuple[Tensor, MeanSquare]:
-        """4 weight (m - target) value / (B positions), [B, *size]."""
+    def statistics(self, state: MeanSquare, value: Tensor, part: Part) -> tuple[Tensor]:
+        """sum_b value[b]^2 / B, of a map the mean over its positions, like m."""
         rows = value.movedim(1, -1).flatten(0, -2)  # no copy: maps lie channels-last
-        power = torch.lerp(rows.square().mean(0), state.power, self.forgetting**share)
-        slope = (power - self.target) * (4 * self.weight / len(rows))
-        return value * per_unit(slope, value), MeanSquare(power)
+        return (rows.square().sum(0) / (part.examples * _positions(value)),)
+
+    def update(self, state: MeanSquare, sums: tuple[Tensor, ...], share: float) -> MeanSquare:
+        """m with this step in it."""
+        return MeanSquare(torch.lerp(sums[0], state.power, self.forgetting**share))
+
+    def apply(self, state: MeanSquare, value: Tensor, part: Part) -> Tensor:
+        """4 weight (m - target) value / (B positions), [B, *size]."""
+        slope = (state.power - self.target) * (4 * self.weight / (part.examples * _positions(value)))
+        return value * per_unit(slope, value)
+
+
+def _positions(value: Tensor) -> int:
+    """At which a unit, or a channel, has a value."""
+    return math.prod(value.shape[2:])

@@ -1,6 +1,6 @@
 """What keeps units and weights alive: regularisers of activity and of weights."""
 
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,9 +10,21 @@ from neurosbd.connections.synapses import Synapses
 S = TypeVar("S")  # its state
 
 
-class Homeostasis(Protocol[S]):
-    """Keeps a hidden population alive by its own activity, without hearing the loss.
+class Part(NamedTuple):
+    """Which examples of a batch are at hand: all of them, unless several processes share it."""
 
+    examples: int  # of the whole batch, over which everything is a mean
+    first: int = 0  # number in it of the first example at hand
+
+
+class Homeostasis(Protocol[S]):
+    """Keeps a hidden population alive by its own activity, without hearing the loss, in three verbs at every step:
+
+        sums = homeostasis.statistics(state, value, part)      measure
+        state = homeostasis.update(state, sums, share)         follow
+        pull = homeostasis.apply(state, value, part)           pull
+
+    Between the first and the second, the sums of all who share a batch can be added up. Nothing is written in place.
     Its state lives as long as the experiment and is checkpointed with it.
     """
 
@@ -20,11 +32,19 @@ class Homeostasis(Protocol[S]):
         """State before any learning, for activities like `value` [B, *size]."""
         ...
 
-    def step(self, state: S, value: Tensor, share: float) -> tuple[Tensor, S]:
-        """d cost / d value of every unit, to be descended, a mean over the batch: each row carries 1/B, [B, *size].
+    def statistics(self, state: S, value: Tensor, part: Part) -> tuple[Tensor, ...]:
+        """What is followed, as sums over the examples at hand of what carries the 1/B of the whole batch; (): nothing.
 
-        `share` is the part of a batch that this step stands for.
+        Those of two parts of a batch add up to those of the whole.
         """
+        ...
+
+    def update(self, state: S, sums: tuple[Tensor, ...], share: float) -> S:
+        """The state with this step in it, which stands for the share of a batch."""
+        ...
+
+    def apply(self, state: S, value: Tensor, part: Part) -> Tensor:
+        """d cost / d value of every unit, to be descended, a mean over the batch: each row carries 1/B, [B, *size]."""
         ...
 
 

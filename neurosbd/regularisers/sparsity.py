@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.constants import NotNegative, constants
+from neurosbd.regularisers.regulariser import Part
 
 
 @constants
@@ -25,6 +26,14 @@ class Sparsity:
         """Nothing of its own."""
         return ()
 
-    def step(self, state: tuple[()], value: Tensor, share: float) -> tuple[Tensor, tuple[()]]:
+    def statistics(self, state: tuple[()], value: Tensor, part: Part) -> tuple[()]:
+        """Nothing is followed."""
+        return ()
+
+    def update(self, state: tuple[()], sums: tuple[Tensor, ...], share: float) -> tuple[()]:
+        """There is none."""
+        return state
+
+    def apply(self, state: tuple[()], value: Tensor, part: Part) -> Tensor:
         """weight sign(value) / B, [B, *size]."""
-        return torch.sign(value).mul_(self.weight / len(value)), state
+        return torch.sign(value).mul_(self.weight / part.examples)

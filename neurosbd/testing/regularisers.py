@@ -3,14 +3,16 @@
 import copy
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
+from neurosbd.regularisers import Homeostasis, Part
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, refusal, seeded
 
+S = TypeVar("S")  # the state of a homeostasis
 SIZES = ((6,), (3, 4, 5))
 SHAPES = ((4, 9), (9, 4), (4, 3, 3, 3), (4, 2, 2, 3, 3, 3))
 
@@ -20,6 +22,13 @@ def eager(homeostasis: Any, **constants: Any) -> Any:
     fields = {field.name for field in dataclasses.fields(homeostasis)}
     whole = {name: value for name, value in {"refresh": 1, "examples": 100}.items() if name in fields}
     return dataclasses.replace(homeostasis, **({"weight": 1.0} | whole | constants))
+
+
+def pulled(homeostasis: Homeostasis[S], state: S, value: Tensor, share: float) -> tuple[Tensor, S]:
+    """The pull of one step, and the state after it: the one place that knows by which verbs it is made."""
+    part = Part(len(value))
+    state = homeostasis.update(state, homeostasis.statistics(state, value, part), share)
+    return homeostasis.apply(state, value, part), state
 
 
 def _alike(one: Iterable[Tensor], two: Iterable[Tensor], sentence: str) -> None:
@@ -34,8 +43,8 @@ def homeostasis_is_pure_and_pulls(make: Make) -> None:
             homeostasis, value = eager(make()), drawn(7, *size, dtype=dtype)
             state = homeostasis.init(value[:1], seeded())
             before, original = copy.deepcopy(state), value.clone()
-            one, after = homeostasis.step(state, value, 1.0)
-            two, again = homeostasis.step(state, value, 1.0)
+            one, after = pulled(homeostasis, state, value, 1.0)
+            two, again = pulled(homeostasis, state, value, 1.0)
             identical(one, two, "Two steps from the same state give different pulls")
             demand(
                 one.shape == value.shape and one.dtype == dtype, "The pull must have the shape and dtype of the values"
@@ -53,11 +62,11 @@ def homeostasis_grows_with_its_weight(make: Make) -> None:
     for size in SIZES:
         homeostasis, value = eager(make()), drawn(7, *size)
         state = homeostasis.init(value, seeded())
-        one, _ = homeostasis.step(state, value, 1.0)
+        one, _ = pulled(homeostasis, state, value, 1.0)
         for factor in (0.0, 3.0):
-            scaled, _ = eager(homeostasis, weight=factor * homeostasis.weight).step(state, value, 1.0)
+            scaled, _ = pulled(eager(homeostasis, weight=factor * homeostasis.weight), state, value, 1.0)
             close(scaled, factor * one, "The pull is not proportional to `weight`", rtol=1e-7, atol=1e-7)
-        silence, _ = homeostasis.step(state, torch.zeros_like(value), 1.0)
+        silence, _ = pulled(homeostasis, state, torch.zeros_like(value), 1.0)
         demand(not silence.any(), "A population that is silent is pulled")
     with refusal("A weight of -1 is taken; it must raise a ValueError", ValueError):
         dataclasses.replace(make(), weight=-1.0)
@@ -68,11 +77,29 @@ def homeostasis_descends_a_mean(make: Make) -> None:
     for size in SIZES:
         homeostasis, value = eager(make()), drawn(7, *size)
         state = homeostasis.init(value, seeded())
-        once, after = homeostasis.step(state, value, 1.0)
-        twice, same = homeostasis.step(state, torch.cat((value, value)), 1.0)
+        once, after = pulled(homeostasis, state, value, 1.0)
+        twice, same = pulled(homeostasis, state, torch.cat((value, value)), 1.0)
         sentence = "The pull on an example is not 1/B of a mean over the batch"
         close(twice, torch.cat((once, once)) / 2, sentence, rtol=1e-7, atol=1e-7)
         _alike(after, same, "A batch in which every example stands twice leads to another state")
+
+
+def homeostasis_measures_sums(make: Make) -> None:
+    """Statistics of two parts of a batch add up to those of the whole, and its examples are pulled as in the whole.
+
+    Must fail when a part is taken for the whole batch (tried).
+    """
+    for size in SIZES:
+        for homeostasis in (make(), eager(make())):
+            value = drawn(13, *size)
+            state, parts = homeostasis.init(value, seeded()), (Part(13), Part(13, 0), Part(13, 5))
+            shown = (value, value[:5], value[5:])
+            whole, one, other = (homeostasis.statistics(state, v, p) for v, p in zip(shown, parts, strict=True))
+            sentence = "The statistics of two parts of a batch do not add up to those of the whole"
+            _alike(whole, [a + b for a, b in zip(one, other, strict=True)], sentence)
+            state = homeostasis.update(state, whole, 1.0)
+            pull, *halves = (homeostasis.apply(state, v, p) for v, p in zip(shown, parts, strict=True))
+            close(torch.cat(halves), pull, "A part of a batch is pulled in another way than in the whole", 1e-7, 1e-9)
 
 
 def homeostasis_remembers_a_batch(make: Make) -> None:
@@ -80,9 +107,9 @@ def homeostasis_remembers_a_batch(make: Make) -> None:
     for size in SIZES:
         homeostasis, value = eager(make()), drawn(7, *size)
         state = homeostasis.init(value, seeded())
-        _, whole = homeostasis.step(state, value, 1.0)
+        _, whole = pulled(homeostasis, state, value, 1.0)
         for _ in range(4):
-            _, state = homeostasis.step(state, value, 0.25)
+            _, state = pulled(homeostasis, state, value, 0.25)
         _alike(state, whole, "Four steps that are a quarter of a batch each do not add up to one")
 
 
@@ -91,8 +118,8 @@ def homeostasis_looks_at_no_value(make: Make) -> None:
     for size in SIZES:
         homeostasis, value = eager(make()), torch.empty(7, *size, device="meta")
         with no_values("homeostasis"):
-            pull, after = homeostasis.step(homeostasis.init(value, seeded()), value, 1.0)
-            homeostasis.step(after, value, 1.0)
+            pull, after = pulled(homeostasis, homeostasis.init(value, seeded()), value, 1.0)
+            pulled(homeostasis, after, value, 1.0)
         demand(
             pull.shape == value.shape and pull.device.type == "meta", "The pull must stay on the device of the values"
         )
@@ -100,7 +127,7 @@ def homeostasis_looks_at_no_value(make: Make) -> None:
 
 HOMEOSTASIS_CHECKS: tuple[Check, ...] = (
     homeostasis_is_pure_and_pulls, homeostasis_grows_with_its_weight, homeostasis_descends_a_mean,
-    homeostasis_remembers_a_batch, homeostasis_looks_at_no_value,
+    homeostasis_measures_sums, homeostasis_remembers_a_batch, homeostasis_looks_at_no_value,
 )  # fmt: skip
 
 

@@ -139,9 +139,16 @@ class Rising(Constant):
 class Summed(Power):
     """A sum over the batch, not a mean."""
 
-    def step(self, state: Any, value: Tensor, share: float) -> Any:
-        pull, after = super().step(state, value, share)
-        return pull * len(value), after
+    def apply(self, state: Any, value: Tensor, part: Any) -> Any:
+        return super().apply(state, value, part) * len(value)
+
+
+@dataclass(frozen=True)
+class Partial(Power):
+    """It takes what is at hand for the whole batch."""
+
+    def statistics(self, state: Any, value: Tensor, part: Any) -> Any:
+        return super().statistics(state, value, part._replace(examples=len(value)))
 
 
 @dataclass(frozen=True)
@@ -600,6 +607,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("optimizers", Upwards, "The optimizer does not go down a slope of 1"),
     ("schedules", Rising, "At step 1 the rate is 0.11, where it started at 0.1"),
     ("homeostases", Summed, "The pull on an example is not 1/B of a mean over the batch"),
+    ("homeostases", Partial, "The statistics of two parts of a batch do not add up to those of the whole"),
     ("upkeeps", lambda: Everywhere(on="all"), "Absent synapses are pulled"),
     ("neuromodulators", InPlace, "Two steps from the same state send different third factors"),
     ("neuromodulators", Flat, r"The third factor has shape \[7, 1\], not that of the activity, \[7, 6\]"),
