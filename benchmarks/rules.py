@@ -33,7 +33,8 @@ from neurosbd.training.machine import provenance
 MODELS = ("cifar10-mlp", "cifar10-small")  # of a step; the last one is trained
 SUBSET = {"data.subset": 1000}  # images of each class
 SAME = ("bptt", "local", "corinfomax")  # other names of rules of the list, on networks without time and compartments
-ALL = tuple(name for name, make in RULES.items() if make().scored and name not in SAME)
+VECTORS = ("gevb",)  # rules for units whose values are vectors, which these models have none of
+ALL = tuple(name for name, make in RULES.items() if make().scored and name not in (*SAME, *VECTORS))
 DEPTHS = tuple(range(2, 9))
 
 

@@ -90,7 +90,25 @@ class LogNormal:
         return self.median * torch.exp(self.sigma * torch.randn(shape, generator=generator))
 
 
-DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal}
+@constants
+class OppositeSigns:
+    """-1 or 1, equally likely, and of the next unit the opposite: draw[2 m + 1] = -draw[2 m].
+
+    Source: Clark, Abbott, Chung 2021, NeurIPS, arXiv 2106.04089 (directions of gates, one number per component).
+    """
+
+    @property
+    def least(self) -> float:
+        """-1."""
+        return -1.0
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`, whose first axis counts the units."""
+        half = 2.0 * torch.randint(2, (-(-shape[0] // 2), *shape[1:]), generator=generator) - 1
+        return torch.stack((half, -half), 1).flatten(0, 1)[: shape[0]]
+
+
+DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns}
 is_table(__name__, DISTRIBUTIONS)
 
 

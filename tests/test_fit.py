@@ -55,7 +55,8 @@ def _equal(a: Any, b: Any) -> bool:
     return a == b
 
 
-ON_RATES = [name for name in RULES if name != "rmax"]  # a policy gradient needs neurons that draw their spikes
+# No vectors; a policy gradient needs neurons that draw their spikes
+ON_RATES = [name for name in RULES if name not in ("rmax", "gevb")]
 
 
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")

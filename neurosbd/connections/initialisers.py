@@ -141,6 +141,51 @@ class Diagonal:
         return weight
 
 
+@constants
+class Paired:
+    """weight ~ N(0, gain^2 / fan_in), and of the next post unit the opposite: weight[2 m + 1] = -weight[2 m].
+
+    Args:
+        gain: > 0.
+    Source: Clark, Abbott, Chung 2021, NeurIPS, arXiv 2106.04089 (ON/OFF initialisation, first layer).
+    """
+
+    gain: Positive = 1.0
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        half = torch.randn((-(-shape[0] // 2), *shape[1:]), generator=generator) * (
+            self.gain / math.sqrt(_fans(shape)[0])
+        )
+        return torch.stack((half, -half), 1).flatten(0, 1)[: shape[0]]
+
+
+@constants
+class OnOff:
+    """Weights >= 0 between pairs of opposite units that act like one of both signs, A ~ N(0, 2 gain^2 / fan_in):
+
+        weight[2a, 2b] = weight[2a + 1, 2b + 1] = max(A[a, b], 0)
+        weight[2a, 2b + 1] = weight[2a + 1, 2b] = max(-A[a, b], 0)
+
+    Behind a `paired` first layer a network computes at the start what one of half the width with the weights A does.
+
+    Args:
+        gain: > 0; sqrt(2) as in the source.
+    Source: Clark, Abbott, Chung 2021, NeurIPS, arXiv 2106.04089 (ON/OFF initialisation).
+    """
+
+    gain: Positive = math.sqrt(2)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        post, pre, *kernel = shape
+        a = torch.randn((-(-post // 2), -(-pre // 2), *kernel), generator=generator)
+        a = a * (self.gain * math.sqrt(2 / _fans(shape)[0]))
+        on, off = a.clamp(min=0), (-a).clamp(min=0)
+        even, odd = torch.stack((on, off), 2).flatten(1, 2), torch.stack((off, on), 2).flatten(1, 2)
+        return torch.stack((even, odd), 1).flatten(0, 1)[:post, :pre].contiguous()
+
+
 INITIALISERS = {
     "kaiming_normal": KaimingNormal,
     "kaiming_uniform": KaimingUniform,
@@ -149,4 +194,6 @@ INITIALISERS = {
     "zeros": Zeros,
     "constant": Constant,
     "diagonal": Diagonal,
+    "paired": Paired,
+    "on_off": OnOff,
 }

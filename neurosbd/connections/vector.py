@@ -59,6 +59,9 @@ class Vector:
 
     def start(self, shape: tuple[int, ...], post: tuple[int, ...], generator: torch.Generator) -> Synapses:
         """Weights drawn, component by component where each has its own."""
+        if len(shape) == 3:  # component by component, each [post, arriving]
+            drawn = [self.weight.draw((shape[0], shape[2]), generator) for _ in range(shape[1])]
+            return Synapses(torch.stack(drawn, 1), torch.zeros(post) if self.bias else None)
         weight = self.weight.draw((math.prod(shape[:-1]), shape[-1]), generator).view(shape)
         return Synapses(weight, torch.zeros(post) if self.bias else None)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
+from neurosbd.neuromodulators.componentwise import Componentwise
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.direct_kolen_pollack import Descending, DirectKolenPollack
 from neurosbd.neuromodulators.fixed_kernels import FixedKernels
@@ -21,6 +22,7 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "fixed_random": FixedRandom,
     "fixed_kernels": FixedKernels,
     "direct_kolen_pollack": DirectKolenPollack,
+    "componentwise": Componentwise,
     "transposed": Transposed,
     "following": Following,
     "reward": Reward,
@@ -28,8 +30,8 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 is_table(__name__, NEUROMODULATORS)
 
 __all__ = [
-    "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Decorrelation", "Descending",
-    "DirectKolenPollack", "Expectation", "Feedback", "FixedKernels", "FixedRandom", "Followed", "Following",
-    "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise", "Predicting", "Prediction",
-    "Reward", "Shape", "Shared", "Transposed",
+    "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Componentwise", "Decorrelation",
+    "Descending", "DirectKolenPollack", "Expectation", "Feedback", "FixedKernels", "FixedRandom", "Followed",
+    "Following", "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise", "Predicting",
+    "Prediction", "Reward", "Shape", "Shared", "Transposed",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from neurosbd.namespace import is_table
 from neurosbd.neurons.adex import AdEx
 from neurosbd.neurons.alif import ALIF
 from neurosbd.neurons.corinfomax import CorInfoMax
+from neurosbd.neurons.ct_relu import CtReLU
 from neurosbd.neurons.cubalif import CubaLIF
 from neurosbd.neurons.escape import Escape
 from neurosbd.neurons.integrate_and_fire import IF
@@ -23,6 +24,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "normalised": Normalised,
     "standardised": Standardised,
     "unit_power": UnitPower,
+    "ct_relu": CtReLU,
     "corinfomax": CorInfoMax,
     "if": IF,
     "lif": LIF,
@@ -36,7 +38,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
 is_table(__name__, NEURONS)
 
 __all__ = [
-    "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CubaLIF", "Escape", "HardSigmoid", "Identity",
-    "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
+    "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
+    "Identity", "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
     "UnitPower",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from neurosbd.learning.online import LocalRule
 from neurosbd.learning.rule import Rule
 from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import bp, bptt
-from neurosbd.rules.broadcast import dfa, dkp, ebd, local, sbd, sbp
+from neurosbd.rules.broadcast import dfa, dkp, ebd, gevb, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.direct_random_target import DirectRandomTarget
 from neurosbd.rules.eprop import eprop
@@ -33,6 +33,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "corinfomax": corinfomax,
     "eprop": eprop,
     "pepita": Pepita,
+    "gevb": gevb,
     "mono_forward": MonoForward,
     "forward_forward": ForwardForward,
     "rstdp": rstdp,

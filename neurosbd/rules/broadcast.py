@@ -1,9 +1,9 @@
-"""Rules that broadcast the score through a projection, learned or not: sbd, ebd, sbp, dfa, dkp; one of one's own."""
+"""Rules that broadcast the score, as it is or projected: sbd, ebd, sbp, dfa, dkp, gevb; and one of one's own."""
 
 from typing import Unpack
 
 from neurosbd.learning.online import LocalRule
-from neurosbd.neuromodulators import Decorrelation, DirectKolenPollack, FixedRandom, Prediction
+from neurosbd.neuromodulators import Componentwise, Decorrelation, DirectKolenPollack, FixedRandom, Prediction
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules.composed import Parts, composed
 
@@ -65,6 +65,20 @@ def dkp(**parts: Unpack[Parts]) -> LocalRule:
     Differs: see `neurosbd.neuromodulators.DirectKolenPollack`.
     """
     return composed(parts, {"plasticity": ThreeFactor(), "neuromodulator": DirectKolenPollack()})
+
+
+def gevb(**parts: Unpack[Parts]) -> LocalRule:
+    """Global error vector broadcasting: units whose values are vectors hear the score itself, without any weights back.
+
+        d weight[i, j] = sum_b open[b, i] (score[b] . v[b, j]);    d bias[i] = sum_b open[b, i] score[b]
+
+    The presynaptic vector along the score, wherever the postsynaptic unit is open (neuron `ct_relu`). The readout
+    learns by the gradient of the loss. For networks of vectors, whose weights behind the first layer are to be
+    nonnegative: model mnist-vnn.
+
+    Source: Clark, Abbott, Chung 2021, NeurIPS, arXiv 2106.04089.
+    """
+    return composed(parts, {"plasticity": ThreeFactor(), "neuromodulator": Componentwise()})
 
 
 def local(**parts: Unpack[Parts]) -> LocalRule:

@@ -5,19 +5,37 @@ from itertools import pairwise
 import torch
 
 from neurosbd.axes import VECTORS
-from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d
+from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d, Vector
 from neurosbd.connections.pooling import AveragePool
+from neurosbd.constraints import Nonnegative
+from neurosbd.distributions import OppositeSigns
 from neurosbd.network import Connection, Network, Population
-from neurosbd.neurons import NEURONS
+from neurosbd.neurons import NEURONS, CtReLU
 
 
 def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
-    """A float64 perceptron with an identity readout."""
+    """A float64 perceptron with an identity readout; units of 'ct_relu' are vectors with a component per output."""
+    if neuron == "ct_relu":
+        return _vectors(sizes, bias, sparsity)
     names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
     populations = [Population("input", (sizes[0],), None)]
     populations += [Population(n, (s,), NEURONS[neuron]()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]
     populations += [Population("output", (sizes[-1],), NEURONS["identity"]())]
     connections = [Connection(pre, post, Dense(bias=bias, sparsity=sparsity)) for pre, post in pairwise(names)]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+def _vectors(sizes: list[int], bias: bool, sparsity: float) -> Network:
+    """The perceptron whose hidden units are vectors, with nonnegative weights behind the first layer."""
+    names, components = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"], sizes[-1]
+    populations = [Population("input", (sizes[0],), None)]
+    for name, size in zip(names[1:-1], sizes[1:-1], strict=True):
+        populations.append(Population(name, (size, components), CtReLU(OppositeSigns()), VECTORS))
+    populations.append(Population("output", (components,), NEURONS["identity"]()))
+    connections = [
+        Connection(pre, post, Vector(bias, sparsity), constraints=() if pre == "input" else (Nonnegative(),))
+        for pre, post in pairwise(names)
+    ]
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()
 
 

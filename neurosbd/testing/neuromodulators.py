@@ -14,7 +14,7 @@ from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead, Receiver
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, no_values, seeded
 
 S = TypeVar("S")  # the state of a neuromodulator
-SIZES = ((6,), (3, 4, 5))
+SIZES = ((6,), (3, 4, 5), (5, 4))
 BATCH, OUTPUTS = 7, 4
 
 
@@ -56,7 +56,7 @@ def scenes(make: Make, dtype: torch.dtype = torch.float64) -> Iterator[Scene]:
             scene = Scene(each, state, receiver, broadcast)
             _check_sent(scene)
             yield scene
-    demand(accepted, f"`init` refuses a population of units and a map; the last reason: {refusals[-1:]}")
+    demand(accepted, f"`init` refuses a population of units, a map and vectors; the last reason: {refusals[-1:]}")
 
 
 def _check_sent(scene: Scene) -> None:

@@ -30,14 +30,14 @@ def _labels(count: int) -> Tensor:
 
 def _neuron(make: Make) -> str:
     """A neuron that the rule can teach: one that draws its spikes, if it wants such."""
-    for neuron in ("tanh", "escape"):
+    for neuron in ("tanh", "escape", "ct_relu"):
         try:
             Learner(mlp([5, 7, 3], neuron), make(), LOSSES[make().loss or "cross_entropy"](), seeded())
         except ValueError as problem:
             reason = problem
         else:
             return neuron
-    raise AssertionError(f"The rule refuses a perceptron of neurons 'tanh' and of neurons 'escape': {reason}")
+    raise AssertionError(f"The rule refuses a perceptron of neurons 'tanh', 'escape' and 'ct_relu': {reason}")
 
 
 def grad_of_every_parameter_is_filled(make: Make) -> None:
@@ -48,7 +48,8 @@ def grad_of_every_parameter_is_filled(make: Make) -> None:
         try:
             Learner(build(), make(), LOSSES[make().loss or "cross_entropy"](), seeded())
         except ValueError as problem:
-            demand("->" in str(problem), f"The rule refuses a network without naming the connection: {problem}")
+            named = "->" in str(problem) or "population '" in str(problem)
+            demand(named, f"The rule refuses a network without naming the connection or population: {problem}")
             continue
         _fills_grad(make, build)
 
@@ -101,9 +102,9 @@ def silent_inputs_change_nothing(make: Make) -> None:
     x[:, 1] = 0
     grads = gradients(make, network, _labels(5), x)["input->hidden1"]
     spared = not make().spares_silent
-    demand(spared or not grads[:, 1].any(), "Synapses from a silent unit get a gradient")
+    demand(spared or not grads[..., 1].any(), "Synapses from a silent unit get a gradient")
     timed = not make().scored  # in one step no two spikes follow each other
-    demand(grads[:, 0].any() or timed, "Synapses from an active unit get no gradient")
+    demand(grads[..., 0].any() or timed, "Synapses from an active unit get no gradient")
 
 
 def a_small_task_is_learned(make: Make) -> None:
@@ -119,7 +120,7 @@ def a_small_task_is_learned(make: Make) -> None:
     centres = 3 * torch.randn(6, 8, dtype=torch.float64, generator=generator)
     label = torch.randint(0, 6, (300,), generator=generator)
     x = centres[label] + 0.5 * torch.randn(300, 8, dtype=torch.float64, generator=generator)
-    network, target = mlp([8, 32, 3]), label % 3
+    network, target = mlp([8, 32, 3], _neuron(make)), label % 3
     learner = Learner(network, rule, LOSSES[rule.loss or "cross_entropy"](), seeded())
     rate = {"input->hidden1": 1.0, "hidden1->output": 10.0}
     groups = [{"params": [p], "lr": 5e-3 * rate[n.split(".")[1]]} for n, p in network.named_parameters()]
@@ -149,7 +150,7 @@ def a_score_of_0_changes_nothing(make: Make) -> None:
     rule = make()
     if not rule.scored or rule.hears_target or rule.estimates or rule.loss not in (None, "squared_error"):
         return
-    network, x = mlp([5, 7, 6, 3]), drawn(6, 5)
+    network, x = mlp([5, 7, 6, 3], _neuron(make)), drawn(6, 5)
     with torch.no_grad():
         target = network(x)
     Learner(network, rule, LOSSES["squared_error"](), seeded(3)).learn(Batch(x[None], target), noise=seeded(4))

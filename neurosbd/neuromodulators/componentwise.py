@@ -1,0 +1,52 @@
+"""The score itself, component by component: global error vector broadcasting."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+
+
+@dataclass(frozen=True)
+class Componentwise:
+    """third_factor[b, i, k] = score[b, k]: every unit hears the whole score, a value for each component of its vector.
+
+    There is no projection and no weight on the way back. With weights that are not negative behind the first layer, the
+    true derivative by the activity of a unit is the score times a number that is not negative, so that signs agree.
+
+    Source: Clark, Abbott, Chung 2021, NeurIPS, arXiv 2106.04089 (global error vector broadcasting, GEVB).
+    """
+
+    rewarded: ClassVar[bool] = False
+    reads_activity: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
+
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
+        """Nothing is kept; ValueError unless units have a component for each output."""
+        _, *size = receiver.value.shape
+        outputs = broadcast.score.shape[1]
+        if size[1:] != [outputs]:
+            raise ValueError(
+                f"the score has {outputs} values, one for each component of a unit, but the size is {size}; give "
+                f"it size = [units, {outputs}] and axes = ['units', 'components'], as model mnist-vnn does, or choose "
+                f"a rule for units of one value: 'sbd', 'dfa'"
+            )
+        return ()
+
+    def statistics(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+        """Nothing is learned."""
+        return ()
+
+    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
+        """There is none."""
+        return state
+
+    def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        """The score, [B, units, C]; an expanded view, nothing is written."""
+        return broadcast.score[:, None, :].expand(receiver.value.shape)
+
+    def projection(self, state: tuple[()]) -> None:
+        """By nothing."""
+        return None
