@@ -45,7 +45,11 @@ def test_the_projection_descends_what_is_left_of_the_score(make: Any, layout: st
             assert third_factor is not None
             told[population] = third_factor
 
-        def on_eligibility(self, connection: str, eligibility: Any) -> None: ...
+        def looks_at(self, connection: str) -> bool:
+            return False
+
+        def on_eligibility(self, connection: str, eligibility: Any) -> None:
+            raise AssertionError
 
     x = batch.inputs[0]  # type: ignore[index]
     with torch.no_grad():

@@ -103,6 +103,9 @@ def test_it_is_the_sign_of_the_score_up_to_a_constant(loss: str) -> None:
         def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
             told[population] = third_factor
 
+        def looks_at(self, connection: str) -> bool:
+            return False
+
         def on_eligibility(self, connection: str, eligibility: Any) -> None:
             raise AssertionError
 
