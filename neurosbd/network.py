@@ -35,8 +35,7 @@ class Network(nn.Module):
     one step later, so a feed-forward rate network is complete after one step. `Connection.delay` makes it more.
 
     Args:
-        populations: in order of update; the first is 'input', the one with role 'readout' is the readout, without such
-            a role the last that is no head.
+        populations: in order of update; the first is 'input', the readout has that role, or is the last but for heads.
         connections: any number between them.
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
@@ -44,8 +43,7 @@ class Network(nn.Module):
         block: steps that are taken at once, >= 1, a choice of speed and memory; None: as many as suit the memory.
     Raises:
         ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, a part is of
-            another kind than it should be, or dt is no positive time. Warns of time constants that are short beside
-            dt, and of a refractoriness that is no whole number of steps.
+            another kind, or dt is no positive time. Warns of times that are short beside dt or no whole steps.
     """
 
     def __init__(
