@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -139,6 +139,12 @@ def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron
 
 
 @dataclasses.dataclass(frozen=True)
+class Counted(NamedTuple):
+    """How many steps have had a third factor."""
+
+    steps: Tensor
+
+
 class Given:
     """A neuromodulator whose third factor is random numbers, known beforehand."""
 
@@ -146,19 +152,19 @@ class Given:
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = False
 
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
-        return (0,)
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Counted:
+        return Counted(torch.zeros((), dtype=torch.int64))
 
-    def statistics(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+    def statistics(self, state: Counted, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
         return ()
 
-    def update(self, state: tuple[int], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[int]:
-        return (state[0] + 1,)
+    def update(self, state: Counted, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Counted:
+        return Counted(state.steps + 1)
 
-    def third_factor(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        return self.at(state[0] - 1, receiver.value)
+    def third_factor(self, state: Counted, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        return self.at(int(state.steps) - 1, receiver.value)
 
-    def projection(self, state: tuple[int]) -> None:
+    def projection(self, state: Counted) -> None:
         return None
 
     def at(self, t: int, like: Tensor) -> Tensor:

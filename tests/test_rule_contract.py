@@ -100,6 +100,8 @@ class Pepita(Rule[TensorState]):
 class MonoForward(Rule[TensorState]):
     """Every population descends the loss of a head of its own, whose weights the optimizer moves (Gong et al. 2025)."""
 
+    hears_target: ClassVar[bool] = True
+
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         classes, some = network.populations[network.readout].size[0], next(network.parameters())
         sizes = {name: network.populations[name].size for name in network.incoming if name != network.readout}
@@ -154,6 +156,7 @@ class NodePerturbation(Rule[TensorState]):
 
     size: float = 1e-4
     showings: ClassVar[int] = 2
+    estimates: ClassVar[bool] = True
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         return TensorState({"key": torch.randint(2**31, (1,), generator=generator)})
