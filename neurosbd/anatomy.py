@@ -197,6 +197,13 @@ def _whole(value: object) -> bool:
         return False
 
 
+def checked_block(block: object) -> int | None:
+    """Steps that are taken at once; None: as many as suit the memory."""
+    if block is None or (isinstance(block, int) and not isinstance(block, bool) and block >= 1):
+        return block
+    raise ValueError(f"block, the steps that are taken at once, must be a whole number >= 1 or None, got {block!r}")
+
+
 def delay_of(connection: Connection, late: bool) -> int:
     """Steps between the activity of the pre population and its arrival."""
     shortest = 1 if late else 0

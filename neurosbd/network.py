@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurosbd.anatomy import INPUT, Connection, Frame, Population, State, checked, checked_answer, delay_of, readout_of
+import neurosbd.anatomy as anatomy
+from neurosbd.anatomy import INPUT, Connection, Frame, Population, State
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
@@ -56,7 +57,7 @@ class Network(nn.Module):
         block: int | None = None,
     ) -> None:
         super().__init__()
-        order = checked(populations, connections, generator)
+        order = anatomy.checked(populations, connections, generator)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
         self.populations = {p.name: self._with_constants(p, generator) for p in populations}
@@ -68,21 +69,18 @@ class Network(nn.Module):
             for key, value in moments._asdict().items():
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.connections = {c.name: c for c in connections}
-        self.readout = readout_of({p.name: p.role for p in populations})
+        self.readout = anatomy.readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
         for population in populations:
             if population.name in (self.readout, *self.heads):
-                self.answer = checked_answer(answer, population)
-        if block is not None and not (isinstance(block, int) and block >= 1):
-            raise ValueError(f"block, the steps that are taken at once, must be a whole number >= 1, got {block!r}")
-        self.block = block
+                self.answer = anatomy.checked_answer(answer, population)
+        self.block = anatomy.checked_block(block)
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
-        inside = self.compartmental
         self.places: dict[str, Compartment] = {
-            c.name: c.compartment if c.post in inside else "soma" for c in connections
+            c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
         }
-        self.delays = {c.name: delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
+        self.delays = {c.name: anatomy.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()

@@ -247,7 +247,7 @@ def test_the_learning_looks_the_same(name: str) -> None:
     same(*gradients)
 
 
-@pytest.mark.parametrize("wrong", [0, -1, 1.5, "8"])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "8", True])
 def test_a_block_that_is_none_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="block, the steps that are taken at once"):
         dense(LIF(), wrong)  # type: ignore[arg-type]
