@@ -31,7 +31,7 @@ from neurosbd.learning.batch import share_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import ALONE, check_same, joined, place_of
 from neurosbd.training.session import parameter_groups
-from neurosbd.training.sharing import NOTHING_ASKED, add_up
+from neurosbd.training.sharing import NO_REQUESTS, add_up
 
 def learned(ranks, model, rule, settings, dtype, sizes):
     experiment = neurosbd.load_model(model, rule, settings).build()
@@ -47,7 +47,7 @@ def learned(ranks, model, rule, settings, dtype, sizes):
         optimizer.zero_grad()
         learner.progress = step / len(sizes)
         result = learner.learn(share_of(neurosbd.Batch(x, labels), ranks))
-        sums, _ = add_up(ranks, learning, result.loss.double()[None], NOTHING_ASKED)
+        sums, _ = add_up(ranks, learning, result.loss.double()[None], NO_REQUESTS)
         losses.append(float(sums))
         optimizer.step()
         learner.after_step()

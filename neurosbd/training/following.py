@@ -11,7 +11,7 @@ from neurosbd.training.machine import deterministic_algorithms
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import CHECKPOINT, PREVIOUS, Run, open_run
 from neurosbd.training.session import Session
-from neurosbd.training.sharing import Asked, told_by_first
+from neurosbd.training.sharing import Requests, told_by_first
 
 _RESUMED = "resumed"
 
@@ -49,7 +49,7 @@ def follow(session: Session, interrupt: Interrupt) -> Run:
         session.load_state_dict(checkpoints.load(Path(path) / CHECKPOINT), Path(path) / CHECKPOINT)
     exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
     with naming_own_parts(session.experiment), exactly:
-        while not session.over(session.epoch) and not session.asked.stop:
+        while not session.over(session.epoch) and not session.requests.stop:
             _epoch(session, interrupt)
     told_by_first(session.ranks, session.device)
     return open_run(Path(path))
@@ -58,11 +58,11 @@ def follow(session: Session, interrupt: Interrupt) -> Run:
 def _epoch(session: Session, interrupt: Interrupt) -> None:
     """One epoch, or its rest; returns within it when one of the ranks is interrupted."""
     while session.number < len(session.batches):
-        session.step(Asked(interrupt.asked, interrupt.checkpoint_asked))
-        if session.asked.keep:
+        session.step(Requests(interrupt.asked, interrupt.checkpoint_asked))
+        if session.requests.keep:
             interrupt.checkpoint_asked = False
-        if session.asked.stop:
+        if session.requests.stop:
             return
     session.check()
-    session.judge()
+    session.epoch_metrics()
     session.next_epoch()

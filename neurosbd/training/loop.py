@@ -36,7 +36,7 @@ from neurosbd.training.run import (
     write_record,
 )
 from neurosbd.training.session import Session
-from neurosbd.training.sharing import Asked
+from neurosbd.training.sharing import Requests
 from neurosbd.training.starting_weights import Start
 
 
@@ -207,9 +207,9 @@ class Training:
             self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
             exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
             with naming_own_parts(session.experiment), exactly:
-                if not self._asked.stop:
+                if not self._requests.stop:
                     session.observe_untrained()
-                while not session.over(session.epoch) and not self._asked.stop:
+                while not session.over(session.epoch) and not self._requests.stop:
                     self._epoch()
             with self.interrupt.writing():
                 finished = session.over(session.epoch)
@@ -242,26 +242,26 @@ class Training:
         return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
 
     @property
-    def _asked(self) -> Asked:
+    def _requests(self) -> Requests:
         """What signals have asked for; of several ranks, what all know."""
         interrupt, session = self.interrupt, self.session
-        return Asked(interrupt.asked, interrupt.checkpoint_asked) if session.ranks.size == 1 else session.asked
+        return Requests(interrupt.asked, interrupt.checkpoint_asked) if session.ranks.size == 1 else session.requests
 
     def _epoch(self) -> None:
         """One epoch, or its rest after a resume; returns within it when interrupted."""
         session, interrupt = self.session, self.interrupt
         start, first = time.perf_counter(), session.number
         while session.number < len(session.batches):
-            session.step(Asked(interrupt.asked, interrupt.checkpoint_asked))
+            session.step(Requests(interrupt.asked, interrupt.checkpoint_asked))
             self.loggers.tell("on_batch", {
                 "epoch": session.epoch + 1, "batch": session.number, "batches": len(session.batches),
                 "read": session.metric_sums.read,
             })  # fmt: skip
             every = session.definition.training.checkpoint_every
-            asked = self._asked
-            if any(asked) or (every and session.number % every == 0):
+            requests = self._requests
+            if any(requests) or (every and session.number % every == 0):
                 self._checkpoint()
-            if asked.stop:
+            if requests.stop:
                 return
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
@@ -275,7 +275,7 @@ class Training:
         session, size = self.session, self.session.definition.training.batch_size
         first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
-        judged = session.judge((health,))
+        judged = session.epoch_metrics((health,))
         seconds = time.perf_counter() - start
         watched = Health(tuple(health.read()))
         complaints = watched.complaints

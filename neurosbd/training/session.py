@@ -27,7 +27,7 @@ from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.restoring import verify
-from neurosbd.training.sharing import NOTHING_ASKED, Asked, add_up, as_first, check_sharing
+from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_sharing
 from neurosbd.training.stopping import Stopping
 
 
@@ -95,7 +95,7 @@ class Session:
         self.definition = definition
         self.device = device
         self.ranks = ranks
-        self.asked = NOTHING_ASKED  # by signals to any of the ranks, until the last step
+        self.requests = NO_REQUESTS  # by signals to any of the ranks, until the last step
         self.network = experiment.network
         self.batches = batches
         self.stopping = Stopping.of(experiment, batches)
@@ -136,11 +136,11 @@ class Session:
             return NullRecorder()
         return self.recorder.trial(on, self.epoch, number, batch, self.batches.samples(on, self.epoch, number))
 
-    def step(self, asked: Asked = NOTHING_ASKED) -> BatchResult:
+    def step(self, requests: Requests = NO_REQUESTS) -> BatchResult:
         """Learn from the next batch and move on.
 
         Args:
-            asked: what a signal has asked this process for, which its ranks shall know.
+            requests: what a signal has asked this process for, which its ranks shall know.
         Raises:
             RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
                 step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
@@ -152,7 +152,7 @@ class Session:
         trial_recorder = self._trial_recorder("train", self.number, batch)
         result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
         learned = [p for group in self.optimizer.param_groups for p in group["params"]]
-        sums, self.asked = add_up(self.ranks, learned, self.metric_sums.of(batch, result), asked)
+        sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if done % self._check_every == 0 and not torch.isfinite(sums[0]):
             raise RunError(self._diagnose())
         trial_recorder.on_gradients(lambda: self._again(self.number))
@@ -192,7 +192,7 @@ class Session:
         self.learner.after_epoch(self.epoch + 1)
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
 
-    def judge(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
+    def epoch_metrics(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
         """The epoch so far on every split, 'SPLIT_NAME'; what `training.stop` looks at.
 
         Args:

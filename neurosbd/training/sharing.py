@@ -16,14 +16,14 @@ from neurosbd.neurons.neuron import Stochastic
 _LONGEST = 4096  # bytes of what rank 0 tells the others
 
 
-class Asked(NamedTuple):
+class Requests(NamedTuple):
     """What a signal has asked a run for."""
 
     stop: bool = False
     keep: bool = False  # a checkpoint
 
 
-NOTHING_ASKED = Asked()
+NO_REQUESTS = Requests()
 
 
 def check_sharing(experiment: Experiment, learner: Learner, ranks: Ranks) -> None:
@@ -50,28 +50,30 @@ def check_sharing(experiment: Experiment, learner: Learner, ranks: Ranks) -> Non
         )
 
 
-def add_up(ranks: Ranks, parameters: Iterable[nn.Parameter], measured: Tensor, asked: Asked) -> tuple[Tensor, Asked]:
+def add_up(
+    ranks: Ranks, parameters: Iterable[nn.Parameter], measured: Tensor, requests: Requests
+) -> tuple[Tensor, Requests]:
     """After a batch, in one sum: the gradients of all ranks, what they measured, and whether one of them was asked.
 
     Args:
         ranks: all of which call it.
         parameters: the same ones on each, in the same order; their `.grad` becomes that of the whole batch.
         measured: sums over the examples of this rank.
-        asked: of this rank.
+        requests: to this rank.
     Returns:
         Sums over all examples, and what any rank was asked.
     """
     if ranks.size == 1:
-        return measured, asked
+        return measured, requests
     learned = list(parameters)
     there = measured.new_tensor([parameter.grad is not None for parameter in learned])
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
-    *totals, measured, there, flags = ranks.total(*gradients, measured, there, measured.new_tensor(asked))
+    *totals, measured, there, flags = ranks.total(*gradients, measured, there, measured.new_tensor(requests))
     for parameter, total, some in zip(learned, totals, there.tolist(), strict=True):
         if some:  # laid out as the parameter is, since fused optimizers do not look at strides
             parameter.grad = torch.empty_like(parameter).copy_(total)
     stop, keep = flags.tolist()
-    return measured, Asked(stop > 0, keep > 0)
+    return measured, Requests(stop > 0, keep > 0)
 
 
 def as_first(ranks: Ranks, sums: Tensor) -> Tensor:
