@@ -138,13 +138,13 @@ def test_factorised_eligibility_is_the_exact_one_where_the_neuron_says_so(neuron
         assert not torch.allclose(followed(Factorised(), network, inputs), exact, rtol=1e-3)
 
 
-@dataclasses.dataclass(frozen=True)
 class Counted(NamedTuple):
     """How many steps have had a third factor."""
 
     steps: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
 class Given:
     """A neuromodulator whose third factor is random numbers, known beforehand."""
 

@@ -18,6 +18,7 @@ from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.rules import RULES, LocalRule
 from tests.spiking import DT, differ, learned, lively, same, trial
+from tests.test_eligibility import Counted
 
 TAU_OUT = 8e-3
 NEURON_CASES = {
@@ -120,19 +121,19 @@ class _Played:
     def __init__(self, signals: list[Tensor]) -> None:
         self.signals = signals
 
-    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[int]:
-        return (0,)
+    def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Counted:
+        return Counted(torch.zeros((), dtype=torch.int64))
 
-    def statistics(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+    def statistics(self, state: Counted, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
         return ()
 
-    def update(self, state: tuple[int], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[int]:
-        return (state[0] + 1,)
+    def update(self, state: Counted, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Counted:
+        return Counted(state.steps + 1)
 
-    def third_factor(self, state: tuple[int], receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        return self.signals[state[0] - 1]
+    def third_factor(self, state: Counted, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+        return self.signals[int(state.steps) - 1]
 
-    def projection(self, state: tuple[int]) -> None:
+    def projection(self, state: Counted) -> None:
         return None
 
 
