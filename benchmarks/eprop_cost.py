@@ -1,11 +1,12 @@
 """What e-prop costs beside backprop through time: CPU time and memory of a batch, of a net with one spiking layer.
 
     python benchmarks/eprop_cost.py [--json] [--sizes 784 200 10] [--batch-size 128] [--steps 25] [--repeats 15]
-        [--recurrent] [--threads 1]
+        [--recurrent] [--block K] [--threads 1]
 
 Leaky integrate-and-fire units and a leaky readout, cross-entropy at every step, the same spikes (a tenth of the
-inputs) and the same first weights for all: `eprop`, whose exact eligibility is a value per example and synapse; `sbd`
-and `dfa`, with the factorised one; and `bptt`, autograd through time. `--recurrent` adds connections from the hidden
+inputs) and the same first weights for all: `eprop`, whose exact eligibility is summed backwards in time within a block
+of steps, and is a value per example and synapse between two blocks (`--block`); `sbd` and `dfa`, with the factorised
+one; and `bptt`, autograd through time. `--recurrent` adds connections from the hidden
 layer onto itself. All take turns within one process, after a warm-up of two batches; gradients are filled, without an
 optimizer. CPU time is what the process had of its cores (time.process_time), so that a busy machine changes it less;
 the ratio is to bptt, of the medians, with the quartiles of the ratios of single turns. Memory is the peak of all
@@ -39,7 +40,8 @@ def prepared(rule: str, options: argparse.Namespace) -> Callable[[], object]:
     ]
     pairs = [("input", "hidden"), ("hidden", "output"), *([("hidden", "hidden")] if options.recurrent else [])]
     seed = torch.Generator().manual_seed(0)
-    network = neurosbd.Network(populations, [neurosbd.Connection(a, b, dense()) for a, b in pairs], seed)
+    connections = [neurosbd.Connection(a, b, dense()) for a, b in pairs]
+    network = neurosbd.Network(populations, connections, seed, block=options.block)
     learner = neurosbd.learner(network, rule, "cross_entropy")
     x = torch.empty(options.steps, options.batch_size, inputs).bernoulli_(DENSITY, generator=seed)
     batch = neurosbd.Batch(x, torch.randint(classes, (options.batch_size,), generator=seed))
@@ -85,6 +87,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--recurrent", action="store_true")
+    parser.add_argument("--block", type=int, help="steps that are taken at once; as many as suit the memory")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
