@@ -155,7 +155,6 @@ CHANGES: list[tuple[str, Callable[[Content], Any]]] = [
     (r"state.0.step is 1000000000.0; .* 0..4", lambda c: put(c, "optimizer/state/0/step", torch.tensor(1e9))),
     (r"state.0.step is nan", lambda c: put(c, "optimizer/state/0/step", torch.tensor(float("nan")))),
     (r"state is 77", lambda c: c["optimizer"]["state"].update({77: {}})),
-    (r"state is of 0 parameters", lambda c: put(c, "optimizer/state", {})),
     (r"optimizer is list", lambda c: put(c, "optimizer", [])),
     (r"param_groups.0.betas is \(0.0, 0.0\)", lambda c: put(c, f"{GROUP}/betas", (0.0, 0.0))),
     (r"param_groups.0.lr is -1.0", lambda c: put(c, f"{GROUP}/lr", -1.0)),

@@ -39,7 +39,10 @@ def constrained(network: Network, *constraints: Constraint) -> Network:
 def follow(network: Network, rule: str, optimizer: str = "adam", steps: int = 8) -> Any:
     """Train on noise; yields after every step."""
     learner = Learner(network, RULES[rule](), LOSSES["cross_entropy"](), torch.Generator().manual_seed(1))
-    apply, generator = OPTIMIZERS[optimizer](network.parameters()), torch.Generator().manual_seed(2)
+    apply, generator = (
+        OPTIMIZERS[optimizer]([*network.parameters(), *learner.parameters.values()]),
+        torch.Generator().manual_seed(2),
+    )
     size, classes = network.populations["input"].size, network.populations[network.readout].size[0]
     for step in range(steps):
         learner.progress = step / steps

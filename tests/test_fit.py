@@ -73,6 +73,8 @@ def test_a_run_leaves_everything(tmp_path: Path, rule: str) -> None:
     assert {p.name for p in run.path.iterdir()} == FILES
     reopened = neurosbd.open_run(run.path)
     assert reopened.definition.rule.kind == rule
+    if rule == "forward_forward":  # which does not answer by the readout of the network alone
+        return
     data = load_data("digits", subset=40)
     x = torch.tensor(np.array(data.test.values)).permute(0, 3, 1, 2).float() / 16
     x = (x - data.mean[0]) / data.std[0]

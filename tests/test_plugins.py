@@ -417,10 +417,10 @@ def test_resume_says_which_plugin_is_missing_and_goes_on_bit_for_bit_with_it(
 
     step = Session.step
 
-    def stopping(session: Session) -> Any:
+    def stopping(session: Session, *requests: Any) -> Any:
         if session.epoch == 2:
             raise KeyboardInterrupt
-        return step(session)
+        return step(session, *requests)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Session, "step", stopping)

@@ -62,7 +62,8 @@ def rate_models() -> list[str]:
     found = []
     for name in library.names("models"):
         raw = read_toml(library.find("models", name))
-        if "data" in raw and "time" not in raw and "corinfomax" not in name:
+        gated = any(neuron in str(raw.get("population")) for neuron in ("corinfomax", "unit_power", "ct_relu"))
+        if "data" in raw and "time" not in raw and not gated:
             found.append(name)
     return found
 

@@ -20,6 +20,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.regularisers import LayerEntropy, Power
+from neurosbd.regularisers.regulariser import Part
 from neurosbd.rules import RULES
 
 VECTORS = ("units", "components")
@@ -130,6 +131,13 @@ def test_rules_that_keep_a_number_per_pair_of_values_refuse_vectors(make: Any, n
         Learner(vectors(3, neuron, "li", (6, 3)), make(), LOSSES["cross_entropy"](), torch.Generator())
 
 
+def pulled(homeostasis: Any, h: torch.Tensor) -> torch.Tensor:
+    """What a homeostasis asks of an activity, of a whole batch at once."""
+    state, part = homeostasis.init(h, torch.Generator()), Part(len(h))
+    state = homeostasis.update(state, homeostasis.statistics(state, h, part), 1.0)
+    return homeostasis.apply(state, h, part)
+
+
 def test_homeostases_of_vectors_descend_their_costs() -> None:
     """Power of a unit is that of all its components, entropy that of every component. Oracle: autograd, lam = 0."""
     h = torch.randn(7, 4, 3, dtype=torch.float64, requires_grad=True)
@@ -137,14 +145,14 @@ def test_homeostases_of_vectors_descend_their_costs() -> None:
     cost = 0.7 * (h.square().mean((0, 2)) - 0.3).square().sum()
     (exact,) = torch.autograd.grad(cost, h)
     with torch.no_grad():
-        pull, _ = power.step(power.init(h, torch.Generator()), h, 1.0)
+        pull = pulled(power, h)
     torch.testing.assert_close(pull, exact, rtol=1e-10, atol=1e-12)
     entropy = LayerEntropy(weight=0.7, forgetting=0.0, examples=7, refresh=1)
     units = h.flatten(1)
     gram = units.t() @ units / 7 + 1e-2 * torch.eye(12, dtype=torch.float64)
     (exact,) = torch.autograd.grad(-0.35 * torch.logdet(gram), h)
     with torch.no_grad():
-        pull, _ = entropy.step(entropy.init(h, torch.Generator()), h, 1.0)
+        pull = pulled(entropy, h)
     torch.testing.assert_close(pull, exact, rtol=1e-8, atol=1e-10)
 
 

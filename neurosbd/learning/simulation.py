@@ -125,8 +125,7 @@ def as_long_as(network: Network, inputs: object) -> Lengths:
     may depend on what the network does, so nobody asks for them ahead."""
     if not isinstance(inputs, Sized) or network.block == 1:
         return lambda x: ()
-    steps = len(inputs)
-    return lambda x: repeat(network.block or automatic(network, x, steps))
+    return lambda x: repeat(network.block or automatic(network, x, len(inputs)))
 
 
 def of_one_kind(lengths: Lengths, kinds: Sequence[object]) -> Lengths:

@@ -81,6 +81,8 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
         "xavier": math.sqrt(2 / (fan_in + fan_out)),
         "zeros": 0.0,
         "constant": 0.0,
+        "paired": math.sqrt(1 / fan_in),
+        "on": math.sqrt(4 / fan_in * (1 / 2 - 1 / (2 * math.pi))),  # the positive half of N(0, 4 / fan_in)
         "diagonal": math.sqrt((1 / fan_in) * (1 - 1 / fan_in)),  # 16 ones in [16, 20, 5, 5]
     }[name.split("_")[0]]
     assert weight.std().item() == pytest.approx(expected, rel=1e-2, abs=1e-9)
