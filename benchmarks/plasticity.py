@@ -53,6 +53,7 @@ def _ours(name: str, every: int = 1) -> Step:
     """A step of the rule, with a reward at one of `every` steps."""
     import torch
 
+    from neurosbd.blocks import block_of
     from neurosbd.connections import Dense
     from neurosbd.learning.local_run import LocalRun
     from neurosbd.learning.rule_state import init_rule_state
@@ -78,7 +79,7 @@ def _ours(name: str, every: int = 1) -> Step:
         activity = {"output": Activity(post, post)}
         given = None if next(steps) % every else reward
         broadcast = Broadcast(post.new_empty((len(post), 0)), reward=given)
-        run.step(Frame(State(state.neurons, {}), activity, {"input->output": pre}), broadcast)
+        run.learn(block_of(state, Frame(State(state.neurons, {}), activity, {"input->output": pre})), broadcast)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -100,7 +100,9 @@ class Pepita(Rule[TensorState]):
 class MonoForward(Rule[TensorState]):
     """Every population descends the loss of a head of its own, whose weights the optimizer moves (Gong et al. 2025)."""
 
-    hears_target: ClassVar[bool] = True
+    @property
+    def hears_target(self) -> bool:
+        return True
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         classes, some = network.populations[network.readout].size[0], next(network.parameters())
