@@ -102,7 +102,7 @@ def test_rules_are_measured_beside_backprop(script: Any, capsys: pytest.CaptureF
 
 
 def test_equal_time_is_as_many_epochs_as_the_ratio_of_steps_allows(script: Any, monkeypatch: Any) -> None:
-    """Half the step, twice the epochs; at least one. Must fail when the ratio multiplies (tried)."""
+    """Half the step, twice the epochs; at least one. Must fail when the ratio multiplies."""
     rules, asked = script("rules"), []
 
     def trained(model: str, rule: str, epochs: int, what: str, options: Any) -> Any:

@@ -181,7 +181,7 @@ def test_weights_back_have_the_rate_of_those_forward(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", CHAINS)
 def test_signals_are_recorded(rule: str, tmp_path: Path) -> None:
-    """Those of the hidden populations, by which the gradient was made. Must fail when they are not told (tried)."""
+    """Those of the hidden populations, by which the gradient was made. Must fail when they are not told."""
     settings = {"training.epochs": 1, "data.subset": 20, "training.batch_size": 20}
     run = neurosbd.fit("digits-mlp", rule=rule, settings=settings, record=["*.third_factor"], out=tmp_path / "run")
     for name in ("hidden1", "hidden2"):
@@ -248,7 +248,7 @@ def test_two_ways_to_a_population_add_up_and_unscored_steps_have_no_signal() -> 
 
 @pytest.mark.parametrize("rule", CHAINS)
 def test_a_head_learns_by_itself_and_changes_nothing_else(rule: str) -> None:
-    """Bitwise the gradients without it; its own is backprop's. Must fail when its signal goes back, too (tried)."""
+    """Bitwise the gradients without it; its own is backprop's. Must fail when its signal goes back, too."""
     tanh, identity = NEURONS["tanh"](), NEURONS["identity"]()
     hidden, output = Population("hidden", (6,), tanh), Population("output", (3,), identity)
     probe = Population("probe", (3,), identity, role="head")

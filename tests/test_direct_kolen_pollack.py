@@ -66,7 +66,7 @@ def test_the_projection_descends_what_is_left_of_the_score(make: Any, layout: st
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "brier"])
 def test_next_to_the_readout_it_is_kolen_and_pollacks_and_becomes_backprop(loss: str) -> None:
     """One hidden layer: (W - B)[t] = (1 - lr decay)^t (W - B)[0] under AdamW, and the hidden gradient is backprop's by
-    then. Must fail with the other sign, or a rate of its own (both tried)."""
+    then. Must fail with the other sign (tried), or a rate of its own."""
     network = mlp([5, 7, 3])
     batch, learner = shown(network), learner_of(network, loss, layout=Full(), scale=1.0)
     (b,), weight = learner.parameters.values(), network.weights["hidden1->output"]

@@ -194,7 +194,7 @@ def test_mirrors_lead_from_the_output_to_the_input() -> None:
 
 
 def test_only_mirrors_learn_at_first(tmp_path: Path) -> None:
-    """And a run goes on bit for bit. Must fail when the epoch is not in the checkpoint (tried)."""
+    """And a run goes on bit for bit. Must fail when the epoch is not in the checkpoint."""
     settings = {"training.epochs": 1, "data.subset": 20, "rule.mirror": 0.1, "rule.mirror_before": 1}
     model = {"population.hidden1.size": [20]}
     first = neurosbd.fit("digits-mlp", rule="pepita", settings=settings | model, out=tmp_path / "a")

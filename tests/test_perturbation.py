@@ -63,7 +63,7 @@ def slopes(network: Network, batch: Batch) -> dict[str, Tensor]:
 @pytest.mark.parametrize("make", NETWORKS)
 def test_nodes_are_told_the_slope_along_their_noise(make: Any, difference: str) -> None:
     """xi (slope . xi) for each example, over three batches; xi is white, so that its mean is the slope. Must fail when
-    the noise is that of another batch, of one example for all, or not divided by the batch (all tried)."""
+    the noise is that of another batch, of one example for all, or not divided by the batch."""
     network = make()
     batch, size = shown(network), 1e-6
     slope = slopes(network, batch)
@@ -89,7 +89,7 @@ def test_nodes_are_told_the_slope_along_their_noise(make: Any, difference: str) 
 @pytest.mark.parametrize("make", NETWORKS)
 def test_synapses_are_told_the_slope_along_their_noise(make: Any, difference: str) -> None:
     """xi (slope . xi), and every weight is bit for bit what it was. Must fail when absent synapses are shaken, weights
-    are not put back, or the noise is that of another batch (all tried)."""
+    are not put back, or the noise is that of another batch."""
     network = make()
     batch = shown(network)
     exact = gradients(learner_of(network, RULES["bp"]()), batch)

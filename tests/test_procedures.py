@@ -30,7 +30,7 @@ class _Stops(NullLogger):
 @pytest.mark.parametrize("name", PROCEDURES)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_they_are_recorded_and_resumed_bit_for_bit(name: str, optimizer: str, tmp_path: Path) -> None:
-    """Oracle: the run that was not interrupted. Must fail when parameters are left out of the state (tried).
+    """Oracle: the run that was not interrupted. Must fail when parameters are left out of the state.
 
     And a prediction is the answer of the rule that the test has judged.
     """
