@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; returns the exit status."""
-    with Interrupt(), warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        try:
+    try:
+        with Interrupt(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             return _carry_out(arguments)
-        except KeyboardInterrupt as stop:
-            _complain(f"stopped; {stop}" if str(stop) else "stopped")
-            return 1
-        finally:
-            _let_go()
+    except KeyboardInterrupt as stop:
+        _complain(f"stopped; {stop}" if str(stop) else "stopped")
+        return 1
+    finally:
+        _let_go()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:

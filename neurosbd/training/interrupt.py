@@ -13,7 +13,8 @@ class Interrupt:
     """Context that owns the signals of a command.
 
     Before `hold`, SIGINT and SIGTERM act at once: nothing was begun yet. After it the first of them only sets `asked`;
-    a second acts at once, by KeyboardInterrupt, except `writing`: files are finished first.
+    a second acts at once, by KeyboardInterrupt, except `writing`: files are finished first. What C code makes of a
+    KeyboardInterrupt that meets it, such as an error of a schema that is being built, leaves the context as one again.
 
     asked: whether the run shall stop after this step.
     checkpoint_asked: whether a checkpoint shall be written after this step; set back by who writes it.
@@ -23,6 +24,7 @@ class Interrupt:
         self.asked = False
         self.checkpoint_asked = False
         self._held = False
+        self._raised = False  # whether a KeyboardInterrupt is on its way
         self._writing = 0
         self._before: dict[int, object] = {}
 
@@ -63,11 +65,14 @@ class Interrupt:
         for number, handler in self._before.items():
             if handler is not None:  # None: nobody in Python had set it
                 signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+        if self._raised and isinstance(error, Exception):
+            raise KeyboardInterrupt from error
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         at_once = self.asked or not self._held
         self.asked = True
         if at_once and not self._writing:
+            self._raised = True
             raise KeyboardInterrupt
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
