@@ -1,5 +1,6 @@
 """Time in blocks: K steps at once give what K steps give, for every neuron, rule and connection."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from neurosbd.blocks import stages
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
+from neurosbd.connections.synapses import Synapses
 from neurosbd.distributions import Normal
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.learning.batch import Batch
@@ -142,6 +144,29 @@ def test_observers_see_the_same_rows(build: Build, name: str, block: int) -> Non
 def test_constants_of_every_kind(constants: dict[str, Any]) -> None:
     """Refractoriness, resets, constants of every unit."""
     for one, other in zip(rows(dense(LIF(**constants), 4)), rows(dense(LIF(**constants), 1)), strict=True):
+        same(one, other)
+
+
+@dataclasses.dataclass(frozen=True)
+class Through(Dense):
+    """One to one, as it comes."""
+
+    def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+        return arriving
+
+
+def test_what_arrived_is_not_written_over() -> None:
+    """By the scan of neurons whose drive it is. Must fail when the scan has the memory of what arrived (tried)."""
+    seen = []
+    for block in (4, 1):
+        populations = [
+            Population("input", (6,), None),
+            Population("first", (6,), LIF()),
+            Population("output", (6,), LI()),
+        ]
+        connections = [Connection("input", "first", Through()), Connection("first", "output", Dense())]
+        seen.append(rows(Network(populations, connections, seeded(), DT, block=block).double()))
+    for one, other in zip(*seen, strict=True):
         same(one, other)
 
 

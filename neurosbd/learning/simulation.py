@@ -29,7 +29,7 @@ def unroll(
     """Run a network over time and let observers watch every step.
 
     Observers see (step, frame) in their order and cannot change the dynamics: the next step reads
-    `frame.state` alone. A learner comes last, since it takes activity out of the frame as it learns.
+    `frame.state` alone. Several steps may be taken before they are seen, see `Network(block=...)`.
     No autograd graph is built, so that memory does not grow with the number of steps.
 
     Args:

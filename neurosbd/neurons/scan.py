@@ -1,7 +1,7 @@
 """Neurons over a block of steps at once: what they showed at every step, and the state after each."""
 
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -9,7 +9,6 @@ from torch import Tensor
 from neurosbd.neurons.neuron import Activity
 
 S = TypeVar("S")  # the state of a neuron
-Drive = Any  # a tensor [B, *size], or one per compartment by its name
 
 
 class Scan(NamedTuple, Generic[S]):
