@@ -188,6 +188,31 @@ def test_a_signal_at_any_moment_of_a_command(tmp_path: Path, number: int, delay:
         whole(tmp_path / "run", "interrupted" if process.returncode else "finished")
 
 
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's own does, which C++ asks for; must fail when the import is not looked for (tried)."""
+    lines = "import signal, time", "signal.raise_signal(signal.SIGTERM)", "time.sleep(.1)", "whole = True"
+    (tmp_path / "met_by_a_signal.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), Interrupt():
+        import met_by_a_signal  # noqa: F401  # pyright: ignore[reportMissingImports]
+
+        time.sleep(10)
+    assert sys.modules.pop("met_by_a_signal").whole
+
+
+def test_an_experiment_in_a_module_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is imported all the while. Must fail when who looks for imports goes past who opened the context (tried)."""
+    (tmp_path / "experiment.py").write_text(
+        "import pathlib, signal\nfrom neurosbd.training.interrupt import Interrupt\n"
+        "with Interrupt():\n    signal.raise_signal(signal.SIGINT)\n    pathlib.Path('on').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        monkeypatch.chdir(tmp_path)
+        import experiment  # noqa: F401  # pyright: ignore[reportMissingImports]
+    assert not (tmp_path / "on").exists()
+
+
 def test_what_c_makes_of_a_signal_is_a_signal_again() -> None:
     """As pydantic does while a schema is built. Must fail when the error leaves as it is (tried); others do."""
     with pytest.raises(KeyboardInterrupt), Interrupt():
