@@ -6,7 +6,7 @@ integers, numpy scalars, tensors, text and truth values all reach the same field
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Protocol, TypeVar, dataclass_transform, get_type_hints, overload, runtime_checkable
@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 from torch import Tensor
 
 from neurosbd.kinds import Hint, Mark, taken, violation
+from neurosbd.units import quantity
 
 T = TypeVar("T")
 
@@ -51,6 +52,10 @@ class Legal:
     text: str
     admits: Callable[[Any], bool]
     hint: str = ""
+
+    def read(self, value: Any, /) -> Any:
+        """As it is: what a text means, its type says."""
+        return value
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return _schema_of(self, handler(source))
@@ -90,6 +95,24 @@ class Range:
             and (high < self.below or math.isinf(self.below))
             and high <= self.most
         )
+
+    def read(self, value: Any, /) -> Any:
+        """A text with a unit as the number in the unit of the constant, also those in a list or a distribution.
+
+        Raises:
+            ValueError: if the unit is unknown, or of another dimension.
+
+        >>> Range(unit="s").read("20 ms"), Range(unit="s").read(["1 ms", 2])
+        (0.02, [0.001, 2])
+        """
+        if isinstance(value, str):
+            number = quantity(value, self.unit)
+            return value if number is None else number
+        if isinstance(value, list | tuple) and any(isinstance(item, str) for item in value):
+            return type(value)(self.read(item) for item in value)
+        if isinstance(value, Mapping):
+            return {key: item if key == "kind" else self.read(item) for key, item in value.items()}
+        return value
 
     @property
     def text(self) -> str:
@@ -144,7 +167,8 @@ def _schema_of(mark: Mark, inner: CoreSchema) -> CoreSchema:
             raise ValueError(f"must be {problem}")
         return value
 
-    return core_schema.no_info_after_validator_function(legal, inner)
+    checked = core_schema.no_info_after_validator_function(legal, inner)
+    return core_schema.no_info_before_validator_function(mark.read, checked)
 
 
 @overload

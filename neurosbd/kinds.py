@@ -35,6 +35,14 @@ class Mark(Protocol):
         """Whether a value of the kind is legal."""
         ...
 
+    def read(self, value: Any, /) -> Any:
+        """What a value means that is written in another way, such as a text with a unit.
+
+        Raises:
+            ValueError: if it means nothing here.
+        """
+        ...
+
 
 def declared(hint: object) -> tuple[tuple[Hint, ...], tuple[Mark, ...]]:
     """The types of a union, and the marks on any of them.
@@ -64,6 +72,11 @@ def taken(value: object, hint: object, name: str) -> Any:
         ValueError: with `name`, what it must be and what was given, if there is no way.
     """
     types_, marks = _declared(hint)
+    try:
+        for mark in marks:
+            value = mark.read(value)
+    except ValueError as problem:
+        raise ValueError(f"{name} {problem}") from None
     kept = _of_kind(value, types_, name)
     for mark in marks:
         if problem := violation(kept, mark):

@@ -194,7 +194,8 @@ def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple
     tables = {part: nested[part] for part in parts if part in nested}
     if tables and marks:  # they hold for what an entry describes, not for the entry
         inner, default = _field(Union[parts], default, nested)  # noqa: UP007
-        return Annotated[inner, AfterValidator(partial(_legal, marks=marks))], default
+        legal, read = AfterValidator(partial(_legal, marks=marks)), BeforeValidator(partial(_read, marks=marks))
+        return Annotated[inner, legal, read], default
     if Tensor in parts:
         if tables:
             return _constant(tables), default
@@ -226,6 +227,13 @@ def _legal(value: object, marks: Sequence[Mark]) -> object:
     for mark in marks:
         if problem := violation(_build(value), mark):
             raise ValueError(f"must be {problem}")
+    return value
+
+
+def _read(value: Any, marks: Sequence[Mark]) -> Any:
+    """What a value means that is written in another way, such as a text with a unit."""
+    for mark in marks:
+        value = mark.read(value)
     return value
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neurosbd import library
 from neurosbd.config.definition import Definition
+from neurosbd.config.plausible import check_plausible
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.config.rule_change import carried_over
 from neurosbd.errors import UsageError
@@ -94,7 +95,9 @@ def resolve(
         _refuse_other_loss(settings, kind, needed)
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
-    return Resolved(validate(Definition, raw, source, origin), origin)
+    definition = validate(Definition, raw, source, origin)
+    check_plausible(definition, raw, source)
+    return Resolved(definition, origin)
 
 
 def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:

@@ -1,0 +1,87 @@
+"""Quantities with units, in model files, on the command line and in Python."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from neurosbd import load_model
+from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.neurons import LIF
+from neurosbd.units import quantity
+
+MODEL = """
+[time]
+dt = {dt}
+steps = 5
+[population]
+input = {{ size = [4] }}
+output = {{ size = [2], neuron = {{ kind = "lif", {neuron} }} }}
+[[connection]]
+pre = "input"
+post = "output"
+kind = "dense"
+"""
+
+
+def _model(folder: Path, neuron: str, dt: str = "1e-3") -> Path:
+    path = folder / "own.toml"
+    path.write_text(MODEL.format(neuron=neuron, dt=dt))
+    return path
+
+
+def test_a_quantity_is_the_float_that_the_same_number_of_si_units_is() -> None:
+    """Bit for bit: '35 ms' is 35e-3. Must fail when the number is multiplied by a float 1e-3 (tried)."""
+    rng = random.Random(0)
+    for _ in range(500):
+        number = f"{rng.uniform(0, 1000):.{rng.randrange(4)}f}"
+        assert quantity(f"{number} ms", "s") == float(f"{number}e-3")
+        assert quantity(f"{number}nS", "S") == float(f"{number}e-9")
+
+
+def test_constants_take_units_in_files_and_in_python(tmp_path: Path) -> None:
+    path = _model(tmp_path, 'tau_mem = ["20 ms", 0.03], refractory = "2 ms"', '"0.5 ms"')
+    definition = load_model(path)
+    assert definition.time.dt == 0.5e-3
+    neuron = definition.population["output"].neuron
+    assert neuron is not None and neuron.build() == LIF(tau_mem=(20e-3, 0.03), refractory=2e-3)  # type: ignore[arg-type]
+    assert LIF(tau_mem="20 ms") == LIF(tau_mem=20e-3)  # type: ignore[arg-type]
+    drawn = load_model(_model(tmp_path, 'tau_mem = { kind = "normal", mean = "20 ms", std = "1 ms", least = "5 ms" }'))
+    assert drawn.model_dump()["population"]["output"]["neuron"]["tau_mem"]["mean"] == 20e-3
+    assert load_model(path, settings={"population.output.neuron.tau_mem": "7 ms"})
+
+
+@pytest.mark.parametrize(
+    ("neuron", "said"),
+    [
+        ('tau_mem = "20 mV"', "population.output.neuron.tau_mem: must be a time, such as '20 ms', got the potential"),
+        ('tau_mem = "20 mx"', "there is no unit 'mx' in '20 mx'; did you mean 'ms'?"),
+        ('tau_mem = "-20 ms"', "must be a positive time in s, got -0.02"),
+        ('tau_mem = "20"', "leave out the quotes|valid number|must be"),
+        ('r = "2 ms"', "population.output.neuron.r: must be a bare number, which has no unit, got the time '2 ms'"),
+        ('refractory = ["1 ms", "2 V"]', "must be a time, such as '20 ms', got the potential '2 V'"),
+    ],
+)
+def test_what_is_no_such_quantity_is_refused_with_its_key(tmp_path: Path, neuron: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_model(_model(tmp_path, neuron))
+
+
+def test_python_refuses_another_dimension_with_the_constant() -> None:
+    with pytest.raises(ValueError, match=r"LIF\.tau_mem must be a time, such as '20 ms', got the potential '20 mV'"):
+        LIF(tau_mem="20 mV")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "dt", "said"),
+    [
+        ("tau_mem = 20", "1e-3", r"tau_mem = 20 s is long for a neuron; if 20 ms are meant: tau_mem = '20 ms'"),
+        ("refractory = 0.005", "1e-3", r"refractory = 0.005 s is longer than the trial of 0.005 s"),
+        ('tau_mem = "9 s"', "1", r"time.dt = 1 s is a long step; if 1 ms are meant: time.dt = '1 ms'"),
+    ],
+)
+def test_a_bare_time_that_is_hardly_in_seconds_is_said_once(tmp_path: Path, neuron: str, dt: str, said: str) -> None:
+    """Must fail when a time that has its unit is said as well (tried)."""
+    with pytest.warns(UsageWarning, match=said) as seen:
+        load_model(_model(tmp_path, neuron, dt))
+    assert len(seen) == 1
