@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
     from neurosbd.training.experiments import simulate
     from neurosbd.training.fit import fit
+    from neurosbd.training.fit_seeds import fit_seeds
     from neurosbd.training.health import Health, health
     from neurosbd.training.run import Run, open_run
 
@@ -86,6 +87,7 @@ _HOME = {
     "compare": "report.comparing",
     "export": "exporting",
     "fit": "training.fit",
+    "fit_seeds": "training.fit_seeds",
     "from_nir": "interchange",
     "from_torch": "interchange",
     "health": "training.health",
@@ -115,8 +117,8 @@ _RENAMED = {"run_experiment": "simulate"}
 __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
     "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Trace", "UsageError",
-    "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "from_nir", "from_torch", "health",
-    "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "simulate",
+    "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "fit_seeds", "from_nir", "from_torch",
+    "health", "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "simulate",
     "to_nir", "unroll",
 ]  # fmt: skip
 

@@ -103,12 +103,17 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     fit.add_argument(
         "--recipe", metavar="R", help="how to train: see `neurosbd list recipes` (default: the model's own)"
     )
-    fit.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
+    seeds = fit.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
+    seeds.add_argument(
+        "--seeds", metavar="A:B", help="a run for every seed from A up to B (0:32, or 1,5,9), in one process and folder"
+    )
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change a value: training.epochs=3, training.batch_size=50, data.subset=100; repeatable",
     )  # fmt: skip
-    fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN)")
+    fit.add_argument("--out", metavar="DIR", help="run directory (default: runs/MODEL-RULE-seedN); of --seeds a "
+                     "folder of them (default: runs/MODEL-RULE-seeds)")  # fmt: skip
     fit.add_argument(
         "--from", dest="start", metavar="RUN",
         help="start from the weights of another run, with a fresh optimizer and rule",
@@ -151,7 +156,7 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "standard deviation and 95 % bootstrap interval over seeds. Writes index.html, comparison.csv, "
         "comparison.json, figure.png and figure.svg.",
     )
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs, or folders of them (fit --seeds)")
     compare.add_argument("--out", metavar="DIR", default="compare", help="where to write (default: ./compare)")
 
 

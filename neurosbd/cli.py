@@ -105,23 +105,17 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 def _fit(options: argparse.Namespace) -> int:
     keep_freed_memory()
     from neurosbd.training.fit import fit
+    from neurosbd.training.fit_seeds import fit_seeds, parse_seeds
 
-    run = fit(
-        options.model,
-        data=options.data,
-        rule=options.rule,
-        loss=options.loss,
-        recipe=options.recipe,
-        seed=options.seed,
-        settings=_settings(options),
-        out=options.out,
-        device=options.device,
-        record=options.record,
-        start=options.start,
-        resume=options.resume,
-        loggers=_loggers(options),
-    )
-    return _status(run)
+    asked = {
+        "data": options.data, "rule": options.rule, "loss": options.loss, "recipe": options.recipe,
+        "settings": _settings(options), "out": options.out, "device": options.device, "record": options.record,
+        "start": options.start, "resume": options.resume, "loggers": _loggers(options),
+    }  # fmt: skip
+    if options.seeds is None:
+        return _status(fit(options.model, seed=options.seed, **asked))
+    seeds = parse_seeds(options.seeds)
+    return _status_of_all(fit_seeds(options.model, seeds, **asked), len(seeds))
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -161,6 +155,21 @@ def _status(run: "Run") -> int:
             f"interrupted; what was recorded is kept in {run.path}. A protocol is not resumed: run it again into "
             f"another --out"
         )
+    return 1
+
+
+def _status_of_all(runs: "list[Run]", count: int) -> int:
+    from neurosbd.training.fit_seeds import summary
+
+    folder = runs[0].path.parent
+    whole = sum(run.result["status"] == "finished" for run in runs)
+    say(f"{summary(runs)}; to see them side by side: neurosbd compare {folder}")
+    if whole == count:
+        return 0
+    _complain(
+        f"interrupted: {whole} of {count} seeds are finished; everything is kept in {folder}. "
+        f"To go on, repeat the command with --out {folder} --resume"
+    )
     return 1
 
 

@@ -11,7 +11,7 @@ from neurosbd.files import legal_path
 from neurosbd.parsing import JsonTable
 from neurosbd.report import run_summary
 from neurosbd.report.analyses import Analysis, Outcome, chosen, run_analysis
-from neurosbd.report.checked_run import opened, with_trace
+from neurosbd.report.checked_run import opened, run_directories, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import plain, tables, tidy, words
@@ -96,12 +96,13 @@ def analyse_all(
     """Analyse several runs, each on a page of its own; see `analyse`.
 
     Args:
-        paths: of runs; all are checked before the first is analysed.
+        paths: of runs, or of folders with a run for every seed; all are checked before the first is analysed.
         with_: analyses of your own.
         out: of one run the folder of its page; of several a folder that gets one folder per run.
         reporter: told of every analysis and page.
     """
     reporter = reporter or Silent()
+    paths = [place for path in paths for place in run_directories(path)]
     for path in paths:
         opened(path)
     reports = []

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from neurosbd.errors import UsageError
+from neurosbd.files import legal_path
 from neurosbd.tracefiles import NotRecorded, Trace
 from neurosbd.tracefiles.series import Contents
+from neurosbd.training.directory import holds_run, runs_in
 from neurosbd.training.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
 
 
@@ -35,6 +37,12 @@ def opened(path: str | Path) -> Run:
     if not isinstance(run.config.get("definition"), dict):
         raise UsageError(f"{run.path / CONFIG}: has no definition; this is no run of neurosbd")
     return run
+
+
+def run_directories(path: str | Path) -> list[Path]:
+    """A run's directory as it is given; of a folder with a run for every seed, those of all."""
+    found = legal_path(path)
+    return [found] if holds_run(found) else runs_in(found) or [found]
 
 
 def with_trace(run: Run) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neurosbd.errors import UsageError
 from neurosbd.files import legal_path
-from neurosbd.report.checked_run import opened
+from neurosbd.report.checked_run import opened, run_directories
 from neurosbd.report.comparison_figure import KEYS, figure, is_percent
 from neurosbd.report.drawing import check_installed, draw
 from neurosbd.report.grouping import Group, concerns, differing, groups, label
@@ -71,7 +71,7 @@ def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Compari
     Values are those of the last epoch; nothing is selected on the test set. Only finished runs count.
 
     Args:
-        paths: directories of runs.
+        paths: directories of runs, or folders of those of several seeds.
         out: folder to write to.
 
     Returns:
@@ -83,12 +83,13 @@ def compare(paths: Sequence[str | Path], out: str | Path = "compare") -> Compari
     check_installed()
     if not paths:
         raise UsageError("there is nothing to compare; give the directories of runs")
-    places = dict.fromkeys(legal_path(path).resolve() for path in paths)
+    named = [place for path in paths for place in run_directories(path)]
+    places = dict.fromkeys(place.resolve() for place in named)
     runs = [opened(path) for path in places]
     found = groups(runs)
     apart, rest = differing(found)
     warnings = concerns(found)
-    if len(places) < len(paths):
+    if len(places) < len(named):
         warnings.append("a run was given more than once; it is counted once")
     models, rules = ({getattr(group, name) for group in found} for name in ("model", "rule"))
     rows = tuple(Row(label(group, apart, len(models) > 1, len(rules) > 1), group, _estimates(group)) for group in found)

@@ -1,6 +1,6 @@
 """Where the trials of a training come from: a data set shown over time, or a task that makes its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -70,15 +70,15 @@ def data_of(definition: Definition) -> Dataset:
             f"{definition.name}: was trained on an object that lived in Python, and is not here ('{wanted.name}'); "
             f"run.predict(x) takes examples, fit(data=...) the object"
         )
-    seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
     return load_data(
         wanted.name, wanted.root, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.columns,
-        wanted.validation, seed,
+        wanted.validation, subset_seed(definition),
     )  # fmt: skip
 
 
-def data_in_memory(definition: Definition, data: object) -> tuple[Definition, Dataset]:
-    """Data in memory as a data set, and the definition that names them by their content.
+def data_in_memory(definition: Definition, data: object) -> tuple[Definition, Callable[[Definition], Dataset]]:
+    """Data in memory, read once: the definition that names them by their content, and what makes a data set of them as
+    `data_of` does, for a definition that differs in its seed at most.
 
     Raises:
         UsageError: if it is nothing that can be learned from.
@@ -87,11 +87,19 @@ def data_in_memory(definition: Definition, data: object) -> tuple[Definition, Da
     splits = check(read_in_memory(data, definition.input_size(), definition.time.dt, own), "data")
     name = f"{PREFIX}{content_hash(splits)[:16]}"
     wanted = definition.data.model_copy(update={"name": name, "root": None, "columns": ()})
-    seed = definition.seed if wanted.subset_seed is None else wanted.subset_seed
-    chosen = chosen_of(
-        own, splits, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.validation, seed
-    )  # fmt: skip
-    return definition.model_copy(update={"data": wanted}), replace(chosen, name=name)
+
+    def dataset(asked: Definition) -> Dataset:
+        chosen = chosen_of(
+            own, splits, wanted.subset, wanted.subset_seed, wanted.test_subset, wanted.validation, subset_seed(asked)
+        )  # fmt: skip
+        return replace(chosen, name=name)
+
+    return definition.model_copy(update={"data": wanted}), dataset
+
+
+def subset_seed(definition: Definition) -> int:
+    """By which validation examples are drawn."""
+    return definition.seed if definition.data.subset_seed is None else definition.data.subset_seed
 
 
 class DatasetBatches:

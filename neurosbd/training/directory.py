@@ -1,7 +1,7 @@
 """The run directory while a run works in it: found or made, locked, begun, and its result kept true."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -153,14 +153,72 @@ def beginning(path: Path, config: JsonTable, recorder: Recorder | None) -> Itera
         raise
 
 
+@contextmanager
+def seeds_folder(definition: Definition, out: str | Path | None, seeds: Sequence[int], resume: bool) -> Iterator[Path]:
+    """The folder in which every seed of a definition has its run directory; if nothing has been put there it is gone
+    again at the end.
+
+    Args:
+        definition: resolved.
+        out: the folder; none: runs/MODEL-RULE-seeds, numbered if taken; with `resume` the latest of them.
+        seeds: that shall have a run there.
+        resume: whether runs may be there already.
+    Raises:
+        UsageError: if it holds a run of one of the seeds, or is one itself, or cannot be made.
+    """
+    name = f"{definition.name}-{definition.rule.kind}-seeds"
+    path = legal_path(out) if out is not None else _latest(name) if resume else None
+    if path is not None and holds_run(path):
+        raise Occupied(f"{path}: is the directory of a run itself; choose another {OUT} for a folder of runs")
+    taken = [] if path is None or resume else [of_seed(path, s) for s in seeds if holds_run(of_seed(path, s))]
+    if taken:
+        raise Occupied(f"{taken[0]}: holds a run already; go on with {RESUME} or choose another {OUT}")
+    path, made = _made(path, name)
+    try:
+        yield path
+    finally:
+        if made:
+            with suppress(OSError):  # there is something in it: the usual case
+                path.rmdir()
+
+
+def of_seed(folder: Path, seed: int) -> Path:
+    """The run directory of a seed."""
+    return folder / f"seed{seed}"
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories of a folder of seeds, by seed; [] if it is no such folder."""
+    found = {int(path.name[4:]): path for path in folder.glob("seed*") if path.name[4:].isdecimal()}
+    return [found[seed] for seed in sorted(found) if holds_run(found[seed])]
+
+
+def _made(path: Path | None, stem: str) -> tuple[Path, bool]:
+    """A folder that is there now, of no name the first new one of runs/STEM, runs/STEM-2, ...; whether it was made."""
+    for number in count(1):
+        each = path if path is not None else RUNS / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            each.mkdir(parents=True)
+            return each, True
+        except FileExistsError:
+            if path is not None and path.is_dir():
+                return path, False
+            if path is not None:
+                raise UsageError(f"{_short(path)}: is no folder; choose another {OUT}") from None
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
+            raise UsageError(f"{_short(each)}: cannot be written ({reason}); choose another {OUT}") from None
+    raise AssertionError("count never ends")
+
+
 def stem(definition: Definition) -> str:
     """Name of a run directory, if nobody says."""
     return f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
 
 
 def _latest(stem: str) -> Path:
-    """The last of runs/STEM, runs/STEM-2, ... that holds a run, or runs/STEM."""
+    """The last of runs/STEM, runs/STEM-2, ... that holds a run, or runs of several seeds; or runs/STEM."""
     path, number = RUNS / stem, 2
-    while holds_run(RUNS / f"{stem}-{number}"):
-        path, number = RUNS / f"{stem}-{number}", number + 1
+    while holds_run(after := RUNS / f"{stem}-{number}") or runs_in(after):
+        path, number = after, number + 1
     return path

@@ -1,19 +1,20 @@
 """The main job: train a model on data by a rule, watched, checkpointed, resumable."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs, plain
-from neurosbd.datasets.load import resolve_data
+from neurosbd.datasets.load import Dataset, resolve_data
 from neurosbd.errors import UsageError
 from neurosbd.learning.ranks import joined, place_of
 from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
+from neurosbd.parsing import Json
 from neurosbd.training import directory
 from neurosbd.training.batches import DatasetBatches, data_in_memory, data_of
 from neurosbd.training.following import follow, leading
@@ -27,7 +28,7 @@ from neurosbd.training.records import read_config
 from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
 from neurosbd.training.sharing import in_turn
-from neurosbd.training.starting_weights import check_same_start, start_from
+from neurosbd.training.starting_weights import Start, check_same_start, start_from
 
 
 def fit(
@@ -80,26 +81,17 @@ def fit(
         KeyboardInterrupt: after Ctrl-C before the run has begun, or a second one; the last checkpoint is kept.
     """
     with Interrupt() as interrupt:
-        named = data if isinstance(data, str | Path) else None
-        chosen = {"seed": seed, "loss": None if loss is None else entry(loss)}
-        settings = dict(plain(settings or {})) | {key: value for key, value in chosen.items() if value is not None}
+        settings = chosen_values(settings, loss) | ({} if seed is None else {"seed": seed})
         job = Job(model, rule, recipe, settings, as_specs(record), out, device, resume, Loggers(loggers))
-        definition = job.definition() if named is None else _on_data(job.definition(), str(named))
+        definition = definition_on(job, data)
         place = place_of(os.environ)
         where = check_device(device, place.local if place else 0)
-        if definition.task or definition.protocol:
-            raise UsageError(
-                f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {model}"
-            )
-        definition, examples = (definition, None) if data is named else data_in_memory(definition, data)
+        definition, load = loader(definition, data)
         experiment = definition.build()
-        there = directory.to_resume(definition, job.out) if job.resume else None
-        if start is not None and there is not None:
-            check_same_start(read_config(there / CONFIG), start, there)
-        begun = None if start is None or there is not None else start_from(start, experiment.network)
+        begun = starting_point(job, experiment, start)
         with joined(place, where) as ranks:
             with in_turn(ranks, where):
-                batches = DatasetBatches(experiment, examples or data_of(definition), where)
+                batches = DatasetBatches(experiment, load(definition), where)
             with naming_own_parts(experiment, UsageError):
                 session = Session(experiment, batches, where, ranks)
             interrupt.hold()
@@ -109,6 +101,56 @@ def fit(
                 run = Training(session, event, job.loggers, interrupt).run()
     job.loggers.say_rest(run.result.get("warnings", ()))
     return run
+
+
+def chosen_values(
+    settings: Mapping[str, object] | None, loss: str | Path | Loss | PerExample | None
+) -> dict[str, Json]:
+    """Values by dotted key, the loss among them if there is one."""
+    return {**plain(settings or {}), **({} if loss is None else {"loss": entry(loss)})}
+
+
+def definition_on(job: Job, data: object) -> Definition:
+    """What a job resolves to, of another data set where one is named.
+
+    Raises:
+        UsageError: if it is not valid, or an experiment without data.
+    """
+    definition = job.definition()
+    if isinstance(data, str | Path):
+        definition = _on_data(definition, str(data))
+    if definition.task or definition.protocol:
+        raise UsageError(
+            f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {job.model}"
+        )
+    return definition
+
+
+def loader(definition: Definition, data: object) -> tuple[Definition, Callable[[Definition], Dataset]]:
+    """The definition with its data named, and what loads the data set of it, or of one with another seed.
+
+    Args:
+        definition: resolved.
+        data: as `fit` takes it; what is in memory is read here, once.
+    """
+    if data is None or isinstance(data, str | Path):
+        return definition, data_of
+    return data_in_memory(definition, data)
+
+
+def starting_point(job: Job, experiment: Experiment, start: Run | str | Path | None) -> Start | None:
+    """Put the weights of another run into the network of an experiment, unless its own run goes on.
+
+    Raises:
+        UsageError: if they do not fit, or the run that goes on has started from another one.
+    """
+    there = directory.to_resume(experiment.definition, job.out) if job.resume else None
+    if start is None:
+        return None
+    if there is None:
+        return start_from(start, experiment.network)
+    check_same_start(read_config(there / CONFIG), start, there)
+    return None
 
 
 def _on_data(definition: Definition, data: str) -> Definition:

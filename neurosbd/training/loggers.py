@@ -75,12 +75,12 @@ class Loggers:
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
-        self._loggers = _checked(loggers)
+        self.each = _checked(loggers)
         self._started: list[Logger] = []
 
     def start(self, event: Event) -> None:
         """Tell all that the run begins."""
-        for logger in self._loggers:
+        for logger in self.each:
             self._call(logger, "on_start", event)
             self._started.append(logger)
 
@@ -117,7 +117,7 @@ class Loggers:
 
     def say_rest(self, warnings: Sequence[str]) -> None:
         """What a run warns of and no console has said on the way is a Python warning now."""
-        if not any(isinstance(logger, Console) for logger in self._loggers):
+        if not any(isinstance(logger, Console) for logger in self.each):
             for text in warnings:
                 warn(text, stacklevel=4)
 
@@ -240,8 +240,14 @@ def _training(event: Event) -> str:
     return (
         f"{event['model']}: rule {event['rule']}, loss {event['loss']}, {event['weights']:,} weights; {expanded}"
         f"{event['data']}: {event['train']:,} train, {held}{event['test']:,} test; "
-        f"{event['device']}{shared}, seed {event['seed']}"
+        f"{event['device']}{shared}, seed {event['seed']}{_among(event)}"
     )
+
+
+def _among(event: Event) -> str:
+    """Which of several seeds it is."""
+    seeds = event.get("seeds", ())
+    return f" ({seeds.index(event['seed']) + 1} of {len(seeds)}, one after another)" if seeds else ""
 
 
 def _protocol(event: Event) -> str:

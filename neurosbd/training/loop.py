@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,7 @@ from neurosbd.training.starting_weights import Start
 
 
 @contextmanager
-def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[Event]:
+def entered(session: Session, job: Job, begun: Start | None = None, seeds: Sequence[int] = ()) -> Iterator[Event]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
@@ -49,6 +49,7 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
         job: where it is to work, and whether it may go on with a run that is there; if none is, this one starts.
             Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
         begun: the run whose weights the session starts with, if any.
+        seeds: with which it was started; (): alone.
 
     Yields:
         What loggers are told when it starts; its `path` is the directory.
@@ -65,11 +66,13 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
             config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
             config |= {} if begun is None else {"start": asdict(begun)}
             config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
+            config |= {"seeds": list(seeds)} if seeds else {}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
             start = "nothing to resume" if job.resume else "new"
         source = None if begun is None else begun.run
-        yield {"path": path, "start": start, "from": source, **_introduction(session), "recording": recording}
+        told = {"path": path, "start": start, "from": source, **_introduction(session), "recording": recording}
+        yield told | ({"seeds": list(seeds)} if seeds else {})
 
 
 def _introduction(session: Session) -> Event:
