@@ -37,7 +37,7 @@ def draw_sent(
             )
         key = new_key(generator, "dropout", example.device)
         like = example.new_zeros((len(example), *population.size))
-        drawn = uniform(key, torch.zeros_like(key), like) >= population.dropout
+        drawn = uniform(key, key.new_zeros(()), like) >= population.dropout
         sent[name] = drawn.to(like.dtype) / (1 - population.dropout)
     return sent
 

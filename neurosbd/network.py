@@ -21,7 +21,7 @@ from neurosbd.distributions import check_times, sample_constants
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs
-from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
 from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
@@ -82,6 +82,7 @@ class Network(nn.Module):
         }
         self.delays = {c.name: anatomy.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
+        self._total: Total | None = None  # over the processes that share a batch; None: there is one
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights = nn.ParameterDict()
         self.biases = nn.ParameterDict()
@@ -131,8 +132,7 @@ class Network(nn.Module):
 
     def constrain_step(self, also: Mapping[str, Held] = MappingProxyType({})) -> None:
         """The same after a step along masked gradients. It moves no absent synapse, so that a mask alone costs nothing,
-        unless it has changed and the optimizer has momentum of before.
-        """
+        unless it has changed and the optimizer has momentum of before."""
         lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
         self.constrain(also, {*lax, *also, *self._pruned})
 
@@ -181,10 +181,8 @@ class Network(nn.Module):
         return Synapses(self.weights[name], self.biases[name] if connection.geometry.bias else None)
 
     def present(self, connection: Connection) -> Tensor | None:
-        """1 where a connection has a synapse, 0 where not, like its weight; None if it is complete.
-
-        In the type of the weight, since multiplying by it is 30 times faster than filling by a boolean mask.
-        """
+        """1 where a connection has a synapse, 0 where not, like its weight; None if it is complete. In the type of the
+        weight, since multiplying by it is 30 times faster than filling by a boolean mask."""
         return self._buffers.get(f"present:{connection.name}")
 
     def moments(self, name: str) -> Any:
@@ -202,15 +200,21 @@ class Network(nn.Module):
         """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
         super().train(mode)
         if self.unsettled and self.adaptive and not mode:
-            self.unsettled = False
+            self.unsettled, late = False, ", ".join(map(repr, self.adaptive))
             warn(
-                f"no after_step() followed the last batch, so that {', '.join(map(repr, self.adaptive))} act on "
-                f"moments of before it; call learner.after_step() after every optimizer.step()",
+                f"no after_step() followed the last batch, so that {late} act on moments of before it; call "
+                f"learner.after_step() after every optimizer.step()"
             )
         for name, neuron in self.adaptive.items():
-            acting = neuron if mode else neuron.with_moments(self.moments(name))
+            learning = neuron if self._total is None else neuron.together(self._total)
+            acting = learning if mode else neuron.with_moments(self.moments(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)
         return self
+
+    def share(self, total: Total) -> None:
+        """From now on the examples of a batch are spread over processes, whose sums `total` gives."""
+        self._total = total
+        self.train(self.training)
 
     def summary(self) -> Summary:
         """Populations, shapes, parameters, and multiplications per example and step; printed, two tables.
@@ -230,10 +234,8 @@ class Network(nn.Module):
         return self.summary()._repr_html_()
 
     def init(self, example: Tensor, generator: torch.Generator | None = None) -> Frame:
-        """Frame before the first step, for inputs like `example` [B, *input size]: all at rest.
-
-        Neurons with noise draw its key from `generator`, and so does dropout while the network learns.
-        """
+        """Frame before the first step, for inputs like `example` [B, *input size]: all at rest. Neurons with noise
+        draw its key from `generator`, and so does dropout while the network learns."""
         neurons, underway = {}, {}
         for name in self.incoming:
             population = self.populations[name]

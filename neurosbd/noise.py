@@ -15,8 +15,25 @@ _FIRST = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _SECOND = -7723592293110705685  # 0x94D049BB133111EB
 
 
+class PartGenerator(torch.Generator):
+    """A generator of a run whose examples are a part of a batch that several processes share.
+
+    first: number in the batch of the first of them; the others follow. Noise goes by the numbers in the batch.
+    """
+
+    first: int = 0
+
+
+def part_of(generator: torch.Generator, first: int) -> PartGenerator:
+    """A generator in the same state, of a run whose first example has this number in its batch."""
+    part = PartGenerator()
+    part.set_state(generator.get_state())
+    part.first = first
+    return part
+
+
 def new_key(generator: torch.Generator | None, what: str, device: torch.device) -> Tensor:
-    """A key [] drawn from the generator of the run.
+    """A key drawn from the generator of the run: [], or of a part of a batch [2], with the number of its first example.
 
     Args:
         generator: of the run; populations of one network draw from it one after another.
@@ -28,7 +45,10 @@ def new_key(generator: torch.Generator | None, what: str, device: torch.device) 
     """
     if generator is None:
         raise ValueError(f"{what} is random: give the run a torch.Generator")
-    return (torch.randint(2**62, (), generator=generator) ^ _salt(what)).to(device)
+    key = torch.randint(2**62, (), generator=generator) ^ _salt(what)
+    if isinstance(generator, PartGenerator):
+        key = torch.stack((key, torch.tensor(generator.first)))
+    return key.to(device)
 
 
 def _salt(what: str) -> int:
@@ -50,13 +70,16 @@ def uniform(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     P(u < p) is p within a share of 2^-12 of it, and within one of 1e-3 for p as small as 1e-11.
 
     Args:
-        key: int64 [], of the run.
+        key: of the run, see `new_key`.
         step: int64 [], advanced by whoever owns the state.
-        like: gives shape, dtype and device.
+        like: gives shape, dtype and device; of a part of a batch its first axis counts examples.
     Source: Steele, Lea, Flood 2014, OOPSLA (splitmix64), used as a counter-based generator.
     """
-    start = _mixed(_mixed(key + step * _STEP))
     counter = torch.arange(like.numel(), device=like.device, dtype=torch.int64)
+    if key.numel() > 1:
+        key, first = key.unbind()
+        counter = counter + first * math.prod(like.shape[1:])
+    start = _mixed(_mixed(key + step * _STEP))
     return _unit(_mixed(start + counter * _STEP), like.dtype).view(like.shape)
 
 
@@ -64,7 +87,7 @@ def normal(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     """Independent standard normal numbers, one per element of `like`, none beyond 6 in float32.
 
     Args:
-        key: int64 [], of the run.
+        key: int64 [], of a whole run.
         step: int64 [], >= 0, advanced by whoever owns the state.
         like: gives shape, dtype and device.
     Source: Box, Muller 1958, Ann. Math. Stat. 29.

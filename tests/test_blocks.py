@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from neurosbd.distributions import Normal
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
+from neurosbd.learning.ranks import Alone
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
@@ -270,6 +272,27 @@ def test_the_learning_looks_the_same(name: str) -> None:
     assert [who for who, _ in seen[0]] == [who for who, _ in seen[1]]
     same(*({str(n): value for n, (_, value) in enumerate(each)} for each in seen))
     same(*gradients)
+
+
+@dataclass(frozen=True)
+class Counting(Alone):
+    """Ranks that count how often they add up."""
+
+    calls: list[int] = field(default_factory=list)
+
+    def total(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        self.calls.append(len(parts))
+        return parts
+
+
+@pytest.mark.parametrize(("block", "calls"), [(None, 1), (2, 6), (1, STEPS)])
+def test_a_block_waits_for_one_sum(block: int | None, calls: int) -> None:
+    """Of all that is measured in its steps. Must fail when every population adds up by itself."""
+    network, ranks, power = loud(dense(LIF(), block)), Counting(), HOMEOSTASES["power"]()
+    learner = Learner(network, RULES["sbd"](homeostasis=(power,)), LOSSES["cross_entropy"](), seeded(2), ranks)
+    learner.learn(Batch(spikes(network), torch.arange(BATCH)))
+    hidden = len(network.incoming) - 1
+    assert len(ranks.calls) == calls and sum(ranks.calls) == 2 * hidden * STEPS
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "8", True])

@@ -29,7 +29,7 @@ def made(network: Network, **constants: Any) -> Learner:
 def drawn_wrong(learner: Learner) -> Tensor:
     """The wrong labels of the next batch."""
     rule: Any = learner.rule
-    return rule._wrong(copy.deepcopy(learner.state), LABELS, 3)
+    return rule._wrong(copy.deepcopy(learner.state), Batch(torch.zeros(1, len(LABELS), 1), LABELS), 3)
 
 
 def written(x: Tensor, label: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def test_wrong_labels_are_wrong_and_all_are_drawn() -> None:
     """And others at the next batch. Must fail when the right one is among them (tried)."""
     learner = made(powers())
     rule: Any = learner.rule
-    drawn = [rule._wrong(learner.state, LABELS, 3) for _ in range(20)]
+    drawn = [rule._wrong(learner.state, Batch(torch.zeros(1, len(LABELS), 1), LABELS), 3) for _ in range(20)]
     assert all((wrong != LABELS).all() for wrong in drawn)
     assert len({pair for wrong in drawn for pair in zip(LABELS.tolist(), wrong.tolist(), strict=True)}) == 6
 

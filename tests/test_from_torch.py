@@ -374,7 +374,7 @@ MIXING = ("SLSTM", "LIFRecurrentCell")  # a drive moves more values than its own
 LATE = ("LSNNCell", "Alpha")  # the drive is felt one step later
 
 
-def update_moments(name: str, dtype: torch.dtype = torch.float64) -> Cell:
+def translated(name: str, dtype: torch.dtype = torch.float64) -> Cell:
     torch.manual_seed(0)
     neuron = Cell(CELLS[name]())
     neuron.cell.to(dtype)
@@ -394,7 +394,7 @@ def moved(neuron: Cell, drive: Tensor, steps: int = 6) -> Any:
 @every_cell
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_adapter_is_pure_and_keeps_shape_and_dtype(name: str, dtype: torch.dtype) -> None:
-    neuron, drive = update_moments(name, dtype), torch.randn(3, 5).to(dtype)
+    neuron, drive = translated(name, dtype), torch.randn(3, 5).to(dtype)
     before = copy.deepcopy(neuron.cell.state_dict())
     state = moved(neuron, drive)
     kept = [part.clone() for part in state]
@@ -411,7 +411,7 @@ def test_the_adapter_is_pure_and_keeps_shape_and_dtype(name: str, dtype: torch.d
 
 @every_cell
 def test_the_adapter_treats_examples_apart(name: str) -> None:
-    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = translated(name), torch.randn(3, 5, dtype=torch.float64)
     state = moved(neuron, drive)
     whole, _ = neuron.step(state, drive, DT)
     alone, _ = neuron.step(type(state)(*(part[1:2] for part in state)), drive[1:2], DT)
@@ -424,7 +424,7 @@ def test_the_adapter_treats_examples_apart(name: str) -> None:
 @pytest.mark.parametrize("steps", [0, 6])
 def test_the_gain_of_the_adapter_is_the_derivative_of_the_step(name: str, steps: int) -> None:
     """Oracle: autograd through the step. Must fail when the gate starts from the state after the step (tried)."""
-    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = translated(name), torch.randn(3, 5, dtype=torch.float64)
     state = moved(neuron, drive, steps)
     leaf = drive.clone().requires_grad_()
     value = neuron.step(state, leaf, DT)[0].value
@@ -445,7 +445,7 @@ def test_the_gain_of_the_adapter_is_the_derivative_of_the_step(name: str, steps:
 
 @every_cell
 def test_no_graph_stays_behind_and_no_cell_is_made(name: str) -> None:
-    neuron, drive = update_moments(name), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = translated(name), torch.randn(3, 5, dtype=torch.float64)
     made = len(snn.SpikingNeuron.instances)
     state = moved(neuron, drive, 3)
     activity, state = neuron.step(state, drive, DT)
@@ -485,7 +485,7 @@ def _called(cell: Any, now: Tensor, state: Any) -> Any:
 
 
 def test_the_adapter_knows_nothing_of_what_came_before() -> None:
-    neuron, drive = update_moments("Synaptic"), torch.randn(3, 5, dtype=torch.float64)
+    neuron, drive = translated("Synaptic"), torch.randn(3, 5, dtype=torch.float64)
     state = neuron.init(drive)
     assert type(state)._fields == ("syn", "mem")
     activity, state = neuron.step(state, drive, DT)

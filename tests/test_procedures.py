@@ -62,7 +62,7 @@ def test_the_gradients_of_two_parts_of_a_batch_add_up_to_those_of_the_whole(name
         for rows in parts:
             network = mlp([5, 7, 6, 3])
             learner = neurosbd.learner(network, RULES[name]())
-            learner.learn(neurosbd.Batch(x[None, rows], target[rows], batch_size=6))
+            learner.learn(neurosbd.Batch(x[None, rows], target[rows], batch_size=6, first=rows.start))
             learned = {**dict(network.named_parameters()), **learner.parameters}
             for key, parameter in learned.items():
                 part = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -22,7 +22,7 @@ GONE = {
     "Waiting": "PendingEligibility", "hearing": "activity_filter", "tau_activity": "activity_filter",
     "Presentation": "Stimulus", "presentation_of": "stimulus_of", "Borrowed": "ForeignSurrogate",
     "read_given": "read_in_memory", "given_of": "data_in_memory",
-    "run_experiment": "simulate", "remember": "set_moments", "adapted": "update_moments", "at_rest": "with_moments",
+    "run_experiment": "simulate", "remember": "set_moments", "adapted": "update", "at_rest": "with_moments",
 }  # fmt: skip
 FOREIGN = {"interchange/adapter.py": {"memories"}}  # as SpikingJelly calls what its nodes keep
 

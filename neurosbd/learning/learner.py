@@ -53,6 +53,8 @@ class Learner:
         self.rule = rule
         self.loss = loss
         self.ranks = ranks
+        if ranks.size > 1:
+            network.share(ranks.total)
         self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
         self.state = rule.begin(network, loss, generator)
         _check_neurons(network)

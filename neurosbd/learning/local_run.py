@@ -20,7 +20,7 @@ from neurosbd.learning.rule_state import LocalState, plastic
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
-from neurosbd.neurons.neuron import Activity, Adaptive, Coupled, Neuron, Stochastic
+from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.plasticity.plasticity import takes_blocks
@@ -224,7 +224,7 @@ def plans(network: Network, rule: Composition) -> dict[str, Plan]:
         asked = "exact" if by_gradient else rule.eligibility
         if connections:
             _check_coupled(network, name, plasticity)
-            blocks = takes_blocks(plasticity) and not isinstance(network.populations[name].neuron, Adaptive)
+            blocks = takes_blocks(plasticity) and name not in network.adaptive
             found[name] = Plan(plasticity, _eligibility(network, name, asked), connections, blocks)
     return found
 

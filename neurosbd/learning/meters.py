@@ -93,4 +93,5 @@ class Adaptation:
 
     def follow(self, name: str, activity: Activity) -> None:
         """Bring those of one population up to date."""
-        self.moments[name] = self.network.adaptive[name].update_moments(self.moments[name], activity, self.share)
+        neuron = self.network.adaptive[name]
+        self.moments[name] = neuron.update(self.moments[name], neuron.statistics(activity), self.share)

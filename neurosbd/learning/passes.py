@@ -222,7 +222,8 @@ class Run:
         """The result of an answer [B, C] that was not read off the readout, with its loss at the last scored step."""
         if self.loss is None or not self._batch.taught:
             return BatchResult(output.new_full((), torch.nan), output)
-        return BatchResult(self.loss.per_example(output, self._batch.target_at(self.scored[-1])).mean(), output)
+        losses = self.loss.per_example(output, self._batch.target_at(self.scored[-1]))
+        return BatchResult(losses.sum() / self._batch.examples(len(output)), output)
 
     def reward(self, batch: Batch, t: int, frame: Frame) -> Tensor | None:
         """The reward of a step, [B] or [B, channels]: the batch's own, or 1 for every right class at the last scored
@@ -272,6 +273,11 @@ class Pass:
     def weight(self) -> float:
         """How much the score of this step counts, 0..1."""
         return self.batch.weights[self.t]
+
+    @property
+    def examples(self) -> int:
+        """B of the whole batch, of which other processes may have some."""
+        return self.batch.examples(len(self.frame.activity[self.run.network.readout].value))
 
     @property
     def last(self) -> bool:

@@ -1,6 +1,8 @@
 """What every population is sent in one run of a local rule: its third factors, block by block."""
 
 from collections import deque
+from functools import partial
+from itertools import chain, islice
 from typing import cast
 
 import torch
@@ -11,13 +13,15 @@ from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.ranks import Ranks
-from neurosbd.learning.rule_state import LocalState, outgoing
+from neurosbd.learning.rule_state import LocalState, outgoing, ruled_populations
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Neuromodulator, Reading, Receiver
 from neurosbd.neurons.neuron import gated
 from neurosbd.neurons.scan import apart, together
 from neurosbd.regularisers import Part
+
+_MODULATOR = -1  # in the place of the number of a homeostasis
 
 
 class ThirdFactors:
@@ -47,23 +51,33 @@ class ThirdFactors:
         self.ranks = ranks
         self.filtered = filtered
         self.underway = underway
+        self.names = ruled_populations(network, rule)
         self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
+        self.seen: dict[str, Tensor] = {}  # activity of a block as the neuromodulator sees it, by population
+        self.receivers: dict[str, list[Receiver]] = {}  # of every step, by population that a neuromodulator measures
+        self.sums: dict[tuple[str, int, int], tuple[Tensor, ...]] = {}  # by population, who measures, and step
 
     def complete(self, broadcast: Broadcast, block: Block) -> Broadcast:
         """The broadcast of a block with the expansion of the score and the score at the drive of the readout, where
-        there are any; before the activity of the readout leaves the block."""
+        there are any. What is learned from its steps is measured, and summed over all ranks at once."""
         self.correlated = []
-        if not broadcast.scored:
-            return broadcast
-        drive_score = None
-        if self.rule.neuromodulator is not None and not self.rule.rewarded:
-            neuron, scan = self.network.populations[self.network.readout].neuron, block.scans[self.network.readout]
-            assert neuron is not None
-            scores = zip(scan.steps, apart(broadcast.score, block.steps), strict=True)
-            drive_score = together([gated(neuron, step, score, self.network.dt) for step, score in scores])
-        return broadcast._replace(
-            score=self._expanded(broadcast), output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
-        )
+        if broadcast.scored:
+            drive_score = self._drive_score(broadcast, block)
+            score = self._expanded(broadcast)
+            broadcast = broadcast._replace(
+                score=score, output_drive_score=drive_score, n_expanded=self.rule_state.n_expanded
+            )
+        self._measure(broadcast, block)
+        return broadcast
+
+    def _drive_score(self, broadcast: Broadcast, block: Block) -> Tensor | None:
+        """Score times the gain of the readout, [K B, C], where somebody is sent it."""
+        if self.rule.neuromodulator is None or self.rule.rewarded:
+            return None
+        neuron, scan = self.network.populations[self.network.readout].neuron, block.scans[self.network.readout]
+        assert neuron is not None
+        scores = zip(scan.steps, apart(broadcast.score, block.steps), strict=True)
+        return together([gated(neuron, step, score, self.network.dt) for step, score in scores])
 
     def _expanded(self, broadcast: Broadcast) -> Tensor:
         """The score and all blocks of its expansion, each as loud as it, side by side, [B, C + D]."""
@@ -81,6 +95,27 @@ class ThirdFactors:
                 states[number] = block.update(states[number], tuple(sums), step)
             scores.append(torch.cat(columns, 1))
         return together(scores)
+
+    def _measure(self, broadcast: Broadcast, block: Block) -> None:
+        """The statistics of every population at every step, of its neuromodulator and of its homeostasis."""
+        modulator, part, own = self.rule.neuromodulator, Part(broadcast.examples, broadcast.first), {}
+        for name in self.names:
+            value, steps = block.scans[name].value, broadcast.steps
+            self.seen[name] = self._filtered(name, value, steps)
+            if modulator is not None and not modulator.steady and self._sends(broadcast):
+                state, receivers = self.rule_state.modulators[name], self.receivers.setdefault(name, [])
+                for k, (shown, step) in enumerate(zip(apart(self.seen[name], steps), broadcast.each(), strict=True)):
+                    receivers.append(self._receiver(modulator, name, shown, step))
+                    own[name, _MODULATOR, k] = modulator.statistics(state, receivers[k], step)
+            for number, state in enumerate(self.rule_state.homeostasis.get(name, ()) if broadcast.scored else ()):
+                measure = partial(self.rule.homeostasis[number].statistics, state, part=part)
+                own |= {(name, number, k): measure(shown) for k, shown in enumerate(apart(value, steps))}
+        totals = iter(self.ranks.total(*chain.from_iterable(own.values())))
+        self.sums = {key: tuple(islice(totals, len(measured))) for key, measured in own.items()}
+
+    def _sends(self, broadcast: Broadcast) -> bool:
+        """Whether there is anything for the neuromodulator to send at these steps."""
+        return broadcast.reward is not None if self.rule.rewarded else broadcast.scored
 
     def of(self, name: str, value: Tensor, broadcast: Broadcast) -> Tensor | None:
         """The third factor of a population with this activity, [K B, *size]; None: there is none at these steps."""
@@ -103,9 +138,9 @@ class ThirdFactors:
     def _third_factor(self, name: str, value: Tensor, broadcast: Broadcast) -> Tensor | None:
         """Of a population that follows the rule, [K B, *size]; None: there is none at these steps."""
         modulator = self.rule.neuromodulator
-        third_factor, filtered = None, self._filtered(name, value, broadcast.steps)
-        if modulator is not None and (broadcast.reward is not None if self.rule.rewarded else broadcast.scored):
-            third_factor = self._sent(modulator, name, filtered, broadcast)
+        third_factor, seen = None, self.seen.pop(name)
+        if modulator is not None and self._sends(broadcast):
+            third_factor = self._sent(modulator, name, seen, broadcast)
             if not self.rule.rewarded and broadcast.weight != 1:
                 third_factor = _scaled(third_factor, broadcast.weight)
         if self.rule.delay:
@@ -118,13 +153,11 @@ class ThirdFactors:
         if modulator.steady:
             return modulator.third_factor(states[name], self._receiver(modulator, name, value, broadcast), broadcast)
         sent = []
-        for step, shown in zip(broadcast.each(), apart(value, broadcast.steps), strict=True):
-            receiver = self._receiver(modulator, name, shown, step)
-            sums = self.ranks.total(*modulator.statistics(states[name], receiver, step))
-            states[name] = modulator.update(states[name], sums, step)
+        for k, (step, receiver) in enumerate(zip(broadcast.each(), self.receivers.pop(name), strict=True)):
+            states[name] = modulator.update(states[name], self.sums[name, _MODULATOR, k], step)
             sent.append(modulator.third_factor(states[name], receiver, step))
             if self.rule.forward_broadcast:
-                self._correlate(len(sent) - 1, cast(Correlating, modulator).correlated(states[name], receiver))
+                self._correlate(k, cast(Correlating, modulator).correlated(states[name], receiver))
         return together(sent)
 
     def _receiver(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Receiver:
@@ -160,9 +193,8 @@ class ThirdFactors:
         states = self.rule_state.homeostasis.get(name, [])
         for number, homeostasis in enumerate(self.rule.homeostasis[: len(states)]):
             pulls, part = [], Part(broadcast.examples, broadcast.first)
-            for shown in apart(value, broadcast.steps):
-                sums = self.ranks.total(*homeostasis.statistics(states[number], shown, part))
-                states[number] = homeostasis.update(states[number], sums, broadcast.step_share)
+            for k, shown in enumerate(apart(value, broadcast.steps)):
+                states[number] = homeostasis.update(states[number], self.sums[name, number, k], broadcast.step_share)
                 pull = homeostasis.apply(states[number], shown, part)
                 pulls.append(pull if broadcast.weight == 1 else _scaled(pull, broadcast.weight))
             pull = together(pulls)

@@ -120,7 +120,8 @@ class Neuromodulator(Protocol[S]):
         """What is learned from, as sums over the examples of this step, of any shapes; (): nothing is.
 
         The sums of two parts of a batch add up to those of the whole. Their scores carry the 1/B of the whole, which
-        is `broadcast.examples`.
+        is `broadcast.examples`. Those of all steps of a block are taken before the first `update`, so of the state
+        only what no update changes may be looked at.
         """
         ...
 

@@ -1,5 +1,6 @@
 """What a neuron is: constants, a state that the caller keeps, a pure step, and the gain of that step."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -10,6 +11,7 @@ Compartment = Literal["soma", "basal", "apical", "lateral"]
 
 S = TypeVar("S")  # the state of a neuron
 M = TypeVar("M")  # what it remembers from batch to batch
+Total = Callable[..., tuple[Tensor, ...]]  # tensors -> their sums over all processes that share a batch
 
 
 class Activity(NamedTuple):
@@ -78,21 +80,33 @@ class Coupled(Protocol):
 
 @runtime_checkable
 class Adaptive(Neuron[S], Protocol[S, M]):
-    """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not.
+    """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not:
 
-    The network keeps that memory, a NamedTuple of tensors, and the learner brings it up to date.
+        measured = neuron.statistics(activity)                measure, at every step
+        moments = neuron.update(moments, measured, share)     remember
+        neuron.with_moments(moments)                          the neuron of a network that does not learn
+
+    The network keeps the moments, a NamedTuple of tensors, and the learner brings them up to date.
     """
 
     def init_moments(self, size: tuple[int, ...]) -> M:
         """The memory of a population of this size before any learning."""
         ...
 
-    def update_moments(self, moments: M, activity: Activity, share: float) -> M:
+    def statistics(self, activity: Activity) -> tuple[Tensor, ...]:
+        """What was measured at a step, over all examples of the batch."""
+        ...
+
+    def update(self, moments: M, measured: tuple[Tensor, ...], share: float) -> M:
         """The memory after a step that stands for `share` of a batch."""
         ...
 
     def with_moments(self, moments: M) -> Neuron[S]:
         """The neuron that works with the memory."""
+        ...
+
+    def together(self, total: Total) -> Neuron[S]:
+        """The neuron that learns where several processes share a batch: it measures the examples of all of them."""
         ...
 
 

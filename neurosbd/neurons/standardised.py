@@ -1,14 +1,14 @@
 """A rate neuron whose drive has mean 0 and variance 1 over the examples it learns from."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neurosbd.axes import per_unit
+from neurosbd.axes import inner, per_unit
 from neurosbd.constants import Fraction, Positive, constants
-from neurosbd.neurons.neuron import Activity
+from neurosbd.neurons.neuron import Activity, Total
 from neurosbd.neurons.rate import RateNeuron, ReLU, forgetful, stateless, unfiltered
 
 _aten = torch.ops.aten
@@ -28,6 +28,7 @@ class Measured(NamedTuple):
     mean: Tensor  # over the batch (and the positions of a map), [units] or [channels]
     factor: Tensor  # 1 / sqrt(variance + epsilon), like mean
     cache: object  # of the neuron within
+    n: Tensor | int  # values of a unit, of which this is the mean; a tensor [] where other processes have some of them
 
 
 @constants
@@ -69,11 +70,11 @@ class Standardised:
         """value = f(n), [B, *size]."""
         normal, mean, factor = _aten.native_batch_norm(drive, None, None, None, None, True, 0.0, self.epsilon)
         inner, _ = self.neuron.step((), normal, dt)
-        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.cache)), state
+        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.cache, _count(drive))), state
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """(g - mean(g) - n mean(g n)) / sqrt(var u + epsilon), with g = f'(n) signal."""
-        drive, mean, factor, cache = activity.cache
+        drive, mean, factor, cache, _ = activity.cache
         g = self.neuron.gate(Activity(activity.value, activity.potential, cache), third_factor, dt)
         return _aten.native_batch_norm_backward(
             g, drive, None, None, None, mean, factor, True, self.epsilon, [True, False, False]
@@ -83,20 +84,25 @@ class Standardised:
         """Before anything was seen: mean 0, variance 1."""
         return Moments(torch.zeros(size[0]), torch.ones(size[0]))
 
-    def update_moments(self, moments: Moments, activity: Activity, share: float) -> Moments:
-        """The moments after a step that stands for `share` of a batch; a single value of a unit has no variance."""
+    def statistics(self, activity: Activity) -> tuple[Tensor, Tensor, Tensor | int]:
+        """Mean and variance, [units] or [channels], and of how many values of a unit they are."""
         measured: Measured = activity.cache
-        if measured.drive.numel() == measured.mean.numel():
-            return moments
-        rate = 1 - (1 - self.rate) ** share
-        variance = measured.factor.detach().square().reciprocal() - self.epsilon
-        return Moments(
-            torch.lerp(moments.mean, measured.mean.detach(), rate), torch.lerp(moments.variance, variance, rate)
-        )
+        return measured.mean.detach(), measured.factor.detach().square().reciprocal() - self.epsilon, measured.n
+
+    def update(self, moments: Moments, measured: tuple[Tensor, ...], share: float) -> Moments:
+        """The moments after a step that stands for `share` of a batch; a single value of a unit has no variance."""
+        mean, variance, count = measured
+        several = count > 1
+        rate = (1 - (1 - self.rate) ** share) * (several.to(mean) if isinstance(several, Tensor) else several)
+        return Moments(torch.lerp(moments.mean, mean, rate), torch.lerp(moments.variance, variance, rate))
 
     def with_moments(self, moments: Moments) -> "AtRest":
         """The neuron that goes on with what this one remembers."""
         return AtRest(self, *moments)
+
+    def together(self, total: Total) -> "Together":
+        """The neuron whose mean and variance are those of the examples of all processes."""
+        return Together(self, total)
 
     @property
     def coupled(self) -> str:
@@ -107,6 +113,86 @@ class Standardised:
     def factorises(self) -> bool:
         """Gate x pre is the whole derivative."""
         return True
+
+
+@dataclass(frozen=True)
+class Together:
+    """A standardised neuron where several processes share a batch: mean and variance are those of all its examples.
+
+    Every process takes the same steps and gates in the same order, one that has no example as well. The variance is
+    measured about the mean, by a second sum.
+
+    Args:
+        learning: the neuron of one process.
+        total: sums over all processes.
+    Source: Zhang et al. 2018, CVPR (cross-process batch normalisation).
+    """
+
+    learning: Standardised
+    total: Total
+
+    init, filters, flow = stateless, unfiltered, forgetful
+
+    def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
+        """value = f(n), [B, *size]."""
+        normal, mean, factor, count = _SharedBatch.apply(drive, self.total, self.learning.epsilon)
+        inner, _ = self.learning.neuron.step((), normal, dt)
+        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.cache, count)), state
+
+    def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
+        """As `Standardised.gate`, with means over the examples of all processes."""
+        drive, mean, factor, cache, count = activity.cache
+        g = self.learning.neuron.gate(Activity(activity.value, activity.potential, cache), third_factor, dt)
+        normal = (drive - per_unit(mean, drive)) * per_unit(factor, drive)
+        return _back(g, normal, factor, count, self.total)
+
+    @property
+    def coupled(self) -> str:
+        """What makes examples depend on each other."""
+        return self.learning.coupled
+
+    @property
+    def factorises(self) -> bool:
+        """Gate x pre is the whole derivative."""
+        return True
+
+
+class _SharedBatch(torch.autograd.Function):
+    """n, mean, 1 / sqrt(variance + epsilon) and the number of values of a unit, over all processes; for backprop."""
+
+    @staticmethod
+    def forward(ctx: Any, drive: Tensor, total: Total, epsilon: float) -> tuple[Tensor, ...]:
+        count, summed = total(drive.new_tensor(_count(drive)), _per_unit_sum(drive))
+        mean = summed / count
+        centred = drive - per_unit(mean, drive)
+        (squares,) = total(_per_unit_sum(centred.square()))
+        factor = torch.rsqrt(squares / count + epsilon)
+        normal = centred * per_unit(factor, drive)
+        ctx.save_for_backward(normal, factor, count)
+        ctx.total = total
+        ctx.mark_non_differentiable(mean, factor, count)
+        return normal, mean, factor, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        normal, factor, count = ctx.saved_tensors
+        return _back(gradients[0], normal, factor, count, ctx.total), None, None
+
+
+def _back(g: Tensor, normal: Tensor, factor: Tensor, count: Tensor, total: Total) -> Tensor:
+    """(g - mean(g) - n mean(g n)) factor, with means over all processes."""
+    plain, along = (per_unit(each / count, g) for each in total(_per_unit_sum(g), _per_unit_sum(g * normal)))
+    return (g - plain - normal * along) * per_unit(factor, g)
+
+
+def _count(drive: Tensor) -> int:
+    """Values of a unit in a batch: its examples, times the positions of a map."""
+    return drive.numel() // drive.shape[1]
+
+
+def _per_unit_sum(value: Tensor) -> Tensor:
+    """Over examples and positions, [units] or [channels]."""
+    return value.sum((0, *inner(value)))
 
 
 @dataclass(frozen=True)

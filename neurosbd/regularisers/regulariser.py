@@ -35,7 +35,8 @@ class Homeostasis(Protocol[S]):
     def statistics(self, state: S, value: Tensor, part: Part) -> tuple[Tensor, ...]:
         """What is followed, as sums over the examples at hand of what carries the 1/B of the whole batch; (): nothing.
 
-        Those of two parts of a batch add up to those of the whole.
+        Those of two parts of a batch add up to those of the whole. Those of all steps of a block are taken before the
+        first `update`, so of the state only what no update changes may be looked at.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Forward-Forward: every population learns to be active for right labels and silent for wrong ones."""
 
+import math
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -71,6 +72,10 @@ class ForwardForward(Rule[TensorState]):
         """The key of the wrong labels."""
         return TensorState({"key": torch.randint(2**31, (), generator=generator)})
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: all is a sum over examples, and wrong labels are drawn for all."""
+        return None
+
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """A neutral label for the readout, then the right and a wrong one."""
         network, right = run.network, batch.target
@@ -81,7 +86,7 @@ class ForwardForward(Rule[TensorState]):
             third_factor = p.gate(network.readout, p.score() * p.weight)
             for connection in network.incoming[network.readout]:
                 p.deposit(connection, third_factor)
-        for sign, label in ((1.0, right), (-1.0, self._wrong(state, right, classes))):
+        for sign, label in ((1.0, right), (-1.0, self._wrong(state, batch, classes))):
             for p in run(self._labelled(batch, self._written(label, classes))):
                 self._tell_apart(p, sign)
         return run.result()
@@ -104,19 +109,21 @@ class ForwardForward(Rule[TensorState]):
             columns.append(torch.stack(parts).sum(0) / sum(batch.weights))
         return run.judged(torch.stack(columns, 1))
 
-    def _wrong(self, state: TensorState, right: Tensor, classes: int) -> Tensor:
-        """Other labels than the right ones, all equally likely, [B]."""
+    def _wrong(self, state: TensorState, batch: Batch, classes: int) -> Tensor:
+        """Other labels than the right ones, all equally likely, [B]; they go by the places of examples in a batch."""
+        right = batch.target
         generator = torch.Generator().manual_seed(int(state.tensors["key"]))
         state.tensors["key"].copy_(torch.randint(2**31, (), generator=generator))
-        return (right + torch.randint(1, classes, right.shape, generator=generator).to(right)) % classes
+        moved = torch.randint(1, classes, (batch.examples(len(right)),), generator=generator).to(right)
+        return (right + moved[batch.first : batch.first + len(right)]) % classes
 
     def _tell_apart(self, p: Pass, sign: float) -> None:
         """Every hidden population descends the loss of its goodness."""
         network = p.run.network
         for name in self._hidden(network):
             y = _strength(p, name)
-            miss = torch.sigmoid(-sign * (_goodness(y) - self.threshold)) * (-sign * p.weight / len(y))
-            slope = (2 * y / y[0].numel()) * per_example(miss, y)
+            miss = torch.sigmoid(-sign * (_goodness(y) - self.threshold)) * (-sign * p.weight / p.examples)
+            slope = (2 * y / math.prod(y.shape[1:])) * per_example(miss, y)
             neuron, activity = network.populations[name].neuron, p.frame.activity[name]
             strong = isinstance(neuron, UnitPower)
             gated = neuron.strength_gate(activity, slope, network.dt) if strong else p.gate(name, slope)

@@ -52,6 +52,10 @@ class MonoForward(Rule[TensorState]):
         """By its heads."""
         return True
 
+    def why_alone(self) -> None:
+        """Several processes can share a batch: gradients of heads and populations are sums over examples."""
+        return None
+
     def check(self, network: Network) -> None:
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "a head of mono_forward judges one step", "'sbp' with rule.neuromodulator.own = 1")

@@ -1,6 +1,7 @@
 """PEPITA: what the error, sent to the input, changes in a second showing."""
 
 import math
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -92,7 +93,7 @@ class Pepita(Rule[TensorState]):
         if self.form != "difference":
             for first in firsts:
                 self._half(first, 1.0, self.ahead if start else 0.0)
-        for first, second in zip(firsts, run(Batch(moved, batch.target, batch.weights)), strict=True):
+        for first, second in zip(firsts, run(replace(batch, inputs=moved)), strict=True):
             if self.form == "difference":
                 self._differ(first, second)
             else:
@@ -114,7 +115,7 @@ class Pepita(Rule[TensorState]):
 
     def _moved(self, first: Pass, feedback: Tensor) -> Tensor:
         """The input of the second showing, [B, *input size]."""
-        error = first.score() * len(first.value(INPUT))
+        error = first.score() * first.examples
         error = error.sign() * 0.1 if self.sent == "sign" else error
         return first.value(INPUT) - torch.tensordot(error, feedback, 1)
 
@@ -126,9 +127,9 @@ class Pepita(Rule[TensorState]):
                 judged = first if self.error == "first" else second
                 change = judged.gate(name, judged.score() * first.weight)
             else:
-                change = (first.value(name) - second.value(name)) * (first.weight / len(first.value(name)))
+                change = (first.value(name) - second.value(name)) * (first.weight / first.examples)
             for connection in connections:
-                second.deposit(connection, change * self._share(network, connection.name, change))
+                second.deposit(connection, change * self._share(second, connection.name, change))
 
     def _half(self, shown: Pass, sign: float, ahead: float = 0.0) -> None:
         """One of the two products of the Hebbian forms, with its sign; `ahead` of it moves the weights."""
@@ -137,10 +138,10 @@ class Pepita(Rule[TensorState]):
             value = shown.value(name)
             if name == network.readout:
                 target = as_vector(shown.target, value)
-                value = shown.score() * len(value) + target if sign > 0 else target
-            value = value * (sign * shown.weight / len(value))
+                value = shown.score() * shown.examples + target if sign > 0 else target
+            value = value * (sign * shown.weight / shown.examples)
             for connection in connections:
-                change = value * self._share(network, connection.name, value)
+                change = value * self._share(shown, connection.name, value)
                 shown.deposit(connection, change)
                 if ahead and connection.plastic:
                     synapses, present = network.synapses(connection), network.present(connection)
@@ -149,10 +150,17 @@ class Pepita(Rule[TensorState]):
                     if synapses.bias is not None and slope.bias is not None:
                         synapses.bias.sub_(slope.bias, alpha=ahead)
 
-    def _share(self, network: Network, name: str, change: Tensor) -> float:
+    def _share(self, shown: Pass, name: str, change: Tensor) -> float:
         """What a change counts: 1, but for kernels as they are published."""
-        published = self.kernels == "published" and has_kernels(network.weights[name])
-        return -1 / (change[0, 0].numel() * len(change)) if published else 1.0
+        published = self.kernels == "published" and has_kernels(shown.run.network.weights[name])
+        return -1 / (math.prod(change.shape[2:]) * shown.examples) if published else 1.0
+
+    def why_alone(self) -> str | None:
+        """Both showings are sums over examples; mirrors have noise of their own, and a step of weights between them."""
+        if self.mirror or self.form == "time_local":
+            part = "a mirror" if self.mirror else "form time_local"
+            return f"pepita with {part} moves weights by the examples at hand"
+        return None
 
     def after_epoch(self, state: TensorState, network: Network, epochs: int) -> None:
         """Mirrors go by the number of the epoch."""

@@ -150,7 +150,9 @@ def _doubled(broadcast: Broadcast) -> Broadcast:
 
 
 def statistics_are_sums(make: Make) -> None:
-    """Those of two parts of a batch, whose scores carry the 1/B of the whole, add up to those of the whole."""
+    """Those of two parts of a batch, whose scores carry the 1/B of the whole, add up to those of the whole, whatever
+    was learned before. Must fail when a sum is taken of R (tried).
+    """
     for modulator, state, receiver, broadcast in scenes(make):
         whole = modulator.statistics(state, receiver, broadcast)
         demand(isinstance(whole, tuple), f"`statistics` must return a tuple of tensors, got {type(whole).__name__}")
@@ -162,6 +164,9 @@ def statistics_are_sums(make: Make) -> None:
         sentence += "the examples at hand, of scores that carry their 1/B, or be divided by `broadcast.examples`"
         for all_of_it, one, other in zip(whole, *parts, strict=True):
             close(one + other, all_of_it, sentence, rtol=1e-9, atol=1e-12)
+        later = modulator.statistics(modulator.update(state, whole, broadcast), receiver, broadcast)
+        for before, after in zip(whole, later, strict=True):
+            identical(before, after, "The statistics depend on what `update` changes; a block measures all steps first")
 
 
 def _part(broadcast: Broadcast, rows: slice) -> Broadcast:

@@ -98,6 +98,8 @@ def homeostasis_measures_sums(make: Make) -> None:
             sentence = "The statistics of two parts of a batch do not add up to those of the whole"
             _alike(whole, [a + b for a, b in zip(one, other, strict=True)], sentence)
             state = homeostasis.update(state, whole, 1.0)
+            for before, after in zip(whole, homeostasis.statistics(state, value, parts[0]), strict=True):
+                identical(before, after, "The statistics depend on what `update` changes; a block measures them first")
             pull, *halves = (homeostasis.apply(state, v, p) for v, p in zip(shown, parts, strict=True))
             close(torch.cat(halves), pull, "A part of a batch is pulled in another way than in the whole", 1e-7, 1e-9)
 

@@ -95,6 +95,8 @@ def _steps(tensor: Tensor) -> list[int]:
 
 def _check_recorder(session: "Session", given: StateDict, path: Path) -> None:
     """Rows of every clock that the file holds, and those that waited."""
+    if session.ranks.rank:  # rank 0 alone records
+        return
     if session.recorder is None:
         if given is not None:
             _refuse(path, "recorder", type(given).__name__, "None: nothing is recorded")

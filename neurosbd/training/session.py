@@ -20,6 +20,7 @@ from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.measures import Measure
 from neurosbd.network import Network
+from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
@@ -27,7 +28,7 @@ from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.restoring import verify
-from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_sharing
+from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.stopping import Stopping
 
 
@@ -118,23 +119,27 @@ class Session:
 
     def _recorder(self) -> Recorder | None:
         asked, batches, training = self.definition.record, self.batches, self.definition.training
-        if not asked.signals:
+        if not asked.signals or self.ranks.rank:
             return None
         taught = batches.batch(0, 0).target
         there: dict[Split, int] = {"train": batches.examples, "test": batches.tested}
         widths: dict[Split, int] = {on: max(1, min(width, there[on])) for on, width in batches.widths.items()}
+        widths["train"] = max(1, self.ranks.rows(widths["train"]).stop)  # rank 0 keeps its own
         extent = RunExtent(
             batches.steps, training.epochs, batches.batches, widths, self.network.dt, self.definition.seed,
             tuple(taught.shape[1:] if taught.ndim < 3 else taught.shape[2:]), taught.ndim == 3,
         )  # fmt: skip
         recorded = Recorded.of(self.network, self.learner, self.loss)
         found = plan(asked.signals, asked.limit, recorded, extent)
+        check_recording(self.definition.name, self.network, [] if found is None else found.contents.series, self.ranks)
         return None if found is None else Recorder(found, extent, recorded, self.device)
 
     def _trial_recorder(self, on: Split, number: int, batch: Batch) -> TrialRecorder:
         if self.recorder is None:
             return NullRecorder()
-        return self.recorder.trial(on, self.epoch, number, batch, self.batches.samples(on, self.epoch, number))
+        samples = self.batches.samples(on, self.epoch, number)
+        own = samples[self.ranks.rows(len(samples))] if on == "train" else samples
+        return self.recorder.trial(on, self.epoch, number, batch, own)
 
     def step(self, requests: Requests = NO_REQUESTS) -> BatchResult:
         """Learn from the next batch and move on.
@@ -215,6 +220,12 @@ class Session:
         return self._judge("validation", ()) if self.batches.validated else {}
 
     def _judge(self, on: Literal["validation", "test"], observers: tuple[Observer, ...]) -> dict[str, float]:
+        metric_sums = self._judged(on, observers)
+        metric_sums.sums = as_first(self.ranks, metric_sums.sums)
+        return metric_sums.read()
+
+    def _judged(self, on: Literal["validation", "test"], observers: tuple[Observer, ...]) -> MetricSums:
+        """The sums of a split, of which every rank takes the whole."""
         metric_sums = self._metric_sums()
         self.network.eval()
         batches = self.batches.tests() if on == "test" else self.batches.validations()
@@ -223,20 +234,20 @@ class Session:
             trial_recorder = self._trial_recorder(on, number, batch) if on == "test" else NullRecorder()
             metric_sums.add(batch, self.learner.answer(batch, (*observers, *trial_recorder.observers), noise))
         self.network.train()
-        metric_sums.sums = as_first(self.ranks, metric_sums.sums)
-        return metric_sums.read()
+        return metric_sums
 
     def _again(self, number: int) -> tuple[Batch, torch.Generator]:
         """A trial of this epoch and its noise, the same however often it is asked for."""
         batch = share_of(self._on_device(self.batches.batch(self.epoch, number)), self.ranks)
-        return batch, generator(self.definition.seed, "noise", self.epoch, number)
+        noise = generator(self.definition.seed, "noise", self.epoch, number)
+        return batch, noise if self.ranks.size == 1 else part_of(noise, batch.first)
 
     def observe_untrained(self) -> None:
         """Have the recorder see the test before the first step, if it records tests at all."""
         if self.recorder is not None and self.recorder.tests and (self.epoch, self.number) == (0, 0):
             self.epoch = -1
             try:
-                self.evaluate()
+                self._judged("test", ())  # of rank 0 alone, which records
             finally:
                 self.epoch = 0
 

@@ -11,8 +11,11 @@ from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import Ranks
-from neurosbd.neurons.neuron import Stochastic
+from neurosbd.network import Network
+from neurosbd.tracefiles import Series
 
+_OF_A_BATCH = ("alignment", "hebbian")  # signals that need all examples of a batch
+_OF_A_GAIN = ("gain", "eligibility")  # signals that do, where the gain of a unit depends on other examples
 _LONGEST = 4096  # bytes of what rank 0 tells the others
 
 
@@ -32,22 +35,31 @@ def check_sharing(experiment: Experiment, learner: Learner, ranks: Ranks) -> Non
     Raises:
         UsageError: with the reason.
     """
-    if ranks.size == 1:
-        return
-    network, definition = learner.network, experiment.definition
-    draws = ((n, p.dropout or isinstance(p.neuron, Stochastic)) for n, p in network.populations.items())
-    drawn = next((name for name, random in draws if random), None)
-    reason = learner.rule.why_alone()
-    if network.adaptive:
-        reason = f"population '{next(iter(network.adaptive))}' standardises its drive over the batch at hand"
-    elif drawn is not None:
-        reason = f"population '{drawn}' draws random numbers by the places of examples in the batch at hand"
-    elif definition.record.signals:
-        reason = "a recording would hold the examples of one of them"
-    if reason is not None:
-        raise UsageError(
-            f"{definition.name}: {ranks.size} processes cannot share a batch here: {reason}; start it without torchrun"
-        )
+    if ranks.size > 1 and (reason := learner.rule.why_alone()) is not None:
+        raise _refusal(experiment.definition.name, ranks, reason)
+
+
+def check_recording(model: str, network: Network, series: Iterable[Series], ranks: Ranks) -> None:
+    """Refuse to record what rank 0, which keeps its own examples, cannot tell of them alone.
+
+    Args:
+        model: its name, for the message.
+        network: that is recorded.
+        series: what is asked for.
+        ranks: processes that share every batch.
+    Raises:
+        UsageError: with the reason.
+    """
+    for each in series if ranks.size > 1 else ():
+        population = each.where.split("->")[-1]
+        if each.what in _OF_A_BATCH:
+            raise _refusal(model, ranks, f"{each.name} compares with the gradient of a whole batch")
+        if each.what in _OF_A_GAIN and population in network.adaptive:
+            raise _refusal(model, ranks, f"{each.name} depends on the examples of all, which '{population}' measures")
+
+
+def _refusal(model: str, ranks: Ranks, reason: str) -> UsageError:
+    return UsageError(f"{model}: {ranks.size} processes cannot share a batch here: {reason}; start it without torchrun")
 
 
 def add_up(
