@@ -106,21 +106,19 @@ def test_the_stdp_window_is_the_rule(dt: float, tmp_path: Path) -> None:
     measured = [(float(a), float(b)) for a, b in rows]
     assert [lag for lag, _ in measured] == list(range(-40, 41, 8))
     for lag, change in measured:
-        expected = 0.0
-        if lag > 0:
-            expected = 0.01 * np.exp(-lag / 17)
-        elif lag < 0:
+        expected = 0.01 * np.exp(-lag / 17)
+        if lag < 0:
             expected = -0.01 * 0.6 * np.exp(lag / 34)
         assert change == pytest.approx(expected, abs=1e-6)  # weights are float32
 
 
 def test_a_window_beyond_the_bounds_is_cut_off_and_says_so(tmp_path: Path) -> None:
-    """Twenty pairings at a lag of +-4 ms would take the weight beyond 0.3 and below 0.2.
+    """Twenty pairings at lags of 0 and +-4 ms would take the weight beyond 0.3 and below 0.2.
 
     Must fail when bounds are not in force (tried: changes of 0.16).
     """
     bounds = {"rule.plasticity.window": {"w_min": 0.2, "w_max": 0.3}, "protocol.pairs": 20, "protocol.period": 50}
-    with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 2 of 3 lags"):
+    with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 3 of 3 lags"):
         run = simulate(
             "stdp-window", settings=bounds | {"protocol.longest": 4, "protocol.every": 4}, out=tmp_path / "r"
         )

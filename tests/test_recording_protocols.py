@@ -45,14 +45,17 @@ def test_the_changes_of_the_weight_are_the_stdp_window(window: neurosbd.Run) -> 
 
 
 def test_spikes_come_at_their_lag(window: neurosbd.Run) -> None:
-    """Must fail if steps are counted from the beginning of the protocol, or trials overlap in time."""
+    """A lag is from the beginning of the step in which a spike arrives to the end of the step of the post unit's.
+
+    Must fail if steps are counted from the beginning of the protocol, or trials overlap in time.
+    """
     spikes, inputs = window.trace["output.spikes"], window.trace["input.rate"]
     assert len(spikes) == 9 * 120
     np.testing.assert_allclose(np.diff(spikes.time), 1e-3)
     for trial, lag in enumerate(range(-20, 21, 5)):
         rows = spikes.rows(batch=trial)
         assert list(np.flatnonzero(spikes[rows][:, 0, 0])) == [20 + lag, 80 + lag]
-        assert list(np.flatnonzero(inputs[rows][:, 0, 0])) == [20, 80]
+        assert list(np.flatnonzero(inputs[rows][:, 0, 0])) == [21, 81]
         assert (window.trace["output.v"][rows][:, 0, 0] > 1).sum() == 2
 
 

@@ -80,13 +80,14 @@ def forced(pre: Sequence[int], post: Sequence[int], steps: int, rewards: dict[in
 
 @pytest.mark.parametrize("lag", [-25, -3, -1, 0, 1, 4, 30])
 def test_stdp_window_in_closed_form(lag: int) -> None:
-    """Must fail when a trace already holds the spike of its own step (tried: lag 0 then gives a_plus - a_minus)."""
+    """What arrives in step 40 comes at its beginning, a spike of the post unit at the end of its step.
+
+    Must fail when the pre trace does not hold what arrives with the spike (tried: lag 0 then gives 0).
+    """
     rule = learning_readout("stdp", a_plus=0.7, a_minus=0.4, tau_plus=17e-3, tau_minus=34e-3)
-    change = forced([40], [40 + lag], 80, {}, rule)
-    expected = 0.0
-    if lag > 0:
-        expected = 0.7 * math.exp(-lag * DT / 17e-3)
-    elif lag < 0:
+    change = forced([40], [40 + lag - 1], 80, {}, rule)
+    expected = 0.7 * math.exp(-lag * DT / 17e-3)
+    if lag < 0:
         expected = -0.4 * math.exp(lag * DT / 34e-3)
     assert change == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
@@ -98,13 +99,13 @@ def test_pairing_counts_all_or_the_nearest_spike(pairing: str) -> None:
     rule = learning_readout("stdp", a_minus=0.5, pairing=pairing)
     pairs = [(a, b) for a in pre for b in post]
     if pairing == "nearest":
-        ups = [(max(a for a in pre if a < b), b) for b in post]
+        ups = [(max(a for a in pre if a <= b), b) for b in post]
         downs = [(a, max(b for b in post if b < a)) for a in pre if min(post) < a]
     else:
-        ups, downs = [(a, b) for a, b in pairs if a < b], [(a, b) for a, b in pairs if b < a]
+        ups, downs = [(a, b) for a, b in pairs if a <= b], [(a, b) for a, b in pairs if b < a]
     expected = sum(math.exp(-(b - a) * DT / 20e-3) for a, b in ups)
     expected -= 0.5 * sum(math.exp(-(a - b) * DT / 20e-3) for a, b in downs)
-    assert forced(pre, post, 50, {}, rule) == pytest.approx(expected, rel=1e-10)
+    assert forced(pre, [b - 1 for b in post], 50, {}, rule) == pytest.approx(expected, rel=1e-10)
 
 
 def test_multiplicative_steps_shrink_towards_the_bounds() -> None:
@@ -125,7 +126,7 @@ def test_additive_weights_stay_within_their_bounds() -> None:
 def test_reward_comes_to_a_faded_eligibility() -> None:
     """T1: change = a_plus f g M exp(-(t1 - t0) / tau_e). Must fail when e fades after it is used (tried)."""
     rule = learning_readout("rstdp", a_plus=0.8, a_minus=0.0, tau_e=0.2, baseline=0.0)
-    change = forced([10], [13], 120, {100: 0.5}, rule)
+    change = forced([10], [12], 120, {100: 0.5}, rule)
     expected = 0.8 * math.exp(-3 * DT / 20e-3) * 0.5 * math.exp(-(100 - 13) * DT / 0.2)
     assert change == pytest.approx(expected, rel=1e-10)
 
@@ -220,9 +221,9 @@ def _direct(plasticity: RewardedSpikeTiming | PolicyGradient, life: list[Local])
     traces = plasticity.window.init(life[0]) if isinstance(plasticity, RewardedSpikeTiming) else None
     for local in life:
         if isinstance(plasticity, RewardedSpikeTiming) and traces is not None:
-            found, traces = plasticity.window.after(traces, local, DT)
+            now, traces = plasticity.window.after(traces, local, DT)
             plus, minus = plasticity.window.factors(local.synapses.weight)
-            pairs = [(plus, local.post.value, found.pre), (minus, -found.post, local.pre)]
+            pairs = [(plus, now.fired, now.pre), (minus, -now.post, now.arrived)]
         else:
             pairs = [(1.0, local.surprise(), local.eligible.trace)]
         made = [sum(f * local.outer(a[b, None], x[b, None]).weight for f, a, x in pairs) for b in range(len(e))]

@@ -21,21 +21,34 @@ Pairing = Literal["all", "nearest"]
 class PairTraces(NamedTuple):
     """What earlier spikes have left behind."""
 
-    pre: Tensor  # [B, *arriving]
-    post: Tensor  # [B, *size]
+    pre: Tensor  # of all that has arrived, [B, *arriving]
+    post: Tensor  # of the spikes before those of the last step, [B, *size]
+    fired: Tensor  # spikes of the last step, which end as the next one begins, [B, *size]
+
+
+class Instant(NamedTuple):
+    """What meets at a synapse where one step ends and the next begins."""
+
+    arrived: Tensor  # what arrives, [B, *arriving]
+    fired: Tensor  # post spikes of the step that ends, [B, *size]
+    pre: Tensor  # trace that these spikes find: of all that has arrived, now as well, [B, *arriving]
+    post: Tensor  # trace that the arrivals find: of the spikes before, [B, *size]
 
 
 @constants(called="stdp")
 class Window:
     """Pair-based STDP window, and how it depends on the weight.
 
-        added to w for a pair at lag s = t_post - t_pre:   + a_plus f_plus(w) exp(-s / tau_plus)     s > 0
+        added to w for a pair at lag s = t_post - t_pre:   + a_plus f_plus(w) exp(-s / tau_plus)     s >= 0
                                                           - a_minus f_minus(w) exp(s / tau_minus)    s < 0
         additive:        f_plus = f_minus = 1; the learner clamps weights to w_min..w_max after each update
         multiplicative:  f_plus = w_max - w,                f_minus = w - w_min
 
-    Spikes in the same step do not pair. With 'all' every pair counts, with 'nearest' only the latest spike
-    of the other side. Both are kept as one trace per unit, O(B (pre + post)).
+    What arrives in a step comes at its beginning, t_pre = step dt, and the spike that it may cause at its end, t_post =
+    (step + 1) dt: that pair is causal, with the shortest lag that a cause can have, dt. So a change by the spikes of a
+    step is made with the arrivals of the next one, in this order: arrivals find the trace of the spikes before, then
+    the spikes find the trace of all arrivals. With 'all' every pair counts, with 'nearest' only the latest spike of
+    the other side. Both are kept as one trace per unit, O(B (pre + post)).
 
     Args:
         a_plus: size of potentiation, >= 0.
@@ -50,6 +63,10 @@ class Window:
         ValueError: if a constant is out of range.
     Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98, sections 4.1-4.3; Song, Miller, Abbott 2000
         (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative).
+    Differs: none from Brian2, where a spike acts in the step in which it is sent and causes one in the next at the
+        earliest: its step n is the instant at which our step n begins, and there too `on_pre` runs before `on_post`.
+        NEST leaves out pairs at lag 0 (a spike that ends as another one arrives), and adds its dendritic delay to
+        t_post. A spike of the last step of a trial changes nothing any more; a run that goes on takes it along.
     """
 
     a_plus: NotNegative = 1.0
@@ -67,16 +84,23 @@ class Window:
 
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
-        return PairTraces(torch.zeros_like(local.pre), torch.zeros_like(local.post.value))
+        silent = torch.zeros_like(local.post.value)
+        return PairTraces(torch.zeros_like(local.pre), silent, silent)
 
-    def after(self, state: PairTraces, local: Local, dt: float) -> tuple[PairTraces, PairTraces]:
-        """(traces as the spikes of this step find them, traces with these spikes)."""
-        pre = state.pre * decay(self.tau_plus, dt)
+    def after(self, state: PairTraces, local: Local, dt: float) -> tuple[Instant, PairTraces]:
+        """(the instant at which this step begins, the traces after it, with the spikes at the end of this step)."""
+        pre = self._joined(state.pre * decay(self.tau_plus, dt), local.pre)
         post = state.post * decay(self.tau_minus, dt)
-        return PairTraces(pre, post), PairTraces(self._joined(pre, local.pre), self._joined(post, local.post.value))
+        now = Instant(local.pre, state.fired, pre, post)
+        return now, PairTraces(pre, self._joined(post, state.fired), local.post.value)
 
     def _joined(self, trace: Tensor, spikes: Tensor) -> Tensor:
         return trace + spikes if self.pairing == "all" else torch.where(spikes > 0, spikes, trace)
+
+    @property
+    def soft(self) -> bool:
+        """Whether changes depend on the weight."""
+        return self.bounds != "additive"
 
     def factors(self, weight: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """a_plus f_plus(w) and a_minus f_minus(w)."""
@@ -110,12 +134,15 @@ class SpikeTiming:
         return self.window.init(local)
 
     def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
-        """Potentiation where the post unit spikes, depression where the pre unit does."""
-        found, state = self.window.after(state, local, dt)
-        plus, minus = self.window.factors(local.synapses.weight)
-        up = local.outer(local.post.value, found.pre).weight.mul_(plus)
-        down = local.outer(found.post, local.pre).weight.mul_(minus)
-        return Synapses(down.sub_(up).div_(len(local.pre)), None), state
+        """Depression where the pre unit spikes, then potentiation where the post unit does."""
+        now, state = self.window.after(state, local, dt)
+        weight, examples = local.synapses.weight, len(local.pre)
+        down = local.outer(now.post, now.arrived).weight.div_(examples).mul_(self.window.factors(weight)[1])
+        up = local.outer(now.fired, now.pre).weight.div_(examples)
+        room = (weight - self.window.w_min).clamp_(min=0)
+        down = torch.where(up > 0, torch.minimum(down, room), down)  # the bounds hold for what the potentiation finds
+        up.mul_(self.window.factors(weight - down if self.window.soft else weight)[0])
+        return Synapses(down.sub_(up), None), state
 
     def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
         """There is none: every pairing changes the weight at once."""
@@ -165,17 +192,17 @@ class RewardedSpikeTiming:
 
     def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
         """The waiting pairings times the third factor, when there is one."""
-        found, traces = self.window.after(state.traces, local, dt)
+        now, traces = self.window.after(state.traces, local, dt)
         plus, minus = self.window.factors(local.synapses.weight)
-        kept, post = math.exp(-dt / self.tau_e), local.post.value
+        kept = math.exp(-dt / self.tau_e)
         if isinstance(plus, Tensor) and isinstance(minus, Tensor):  # of this step's weight: nothing to put off
             e = state.pending.folded.mul_(kept)
-            pairs = local.each(post[None], found.pre[None])
+            pairs = local.each(now.fired[None], now.pre[None])
             e.addcmul_(pairs, plus)
-            e.addcmul_(local.each(found.post[None], local.pre[None], pairs, 0.0), minus, value=-1)
+            e.addcmul_(local.each(now.post[None], now.arrived[None], pairs, 0.0), minus, value=-1)
             pending = state.pending._replace(folded=e)
         else:
-            posts, pres = [post * plus, found.post * -minus], [found.pre, local.pre]
+            posts, pres = [now.fired * plus, now.post * -minus], [now.pre, now.arrived]
             pending = joined(state.pending, posts, pres, kept, local)
         return rewarded(local.third_factor, pending, local), Tagged(traces, pending)
 

@@ -35,14 +35,15 @@ class Pairing:
     """Make the pre and the post unit spike at a lag, again and again, and see what becomes of the weight.
 
     The network has two inputs: unit 0 is the pre unit, unit 1 a teacher that makes the post unit spike in the
-    same step. For every lag the network starts anew, a trial of `pairs` pairings; the change is that of the weight
-    from unit 0, which stays within the bounds of the rule after every update. Lags are times, the same at every dt.
+    same step, at its end; what arrives in a step comes at its beginning. For every lag the network starts anew, a trial
+    of `pairs` pairings; the change is that of the weight from unit 0, which stays within the bounds of the rule after
+    every update. Lags are times, the same at every dt.
 
     Args:
         longest: largest lag |t_post - t_pre|, ms, > 0.
         every: from one lag to the next, ms, > 0.
         pairs: pairings per lag, >= 1.
-        period: from one pairing to the next, ms, > 2 longest. Times are whole steps of dt.
+        period: from one pairing to the next, ms, at least 2 longest + 2 dt. Times are whole steps of dt.
         reward: that arrives with every step, for rules that wait for one.
         start: weight from unit 0 before the pairings, too small to make a spike; within the bounds of the rule.
         teacher: weight from unit 1, large enough for one; it does not learn and has no bounds.
@@ -71,8 +72,14 @@ class Pairing:
             )
 
     def extent(self, dt: float) -> Extent:
-        """A trial per lag."""
-        return Extent(len(self._lags(dt)), self.pairs * self._steps("period", dt), 1)
+        """A trial per lag, which has a step left for the last spike to be felt in."""
+        period, longest = self._steps("period", dt), self._steps("longest", dt)
+        if period < 2 * longest + 2:
+            raise ValueError(
+                f"pairing.period = {self.period:g} ms leaves no step for the last spike to be felt in; with longest = "
+                f"{self.longest:g} ms set it to at least {(2 * longest + 2) * dt * 1e3:g} ms"
+            )
+        return Extent(len(self._lags(dt)), self.pairs * period, 1)
 
     def _steps(self, name: str, dt: float) -> int:
         return whole_steps(getattr(self, name), dt, f"pairing.{name}", "ms")
@@ -123,12 +130,12 @@ class Pairing:
         """One trial; every step changes the weight."""
         network = learner.network
         weight = next(iter(network.weights.values()))
-        period, pre = self._steps("period", network.dt), self._steps("longest", network.dt)
+        period, pre = self._steps("period", network.dt), self._steps("longest", network.dt) + 1
         cut = missed = torch.zeros((), dtype=torch.bool)
         continuation = Continuation(network.init(weight.new_zeros(1, 2)))
         reward = weight.new_full((1,), self.reward)
         for t in range(self.pairs * period):
-            teaching = t % period == pre + lag
+            teaching = t % period == pre + lag - 1  # the spike comes as this step ends
             fired: list[Tensor] = []
 
             def watch(_: int, frame: Frame, t: int = t, fired: list[Tensor] = fired) -> None:

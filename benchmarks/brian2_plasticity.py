@@ -1,0 +1,148 @@
+"""What Brian2 makes of synapses that learn: the figures that tests/test_reference_plasticity.py keeps.
+
+    python benchmarks/brian2_plasticity.py        # with brian2 (2.9.0 made the figures) and numpy
+
+Given spike trains, 2 s at steps of 1 ms, and weights that move with every spike: the rules, each as its paper or
+Brian2's documentation writes it. And a network of excitatory and inhibitory neurons, whose excitatory synapses learn.
+
+A step of Brian2 and one of ours: a spike of its step n acts on the membrane in step n, after its threshold was looked
+at, and causes a spike in step n + 1 at the earliest; ours arrives in step n and may cause one in step n, at its end.
+So arrivals have the same number, and a spike of our step n is one of its step n + 1. It runs `on_pre` before `on_post`
+(their `order` is -1 and 1). Resets come before synapses here, as in ours, so that what arrives at a reset membrane
+counts.
+"""
+
+import importlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+DT = 1e-3
+STEPS, PRES, POSTS = 2000, 3, 2
+TAU, TAU_PLUS, TAU_MINUS = 20e-3, 17e-3, 34e-3
+
+
+def trains() -> tuple[np.ndarray, np.ndarray]:
+    """Spikes that arrive [STEPS, PRES] and that the post units send [STEPS, POSTS], 0 or 1, as our steps count them."""
+    random = np.random.default_rng(1)
+    pre, post = random.random((STEPS, PRES)) < 0.03, random.random((STEPS, POSTS)) < 0.03
+    post[STEPS - 1] = False  # felt after the end
+    return pre.astype(float), post.astype(float)
+
+
+def start() -> np.ndarray:
+    """Weights before, [POSTS, PRES]."""
+    return np.linspace(0.2, 0.7, POSTS * PRES).reshape(POSTS, PRES)
+
+
+class Rule(NamedTuple):
+    """Equations of a synapse, and what spikes do to it, as Brian2 takes them; weights lie in 0..1."""
+
+    equations: str
+    on_pre: str
+    on_post: str
+
+
+TRACES = "dx/dt = -x / (17*ms) : 1 (event-driven)\ndy/dt = -y / (34*ms) : 1 (event-driven)\n"
+RULES = {
+    "additive": Rule(TRACES, "x += 1; w = clip(w - 0.004 * y, 0, 1)", "y += 1; w = clip(w + 0.006 * x, 0, 1)"),
+    "multiplicative": Rule(TRACES, "x += 1; w -= 0.04 * w * y", "y += 1; w += 0.06 * (1 - w) * x"),
+}
+
+
+def simulator() -> Any:
+    """Brian2, which only who runs this needs."""
+    return importlib.import_module("brian2")
+
+
+def spikes_of(train: np.ndarray, late: int = 0) -> Any:
+    """A group that sends a train [STEPS, units]."""
+    brian2 = simulator()
+    times, units = np.nonzero(train)
+    return brian2.SpikeGeneratorGroup(train.shape[1], units, (times + late) * brian2.ms)
+
+
+def learned(rule: Rule) -> list[float]:
+    """Weights after the trains, row by row."""
+    brian2 = simulator()
+    pre, post = trains()
+    before, after = spikes_of(pre), spikes_of(post, late=1)
+    synapses = brian2.Synapses(before, after, f"w : 1\n{rule.equations}", on_pre=rule.on_pre, on_post=rule.on_post)
+    synapses.connect()
+    for i in range(POSTS):
+        synapses.w[:, i] = start()[i]
+    brian2.Network(before, after, synapses).run((STEPS + 1) * brian2.ms)
+    return [float(synapses.w[j, i][0]) for i in range(POSTS) for j in range(PRES)]
+
+
+class Balanced(NamedTuple):
+    """Inputs, excitatory and inhibitory neurons, and weights [post, pre] between them; plastic ones lie in 0..0.12."""
+
+    inputs: np.ndarray  # [steps, 20]
+    to_exc: np.ndarray  # plastic
+    exc_exc: np.ndarray  # plastic; 0 from a neuron onto itself, which is no synapse
+    exc_inh: np.ndarray
+    inh_exc: np.ndarray
+
+
+A_PLUS, A_MINUS, W_MAX = 0.002, 0.0012, 0.12
+
+
+def balanced() -> Balanced:
+    """Half a second of 20 inputs at 40 Hz, 30 excitatory and 8 inhibitory neurons."""
+    random = np.random.default_rng(2)
+    inputs = (random.random((500, 20)) < 0.04).astype(float)
+    recurrent = random.uniform(0.0, 0.03, (30, 30))
+    np.fill_diagonal(recurrent, 0.0)
+    return Balanced(
+        inputs, random.uniform(0.05, 0.1, (30, 20)), recurrent, random.uniform(0.04, 0.1, (8, 30)),
+        random.uniform(0.1, 0.2, (30, 8)),
+    )  # fmt: skip
+
+
+def network() -> dict[str, Any]:
+    """Spikes of the excitatory and inhibitory neurons, as our steps count them, and mean weights."""
+    brian2 = simulator()
+    net = balanced()
+    equations, threshold = "dv/dt = -v / (20*ms) : 1", f"v > {math.exp(-DT / TAU)!r}"  # ours looks before it leaks
+    exc = brian2.NeuronGroup(30, equations, threshold=threshold, reset="v = 0", method="exact")
+    inh = brian2.NeuronGroup(8, equations, threshold=threshold, reset="v = 0", method="exact")
+    inputs = spikes_of(net.inputs)
+
+    def joined(pre: Any, post: Any, weights: np.ndarray, plastic: bool, sign: str = "+") -> Any:
+        model, on_pre, on_post = "w : 1\n", f"v_post {sign}= w", ""
+        if plastic:
+            model += TRACES
+            on_pre += f"; x += 1; w = clip(w - {A_MINUS} * y, 0, {W_MAX})"
+            on_post = f"y += 1; w = clip(w + {A_PLUS} * x, 0, {W_MAX})"
+        synapses = brian2.Synapses(pre, post, model, on_pre=on_pre, on_post=on_post or None)
+        synapses.connect(condition="i != j" if pre is post else "True")
+        synapses.w[:] = weights[np.asarray(synapses.j[:]), np.asarray(synapses.i[:])]
+        return synapses
+
+    parts = [joined(inputs, exc, net.to_exc, True), joined(exc, exc, net.exc_exc, True)]
+    parts += [joined(exc, inh, net.exc_inh, False), joined(inh, exc, net.inh_exc, False, "-")]
+    heard = [brian2.SpikeMonitor(exc), brian2.SpikeMonitor(inh)]
+    whole = brian2.Network(inputs, exc, inh, *parts, *heard)
+    whole.schedule = ["start", "groups", "thresholds", "resets", "synapses", "end"]
+    whole.run((len(net.inputs) + 1) * brian2.ms)
+    count = [int(monitor.num_spikes) for monitor in heard]
+    steps = [int(np.round(np.asarray(monitor.t / brian2.ms)).sum()) - monitor.num_spikes for monitor in heard]
+    means = [float(np.mean(part.w[:])) for part in parts[:2]]
+    return {"spikes": count, "steps": [int(s) for s in steps], "means": means}
+
+
+def main() -> None:
+    """Print all figures."""
+    brian2 = simulator()
+    brian2.prefs.codegen.target = "numpy"
+    brian2.defaultclock.dt = DT * brian2.second
+    jobs: dict[str, Callable[[], object]] = {name: lambda rule=rule: learned(rule) for name, rule in RULES.items()}
+    print(json.dumps({name: job() for name, job in {**jobs, "network": network}.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
