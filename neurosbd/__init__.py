@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neurosbd.report.comparing import Comparison, compare
     from neurosbd.report.predicting import Predictions, predict
     from neurosbd.rules.custom_loop import learner
+    from neurosbd.stimuli import Stimulation
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
     from neurosbd.training.experiments import simulate
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     recipes: Mapping[str, Callable[..., object]]
     rules: Mapping[str, Callable[..., _tables.Rule]]
     schedules: Mapping[str, Callable[..., _tables.Schedule]]
+    stimuli: Mapping[str, Callable[..., _tables.Stimulus]]
     surrogates: Mapping[str, Callable[..., _tables.Surrogate]]
     tasks: Mapping[str, Callable[..., _tables.Task]]
     upkeeps: Mapping[str, Callable[..., _tables.Upkeep]]
@@ -79,6 +81,7 @@ _HOME = {
     "Run": "training.run",
     "RunError": "errors",
     "Signal": "tracefiles",
+    "Stimulation": "stimuli",
     "Trace": "tracefiles",
     "UsageError": "errors",
     "UsageWarning": "errors",
@@ -109,15 +112,16 @@ _TABLES = (
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
     "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",
-    "neuromodulators", "neurons", "rules", "surrogates", "tasks",
+    "neuromodulators", "neurons", "rules", "stimuli", "surrogates", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}
 
 __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
-    "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Trace", "UsageError",
-    "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "fit_seeds", "from_nir", "from_torch",
+    "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Stimulation", "Trace",
+    "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "fit_seeds", "from_nir",
+    "from_torch",
     "health", "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "simulate",
     "to_nir", "unroll",
 ]  # fmt: skip

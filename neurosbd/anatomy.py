@@ -239,13 +239,13 @@ def _check_wiring(populations: Sequence[Population], connections: Sequence[Conne
     twice = [p.name for place, p in enumerate(populations) if order[p.name] != place]
     if twice:
         raise ValueError(f"two populations share a name: '{twice[0]}'; there are {[p.name for p in populations]}")
-    if not populations:
-        raise ValueError("a network needs at least an 'input' and a readout, got no population")
-    if populations[0].name != INPUT or populations[0].neuron is not None:
-        raise ValueError(f"the first population must be '{INPUT}' without a neuron, got '{populations[0].name}'")
-    for population in populations[1:]:
-        if population.neuron is None:
-            raise ValueError(f"population '{population.name}' needs a neuron")
+    if not any(population.name != INPUT for population in populations):
+        raise ValueError(f"a network needs a population beside '{INPUT}', got {[p.name for p in populations]}")
+    if INPUT in order and (order[INPUT] or populations[0].neuron is not None):
+        raise ValueError(f"'{INPUT}' must be the first population, without a neuron, got '{populations[0].name}' first")
+    for population in populations:
+        if population.neuron is None and population.name != INPUT:
+            raise ValueError(f"population '{population.name}' needs a neuron; '{INPUT}' alone goes without one")
     names = [c.name for c in connections]
     for connection in connections:
         for end in (connection.pre, connection.post):
@@ -261,9 +261,6 @@ def _check_wiring(populations: Sequence[Population], connections: Sequence[Conne
             )
         if names.count(connection.name) > 1:
             raise ValueError(f"connection '{connection.name}' is declared twice")
-    for name in list(order)[1:]:
-        if not any(c.post == name for c in connections):
-            raise ValueError(f"population '{name}' has no incoming connection")
 
 
 def readout_of(roles: Mapping[str, Role | None]) -> str:
@@ -289,8 +286,6 @@ def readout_of(roles: Mapping[str, Role | None]) -> str:
 def _check_roles(populations: Sequence[Population], connections: Sequence[Connection]) -> None:
     """One readout; heads that are like it, and feed nothing."""
     by_name = {population.name: population for population in populations}
-    if len(populations) == 1:
-        return  # which is said otherwise
     readout = by_name[readout_of({name: population.role for name, population in by_name.items()})]
     for population in populations:
         _check_dropout(population, population is readout)

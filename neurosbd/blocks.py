@@ -7,6 +7,7 @@ out is what K calls of `Network.step` give, up to the order of summation; K is a
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -61,15 +62,18 @@ def block_of(before: State, frame: Frame) -> Block:
     return Block(1, frame.state, scans, frame.carried, underway)
 
 
-def advance(network: Network, state: State, x: Tensor | Sequence[Tensor]) -> Block:
+def advance(
+    network: Network, state: State, x: Tensor | Sequence[Tensor], given: Mapping[str, Tensor] = MappingProxyType({})
+) -> Block:
     """Clamp the input to x[0], x[1], .. and update every population as often, in order.
 
     Args:
         network: that runs.
         state: before the first step.
         x: of the input, K of [B, *input size].
+        given: added to the drive of populations, {name: [K, B, *size]}.
     """
-    going = _Going(network, state, x)
+    going = _Going(network, state, x, given)
     for names in stages(network, len(x)):
         going.through(names)
     after = State(
@@ -97,15 +101,20 @@ def stages(network: Network, steps: int) -> list[list[str]]:
 class _Going:
     """A block on its way through the populations."""
 
-    def __init__(self, network: Network, state: State, x: Tensor | Sequence[Tensor]) -> None:
+    def __init__(
+        self, network: Network, state: State, x: Tensor | Sequence[Tensor], given: Mapping[str, Tensor]
+    ) -> None:
         self.network = network
+        self.given = given
+        self.rows = len(x) * len(x[0])
         self.before = state
         self.steps = len(x)
         self.underway = {name: list(way) for name, way in state.underway.items()}
         self.carried: dict[str, Tensor] = {}
         self.scans: dict[str, Scan[Any]] = {}
-        shown = x.flatten(0, 1) if isinstance(x, Tensor) else together(x)
-        self._show(INPUT, Scan(shown, shown, [Activity(each, each) for each in x], ()))
+        if INPUT in network.populations:
+            shown = x.flatten(0, 1) if isinstance(x, Tensor) else together(x)
+            self._show(INPUT, Scan(shown, shown, [Activity(each, each) for each in x], ()))
 
     def through(self, names: Sequence[str]) -> None:
         """Update populations that wait for nobody but each other."""
@@ -129,7 +138,12 @@ class _Going:
                 self.carried[c.name] = together(self.underway[c.name][: self.steps])
             else:
                 self.carried[c.name] = c.geometry.carry(self.scans[c.pre].value)
-        return self.network.add_drives({}, known, self.carried)
+        drives = self.network.add_drives({}, known, self.carried)
+        given = self.given.get(name)
+        if given is not None or not waiting:
+            flat = None if given is None else given.flatten(0, 1)
+            self.network.add_given(drives, name, flat if known or flat is None else flat.clone(), self.rows)
+        return drives
 
     def _each(self, drives: Mapping[Compartment, Tensor]) -> list[dict[Compartment, Tensor]]:
         """Drives of every step, [B, *size] for each compartment."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Container
 from typing import TypeVar
 
 import torch
@@ -154,11 +155,20 @@ def check_times(owner: object, dt: float, where: str) -> None:
         )
 
 
+def is_rounding(constant: Tensor | None, exact: Tensor) -> bool:
+    """Whether a constant is an exact one in its own type; a checkpoint may have put another in its place."""
+    return constant is not None and torch.equal(constant.cpu(), exact.to(constant.dtype).cpu())
+
+
 T = TypeVar("T")
 
 
 def sample_constants(
-    owner: T, size: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None = None
+    owner: T,
+    size: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype | None = None,
+    names: Container[str] | None = None,
 ) -> T:
     """The same constants with every distribution drawn, and every list of values a tensor [*size].
 
@@ -169,6 +179,7 @@ def sample_constants(
         size: of its population.
         generator: of all draws, which are made in float32.
         dtype: of the tensors; none: torch's default.
+        names: of the constants that units may differ in; none: all.
     Raises:
         ValueError: if the number of values fits neither the units nor the channels.
     """
@@ -178,6 +189,8 @@ def sample_constants(
     dtype = dtype or torch.get_default_dtype()
     for field in dataclasses.fields(owner):
         value = getattr(owner, field.name)
+        if names is not None and field.name not in names:
+            continue
         if isinstance(value, Distribution):
             changed[field.name] = value.draw(size, generator).to(dtype)
         elif isinstance(value, tuple | list | Tensor):

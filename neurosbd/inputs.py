@@ -1,7 +1,7 @@
 """What a network can be shown: the size, type and place of its inputs, and what would make others fit."""
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 
 from torch import Tensor
 
@@ -31,6 +31,16 @@ class Frames(Iterator[Tensor]):
 def gone_once_shown(inputs: object) -> bool:
     """Whether inputs come step by step, and only once."""
     return isinstance(inputs, Iterator) or not isinstance(inputs, Sized)
+
+
+def first_step_only(lasting: Sequence[str]) -> str:
+    """What to say of a network that was shown an example for one step, though populations, or delays, remember."""
+    what = f"{', '.join(map(repr, lasting))} remember" if lasting else "delayed connections bring"
+    return (
+        f"network(x) took one step from rest, but {what} what was before: a run goes on for many steps. "
+        f"run.predict(x) gives what a run says of raw examples, neurosbd.unroll(network, inputs) runs over "
+        f"inputs [T, B, *size]"
+    )
 
 
 def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) -> None:

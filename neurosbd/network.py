@@ -16,11 +16,11 @@ from neurosbd.anatomy import INPUT, Connection, Frame, Population, State
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
-from neurosbd.constraints import Constraint, Held, Mask, hold, obey, with_mask
-from neurosbd.distributions import check_times, sample_constants
+from neurosbd.constraints import Constraint, Held, Mask, buffer_name, hold, obey, with_mask
+from neurosbd.distributions import check_times, is_rounding, sample_constants
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.inputs import check_inputs
+from neurosbd.inputs import check_inputs, first_step_only
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
 from neurosbd.summary import Summary, summarise
 
@@ -36,15 +36,16 @@ class Network(nn.Module):
     one step later, so a feed-forward rate network is complete after one step. `Connection.delay` makes it more.
 
     Args:
-        populations: in order of update; the first is 'input', the readout has that role, or is the last but for heads.
+        populations: in order of update; 'input', if there is one, is the first; the readout has that role, or is the
+            last but for heads.
         connections: any number between them.
         generator: source of the initial weights, masks, and constants that differ between neurons.
         dt: duration of a step, s.
         answer: how an answer is read off the readout over the steps of a trial, see ANSWERS.
         block: steps that are taken at once, >= 1, a choice of speed and memory; None: as many as suit the memory.
     Raises:
-        ValueError: if a name is unknown or repeated, a population is never driven, sizes do not fit, a part is of
-            another kind, or dt is no positive time. Warns of times that are short beside dt or no whole steps.
+        ValueError: if a name is unknown or repeated, sizes do not fit, a part is of another kind, or dt is no positive
+            time. Warns of times that are short beside dt or no whole steps.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Network(nn.Module):
         for name, moments in self._moments.items():
             for key, value in moments._asdict().items():
                 self.register_buffer(f"memory:{name}:{key}", value)
+        self.like: Tensor  # its type and device are those of all that the network takes and gives
+        self.register_buffer("like", torch.zeros(0), persistent=False)
         self.connections = {c.name: c for c in connections}
         self.readout = anatomy.readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
@@ -101,17 +104,18 @@ class Network(nn.Module):
         self._held[name] = [(constraint, type(state)) for constraint, state in held]
         for number, (constraint, state) in enumerate(held):
             for field, value in state._asdict().items():
-                self.register_buffer(_buffer(name, number, constraint, field), value)
+                self.register_buffer(buffer_name(name, number, constraint, field), value)
         self.weights[name] = nn.Parameter(weight, requires_grad=connection.plastic)
         if bias is not None:
             self.biases[name] = nn.Parameter(bias, requires_grad=connection.plastic)
 
     def held(self, name: str) -> list[Held]:
         """The constraints of a connection, its mask first, with what they keep."""
-        return [
-            Held(constraint, kind(*(self._buffers[_buffer(name, number, constraint, field)] for field in kind._fields)))
-            for number, (constraint, kind) in enumerate(self._held[name])
-        ]
+        found = []
+        for number, (constraint, kind) in enumerate(self._held[name]):
+            kept = (self._buffers[buffer_name(name, number, constraint, field)] for field in kind._fields)
+            found.append(Held(constraint, kind(*kept)))
+        return found
 
     @property
     def constrained(self) -> bool:
@@ -263,7 +267,7 @@ class Network(nn.Module):
         self._check_batch(frame, x)
         if extra is not None and (unknown := extra.keys() - self.incoming.keys()):
             raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
-        activity = {INPUT: Activity(x, x)}
+        activity = {INPUT: Activity(x, x)} if INPUT in self.populations else {}
         carried: dict[str, Tensor] = {}
         neurons: dict[str, Any] = {}
         for name, connections in self.incoming.items():
@@ -273,8 +277,7 @@ class Network(nn.Module):
                 else:
                     carried[connection.name] = connection.geometry.carry(activity[connection.pre].value)
             drives = self.add_drives({}, connections, carried)
-            if extra is not None and name in extra:
-                drives["soma"] = drives["soma"] + extra[name] if "soma" in drives else extra[name]
+            self.add_given(drives, name, None if extra is None else extra.get(name), len(x))
             state, sent = frame.state.neurons[name], frame.state.sent.get(name)
             activity[name], neurons[name] = self.step_neurons(name, state, drives, sent)
         underway = {}
@@ -301,6 +304,13 @@ class Network(nn.Module):
             place = self.places[connection.name]
             drives[place] = drives[place] + part if place in drives else part
         return drives
+
+    def add_given(self, drives: dict[Compartment, Tensor], name: str, given: Tensor | None, rows: int) -> None:
+        """Add to the drives of a population, of so many rows, what is given from outside the network, or no drive."""
+        if given is not None:
+            drives["soma"] = drives["soma"] + given if "soma" in drives else given
+        elif not drives:
+            drives["soma"] = self.like.new_zeros((rows, *self.populations[name].size))
 
     def step_neurons(
         self, name: str, state: Any, drives: Mapping[Compartment, Tensor], sent: Tensor | None
@@ -341,7 +351,7 @@ class Network(nn.Module):
     def _apply(self, fn: object, recurse: bool = True) -> "Network":
         """Constants that are tensors move with the weights; in a wider type they are again what they were given as."""
         buffers = self._buffers
-        given = [key for key, exact in self._exact.items() if _rounding(buffers[key], exact)]
+        given = [key for key, exact in self._exact.items() if is_rounding(buffers[key], exact)]
         super()._apply(fn, recurse)
         for key in given:
             buffers[key] = self._exact[key].to(buffers[key])  # type: ignore[arg-type]
@@ -369,14 +379,13 @@ class Network(nn.Module):
         lasting = [name for name, state in frame.state.neurons.items() if state]
         if (lasting or frame.state.underway) and not self._told_of_time:
             self._told_of_time = True
-            what = f"{', '.join(map(repr, lasting))} remember" if lasting else "delayed connections bring"
-            warn(
-                f"network(x) took one step from rest, but {what} what was before: a run goes on for many steps. "
-                f"run.predict(x) gives what a run says of raw examples, neurosbd.unroll(network, inputs) runs over "
-                f"inputs [T, B, *size]",
-                stacklevel=5,
-            )
+            warn(first_step_only(lasting), stacklevel=5)
         return frame.activity[self.readout].value
+
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Size of what is shown; of a network without an input population, which is shown nothing, (0,)."""
+        return self.populations[INPUT].size if INPUT in self.populations else (0,)
 
     def check_shown(self, x: object, steps: bool = False) -> None:
         """Refuse what cannot be shown to this network; the values are not looked at.
@@ -387,14 +396,4 @@ class Network(nn.Module):
         Raises:
             UsageError: with what is there, what is wanted, and how to get it.
         """
-        check_inputs(x, self.populations[INPUT].size, next(self.parameters()), steps)
-
-
-def _buffer(connection: str, number: int, constraint: Constraint, field: str) -> str:
-    """Name of what a constraint keeps. That of a mask is older than other constraints, and checkpoints know it."""
-    return f"present:{connection}" if isinstance(constraint, Mask) else f"constraint:{connection}:{number}:{field}"
-
-
-def _rounding(constant: Tensor | None, exact: Tensor) -> bool:
-    """Whether a constant is an exact one in its own type; a checkpoint may have put another in its place."""
-    return constant is not None and torch.equal(constant.cpu(), exact.to(constant.dtype).cpu())
+        check_inputs(x, self.input_size, self.like, steps)

@@ -83,6 +83,14 @@ def uniform(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     return _unit(_mixed(start + counter * _STEP), like.dtype).view(like.shape)
 
 
+def uniforms(key: Tensor, first: int, steps: int, like: Tensor) -> Tensor:
+    """What `uniform` gives at so many steps from `first` on, at once, [steps, *like.shape]."""
+    step = torch.arange(first, first + steps, device=like.device, dtype=torch.int64)
+    start = _mixed(_mixed(key + step * _STEP))
+    counter = torch.arange(like.numel(), device=like.device, dtype=torch.int64)
+    return _unit(_mixed(start[:, None] + counter * _STEP), like.dtype).view(steps, *like.shape)
+
+
 def normal(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     """Independent standard normal numbers, one per element of `like`, none beyond 6 in float32.
 
@@ -94,9 +102,20 @@ def normal(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
     """
     half = like.new_empty((like.numel() + 1) // 2)
     length, angle = (uniform(key, 2 * step + part, half) for part in (0, 1))
-    length, angle = (-2 * torch.log1p(-length)).sqrt_(), angle.mul_(2 * math.pi)
-    both = torch.cat((length * torch.cos(angle), length * torch.sin(angle)))
-    return both[: like.numel()].view(like.shape)
+    return _paired(length, angle)[: like.numel()].view(like.shape)
+
+
+def normals(key: Tensor, first: int, steps: int, like: Tensor) -> Tensor:
+    """What `normal` gives at so many steps from `first` on, at once, [steps, *like.shape]."""
+    half = like.new_empty((like.numel() + 1) // 2)
+    both = uniforms(key, 2 * first, 2 * steps, half).view(steps, 2, -1)
+    return _paired(both[:, 0], both[:, 1])[:, : like.numel()].view(steps, *like.shape)
+
+
+def _paired(length: Tensor, angle: Tensor) -> Tensor:
+    """Twice as many normal numbers as there are pairs of uniform ones, along the last axis."""
+    length, angle = (-2 * torch.log1p(-length)).sqrt_(), angle * (2 * math.pi)
+    return torch.cat((length * torch.cos(angle), length * torch.sin(angle)), -1)
 
 
 def _unit(bits: Tensor, dtype: torch.dtype) -> Tensor:

@@ -256,7 +256,9 @@ def spell(value: object, nested: Mapping[Hint, Table]) -> object:
     if not dataclasses.is_dataclass(value):
         return value
     kinds = [name for table in nested.values() for name, make in table.items() if make is type(value)]
-    constants = {field.name: spell(getattr(value, field.name), nested) for field in dataclasses.fields(value)}
+    constants = {
+        field.name: spell(getattr(value, field.name), nested) for field in dataclasses.fields(value) if field.init
+    }
     return {**({"kind": kinds[0]} if kinds else {}), **constants}
 
 

@@ -12,7 +12,7 @@ from pydantic import PydanticUserError
 
 from neurosbd import plugins
 from neurosbd.answers import ANSWERS, Answer
-from neurosbd.config.definition import ConnectionEntry, Definition
+from neurosbd.config.definition import ConnectionEntry, Definition, StimulusEntry
 from neurosbd.config.recipes import RECIPES
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
 from neurosbd.constants import Distribution
@@ -35,6 +35,7 @@ from neurosbd.plasticity import PLASTICITIES, Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, Homeostasis, Upkeep
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, check_tables
+from neurosbd.stimuli import STIMULI, Stimulus
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 
@@ -45,7 +46,7 @@ TABLES: Mapping[str, Items] = {
     "initialisers": INITIALISERS, "poolings": POOLINGS, "plasticities": PLASTICITIES,
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
-    "upkeeps": UPKEEPS, "encoders": ENCODERS, "surrogates": SURROGATES, "answers": ANSWERS,
+    "upkeeps": UPKEEPS, "encoders": ENCODERS, "stimuli": STIMULI, "surrogates": SURROGATES, "answers": ANSWERS,
     "distributions": DISTRIBUTIONS,
     "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "tasks": TASKS, "protocols": PROTOCOLS, "measures": MEASURES,
     "recipes": RECIPES, "processes": PROCESSES,
@@ -55,7 +56,8 @@ CONTRACTS: Mapping[str, type] = {
     "neurons": Neuron, "losses": Described, "connections": Geometry, "constraints": Constraint,
     "initialisers": Initialiser, "poolings": Pooling,
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
-    "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder, "surrogates": Surrogate, "answers": Answer,
+    "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder,
+    "stimuli": Stimulus, "surrogates": Surrogate, "answers": Answer,
     "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
     "protocols": Protocol, "processes": Process, "rules": Rule,
 }  # fmt: skip
@@ -150,7 +152,8 @@ def _check_item(kind: str, item: object) -> None:
 
 def _reserved(kind: str) -> set[str]:
     """What a model file says of an entry beside its constants."""
-    return set(ConnectionEntry.model_fields if kind == "connections" else Entry.model_fields) | set(dir(Entry))
+    records = {"connections": ConnectionEntry, "stimuli": StimulusEntry}
+    return set(records.get(kind, Entry).model_fields) | set(dir(Entry))
 
 
 def _check_constants(item: Callable[..., object], reserved: set[str]) -> None:

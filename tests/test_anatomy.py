@@ -81,10 +81,12 @@ def test_the_rest_of_a_network() -> None:
             build(seed=seed)
     with pytest.raises(ValueError, match="populations must be a list of Population"):
         build(INPUT)
-    with pytest.raises(ValueError, match="got no population"):
+    with pytest.raises(ValueError, match="needs a population beside 'input'"):
         build((), ())
-    with pytest.raises(ValueError, match="first population must be 'input'"):
-        build((HIDDEN, OUTPUT), (TWO,))
+    with pytest.raises(ValueError, match="'input' must be the first population"):
+        build((HIDDEN, INPUT, OUTPUT), (ONE, TWO))
+    with pytest.raises(ValueError, match="'hidden' needs a neuron; 'input' alone goes without"):
+        build((Population("hidden", (3,), None), OUTPUT), (TWO,))
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers() -> None:

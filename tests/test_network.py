@@ -88,10 +88,10 @@ def test_sparsity_is_the_stated_fraction() -> None:
 @pytest.mark.parametrize(
     ("populations", "connections", "message"),
     [
-        ([population("input", 2), population("a", 3)], [], "'a' has no incoming"),
+        ([population("input", 2)], [], "needs a population beside 'input'"),
         ([population("input", 2), population("a", 3)], [Connection("x", "a", Dense())], "no population 'x'"),
         ([population("input", 2), population("a", 3)], [Connection("a", "input", Dense())], "cannot be driven"),
-        ([population("a", 2)], [], "first population must be 'input'"),
+        ([population("a", 2), population("input", 2)], [], "'input' must be the first population"),
         ([population("input", 2), population("a", 3)], [Connection("input", "a", Dense())] * 2, "declared twice"),
         (
             [population("input", 3, 8, 8), population("a", 4, 8, 8)],

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from neurosbd.anatomy import spikes
+from neurosbd.anatomy import INPUT, spikes
 from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.datasets.load import Dataset
@@ -20,12 +20,30 @@ from neurosbd.tasks import Protocol, Task
 _MOST_LABELS = 1000  # different values, beyond which they are hardly classes
 
 
+def check_wired(experiment: Experiment) -> None:
+    """Refuse a network that cannot be shown examples: without an input, or with a population that hears nobody.
+
+    Raises:
+        UsageError: naming the population.
+    """
+    definition, there = experiment.definition, [population.name for population in experiment.populations]
+    if INPUT not in there:
+        raise UsageError(
+            f"{definition.name}: no population is called '{INPUT}', to which examples are shown; there are "
+            f"{', '.join(there)}. A network that runs by itself has [simulation] in place of data: neurosbd simulate"
+        )
+    deaf = [name for name, onto in experiment.network.incoming.items() if not onto]
+    if deaf:
+        raise UsageError(f"{definition.name}: population '{deaf[0]}' has no incoming connection; connect it")
+
+
 def check_task(experiment: Experiment, task: Task) -> None:
     """Refuse a task whose sizes are not those of the definition, or whose times are no steps of it.
 
     Raises:
         UsageError: with both sizes, or the times near it.
     """
+    check_wired(experiment)
     definition = experiment.definition
     inputs, outputs = task.sizes()
     asked = {"input": (definition.input_size(), (inputs,)), "readout": (definition.output_size(), (outputs,))}
@@ -47,6 +65,7 @@ def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
     Raises:
         UsageError: with what is wanted.
     """
+    check_wired(experiment)
     definition, network = experiment.definition, experiment.network
     try:
         protocol.check(network, experiment.rule)
@@ -120,6 +139,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     Raises:
         UsageError: with what is there, what is wanted, and the setting that makes it fit.
     """
+    check_wired(experiment)
     definition, rule = experiment.definition, experiment.rule
     size = definition.input_size()
     if size != data.size:

@@ -39,6 +39,7 @@ from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
+from neurosbd.stimuli import STIMULI, Stimulation, check_span
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 from neurosbd.text import html_table, one_line
@@ -67,12 +68,30 @@ class ConnectionEntry(Entry):
         return Connection(self.pre, self.post, geometry, self.plastic, self.delay, self.compartment, constraints)
 
 
+class StimulusEntry(Entry):
+    """[[stimulus]]: the population that it drives, when, and what is given."""
+
+    population: str
+    start: Annotated[float, Range(least=0, unit="s")] = 0.0
+    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
+
+    @model_validator(mode="after")
+    def _stops_after_it_starts(self) -> "StimulusEntry":
+        check_span(self.start, self.stop)
+        return self
+
+    def stimulation(self) -> Stimulation:
+        """The stimulus that is described, where and when it is given."""
+        return Stimulation(self.population, self.build(), self.start, self.stop)
+
+
 NESTED = {  # which table a constant that is a part itself is an entry of
     Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
     Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
     Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
 }  # fmt: skip
 NeuronEntry = Annotated[Entry, OneOf(NEURONS, NESTED)]
+StimulationEntry = Annotated[StimulusEntry, OneOf(STIMULI, NESTED, StimulusEntry)]
 GeometryEntry = Annotated[ConnectionEntry, OneOf(CONNECTIONS, NESTED, ConnectionEntry)]
 
 

@@ -21,6 +21,11 @@ def with_mask(constraints: Sequence[Constraint], present: Tensor | None) -> tupl
     return (Mask(present if given is None else present * given), *others)
 
 
+def buffer_name(connection: str, number: int, constraint: Constraint, field: str) -> str:
+    """Name of what a constraint keeps. That of a mask is older than other constraints, and checkpoints know it."""
+    return f"present:{connection}" if isinstance(constraint, Mask) else f"constraint:{connection}:{number}:{field}"
+
+
 def hold(
     constraints: Sequence[Constraint], weight: Tensor, axes: WeightAxes, generator: torch.Generator, where: str
 ) -> list[Held]:

@@ -8,7 +8,7 @@ from torch import nn
 from neurosbd.errors import warn
 from neurosbd.interchange.adapter import Cell
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import INPUT, Frame, Network
+from neurosbd.network import Frame, Network
 from neurosbd.neurons import IF, LIF, CubaLIF
 
 _TRIAL = 50  # steps
@@ -48,7 +48,7 @@ def warn_of_silence(network: Network) -> None:
     if not spiking:
         return
     some = next(network.parameters(), torch.zeros(()))
-    size = network.populations[INPUT].size
+    size = network.input_size
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((_EXAMPLES, *size), generator=generator).to(some)
     heard = dict.fromkeys(spiking, False)

@@ -77,6 +77,10 @@ class _Writer:
     def graph(self, metadata: Mapping[str, object]) -> Foreign:
         """All of it."""
         network = self.network
+        if INPUT not in network.populations:
+            raise UsageError(
+                f"a NIR graph begins with an input, but this network has none; give it a population '{INPUT}'"
+            )
         self.nodes["input"] = self.nir.Input({"input": np.array(network.populations[INPUT].size)})
         self.shown[INPUT] = ["input"]
         weights = {name: self._reserve(f"w_{c.pre}_{c.post}") for name, c in self.connections.items()}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.learning.simulation import check_given
 from neurosbd.network import Connection, Network, Population
 
 MOST_UNITS = 2**28  # of one population
@@ -59,6 +60,7 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
     for wire in wires:  # before any weight is drawn: a damaged file may say any size
         _check_shape(wire, sizes)
     network = Network(populations, [wire.connection for wire in wires], torch.Generator(), dt)
+    check_given(network, {})
     with torch.no_grad():
         for wire in wires:
             own = network.synapses(wire.connection)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ class Batch:
         batch_size: of the whole batch, if more examples belong to it than are here: those of other processes. Scores
             and losses are means over the whole; 0: all are here.
         first: number in the whole batch of the first example that is here.
+        drives: added to the drive of populations at every step, {name: [T, B, *size]}: currents, stimuli.
     Raises:
         UsageError: if they do not belong together; what a network can be shown is asked when it runs.
     """
@@ -56,6 +57,7 @@ class Batch:
     reward: Callable[[int, Frame], Tensor | None] | None = None
     batch_size: int = 0
     first: int = 0
+    drives: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("inputs", self.inputs), ("target", self.target), ("task", self.task)):
@@ -67,8 +69,10 @@ class Batch:
             )
         steps = len(self.inputs) if isinstance(self.inputs, Sized) else None
         object.__setattr__(self, "weights", _weights(self.weights, steps))
-        if not self.taught and self.reward is None:
-            raise UsageError("a batch needs a target, or a reward = function of (step, frame) where there is none")
+        for name, drive in self.drives.items():
+            if not isinstance(drive, Tensor) or drive.shape[:1] != (len(self.weights),):
+                shape = list(drive.shape) if isinstance(drive, Tensor) else type(drive).__name__
+                raise UsageError(f"the drive of '{name}' is {shape}; give [T, B, *size] with T = {len(self.weights)}")
         self._check_sizes()
 
     @property
@@ -184,6 +188,7 @@ def share_of(batch: Batch, ranks: Ranks) -> Batch:
         task=None if batch.task is None else batch.task[rows],
         batch_size=count,
         first=rows.start,
+        drives={name: drive[:, rows] for name, drive in batch.drives.items()},
     )
 
 
@@ -200,10 +205,15 @@ def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: 
     """
     if not isinstance(batch, Batch):
         raise UsageError(f"learn takes a batch, got {type(batch).__name__}; make one: neurosbd.Batch(x[None], labels)")
-    weight, target = next(network.parameters()), batch.target
+    weight, target = network.like, batch.target
     if not batch.taught:
         if scored:
             raise UsageError("this rule learns from a target, but the batch has none; give Batch(inputs, target)")
+        if rewarded and batch.reward is None:
+            raise UsageError(
+                "a batch needs a target, or a reward = function of (step, frame) where there is none, under a rule "
+                "that is sent rewards"
+            )
         return
     if target.device != weight.device:
         raise UsageError(f"target is on {target.device}, but the weights are on {weight.device}; use target.to(...)")

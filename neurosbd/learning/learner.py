@@ -216,7 +216,7 @@ def _check_neurons(network: Network) -> None:
     for name, connections in network.incoming.items():
         population = network.populations[name]
         if isinstance(population.neuron, Particular):
-            silence = next(network.parameters()).new_zeros((1, *population.size))
+            silence = network.like.new_zeros((1, *population.size))
             try:
                 population.neuron.check(silence, tuple(network.places[c.name] for c in connections), network.dt)
             except ValueError as problem:

@@ -138,7 +138,7 @@ class Run:
         most = 1 if drives is not None or batch.reward is not None else most
         lengths = self._lengths(batch) if most is None else lambda x: repeat(most)
         lengths = of_one_kind(lengths, [(weight, t == alone) for t, weight in enumerate(batch.weights)])
-        for t, block in blocks(self.network, batch.frames(), lengths, start, self._noise, drives):
+        for t, block in blocks(self.network, batch.frames(), lengths, start, self._noise, drives, batch.drives):
             if not first:
                 yield t, block
                 continue
@@ -204,6 +204,8 @@ class Run:
             until: the last population that is updated, unless somebody watches.
         """
         network, self._shown = self.network, self._shown + 1
+        if batch.drives:
+            raise UsageError("this rule updates one population after another and takes no drives; leave them out")
         start: Frame | None = None
         for t, x in enumerate(checked_frames(network, batch.frames())):
             start = network.init(x, self._noise) if start is None else start

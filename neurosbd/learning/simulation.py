@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain, islice, repeat, takewhile
+from types import MappingProxyType
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from neurosbd.blocks import Block, advance, automatic, block_of
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, nearest
 from neurosbd.network import Frame, Network
 
 Observer = Callable[[int, Frame], None]
@@ -24,6 +25,7 @@ def unroll(
     start: Frame | None = None,
     generator: torch.Generator | None = None,
     *,
+    drives: Mapping[str, Tensor] = MappingProxyType({}),
     differentiable: bool = False,
 ) -> Frame:
     """Run a network over time and let observers watch every step.
@@ -38,6 +40,7 @@ def unroll(
         observers: called after every step.
         start: frame to go on from; none starts at rest.
         generator: source of the noise of this run, for networks that have any.
+        drives: added to the drive of populations at every step, {name: [T, B, *size]}: currents, stimuli.
         differentiable: whether autograd follows the run, for backprop through time; the values are the same. Memory
             then grows with T, until the graph is let go.
 
@@ -60,7 +63,7 @@ def unroll(
     """
     frame = start
     with torch.set_grad_enabled(differentiable):
-        for t, block in blocks(network, inputs, as_long_as(network, inputs), start, generator):
+        for t, block in blocks(network, inputs, as_long_as(network, inputs), start, generator, given=drives):
             for k, frame in enumerate(block.frames()):
                 for observe in observers:
                     observe(t + k, frame)
@@ -76,6 +79,7 @@ def blocks(
     start: Frame | None = None,
     generator: torch.Generator | None = None,
     drives: Drives | None = None,
+    given: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Iterator[tuple[int, Block]]:
     """The steps of a run, block after block, with the number of the first of each; the loop itself.
 
@@ -90,21 +94,50 @@ def blocks(
         generator: source of the noise of this run.
         drives: (step, frame before it) -> what is added to the drive of populations, {name: [B, *size]}; the frame is
             None before the first step of a run from rest. Blocks must have one step then.
+        given: added besides, {name: [T, B, *size]}, whatever the network does.
     Raises:
-        UsageError: if the inputs are not such as this network can be shown.
+        UsageError: if the inputs or drives are not such as this network can be shown.
     """
     frame, t = start, 0
+    check_given(network, given, drives is not None)
     for x in _cut(checked_frames(network, inputs), lengths):
-        extra = None if drives is None else drives(t, frame)
+        now = {name: drive[t : t + len(x)] for name, drive in given.items()}
         before = network.init(x[0], generator) if frame is None else frame
         if len(x) == 1:
+            extra = {name: drive[0] for name, drive in now.items()}
+            for name, drive in () if drives is None else drives(t, frame).items():
+                extra[name] = extra[name] + drive if name in extra else drive
             block = block_of(before.state, network.step(before, x[0], extra))
         else:
-            block = advance(network, before.state, x)
+            block = advance(network, before.state, x, now)
         # The activity is that of whoever takes the block, unless the drives of the next step are made of it.
         frame = Frame(block.state, {}, {}) if drives is None else block.frames()[0]
         yield t, block
         t += len(x)
+
+
+def check_given(network: Network, given: Mapping[str, Tensor], more: bool = False) -> None:
+    """Refuse drives of populations that are not there, and a population that nobody drives.
+
+    Args:
+        network: that is driven.
+        given: {name: [T, B, *size]}.
+        more: whether other drives come as the network runs.
+    Raises:
+        UsageError: naming the population.
+    """
+    for name, drive in given.items():
+        if name not in network.incoming:
+            raise UsageError(f"there is no population '{name}' to drive{nearest(name, network.incoming)}")
+        size = network.populations[name].size
+        if drive.shape[2:] != size:
+            raise UsageError(f"the drive of '{name}' is {list(drive.shape)}; give [T, B, *size] of size {list(size)}")
+    silent = [name for name, onto in network.incoming.items() if not onto and name not in given]
+    if silent and not more:
+        raise UsageError(
+            f"population '{silent[0]}' has no incoming connection and is given no drive, so that nothing would ever "
+            f"reach it; connect it, or drive it: Batch(..., drives={{'{silent[0]}': [T, B, *size]}})"
+        )
 
 
 def _cut(inputs: Tensor | Iterator[Tensor], lengths: Lengths) -> Iterator[Tensor | Sequence[Tensor]]:

@@ -16,6 +16,7 @@ from neurosbd.neurons.lif import LIF
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.neurons.normalised import Normalised
 from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from neurosbd.neurons.relay import Relay
 from neurosbd.neurons.standardised import Standardised
 from neurosbd.neurons.unit_power import UnitPower
 
@@ -34,11 +35,12 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "izhikevich": Izhikevich,
     "adex": AdEx,
     "escape": Escape,
+    "relay": Relay,
 }
 is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
-    "Identity", "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Sigmoid", "Softplus", "Standardised", "Tanh",
+    "Identity", "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid", "Softplus", "Standardised", "Tanh",
     "UnitPower",
 ]  # fmt: skip

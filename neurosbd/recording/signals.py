@@ -12,7 +12,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
-from neurosbd.network import INPUT, Frame, Network
+from neurosbd.network import Frame, Network
 from neurosbd.neurons.neuron import gain
 
 
@@ -187,7 +187,7 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
         return list(network.incoming)
     found = {
         "spikes": lambda: [name for name in network.incoming if "spike" in fields(network, name)],
-        "rate": lambda: [INPUT, *(name for name in network.incoming if "spike" not in fields(network, name))],
+        "rate": lambda: [name for name in network.populations if "spike" not in fields(network, name)],
         "third_factor": lambda: list(third_factors),
         "eligibility": lambda: list(eligibilities),
         "weight": lambda: list(network.connections),

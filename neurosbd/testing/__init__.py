@@ -41,6 +41,7 @@ from neurosbd.testing.plasticities import PLASTICITY_CHECKS, check_plasticity
 from neurosbd.testing.processes import PROCESS_CHECKS, check_process
 from neurosbd.testing.regularisers import HOMEOSTASIS_CHECKS, UPKEEP_CHECKS, check_homeostasis, check_upkeep
 from neurosbd.testing.rules import RULE_CHECKS, check_rule
+from neurosbd.testing.stimuli import STIMULUS_CHECKS, check_stimulus
 from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol, check_task
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
@@ -48,7 +49,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "constraints": CONSTRAINT_CHECKS, "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS,
     "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
     "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
-    "encoders": ENCODER_CHECKS,
+    "encoders": ENCODER_CHECKS, "stimuli": STIMULUS_CHECKS,
     "answers": ANSWER_CHECKS,
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
@@ -62,6 +63,7 @@ CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those wit
     "bounds": {"lower": -0.5, "upper": 1.0},
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
+    "spikes": {"times": (1e-3, 3e-3, 20e-3), "units": (0, 1, 49)},
     "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
     "conditioning": {"duration": 0.1, "batch": 4, "longest": 0.05, "shortest": 0.01},
 }
@@ -77,5 +79,6 @@ __all__ = [
     "check_distribution",
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
-    "check_protocol", "check_rule", "check_schedule", "check_surrogate", "check_task", "check_upkeep", "maker",
+    "check_protocol", "check_rule", "check_schedule", "check_stimulus", "check_surrogate", "check_task", "check_upkeep",
+    "maker",
 ]  # fmt: skip

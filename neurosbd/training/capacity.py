@@ -10,7 +10,7 @@ from neurosbd.allocator import room
 from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError
 from neurosbd.learning.optimizers import optimizer_state
-from neurosbd.network import INPUT, Network
+from neurosbd.network import Network
 from neurosbd.tasks import Extent
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def check_extent(definition: Definition, network: Network, extent: Extent) -> No
                 f"{definition.name}: the protocol has {_count(number)} {what}; legal are {most:,}: make its times and "
                 f"counts in [protocol] smaller, or time.dt larger"
             )
-    inputs, synapses = prod(network.populations[INPUT].size), sum(w.numel() for w in network.weights.values())
+    inputs, synapses = prod(network.input_size), sum(w.numel() for w in network.weights.values())
     each = _of_an_example(network) + 2 * inputs + 2 * synapses + extent.pending
     needed, there = _NUMBER * extent.examples * each, room()
     if needed > there:
@@ -79,7 +79,7 @@ def _of_an_example(network: Network) -> int:
     """Numbers: the input, the largest population and what is on its way."""
     units = {name: prod(population.size) for name, population in network.populations.items()}
     underway = sum(delay * units[network.connections[name].pre] for name, delay in network.delays.items())
-    return units[INPUT] + max(units.values()) + underway
+    return prod(network.input_size) + max(units.values()) + underway
 
 
 def _parts(network: Network) -> list[str]:

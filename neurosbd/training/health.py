@@ -127,11 +127,11 @@ def health(network: Network, x: Tensor, generator: torch.Generator | None = None
     >>> health(network, torch.zeros(5, 1, 8, 8)).complaints["input"].split(":")[0]
     "population 'input'"
     """
-    network.check_shown(x, steps=isinstance(x, Tensor) and x.ndim != 1 + len(network.populations[INPUT].size))
+    network.check_shown(x, steps=isinstance(x, Tensor) and x.ndim != 1 + len(network.input_size))
     trial_recorder, mode = HealthCheck(network), network.training
     network.eval()
     try:
-        shown = x if x.ndim == 2 + len(network.populations[INPUT].size) else x[None]
+        shown = x if x.ndim == 2 + len(network.input_size) else x[None]
         unroll(network, shown, (trial_recorder,), generator=generator or torch.Generator().manual_seed(0))
     finally:
         network.train(mode)

@@ -1,0 +1,28 @@
+"""Stimuli: what reaches a population from outside the network over time, spikes or currents."""
+
+from collections.abc import Callable
+
+from neurosbd.namespace import is_table
+from neurosbd.stimuli.currents import Current, CurrentSteps, NoiseCurrent, Ramp, Sine
+from neurosbd.stimuli.poisson import Poisson
+from neurosbd.stimuli.regular import Regular
+from neurosbd.stimuli.spikes import SpikeTrains
+from neurosbd.stimuli.stimulator import Stimulator
+from neurosbd.stimuli.stimulus import Stimulation, Stimulus, check_span
+
+STIMULI: dict[str, Callable[..., Stimulus]] = {
+    "poisson": Poisson,
+    "regular": Regular,
+    "spikes": SpikeTrains,
+    "current": Current,
+    "current_steps": CurrentSteps,
+    "ramp": Ramp,
+    "sine": Sine,
+    "noise_current": NoiseCurrent,
+}
+is_table(__name__, STIMULI)
+
+__all__ = [
+    "STIMULI", "Current", "CurrentSteps", "NoiseCurrent", "Poisson", "Ramp", "Regular", "Sine", "SpikeTrains",
+    "Stimulation", "Stimulator", "Stimulus", "check_span",
+]  # fmt: skip

@@ -1,0 +1,142 @@
+"""Spike trains from files: tables, arrays, NWB and SONATA, all of unknown origin."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from neurosbd.datasets import csv_cells, npz
+from neurosbd.errors import UsageError, nearest
+from neurosbd.files import legal_path, regular
+from neurosbd.hdf5 import Node, dataset, member
+
+_MOST = 200_000_000  # spikes
+_MILLI = 1e-3
+_SUFFIXES = (".csv", ".npz", ".nwb", ".h5")
+_WHERE = "spikes of NWB lie in /units, those of SONATA in /spikes/POPULATION"
+
+
+class Spikes(NamedTuple):
+    """Spikes of the units of one population, in the order of the file."""
+
+    times: np.ndarray  # s, float64
+    units: np.ndarray  # int64
+
+
+def read_spikes(file: str | Path, source: str = "") -> Spikes:
+    """The spikes of a file.
+
+    Args:
+        file: .csv with the columns `time` (s) and `unit`; .npz with the arrays `times` (s) and `units`; .nwb, of which
+            the rows of the table of units are the units; .h5 of SONATA.
+        source: which population of a file that has several.
+    Raises:
+        UsageError: if it is no such file; names the line or the array.
+    """
+    path = legal_path(file)
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(f"{path}: spikes are read from {', '.join(_SUFFIXES)} files, got '{path.suffix}'")
+    regular(path)
+    if path.suffix == ".csv":
+        found = _table(path)
+    elif path.suffix == ".npz":
+        arrays = npz.load(path, ("times", "units"))
+        found = Spikes(arrays["times"], arrays["units"])
+    else:
+        found = _hdf5(path, source)
+    return _checked(found, path)
+
+
+def _table(path: Path) -> Spikes:
+    rows = csv_cells.lines(path)
+    _, head = next(rows, (1, []))
+    names = [cell.strip() for cell in head]
+    for name in ("time", "unit"):
+        if name not in names:
+            raise UsageError(f"{path}: line 1: no column '{name}'{nearest(name, names)}; needed: time (in s), unit")
+    places = names.index("time"), names.index("unit")
+    times, units = [], []
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise UsageError(f"{path}: line {line} has {len(cells)} cells, but the first line has {len(names)}")
+        try:
+            time, unit = (csv_cells.number(cells[place]) for place in places)
+        except ValueError as problem:
+            raise UsageError(f"{path}: line {line}: {problem}") from None
+        if time < 0 or unit < 0 or unit != int(unit):
+            raise UsageError(f"{path}: line {line}: needed are a time >= 0 s and a unit 0, 1, 2, .., got {cells}")
+        times.append(time)
+        units.append(int(unit))
+    return Spikes(np.array(times, np.float64), np.array(units, np.int64))
+
+
+def _hdf5(path: Path, source: str) -> Spikes:
+    try:
+        with h5py.File(path, "r") as file:
+            if file.id.links.exists(b"units"):
+                return _nwb(file, path, source)
+            if file.id.links.exists(b"spikes"):
+                return _sonata(file, path, source)
+    except UsageError:
+        raise
+    except Exception as problem:  # h5py fails in many ways on bytes that are not its own
+        raise UsageError(f"{path}: not a readable HDF5 file ({str(problem)[:100]})") from None
+    raise UsageError(f"{path}: holds no spikes; {_WHERE}")
+
+
+def _nwb(file: h5py.File, path: Path, source: str) -> Spikes:
+    """A unit per row of /units; those of one population are counted from 0."""
+    times = _read(file, "units/spike_times", path)
+    ends = _read(file, "units/spike_times_index", path).astype(np.int64)
+    if len(ends) and ((np.diff(ends, prepend=0) < 0).any() or ends[-1] != len(times)):
+        raise UsageError(f"{path}: units/spike_times_index does not divide {len(times):,} spike times")
+    counts = np.diff(ends, prepend=0)
+    chosen = np.ones(len(ends), bool)
+    if source:
+        names = [str(name) for name in dataset(file, "units/population", path, "which names populations").asstr()[:]]
+        if source not in names:
+            raise UsageError(f"{path}: units are of no population '{source}'{nearest(source, dict.fromkeys(names))}")
+        chosen = np.array([name == source for name in names])
+    numbers = np.cumsum(chosen) - 1
+    return Spikes(times[np.repeat(chosen, counts)], np.repeat(numbers[chosen], counts[chosen]))
+
+
+def _sonata(file: h5py.File, path: Path, source: str) -> Spikes:
+    group = member(file, "spikes", f"{path}: 'spikes'", _WHERE)
+    there = list(group)
+    if not source and len(there) != 1:
+        raise UsageError(f"{path}: has spikes of {len(there)} populations; set source to one of {', '.join(there)}")
+    name = source or there[0]
+    if name not in there:
+        raise UsageError(f"{path}: has no spikes of population '{name}'{nearest(name, there)}")
+    times = dataset(file, f"spikes/{name}/timestamps", path, _WHERE)
+    unit = times.attrs.get("units", "ms")
+    unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+    if unit not in ("ms", "s"):
+        raise UsageError(f"{path}: timestamps are in '{unit[:20]}'; legal are ms and s")
+    values = _read(file, f"spikes/{name}/timestamps", path) * (_MILLI if unit == "ms" else 1.0)
+    return Spikes(values, _read(file, f"spikes/{name}/node_ids", path))
+
+
+def _read(file: h5py.File, name: str, path: Path) -> np.ndarray:
+    """A row of numbers, looked at before it is read."""
+    node: Node = dataset(file, name, path, _WHERE)
+    if len(node.shape) != 1 or node.dtype.kind not in "fiu" or node.shape[0] > _MOST:
+        raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal is a row of up to {_MOST:,} numbers")
+    return node[:]
+
+
+def _checked(found: Spikes, path: Path) -> Spikes:
+    times, units = (np.asarray(part) for part in found)
+    if times.shape != units.shape or times.ndim != 1 or times.dtype.kind not in "fiu" or units.dtype.kind not in "fiu":
+        raise UsageError(
+            f"{path}: {times.dtype} times {times.shape} and {units.dtype} units {units.shape}; needed is a number each"
+        )
+    wrong = ~(np.isfinite(times) & (times >= 0)) | ~(np.isfinite(units) & (units >= 0) & (units == np.floor(units)))
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise UsageError(
+            f"{path}: spike {at} is at {times[at]} s of unit {units[at]}; needed are a time >= 0 and a unit 0, 1, 2, .."
+        )
+    return Spikes(times.astype(np.float64), units.astype(np.int64))

@@ -1,0 +1,103 @@
+"""What a stimulus must offer, and where and when it is given."""
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from neurosbd.constants import Range, constants
+
+S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers
+
+
+class Stimulus(Protocol[S]):
+    """What reaches a population from outside the network: spikes, or a current; added to its drive at every step.
+
+    Time is counted from its beginning in steps of dt. Blocks of any length, one after another, give what a single one
+    does, bit for bit, so that a run that was stopped goes on as it would have.
+    """
+
+    def check(self, size: tuple[int, ...], dt: float) -> None:
+        """Raise ValueError unless a population of this size can be given it in steps of dt, s."""
+        ...
+
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> S:
+        """Before the first step.
+
+        Args:
+            like: a drive of the population, [B, *size].
+            dt: s.
+            generator: source of whatever is random.
+        """
+        ...
+
+    def block(self, state: S, like: Tensor, steps: int, dt: float) -> tuple[Tensor, S]:
+        """The drive at the next steps, [steps, B, *size] in the type and on the device of `like`, and what follows."""
+        ...
+
+
+class Clock(NamedTuple):
+    """State of a stimulus that is a function of time alone."""
+
+    done: int  # steps
+
+
+class KeyedClock(NamedTuple):
+    """State of a stimulus that draws at every step anew."""
+
+    key: Tensor  # int64 []
+    done: int  # steps
+
+
+def times(done: int, steps: int, dt: float, like: Tensor) -> Tensor:
+    """Of the next steps, s, float64 [steps, 1, ..], so that they meet [B, *size]."""
+    moments = torch.arange(done, done + steps, dtype=torch.float64, device=like.device) * dt
+    return moments.view(steps, *(1 for _ in like.shape))
+
+
+def shown(values: Tensor, like: Tensor) -> Tensor:
+    """Values of every step, of every example alike or not, as [steps, B, *size] in the type of `like`."""
+    return values.to(like.dtype).expand(len(values), *like.shape).contiguous()
+
+
+@constants(called="stimulation")
+class Stimulation:
+    """A stimulus at a population, for a time.
+
+    Args:
+        population: name of the one that it drives.
+        stimulus: an entry of STIMULI, or one of your own.
+        start: s, >= 0, in whole steps of dt.
+        stop: s, > start; None: to the end.
+    Raises:
+        ValueError: if it would stop before it starts.
+    """
+
+    population: str
+    stimulus: Stimulus
+    start: Annotated[float, Range(least=0, unit="s")] = 0.0
+    stop: Annotated[float, Range(above=0, unit="s")] | None = None
+
+    def __post_init__(self) -> None:
+        check_span(self.start, self.stop)
+
+
+def check_span(start: float, stop: float | None) -> None:
+    """Raise ValueError unless a stimulus stops after it starts."""
+    if stop is not None and not stop > start:
+        raise ValueError(f"a stimulus needs start < stop, got start = {start:g} s and stop = {stop:g} s")
+
+
+@dataclass(frozen=True)
+class Span:
+    """From which step to which; None: to the end."""
+
+    first: int
+    last: int | None
+
+    def within(self, begin: int, end: int) -> tuple[int, int]:
+        """The part of begin..end that is in it; empty if none is."""
+        last = end if self.last is None else min(self.last, end)
+        low = max(self.first, begin)
+        return low, max(low, last)
