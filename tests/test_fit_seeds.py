@@ -32,7 +32,7 @@ def test_every_seed_leaves_what_its_single_run_leaves(tmp_path: Path) -> None:
         alone = neurosbd.fit("digits-mlp", rule=ALONE, seed=seed, settings=settings, out=tmp_path / f"alone{seed}")
         assert same(run.path, alone.path) and run.config["definition"] == alone.config["definition"]
         assert run.metrics[-1]["validation_loss"] == alone.metrics[-1]["validation_loss"]
-        assert run.config["seeds"] == [3, 0] and "seeds" not in alone.config
+        assert run.config["seeds"]["all"] == [3, 0] and "seeds" not in alone.config
 
 
 def test_the_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class Backprop(Rule[TensorState]):
         """One showing that autograd follows."""
         with torch.enable_grad():
             run.show(batch)
-            costs = [meter.total for meter in (run.meter, *run.heads.values()) if meter.total is not None]
+            costs = [meter.total.sum() for meter in (run.meter, *run.heads.values()) if meter.total is not None]
             if costs:
                 torch.autograd.backward(costs)
         return run.result()

@@ -21,7 +21,7 @@ UNSCORED = "no step of the trial was scored: give at least one weight above 0"
 class BatchResult(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
 
-    loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []
+    loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []; of several networks [networks]
     output: (
         Tensor  # the answer: the weighted mean of the readout over the scored steps, unless the network says, [B, C]
     )
@@ -46,6 +46,8 @@ class Batch:
             and losses are means over the whole; 0: all are here.
         first: number in the whole batch of the first example that is here.
         drives: added to the drive of populations at every step, {name: [T, B, *size]}: currents, stimuli.
+        networks: that learn side by side, each from examples of its own: axis B counts examples and within them
+            networks, see `connections.stacked`.
     Raises:
         UsageError: if they do not belong together; what a network can be shown is asked when it runs.
     """
@@ -58,6 +60,7 @@ class Batch:
     batch_size: int = 0
     first: int = 0
     drives: Mapping[str, Tensor] = field(default_factory=dict)
+    networks: int = 1
 
     def __post_init__(self) -> None:
         for name, value in (("inputs", self.inputs), ("target", self.target), ("task", self.task)):
@@ -80,9 +83,14 @@ class Batch:
         """Whether there is a target."""
         return self.target is not UNTAUGHT
 
+    @property
+    def target_axis(self) -> int:
+        """Which axis of the target counts examples: the second where there is one for every step."""
+        return 1 if self.target.ndim == 3 else 0
+
     def examples(self, here: int) -> int:
-        """B of the whole batch, of which so many examples are here."""
-        return self.batch_size or here
+        """B of the whole batch, of which so many examples are here; of several networks, that of each."""
+        return self.batch_size or here // self.networks
 
     def target_at(self, t: int) -> Tensor:
         """Target of step t, where there is one."""

@@ -64,11 +64,17 @@ class LossMeter:
             return
         if self.loss is not None and self.batch.taught:
             losses = self.loss.per_example(output, self.batch.targets(t, steps))
-            mean = losses.sum() / (self.batch.batch_size * steps) if self.batch.batch_size else losses.mean()
+            mean = self._mean(losses, steps)
             loss = mean * (weight * steps)
             self.total = loss if self.total is None else self.total + loss
         for k, each in enumerate(apart(output, steps)):
             self.answer.add(t + k, each)
+
+    def _mean(self, losses: Tensor, steps: int) -> Tensor:
+        """Over the whole batch, []; of several networks each over its own, [networks]."""
+        if self.batch.networks > 1:
+            return losses.unflatten(0, (-1, self.batch.networks)).mean(0)
+        return losses.sum() / (self.batch.batch_size * steps) if self.batch.batch_size else losses.mean()
 
     def result(self) -> BatchResult:
         """The weighted mean of the loss, NaN where there is none, and the answer."""

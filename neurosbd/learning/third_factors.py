@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.blocks import Block
+from neurosbd.connections.synapses import is_matrix
 from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
@@ -218,7 +219,8 @@ def _teach(head: nn.Parameter, reading: Reading, weight: float) -> None:
     """Add the gradient of a head's own loss at a step of some weight to its `.grad`."""
     if head.grad is None:
         head.grad = torch.zeros_like(head)
-    head.grad.addmm_(reading.score.t(), reading.activity, alpha=weight)
+    add_product = head.grad.addmm_ if is_matrix(head) else head.grad.baddbmm_  # one head for each of several networks
+    add_product(reading.score.mT, reading.activity, alpha=weight)
 
 
 def _scaled(third_factor: Tensor, weight: float) -> Tensor:

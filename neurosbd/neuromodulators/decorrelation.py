@@ -78,7 +78,7 @@ class Decorrelation:
 
     def statistics(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
         """score^T g(h), [C + D, G M]. The rows of the score carry 1/B, so the sum over the batch is the mean."""
-        return (broadcast.score.t() @ self._summary(state, receiver),)
+        return (broadcast.score.mT @ self._summary(state, receiver),)
 
     def update(self, state: Feedback, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Feedback:
         """R with this batch in it, and R0 as far as it has not faded."""
@@ -90,7 +90,7 @@ class Decorrelation:
     def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """The score through R0 + learned R, [B, *size]."""
         functions = [ACTIVATIONS[name] for name in self.activations]
-        shares = (broadcast.score @ self.projection(state)).chunk(len(functions), 1)
+        shares = (broadcast.score @ self.projection(state)).chunk(len(functions), -1)
         signals = [
             self._signal(g, share, receiver.value, state.basis) for g, share in zip(functions, shares, strict=True)
         ]
@@ -107,7 +107,7 @@ class Decorrelation:
     def _summary(self, state: Feedback, receiver: Receiver) -> Tensor:
         """Every function of the activity in the coordinates of R, side by side, [B, G M]."""
         parts = [self.layout.summary(ACTIVATIONS[name].value(receiver.value), state.basis) for name in self.activations]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def _faded(self, frozen: Tensor, broadcast: Broadcast) -> Tensor:
         """R0 after this batch; the same tensor as long as it stays."""

@@ -77,7 +77,7 @@ class Prediction:
     def read(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Reading:
         """The activity h in the coordinates of V, and the own score of the prediction V h."""
         activity = self.layout.summary(receiver.value, state.basis)
-        return Reading(activity, broadcast.score_of(activity @ state.prediction.t()))
+        return Reading(activity, broadcast.score_of(activity @ state.prediction.mT))
 
     def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
         """None: V learns by its gradient."""

@@ -1,6 +1,7 @@
 """Where the trials of a training come from: a data set shown over time, or a task that makes its own."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from typing import Protocol
 
@@ -142,6 +143,13 @@ class DatasetBatches:
         self.steps = definition.time.steps
         self.widths: dict[Split, int] = {"train": self.batch_size, "test": width_of_test(definition)}
         self.batches: dict[Split, int] = {"train": len(self.stream), "test": -(-self.tested // self.widths["test"])}
+
+    def for_seed(self, experiment: Experiment) -> "DatasetBatches":
+        """The same data, where they are, in the order and with the augmentation and encoding of another seed."""
+        other = copy(self)
+        other.experiment, other.seed = experiment, experiment.definition.seed
+        other.stream = Stream(self.stream.split, self.batch_size, other.seed, self.stream.flip, self.stream.crop)
+        return other
 
     def __len__(self) -> int:
         return len(self.stream)

@@ -3,13 +3,14 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from neurosbd.config.definition import Definition
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
@@ -28,10 +29,13 @@ from neurosbd.training.machine import check_device
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import Run
 from neurosbd.training.session import Session
+from neurosbd.training.stack import why_apart
 from neurosbd.training.starting_weights import Start
+from neurosbd.training.together import Together
 
 MOST = 4096  # seeds; far beyond what anybody waits for, so that 0:1000000 is a slip
 _LAST = 2**63 - 1
+Beginning = tuple[Session, Start | None]  # what trains a seed, and the run whose weights it starts with
 
 
 def fit_seeds(
@@ -53,7 +57,8 @@ def fit_seeds(
     """Train a model once for every seed, in one process, and leave a folder with a run directory for each: seed0, ...
 
     Every one of them is what `fit` with that seed leaves, but for rounding, and can be resumed, compared, predicted
-    with and analysed by itself. The data are read once.
+    with and analysed by itself. The data are read once. Dense networks learn side by side, as far as their rule lets
+    them; others take turns (docs/running.md says which, and so does `seeds` in config.json).
 
     Args:
         model: a shipped model or a .toml file; its own seed does not count.
@@ -61,7 +66,7 @@ def fit_seeds(
         data, rule, loss, recipe, settings, device, record, start: as for `fit`.
         out: the folder; none: runs/MODEL-RULE-seeds, numbered if taken.
         resume: go on with the runs in the folder, each from its checkpoint; seeds that have none start.
-        loggers: told how every run goes on, one run after another.
+        loggers: told how the runs go on: of all as of one where they learn side by side, else of one after another.
 
     Returns:
         The runs, in the order of the seeds; after Ctrl-C those that had begun.
@@ -82,8 +87,8 @@ def fit_seeds(
         where = check_device(device)
         definition, load = loader(definition, data)
         with directory.seeds_folder(definition, out, chosen, resume) as folder:
-            runs = _Runs(job, definition, once(load), where, folder, chosen, interrupt)
-            found = runs.in_turn(start)
+            runs = _Runs(job, definition, load, where, folder, chosen, interrupt)
+            found = runs.carry_on(start)
     for run in found:
         job.loggers.say_rest(run.result.get("warnings", ()))
     if runs.failed:
@@ -122,38 +127,78 @@ class _Runs:
         self.seeds = seeds
         self.interrupt = interrupt
         self.failed: dict[int, str] = {}  # seed -> reason
+        self._shared: DatasetBatches | None = None
 
-    def in_turn(self, start: Run | str | Path | None) -> list[Run]:
+    def carry_on(self, start: Run | str | Path | None) -> list[Run]:
+        """All of them, side by side if their networks can be."""
+        first = self.session(self.seeds[0], start)
+        reason = "there is only one" if len(self.seeds) == 1 else why_apart(first[0].experiment)
+        if reason is not None:
+            return self._in_turn(first, start, reason)
+        others = [self.session(seed, start) for seed in self.seeds[1:]]
+        if any(len(session.batches) != len(first[0].batches) for session, _ in others):
+            return self._in_turn(first, start, "they hold out different numbers of examples")
+        self.interrupt.hold()
+        return self._at_once([first, *others])
+
+    def _in_turn(self, first: Beginning, start: Run | str | Path | None, reason: str) -> list[Run]:
         """One after another, until all are done or Ctrl-C."""
-        found = []
+        found, told = [], {"all": list(self.seeds), "at_once": False, "because": reason}
         for seed in self.seeds:
             if self.interrupt.asked:
                 break
-            try:
-                found.append(self.run(seed, start))
-            except RunError as problem:
-                self.failed[seed] = str(problem)
-            except UsageError as problem:
-                if seed == self.seeds[0]:  # what is asked for is at fault
-                    raise
-                self.failed[seed] = str(problem)
+            with self._alone(seed):
+                session, begun = first if seed == self.seeds[0] else self.session(seed, start)
+                self.interrupt.hold()
+                loggers = Loggers(self.job.loggers.each)
+                with entered(session, self.of(seed), begun, told) as event, loggers.ending(event["path"]):
+                    found.append(Training(session, event, loggers, self.interrupt).run())
         return found
 
-    def run(self, seed: int, start: Run | str | Path | None) -> Run:
-        """The run of one seed."""
-        session, begun = self.session(seed, start)
-        self.interrupt.hold()
-        loggers = Loggers(self.job.loggers.each)
-        with entered(session, self.of(seed), begun, self.seeds) as event, loggers.ending(event["path"]):
-            return Training(session, event, loggers, self.interrupt).run()
+    def _at_once(self, beginnings: Sequence[Beginning]) -> list[Run]:
+        """Side by side."""
+        told, trainings = {"all": list(self.seeds), "at_once": True, "because": None}, []
+        with ExitStack() as directories:
+            for seed, (session, begun) in zip(self.seeds, beginnings, strict=True):
+                with self._alone(seed):
+                    event = directories.enter_context(entered(session, self.of(seed), begun, told))
+                    trainings.append(Training(session, event, Loggers(()), self.interrupt))
+            loggers = Loggers(self.job.loggers.each)
+            together = Together(trainings, self.folder, loggers, self.interrupt)
+            with loggers.ending(self.folder, together.result):
+                together.run()
+        self.failed |= together.failed
+        return [together.runs[seed] for seed in self.seeds if seed in together.runs]
 
-    def session(self, seed: int, start: Run | str | Path | None) -> tuple[Session, Start | None]:
+    @contextmanager
+    def _alone(self, seed: int) -> Iterator[None]:
+        """Context in which a seed fails without the others; where it is the first that cannot begin, what is asked for
+        is at fault."""
+        try:
+            yield
+        except RunError as problem:
+            self.failed[seed] = str(problem)
+        except UsageError as problem:
+            if seed == self.seeds[0]:
+                raise
+            self.failed[seed] = str(problem)
+
+    def session(self, seed: int, start: Run | str | Path | None) -> Beginning:
         """What trains a seed, and the run whose weights it starts with."""
         experiment = self.definition.model_copy(update={"seed": seed}).build()
         begun = starting_point(self.of(seed), experiment, start)
-        batches = DatasetBatches(experiment, self.load(experiment.definition), self.device)
+        batches = self._batches(experiment)
         with naming_own_parts(experiment, UsageError):
             return Session(experiment, batches, self.device), begun
+
+    def _batches(self, experiment: Experiment) -> DatasetBatches:
+        """The data, which are loaded once, unless every seed holds out examples of its own."""
+        definition = experiment.definition
+        if definition.data.validation is not None and definition.data.subset_seed is None:
+            return DatasetBatches(experiment, self.load(definition), self.device)
+        if self._shared is None:
+            self._shared = DatasetBatches(experiment, self.load(definition), self.device)
+        return self._shared.for_seed(experiment)
 
     def of(self, seed: int) -> Job:
         """The job of one seed."""
@@ -199,20 +244,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if re.fullmatch(r"\d{1,19}(,\d{1,19})*", text, re.ASCII):
         return checked_seeds([int(number) for number in text.split(",")])
     raise UsageError(f"--seeds {text[:60]}: is neither FIRST:END, such as 0:32, nor numbers such as 1,5,9")
-
-
-def once(load: Callable[[Definition], Dataset]) -> Callable[[Definition], Dataset]:
-    """The same, but data sets that do not depend on the seed are loaded once."""
-    kept: list[Dataset] = []
-
-    def loaded(definition: Definition) -> Dataset:
-        if definition.data.validation is not None and definition.data.subset_seed is None:
-            return load(definition)  # every seed holds out examples of its own
-        if not kept:
-            kept.append(load(definition))
-        return kept[0]
-
-    return loaded
 
 
 def summary(runs: Sequence[Run]) -> str:

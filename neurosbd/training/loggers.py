@@ -1,8 +1,9 @@
 """Loggers: who is told how a run goes on. What they are told are dictionaries; what they make of them is theirs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -94,14 +95,20 @@ class Loggers:
             self._call(logger, name, event)
 
     @contextmanager
-    def ending(self, path: Path) -> Iterator[None]:
-        """Context of a run in `path`; at its end, however that is, all are told what result.json says."""
+    def ending(self, path: Path, read: Callable[[], JsonTable] | None = None) -> Iterator[None]:
+        """Context of a run in `path`; at its end, however that is, all are told what result.json says.
+
+        Args:
+            path: of the run.
+            read: in place of result.json.
+        """
+        read = read or partial(read_result, path / RESULT)
         try:
             yield
         except BaseException as end:
             result = {"status": "failed", "reason": str(end), "path": path}
             with suppress(UsageError):
-                told = read_result(path / RESULT)
+                told = read()
                 result |= told if told["status"] != "running" else {}  # as when the disk is full
             for logger in self._started:
                 try:
@@ -109,7 +116,7 @@ class Loggers:
                 except Exception as problem:  # the run has a reason of its own already
                     warn(_failed(logger, "on_end", problem))
             raise
-        result = {**read_result(path / RESULT), "path": path}
+        result = {**read(), "path": path}
         try:
             self.tell("on_end", result)
         except RunError as problem:
@@ -240,14 +247,19 @@ def _training(event: Event) -> str:
     return (
         f"{event['model']}: rule {event['rule']}, loss {event['loss']}, {event['weights']:,} weights; {expanded}"
         f"{event['data']}: {event['train']:,} train, {held}{event['test']:,} test; "
-        f"{event['device']}{shared}, seed {event['seed']}{_among(event)}"
+        f"{event['device']}{shared}, {_seed(event)}"
     )
 
 
-def _among(event: Event) -> str:
-    """Which of several seeds it is."""
-    seeds = event.get("seeds", ())
-    return f" ({seeds.index(event['seed']) + 1} of {len(seeds)}, one after another)" if seeds else ""
+def _seed(event: Event) -> str:
+    """Of one run; of several how many there are, and why not at once."""
+    seeds = event.get("seeds")
+    if seeds is None:
+        return f"seed {event['seed']}"
+    if seeds["at_once"]:
+        return f"{len(seeds['all'])} seeds at once, of which the lines are means"
+    place = seeds["all"].index(event["seed"]) + 1
+    return f"seed {event['seed']} ({place} of {len(seeds['all'])}, one after another: {seeds['because']})"
 
 
 def _protocol(event: Event) -> str:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,7 @@ from neurosbd.training.starting_weights import Start
 
 
 @contextmanager
-def entered(session: Session, job: Job, begun: Start | None = None, seeds: Sequence[int] = ()) -> Iterator[Event]:
+def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonTable | None = None) -> Iterator[Event]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
@@ -49,7 +49,7 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: Seque
         job: where it is to work, and whether it may go on with a run that is there; if none is, this one starts.
             Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
         begun: the run whose weights the session starts with, if any.
-        seeds: with which it was started; (): alone.
+        seeds: with which it was started, and how they are trained; None: it is alone.
 
     Yields:
         What loggers are told when it starts; its `path` is the directory.
@@ -66,13 +66,13 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: Seque
             config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
             config |= {} if begun is None else {"start": asdict(begun)}
             config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
-            config |= {"seeds": list(seeds)} if seeds else {}
+            config |= {"seeds": seeds} if seeds else {}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
             start = "nothing to resume" if job.resume else "new"
         source = None if begun is None else begun.run
         told = {"path": path, "start": start, "from": source, **_introduction(session), "recording": recording}
-        yield told | ({"seeds": list(seeds)} if seeds else {})
+        yield told | ({"seeds": seeds} if seeds else {})
 
 
 def _introduction(session: Session) -> Event:
@@ -182,6 +182,11 @@ class Training:
             warn(f"{path / METRICS}: lacks {lacking} of {session.epoch} trained epochs; results leave them out")
 
     @property
+    def seed(self) -> int:
+        """Of its definition."""
+        return self.session.definition.seed
+
+    @property
     def merit(self) -> str:
         """Name of what epochs are compared by."""
         measures = self.session.batches.measures
@@ -205,28 +210,45 @@ class Training:
         """
         session = self.session
         try:
-            with self.interrupt.writing():
-                write_record(self.path / RESULT, {"status": "running", "reason": None})
-            self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
+            self.begin()
             exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
             with naming_own_parts(session.experiment), exactly:
                 if not self._requests.stop:
                     session.observe_untrained()
                 while not session.over(session.epoch) and not self._requests.stop:
                     self._epoch()
-            with self.interrupt.writing():
-                finished = session.over(session.epoch)
-                self._end_recording(finished)
-                return self._close("finished" if finished else "interrupted")
-        except KeyboardInterrupt:
-            self._give_up("interrupted", None)
-            raise KeyboardInterrupt(self._kept()) from None
-        except Exception as problem:
-            reason = failure(problem, self.path)
-            self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
-            if reason is None:  # a mistake of ours
+            return self.end()
+        except (KeyboardInterrupt, Exception) as problem:
+            told = self.fail(problem)
+            if told is problem:
                 raise
-            raise RunError(f"{reason}. {self._kept()}") from problem.__cause__
+            raise told from problem.__cause__
+
+    def begin(self) -> None:
+        """Say that it runs, in result.json and to the loggers."""
+        with self.interrupt.writing():
+            write_record(self.path / RESULT, {"status": "running", "reason": None})
+        self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
+
+    def end(self) -> Run:
+        """Say in result.json that it has come to its end, or was interrupted before."""
+        with self.interrupt.writing():
+            finished = self.session.over(self.session.epoch)
+            self._end_recording(finished)
+            return self._close("finished" if finished else "interrupted")
+
+    def fail(self, problem: KeyboardInterrupt | Exception) -> KeyboardInterrupt | Exception:
+        """Say in result.json why it ends before its end.
+
+        Returns:
+            What is to be raised: the reason, with what is kept; a mistake of ours as it is.
+        """
+        if isinstance(problem, KeyboardInterrupt):
+            self._give_up("interrupted", None)
+            return KeyboardInterrupt(self._kept())
+        reason = failure(problem, self.path)
+        self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
+        return problem if reason is None else RunError(f"{reason}. {self._kept()}")
 
     def _give_up(self, status: str, reason: str | None) -> None:
         """Say in result.json how it ended, if that can still be written."""
@@ -263,23 +285,32 @@ class Training:
             every = session.definition.training.checkpoint_every
             requests = self._requests
             if any(requests) or (every and session.number % every == 0):
-                self._checkpoint()
+                self.checkpoint()
             if requests.stop:
                 return
         if session.device.type == "cuda":
             torch.cuda.synchronize(session.device)
-        learned = time.perf_counter() - start
-        session.check()
-        self._record(learned, first, start)
-        session.next_epoch()
-        self._checkpoint()
+        self.end_epoch(time.perf_counter() - start, first)
 
-    def _record(self, learned: float, first: int, start: float) -> None:
+    def end_epoch(self, learned: float, first: int) -> None:
+        """All batches of an epoch are through: judge it, and keep its line and its checkpoint.
+
+        Args:
+            learned: s that the batches took.
+            first: number of the first batch that is counted in it.
+        """
+        self.session.check()
+        self._record(learned, first)
+        self.session.next_epoch()
+        self.checkpoint()
+
+    def _record(self, learned: float, first: int) -> None:
+        start = time.perf_counter()
         session, size = self.session, self.session.definition.training.batch_size
         first, last = (min(session.batches.examples, n * size) for n in (first, session.number))
         health = HealthCheck(session.network)
         judged = session.epoch_metrics((health,))
-        seconds = time.perf_counter() - start
+        seconds = learned + time.perf_counter() - start
         watched = Health(tuple(health.read()))
         complaints = watched.complaints
         if session.network.readout not in complaints:
@@ -307,7 +338,8 @@ class Training:
             complaint = unexplained(judged) if last else None
         return {LEARNING: f"{complaint}; {remedy(session.definition.rule.kind, spiking)}"} if complaint else {}
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Keep everything as it is now."""
         self.session.check()
         self.interrupt.checkpoint_asked = False
         path, session = self.path / CHECKPOINT, self.session

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
@@ -153,14 +154,14 @@ class Session:
         done = self.epoch * len(self.batches) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
         self.optimizer.zero_grad()
-        batch, noise = self._again(self.number)
+        batch, noise = self.again(self.number)
         trial_recorder = self._trial_recorder("train", self.number, batch)
         result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
         learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
-        if done % self._check_every == 0 and not torch.isfinite(sums[0]):
-            raise RunError(self._diagnose())
-        trial_recorder.on_gradients(lambda: self._again(self.number))
+        if self.looks_at(done) and not torch.isfinite(sums[0]):
+            raise RunError(self.diagnosis())
+        trial_recorder.on_gradients(lambda: self.again(self.number))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(learned, self.definition.training.clip_norm)
         apply(self.optimizer)
@@ -171,6 +172,10 @@ class Session:
         self.number += 1
         return result
 
+    def looks_at(self, done: int) -> bool:
+        """Whether the loss of the batch after so many is looked at: of every one on a CPU, of every 50th on a GPU."""
+        return done % self._check_every == 0
+
     @torch.no_grad()
     def check(self) -> None:
         """Look at all losses of the epoch so far and at the weights; waits for the device.
@@ -180,7 +185,7 @@ class Session:
         """
         sums = (self.metric_sums.sums[0], *self.network.parameters(), *self.learner.parameters.values())
         if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
-            raise RunError(self._diagnose())
+            raise RunError(self.diagnosis())
 
     def over(self, epochs: int) -> bool:
         """Whether the training ends after so many epochs."""
@@ -236,7 +241,7 @@ class Session:
         self.network.train()
         return metric_sums
 
-    def _again(self, number: int) -> tuple[Batch, torch.Generator]:
+    def again(self, number: int) -> tuple[Batch, torch.Generator]:
         """A trial of this epoch and its noise, the same however often it is asked for."""
         batch = share_of(self._on_device(self.batches.batch(self.epoch, number)), self.ranks)
         noise = generator(self.definition.seed, "noise", self.epoch, number)
@@ -276,7 +281,7 @@ class Session:
             "network": self.network.state_dict(),
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": {k: v for k, v in self.schedule.state_dict().items() if _is_plain(v)},
+            "schedule": plain_state(self.schedule),
             "tally": self.metric_sums.sums,
         }
 
@@ -302,10 +307,10 @@ class Session:
             self.stopping.load_state_dict(state["stop"])
 
     @torch.no_grad()
-    def _diagnose(self) -> str:
+    def diagnosis(self) -> str:
         """Where a loss that is not finite came from."""
         number = min(self.number, len(self.batches) - 1)
-        batch, noise = self._again(number)
+        batch, noise = self.again(number)
         frame = unroll(self.network, batch.inputs, generator=noise)
         sick = [f"weights of '{n}'" for n, w in self.network.weights.items() if not torch.isfinite(w).all()]
         sick += [f"weights of '{n}'" for n, w in self.learner.parameters.items() if not torch.isfinite(w).all()]
@@ -329,6 +334,11 @@ def _learner(experiment: Experiment, ranks: Ranks) -> Learner:
     except ValueError as problem:
         told = broken_contract(experiment) or f"rule '{definition.rule.kind}': {problem}"
         raise UsageError(f"{definition.name}: {told}") from None
+
+
+def plain_state(schedule: LRScheduler) -> StateDict:
+    """What of a schedule is kept: its numbers."""
+    return {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
 
 
 def _is_plain(value: object) -> bool:

@@ -1,0 +1,293 @@
+"""Several sessions of one definition but for their seeds, for a while as one: their networks learn side by side."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from neurosbd.checkpoints import StateDict
+from neurosbd.config.definition import Experiment
+from neurosbd.connections.dense import Dense
+from neurosbd.connections.stacked import Stacked
+from neurosbd.constraints import Mask
+from neurosbd.eligibility.factorised import Factorised
+from neurosbd.inputs import Frames
+from neurosbd.learning.backprop import Backprop
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.local_run import plans
+from neurosbd.learning.online import LocalRule
+from neurosbd.learning.optimizers import apply
+from neurosbd.learning.rule_state import LocalState
+from neurosbd.network import Network
+from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
+from neurosbd.neurons.neuron import Stochastic
+from neurosbd.plasticity import ThreeFactor
+from neurosbd.training.session import Session, parameter_groups, plain_state
+
+FLUSH = 64  # batches whose outputs wait to be measured
+
+
+def why_apart(experiment: Experiment) -> str | None:
+    """Why the networks of an experiment with several seeds cannot learn side by side; None: they can."""
+    network, definition, rule = experiment.network, experiment.definition, experiment.rule
+    for connection in network.connections.values():
+        if type(connection.geometry) is not Dense or connection.geometry.pool is not None:
+            return f"connection '{connection.name}' is not dense, or pools"
+        if any(type(constraint) is not Mask for constraint in connection.constraints):
+            return f"the weights of connection '{connection.name}' have constraints"
+    for name, population in network.populations.items():
+        if name in network.adaptive:
+            return f"population '{name}' standardises its drive over a batch"
+        if population.dropout or isinstance(population.neuron, Stochastic):
+            return f"population '{name}' draws random numbers"
+        if any(isinstance(value, Tensor | nn.Module) for value in vars(population.neuron or population).values()):
+            return f"neurons of population '{name}' differ in their constants"
+    if definition.record.signals:
+        return "something is recorded"
+    if definition.training.clip_norm is not None:
+        return "training.clip_norm is that of one network"
+    return _rule_apart(network, rule)
+
+
+def _rule_apart(network: Network, rule: Any) -> str | None:
+    """Why a rule takes one network at a time."""
+    if type(rule) is Backprop:
+        return None
+    if type(rule) is not LocalRule:
+        return f"a {type(rule).__name__} takes one network at a time"
+    parts = {"expansion": rule.expansion, "homeostasis": rule.homeostasis, "upkeep": rule.upkeep,
+             "forward_broadcast": rule.forward_broadcast}  # fmt: skip
+    given = next((name for name, part in parts.items() if part), None)
+    if given is not None:
+        return f"rule.{given} is that of one network"
+    modulator = rule.neuromodulator
+    if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in FOR_UNITS:
+        return f"neuromodulator {type(modulator).__name__} takes one network at a time, or its layout does"
+    for plan in plans(network, rule).values():
+        for part, kind in ((plan.plasticity, ThreeFactor), (plan.eligibility, Factorised)):
+            if type(part) is not kind:
+                return f"{type(part).__name__} takes one network at a time"
+    return None
+
+
+class Stack:
+    """The networks of several sessions side by side, from the position where all of them are.
+
+    Weights, projections and moments of the optimizer are copied into one tensor each, [networks, ..]; `hand_back`
+    brings them where they came from, and every session is as if it had learned alone, but for rounding.
+
+    Args:
+        sessions: of definitions that differ in their seed alone, at one position, for which `why_apart` is None.
+    """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.sessions = tuple(sessions)
+        self.first = first = sessions[0]
+        self.epoch, self.number = first.epoch, first.number
+        self.network = _network(sessions)
+        self.learner = Learner(self.network, self._rule(), first.loss, torch.Generator())
+        if isinstance(self.learner.state, LocalState):
+            _stack_modulators(self.learner.state, [session.learner.state for session in sessions])
+        training = first.definition.training
+        self.optimizer = first.experiment.optimizer.build(
+            parameter_groups(self.network, first.experiment, self.learner)
+        )
+        self.schedule = first.experiment.schedule.build(self.optimizer, training.epochs, len(first.batches))
+        self._copy_optimizer()
+        self._waiting: list[tuple[Batch, BatchResult]] = []
+
+    def _rule(self) -> Any:
+        rule = self.first.experiment.rule
+        if not isinstance(rule, LocalRule):
+            return rule
+        return replace(rule, neuromodulator=SideBySide.of(rule.neuromodulator, len(self.sessions)))
+
+    def step(self) -> list[int]:
+        """All learn from their next batch and move on.
+
+        Returns:
+            [], or the numbers of the sessions whose loss is seen not to be finite: then nobody has learned.
+        """
+        first, state = self.first, self.learner.state
+        done = self.epoch * len(first.batches) + self.number
+        self.learner.progress = done / (first.definition.training.epochs * len(first.batches))
+        self.optimizer.zero_grad()
+        batch = side_by_side([session.again(self.number)[0] for session in self.sessions])
+        before = dict(state.modulators) if isinstance(state, LocalState) else {}
+        result = self.learner.learn(batch)
+        if first.looks_at(done):
+            finite = torch.isfinite(result.loss).view(-1).tolist()  # of one network alone it is []
+            if not all(finite):
+                if isinstance(state, LocalState):
+                    state.modulators.update(before)
+                return [number for number, each in enumerate(finite) if not each]
+        apply(self.optimizer)
+        self.learner.after_step()
+        self.schedule.step()
+        self._waiting.append((batch, result))
+        if len(self._waiting) == FLUSH:
+            self._measure()
+        self.number += 1
+        return []
+
+    def read(self) -> dict[str, float]:
+        """Means of the epoch so far, over all networks."""
+        self._measure()
+        every = [session.metric_sums.read() for session in self.sessions]
+        return {name: sum(each[name] for each in every) / len(every) for name in every[0]}
+
+    @torch.no_grad()
+    def hand_back(self) -> None:
+        """Bring every session to where its network is."""
+        self._measure()
+        stacked = dict(self.network.named_parameters())
+        learned = _learned(self.optimizer)
+        for number, session in enumerate(self.sessions):
+            session.number = self.number
+            for name, parameter in session.network.named_parameters():
+                parameter.copy_(stacked[name][number])
+            if isinstance(self.learner.state, LocalState):
+                _hand_back_modulators(self.learner.state, session.learner.state, number)
+            for own, parameter in zip(_learned(session.optimizer), learned, strict=True):
+                if parameter in self.optimizer.state:
+                    session.optimizer.state[own] = _of_one(self.optimizer.state[parameter], parameter, number)
+            for own, group in zip(session.optimizer.param_groups, self.optimizer.param_groups, strict=True):
+                own |= {key: value for key, value in group.items() if key != "params"}
+            session.schedule.load_state_dict(plain_state(self.schedule))
+
+    @torch.no_grad()
+    def _copy_optimizer(self) -> None:
+        """Put the optimizer and its schedule where those of the sessions are."""
+        every = [_learned(session.optimizer) for session in self.sessions]
+        for parameter, owners in zip(_learned(self.optimizer), zip(*every, strict=True), strict=True):
+            pairs = zip((session.optimizer.state for session in self.sessions), owners, strict=True)
+            states = [state[own] for state, own in pairs if own in state]
+            if states:
+                self.optimizer.state[parameter] = _of_all(states, owners[0])
+        for group, own in zip(self.optimizer.param_groups, self.first.optimizer.param_groups, strict=True):
+            group |= {key: value for key, value in own.items() if key != "params"}
+        self.schedule.load_state_dict(plain_state(self.first.schedule))
+
+    def _measure(self) -> None:
+        """Count the batches that wait, as if they were one."""
+        if not self._waiting:
+            return
+        batches, results = zip(*self._waiting, strict=True)
+        self._waiting = []
+        count, axis = len(self.sessions), batches[0].target_axis
+        target = torch.cat([batch.target for batch in batches], axis).unflatten(axis, (-1, count)).unbind(axis + 1)
+        result = _joined(results, count)
+        for number, session in enumerate(self.sessions):
+            batch = Batch(iter(()), target[number], batches[0].weights)
+            session.metric_sums.add(batch, _of_network(result, number))
+
+
+@torch.no_grad()
+def _network(sessions: Sequence[Session]) -> Network:
+    """One network whose connections are those of all, with their weights."""
+    first, networks = sessions[0].network, [session.network for session in sessions]
+    connections = [
+        replace(
+            connection,
+            geometry=Stacked(cast(Dense, connection.geometry), len(networks)),
+            constraints=() if first.present(connection) is None else (Mask(),),
+        )
+        for connection in first.connections.values()
+    ]
+    populations = list(first.populations.values())
+    stacked = Network(populations, connections, torch.Generator(), first.dt, first.answer, first.block)
+    stacked.to(next(first.parameters()))
+    for connection in stacked.connections.values():
+        present = stacked.present(connection)
+        if present is not None:
+            present.copy_(torch.stack([cast(Tensor, network.present(connection)) for network in networks]))
+    owners = [dict(network.named_parameters()) for network in networks]
+    for name, parameter in stacked.named_parameters():
+        parameter.copy_(torch.stack([own[name] for own in owners]))
+    return stacked
+
+
+def _stack_modulators(state: LocalState, owners: Sequence[LocalState]) -> None:
+    """States of the neuromodulators, [networks, ..]; heads are Parameters again."""
+    for name, own in owners[0].modulators.items():
+        fields = [torch.stack(list(values)) for values in zip(*(o.modulators[name] for o in owners), strict=True)]
+        made = (nn.Parameter(f) if isinstance(o, nn.Parameter) else f for f, o in zip(fields, own, strict=True))
+        state.modulators[name] = type(own)(*made)
+
+
+def _hand_back_modulators(state: LocalState, own: LocalState, number: int) -> None:
+    """The state of one network; its heads stay the Parameters that its optimizer has."""
+    for name, stacked in state.modulators.items():
+        before = own.modulators[name]
+        values = (
+            there.copy_(value[number]) if isinstance(there, nn.Parameter) else value[number].clone()
+            for value, there in zip(stacked, before, strict=True)
+        )
+        own.modulators[name] = type(before)(*values)
+
+
+def _learned(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _of_one(state: Mapping[str, Any], stacked: Tensor, number: int) -> StateDict:
+    """What an optimizer remembers of the weights of one network."""
+    return {
+        key: value
+        if not isinstance(value, Tensor)
+        else (value[number] if value.shape == stacked.shape else value).clone()
+        for key, value in state.items()
+    }
+
+
+def _of_all(states: Sequence[Mapping[str, Any]], like: Tensor) -> StateDict:
+    """What optimizers remember of the weights of each network, as one."""
+    return {
+        key: value
+        if not isinstance(value, Tensor)
+        else torch.stack([state[key] for state in states])
+        if value.shape == like.shape
+        else value.clone()
+        for key, value in states[0].items()
+    }
+
+
+def side_by_side(batches: Sequence[Batch]) -> Batch:
+    """Batches of as many networks as one: examples and within them networks."""
+    axis = batches[0].target_axis
+    inputs = Frames(len(batches[0].weights), _frames([batch.inputs for batch in batches]))
+    target = torch.stack([batch.target for batch in batches], axis + 1).flatten(axis, axis + 1)
+    drives = {
+        name: torch.stack([batch.drives[name] for batch in batches], 2).flatten(1, 2) for name in batches[0].drives
+    }
+    return replace(batches[0], inputs=inputs, target=target, drives=drives, networks=len(batches))
+
+
+def _frames(each: Sequence[Iterable[Tensor]]) -> Iterator[Tensor]:
+    """Those of all networks in rows, step by step; what is shown again is put together once."""
+    before: tuple[Tensor, ...] = ()
+    shown = torch.empty(0)
+    for frames in zip(*each, strict=True):
+        if not before or any(now is not then for now, then in zip(frames, before, strict=True)):
+            shown, before = torch.stack(frames, 1).flatten(0, 1), frames
+        yield shown
+
+
+def _joined(results: Sequence[BatchResult], networks: int) -> BatchResult:
+    """Results of several batches as that of one, with an axis of networks: losses [networks], outputs [B, networks,
+    C]."""
+    outputs = [result.output.unflatten(0, (-1, networks)) for result in results]
+    lengths = [len(output) for output in outputs]
+    losses = torch.stack([result.loss.view(-1) for result in results])
+    loss = losses.new_tensor(lengths) / sum(lengths) @ losses
+    heads = {name: _joined([result.heads[name] for result in results], networks) for name in results[0].heads}
+    return BatchResult(loss, torch.cat(outputs), heads)
+
+
+def _of_network(result: BatchResult, number: int) -> BatchResult:
+    heads = {name: _of_network(each, number) for name, each in result.heads.items()}
+    return BatchResult(result.loss[number], result.output[:, number], heads)
