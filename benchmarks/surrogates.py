@@ -18,8 +18,8 @@ def main() -> None:
     figure = Figure(figsize=(2.3 * len(shown), 2.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, (name, surrogate) in zip(figure.subplots(1, len(shown), sharey=True), shown.items(), strict=True):
-        axes.fill_between(distance, surrogate.derivative(distance), alpha=0.25)
-        axes.plot(distance, surrogate.derivative(distance))
+        axes.fill_between(distance, surrogate.derivative(distance.clone()), alpha=0.25)
+        axes.plot(distance, surrogate.derivative(distance.clone()))
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("(v - threshold) / threshold", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -86,6 +86,8 @@ def advance(
 
 def stages(network: Network, steps: int) -> list[list[str]]:
     """Populations in their order, in groups of those that wait for each other within so many steps."""
+    if steps == 1:
+        return [[name] for name in network.incoming]
     place = {name: number for number, name in enumerate(network.incoming)}
     found: list[list[str]] = []
     for name in place:

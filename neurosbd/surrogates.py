@@ -19,7 +19,11 @@ class Surrogate(Protocol):
     """Shape of the pseudo-derivative."""
 
     def derivative(self, distance: Tensor) -> Tensor:
-        """psi(x) >= 0 at every distance x from threshold, same shape, fresh in memory; 0 far from it."""
+        """psi(x) >= 0 at every distance x from threshold, same shape; 0 far from it.
+
+        The distance is the callee's: it may be written over, and its memory given back with what it has become. Large
+        layers spend more time on asking for memory than on arithmetic.
+        """
         ...
 
 
@@ -38,7 +42,7 @@ class Triangle:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Piecewise linear, zero beyond `width`."""
-        return torch.rsub(distance.abs(), self.height, alpha=self.height / self.width).clamp_(min=0)
+        return distance.abs_().mul_(-self.height / self.width).add_(self.height).clamp_(min=0)
 
 
 @constants
@@ -54,7 +58,7 @@ class FastSigmoid:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Long tails: never exactly zero."""
-        return distance.abs().mul_(self.slope).add_(1).square_().reciprocal_()
+        return distance.abs_().mul_(self.slope).add_(1).square_().reciprocal_()
 
 
 @constants
@@ -70,7 +74,7 @@ class ArcTan:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Derivative of arctan(pi slope x / 2) / pi."""
-        return distance.mul(math.pi * self.slope / 2).square_().add_(1).reciprocal_().mul_(self.slope / 2)
+        return distance.mul_(math.pi * self.slope / 2).square_().add_(1).reciprocal_().mul_(self.slope / 2)
 
 
 @constants
@@ -88,7 +92,7 @@ class Boxcar:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Constant around threshold."""
-        return (distance.abs() < self.width).to(distance.dtype).mul_(self.height)
+        return torch.lt(distance.abs_(), self.width, out=distance).mul_(self.height)
 
 
 @constants
@@ -106,7 +110,7 @@ class Gaussian:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Bell around threshold."""
-        return distance.div(self.width).square_().mul_(-0.5).exp_().mul_(self.height)
+        return distance.div_(self.width).square_().mul_(-0.5).exp_().mul_(self.height)
 
 
 @dataclass(frozen=True)
@@ -156,5 +160,5 @@ def spike(distance: Tensor, surrogate: Surrogate) -> Tensor:
     value = above(distance, 0.0)
     if torch.is_grad_enabled() and distance.requires_grad:
         still = distance.detach()
-        value = value + (distance - still) * surrogate.derivative(still)  # adds 0, with that slope
+        value = value + (distance - still) * surrogate.derivative(still.clone())  # adds 0, with that slope
     return value

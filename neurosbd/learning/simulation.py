@@ -103,13 +103,13 @@ def blocks(
     for x in _cut(checked_frames(network, inputs), lengths):
         now = {name: drive[t : t + len(x)] for name, drive in given.items()}
         before = network.init(x[0], generator) if frame is None else frame
-        if len(x) == 1:
+        if drives is None:
+            block = advance(network, before.state, x, now)
+        else:
             extra = {name: drive[0] for name, drive in now.items()}
-            for name, drive in () if drives is None else drives(t, frame).items():
+            for name, drive in drives(t, frame).items():
                 extra[name] = extra[name] + drive if name in extra else drive
             block = block_of(before.state, network.step(before, x[0], extra))
-        else:
-            block = advance(network, before.state, x, now)
         # The activity is that of whoever takes the block, unless the drives of the next step are made of it.
         frame = Frame(block.state, {}, {}) if drives is None else block.frames()[0]
         yield t, block

@@ -156,7 +156,7 @@ def psi(neuron: Spiking, activity: Activity) -> Tensor:
     distance = activity.potential - threshold
     if isinstance(unit, float | int) and unit == 1:
         return neuron.surrogate.derivative(distance)
-    return neuron.surrogate.derivative(distance / unit) / unit
+    return neuron.surrogate.derivative(distance.div_(unit)).div_(unit)
 
 
 def gate(neuron: Spiking, activity: Activity, third_factor: Tensor, r: Constant = 1.0) -> Tensor:
