@@ -50,6 +50,24 @@ TRACES = "dx/dt = -x / (17*ms) : 1 (event-driven)\ndy/dt = -y / (34*ms) : 1 (eve
 RULES = {
     "additive": Rule(TRACES, "x += 1; w = clip(w - 0.004 * y, 0, 1)", "y += 1; w = clip(w + 0.006 * x, 0, 1)"),
     "multiplicative": Rule(TRACES, "x += 1; w -= 0.04 * w * y", "y += 1; w += 0.06 * (1 - w) * x"),
+    "power_law": Rule(
+        TRACES,
+        "x += 1; w = clip(w - 0.04 * w**0.4 * y, 0, 1)",
+        "y += 1; w = clip(w + 0.06 * (1 - w)**0.4 * x, 0, 1)",
+    ),
+    "triplet": Rule(
+        """dr1/dt = -r1 / (16.8*ms) : 1 (event-driven)
+        dr2/dt = -r2 / (101*ms) : 1 (event-driven)
+        do1/dt = -o1 / (33.7*ms) : 1 (event-driven)
+        do2/dt = -o2 / (125*ms) : 1 (event-driven)""",
+        "w = clip(w - o1 * (0.007 + 0.002 * r2), 0, 1); r1 += 1; r2 += 1",
+        "w = clip(w + r1 * (0.001 + 0.0062 * o2), 0, 1); o1 += 1; o2 += 1",
+    ),
+    "symmetric_inhibitory": Rule(  # w is the strength of inhibition; alpha = 2 * 25 Hz * 20 ms
+        "dx/dt = -x / (20*ms) : 1 (event-driven)\ndy/dt = -y / (20*ms) : 1 (event-driven)\n",
+        "x += 1; w = clip(w + 0.01 * (y - 1.0), 0, 1)",
+        "y += 1; w = clip(w + 0.01 * x, 0, 1)",
+    ),
 }
 
 

@@ -56,8 +56,8 @@ def test_any_plasticity_goes_with_any_neuromodulator_or_is_refused(plasticity: s
     legal = PLASTICITIES[plasticity]().eligibilities
     if legal and "factorised" not in legal:
         settings["eligibility"] = legal[0]
-    if plasticity == "spike_timing":
-        with pytest.raises(UsageError, match=r"rule: .*'spike_timing' takes no third factor, so neuromodulator"):
+    if not PLASTICITIES[plasticity]().modulated:
+        with pytest.raises(UsageError, match=rf"rule: .*'{plasticity}' takes no third factor, so neuromodulator"):
             built("local", **settings)
         return
     rule = built("local", **settings)

@@ -3,6 +3,7 @@
 `python benchmarks/brian2_plasticity.py` makes them, and says how a step of Brian2 and one of ours belong together.
 """
 
+import math
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF
 from neurosbd.neurons.neuron import Activity
-from neurosbd.plasticity import Plasticity, SpikeTiming, Window
+from neurosbd.plasticity import BCM, Bounded, Oja, Plasticity, SpikeTiming, SymmetricInhibitory, Triplet, Window
 from neurosbd.rules import RULES
 from tests.synthetic import loaded
 
@@ -35,8 +36,9 @@ def brian2() -> ModuleType:
 
 
 def followed(plasticity: Plasticity[Any], pre: Tensor, post: Tensor, weight: Tensor) -> Tensor:
-    """The weight [post, pre] after spikes [T, pre] and [T, post], moved at every step and kept in 0..1."""
+    """The weight [post, pre] after activity [T, pre] and [T, post], moved at every step and kept in its bounds."""
     geometry, state = Dense(), None
+    bounds = plasticity.bounds if isinstance(plasticity, Bounded) else (-math.inf, math.inf)
     for arriving, fired in zip(pre[:, None], post[:, None], strict=True):
         synapses = Synapses(weight, None)
         local = Local(
@@ -46,7 +48,7 @@ def followed(plasticity: Plasticity[Any], pre: Tensor, post: Tensor, weight: Ten
         state = plasticity.init(local) if state is None else state
         change, state = plasticity.step(state, local, DT)
         if change is not None:
-            weight = (weight - change.weight).clamp(0, 1)
+            weight = (weight - change.weight).clamp(*bounds)
     return weight
 
 
@@ -61,6 +63,21 @@ CASES: dict[str, tuple[Plasticity[Any], list[float]]] = {
         [0.49962138534748723, 0.4625036637604924, 0.3926888395014102, 0.4229809030777524, 0.40447829132418966,
          0.41197572054707143],
     ),
+    "power_law": (
+        SpikeTiming(Window(0.06, 0.04, **TAUS, bounds="power_law", mu=0.4)),
+        [0.44333806133485903, 0.3598546787796415, 0.2902813646943871, 0.3219311764739204, 0.25812874830773813,
+         0.2932314495891588],
+    ),
+    "triplet": (
+        Triplet(a2_plus=0.001, a3_minus=0.002),
+        [0.2462232109322177, 0.3331554281834857, 0.29183911489154263, 0.4336794717694379, 0.371554901800369,
+         0.48587185506182545],
+    ),
+    "symmetric_inhibitory": (
+        SymmetricInhibitory(0.01, rate=25.0),
+        [-0.36530374332622745, -0.49773978804597596, -0.39047615553159337, -0.5819379833067104, -0.7512720415875337,
+         -0.7699504145976757],
+    ),
 }  # fmt: skip
 
 
@@ -73,6 +90,7 @@ def test_weights_that_move_at_every_step_are_those_of_brian2(name: str, brian2: 
     """
     plasticity, theirs = CASES[name]
     pre, post, start = (torch.from_numpy(each) for each in (*brian2.trains(), brian2.start()))
+    start = -start if name == "symmetric_inhibitory" else start  # there the weight is how much is inhibited
     found = followed(plasticity, pre, post, start).flatten()
     torch.testing.assert_close(found, torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=0)
 
@@ -117,3 +135,39 @@ def test_a_network_with_stdp_is_that_of_brian2(brian2: ModuleType) -> None:
     others = ~torch.eye(30, dtype=torch.bool)
     means = [network.weights["input->exc"].mean().item(), network.weights["exc->exc"][others].mean().item()]
     assert means == pytest.approx(theirs["means"], rel=1e-9)
+
+
+def steady(level: float, steps: int) -> Tensor:
+    return torch.full((steps, 1), level, dtype=torch.float64)
+
+
+def test_oja_in_closed_form() -> None:
+    """Steady x and y: w[n] = x / y + (w[0] - x / y) (1 - eta y^2)^n.
+
+    Must fail when the decay is by y in place of y^2 (tried).
+    """
+    found = followed(Oja(0.1), steady(0.6, 20), steady(1.5, 20), steady(0.2, 1))
+    assert found.item() == pytest.approx(0.4 + (0.2 - 0.4) * (1 - 0.1 * 1.5**2) ** 20, rel=1e-12)
+
+
+def test_oja_finds_the_first_principal_component() -> None:
+    """Linear unit, inputs with variances 4 and 1 along turned axes. Must fail for plain Hebbian learning (grows)."""
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.tensor([[0.8, 0.6], [-0.6, 0.8]], dtype=torch.float64)
+    x = torch.randn(3000, 2, generator=generator, dtype=torch.float64) * torch.tensor([2.0, 1.0]) @ axes
+    weight = torch.tensor([[0.1, 0.1]], dtype=torch.float64)
+    for each in x[:, None]:
+        weight = followed(Oja(2e-3), each, each @ weight.t(), weight)
+    assert (weight @ axes.t()).abs().flatten().tolist() == pytest.approx([1.0, 0.0], abs=0.1)
+
+
+def test_bcm_in_closed_form() -> None:
+    """y jumps from 1 to 2: the threshold goes from 1 to 4 with its time constant, 4 - 3 a^n, a = exp(-dt / tau), and w
+    by eta x y sum (y - threshold) = eta x 2 sum (3 a^n - 2).
+
+    Must fail when the threshold slides before it is used, or is the mean of y (tried: both).
+    """
+    y = torch.cat((steady(1.0, 3), steady(2.0, 40)))
+    found = followed(BCM(0.01, tau_threshold=20e-3), steady(0.5, 43), y, steady(0.3, 1))
+    a = math.exp(-DT / 20e-3)
+    assert found.item() == pytest.approx(0.3 + 0.01 * 0.5 * 2 * sum(3 * a**n - 2 for n in range(40)), rel=1e-12)

@@ -13,7 +13,7 @@ from neurosbd.learning.optimizers import beyond_scaling
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.neurons import Standardised
-from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming
+from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming, SymmetricInhibitory, Triplet
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 
@@ -107,6 +107,9 @@ def check_optimizer(experiment: Experiment) -> None:
         )
 
 
+_PAIRING = (SpikeTiming, RewardedSpikeTiming, Triplet, SymmetricInhibitory)
+
+
 def check_heard(experiment: Experiment) -> None:
     """Warn where a plasticity looks for something that no population of the network has: it changes less, or nothing.
 
@@ -122,7 +125,7 @@ def check_heard(experiment: Experiment) -> None:
             f"learns as 'ebd'; if that is not meant: model digits-corinfomax, or neuron = 'corinfomax' and a "
             f"compartment for each connection (docs/corinfomax.md)"
         )
-    if any(isinstance(plasticity, SpikeTiming | RewardedSpikeTiming) for plasticity in plasticities):
+    if any(isinstance(plasticity, _PAIRING) for plasticity in plasticities):
         rates = [p.name for p in experiment.populations if p.neuron is not None and not spikes(p)]
         learning = [name for name in rates if name in rule.populations(experiment.network)]
         if learning:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+from neurosbd.plasticity.bcm import BCM
 from neurosbd.plasticity.correlative import Correlative
 from neurosbd.plasticity.eligibility_propagation import EligibilityPropagation, RateRegulated
+from neurosbd.plasticity.inhibitory import SymmetricInhibitory
+from neurosbd.plasticity.oja import Oja
 from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 from neurosbd.plasticity.three_factor import ThreeFactor
+from neurosbd.plasticity.triplet import Triplet
 
 PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
     "three_factor": ThreeFactor,
@@ -15,9 +19,14 @@ PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
     "spike_timing": SpikeTiming,
     "rewarded_spike_timing": RewardedSpikeTiming,
     "policy_gradient": PolicyGradient,
+    "triplet": Triplet,
+    "symmetric_inhibitory": SymmetricInhibitory,
+    "bcm": BCM,
+    "oja": Oja,
 }
 
 __all__ = [
-    "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "Plasticity", "PolicyGradient", "RateRegulated",
-    "RewardedSpikeTiming", "SpikeTiming", "ThreeFactor", "Tracking", "Window",
+    "BCM", "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "Oja", "Plasticity", "PolicyGradient",
+    "RateRegulated", "RewardedSpikeTiming", "SpikeTiming", "SymmetricInhibitory", "ThreeFactor", "Tracking", "Triplet",
+    "Window",
 ]  # fmt: skip

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import NotNegative, Seconds, constants
+from neurosbd.constants import Fraction, NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Stochastic
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
 
-Bounds = Literal["additive", "multiplicative"]
+Bounds = Literal["additive", "multiplicative", "power_law"]
 Pairing = Literal["all", "nearest"]
 
 
@@ -35,6 +35,12 @@ class Instant(NamedTuple):
     post: Tensor  # trace that the arrivals find: of the spikes before, [B, *size]
 
 
+def check_bounds(name: str, w_min: float, w_max: float) -> None:
+    """Raise ValueError of bounds that leave a weight no room."""
+    if not w_min < w_max:
+        raise ValueError(f"{name} needs w_min < w_max, got {w_min} and {w_max}")
+
+
 @constants(called="stdp")
 class Window:
     """Pair-based STDP window, and how it depends on the weight.
@@ -43,6 +49,8 @@ class Window:
                                                           - a_minus f_minus(w) exp(s / tau_minus)    s < 0
         additive:        f_plus = f_minus = 1; the learner clamps weights to w_min..w_max after each update
         multiplicative:  f_plus = w_max - w,                f_minus = w - w_min
+        power_law:       f_plus = span ((w_max - w) / span)^mu,  f_minus = span ((w - w_min) / span)^mu,
+                         span = w_max - w_min; mu = 1 is multiplicative
 
     What arrives in a step comes at its beginning, t_pre = step dt, and the spike that it may cause at its end, t_post =
     (step + 1) dt: that pair is causal, with the shortest lag that a cause can have, dt. So a change by the spikes of a
@@ -57,12 +65,14 @@ class Window:
         tau_minus: s, > 0.
         w_min: lower bound of the weights.
         w_max: upper bound, > w_min.
-        bounds: 'additive' or 'multiplicative'.
+        bounds: 'additive', 'multiplicative' or 'power_law'.
+        mu: exponent of 'power_law', 0..1, which needs one.
         pairing: 'all' or 'nearest'.
     Raises:
         ValueError: if a constant is out of range.
     Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98, sections 4.1-4.3; Song, Miller, Abbott 2000
-        (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative).
+        (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative); Gutig, Aharonov, Rotter, Sompolinsky 2003
+        (power_law, as NEST's stdp_synapse with lambda = a_plus, alpha lambda = a_minus).
     Differs: none from Brian2, where a spike acts in the step in which it is sent and causes one in the next at the
         earliest: its step n is the instant at which our step n begins, and there too `on_pre` runs before `on_post`.
         NEST leaves out pairs at lag 0 (a spike that ends as another one arrives), and adds its dendritic delay to
@@ -77,10 +87,15 @@ class Window:
     w_max: float = 1.0
     bounds: Bounds = "additive"
     pairing: Pairing = "all"
+    mu: Fraction | None = None
 
     def __post_init__(self) -> None:
-        if not self.w_min < self.w_max:
-            raise ValueError(f"stdp needs w_min < w_max, got {self.w_min} and {self.w_max}")
+        check_bounds("stdp", self.w_min, self.w_max)
+        if (self.mu is not None) != (self.bounds == "power_law"):
+            fix = "leave mu out" if self.mu is not None else "give it mu = 0.5, say"
+            raise ValueError(
+                f"mu is the exponent of bounds = 'power_law', got mu = {self.mu} and bounds = '{self.bounds}'; {fix}"
+            )
 
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
@@ -104,9 +119,25 @@ class Window:
 
     def factors(self, weight: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """a_plus f_plus(w) and a_minus f_minus(w)."""
+        if self.mu is not None:
+            span = self.w_max - self.w_min
+            left, above = ((room / span).clamp_(min=0) for room in (self.w_max - weight, weight - self.w_min))
+            return left.pow_(self.mu).mul_(span * self.a_plus), above.pow_(self.mu).mul_(span * self.a_minus)
         if self.bounds == "multiplicative":
             return self.a_plus * (self.w_max - weight), self.a_minus * (weight - self.w_min)
         return self.a_plus, self.a_minus
+
+
+def within(arriving: Tensor, firing: Tensor, weight: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """What arrivals take off a weight, as far as its bounds allow where a spike changes it right after them.
+
+    Args:
+        arriving: what they take off, like `weight`.
+        firing: what the spikes change then; 0 where they leave it to the learner to clamp the weight.
+        weight: before both.
+        bounds: lowest and largest.
+    """
+    return torch.where(firing != 0, weight - (weight - arriving).clamp_(*bounds), arriving)
 
 
 @dataclass(frozen=True)
@@ -139,8 +170,7 @@ class SpikeTiming:
         weight, examples = local.synapses.weight, len(local.pre)
         down = local.outer(now.post, now.arrived).weight.div_(examples).mul_(self.window.factors(weight)[1])
         up = local.outer(now.fired, now.pre).weight.div_(examples)
-        room = (weight - self.window.w_min).clamp_(min=0)
-        down = torch.where(up > 0, torch.minimum(down, room), down)  # the bounds hold for what the potentiation finds
+        down = within(down, up, weight, self.bounds)
         up.mul_(self.window.factors(weight - down if self.window.soft else weight)[0])
         return Synapses(down.sub_(up), None), state
 

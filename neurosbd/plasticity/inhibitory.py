@@ -1,0 +1,78 @@
+"""Plasticity of inhibitory synapses that balances excitation: symmetric in time, with a target rate."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Hertz, NotNegative, Seconds, constants
+from neurosbd.eligibility.local import Local
+from neurosbd.plasticity.spike_timing import PairTraces, Window, check_bounds, within
+
+
+@constants(called="symmetric_inhibitory")
+class SymmetricInhibitory:
+    """Near-coincident spikes strengthen an inhibitory synapse, every arrival by itself weakens it.
+
+        what arrives:   |w| <- |w| + eta (y - alpha),   then x <- x + 1,      alpha = 2 rate tau
+        a post spike:   |w| <- |w| + eta x,             then y <- y + 1
+        in between:     x and y decay with tau
+
+    |w| rises as long as the post unit spikes faster than `rate`. Weights of inhibitory synapses are negative here, so
+    w is -|w| and stays in w_min..w_max, w_max <= 0. What arrives in a step comes before its spikes, as in `Window`.
+
+    Args:
+        eta: size of a change, in units of the weight, >= 0.
+        rate: that the post unit is drawn to, Hz, > 0.
+        tau: s, > 0.
+        w_min: strongest inhibition, < w_max.
+        w_max: weakest, <= 0.
+    Raises:
+        ValueError: if a constant is out of range.
+    Source: Vogels, Sprekeler, Zenke, Clopath, Gerstner 2011, Science 334:1569, equations of its supplement.
+    """
+
+    eta: NotNegative = 1e-2
+    rate: Hertz = 5.0
+    tau: Seconds = 20e-3
+    w_min: float = -1.0
+    w_max: float = 0.0
+
+    modulated: ClassVar[bool] = False
+    states_changes: ClassVar[bool] = True
+    waits: ClassVar[bool] = False
+    rate_regulated: ClassVar[bool] = False
+    eligibilities: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds("symmetric_inhibitory", self.w_min, self.w_max)
+        if self.w_max > 0:
+            raise ValueError(
+                f"symmetric_inhibitory is for inhibitory synapses, whose weights are negative: set w_max to 0 or "
+                f"below, got {self.w_max:g}"
+            )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and largest weight."""
+        return self.w_min, self.w_max
+
+    def init(self, local: Local) -> PairTraces:
+        """No spike yet."""
+        return self._traces.init(local)
+
+    @property
+    def _traces(self) -> Window:
+        return Window(tau_plus=self.tau, tau_minus=self.tau)
+
+    def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
+        """What arrivals change, then what spikes do; a gradient, so |w| rises by it."""
+        now, state = self._traces.after(state, local, dt)
+        examples, alpha = len(local.pre), 2 * self.rate * self.tau
+        arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(self.eta / examples)
+        firing = local.outer(now.fired, now.pre).weight.mul_(self.eta / examples)
+        return Synapses(within(arriving, firing, local.synapses.weight, self.bounds).add_(firing), None), state
+
+    def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
+        """There is none: every change is made at once."""
+        raise ValueError("symmetric_inhibitory waits for nothing, so it has no eligibility; record dweight instead")
