@@ -13,6 +13,11 @@ cross-entropy at every step and SBD with its factorised eligibility, unless anot
                exact up to 2,048
     depth      256 - (256 - ) x layers - 10, batch 32, 16 steps, 2 to 16 hidden layers; and backprop through time
 
+and, of whole steps of training (see benchmarks/at_once.py):
+
+    seeds      1, 8 and 32 seeds of digits-mlp and digits-snn side by side
+    ranks      1 and 2 processes that share every batch, on two cores
+
 Every measurement is a process of its own, in turns, `rounds` times, each with two batches of warm-up and `repeats`
 timed ones. Frames are 16 random ones, shown again and again, so that inputs take no memory that grows. Time is the
 median over all timed batches, gradients filled, without an optimizer; `CPU ms` counts only the time that the process
@@ -38,6 +43,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import at_once
+
+AT_ONCE = ("seeds", "ranks")
 FRAMES, CLASSES, DENSITY = 16, 10, 0.1
 
 
@@ -252,7 +260,7 @@ def show(rows: list[dict[str, Any]], lines: list[dict[str, Any]], large: list[st
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = list(dict.fromkeys(sweep.name for sweep in SWEEPS))
+    names = [*dict.fromkeys(sweep.name for sweep in SWEEPS), *AT_ONCE]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="sweeps; default: all")
     parser.add_argument("--largest", type=int, help="leave out larger sizes")
     parser.add_argument("--quick", action="store_true", help=f"one round of {QUICK['repeats']} batches: minutes")
@@ -277,11 +285,15 @@ def main() -> None:
     sweeps = [chosen(sweep, options.largest) for sweep in SWEEPS if sweep.name in options.only]
     rows, large = measured(sweeps, options, room())
     lines, told = [slopes(sweep, rows) for sweep in sweeps], provenance(torch.device("cpu"))
+    together = at_once.measured([name for name in AT_ONCE if name in options.only], options)
     if options.json:
-        print(json.dumps({"rows": rows, "slopes": lines, "left_out": large, **told}, indent=1))
+        print(json.dumps({"rows": rows, "slopes": lines, "at_once": together, "left_out": large, **told}, indent=1))
         return
     print(f"torch {told['versions']['torch']}, {told['device']}, {os.cpu_count()} cores, {told['threads']} threads")
-    show(rows, lines, large)
+    if sweeps:
+        show(rows, lines, large)
+    if together:
+        at_once.show(together)
 
 
 def chosen(sweep: Sweep, largest: int | None) -> Sweep:

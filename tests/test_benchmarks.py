@@ -50,6 +50,19 @@ def test_what_does_not_fit_is_left_out_and_named(script: Any) -> None:
     assert not rows and large[-1] == "synapses 2,048 (sbd, exact)"
 
 
+def test_many_networks_and_several_processes_are_measured(script: Any) -> None:
+    """One network, two side by side, and one rank of larger layers; gains are by the first of a model and row."""
+    at_once = script("at_once")
+    found = [at_once.work(at_once.Point("digits-mlp", seeds), 2) for seeds in (0, 2)]
+    assert [each["examples"] for each in found] == [32, 64] and all(len(each["seconds"]) == 2 for each in found)
+    wide = at_once.Point("digits-mlp", 0, 2, 1, {"training.batch_size": 64})
+    assert (wide.row, wide.name, at_once.work(wide, 1)["examples"]) == ("ranks", "2 ranks x 1 thread", 64)
+    at_once.POINTS = (at_once.Point("digits-mlp"), at_once.Point("digits-mlp", 2))
+    at_once.run = lambda point, repeats: {"seconds": [0.5], "sums": [0.1], "examples": 32 * max(point.seeds, 1)}
+    lines = at_once.measured(["seeds"], argparse.Namespace(rounds=2, repeats=1))
+    assert [line["gain"] for line in lines] == [1.0, 2.0] and lines[0]["samples_per_second"] == 64
+
+
 def test_on_a_gpu_everything_would_run(script: Any) -> None:
     """Its parts on the CPU, small; compiled steps of others are left to the script itself."""
     gpu = script("gpu")
