@@ -145,7 +145,12 @@ def _loggers(options: argparse.Namespace) -> "list[Logger]":
 def _status(run: "Run") -> int:
     if run.result["status"] != "interrupted":
         return 0
-    if "epochs" in run.result:
+    if run.definition.simulation is not None:
+        _complain(
+            f"interrupted after {run.result['epochs']} reports; everything is kept in {run.path}. "
+            f"To go on, repeat the command with --out {run.path} --resume"
+        )
+    elif "epochs" in run.result:
         _complain(
             f"interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
             f"To go on, repeat the command with --out {run.path} --resume"

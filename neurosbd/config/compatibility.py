@@ -75,20 +75,40 @@ def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
         raise UsageError(f"{definition.name}: {problem}") from None
     check_optimizer(experiment)
     check_heard(experiment)
+    _say_unused(definition, "a protocol")
+
+
+def _say_unused(definition: Definition, who: str) -> None:
+    """Warn of what is set for a training and has no meaning for an experiment without batches of examples."""
     unused = (
-        "epochs",
-        "batch_size",
-        "batches",
-        "test_batches",
-        "checkpoint_every",
-        "clip_norm",
-        "stop",
-        "deterministic",
-    )
+        "epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop", "deterministic",
+    )  # fmt: skip
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
     if changed:
-        warn(f"{definition.name}: a protocol does not use {', '.join(f'training.{key}' for key in changed)}")
+        warn(f"{definition.name}: {who} does not use {', '.join(f'training.{key}' for key in changed)}")
+
+
+def check_free(experiment: Experiment, plastic: bool) -> None:
+    """Refuse a free run under a rule that nobody would tell anything, and say what it does not use.
+
+    Args:
+        experiment: with a simulation.
+        plastic: whether weights move.
+    Raises:
+        UsageError: with rules that need nobody.
+    """
+    definition, rule = experiment.definition, experiment.rule
+    if plastic and (rule.scored or rule.rewarded):
+        what = "rewards" if rule.rewarded else "the score of a loss"
+        raise UsageError(
+            f"{definition.name}: rule '{definition.rule.kind}' waits for {what}, which nothing gives in a free run; "
+            f"set rule = 'stdp', or plastic = false for every connection"
+        )
+    if plastic:
+        check_optimizer(experiment)
+        check_heard(experiment)
+    _say_unused(definition, "a free run")
 
 
 def check_optimizer(experiment: Experiment) -> None:
@@ -97,7 +117,7 @@ def check_optimizer(experiment: Experiment) -> None:
     if not rule.states_changes:
         return
     more = beyond_scaling(experiment.optimizer)
-    if definition.training.clip_norm is not None and definition.protocol is None:
+    if definition.training.clip_norm is not None and definition.protocol is None and definition.simulation is None:
         more.append("training.clip_norm shrinks all changes whenever some are large")
     if more:
         warn(

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from neurosbd.anatomy import INPUT, Connection, Population, Role, legal_name, readout_of
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import DEFAULTS, AxisName, named
+from neurosbd.config.simulation import SimulationSpec, StimulusEntry
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.connections.precision import Precision, in_precision
 from neurosbd.constants import Distribution, Positive, Range, Share, Whole
@@ -39,7 +40,7 @@ from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Stimulation, check_span
+from neurosbd.stimuli import STIMULI, Stimulation
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 from neurosbd.text import html_table, one_line
@@ -66,23 +67,6 @@ class ConnectionEntry(Entry):
         """The connection that is described, with operands of a precision."""
         constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
         return Connection(self.pre, self.post, geometry, self.plastic, self.delay, self.compartment, constraints)
-
-
-class StimulusEntry(Entry):
-    """[[stimulus]]: the population that it drives, when, and what is given."""
-
-    population: str
-    start: Annotated[float, Range(least=0, unit="s")] = 0.0
-    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
-
-    @model_validator(mode="after")
-    def _stops_after_it_starts(self) -> "StimulusEntry":
-        check_span(self.start, self.stop)
-        return self
-
-    def stimulation(self) -> Stimulation:
-        """The stimulus that is described, where and when it is given."""
-        return Stimulation(self.population, self.build(), self.start, self.stop)
 
 
 NESTED = {  # which table a constant that is a part itself is an entry of
@@ -253,10 +237,12 @@ class Definition(Record):
     data: DataSpec = Field(default_factory=DataSpec)
     task: TaskEntry | None = None  # for `neurosbd simulate`: trials in place of data
     protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
+    simulation: SimulationSpec | None = None  # for `neurosbd simulate`: a free run under stimuli
+    stimulus: tuple[StimulationEntry, ...] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     record: RecordSpec = RecordSpec()
     population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
-    connection: tuple[GeometryEntry, ...]
+    connection: tuple[GeometryEntry, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -276,6 +262,7 @@ class Definition(Record):
     def __repr__(self) -> str:
         asked = self.task or self.protocol
         shown = f"data {self.data.name}, {self.training.epochs} epochs" if asked is None else asked.kind
+        shown = f"{self.simulation.duration:g} s" if self.simulation is not None else shown
         return one_line(
             f"Definition({self.name}: rule {self.rule.kind}, loss {self.loss_name}, {shown}, seed {self.seed})"
         )
@@ -302,6 +289,7 @@ class Definition(Record):
                 for name, spec in self.population.items()
             ),
             connections=tuple(entry.connection(self.training.precision) for entry in self.connection),
+            stimulations=tuple(entry.stimulation() for entry in self.stimulus),
         )
 
     def network(self) -> Network:
@@ -343,6 +331,7 @@ class Experiment:
     rule, loss, optimizer, schedule, encoder, answer: what its entries describe.
     task, protocol: of an experiment that makes its own trials or takes its own measurements; else None.
     populations, connections: of the network.
+    stimulations: of a free run.
     """
 
     definition: Definition
@@ -356,6 +345,7 @@ class Experiment:
     protocol: Protocol | None
     populations: tuple[Population, ...]
     connections: tuple[Connection, ...]
+    stimulations: tuple[Stimulation, ...] = ()
 
     @cached_property
     def network(self) -> Network:

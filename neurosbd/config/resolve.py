@@ -16,6 +16,7 @@ from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plugins import find, nearest_part
 from neurosbd.rules import RULES
+from neurosbd.schema import parameters
 from neurosbd.validation import validate
 
 
@@ -89,6 +90,7 @@ def resolve(
     if isinstance(raw.get("rule"), dict):
         raw["rule"].setdefault("kind", kind)
     _record(raw, record, origin)
+    _free(raw, source, origin)
     _suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
@@ -100,12 +102,34 @@ def resolve(
     return Resolved(definition, origin)
 
 
+def _free(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
+    """A free run has no loss, so that its readout follows the rule as all do; without a rule nothing learns."""
+    if "simulation" not in raw:
+        return
+    others = [key for key in ("task", "protocol", "data") if key in raw]
+    if others:
+        raise UsageError(f"{source}: [simulation] and [{others[0]}] are different experiments; leave one of them out")
+    if "rule" not in raw:
+        for number, connection in enumerate(raw.get("connection", ())):
+            if isinstance(connection, dict) and "plastic" not in connection:
+                connection["plastic"] = False
+                origin[f"connection.{number}.plastic"] = "no rule"
+        return
+    if isinstance(raw["rule"], str):
+        raw["rule"] = {"kind": raw["rule"]}
+    made = RULES.get(_kind(raw["rule"])) if isinstance(raw["rule"], dict) else None
+    if made is not None and "readout" in parameters(made) and "readout" not in raw["rule"]:
+        raw["rule"]["readout"] = "rule"
+        origin["rule.readout"] = "simulation"
+
+
 def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
     """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
     if _states_changes(raw.get("rule"), kind):
         training = raw.setdefault("training", {})
         if isinstance(training, dict) and "optimizer" not in training:
-            training["optimizer"] = {"kind": "sgd"}
+            free = {"lr": 1.0, "momentum": 0.0} if "simulation" in raw else {}
+            training["optimizer"] = {"kind": "sgd", **free}
             origin["training.optimizer"] = f"rule {kind}"
 
 

@@ -1,5 +1,6 @@
 """Spikes at given times, from a file or a list."""
 
+import hashlib
 import math
 from dataclasses import field
 from typing import Annotated
@@ -69,6 +70,10 @@ class SpikeTrains:
             order = np.lexsort((units, steps))
             self._known[dt] = steps[order], units[order]
         return self._known[dt]
+
+    def content(self, dt: float) -> str:
+        """A hash of the spikes, of those of a file."""
+        return hashlib.sha256(b"".join(part.tobytes() for part in self._in_steps(dt))).hexdigest() if self.file else ""
 
     def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
         """Its beginning."""

@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError, nearest
 from neurosbd.filters import whole_steps
 from neurosbd.kinds import declared
 from neurosbd.seeds import generator
-from neurosbd.stimuli.stimulus import Span, Stimulation
+from neurosbd.stimuli.stimulus import FromFile, Span, Stimulation
 
 AHEAD = 64  # steps that are made at once, always from a multiple of it on, so that nothing depends on who asks
 
@@ -83,6 +83,10 @@ class Stimulator:
                 like = self.likes[given.population]
                 drive, self.states[n] = given.stimulus.block(self.states[n], like, high - low, self.dt)
                 self._now[given.population][low - begin : high - begin] += drive
+
+    def content(self) -> list[str]:
+        """What is in the files of stimuli that come from one; '' of all others."""
+        return [g.stimulus.content(self.dt) if isinstance(g.stimulus, FromFile) else "" for g in self.stimulations]
 
     def state(self) -> tuple[int, list[object]]:
         """The block that is there and the states at its beginning, to go on from."""

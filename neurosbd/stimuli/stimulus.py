@@ -1,7 +1,7 @@
 """What a stimulus must offer, and where and when it is given."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Protocol, TypeVar
+from typing import Annotated, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,6 +34,15 @@ class Stimulus(Protocol[S]):
 
     def block(self, state: S, like: Tensor, steps: int, dt: float) -> tuple[Tensor, S]:
         """The drive at the next steps, [steps, B, *size] in the type and on the device of `like`, and what follows."""
+        ...
+
+
+@runtime_checkable
+class FromFile(Protocol):
+    """A stimulus that is read from a file, which may have changed when a run goes on."""
+
+    def content(self, dt: float) -> str:
+        """A hash of what was read; '' if nothing was."""
         ...
 
 

@@ -213,7 +213,9 @@ def _made(path: Path | None, stem: str) -> tuple[Path, bool]:
 
 def stem(definition: Definition) -> str:
     """Name of a run directory, if nobody says."""
-    return f"{definition.name}-{definition.rule.kind}-seed{definition.seed}"
+    fixed = definition.simulation is not None and not any(entry.plastic for entry in definition.connection)
+    rule = "" if fixed else f"-{definition.rule.kind}"
+    return f"{definition.name}{rule}-seed{definition.seed}"
 
 
 def _latest(stem: str) -> Path:

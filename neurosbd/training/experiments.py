@@ -13,12 +13,10 @@ from neurosbd.config.compatibility import check_protocol
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import OUT, RunError, UsageError
-from neurosbd.files import write_atomic
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame, Network
-from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.seeds import generator
 from neurosbd.tasks import Findings, Panel, Protocol, Task
@@ -26,13 +24,15 @@ from neurosbd.tracefiles import Split
 from neurosbd.training import directory
 from neurosbd.training.batches import TaskBatches
 from neurosbd.training.capacity import check_extent
+from neurosbd.training.free_run import run_freely
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
+from neurosbd.training.keeping import keep
 from neurosbd.training.loggers import Event, Logger, Loggers
 from neurosbd.training.loop import Training, entered, start_recording
 from neurosbd.training.machine import check_alone, check_device, failure
 from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
+from neurosbd.training.run import RESULT, Run, open_run, write_record
 from neurosbd.training.session import Session, parameter_groups
 
 
@@ -51,14 +51,14 @@ def simulate(
     """Carry out a plasticity experiment and leave a run directory with its measures and a figure.
 
     Args:
-        experiment: a shipped model with a task or a protocol (`neurosbd list models`), or a .toml file.
+        experiment: a shipped model with a task, a protocol or a simulation (`neurosbd list models`), or a .toml file.
         rule: learning rule in place of the experiment's own.
         seed: of weights, trials and noise; none: the experiment's own.
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
         device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
         record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
-        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts. Tasks only.
+        resume: go on from the checkpoint in the run directory, bit for bit; else it starts. Not protocols.
         loggers: told how it goes on: `Console()`, `TensorBoard()`, or your own (docs/loggers.md); none: silence.
 
     Returns:
@@ -75,14 +75,17 @@ def simulate(
         definition = job.definition()
         check_alone(os.environ)
         place = check_device(device)
-        if not (definition.task or definition.protocol):
+        if not (definition.task or definition.protocol or definition.simulation):
             raise UsageError(
-                f"{definition.name} has neither a task nor a protocol; train it with: neurosbd fit {experiment}"
+                f"{definition.name} has no task, protocol or simulation; train it with: neurosbd fit {experiment}"
             )
-        if resume and definition.task is None:
+        if resume and definition.protocol is not None:
             raise UsageError(f"{definition.name}: a protocol is not resumed; run it again into another {OUT}")
         built = definition.build()
-        run = _train(built, built.task, place, job, interrupt) if built.task else _measure(built, job, interrupt)
+        if definition.simulation is not None:
+            run = run_freely(built, job, interrupt)
+        else:
+            run = _train(built, built.task, place, job, interrupt) if built.task else _measure(built, job, interrupt)
     job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 
@@ -98,7 +101,7 @@ def _train(experiment: Experiment, task: Task, device: torch.device, job: Job, i
         with interrupt.writing():
             measures = task.measures(run.metrics[-1]["test_accuracy"])
             panels = (_curve(run), _example(session, task))
-            return _keep(run.path, run.result, Findings(measures, panels))
+            return keep(run.path, run.result, Findings(measures, panels))
 
 
 def _curve(run: Run) -> Panel:
@@ -192,7 +195,7 @@ def _watched(
         findings = run()
         with interrupt.writing():
             _end_recording(recorder, complete=True)
-            return _keep(path, {"status": "finished", "reason": None}, findings)
+            return keep(path, {"status": "finished", "reason": None}, findings)
     except _Stopped:
         end("interrupted", None)
         return open_run(path)
@@ -222,41 +225,3 @@ def _end_recording(recorder: Recorder | None, complete: bool) -> None:
     """Nothing if it has ended."""
     if recorder is not None:
         recorder.close(complete)
-
-
-def _keep(path: Path, result: JsonTable, findings: Findings) -> Run:
-    """Write measures and figure.
-
-    Raises:
-        RunError: if they cannot be written; result.json says so then, if it can be.
-    """
-    try:
-        write_curves(path, findings.panels)
-        _draw(findings.panels, path / FIGURE)
-        write_record(path / RESULT, {**result, "measures": dict(findings.measures)})
-    except OSError as problem:
-        reason = f"{path}: measures and figure cannot be written ({problem.strerror})"
-        with suppress(OSError):
-            write_record(path / RESULT, {**result, "status": "failed", "reason": reason})
-        raise RunError(f"{reason}; what went before is kept there") from None
-    return open_run(path)
-
-
-def _draw(panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels side by side into a PNG, where matplotlib is installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for label, (x, y) in panel.lines.items():
-            axes.plot(x, y, "o" if label in panel.points else "-", label=label, markersize=4)
-        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
-        axes.axhline(0, color="0.8", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(panel.lines) > 1:
-            axes.legend(frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    write_atomic(path, lambda stream: canvas.print_png(stream))

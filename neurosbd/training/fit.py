@@ -119,7 +119,7 @@ def definition_on(job: Job, data: object) -> Definition:
     definition = job.definition()
     if isinstance(data, str | Path):
         definition = _on_data(definition, str(data))
-    if definition.task or definition.protocol:
+    if definition.task or definition.protocol or definition.simulation:
         raise UsageError(
             f"{definition.name} is an experiment without a data set; run it with: neurosbd simulate {job.model}"
         )

@@ -12,7 +12,7 @@ from neurosbd.measures import shown, title
 from neurosbd.parsing import Json, JsonTable
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.machine import first_line
-from neurosbd.training.progress import Reporter, duration, epoch_line
+from neurosbd.training.progress import Reporter, duration, epoch_line, free_line
 from neurosbd.training.records import read_result
 from neurosbd.training.run import BEST, FIGURE, RESULT, write_metrics
 
@@ -192,7 +192,8 @@ class Console(NullLogger):
         """What is about to happen where."""
         say, path = self._reporter.say, event["path"]
         if event["start"] == "resumed":
-            at = f"at epoch {event['epoch'] + 1}, batch {event['batch'] + 1}"
+            free = "duration" in event
+            at = f"at {event['time']:g} s" if free else f"at epoch {event['epoch'] + 1}, batch {event['batch'] + 1}"
             say(f"resuming {path}: {'nothing is left to do' if event['finished'] else at}")
         elif event["start"] == "nothing to resume":
             say(f"{path}: nothing to resume, the run starts")
@@ -200,7 +201,7 @@ class Console(NullLogger):
             say(f"starting from the weights of {event['from']}")
         if event["recording"]:
             say(event["recording"])
-        say(_protocol(event) if "protocol" in event else _training(event))
+        say(_protocol(event) if "protocol" in event else _free(event) if "duration" in event else _training(event))
         self._epochs = event.get("epochs", 0)
         self._seconds = [line["seconds"] for line in event.get("metrics", ())]
         self._complained = {name for line in event.get("metrics", ()) for name in line.get("warnings", ())}
@@ -215,6 +216,8 @@ class Console(NullLogger):
 
     def on_epoch(self, event: Event) -> None:
         """Losses, measures, speed, time left; and what is newly wrong."""
+        if "time" in event:
+            return self._reporter.say(free_line(dict(event)))
         self._seconds.append(event["seconds"])
         left = sum(self._seconds) / len(self._seconds) * (self._epochs - event["epoch"])
         self._reporter.say(epoch_line(dict(event), self._epochs, left))
@@ -260,6 +263,12 @@ def _seed(event: Event) -> str:
         return f"{len(seeds['all'])} seeds at once, of which the lines are means"
     place = seeds["all"].index(event["seed"]) + 1
     return f"seed {event['seed']} ({place} of {len(seeds['all'])}, one after another: {seeds['because']})"
+
+
+def _free(event: Event) -> str:
+    units = ", ".join(f"{name} {' x '.join(map(str, size))}" for name, size in event["units"].items())
+    rule = f"rule {event['rule']}" if event["rule"] else "nothing learns"
+    return f"{event['model']}: {event['duration']:g} s; {units}; {rule}; {event['device']}, seed {event['seed']}"
 
 
 def _protocol(event: Event) -> str:

@@ -16,6 +16,7 @@ from neurosbd.parsing import JsonTable
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.training import directory
+from neurosbd.training.free_session import FreeSession
 from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
@@ -58,7 +59,7 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonT
     """
     with directory.claimed(session.definition, job.out, job.resume) as path:
         if directory.holds_run(path):
-            _take_up(session, path)
+            take_up(session, path)
             recording = start_recording(session.recorder, path, read_config(path / CONFIG))
             start = "resumed"
         else:
@@ -108,7 +109,7 @@ def start_recording(recorder: Recorder | None, path: Path, config: JsonTable) ->
     return f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}"
 
 
-def _take_up(session: Session, path: Path) -> None:
+def take_up(session: Session | FreeSession, path: Path) -> None:
     """Put a session where the run in `path` stopped."""
     run = open_run(path)
     recorded = run.definition.model_dump(mode="json")
@@ -136,7 +137,7 @@ def _take_up(session: Session, path: Path) -> None:
             warn(f"{path / TRACE}: is gone; the run has come to its end, so nothing is recorded anew")
 
 
-def _keep_best(session: Session, path: Path) -> None:
+def _keep_best(session: Session | FreeSession, path: Path) -> None:
     """Keep the checkpoint just written, if the epoch before it is the best so far."""
     best = session.stopping.epoch if session.stopping is not None else 0
     if best and (session.epoch, session.number) == (best, 0):

@@ -24,6 +24,17 @@ def epoch_line(metrics: JsonTable, epochs: int, left: float) -> str:
     )
 
 
+def free_line(metrics: JsonTable) -> str:
+    """One line per report of a free run: rates, activities and weights."""
+    units = {"rate": " Hz", "activity": "", "weight": ""}
+    told = [
+        f"{key.rpartition('.')[0]} {value:.3g}{units[key.rpartition('.')[2]]}"
+        for key, value in metrics.items()
+        if key.rpartition(".")[2] in units
+    ]
+    return f"{metrics['time']:g} s  {', '.join(told)}"
+
+
 def _measures(metrics: JsonTable, on: str) -> str:
     """Those of a split; accuracies go without saying."""
     there = [name for name in MEASURES if f"{on}_{name}" in metrics]

@@ -157,7 +157,7 @@ class Run:
             UsageError: if the run has no data set, or is of a version that did not keep them and the data are gone.
         """
         definition = self.definition
-        if definition.task or definition.protocol:
+        if definition.task or definition.protocol or definition.simulation:
             raise UsageError(
                 f"{self.path}: was not trained on a data set, so there is nothing to predict; show the network what "
                 f"you like with neurosbd.unroll(run.network(), inputs)"

@@ -1,0 +1,37 @@
+"""What a model file says of a free run: how long it goes on, and which stimuli reach which population."""
+
+from typing import Annotated
+
+from pydantic import model_validator
+
+from neurosbd.constants import Range
+from neurosbd.schema import Entry, Record
+from neurosbd.stimuli import Stimulation, check_span
+
+Time = Annotated[float, Range(above=0, unit="s")]
+
+
+class SimulationSpec(Record):
+    """[simulation]: a network runs by itself for a time, and its weights move meanwhile."""
+
+    duration: Time
+    update: Time | None = None  # from one update of the weights to the next; none: every step
+    report: Time | None = None  # from one line of metrics, row of weights and checkpoint to the next; none: 20 in all
+    examples: Annotated[int, Range(least=1, most=2**31 - 1)] = 1  # side by side: same weights, noise of their own
+
+
+class StimulusEntry(Entry):
+    """[[stimulus]]: the population that it drives, when, and what is given."""
+
+    population: str
+    start: Annotated[float, Range(least=0, unit="s")] = 0.0
+    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
+
+    @model_validator(mode="after")
+    def _stops_after_it_starts(self) -> "StimulusEntry":
+        check_span(self.start, self.stop)
+        return self
+
+    def stimulation(self) -> Stimulation:
+        """The stimulus that is described, where and when it is given."""
+        return Stimulation(self.population, self.build(), self.start, self.stop)

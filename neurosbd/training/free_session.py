@@ -1,0 +1,334 @@
+"""A free run in progress: everything that changes from update to update, and one update of it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd import checkpoints
+from neurosbd.checkpoints import StateDict
+from neurosbd.config.compatibility import check_free
+from neurosbd.config.definition import Experiment
+from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.filters import whole_steps
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.local_run import LocalTraces
+from neurosbd.learning.optimizers import apply
+from neurosbd.learning.passes import Continuation
+from neurosbd.learning.rule import RuleSignals
+from neurosbd.learning.simulation import Observer, unroll
+from neurosbd.network import INPUT, Frame
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.seeds import generator
+from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
+from neurosbd.stimuli.stimulator import AHEAD
+from neurosbd.training.run_state import as_plain, as_state
+from neurosbd.training.session import parameter_groups
+
+_REPORTS = 20  # of a run that says nothing of them
+
+
+class Clock:
+    """The times of a free run in steps of dt.
+
+    Args:
+        experiment: with a simulation.
+        plastic: whether weights move.
+    Raises:
+        UsageError: if a time is no whole number of steps, or of updates or reports.
+    """
+
+    def __init__(self, experiment: Experiment, plastic: bool) -> None:
+        spec, dt = experiment.definition.simulation, experiment.definition.time.dt
+        assert spec is not None
+        where = f"{experiment.definition.name}: simulation"
+        try:
+            self.steps = whole_steps(spec.duration, dt, f"{where}.duration")
+            default = 1 if plastic else AHEAD  # where no weight moves, an update is as many steps as are made at once
+            self.update = default if spec.update is None else whole_steps(spec.update, dt, f"{where}.update")
+            report = None if spec.report is None else whole_steps(spec.report, dt, f"{where}.report")
+        except ValueError as problem:
+            raise UsageError(str(problem)) from None
+        self.update = min(self.update, self.steps)
+        self.report = report or _report(self.steps, self.update if plastic else 1)
+        for name, whole, part in (("duration", self.steps, self.report), ("report", self.report, self.update)):
+            of = {"duration": "report", "report": "update"}[name]
+            if plastic and whole % part:
+                low = whole // part * part
+                raise UsageError(
+                    f"{where}.{name} = {whole * dt:g} s is no whole number of {of}s of {part * dt:g} s; near it: "
+                    f"{' and '.join(f'{n * dt:g}' for n in (low, low + part) if n)} s"
+                )
+
+
+def _report(steps: int, update: int) -> int:
+    """Steps from one report to the next: as many reports as divide the run, up to 20."""
+    count = next(n for n in range(_REPORTS, 0, -1) if (not steps % n and not (steps // n) % update) or n == 1)
+    return steps // count
+
+
+class FreeSession:
+    """Network, stimuli, rule and optimizer of a free run, and how far it is.
+
+    Args:
+        experiment: what to carry out; its network runs, and learns where its connections are plastic.
+        device: where everything lives.
+    Raises:
+        UsageError: if rule, stimuli and network do not fit, or it cannot be recorded as asked.
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        definition, network = experiment.definition, experiment.network
+        assert definition.simulation is not None
+        self.experiment, self.definition, self.network, self.device = experiment, definition, network, device
+        plastic = [connection.name for connection in network.connections.values() if connection.plastic]
+        check_free(experiment, bool(plastic))
+        self.clock = Clock(experiment, bool(plastic))
+        self.examples = definition.simulation.examples
+        network.to(device)
+        self.learner = self._learner() if plastic else None
+        groups = parameter_groups(network, experiment, self.learner) if plastic else []
+        self.optimizer = experiment.optimizer.build(groups) if plastic else None
+        sizes = {name: population.size for name, population in network.populations.items()}
+        given = [*experiment.stimulations, *_silence(experiment)]
+        try:
+            self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
+        except UsageError as problem:
+            raise UsageError(f"{definition.name}: {problem}") from None
+        self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
+        self.step = 0
+        self.number = 0  # of batches, which a free run has none of
+        self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
+        self.stopping = None
+        self.recorder = self._recorder()
+        self._trial: TrialRecorder | None = None
+        self._at_report: dict[str, Tensor] = {}  # plastic weights at the last report, where their change is recorded
+
+    def _learner(self) -> Learner:
+        definition = self.definition
+        try:
+            return Learner(self.network, self.experiment.rule, None, generator(definition.seed, "projection"))
+        except ValueError as problem:
+            raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+
+    def _nothing(self, steps: int) -> Tensor:
+        """What the input shows where nothing is given to it, [steps, B, *input size]."""
+        return self.network.like.new_zeros((steps, self.examples, *self.network.input_size))
+
+    def _recorder(self) -> Recorder | None:
+        asked, clock = self.definition.record, self.clock
+        reports = -(-clock.steps // clock.report)
+        extent = RunExtent(
+            clock.report, reports, {"train": 1, "test": 0}, {"train": self.examples, "test": self.examples},
+            self.network.dt, self.definition.seed,
+        )  # fmt: skip
+        signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
+        recorded = Recorded(self.network, signals, dict, None)
+        found = plan(asked.signals, asked.limit, recorded, extent)
+        return None if found is None else Recorder(found, extent, recorded, self.device)
+
+    @property
+    def epoch(self) -> int:
+        """Reports that are through."""
+        return -(-self.step // self.clock.report) if self.step == self.clock.steps else self.step // self.clock.report
+
+    def over(self, epochs: int = 0) -> bool:
+        """Whether the run has come to its end."""
+        return self.step >= self.clock.steps
+
+    @property
+    def reports_now(self) -> bool:
+        """Whether the step before this one ended a report."""
+        return self.step % self.clock.report == 0 or self.over()
+
+    def advance(self) -> None:
+        """The steps to the next update, and the update."""
+        first, clock = self.step, self.clock
+        to_report = clock.report - first % clock.report
+        steps = min(clock.update, to_report, clock.steps - first)
+        trial = self._watched()
+        offset = first % clock.report
+        observers = (self._count, *(_shifted(observe, offset) for observe in trial.observers))
+        drives = self.stimulator.drives(first, steps)
+        shown = drives.pop(INPUT, self._nothing(steps))
+        if self.learner is None:
+            frame = unroll(self.network, shown, observers, self.continuation.frame, drives=drives)
+            self.continuation.frame = Frame(frame.state, {}, {})
+        else:
+            self._learn(Batch(shown, weights=(1 / steps,) * steps, drives=drives), observers, trial)
+        self.step += steps
+        if self.reports_now:
+            trial.on_gradients()
+            trial.on_update()
+            self._trial = None
+
+    def _learn(self, batch: Batch, observers: tuple[Observer, ...], trial: TrialRecorder) -> None:
+        assert self.learner is not None and self.optimizer is not None
+        self.learner.progress = self.step / self.clock.steps
+        self.optimizer.zero_grad()
+        self.learner.learn(batch, observers, None, trial.learning_observer, self.continuation)
+        apply(self.optimizer)
+        self.learner.after_step()
+
+    def _watched(self) -> TrialRecorder:
+        """How the steps up to the next report are watched."""
+        if self._trial is None:
+            plastic = {name: weight for name, weight in self.network.weights.items() if weight.requires_grad}
+            changes = self.recorder is not None and any(s.what == "dweight" for s in self.recorder.plan.contents.series)
+            self._at_report = {name: weight.detach().clone() for name, weight in plastic.items()} if changes else {}
+            number, rows = self.step // self.clock.report, np.arange(self.examples)
+            there = self.recorder
+            self._trial = NullRecorder() if there is None else there.trial("train", number, 0, None, rows)
+        return self._trial
+
+    @torch.no_grad()
+    def _count(self, t: int, frame: Frame) -> None:
+        """Add up the activity of a step."""
+        for name, activity in frame.activity.items():
+            self.sums[name] += activity.value.sum(dtype=torch.float64)
+
+    @torch.no_grad()
+    def read(self) -> dict[str, float]:
+        """What happened since the last report: rates (Hz, of what spikes) or mean activities, and mean weights now.
+
+        Raises:
+            RunError: if one of them is not finite.
+        """
+        steps = self.step - (self.epoch - 1) * self.clock.report
+        found: dict[str, float] = {"time": self.step * self.network.dt}
+        spiking = {name for name, state in self._states().items() if hasattr(state, "spike")}
+        for name, total in self.sums.items():
+            units = math.prod(self.network.populations[name].size)
+            each = total.item() / (steps * self.examples * units)
+            found[f"{name}.rate" if name in spiking else f"{name}.activity"] = (
+                each / self.network.dt if name in spiking else each
+            )
+            total.zero_()
+        for name, weight in self.network.weights.items():
+            if weight.requires_grad:
+                present = self.network.present(self.network.connections[name])
+                count = weight.numel() if present is None else present.sum().item()
+                found[f"{name}.weight"] = weight.sum(dtype=torch.float64).item() / max(count, 1)
+        wrong = [name for name, value in found.items() if not np.isfinite(value)]
+        if wrong:
+            raise RunError(
+                f"{wrong[0]} is not finite at {found['time']:g} s; take a smaller training.optimizer.lr, weaker "
+                f"weights or stimuli, bounds for the weights, or a smaller time.dt"
+            )
+        return found
+
+    def _states(self) -> Mapping[str, object]:
+        assert self.continuation.frame is not None
+        return self.continuation.frame.state.neurons
+
+    def state_dict(self) -> StateDict:
+        """Everything needed to go on bit for bit, as tensors and plain values."""
+        recorder = None if self.recorder is None else self.recorder.state_dict()
+        return {**self.state_of_parts(), "recorder": recorder, **self.definition.plugins()}
+
+    def state_of_parts(self) -> StateDict:
+        """The same without the record."""
+        frame, traces = self.continuation.frame, cast(LocalTraces | None, self.continuation.traces)
+        assert frame is not None
+        block, stimuli = self.stimulator.state()
+        return {
+            "network": self.network.state_dict(),
+            "learner": None if self.learner is None else self.learner.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "epoch": self.epoch, "number": self.step, "frame": as_plain(tuple(frame.state)),
+            "traces": None if traces is None else as_plain(vars(traces)),
+            "stimuli": {"block": block, "states": as_plain(stimuli), "content": self.stimulator.content()},
+            "sums": dict(self.sums), "at_report": dict(self._at_report),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: StateDict, source: Path) -> None:
+        """Go on from what `state_dict` gave; the session must not have begun.
+
+        Raises:
+            UsageError: if it is not of this model and its stimuli; names what is not, and nothing has changed.
+        """
+        like = self.state_of_parts()
+        lacking = [part for part in (*like, "recorder") if part not in state]
+        if lacking:
+            raise UsageError(f"{source}: the checkpoint has no '{lacking[0]}'; another program wrote it")
+        for part in ("network", "learner", "sums"):
+            checkpoints.check(state[part], like[part], source, part)
+        step, update = state["number"], self.clock.update
+        legal = type(step) is int and 0 < step <= self.clock.steps
+        if not legal or (step % self.clock.report % update and step < self.clock.steps):
+            raise UsageError(f"{source}: the checkpoint was changed: number is {str(step)[:60]}, which counts steps")
+        checkpoints.check(
+            state["stimuli"], {**like["stimuli"], "states": state["stimuli"]["states"]}, source, "stimuli"
+        )
+        if state["stimuli"]["content"] != self.stimulator.content():
+            raise UsageError(f"{source}: a file of spikes has changed since, so that the run cannot go on as it began")
+        frame, traces = self._forms()
+        place = as_state(state["frame"], tuple(frame.state), source, "frame")
+        kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
+        stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
+        weights = {name: weight.detach() for name, weight in self.network.weights.items() if name in state["at_report"]}
+        checkpoints.check(state["at_report"], weights, source, "at_report")
+        self.step = step
+        self._begin_report(state["at_report"])
+        self.network.load_state_dict(state["network"])
+        if self.learner is not None and self.optimizer is not None:
+            self.learner.load_state_dict(state["learner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.continuation.traces = None if kept is None else LocalTraces(**kept)
+        self.continuation.frame = Frame(type(frame.state)(*place), {}, {})
+        self.stimulator.go_on(state["stimuli"]["block"], stimuli)
+        for name, total in self.sums.items():
+            total.copy_(state["sums"][name])
+        if self.recorder is not None:
+            self.recorder.load_state_dict(state["recorder"])
+
+    @torch.no_grad()
+    def _begin_report(self, weights: Mapping[str, Tensor]) -> None:
+        """Watch the rest of a report that a stop has cut in two; what it changes began with these weights."""
+        if not self.step % self.clock.report or self.over():
+            return
+        for name, weight in weights.items():
+            self.network.weights[name].copy_(weight)
+        self._watched()
+
+    def _forms(self) -> tuple[Frame, LocalTraces | None]:
+        """Frame and traces after an update, for their form: of a network at rest that nothing reaches."""
+        network, steps = self.network, self.clock.update
+        given = {
+            name: network.like.new_zeros((steps, self.examples, *network.populations[name].size))
+            for name in self.stimulator.driven if name != INPUT
+        }  # fmt: skip
+        shown, start = self._nothing(steps), Continuation(network.init(self._nothing(1)[0], torch.Generator()))
+        if self.learner is None:
+            return unroll(network, shown, (), start.frame, drives=given), None
+        batch = Batch(shown, weights=(1 / steps,) * steps, drives=given)
+        self._learner().learn(batch, continuation=start)
+        for parameter in network.parameters():
+            parameter.grad = None
+        assert start.frame is not None
+        return start.frame, cast(LocalTraces, start.traces)
+
+
+def _shifted(observe: Observer, offset: int) -> Observer:
+    """An observer that counts steps from the last report on."""
+    return lambda t, frame: observe(offset + t, frame)
+
+
+def _silence(experiment: Experiment) -> list[Stimulation]:
+    """No drive for populations that nothing reaches, which is said."""
+    network, stimulated = experiment.network, {given.population for given in experiment.stimulations}
+    if stimulated - network.populations.keys():
+        return []  # of which something else is said
+    deaf = [name for name, onto in network.incoming.items() if not onto and name not in stimulated]
+    deaf += [INPUT] if INPUT in network.populations and INPUT not in stimulated else []
+    for name in deaf:
+        warn(
+            f"{experiment.definition.name}: nothing reaches population '{name}': it has neither an incoming connection "
+            f"nor a stimulus; add [[stimulus]] population = '{name}', or leave it out"
+        )
+    return [Stimulation(name, STIMULI["current"](amplitude=0.0)) for name in deaf]

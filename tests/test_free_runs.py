@@ -1,0 +1,279 @@
+"""Free runs: a network by itself under stimuli, its weights moving meanwhile, stopped and taken up at any update."""
+
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import neurosbd
+from neurosbd import load_model
+from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.training.free_session import FreeSession
+
+HEAD = """
+simulation = {{ duration = "{duration}", report = "20 ms"{more} }}
+stimulus = [
+    {{ population = "source", kind = "poisson", rate = "100 Hz" }},
+    {{ population = "exc", kind = "noise_current", mean = 0.06, std = 0.1, tau = "5 ms" }},
+]
+rule = {{ kind = "stdp", plasticity = {{ window = {{ a_plus = 0.01, a_minus = 0.011, w_min = 0.0, w_max = 0.2 }} }} }}
+record = {{ signals = ["*.spikes", "exc.v", "exc->exc.weight", "exc->exc.dweight"] }}
+"""
+NETWORK = """
+connection = [
+    { pre = "source", post = "exc", kind = "dense", weight = { kind = "constant", value = 0.125 }, plastic = false },
+    { pre = "exc", post = "exc", kind = "dense", sparsity = 0.5, weight = { kind = "constant", value = 0.0625 } },
+]
+[population]
+source = { size = [6], neuron = "relay" }
+exc = { size = [8], neuron = { kind = "lif", tau_mem = "20 ms", refractory = "3 ms" } }
+"""
+
+
+def _model(folder: Path, duration: str = "100 ms", more: str = "", head: str = HEAD, network: str = NETWORK) -> Path:
+    path = folder / "own.toml"
+    path.write_text(head.format(duration=duration, more=more) + network)
+    return path
+
+
+def _same(one: neurosbd.Run, other: neurosbd.Run) -> None:
+    """Weights and everything that was recorded, bit for bit."""
+    for name, value in one.checkpoint()["network"].items():
+        assert torch.equal(value, other.checkpoint()["network"][name]), name
+    assert one.trace.names == other.trace.names
+    for name in one.trace.names:
+        a, b = one.trace[name], other.trace[name]
+        assert np.array_equal(a[:], b[:], equal_nan=a[:].dtype.kind == "f"), name
+        assert np.array_equal(a.time, b.time), name
+    drop = [{k: v for k, v in line.items() if k != "seconds"} for line in one.metrics]
+    assert drop == [{k: v for k, v in line.items() if k != "seconds"} for line in other.metrics]
+
+
+def test_a_run_has_its_spikes_weights_metrics_and_figure(tmp_path: Path) -> None:
+    run = neurosbd.simulate(_model(tmp_path), out=tmp_path / "run")
+    assert run.result["status"] == "finished" and (run.path / "figure.png").is_file()
+    assert [line["time"] for line in run.metrics] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1])
+    spikes = run.trace["exc.spikes"]
+    assert spikes.shape == (100, 1, 8) and spikes.time[:3] == pytest.approx([0, 1e-3, 2e-3])
+    rates = [spikes[20 * n : 20 * n + 20].mean() / 1e-3 for n in range(5)]
+    assert [line["exc.rate"] for line in run.metrics] == pytest.approx(rates) and max(rates) > 0
+    weight, change = run.trace["exc->exc.weight"][:], run.trace["exc->exc.dweight"][:]
+    assert len(weight) == 6 and np.allclose(np.diff(weight, axis=0), change, atol=1e-7) and change.any()
+    assert set(run.result["measures"]) == {"source.rate", "exc.rate", "exc->exc.weight"}
+    network = run.network()
+    assert torch.equal(network.weights["exc->exc"].flatten(), torch.from_numpy(weight[-1]))
+    with pytest.raises(UsageError, match="was not trained on a data set"):
+        run.predict(np.zeros((1, 6)))
+
+
+def test_a_stop_at_any_update_changes_nothing(tmp_path: Path) -> None:
+    """Also within a report, of which the change of the weights is recorded. Must fail when the states of stimuli, the
+    traces or the frame begin anew (tried, each)."""
+    path, states = _model(tmp_path, more=', update = "2 ms"'), {}
+
+    def session(name: str) -> FreeSession:
+        made = FreeSession(load_model(path).build(), torch.device("cpu"))
+        if name in states:
+            made.load_state_dict(states[name], Path(name))
+        assert made.recorder is not None
+        made.recorder.start(tmp_path / f"{name}.h5", "{}", "")
+        return made
+
+    whole = session("whole")
+    while not whole.over():
+        whole.advance()
+    one = session("cut")
+    while one.step < 34:
+        one.advance()
+    torch.save(one.state_dict(), tmp_path / "cut.pt")
+    assert one.recorder is not None and whole.recorder is not None
+    one.recorder.writer.close(False, 1e9)  # type: ignore[union-attr]
+    states["cut"] = torch.load(tmp_path / "cut.pt", weights_only=True)
+    two = session("cut")
+    while not two.over():
+        two.advance()
+    there, here = whole.state_of_parts(), two.state_of_parts()
+    for part in ("frame", "traces", "stimuli", "sums", "at_report"):
+        assert str(there[part]) == str(here[part]), part
+    assert all(torch.equal(value, here["network"][name]) for name, value in there["network"].items())
+    assert two.recorder is not None
+    for a, b in zip(whole.recorder.gatherings, two.recorder.gatherings, strict=True):
+        assert str(a.state_dict()) == str(b.state_dict())
+
+
+KILL = """
+import os, signal, sys, neurosbd
+from neurosbd.training.loggers import NullLogger
+
+class Kill(NullLogger):
+    def on_checkpoint(self, event):
+        if event["epoch"] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+neurosbd.simulate(sys.argv[1], out=sys.argv[2], loggers=[Kill()])
+"""
+
+
+def test_a_killed_run_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    """Must fail when the optimizer or the noise of the neurons begins anew."""
+    path, whole = _model(tmp_path), neurosbd.simulate(_model(tmp_path), out=tmp_path / "whole")
+    done = subprocess.run([sys.executable, "-c", KILL, str(path), str(tmp_path / "cut")], timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert neurosbd.open_run(tmp_path / "cut").result["status"] == "killed"
+    resumed = neurosbd.simulate(path, out=tmp_path / "cut", resume=True)
+    _same(whole, resumed)
+    _same(whole, neurosbd.simulate(path, out=tmp_path / "cut", resume=True))  # nothing is left to do
+    with pytest.raises(UsageError, match="of another model or recipe; it differs in stimulus"):
+        neurosbd.simulate(path, out=tmp_path / "cut", resume=True, settings={"stimulus.0.rate": "90 Hz"})
+
+
+def test_blocks_of_any_length_give_the_same(tmp_path: Path) -> None:
+    """Spikes exactly, weights but for the order of their sums."""
+    path, runs = _model(tmp_path, more=', update = "10 ms"'), []
+    for block in (1, 5, 10):
+        runs.append(neurosbd.simulate(path, out=tmp_path / str(block), settings={"time.block": block}))
+    for run in runs[1:]:
+        assert np.array_equal(run.trace["exc.spikes"][:], runs[0].trace["exc.spikes"][:])
+        assert np.allclose(run.trace["exc->exc.weight"][:], runs[0].trace["exc->exc.weight"][:], atol=1e-6)
+
+
+PAIR = """
+simulation = {{ duration = "{duration}"{more} }}
+stimulus = [
+    {{ population = "pre", kind = "spikes", times = ["10 ms", "60 ms"], units = [0, 0] }},
+    {{ population = "post", kind = "spikes", times = ["15 ms", "58 ms"], units = [0, 0], amplitude = 2.0 }},
+]
+rule = {{ kind = "stdp", plasticity = {{ window = {{ a_plus = 0.01, a_minus = 0.02 }} }} }}
+"""
+TWO = """
+connection = [{ pre = "pre", post = "post", kind = "dense", weight = { kind = "constant", value = 0.25 } }]
+[population]
+pre = { size = [1], neuron = "relay" }
+post = { size = [1], neuron = { kind = "lif", reset = "to_value" } }
+"""
+
+
+@pytest.mark.parametrize("update", ["1 ms", "20 ms"])
+def test_stdp_changes_a_weight_by_its_window_whatever_the_update(tmp_path: Path, update: str) -> None:
+    """SGD of rate 1 unless something else is asked for; a spike that an arrival could have caused follows it by dt.
+
+    Must fail when changes are divided by the steps of an update (tried).
+    """
+    path = _model(tmp_path, more=f', update = "{update}"', head=PAIR, network=TWO)
+    run = neurosbd.simulate(path, out=tmp_path / "run")
+    lags = (np.array([58 - 10, 15 - 10, 15 - 60, 58 - 60]) + 1) / 20
+    expected = 0.25 + (0.01 * np.exp(-lags[lags > 0]).sum() - 0.02 * np.exp(lags[lags < 0]).sum())
+    assert run.network().weights["pre->post"].item() == pytest.approx(expected, rel=1e-5)
+    assert run.definition.training.optimizer.model_dump()["lr"] == 1.0
+    with pytest.warns(UsageWarning, match="rule 'stdp' states by how much a weight changes"):
+        neurosbd.simulate(path, out=tmp_path / "adam", settings={"training.optimizer": "adam"})
+
+
+ALONE = """
+simulation = {{ duration = "{duration}", examples = 2 }}
+stimulus = [{{ population = "cell", kind = "current", amplitude = [0.04, 0.06, 0.1], start = "50 ms" }}]
+[population.cell]
+size = [3]
+neuron = {{ kind = "lif", tau_mem = "20 ms", reset = "to_value" }}
+"""
+
+
+def test_a_population_alone_under_a_current_fires_at_its_rate(tmp_path: Path) -> None:
+    """From rest, v after n steps is I (1 - a^n) / (1 - a). No rule: nothing learns, and no rule is named."""
+    path = _model(tmp_path, "1050 ms", head=ALONE, network="")
+    run = neurosbd.simulate(path, out=tmp_path / "run", record=["cell.spikes"])
+    a = math.exp(-1 / 20)
+    expected = [0.0]
+    for current in (0.06, 0.1):
+        n = math.ceil(math.log(1 - (1 - a) / current) / math.log(a))
+        expected.append(1000 // n)
+    counted = run.trace["cell.spikes"][:].sum(0)
+    assert counted.tolist() == [expected, expected]
+    assert "own-seed0" in str(neurosbd.simulate(path, out=None, settings={"simulation.duration": "60 ms"}).path)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stimulus.0.population": "sauce"}, "no population 'sauce' to stimulate; did you mean 'source'"),
+        ({"stimulus.0.rate": "10 ms"}, "stimulus.0.rate: must be a rate, such as '10 Hz', got the time '10 ms'"),
+        ({"simulation.duration": "10 mV"}, "simulation.duration: must be a time"),
+        ({"simulation.duration": 0.09}, "duration = 0.09 s is no whole number of reports of 0.02 s; near it: 0.08 and"),
+        ({"simulation.update": "3 ms"}, "report = 0.02 s is no whole number of updates of 0.003 s"),
+        ({"simulation.update": "0.5 ms"}, "update = 0.0005 s is no whole number of steps"),
+        ({"rule": "sbd"}, "rule 'sbd' waits for the score of a loss, which nothing gives in a free run"),
+        ({"rule": "rstdp"}, "rule 'rstdp' waits for rewards"),
+        ({"stimulus.0.start": 2.0, "stimulus.0.stop": 1.0}, "needs start < stop"),
+        ({"stimulus.0.kind": "poison"}, "there is no 'poison'; did you mean 'poisson'"),
+        ({"record.signals": ["loss"]}, "nobody scores"),
+        ({"protocol": "pairing"}, r"\[simulation\] and \[protocol\] are different experiments"),
+    ],
+)
+def test_what_is_no_free_run_is_refused_and_nothing_is_written(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        neurosbd.simulate(_model(tmp_path), out=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_free_run_is_no_fit_and_a_fit_no_free_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="experiment without a data set; run it with: neurosbd simulate"):
+        neurosbd.fit(_model(tmp_path))
+    with pytest.raises(UsageError, match="no task, protocol or simulation; train it with: neurosbd fit digits-mlp"):
+        neurosbd.simulate("digits-mlp")
+    with pytest.warns(UsageWarning, match="nothing reaches population 'source'"):
+        settings = {"stimulus": [], "simulation.duration": "20 ms"}
+        run = neurosbd.simulate(_model(tmp_path), out=tmp_path / "silent", settings=settings)
+    assert not run.trace["exc.spikes"][:].any()
+    with pytest.warns(UsageWarning, match="a free run does not use training.epochs"):
+        neurosbd.simulate(_model(tmp_path), out=tmp_path / "two", settings={"training.epochs": 3})
+
+
+def test_a_damaged_checkpoint_or_a_changed_file_of_spikes_is_refused(tmp_path: Path) -> None:
+    spikes = tmp_path / "spikes.csv"
+    spikes.write_text("time,unit\n0.01,0\n0.05,3\n")
+    settings = {"stimulus.0": {"population": "source", "kind": "spikes", "file": str(spikes)}}
+    session = FreeSession(load_model(_model(tmp_path), settings=settings).build(), torch.device("cpu"))
+    session.recorder = None
+    session.advance()
+    state = session.state_dict()
+
+    def refused(said: str, **changes: Any) -> None:
+        fresh = FreeSession(load_model(_model(tmp_path), settings=settings).build(), torch.device("cpu"))
+        with pytest.raises(UsageError, match=said):
+            fresh.load_state_dict({**state, **changes}, Path("checkpoint.pt"))
+        assert fresh.step == 0
+
+    refused("number is 1000", number=1000)
+    refused("frame", frame=state["frame"][:1])
+    refused("frame.neurons.exc|frame.0.exc", frame=[[[torch.zeros(3)] * 3, state["frame"][0][1]], *state["frame"][1:]])
+    refused("traces", traces=[1, 2])
+    refused("network", network={})
+    spikes.write_text("time,unit\n0.02,0\n")
+    refused("a file of spikes has changed since")
+
+
+def test_the_model_of_the_page_runs(tmp_path: Path) -> None:
+    """And names every stimulus; both it and the shipped one have 30 lines at most."""
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs" / "free-runs.md").read_text()
+    assert all(f"| `{name}` |" in page for name in neurosbd.stimuli)
+    block = page.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "page.toml").write_text(block)
+    run = neurosbd.simulate(tmp_path / "page.toml", settings={"simulation.duration": "0.1 s"})
+    assert run.metrics[-1]["exc.rate"] > 0
+    shipped = (root / "models" / "balanced-network.toml").read_text()
+    for text in (block, shipped):
+        assert len([line for line in text.splitlines() if line.strip() and not line.startswith("#")]) <= 30
