@@ -176,6 +176,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_augmentation(definition, data)
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
+    _check_times(experiment, data)
     if data.kind != "classes" and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
@@ -221,13 +222,14 @@ def _check_loss(experiment: Experiment, data: Dataset) -> None:
 def _check_readout(experiment: Experiment, data: Dataset) -> None:
     definition, loss = experiment.definition, experiment.loss
     output, name = definition.output_size(), definition.readout
-    needed = loss.parameters * data.outputs
-    if output != (needed,):
+    needed, units = loss.parameters * data.outputs, experiment.rule.units_per_class
+    if output != (needed * units,):
         what = "classes" if data.kind == "classes" else "values to predict"
         each = f", for each of which loss '{definition.loss_name}' needs {loss.parameters} outputs"
+        competing = f", with rule.units_per_class = {units} each" if units > 1 else ""
         raise UsageError(
             f"{definition.name}: the readout has size {list(output)}, but '{data.name}' has {data.outputs} {what}"
-            f"{each if loss.parameters > 1 else ''}; set population.{name}.size = [{needed}]"
+            f"{each if loss.parameters > 1 else ''}{competing}; set population.{name}.size = [{needed * units}]"
             f"{_stray(data) if data.kind == 'classes' else _likely_labels(data)}"
         )
     some = torch.from_numpy(data.train.targets[: needed + 1])  # as many as no shape is likely to be taken for another
@@ -290,6 +292,21 @@ def _check_delay(experiment: Experiment) -> None:
         raise UsageError(
             f"{definition.name}: rule.delay is {rule.delay}, but {longest} of the {time.steps} steps of an example "
             f"come after its first score, so that no hidden synapse would learn; set rule.delay to at most {longest}"
+        )
+
+
+def _check_times(experiment: Experiment, data: Dataset) -> None:
+    """A rule that goes by the times of spikes needs several steps, and inputs that do not all come in the first."""
+    definition = experiment.definition
+    if not experiment.rule.timed:
+        return
+    where = f"{definition.name}: rule '{definition.rule.kind}' goes by the steps in which units spike first, but"
+    if definition.time.steps == 1:
+        raise UsageError(f"{where} time.steps is 1; take a model such as mnist-s2stdp, or set time.steps = 64, say")
+    if definition.data.encoder.kind == "constant" and not data.duration:
+        raise UsageError(
+            f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "
+            f"{{ kind = 'latency', duration = {definition.time.steps * definition.time.dt:g} }}"
         )
 
 

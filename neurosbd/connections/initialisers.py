@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Positive, constants
+from neurosbd.constants import NotNegative, Positive, constants
 
 
 class Initialiser(Protocol):
@@ -91,6 +91,24 @@ class XavierUniform:
         """Weight of `shape`."""
         bound = self.gain * math.sqrt(6 / sum(_fans(shape)))
         return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+
+@constants
+class Normal:
+    """weight ~ N(mean, std^2), whatever the number of synapses.
+
+    Args:
+        mean: of all weights.
+        std: standard deviation, >= 0.
+    Source: Goupy, Tirilly, Bilasco 2024, Front. Neurosci. 18:1401690 (weights between 0 and 1 that start alike).
+    """
+
+    mean: float = 0.0
+    std: NotNegative = 0.01
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        return torch.randn(shape, generator=generator) * self.std + self.mean
 
 
 @dataclass(frozen=True)
@@ -191,6 +209,7 @@ INITIALISERS = {
     "kaiming_uniform": KaimingUniform,
     "xavier_normal": XavierNormal,
     "xavier_uniform": XavierUniform,
+    "normal": Normal,
     "zeros": Zeros,
     "constant": Constant,
     "diagonal": Diagonal,

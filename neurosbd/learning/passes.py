@@ -106,6 +106,12 @@ class Run:
         if not self.scored:
             raise UsageError(UNSCORED)
 
+    @property
+    def unwatched(self) -> bool:
+        """Whether nobody looks at the steps of the first showing or goes on from it, so that a rule may find in another
+        way what comes of it."""
+        return not (self._observers or self.learning_observer or self._goes_on or self.adaptation.moments)
+
     def blocks(
         self,
         batch: Batch,

@@ -92,6 +92,7 @@ class Rule(Protocol[S]):
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         labelled: it learns from labels of classes, and from nothing else.
+        timed: it goes by the steps in which units spike, so that one step tells it nothing.
         spares_silent: synapses from units that are silent in a batch stay as they are.
         estimates: its gradient is right on average only, over noise that it draws itself.
         differentiates: autograd follows what it shows.
@@ -102,6 +103,7 @@ class Rule(Protocol[S]):
     showings: ClassVar[int] = 1
     delay: int = 0
     labelled: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     spares_silent: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False
@@ -120,6 +122,11 @@ class Rule(Protocol[S]):
     def hears_target(self) -> bool:
         """Whether populations below the readout hear the target, so that they learn where the score is 0, too."""
         return False
+
+    @property
+    def units_per_class(self) -> int:
+        """How many units of the readout stand for each class, side by side; `answer` says what they make of it."""
+        return 1
 
     @property
     def bounds(self) -> tuple[float, float] | None:

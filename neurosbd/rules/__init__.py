@@ -12,6 +12,7 @@ from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.direct_random_target import DirectRandomTarget
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
+from neurosbd.rules.first_spike_readout import rstdp_readout, s2_stdp, sstdp
 from neurosbd.rules.forward_forward import ForwardForward
 from neurosbd.rules.kolen_pollack import KolenPollack
 from neurosbd.rules.mono_forward import MonoForward
@@ -39,6 +40,9 @@ RULES: dict[str, Callable[..., Rule]] = {
     "rstdp": rstdp,
     "rmax": rmax,
     "stdp": stdp,
+    "s2_stdp": s2_stdp,
+    "sstdp": sstdp,
+    "rstdp_readout": rstdp_readout,
     "local": local,
     "node_perturbation": NodePerturbation,
     "weight_perturbation": WeightPerturbation,

@@ -10,13 +10,18 @@ from neurosbd.connections.pooling import AveragePool
 from neurosbd.constraints import Nonnegative
 from neurosbd.distributions import OppositeSigns
 from neurosbd.network import Connection, Network, Population
-from neurosbd.neurons import NEURONS, CtReLU
+from neurosbd.neurons import IF, NEURONS, CtReLU
 
 
 def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
-    """A float64 perceptron with an identity readout; units of 'ct_relu' are vectors with a component per output."""
+    """A float64 perceptron with an identity readout; units of 'ct_relu' are vectors with a component per output, and
+    with 'first_spike' there is but a readout that adds up its inputs and spikes."""
     if neuron == "ct_relu":
         return _vectors(sizes, bias, sparsity)
+    if neuron == "first_spike":
+        populations = [Population("input", (sizes[0],), None), Population("output", (sizes[-1],), IF(reset="none"))]
+        connections = [Connection("input", "output", Dense(sparsity=sparsity))]
+        return Network(populations, connections, torch.Generator().manual_seed(0)).double()
     names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
     populations = [Population("input", (sizes[0],), None)]
     populations += [Population(n, (s,), NEURONS[neuron]()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]

@@ -30,14 +30,14 @@ def _labels(count: int) -> Tensor:
 
 def _neuron(make: Make) -> str:
     """A neuron that the rule can teach: one that draws its spikes, if it wants such."""
-    for neuron in ("tanh", "escape", "ct_relu"):
+    for neuron in ("tanh", "escape", "ct_relu", "first_spike"):
         try:
             Learner(mlp([5, 7, 3], neuron), make(), LOSSES[make().loss or "cross_entropy"](), seeded())
         except ValueError as problem:
             reason = problem
         else:
             return neuron
-    raise AssertionError(f"The rule refuses a perceptron of neurons 'tanh', 'escape' and 'ct_relu': {reason}")
+    raise AssertionError(f"The rule refuses perceptrons of 'tanh', 'escape', 'ct_relu' and of spikes: {reason}")
 
 
 def grad_of_every_parameter_is_filled(make: Make) -> None:
@@ -100,7 +100,7 @@ def silent_inputs_change_nothing(make: Make) -> None:
     """Synapses from silent units keep their weight, unless the rule says that it does not spare them."""
     network, x = mlp([4, 6, 3], _neuron(make)), drawn(5, 4)
     x[:, 1] = 0
-    grads = gradients(make, network, _labels(5), x)["input->hidden1"]
+    grads = next(iter(gradients(make, network, _labels(5), x).values()))
     spared = not make().spares_silent
     demand(spared or not grads[..., 1].any(), "Synapses from a silent unit get a gradient")
     timed = not make().scored  # in one step no two spikes follow each other

@@ -1,0 +1,257 @@
+"""A readout that learns when to spike first, with competing units of a class: S2-STDP, SSTDP, reward-modulated STDP."""
+
+from dataclasses import field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections import Dense
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Count, Fraction, NotNegative, Whole, constants
+from neurosbd.errors import UsageError
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.passes import Run, add_gradient
+from neurosbd.learning.rule import Rule, TensorState
+from neurosbd.losses import Loss
+from neurosbd.network import Network
+from neurosbd.neurons import IF
+from neurosbd.neurons.membrane import number
+from neurosbd.rules.competition import CausalWindow, Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
+from neurosbd.rules.first_spikes import answer_of, first_spikes, show, winners
+
+
+@constants(called="first_spike_readout")
+class FirstSpikeReadout(Rule[TensorState]):
+    """Every class has units that are to spike first where it is shown; what lies below the readout stays as it is.
+
+        t[n] = first step with sum of w[n, i] over inputs i that have spiked > threshold[n], / steps; 1 if there is none
+        d weight[n, i] = - mean_b change(error[b, n], t[b, n], t[b, i])
+
+    Args:
+        teacher: error of a unit.
+        window: what an error does to its synapses.
+        competition: among the units of one class.
+    """
+
+    labelled: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
+    spares_silent: ClassVar[bool] = False
+
+    teacher: Teacher
+    window: CausalWindow = field(default_factory=CausalWindow)
+    competition: Competition = field(default_factory=Competition)
+    loss: str | None = "cross_entropy"
+
+    @property
+    def scored(self) -> bool:
+        """Labels reach it, the score of a loss does not."""
+        return False
+
+    @property
+    def states_changes(self) -> bool:
+        """`a_plus` and `a_minus` say by how much a weight changes."""
+        return True
+
+    @property
+    def units_per_class(self) -> int:
+        """Those that compete."""
+        return self.competition.units_per_class
+
+    def check(self, network: Network) -> None:
+        """A readout of integrate-and-fire units that only add up, behind synapses that do not learn."""
+        readout = network.populations[network.readout]
+        neuron, units = readout.neuron, self.units_per_class
+        for connection in network.connections.values():
+            where, onto = f"connection '{connection.name}'", connection.post == readout.name
+            if connection.plastic and not onto:
+                raise ValueError(
+                    f"{where}: this rule teaches the readout alone; choose a model such as mnist-s2stdp, or set "
+                    f"plastic = false where the network is to stay as it is"
+                )
+            if onto and (not isinstance(connection.geometry, Dense) or connection.geometry.bias):
+                raise ValueError(f"{where}: this rule learns dense connections without a bias; set bias = false")
+            if onto and network.delays[connection.name]:
+                raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
+        if not isinstance(neuron, IF) or neuron.reset != "none" or neuron.refractory:
+            raise ValueError(
+                f"population '{readout.name}': this rule goes by the first spikes of units that add up what arrives; "
+                f"so its neuron must be {{ kind = 'if', reset = 'none' }} without refractoriness, got {neuron!r:.80}; "
+                f"model mnist-s2stdp has it"
+            )
+        if readout.size[0] % units:
+            raise ValueError(
+                f"population '{readout.name}': rule.units_per_class = {units} does not divide its {readout.size[0]} "
+                f"units; set its size to classes x {units}"
+            )
+
+    def why_alone(self) -> None:
+        """Several processes can share a batch: all is a sum over examples."""
+        return None
+
+    def populations(self, network: Network) -> tuple[str, ...]:
+        """The readout."""
+        return (network.readout,)
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
+        """Thresholds as the model has them, and what is counted over an epoch."""
+        self.check(network)  # before a threshold is looked for where there may be none
+        some = next(network.parameters())
+        threshold = some.new_empty(network.populations[network.readout].size).detach()
+        threshold.copy_(_threshold(network))
+        one = some.new_ones(()).detach()
+        chance = self.units_per_class / len(threshold)
+        return TensorState(
+            {
+                "threshold": threshold,
+                "threshold_rate": one * self.competition.threshold_rate,
+                "accuracy": one * chance,
+                "right": one * 0,
+                "seen": one * 0,
+            }
+        )
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        """Who spikes when, and what that does to the thresholds and the weights."""
+        labels, network, tensors = _labels(batch), run.network, state.tensors
+        showing = show(run, batch, len(labels))
+        steps, _, count = showing.potentials.shape
+        of_class, target = self.competition.of_class(count, labels)
+        threshold = torch.where(target, tensors["threshold"], _threshold(network).to(tensors["threshold"]))
+        spikes = first_spikes(showing.potentials, threshold)
+        roles = Roles(winners(spikes, self.units_per_class), target, of_class)
+        error = self.teacher.error(spikes, roles, tensors["accuracy"])
+        answer = answer_of(spikes, self.units_per_class, steps)
+        self._count(tensors, run, self.competition.moves(spikes, target), answer.argmax(1) == labels)
+        for connection in network.incoming[network.readout]:
+            synapses = network.synapses(connection)
+            change = self.window.change(error, spikes.time, showing.arrived[connection.name], synapses.weight)
+            if connection.plastic:
+                add_gradient(synapses, Synapses(change.div_(-batch.examples(len(labels))), None))
+        return run.judged(answer)
+
+    def answer(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        """The class whose units spike first, at the thresholds of the model."""
+        examples = len(batch.target) if batch.taught else 0
+        showing = show(run, batch, examples)
+        spikes = first_spikes(showing.potentials, _threshold(run.network).to(showing.potentials))
+        return run.judged(answer_of(spikes, self.units_per_class, len(showing.potentials)))
+
+    def _count(self, tensors: dict[str, Tensor], run: Run, moves: Tensor, right: Tensor) -> None:
+        """Thresholds move, never below those of the model; hits are counted for a teacher that wants them."""
+        if self.competition.threshold_rate:
+            (moved,) = run.ranks.total(moves.sum(0) * tensors["threshold_rate"])
+            lowest = _threshold(run.network).to(moved)
+            tensors["threshold"].copy_(torch.maximum(tensors["threshold"] + moved, lowest))
+        if self.teacher.heeds_accuracy:
+            hits, seen = run.ranks.total(right.sum().to(moves), moves.new_tensor(float(len(right))))
+            tensors["right"] += hits
+            tensors["seen"] += seen
+
+    def after_epoch(self, state: TensorState, network: Network, epochs: int) -> None:
+        """Thresholds start again at those of the model, and move less."""
+        tensors = state.tensors
+        tensors["threshold"].copy_(_threshold(network))
+        tensors["threshold_rate"] *= self.competition.annealing
+        if self.teacher.heeds_accuracy and tensors["seen"] > 0:
+            tensors["accuracy"].copy_(tensors["right"] / tensors["seen"])
+            tensors["right"].zero_()
+            tensors["seen"].zero_()
+
+
+def _threshold(network: Network) -> Tensor:
+    """Of the readout, as the model has it, [] or [n]."""
+    neuron = network.populations[network.readout].neuron
+    assert isinstance(neuron, IF)
+    return torch.as_tensor(number(neuron.v_threshold))
+
+
+def _labels(batch: Batch) -> Tensor:
+    """Labels of the classes, [B]."""
+    if not batch.taught or batch.target.is_floating_point():
+        there = f"a target {list(batch.target.shape)}" if batch.taught else "no target"
+        raise UsageError(f"this rule learns from labels of classes, integers [B], got {there}")
+    return batch.target
+
+
+def s2_stdp(
+    gap: Gap = 0.05,
+    a_plus: NotNegative = 0.1,
+    a_minus: NotNegative = 0.1,
+    slope: NotNegative = 0.0,
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+    units_per_class: Count = 1,
+    others: Whole = 0,
+    threshold_rate: NotNegative = 0.0,
+    annealing: Fraction = 1.0,
+) -> FirstSpikeReadout:
+    """S2-STDP: units of a readout are drawn to spike at desired times around the mean of all, the right class first.
+
+        error[n] = t[n] - t*[n],   t* = base - gap (1 - 1 / C) of the right class, base + gap / C of all others
+        d weight[n, i] = -error[n] a_plus    where input i spiked by t[n];    error[n] a_minus    elsewhere
+
+    With `units_per_class` > 1 units of a class compete, and the first to spike learns for its class: two, one of them
+    for `others`, are paired competing neurons (PCN), more with a `threshold_rate` a neuronal competition group (NCG).
+
+    Args:
+        gap: between the times of the right class and of others, in trials, 0..1.
+        a_plus: size of potentiation, >= 0.
+        a_minus: size of depression, >= 0.
+        slope: how much less a weight moves near the bound it moves to, >= 0; 0: the same everywhere.
+        w_min: bound below, for `slope`.
+        w_max: bound above, for `slope`.
+        units_per_class: that compete; the readout has classes x units_per_class units, those of a class side by side.
+        others: how many of these are trained to be late, as units of a wrong class are.
+        threshold_rate: of the thresholds of competing units while they learn, in units of the potential, >= 0.
+        annealing: factor on that after each epoch, 0..1.
+    Source: Goupy, Tirilly, Bilasco 2024, Front. Neurosci. 18:1401690 (S2-STDP, PCN); arXiv 2410.17066 (NCG).
+    Differs: the last input to spike can make a unit spike; a batch is the mean over examples that all see one weight.
+    """
+    competition = Competition(units_per_class, others, threshold_rate, annealing)
+    return FirstSpikeReadout(Stabilised(gap), CausalWindow(a_plus, a_minus, slope, w_min, w_max), competition)
+
+
+def sstdp(
+    gap: Gap = 0.05,
+    a_plus: NotNegative = 0.1,
+    a_minus: NotNegative = 0.1,
+    slope: NotNegative = 0.0,
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+    units_per_class: Count = 1,
+    others: Whole = 0,
+    threshold_rate: NotNegative = 0.0,
+    annealing: Fraction = 1.0,
+) -> FirstSpikeReadout:
+    """SSTDP: as s2_stdp, but nobody learns who is on the right side of its desired time.
+
+        error[n] = max(t[n] - t*[n], 0) of the right class, min(t[n] - t*[n], 0) of all others
+
+    Args: as of s2_stdp.
+    Source: Liu, Zhao, Chen, Wang, Jiang 2021, Front. Neurosci. 15:756876; as in Goupy, Tirilly, Bilasco 2024.
+    Differs: as s2_stdp.
+    """
+    competition = Competition(units_per_class, others, threshold_rate, annealing)
+    return FirstSpikeReadout(Satisfied(gap), CausalWindow(a_plus, a_minus, slope, w_min, w_max), competition)
+
+
+def rstdp_readout(
+    a_plus: NotNegative = 0.1,
+    a_minus: NotNegative = 0.1,
+    slope: NotNegative = 0.0,
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+    units_per_class: Count = 1,
+) -> FirstSpikeReadout:
+    """Reward-modulated STDP of a readout: the first unit to spike is rewarded if its class is right, else punished.
+
+        error[n] = 1 - accuracy if right, -accuracy if wrong;  the accuracy is that of the epoch before
+
+    Args: as of s2_stdp; units of a class do not compete, each stands for it.
+    Source: Mozafari et al. 2018, IEEE Trans. Neural Netw. Learn. Syst. 29; as in Goupy, Tirilly, Bilasco 2024.
+    Differs: the accuracy before the first epoch is that of a guess; and as s2_stdp.
+    """
+    return FirstSpikeReadout(
+        Rewarded(), CausalWindow(a_plus, a_minus, slope, w_min, w_max), Competition(units_per_class)
+    )
