@@ -311,8 +311,8 @@ def _check_dropout(population: Population, is_readout: bool) -> None:
     if share and (neuron is None or is_readout or population.role == "head"):
         what = "the data" if neuron is None else "an output of the network, which the loss judges"
         raise ValueError(f"{where} silences units between populations, but this one is {what}; set it elsewhere, or 0")
-    if share and isinstance(neuron, Compartmental | Stochastic):
-        why = "settle together" if isinstance(neuron, Compartmental) else "draw their spikes, which is noise enough"
+    if share and (isinstance(neuron, Compartmental) or (isinstance(neuron, Stochastic) and neuron.draws)):
+        why = "settle together" if isinstance(neuron, Compartmental) else "draw what they send, which is noise enough"
         raise ValueError(f"{where} cannot silence {type(neuron).__name__} neurons, which {why}; set it to 0")
 
 

@@ -118,6 +118,15 @@ def _paired(length: Tensor, angle: Tensor) -> Tensor:
     return torch.cat((length * torch.cos(angle), length * torch.sin(angle)), -1)
 
 
+def normal_by_place(key: Tensor, step: Tensor, like: Tensor) -> Tensor:
+    """As `normal`, but every number depends on its place alone, not on how many follow, at twice the cost.
+
+    So an example has the noise of its place in the batch, however many there are.
+    """
+    length, angle = (uniform(key, 2 * step + part, like) for part in (0, 1))
+    return (-2 * torch.log1p(-length)).sqrt_().mul_(angle.mul_(2 * math.pi).cos_())
+
+
 def _unit(bits: Tensor, dtype: torch.dtype) -> Tensor:
     """The first 48 of 64 bits as a number in 0 <= u < 1.
 

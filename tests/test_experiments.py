@@ -29,6 +29,7 @@ EXPERIMENTS = [n for n in library.names("models") if load_model(n).task or load_
 QUICK: dict[str, dict[str, Any]] = {
     "stdp-window": {"protocol.longest": 20, "protocol.every": 10, "protocol.period": 50},
     "dopamine-conditioning": {"protocol.duration": 0.4, "protocol.batch": 4},
+    "bmi-cursor": {"protocol.pretraining": 3, "protocol.recorded": 2, "protocol.session": 3},
 }
 SMALL = {"training.epochs": 1, "training.batches": 1, "training.batch_size": 4, "training.test_batches": 1}
 

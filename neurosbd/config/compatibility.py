@@ -59,6 +59,18 @@ def check_task(experiment: Experiment, task: Task) -> None:
     check_heard(experiment)
 
 
+def protocol_loss(experiment: Experiment, protocol: Protocol) -> Described | None:
+    """The loss that judges the trials of a protocol; None: nobody does.
+
+    Raises:
+        ValueError: if it is not that of the definition, or times of the protocol are no whole steps.
+    """
+    wanted, named = protocol.extent(experiment.network.dt).loss, experiment.definition.loss_name
+    if wanted is not None and wanted != named:
+        raise ValueError(f"the trials of this protocol are judged by loss '{wanted}', got '{named}'; set loss to it")
+    return None if wanted is None else experiment.loss
+
+
 def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
     """Refuse a protocol that cannot be carried out on its network by its rule, and say what it does not use.
 
@@ -69,8 +81,7 @@ def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
     definition, network = experiment.definition, experiment.network
     try:
         protocol.check(network, experiment.rule)
-        Learner(network, experiment.rule, None, generator(definition.seed, "protocol"))
-        protocol.extent(network.dt)
+        Learner(network, experiment.rule, protocol_loss(experiment, protocol), generator(definition.seed, "protocol"))
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
     check_optimizer(experiment)

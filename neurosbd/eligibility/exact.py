@@ -53,7 +53,7 @@ class PerSynapse:
 class Exact:
     """Forward-mode derivative of the postsynaptic value with respect to each of its own weights.
 
-        eps[t] = jacobian[t-1] eps[t-1] + entry pre[t];    e[t] = gain[t] direction . eps[t]
+        eps[t] = jacobian[t-1] eps[t-1] + entry pre[t];    e[t] = (gain[t] direction + direct) . eps[t]
 
     Exact for every neuron (threshold adaptation, resets to a value, time constants that differ between
     units), through its own state; not through other neurons. O(B post pre) memory for each inner variable,
@@ -94,6 +94,7 @@ class Exact:
         (flow,) = _flows(arrival, dt)
         slope = gain(arrival.neuron, arrival.post, dt)
         parts = [(slope * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
+        parts += [(_sent(arrival.post), moved) for part, moved in zip(flow.direct, eps, strict=False) if part]
         e = parts[0][0][..., None] * parts[0][1]
         for factor, moved in parts[1:]:
             e = torch.addcmul(e, moved, factor[..., None])
@@ -114,7 +115,7 @@ class SensitivityBlock:
     """The eligibilities of K steps, of which only sums are made up: the derivative goes backwards in time, per unit.
 
     sum_k third_factor[k] e[k] = sum_k (entry . back[k]) pre[k] + (jacobian[-1]^T back[0]) . eps[-1]
-    back[k] = third_factor[k] gain[k] direction[k] + jacobian[k]^T back[k+1]
+    back[k] = third_factor[k] (gain[k] direction[k] + direct) + jacobian[k]^T back[k+1]
     """
 
     arrival: Arrival  # of K steps
@@ -129,7 +130,7 @@ class SensitivityBlock:
 
     def contract(self, third_factor: Tensor) -> Synapses:
         """Sum over steps and examples of third factor x e, like the synapses; third factor is [K B, *size]."""
-        post, late = self._backwards(self.gate(third_factor))
+        post, late = self._backwards(self.gate(third_factor), third_factor)
         weight, bias = self.arrival.outer(together(post), self.arrival.pre)
         for factor, eps in zip(late, self.before.eps, strict=False):
             if isinstance(factor, Tensor):
@@ -139,7 +140,10 @@ class SensitivityBlock:
 
     def each(self, weights: Sequence[float]) -> Synapses:
         """sum_k weights[k] e[k] for each example, weight [B, post, pre], bias [B, post]."""
-        post, late = self._backwards(weighted_gains(self.gate, self.arrival, weights))
+        post, late = self._backwards(
+            weighted_gains(self.gate, self.arrival, weights),
+            weighted_gains(torch.clone, self.arrival, weights) if self.before.flow.direct else None,
+        )
         weight, bias = self._paired(post)
         for moved, eps in zip(late, self.before.eps, strict=False):
             if isinstance(moved, Tensor):
@@ -165,16 +169,22 @@ class SensitivityBlock:
             eps.append(whole)
         return Sensitivity(tuple(eps), self.flows[-1])
 
-    def _backwards(self, factor: Tensor) -> tuple[list[Tensor], list[float | Tensor]]:
-        """Of every step the factor of what arrived, [B, post]; of every variable that of the sensitivity of before."""
+    def _backwards(self, factor: Tensor, ungated: Tensor | None) -> tuple[list[Tensor], list[float | Tensor]]:
+        """Of every step the factor of what arrived, [B, post]; of every variable that of the sensitivity of before.
+        `ungated` is the factor without the gain, for what reaches the value behind it."""
         gated = apart(factor, self.arrival.steps)
         size = range(len(self.flows[0].entry))
+        direct = self.flows[0].direct or tuple(0.0 for _ in size)
+        passed = gated
+        if any(direct) and ungated is not None:
+            passed = apart(ungated * _sent(self.arrival.post), self.arrival.steps)
         back: list[float | Tensor] = [0.0 for _ in size]
         posts = []
         for k in reversed(range(self.arrival.steps)):
             flow, earlier = self.flows[k], self.flows[k - 1] if k else self.before.flow
             moved = [_dot([flow.jacobian[w][u] for w in size], back) for u in size]
-            back = [_sum(_times(flow.direction[u], gated[k]), moved[u]) for u in size]
+            told = [_sum(_times(flow.direction[u], gated[k]), _times(direct[u], passed[k])) for u in size]
+            back = [_sum(told[u], moved[u]) for u in size]
             posts.append(self._full(_dot(earlier.entry, back)))
         jacobian = self.before.flow.jacobian
         return posts[::-1], [_dot([jacobian[w][u] for w in size], back) for u in size]
@@ -198,6 +208,11 @@ def _flows(arrival: Arrival, dt: float) -> list[Flow]:
     return [
         arrival.neuron.flow(state, Activity(*post), dt) for state, *post in zip(arrival.states, *shown, strict=True)
     ]
+
+
+def _sent(post: Activity) -> Tensor:
+    """What of the value is sent, of every unit: 1 without dropout."""
+    return torch.ones_like(post.value) if post.sent is None else post.sent
 
 
 def _absent(factor: float | Tensor) -> bool:

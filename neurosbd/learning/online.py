@@ -74,7 +74,7 @@ class LocalRule(Composition, Rule[LocalState]):
         broadcast = Broadcast(
             output.new_empty((len(output), 0)), reward=reward, task=task, weight=batch.weights[t],
             step_share=1 / len(run.scored), progress=run.progress, batch_size=batch.examples(len(output) // steps),
-            first=batch.first, steps=steps,
+            first=batch.first, steps=steps, last=t + steps == len(batch.weights),
         )  # fmt: skip
         if not batch.weights[t] or not batch.taught or run.loss is None:
             return broadcast

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
+from neurosbd.neuromodulators.aligned import Aligned, overlapping
 from neurosbd.neuromodulators.componentwise import Componentwise
 from neurosbd.neuromodulators.decorrelation import Decorrelation, Feedback
 from neurosbd.neuromodulators.direct_kolen_pollack import Descending, DirectKolenPollack
@@ -23,6 +24,7 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "fixed_kernels": FixedKernels,
     "direct_kolen_pollack": DirectKolenPollack,
     "componentwise": Componentwise,
+    "aligned": Aligned,
     "transposed": Transposed,
     "following": Following,
     "reward": Reward,
@@ -30,8 +32,8 @@ NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
 is_table(__name__, NEUROMODULATORS)
 
 __all__ = [
-    "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Componentwise", "Decorrelation",
-    "Descending", "DirectKolenPollack", "Expectation", "Feedback", "FixedKernels", "FixedRandom", "Followed",
-    "Following", "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise", "Predicting",
-    "Prediction", "Reward", "Shape", "Shared", "Transposed",
+    "ACTIVATIONS", "LAYOUTS", "NEUROMODULATORS", "Activation", "ActivationName", "Aligned", "Componentwise",
+    "Decorrelation", "Descending", "DirectKolenPollack", "Expectation", "Feedback", "FixedKernels", "FixedRandom",
+    "Followed", "Following", "Forgetting", "Frozen", "Full", "Grid", "HasHead", "Layout", "LowRank", "Patchwise",
+    "Predicting", "Prediction", "Reward", "Shape", "Shared", "Transposed", "overlapping",
 ]  # fmt: skip

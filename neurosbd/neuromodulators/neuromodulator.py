@@ -39,6 +39,7 @@ class Broadcast(NamedTuple):
     batch_size: int = 0  # B of the whole batch, if that is not the number of rows
     steps: int = 1  # K
     first: int = 0  # number in it of the first example at hand
+    last: bool = True  # whether the trial ends with this step, or block
 
     @property
     def examples(self) -> int:

@@ -1,7 +1,7 @@
 """Reward as a third factor: how much better than expected, sent to all units alike or through a projection."""
 
 from dataclasses import field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,11 +29,14 @@ class Reward:
 
         Rbar[k] <- Rbar[k] + baseline (mean of R over the examples of task k - Rbar[k])
 
-    One channel is the same for all units; several ([B, channels]) go through a fixed random projection, which
-    gives every unit its own mixture. The first rewards of a task count as if all before had been equal to them.
+    R is that of a step, and so is what is expected, unless `expects` says otherwise. One channel is the same for all
+    units; several ([B, channels]) go through a fixed random projection, which gives every unit its own mixture. The
+    first rewards of a task count as if all before had been equal to them.
 
     Args:
         baseline: rate of the running mean of the reward, per batch, 0..1; 0 means no baseline.
+        expects: 'step': Rbar moves with the rewards of every step that has some; 'trial': with those of the last step
+            of a trial alone, so that it stays while a trial goes on.
         tasks: number of separate baselines, >= 1; without `Broadcast.task` all examples are of task 0.
         channels: rewards per example, >= 1.
         scale: standard deviation of the projection of several channels, >= 0.
@@ -48,6 +51,7 @@ class Reward:
     steady: ClassVar[bool] = False
 
     baseline: Fraction = 0.1
+    expects: Literal["step", "trial"] = "step"
     tasks: Count = 1
     channels: Count = 1
     scale: NotNegative = 1.0
@@ -75,6 +79,8 @@ class Reward:
         mean = total / count.clamp(min=1)[:, None]
         there, first = (count > 0)[:, None], (state.seen == 0)[:, None]
         expected = torch.where(first & there, mean, state.mean) if self.baseline > 0 else state.mean
+        if self.expects == "trial" and not broadcast.last:
+            return state._replace(expected=expected)
         moved = torch.where(there, expected + self.baseline * (mean - expected), expected)
         return state._replace(mean=moved, expected=expected, seen=state.seen + count)
 

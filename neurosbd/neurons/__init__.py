@@ -12,6 +12,7 @@ from neurosbd.neurons.escape import Escape
 from neurosbd.neurons.integrate_and_fire import IF
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
+from neurosbd.neurons.leaky_rate import LeakyRate
 from neurosbd.neurons.lif import LIF
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.neurons.normalised import Normalised
@@ -27,6 +28,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "unit_power": UnitPower,
     "ct_relu": CtReLU,
     "corinfomax": CorInfoMax,
+    "leaky_rate": LeakyRate,
     "if": IF,
     "lif": LIF,
     "alif": ALIF,
@@ -41,6 +43,6 @@ is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
-    "Identity", "Izhikevich", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid", "Softplus", "Standardised", "Tanh",
-    "UnitPower",
+    "Identity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid", "Softplus",
+    "Standardised", "Tanh", "UnitPower",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """LIF neuron that spikes at random, more likely the higher its potential: for policy gradients."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class Escape:
     v_reset: Constant = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
+
+    draws: ClassVar[bool] = True
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> EscapeState:
         """At rest, silent; the noise of this run is drawn from `generator`."""

@@ -27,12 +27,13 @@ class Activity(NamedTuple):
 class Flow(NamedTuple):
     """How a small change h of a neuron's inner state travels: h[t+1] = jacobian h[t] + entry drive[t+1].
 
-    Entries are numbers or [B, *size]. d value / d h = gain * direction.
+    Entries are numbers or [B, *size]. d value / d h = gain * direction + direct.
     """
 
     jacobian: tuple[tuple[float | Tensor, ...], ...]
     entry: tuple[float | Tensor, ...]
     direction: tuple[float | Tensor, ...]
+    direct: tuple[float, ...] = ()  # of what reaches the value behind the gain, 0 or 1 each; (): nothing does
 
 
 class Neuron(Protocol[S]):
@@ -137,10 +138,15 @@ class Particular(Protocol):
 
 @runtime_checkable
 class Stochastic(Protocol):
-    """A neuron that draws its spikes, and knows how unlikely they were."""
+    """A neuron that draws its spikes or its value, and knows how unlikely they were."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it does with these constants."""
+        ...
 
     def surprise(self, activity: Activity) -> Tensor:
-        """d log P(spikes) / d drive of this step, [B, *size]."""
+        """d log P(spikes) / d drive of this step, or of the density of its value, [B, *size]."""
         ...
 
 

@@ -243,7 +243,7 @@ class RewardedSpikeTiming:
 
 @constants
 class PolicyGradient:
-    """Reward times how surprising the spikes were: the gradient of the expected reward.
+    """Reward times how surprising the spikes, or the noise of rates, were: the gradient of the expected reward.
 
         e[b] <- exp(-dt / tau_e) e[b] + surprise[b, i] trace[b, j],   surprise = d log P(spikes) / d drive
         d weight = sum_b third_factor[b] e[b]
@@ -251,7 +251,7 @@ class PolicyGradient:
     Args:
         tau_e: time constant of the eligibility, s, > 0; much longer than a trial makes it REINFORCE.
     Raises:
-        ValueError: if `tau_e` is not positive, or the neurons do not draw their spikes.
+        ValueError: if `tau_e` is not positive, or the neurons do not draw their spikes or values.
     Source: Xie, Seung 2004, Phys. Rev. E 69; Pfister et al. 2006; Fremaux, Gerstner 2016 (R-max).
     """
 
@@ -261,14 +261,14 @@ class PolicyGradient:
     states_changes: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
-    eligibilities: ClassVar[tuple[str, ...]] = ("factorised",)
+    eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "settled")
 
     def check(self, site: Site) -> None:
-        """Raise ValueError unless the neurons draw their spikes."""
-        if not isinstance(site.neuron, Stochastic):
+        """Raise ValueError unless the neurons draw their spikes or their values."""
+        if not isinstance(site.neuron, Stochastic) or not site.neuron.draws:
             raise ValueError(
-                f"a policy gradient needs neurons that draw their spikes, such as 'escape', got "
-                f"{type(site.neuron).__name__}"
+                f"a policy gradient needs neurons that draw their spikes, such as 'escape', or a 'leaky_rate' with "
+                f"noise > 0, got {site.neuron!r}; see the models xor-delayed-reward and bmi-cursor"
             )
 
     def init(self, local: Local) -> PendingEligibility:

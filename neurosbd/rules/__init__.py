@@ -18,7 +18,8 @@ from neurosbd.rules.kolen_pollack import KolenPollack
 from neurosbd.rules.mono_forward import MonoForward
 from neurosbd.rules.pepita import Pepita
 from neurosbd.rules.perturbation import NodePerturbation, WeightPerturbation
-from neurosbd.rules.reward import rmax, rstdp, stdp
+from neurosbd.rules.reward import reinforce, rmax, rstdp, stdp
+from neurosbd.rules.rflo import rflo
 from neurosbd.rules.sign_symmetry import SignSymmetry
 
 RULES: dict[str, Callable[..., Rule]] = {
@@ -33,12 +34,14 @@ RULES: dict[str, Callable[..., Rule]] = {
     "kolen_pollack": KolenPollack,
     "corinfomax": corinfomax,
     "eprop": eprop,
+    "rflo": rflo,
     "pepita": Pepita,
     "gevb": gevb,
     "mono_forward": MonoForward,
     "forward_forward": ForwardForward,
     "rstdp": rstdp,
     "rmax": rmax,
+    "reinforce": reinforce,
     "stdp": stdp,
     "s2_stdp": s2_stdp,
     "sstdp": sstdp,

@@ -1,4 +1,4 @@
-"""Rules of spikes and rewards by name: stdp, rstdp, rmax."""
+"""Rules of spikes and rewards by name: stdp, rstdp, rmax, reinforce."""
 
 from typing import Unpack
 
@@ -30,3 +30,24 @@ def rmax(**parts: Unpack[Parts]) -> LocalRule:
     Source: Xie, Seung 2004, Phys. Rev. E 69; Pfister et al. 2006, Neural Comput. 18; Fremaux, Gerstner 2016.
     """
     return composed(parts, {"plasticity": PolicyGradient(), "neuromodulator": Reward()})
+
+
+def reinforce(**parts: Unpack[Parts]) -> LocalRule:
+    """REINFORCE for recurrent networks of noisy rates: how much better than expected, times what the noise has tried.
+
+        e[t] = exp(-dt / tau_e) e[t-1] + surprise[t] pre[t],    surprise = xi f'(drive) / noise
+        d weight = -sum_t mean_b (R[t] - Rbar[task]) e[t]
+
+    for units 'leaky_rate' with noise > 0, and tau_e their time constant; of neurons that draw their spikes it is rmax.
+    Rewards may come at every step; what is expected of a task moves once a trial, with the last of them.
+
+    Source: Williams 1992, Mach. Learn. 8; Miconi 2017, eLife 6:e20899; this form: Portes, Schmid, Murray 2022, NeurIPS.
+    Differs: the surprise is divided by the variance of the noise, as the gradient of a log probability is; there it is
+        part of the learning rate. The first trial of a task changes nothing; there Rbar starts at 0.
+    """
+    own: Parts = {
+        "plasticity": PolicyGradient(tau_e=10e-3),
+        "neuromodulator": Reward(baseline=0.2, expects="trial"),
+        "eligibility": "settled",
+    }
+    return composed(parts, own)

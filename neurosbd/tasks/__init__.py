@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.tasks.conditioning import Conditioning
+from neurosbd.tasks.cursor import CursorControl
 from neurosbd.tasks.delayed_xor import DelayedXor
 from neurosbd.tasks.evidence import EvidenceAccumulation
 from neurosbd.tasks.findings import Findings, Panel
@@ -18,6 +19,10 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 is_table(__name__, TASKS)
 
-PROTOCOLS: dict[str, Callable[..., Protocol]] = {"pairing": Pairing, "conditioning": Conditioning}
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "pairing": Pairing,
+    "conditioning": Conditioning,
+    "cursor_control": CursorControl,
+}
 
 __all__ = ["PROTOCOLS", "TASKS", "Extent", "Findings", "Panel", "Protocol", "Task"]

@@ -17,9 +17,8 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
 from neurosbd.network import Frame, Network
 from neurosbd.noise import happens
-from neurosbd.recording import TrialRecorder
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent, check_synapses
+from neurosbd.tasks.task import Extent, TrialRecorders, check_synapses
 
 _MOST_AHEAD = 10_000_000  # steps, as of a trial
 
@@ -96,7 +95,7 @@ class Conditioning:
         learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        trial_recorder: Callable[[int], TrialRecorder],
+        trial_recorder: TrialRecorders,
         progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Strength of the rewarded synapse and of all others over time."""
@@ -128,7 +127,7 @@ class Conditioning:
         learner: Learner,
         apply: torch.optim.Optimizer,
         generator: torch.Generator,
-        trial_recorder: Callable[[int], TrialRecorder],
+        trial_recorder: TrialRecorders,
     ) -> Iterator[Tensor]:
         """Run; yields the weight after every step, which moves at the last of `update`."""
         network = learner.network

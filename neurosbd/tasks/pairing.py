@@ -17,7 +17,7 @@ from neurosbd.learning.rule import Rule
 from neurosbd.network import Frame, Network
 from neurosbd.recording import TrialRecorder
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent, check_synapses
+from neurosbd.tasks.task import Extent, TrialRecorders, check_synapses
 
 _MOST_LAGS = 1_000_000
 
@@ -108,7 +108,7 @@ class Pairing:
         learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        trial_recorder: Callable[[int], TrialRecorder],
+        trial_recorder: TrialRecorders,
         progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Weight change at each lag."""

@@ -55,6 +55,21 @@ class Extent(NamedTuple):
     steps: int  # per trial
     examples: int  # side by side
     pending: int = 0  # numbers that an example keeps for later, such as rewards on their way
+    loss: str | None = None  # name of the loss that judges its trials, which have targets then; None: nobody does
+    target: tuple[int, ...] = ()  # shape of the target of an example, if there is one
+
+
+class TrialRecorders(Interface):
+    """Gives the recorder of a trial, asked when its network is ready to run."""
+
+    def __call__(self, number: int, batch: Batch | None = None) -> TrialRecorder:
+        """Of trial n.
+
+        Args:
+            number: from 0.
+            batch: about to be shown, of protocols whose trials are judged.
+        """
+        ...
 
 
 class Protocol(Interface):
@@ -77,7 +92,7 @@ class Protocol(Interface):
         learner: Callable[[], Learner],
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
-        trial_recorder: Callable[[int], TrialRecorder],
+        trial_recorder: TrialRecorders,
         progress: Callable[[int, int, str], object],
     ) -> Findings:
         """Measure.
@@ -86,7 +101,7 @@ class Protocol(Interface):
             learner: makes one that has learned nothing, on the network with its initial weights, which it keeps.
             optimizer: how its gradients are applied.
             generator: of all randomness.
-            trial_recorder: how trial n is watched, asked for when its network is ready to run.
+            trial_recorder: how trial n is watched.
             progress: told (done, of, a line) now and then.
         """
         ...

@@ -108,13 +108,29 @@ def check_task(make: Make) -> None:
 
 
 def _apparatus() -> Iterator[tuple[Network, Rule]]:
-    """Networks of inputs onto one spiking unit, under the rules that a protocol can drive."""
+    """Networks of inputs onto one spiking unit, under the rules that a protocol can drive, and one with a cursor."""
     for inputs in INPUTS:
         for name in ("stdp", "rstdp", "rmax"):
             unit = NEURONS["escape" if name == "rmax" else "lif"]()
             populations = [Population("input", (inputs,), None), Population("output", (1,), unit)]
             rule = RULES[name](readout="rule")
             yield Network(populations, [Connection("input", "output", Dense())], seeded(), DT), rule
+    yield _moving(), RULES["rflo"]()
+
+
+def _moving() -> Network:
+    """Four inputs onto recurrent rates, read by two outputs whose synapses stay as they are."""
+    populations = [
+        Population("input", (4,), None),
+        Population("hidden", (6,), NEURONS["leaky_rate"]()),
+        Population("output", (2,), NEURONS["identity"]()),
+    ]
+    connections = [
+        Connection("input", "hidden", Dense(), plastic=False),
+        Connection("hidden", "hidden", Dense()),
+        Connection("hidden", "output", Dense(), plastic=False),
+    ]
+    return Network(populations, connections, seeded(), DT)
 
 
 def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, rule: Rule | None = None) -> None:
@@ -161,7 +177,7 @@ def _accepted(protocol: Protocol) -> tuple[Network, Rule]:
 def _carried_out(protocol: Protocol, network: Network, rule: Rule, trials: int) -> Findings:
     recorded: list[int] = []
 
-    def recorder(number: int) -> NullRecorder:
+    def recorder(number: int, batch: Batch | None = None) -> NullRecorder:
         recorded.append(number)
         demand(0 <= number < trials, f"Trial {number} is recorded, but `extent` says {trials} trials")
         return NullRecorder()
@@ -169,7 +185,8 @@ def _carried_out(protocol: Protocol, network: Network, rule: Rule, trials: int) 
     def optimizer(network: Network) -> torch.optim.Optimizer:
         return torch.optim.SGD(network.parameters(), 1e-3)
 
-    learner = partial(Learner, network, rule, None, seeded())
+    named = protocol.extent(network.dt).loss
+    learner = partial(Learner, network, rule, None if named is None else LOSSES[named](), seeded())
     findings = protocol.run(learner, optimizer, seeded(), recorder, lambda done, of, line: None)
     demand(recorded, "No trial is recorded: ask `trial_recorder` for the recorder of every trial")
     return findings

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neurosbd.config.compatibility import check_protocol
+from neurosbd.config.compatibility import check_protocol, protocol_loss
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import OUT, RunError, UsageError
+from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
@@ -136,7 +137,8 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
     with naming_own_parts(experiment, UsageError):
         check_protocol(experiment, protocol)
     check_extent(definition, experiment.network, protocol.extent(experiment.network.dt))
-    recorder, cpu = _recorder(experiment, protocol), torch.device("cpu")
+    learners: list[Learner] = []
+    recorder, cpu = _recorder(experiment, protocol, learners), torch.device("cpu")
     interrupt.hold()
     with directory.claimed(definition, job.out, resume=False) as path:
         config = directory.config_of(definition, cpu)
@@ -146,15 +148,20 @@ def _measure(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
                 "rule": definition.rule.kind, "seed": definition.seed, "device": "cpu",
                 "recording": start_recording(recorder, path, config),
             }  # fmt: skip
-        run = partial(_carried_out, experiment, protocol, recorder, job.loggers, interrupt)
+        run = partial(_carried_out, experiment, protocol, learners, recorder, job.loggers, interrupt)
         with job.loggers.ending(path):
             return _watched(run, start, recorder, job.loggers, interrupt)
 
 
 def _carried_out(
-    experiment: Experiment, protocol: Protocol, recorder: Recorder | None, loggers: Loggers, interrupt: Interrupt
+    experiment: Experiment,
+    protocol: Protocol,
+    learners: list[Learner],
+    recorder: Recorder | None,
+    loggers: Loggers,
+    interrupt: Interrupt,
 ) -> Findings:
-    """What a protocol measures.
+    """What a protocol measures; the learner at work becomes the one in `learners`.
 
     Raises:
         _Stopped: between two trials, if asked.
@@ -164,17 +171,21 @@ def _carried_out(
     def optimizer(network: Network) -> torch.optim.Optimizer:
         return experiment.optimizer.build(parameter_groups(network, experiment))
 
-    def trial_recorder(number: int) -> TrialRecorder:
+    def trial_recorder(number: int, batch: Batch | None = None) -> TrialRecorder:
         if interrupt.asked:
             raise _Stopped
         examples = np.arange(protocol.extent(network.dt).examples)
-        return NullRecorder() if recorder is None else recorder.trial("train", 0, number, None, examples)
+        return NullRecorder() if recorder is None else recorder.trial("train", 0, number, batch, examples)
 
     def progress(done: int, of: int, text: str) -> None:
         loggers.tell("on_batch", {"batch": done, "batches": of, "text": text})
 
     noise = generator(experiment.definition.seed, "protocol")
-    learner = partial(Learner, network, experiment.rule, None, noise)
+
+    def learner() -> Learner:
+        learners[:] = [Learner(network, experiment.rule, protocol_loss(experiment, protocol), noise)]
+        return learners[0]
+
     with naming_own_parts(experiment):
         return protocol.run(learner, optimizer, noise, trial_recorder, progress)
 
@@ -210,13 +221,18 @@ def _watched(
         raise RunError(f"{reason}. What was recorded is kept in {path}") from problem.__cause__
 
 
-def _recorder(experiment: Experiment, protocol: Protocol) -> Recorder | None:
-    """A protocol is recorded as one epoch; nobody scores it, so it has no test and nothing that needs a loss."""
+def _recorder(experiment: Experiment, protocol: Protocol, learners: list[Learner]) -> Recorder | None:
+    """A protocol is recorded as one epoch without a test; what needs a loss, if its trials are judged."""
     definition, network = experiment.definition, experiment.network
-    trials, steps, examples, _ = protocol.extent(network.dt)
+    trials, steps, examples, _, _, target = protocol.extent(network.dt)
     widths: dict[Split, int] = {"train": examples, "test": examples}
-    extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed)
-    recorded = Recorded(network, experiment.rule.signals(network), dict, None)
+    extent = RunExtent(steps, 1, {"train": trials, "test": 0}, widths, network.dt, definition.seed, target)
+    rule, loss = experiment.rule, protocol_loss(experiment, protocol)
+    if loss is not None:
+        learners[:] = [Learner(network, rule, loss, generator(definition.seed, "protocol"))]
+    recorded = Recorded(
+        network, rule.signals(network), lambda: rule.projections(learners[0].state) if learners else {}, loss
+    )
     found = plan(definition.record.signals, definition.record.limit, recorded, extent)
     return None if found is None else Recorder(found, extent, recorded, torch.device("cpu"))
 

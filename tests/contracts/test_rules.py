@@ -11,7 +11,7 @@ from neurosbd.testing.networks import cnn, lc
 from tests.contracts.tables import every, seeded
 
 DENSE_ONLY = {"eprop"}  # rules that say they need a dense connection
-DRAWN = {"rmax"}  # and neurons that draw their spikes
+DRAWN = {"rmax", "reinforce"}  # and neurons that draw their spikes or values
 VECTORS = {"gevb"}  # and units whose values are vectors
 FIRST_SPIKES = {"s2_stdp", "sstdp", "rstdp_readout"}  # and a readout that learns alone
 
