@@ -168,7 +168,8 @@ def _status_of_all(runs: "list[Run]", count: int) -> int:
 
     folder = runs[0].path.parent
     whole = sum(run.result["status"] == "finished" for run in runs)
-    say(f"{summary(runs)}; to see them side by side: neurosbd compare {folder}")
+    if whole:
+        say(f"{summary(runs)}; to see them side by side: neurosbd compare {folder}")
     if whole == count:
         return 0
     _complain(

@@ -13,8 +13,9 @@ from torch import Tensor
 import neurosbd
 from neurosbd.cli import main
 from neurosbd.datasets.stream import Resident
-from neurosbd.errors import RunError
+from neurosbd.errors import RunError, UsageError
 from neurosbd.learning.batch import Batch
+from neurosbd.training import capacity
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.fit_seeds import fit_seeds
 from neurosbd.training.loggers import Event, NullLogger
@@ -309,6 +310,30 @@ def test_a_second_ctrl_c_ends_all(tmp_path: Path) -> None:
 def test_why_networks_take_turns(model: str, rule: str, settings: dict[str, Any], reason: str) -> None:
     definition = neurosbd.load_model(model, rule, settings)
     assert reason in (why_apart(definition.build()) or "")
+
+
+def test_what_does_not_fit_side_by_side_takes_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has room for two of three networks. Must fail if one network is counted (tried)."""
+    (session,) = sessions("digits-mlp", "sbd", FAST, torch.float32)[:1]
+    monkeypatch.setattr(capacity, "_memory", lambda device: 2 * sum(capacity._needed(session)))
+    assert capacity.too_large_at_once(session, 2) is None
+    runs = fit_seeds("digits-mlp", SEEDS, settings=FAST | {"training.epochs": 1}, out=tmp_path / "all")
+    assert runs[0].config["seeds"]["because"].startswith("side by side they take at least 0.0 GB, but cpu has")
+
+
+def test_processes_that_share_a_batch_take_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UsageError, match="torchrun has started 2 processes, which share the batches of one run"):
+        fit_seeds("digits-mlp", range(2), out=tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_folder_of_seeds_is_told_from_a_run(tmp_path: Path) -> None:
+    fit_seeds("digits-mlp", range(2), settings=FAST | {"training.epochs": 1}, out=tmp_path / "all")
+    with pytest.raises(UsageError, match=r"holds no run .*; give one of the runs in it, such as .*seed0"):
+        neurosbd.open_run(tmp_path / "all")
 
 
 def test_what_takes_turns_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,12 +33,8 @@ def check_capacity(session: "Session") -> None:
         raise UsageError(
             f"{definition.name}: a trial of the task has {_count(batches.steps)} steps; legal are {_MOST_STEPS:,}"
         )
-    kept = optimizer_state(session.experiment.optimizer)
-    copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
-    learning = _NUMBER * copies * sum(p.numel() for p in network.parameters())
-    batch = min(batches.widths["train"], batches.examples)
-    activity = _NUMBER * batch * _of_an_example(network)
-    there = _memory(session.device)
+    learning, activity = _needed(session)
+    batch, there = _batch(session), _memory(session.device)
     if learning + activity > there:
         keys = (["training.batch_size"] if batch > 1 and activity > learning else []) + _parts(network)
         raise UsageError(
@@ -46,6 +42,27 @@ def check_capacity(session: "Session") -> None:
             f"{_count(batch)} examples at least {_gigabytes(activity)}, but {session.device} has {_gigabytes(there)}; "
             f"{_smaller(keys)}"
         )
+
+
+def too_large_at_once(session: "Session", networks: int) -> str | None:
+    """Why so many networks like that of a session do not fit side by side; None: the least they ask for fits."""
+    needed, there = networks * sum(_needed(session)), _memory(session.device)
+    if needed <= there:
+        return None
+    return f"side by side they take at least {_gigabytes(needed)}, but {session.device} has {_gigabytes(there)}"
+
+
+def _needed(session: "Session") -> tuple[int, int]:
+    """Bytes of gradients and what the optimizer keeps, and of the activity of a batch, at least."""
+    kept = optimizer_state(session.experiment.optimizer)
+    copies = 1 + sum(isinstance(value, torch.Tensor) and value.ndim > 0 for value in kept.values())
+    learning = _NUMBER * copies * sum(p.numel() for p in session.network.parameters())
+    return learning, _NUMBER * _batch(session) * _of_an_example(session.network)
+
+
+def _batch(session: "Session") -> int:
+    """Examples of a batch."""
+    return min(session.batches.widths["train"], session.batches.examples)
 
 
 def check_extent(definition: Definition, network: Network, extent: Extent) -> None:

@@ -20,6 +20,7 @@ from neurosbd.losses.generic import PerExample
 from neurosbd.measures import shown, title
 from neurosbd.training import directory
 from neurosbd.training.batches import DatasetBatches
+from neurosbd.training.capacity import too_large_at_once
 from neurosbd.training.fit import chosen_values, definition_on, loader, starting_point
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
@@ -132,7 +133,8 @@ class _Runs:
     def carry_on(self, start: Run | str | Path | None) -> list[Run]:
         """All of them, side by side if their networks can be."""
         first = self.session(self.seeds[0], start)
-        reason = "there is only one" if len(self.seeds) == 1 else why_apart(first[0].experiment)
+        reason = why_apart(first[0].experiment) or too_large_at_once(first[0], len(self.seeds))
+        reason = "there is only one" if len(self.seeds) == 1 else reason
         if reason is not None:
             return self._in_turn(first, start, reason)
         others = [self.session(seed, start) for seed in self.seeds[1:]]

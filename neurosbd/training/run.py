@@ -200,7 +200,11 @@ def open_run(path: str | Path) -> Run:
     if path.is_file():
         return _lone_trace(path)
     if not (path / CONFIG).is_file():
-        raise UsageError(f"{path}: holds no run (no {CONFIG}); give the directory that `neurosbd fit` printed")
+        inside = min(path.glob(f"*/{CONFIG}"), default=None)
+        which = (
+            f"one of the runs in it, such as {inside.parent}" if inside else "the directory that `neurosbd fit` printed"
+        )
+        raise UsageError(f"{path}: holds no run (no {CONFIG}); give {which}")
     metrics = read_metrics(path / METRICS) if (path / METRICS).exists() else []
     return Run(path, read_config(path / CONFIG), metrics, _result(path))
 

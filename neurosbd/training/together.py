@@ -50,9 +50,7 @@ class Together:
         try:
             for training in self.trainings:
                 training.begin()
-            starts = {training.start["start"] for training in self.trainings}
-            start = "resumed" if "resumed" in starts else first.start["start"]
-            self.loggers.start({**first.start, "path": self.folder, "start": start, "metrics": ()})
+            self._tell_start()
             with naming_own_parts(first.session.experiment), exactly:
                 while (going := self._going()) and not self.interrupt.asked:
                     self._epoch(going)
@@ -64,6 +62,13 @@ class Together:
                 raise
             raise told[0] from problem.__cause__
 
+    def _tell_start(self) -> None:
+        """What the one that is least far has to say, of the folder."""
+        least = min(self.trainings, key=_position)
+        starts = {training.start["start"] for training in self.trainings}
+        start = "resumed" if "resumed" in starts else least.start["start"]
+        self.loggers.start({**least.start, "path": self.folder, "start": start, "metrics": ()})
+
     def _left(self) -> list[Training]:
         """Those that have not come to an end."""
         return [t for t in self.trainings if t.seed not in self.runs and t.seed not in self.failed]
@@ -71,8 +76,8 @@ class Together:
     def _going(self) -> list[Training]:
         """Those that are least far, and can go on side by side."""
         left = [t for t in self._left() if not t.session.over(t.session.epoch)]
-        least = min(((t.session.epoch, t.session.number) for t in left), default=None)
-        return [t for t in left if (t.session.epoch, t.session.number) == least]
+        least = min(map(_position, left), default=None)
+        return [training for training in left if _position(training) == least]
 
     def _epoch(self, going: Sequence[Training]) -> None:
         """One epoch, or its rest; returns within it when interrupted, or without those whose loss is not finite."""
@@ -144,3 +149,8 @@ class Together:
         seconds = math.fsum(line["seconds"] for training in self.trainings for line in training.metrics)
         reason = next(iter(self.failed.values()), None)
         return {"status": status, "reason": reason, "seconds": seconds, "path": self.folder, "warnings": []}
+
+
+def _position(training: Training) -> tuple[int, int]:
+    """Epochs, and batches of the next one, that are done."""
+    return training.session.epoch, training.session.number
