@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from neurosbd.training.experiments import simulate
     from neurosbd.training.fit import fit
     from neurosbd.training.fit_seeds import fit_seeds
+    from neurosbd.training.free_run import run
     from neurosbd.training.health import Health, health
     from neurosbd.training.run import Run, open_run
 
@@ -101,6 +102,7 @@ _HOME = {
     "open_run": "training.run",
     "register": "tables",
     "predict": "report.predicting",
+    "run": "training.free_run",
     "simulate": "training.experiments",
     "to_nir": "interchange",
     "unroll": "learning.simulation",
@@ -122,7 +124,8 @@ __all__ = [
     "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Stimulation", "Trace",
     "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "fit_seeds", "from_nir",
     "from_torch",
-    "health", "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "simulate",
+    "health", "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "run",
+    "simulate",
     "to_nir", "unroll",
 ]  # fmt: skip
 

@@ -14,6 +14,9 @@ import torch
 import neurosbd
 from neurosbd import load_model
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.plasticity import Window
+from neurosbd.seeds import generator
+from neurosbd.stimuli import Current
 from neurosbd.training.free_session import FreeSession
 
 HEAD = """
@@ -274,6 +277,88 @@ def test_the_model_of_the_page_runs(tmp_path: Path) -> None:
     (tmp_path / "page.toml").write_text(block)
     run = neurosbd.simulate(tmp_path / "page.toml", settings={"simulation.duration": "0.1 s"})
     assert run.metrics[-1]["exc.rate"] > 0
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 27
     shipped = (root / "models" / "balanced-network.toml").read_text()
     for text in (block, shipped):
         assert len([line for line in text.splitlines() if line.strip() and not line.startswith("#")]) <= 30
+
+
+def _by_hand(seed: int = 0) -> neurosbd.Network:
+    lif = neurosbd.neurons["lif"](tau_mem=20e-3, refractory=3e-3)
+    constant, dense = neurosbd.initialisers["constant"], neurosbd.connections["dense"]
+    populations = [
+        neurosbd.Population("source", (6,), neurosbd.neurons["relay"]()), neurosbd.Population("exc", (8,), lif)
+    ]  # fmt: skip
+    connections = [
+        neurosbd.Connection("source", "exc", dense(weight=constant(0.125)), plastic=False),
+        neurosbd.Connection("exc", "exc", dense(sparsity=0.5, weight=constant(0.0625))),
+    ]
+    return neurosbd.Network(populations, connections, generator(seed, "weights"))
+
+
+STIMULI = [
+    neurosbd.Stimulation("source", neurosbd.stimuli["poisson"](rate=100.0)),
+    neurosbd.Stimulation("exc", neurosbd.stimuli["noise_current"](mean=0.06, std=0.1, tau=5e-3)),
+]
+RECORD = ["*.spikes", "exc.v", "exc->exc.weight", "exc->exc.dweight"]
+
+
+def test_python_and_a_model_file_give_the_same_bits(tmp_path: Path) -> None:
+    """A rule as an object and as a table; what the run keeps is what the file says."""
+    window = Window(a_plus=0.01, a_minus=0.011, w_min=0.0, w_max=0.2)
+    rule = neurosbd.rules["stdp"](plasticity=neurosbd.plasticities["spike_timing"](window=window))
+    filed = neurosbd.simulate(_model(tmp_path), out=tmp_path / "file")
+    by_hand = neurosbd.run(_by_hand(), "100 ms", STIMULI, rule, record=RECORD, out=tmp_path / "hand", report=0.02)
+    _same(filed, by_hand)
+    drop = ("name", "about", "source")
+    one, two = (run.definition.model_dump(exclude=set(drop)) for run in (filed, by_hand))
+    assert one == two
+    table = {"kind": "stdp", "plasticity": {"window": vars(window)}}
+    again = neurosbd.run(_by_hand(), 0.1, STIMULI, table, record=RECORD, out=tmp_path / "table", report=0.02)
+    _same(filed, again)
+
+
+def test_given_weights_masks_and_constants_run_as_they_are_and_resume(tmp_path: Path) -> None:
+    """Must fail when the network is built anew from what the run says of it (tried)."""
+    present = torch.eye(3)
+    network = neurosbd.Network(
+        [neurosbd.Population("a", (3,), neurosbd.neurons["lif"](tau_mem=torch.tensor([0.01, 0.02, 0.03])))],
+        [
+            neurosbd.Connection(
+                "a", "a", neurosbd.connections["dense"](), constraints=(neurosbd.constraints["mask"](present),)
+            )
+        ],
+        torch.Generator().manual_seed(0),
+    )
+    with torch.no_grad():
+        network.weights["a->a"].copy_(-0.5 * present)
+    given = [neurosbd.Stimulation("a", neurosbd.stimuli["current"](amplitude=0.3))]
+    run = neurosbd.run(network, 0.05, given, record="a.spikes", out=tmp_path / "run")
+    assert torch.equal(run.network().weights["a->a"], -0.5 * present)
+    assert run.trace["a.spikes"][:].sum() > 3
+    assert neurosbd.run(network, 0.05, given, record="a.spikes", out=tmp_path / "run", resume=True).metrics
+
+
+def test_what_python_cannot_say_of_a_run_is_refused(tmp_path: Path) -> None:
+    network = _by_hand()
+    source = STIMULI[:1]
+
+    class Mine(Current):
+        """In no table."""
+
+    for said, *arguments in (
+        (r"stimuli\[0\] must be a neurosbd.Stimulation", 0.1, [neurosbd.stimuli["poisson"]()]),
+        ("Mine is in no table of stimuli", 0.1, [neurosbd.Stimulation("exc", Mine())]),
+        ("simulation.duration: must be a positive time", -1.0, source),
+        ("simulation.duration: must be a time", "10 mV", source),
+        ("no population 'sourec' to stimulate; did you mean 'source'", 0.1,
+         [*source, neurosbd.Stimulation("sourec", neurosbd.stimuli["current"]())]),
+        ("there is no 'stpd'; did you mean 'stdp'", 0.1, source, "stpd"),
+        ("rule 'sbd' waits for the score", 0.1, source, neurosbd.rules["sbd"]()),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            neurosbd.run(network, *arguments, out=tmp_path / "run")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="network must be a neurosbd"):
+        neurosbd.run("digits-mlp", 0.1)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()

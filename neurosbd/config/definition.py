@@ -2,7 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -346,6 +346,12 @@ class Experiment:
     populations: tuple[Population, ...]
     connections: tuple[Connection, ...]
     stimulations: tuple[Stimulation, ...] = ()
+
+    def on(self, network: Network) -> "Experiment":
+        """The same with a network that is there already, its weights as they are."""
+        experiment = replace(self)
+        vars(experiment)["network"] = network
+        return experiment
 
     @cached_property
     def network(self) -> Network:

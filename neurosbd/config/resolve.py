@@ -71,8 +71,26 @@ def resolve(
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
-    raw = read_toml(path)
-    source = path.name
+    return resolve_table(read_toml(path), path.name, path.stem, rule, settings, recipe, record)
+
+
+def resolve_table(
+    raw: JsonTable,
+    source: str,
+    name: str,
+    rule: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    recipe: str | None = None,
+    record: Sequence[str] = (),
+) -> Resolved:
+    """Like `resolve`, of what a file says; it is changed.
+
+    Args:
+        raw: the parsed file.
+        source: where it came from, for messages.
+        name: of the model, unless the file says another.
+        rule, settings, recipe, record: as above.
+    """
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
     settings = plain(settings or {})
@@ -82,7 +100,7 @@ def resolve(
     _check_overrides(overrides, source)
     of_rule = kind if kind in overrides else _SAME.get(kind, kind)
     _merge(raw, overrides.get(of_rule, {}), origin, f"{source} [override.{of_rule}]")
-    raw.setdefault("name", path.stem)
+    raw.setdefault("name", name)
     if recipe is not None:
         _take(raw, changes(recipe, raw, kind, source), origin, f"recipe '{recipe}'")
         raw["name"] = f"{raw['name']}-{recipe}"

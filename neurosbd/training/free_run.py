@@ -1,23 +1,29 @@
 """The loop of a free run, and what it writes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from neurosbd import checkpoints
 from neurosbd.config.definition import Experiment
+from neurosbd.config.resolve import as_specs, resolve_table
+from neurosbd.config.spelling import spelled
 from neurosbd.errors import RunError, UsageError, warn
-from neurosbd.parsing import JsonTable
+from neurosbd.learning.rule import Rule
+from neurosbd.network import Network
+from neurosbd.parsing import Json, JsonTable
+from neurosbd.stimuli import Stimulation
 from neurosbd.tasks import Findings, Panel
 from neurosbd.training import directory
 from neurosbd.training.free_session import FreeSession
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.keeping import keep
-from neurosbd.training.loggers import Event, Loggers, MetricsFile
+from neurosbd.training.loggers import Event, Logger, Loggers, MetricsFile
 from neurosbd.training.loop import start_recording, take_up
 from neurosbd.training.machine import check_device, failure
 from neurosbd.training.own_parts import naming_own_parts
@@ -25,6 +31,63 @@ from neurosbd.training.records import read_config
 from neurosbd.training.run import CHECKPOINT, CONFIG, METRICS, RESULT, Run, open_run, write_record
 
 _UNITS = {"rate": "rate, Hz", "activity": "mean activity", "weight": "mean weight"}
+
+
+def run(
+    network: Network,
+    duration: float | str,
+    stimuli: Sequence[Stimulation] = (),
+    rules: str | Mapping[str, Json] | Rule | None = None,
+    *,
+    record: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    name: str = "network",
+    seed: int = 0,
+    update: float | str | None = None,
+    report: float | str | None = None,
+    examples: int = 1,
+    settings: Mapping[str, object] | None = None,
+    device: str | torch.device = "cpu",
+    resume: bool = False,
+    loggers: Sequence[Logger] = (),
+) -> Run:
+    """Let a network run by itself under stimuli, its weights moving meanwhile; what `simulate` does with [simulation].
+
+    Args:
+        network: that runs; its weights afterwards are those at the end.
+        duration: s, or with its unit, '10 s'.
+        stimuli: `neurosbd.Stimulation('population', neurosbd.stimuli['poisson'](rate=20.0))`, any number.
+        rules: that moves the weights of plastic connections: a name, a table as in a model file, or a rule; None: no
+            weight moves.
+        record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
+        out: run directory; none: runs/NAME-RULE-seedN, numbered if taken.
+        name: of the model, for the directory and reports.
+        seed: of stimuli and noise.
+        update, report, examples: see docs/free-runs.md.
+        settings: further values of a model file by dotted key, {"training.optimizer.lr": 0.5}.
+        device: 'auto', 'cpu' or 'cuda'; the network moves there.
+        resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
+        loggers: told how it goes on: `Console()`, or your own (docs/loggers.md); none: silence.
+
+    Returns:
+        The run, as if a model file had said all this: `run.trace` has what was recorded.
+
+    Raises:
+        UsageError: if something asked for is not legal; nothing has been written then.
+        RunError: if it fails; says what is kept.
+        KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
+    """
+    if not isinstance(network, Network):
+        raise UsageError(f"network must be a neurosbd.Network, got {type(network).__name__}; of a model file: simulate")
+    with Interrupt() as interrupt:
+        times = {"duration": duration, "update": update, "report": report, "examples": examples}
+        raw = spelled(network, stimuli, rules) | {"seed": seed}
+        raw["simulation"] = {key: value for key, value in times.items() if value is not None}
+        definition = resolve_table(raw, "run", name, settings=settings, record=as_specs(record)).definition
+        job = Job(name, None, None, {}, (), out, device, resume, Loggers(loggers))
+        done = run_freely(definition.build().on(network), job, interrupt)
+    job.loggers.say_rest(done.result.get("warnings", ()))
+    return done
 
 
 def run_freely(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:

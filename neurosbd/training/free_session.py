@@ -86,9 +86,9 @@ class FreeSession:
         definition, network = experiment.definition, experiment.network
         assert definition.simulation is not None
         self.experiment, self.definition, self.network, self.device = experiment, definition, network, device
-        plastic = [connection.name for connection in network.connections.values() if connection.plastic]
-        check_free(experiment, bool(plastic))
-        self.clock = Clock(experiment, bool(plastic))
+        plastic = any(entry.plastic for entry in definition.connection)
+        check_free(experiment, plastic)
+        self.clock = Clock(experiment, plastic)
         self.examples = definition.simulation.examples
         network.to(device)
         self.learner = self._learner() if plastic else None
