@@ -2,7 +2,7 @@
 
     python benchmarks/spiking.py [--json] [--steps 16 64 256] [--threads 1] [--repeats 5] [--rounds 3]
         [--peers snntorch "snntorch compiled" norse "norse compiled" spikingjelly]
-        [--python /path/to/python/with/the/peers]
+        [--python /path/to/python/with/the/peers] [--allocator kept|system]
 
 The net is 32c3 - pool - 64c3 - pool - 10 on 3x32x32 spikes: kernels of 3 with padding 1, no biases, averages over
 2x2, leaky integrate-and-fire neurons (a tenth of the potential lost per step, threshold 1), batch 16, cross-entropy,
@@ -13,6 +13,10 @@ loss is scored at every step, in SpikingJelly on the mean output. `compiled` is 
 of the whole net (Inductor, default mode), which a C++ compiler must be there for; the loop over time stays Python,
 since unrolled it would be compiled for minutes. The fused neurons of SpikingJelly 2.0 are for CUDA: what it runs here
 instead is named.
+
+Freed memory is kept in every process, as the commands of neurosbd have it for themselves (`keep_freed_memory`): it
+serves all of these libraries, which else find every large tensor new, a page fault per 4 KB. `--allocator system`
+leaves glibc as it is.
 
 Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up, of which the
 first compiles (`1st s`), and `repeats` timed ones. All get the same spikes (a tenth of the inputs), made before the
@@ -38,6 +42,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+KEPT = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(64 << 20),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}  # fmt: skip
 BATCH, DECAY, DENSITY, LR = 16, 0.9, 0.1, 1e-3
 PEERS = ("snntorch", "snntorch compiled", "norse", "norse compiled", "spikingjelly")
 
@@ -294,7 +302,8 @@ def run(python: str, library: str, steps: int, options: argparse.Namespace, thre
     command = [python, str(Path(__file__).resolve()), "--work", library, "--steps", str(steps)]
     command += ["--repeats", str(options.repeats), "--threads", str(threads)]
     here = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": here}
+    kept = KEPT if options.allocator == "kept" else {}
+    environment = {**os.environ, **kept, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": here}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{library} at {steps} steps failed:\n{done.stderr}")
@@ -380,6 +389,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--python", default=sys.executable, help="interpreter that has the peers; default: this one")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--allocator", choices=("kept", "system"), default="kept")
     parser.add_argument("--work", choices=list(LIBRARIES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
