@@ -60,7 +60,6 @@ class Learner:
         _check_neurons(network)
         _check_heads(network, rule, loss)
         rule.check(network)
-        # What adaptive neurons have measured since the weights last settled, by population.
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
         self._settling = Settling(network, rule.settles or bool(self._limits), rule.schedules())
@@ -108,6 +107,17 @@ class Learner:
         self._moments = run.adaptation.moments
         self._settling.due()
         return result
+
+    @property
+    def measured(self) -> Mapping[str, tuple[Tensor, ...]]:
+        """What adaptive neurons have measured since the weights last settled, by population."""
+        return self._moments
+
+    def learned(self, measured: Mapping[str, tuple[Tensor, ...]]) -> None:
+        """A batch has been learned from in another way than by `learn`, and adaptive neurons have measured this."""
+        self._settling.begin()
+        self._moments = measured
+        self._settling.due()
 
     @torch.no_grad()
     def answer(
