@@ -1,6 +1,8 @@
 """A batch that is replayed as one graph gives what the learner gives, bit for bit. Graphs are stood in for on a CPU."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import neurosbd
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
+from neurosbd.training import session
 from neurosbd.training.session import parameter_groups
 
 WAITING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.item.default}
@@ -144,6 +147,28 @@ def test_what_cannot_be_replayed_says_why(model: str, rule: str, settings: dict[
     learner = Learner(experiment.network, experiment.rule, experiment.loss, torch.Generator())
     found = why_eager(learner)
     assert found is not None and reason in found
+
+
+def test_a_run_that_asks_for_a_graph_says_why_there_is_none(tmp_path: Path) -> None:
+    """A warning, and config.json; the weights are the same."""
+    how: dict[str, Any] = {"training.epochs": 1, "data.subset": 5}
+    plain = neurosbd.fit("digits-mlp", settings=how, out=tmp_path / "plain")
+    with pytest.warns(neurosbd.UsageWarning, match=r"training.graph: every batch is launched .* the device is cpu"):
+        run = neurosbd.fit("digits-mlp", settings={**how, "training.graph": True}, out=tmp_path / "graph", device="cpu")
+    assert "graphs are of a GPU" in json.loads((run.path / "config.json").read_text())["graph"]
+    assert all(torch.equal(w, run.network().weights[n]) for n, w in plain.network().weights.items())
+
+
+def test_a_session_replays_what_it_would_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over epochs with a small last batch, clipping and an evaluation between. Must fail when gradients are let go
+    between batches (tried)."""
+    how: dict[str, Any] = {"training.epochs": 2, "data.subset": 10, "training.clip_norm": 0.1}
+    plain = neurosbd.fit("digits-mlp", settings=how, out=tmp_path / "plain", device="cpu")
+    monkeypatch.setattr(session.Session, "_why_eager", lambda self: None)
+    monkeypatch.setattr(session, "Captured", lambda learner: Captured(learner, StandIn))
+    run = neurosbd.fit("digits-mlp", settings={**how, "training.graph": True}, out=tmp_path / "graph", device="cpu")
+    assert json.loads((run.path / "config.json").read_text())["graph"] == "replayed"
+    assert all(torch.equal(w, run.network().weights[n]) for n, w in plain.network().weights.items())
 
 
 def test_what_waits_for_the_device_is_learned_from_as_ever() -> None:

@@ -208,6 +208,7 @@ class TrainingSpec(Record):
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
     stop: StopSpec | None = None  # none: all epochs are trained
     precision: Precision = "float32"  # of the operands of products with weights and of those that make gradients
+    graph: bool = False  # on a GPU, whole batches are replayed as one graph of kernels; for networks bound by launches
     deterministic: bool = False  # only operations that give the same bits every time; on a CPU all here do
 
 

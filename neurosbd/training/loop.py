@@ -68,6 +68,7 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonT
             config |= {} if begun is None else {"start": asdict(begun)}
             config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
             config |= {"seeds": seeds} if seeds else {}
+            config |= {"graph": session.eager or "replayed"} if session.definition.training.graph else {}
             with directory.beginning(path, config, session.recorder):
                 recording = start_recording(session.recorder, path, config)
             start = "nothing to resume" if job.resume else "new"

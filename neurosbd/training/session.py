@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch, BatchResult, share_of
+from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
@@ -27,6 +28,7 @@ from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
 from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
+from neurosbd.training.machine import to_device
 from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
@@ -113,10 +115,24 @@ class Session:
         self.number = 0  # of the next batch
         self.metric_sums = self._metric_sums()
         self.recorder = self._recorder()
+        self.eager = self._why_eager()  # why batches are not replayed as a graph, where that was asked for
+        self.captured = Captured(self.learner) if training.graph and self.eager is None else None
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
     def _metric_sums(self) -> MetricSums:
         return MetricSums(self.batches.measures, self.batches.values, self.device, self.network.heads)
+
+    def _why_eager(self) -> str | None:
+        if not self.definition.training.graph:
+            return None
+        reason = why_eager(self.learner)
+        if self.device.type != "cuda":
+            reason = f"the device is {self.device}, and graphs are of a GPU"
+        elif self.recorder is not None:
+            reason = "a recording sees every step"
+        if reason is not None:
+            warn(f"training.graph: every batch is launched kernel by kernel: {reason}")
+        return reason
 
     def _recorder(self) -> Recorder | None:
         asked, batches, training = self.definition.record, self.batches, self.definition.training
@@ -153,10 +169,13 @@ class Session:
         """
         done = self.epoch * len(self.batches) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
-        self.optimizer.zero_grad()
         batch, noise = self.again(self.number)
         trial_recorder = self._trial_recorder("train", self.number, batch)
-        result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        if self.captured is None:
+            self.optimizer.zero_grad()
+            result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        else:
+            result = self.captured.learn(batch)
         learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if self.looks_at(done) and not torch.isfinite(sums[0]):
@@ -264,9 +283,10 @@ class Session:
         """The trial where the network is; its inputs follow step by step."""
         if self.device.type == "cpu":
             return batch
-        task = None if batch.task is None else batch.task.to(self.device)
-        inputs = Frames(len(batch.weights), (x.to(self.device) for x in batch.inputs))
-        return replace(batch, inputs=inputs, target=batch.target.to(self.device), task=task)
+        task = None if batch.task is None else to_device(batch.task, self.device)
+        inputs = Frames(len(batch.weights), (to_device(x, self.device) for x in batch.inputs))
+        target = to_device(batch.target, self.device) if batch.taught else batch.target
+        return replace(batch, inputs=inputs, target=target, task=task)
 
     def state_dict(self) -> StateDict:
         """Everything needed to go on bit for bit, as tensors and plain values."""

@@ -48,6 +48,8 @@ def why_apart(experiment: Experiment) -> str | None:
             return f"neurons of population '{name}' differ in their constants"
     if definition.record.signals:
         return "something is recorded"
+    if definition.training.graph:
+        return "training.graph replays the batches of one network"
     if definition.training.clip_norm is not None:
         return "training.clip_norm is that of one network"
     return _rule_apart(network, rule)
