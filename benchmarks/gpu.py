@@ -7,9 +7,9 @@
              those of CIFAR-10 where NEUROSBD_DATA has them, else random ones of their shape. The last of 3 epochs
              counts, without the evaluation.
     batch    cifar10-cnn (batch 512), cifar10-snn (128), digits-snn and digits-mlp (32) under SBD and backprop: time
-             of a batch with its optimizer's step; launches of kernels, counted by torch's profiler; operations in
-             which the host waits for the device, as `torch.cuda.set_sync_debug_mode` reports them; peak of the memory
-             allocated.
+             of a batch with its optimizer's step, under SBD also replayed as one graph; launches of kernels, counted
+             by torch's profiler; operations in which the host waits for the device, as
+             `torch.cuda.set_sync_debug_mode` reports them; peak of the memory allocated.
     layer    Linear + LIF, 16,384 onto 16,384 units, T = 500, batch 16, forward and gradients of the mean squared
              spike over time, from the same spikes: SBD here, whose gradient of a single layer is that of its online
              traces; backprop through time here; snnTorch and Norse, with torch.compile of a step too. Time and peak
@@ -44,6 +44,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import neurosbd
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.capture import Captured
+from neurosbd.learning.optimizers import apply
 from neurosbd.training.machine import provenance
 
 DT, TAU, DENSITY = 1e-3, 10e-3, 0.05
@@ -160,6 +163,20 @@ def epochs(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, A
 BATCH_RULES = ("sbd", "bp")
 
 
+class Replayed(Step):
+    """The same step, its batch replayed as one graph."""
+
+    def __init__(self, *of: Any) -> None:
+        super().__init__(*of)
+        self.captured = Captured(self.learner)
+
+    def __call__(self) -> None:
+        """Replay, update."""
+        self.captured.learn(Batch(self.x, self.target))
+        apply(self.optimizer)
+        self.learner.after_step()
+
+
 def launches(once: Callable[[], object], device: torch.device) -> tuple[str, int]:
     """Kernels that a call launches; on a CPU, the operators that it calls."""
     on_gpu = device.type == "cuda"
@@ -194,6 +211,8 @@ def batches(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, 
     rows = []
     for model, batch in sizes.batches:
         steps = {rule: Step(model, rule if rule != "bp" else backprop(model), device, batch) for rule in BATCH_RULES}
+        if device.type == "cuda":
+            steps["sbd, graph"] = Replayed(model, "sbd", device, batch)
         seconds: dict[str, list[float]] = {rule: [] for rule in steps}
         for step in steps.values():
             for _ in range(3):
@@ -205,6 +224,7 @@ def batches(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, 
             what, count = launches(step, device)
             waits = host_waits(step, device)
             row = {"model": model, "batch": batch, "rule": rule, **medians(seconds[rule]), what: count}
+            row |= {"reason": step.captured.reason} if isinstance(step, Replayed) else {}
             row |= {"host_waits": None if waits is None else len(waits), "waits_at": waits}
             rows.append(row | {"peak_mb": peak_mb(step, device)})
     return rows
