@@ -1,9 +1,13 @@
 """What the documents show runs as it stands there, and what they name exists."""
 
 import re
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
+
+import neurosbd
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,3 +105,25 @@ def test_public_names_are_what_they_say_in_any_order() -> None:
         assert callable(getattr(neurosbd, name)) and name in dir(neurosbd)
     with pytest.raises(AttributeError, match="nothing"):
         _ = neurosbd.nothing
+
+
+def test_the_walk_of_a_batch_goes_by_these_files(tmp_path: Path) -> None:
+    """Each file of the page is entered between `fit` and the last gradient, and there are twelve at most. Must fail for
+    a file that is not on the way (tried)."""
+    page = (ROOT / "docs" / "ideas.md").read_text()
+    walk = page[page.index("## The walk of a batch") : page.index("## Words")]
+    listed = re.findall(r"^\| `([\w/]+\.py)` \|", walk, re.MULTILINE)
+    package, entered = Path(neurosbd.__file__).parent, set()
+
+    def enter(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            entered.add(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(enter)
+    try:
+        neurosbd.fit("digits-mlp", settings={"training.epochs": 1, "data.subset": 4}, out=tmp_path / "run")
+    finally:
+        sys.setprofile(before)
+    assert 0 < len(listed) <= 12
+    assert not [file for file in listed if str(package / file) not in entered]
