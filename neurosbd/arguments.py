@@ -12,6 +12,7 @@ _EPILOG = """\
 start here:
   neurosbd fit digits-mlp                     train the smallest model by score broadcast, in seconds
   neurosbd fit digits-mlp --rule bp           the same network by backpropagation
+  neurosbd fit digits-mlp --seeds 0:8         eight seeds at once, for `compare`
   neurosbd fit cifar10-cnn --recipe standard  one way of training that fits all networks of rate units
   neurosbd simulate stdp-window               one synapse under pre/post pairing, as a figure
   neurosbd analyse runs/digits-mlp-sbd-seed0  a page about a run: how it went, what is unhealthy, figures

@@ -24,7 +24,7 @@ from neurosbd.learning.optimizers import apply
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network import Network
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
-from neurosbd.neurons.neuron import Stochastic
+from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import ThreeFactor
 from neurosbd.training.session import Session, parameter_groups, plain_state
 
@@ -42,7 +42,7 @@ def why_apart(experiment: Experiment) -> str | None:
     for name, population in network.populations.items():
         if name in network.adaptive:
             return f"population '{name}' standardises its drive over a batch"
-        if population.dropout or isinstance(population.neuron, Stochastic):
+        if population.dropout or (population.neuron is not None and _draws(population.neuron, population.size)):
             return f"population '{name}' draws random numbers"
         if any(isinstance(value, Tensor | nn.Module) for value in vars(population.neuron or population).values()):
             return f"neurons of population '{name}' differ in their constants"
@@ -50,9 +50,15 @@ def why_apart(experiment: Experiment) -> str | None:
         return "something is recorded"
     if definition.training.graph:
         return "training.graph replays the batches of one network"
-    if definition.training.clip_norm is not None:
-        return "training.clip_norm is that of one network"
     return _rule_apart(network, rule)
+
+
+def _draws(neuron: Neuron, size: tuple[int, ...]) -> bool:
+    """Whether a neuron draws from the generator of a run: its noise counts through the rows of one network."""
+    generator = torch.Generator()
+    before = generator.get_state()
+    neuron.init(torch.zeros(1, *size), generator)
+    return not torch.equal(generator.get_state(), before)
 
 
 def _rule_apart(network: Network, rule: Any) -> str | None:
@@ -127,10 +133,12 @@ class Stack:
                 if isinstance(state, LocalState):
                     state.modulators.update(before)
                 return [number for number, each in enumerate(finite) if not each]
+        if first.definition.training.clip_norm is not None:
+            _clip_each(_learned(self.optimizer), first.definition.training.clip_norm)
         apply(self.optimizer)
         self.learner.after_step()
         self.schedule.step()
-        self._waiting.append((batch, result))
+        self._waiting.append((replace(batch, inputs=iter(()), drives={}), result))  # the frames are not needed again
         if len(self._waiting) == FLUSH:
             self._measure()
         self.number += 1
@@ -169,6 +177,7 @@ class Stack:
             pairs = zip((session.optimizer.state for session in self.sessions), owners, strict=True)
             states = [state[own] for state, own in pairs if own in state]
             if states:
+                assert len(states) == len(self.sessions), "networks at one position have learned the same weights"
                 self.optimizer.state[parameter] = _of_all(states, owners[0])
         for group, own in zip(self.optimizer.param_groups, self.first.optimizer.param_groups, strict=True):
             group |= {key: value for key, value in own.items() if key != "params"}
@@ -234,6 +243,15 @@ def _hand_back_modulators(state: LocalState, own: LocalState, number: int) -> No
 
 def _learned(optimizer: Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _clip_each(parameters: Sequence[nn.Parameter], most: float) -> None:
+    """Scale the gradient of every network whose norm is larger down to it, as torch.nn.utils.clip_grad_norm_ does."""
+    gradients = [p.grad.view(len(p), -1) for p in parameters if p.grad is not None]
+    squares = torch.stack([gradient.square().sum(1) for gradient in gradients]).sum(0)
+    factors = (most / (squares.sqrt() + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factors[:, None])
 
 
 def _of_one(state: Mapping[str, Any], stacked: Tensor, number: int) -> StateDict:
