@@ -75,7 +75,7 @@ def analyse(run: Run) -> Result:
                 stable[i, k] = np.sum(values**2) / values[0] ** 2 if values[0] > 0 else np.nan
     names = tuple(s.where if s.what == "weight" else f"projection onto {s.where}" for s in signals)
     units = np.array([len(np.unique(s.items // _flat(s.size)[1])) for s in signals])
-    learning = {f"{c.pre}->{c.post}" for c in run.definition.connection if c.plastic}
+    learning = {c.name for c in run.definition.connection if c.plastic}
     plastic = np.array([s.what == "weight" and s.where in learning for s in signals])
     return Result(names, ("first", "last"), progress, drift, norm, singular, stable, units, plastic)
 

@@ -55,11 +55,18 @@ class Connection:
     delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
     compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
     constraints: tuple[Constraint, ...] = ()  # what the weights obey, whatever learns them, in this order
+    plasticity: object | None = None  # an entry of PLASTICITIES that its synapses follow; None: that of the rule
+    label: str | None = None  # tells it from others between the same two populations
 
     @property
     def name(self) -> str:
-        """'pre->post'."""
-        return f"{self.pre}->{self.post}"
+        """'pre->post', with its label 'pre->post (label)'."""
+        return connection_name(self.pre, self.post, self.label)
+
+
+def connection_name(pre: str, post: str, label: str | None) -> str:
+    """'pre->post', with a label 'pre->post (label)'."""
+    return f"{pre}->{post}" if label is None else f"{pre}->{post} ({label})"
 
 
 class State(NamedTuple):
@@ -127,6 +134,19 @@ def legal_name(name: object) -> str:
     return name
 
 
+def legal_label(label: object, where: str = "a connection") -> str:
+    """The label of a connection: letters, digits, '-' and '_', as signals and weights are called after it.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if not isinstance(label, str) or not label.isascii() or not label.replace("-", "_").replace("_", "a").isalnum():
+        raise ValueError(
+            f"{where}: its label must be of letters, digits, '-' and '_', such as 'nmda', got {label!r:.60}"
+        )
+    return label
+
+
 def _shown(value: object) -> str:
     """A value in a message."""
     if isinstance(value, Iterable) and not isinstance(value, str):
@@ -161,6 +181,11 @@ def _check_connection(connection: Connection) -> None:
             f"a connection joins populations by their names, got {connection.pre!r} and {connection.post!r}"
         )
     where, delay = f"connection '{connection.name}'", connection.delay
+    if connection.label is not None:
+        legal_label(connection.label, f"connection '{connection.pre}->{connection.post}'")
+    if connection.plasticity is not None and not connection.plastic:
+        raise ValueError(f"{where} has a plasticity, but plastic = False; leave one of them out")
+    _check_part(f"{where}: its plasticity", connection.plasticity, "step", "neurosbd.plasticities")
     if connection.geometry is None:
         raise ValueError(f"{where} needs a geometry, such as neurosbd.connections.Dense()")
     _check_part(f"{where}: its geometry", connection.geometry, "drive", "neurosbd.connections.CONNECTIONS")
@@ -260,7 +285,9 @@ def _check_wiring(populations: Sequence[Population], connections: Sequence[Conne
                 f"'{connection.compartment}'; there are {list(neuron.compartments)}"
             )
         if names.count(connection.name) > 1:
-            raise ValueError(f"connection '{connection.name}' is declared twice")
+            raise ValueError(
+                f"connection '{connection.name}' is declared twice; give each a label of its own, 'ampa', say"
+            )
 
 
 def readout_of(roles: Mapping[str, Role | None]) -> str:

@@ -12,8 +12,10 @@ from pydantic import PydanticUserError
 
 from neurosbd import plugins
 from neurosbd.answers import ANSWERS, Answer
-from neurosbd.config.definition import ConnectionEntry, Definition, StimulusEntry
+from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import RECIPES
+from neurosbd.config.simulation import StimulusEntry
+from neurosbd.config.wiring import ConnectionEntry
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
 from neurosbd.constants import Distribution
 from neurosbd.constraints import CONSTRAINTS, Constraint

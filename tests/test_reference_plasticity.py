@@ -86,7 +86,7 @@ def test_weights_that_move_at_every_step_are_those_of_brian2(name: str, brian2: 
     """To 1e-9 after 2 s of spikes, 60 a unit, with some on both sides at once.
 
     Must fail when a spike does not pair with what arrived in its step, when arrivals come after spikes, or when soft
-    bounds use a weight of before (tried).
+    bounds use a weight of before.
     """
     plasticity, theirs = CASES[name]
     pre, post, start = (torch.from_numpy(each) for each in (*brian2.trains(), brian2.start()))
@@ -144,7 +144,7 @@ def steady(level: float, steps: int) -> Tensor:
 def test_oja_in_closed_form() -> None:
     """Steady x and y: w[n] = x / y + (w[0] - x / y) (1 - eta y^2)^n.
 
-    Must fail when the decay is by y in place of y^2 (tried).
+    Must fail when the decay is by y in place of y^2.
     """
     found = followed(Oja(0.1), steady(0.6, 20), steady(1.5, 20), steady(0.2, 1))
     assert found.item() == pytest.approx(0.4 + (0.2 - 0.4) * (1 - 0.1 * 1.5**2) ** 20, rel=1e-12)
@@ -165,7 +165,7 @@ def test_bcm_in_closed_form() -> None:
     """y jumps from 1 to 2: the threshold goes from 1 to 4 with its time constant, 4 - 3 a^n, a = exp(-dt / tau), and w
     by eta x y sum (y - threshold) = eta x 2 sum (3 a^n - 2).
 
-    Must fail when the threshold slides before it is used, or is the mean of y (tried: both).
+    Must fail when the threshold slides before it is used, or is the mean of y.
     """
     y = torch.cat((steady(1.0, 3), steady(2.0, 40)))
     found = followed(BCM(0.01, tau_threshold=20e-3), steady(0.5, 43), y, steady(0.3, 1))

@@ -126,14 +126,16 @@ def check_free(experiment: Experiment, plastic: bool) -> None:
 def check_optimizer(experiment: Experiment) -> None:
     """Warn where a rule states by how much its weights change and the optimizer would do more than scale that."""
     definition, rule = experiment.definition, experiment.rule
-    if not rule.states_changes:
+    own = next((c.name for c in experiment.connections if getattr(c.plasticity, "states_changes", False)), None)
+    if not rule.states_changes and own is None:
         return
+    who = f"rule '{definition.rule.kind}'" if own is None else f"the plasticity of connection '{own}'"
     more = beyond_scaling(experiment.optimizer)
     if definition.training.clip_norm is not None and definition.protocol is None and definition.simulation is None:
         more.append("training.clip_norm shrinks all changes whenever some are large")
     if more:
         warn(
-            f"{definition.name}: rule '{definition.rule.kind}' states by how much a weight changes, but "
+            f"{definition.name}: {who} states by how much a weight changes, but "
             f"{'; '.join(more)}. If that is not meant: training.optimizer = {{ kind = 'sgd' }}, whose lr scales "
             f"each change and no more"
         )

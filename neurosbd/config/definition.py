@@ -8,75 +8,40 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from neurosbd.anatomy import INPUT, Connection, Population, Role, legal_name, readout_of
+from neurosbd.anatomy import (
+    INPUT,
+    Connection,
+    Population,
+    legal_name,
+    readout_of,
+)
 from neurosbd.answers import ANSWERS, Answer
-from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.config.simulation import SimulationSpec, StimulusEntry
-from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
-from neurosbd.connections.precision import Precision, in_precision
-from neurosbd.constants import Distribution, Positive, Range, Share, Whole
-from neurosbd.constraints import CONSTRAINTS
+from neurosbd.config.wiring import NESTED, Count, GeometryEntry, PopulationSpec
+from neurosbd.connections.precision import Precision
+from neurosbd.constants import Positive, Range, Whole
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
-from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest
-from neurosbd.expansions import EXPANSIONS
-from neurosbd.expansions.expansion import Expansion
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
 from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.network import Network
-from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
-from neurosbd.neuromodulators.neuromodulator import Neuromodulator
-from neurosbd.neurons import NEURONS, RATES
-from neurosbd.neurons.neuron import Compartment, Neuron
 from neurosbd.parsing import JsonTable
-from neurosbd.plasticity import PLASTICITIES, Plasticity, Window
+from neurosbd.plasticity import Window
 from neurosbd.plugins import needed
 from neurosbd.recording import Request
-from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
-from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation
-from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 from neurosbd.text import html_table, one_line
 
-Count = Annotated[int, Range(least=1, most=2**31 - 1)]
 Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
 
-ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
-
-
-class ConnectionEntry(Entry):
-    """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
-
-    pre: str
-    post: str
-    plastic: bool = True
-    delay: Annotated[int, Range(least=0, most=100_000)] | None = (
-        None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
-    )
-    compartment: Compartment = "soma"  # of the post neuron, if it has any
-    constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
-
-    def connection(self, precision: Precision) -> Connection:
-        """The connection that is described, with operands of a precision."""
-        constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
-        return Connection(self.pre, self.post, geometry, self.plastic, self.delay, self.compartment, constraints)
-
-
-NESTED = {  # which table a constant that is a part itself is an entry of
-    Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
-    Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
-    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
-}  # fmt: skip
-NeuronEntry = Annotated[Entry, OneOf(NEURONS, NESTED)]
 StimulationEntry = Annotated[StimulusEntry, OneOf(STIMULI, NESTED, StimulusEntry)]
-GeometryEntry = Annotated[ConnectionEntry, OneOf(CONNECTIONS, NESTED, ConnectionEntry)]
 
 
 class RuleTable(Entry):
@@ -111,29 +76,6 @@ ScheduleEntry = Annotated[Entry, OneOf(SCHEDULES)]
 def _named(kind: str) -> Any:
     """Default of an entry: the one of that name with its own defaults."""
     return Field(default_factory=lambda: {"kind": kind}, validate_default=True)
-
-
-class PopulationSpec(Record):
-    """[population.NAME]."""
-
-    size: tuple[Count, ...] = Field(min_length=1)
-    axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
-    neuron: NeuronEntry | None = None
-    role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last that is no head
-    dropout: Share = 0.0  # of its units that send nothing in a run while the network learns
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_length(cls, value: object) -> object:
-        """Axes that are not named are those of a size so long."""
-        if not isinstance(value, Mapping) or value.get("axes") is not None or not isinstance(value.get("size"), tuple):
-            return value
-        return {**value, "axes": DEFAULTS.get(len(value["size"]))}
-
-    @model_validator(mode="after")
-    def _named(self) -> "PopulationSpec":
-        named(self.size, self.axes)
-        return self
 
 
 class DataSpec(Record):

@@ -94,6 +94,7 @@ def resolve_table(
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
     settings = plain(settings or {})
+    _suit_rule(raw, origin)
     asked = next((settings.pop(k) for k in ("rule.kind", "rule") if isinstance(settings.get(k), str)), rule)
     _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
     kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
@@ -128,10 +129,7 @@ def _free(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
     if others:
         raise UsageError(f"{source}: [simulation] and [{others[0]}] are different experiments; leave one of them out")
     if "rule" not in raw:
-        for number, connection in enumerate(raw.get("connection", ())):
-            if isinstance(connection, dict) and "plastic" not in connection:
-                connection["plastic"] = False
-                origin[f"connection.{number}.plastic"] = "no rule"
+        _fix_others(raw, origin)
         return
     if isinstance(raw["rule"], str):
         raw["rule"] = {"kind": raw["rule"]}
@@ -141,14 +139,35 @@ def _free(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
         origin["rule.readout"] = "simulation"
 
 
+def _suit_rule(raw: JsonTable, origin: dict[str, str]) -> None:
+    """A rule for a network whose plastic connections all have a plasticity of their own, where nothing names one."""
+    connections = raw.get("connection")
+    if "rule" in raw or not isinstance(connections, list) or not all(isinstance(c, dict) for c in connections):
+        return
+    if any("plasticity" in connection for connection in connections):
+        _fix_others(raw, origin)
+    plastic = [connection for connection in connections if connection.get("plastic", True)]
+    if plastic and all("plasticity" in connection for connection in plastic):
+        raw["rule"] = {"kind": "stdp", "readout": "rule"}
+        origin |= dict.fromkeys(("rule.kind", "rule.readout"), "every plastic connection has its own plasticity")
+
+
+def _fix_others(raw: JsonTable, origin: dict[str, str]) -> None:
+    """In a free run without a rule a connection learns that has a plasticity of its own, and no other."""
+    for number, connection in enumerate(raw.get("connection", ())) if "simulation" in raw else ():
+        if isinstance(connection, dict) and not connection.keys() & {"plastic", "plasticity"}:
+            connection["plastic"] = False
+            origin[f"connection.{number}.plastic"] = "no rule"
+
+
 def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
-    """Plain SGD for a rule that states by how much its weights change, where nothing names an optimizer."""
+    """Plain SGD with a learning rate of 1 for a rule that states by how much its weights change, where nothing names an
+    optimizer."""
     if _states_changes(raw.get("rule"), kind):
         training = raw.setdefault("training", {})
         if isinstance(training, dict) and "optimizer" not in training:
-            free = {"lr": 1.0, "momentum": 0.0} if "simulation" in raw else {}
-            training["optimizer"] = {"kind": "sgd", **free}
-            origin["training.optimizer"] = f"rule {kind}"
+            training["optimizer"] = {"kind": "sgd", "lr": 1.0}
+            origin |= dict.fromkeys(("training.optimizer.kind", "training.optimizer.lr"), f"rule {kind}")
 
 
 def _states_changes(table: object, kind: str) -> bool:

@@ -59,6 +59,7 @@ class Learner:
         self.state = rule.begin(network, loss, generator)
         _check_neurons(network)
         _check_heads(network, rule, loss)
+        _check_plasticities(network, rule)
         rule.check(network)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
@@ -242,6 +243,16 @@ def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:
         )
     if network.heads and loss is None:
         raise ValueError(f"population '{network.heads[0]}' is a head, but there is no loss to judge it; leave it out")
+
+
+def _check_plasticities(network: Network, rule: Rule) -> None:
+    """Raise ValueError of connections with a plasticity of their own that nobody would carry out."""
+    own = next((name for name, connection in network.connections.items() if connection.plasticity is not None), None)
+    if own is not None and not rule.per_connection:
+        raise ValueError(
+            f"connection '{own}' has a plasticity of its own, which this rule does not carry out; leave it out, or "
+            f"take a composition such as 'stdp' or 'sbd'"
+        )
 
 
 def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:

@@ -22,18 +22,18 @@ from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
 from neurosbd.neurons.scan import Scan, apart
-from neurosbd.plasticity import ThreeFactor
+from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import takes_blocks
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
 
 class Plan(NamedTuple):
-    """How a population learns: which plasticity and eligibility its plastic synapses follow."""
+    """How the synapses of a connection learn: which plasticity and eligibility they follow."""
 
+    connection: Connection
     plasticity: Any
     eligibility: Any
-    connections: list[Connection]
     in_blocks: bool  # whether several steps at once
 
 
@@ -103,15 +103,15 @@ class LocalRun:
         """
         broadcast = self.third_factors.complete(broadcast, block)
         # From the input up: the largest maps go first, before the gradients pile up.
-        for name, plan in self.plans.items():
+        for name, plans in self.plans.items():
             scan = block.scans.pop(name)
             third_factor = self.third_factors.of(name, scan.value, broadcast)
             if self.learning_observer is not None:
                 self._show(partial(self._show_third_factor, name, third_factor, block.steps), block.steps)
-            for connection in plan.connections:
-                for gradient in self._follow(connection, plan, scan, third_factor, block):
+            for plan in plans:
+                for gradient in self._follow(plan, scan, third_factor, block):
                     if gradient is not None:
-                        add_gradient(self.network.synapses(connection), gradient)
+                        add_gradient(self.network.synapses(plan.connection), gradient)
 
     def regularise_weights(self) -> None:
         """After the last step of a batch: what the weights ask for themselves; of several ranks one says it."""
@@ -127,21 +127,22 @@ class LocalRun:
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
     def _follow(
-        self, connection: Connection, plan: Plan, scan: Scan[Any], third_factor: Tensor | None, block: Block
+        self, plan: Plan, scan: Scan[Any], third_factor: Tensor | None, block: Block
     ) -> Iterator[Synapses | None]:
         """Advance the traces of one connection; its gradients at these steps, or their sum."""
+        connection = plan.connection
         pre, steps = block.carried.pop(connection.name), block.steps
         observer = self.learning_observer
         watched = observer is not None and observer.looks_at(connection.name)
         whole = steps > 1 and plan.in_blocks and scan.steps[0].cache is None
         parts = self._parts(connection, pre, scan, third_factor) if watched or not whole else []
         if watched and steps > 1:
-            self._show(partial(self._show_eligibility, connection, plan, parts, self.traces.copy(connection)), steps)
+            self._show(partial(self._show_eligibility, plan, parts, self.traces.copy(connection)), steps)
         if whole:
             arrival = self._arrival(connection, pre, scan.activity, scan.states[-1])._replace(states=scan.states)
             parts = [(arrival, third_factor)]
         for arrival, factor in parts:
-            gradient, waiting = self._learned(connection, plan, arrival, factor, self.traces)
+            gradient, waiting = self._learned(plan, arrival, factor, self.traces)
             if observer is not None and watched and steps == 1:
                 observer.on_eligibility(connection.name, waiting)
             yield gradient
@@ -168,17 +169,12 @@ class LocalRun:
         self.learning_observer.on_third_factor(name, shown)
 
     def _show_eligibility(
-        self,
-        connection: Connection,
-        plan: Plan,
-        steps: list[tuple[Arrival, Tensor | None]],
-        traces: LocalTraces,
-        k: int,
+        self, plan: Plan, steps: list[tuple[Arrival, Tensor | None]], traces: LocalTraces, k: int
     ) -> None:
         """What waits after step k of a block; the steps are gone through once more, with traces of their own."""
         assert self.learning_observer is not None
-        _, waiting = self._learned(connection, plan, *steps[k], traces)
-        self.learning_observer.on_eligibility(connection.name, waiting)
+        _, waiting = self._learned(plan, *steps[k], traces)
+        self.learning_observer.on_eligibility(plan.connection.name, waiting)
 
     def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: Any) -> Arrival:
         """What reaches a connection."""
@@ -189,17 +185,17 @@ class LocalRun:
         return Arrival(pre, neuron, state, post, synapses, outer, each)
 
     def _learned(
-        self, connection: Connection, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
+        self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
     ) -> tuple[Synapses | None, Callable[[Tensor], Tensor]]:
         """The gradient of a connection at a step, or of a whole block of them, and what waits then, of examples [E]."""
-        name, dt, single = connection.name, self.network.dt, arrival.steps == 1
+        name, dt, single = plan.connection.name, self.network.dt, arrival.steps == 1
         if name not in traces.eligibility:
             traces.eligibility[name] = plan.eligibility.init(arrival, dt)
         follow = plan.eligibility.step if single else plan.eligibility.block
         eligible, traces.eligibility[name] = follow(traces.eligibility[name], arrival, dt)
         local = Local(
             arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
-            partial(_surprise, arrival.neuron, arrival.post), self.kappa, connection.compartment, arrival.steps,
+            partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
         )  # fmt: skip
         if name not in traces.plasticity:
             traces.plasticity[name] = plan.plasticity.init(local)
@@ -209,41 +205,66 @@ class LocalRun:
         return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
 
 
-def plans(network: Network, rule: Composition) -> dict[str, Plan]:
-    """How every population with plastic synapses learns.
+def plans(network: Network, rule: Composition) -> dict[str, list[Plan]]:
+    """How the plastic connections onto every population learn, by population.
 
     Raises:
-        ValueError: naming the population, if it cannot.
+        ValueError: naming the population, if one cannot.
     """
-    found: dict[str, Plan] = {}
+    found: dict[str, list[Plan]] = {}
     for name in network.incoming:
-        connections = plastic(network, name)
         by_gradient = name in network.heads or (name == network.readout and rule.readout == "gradient")
-        # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-        plasticity = ThreeFactor() if by_gradient else rule.regulated
-        asked = "exact" if by_gradient else rule.eligibility
-        if connections:
-            _check_coupled(network, name, plasticity)
-            blocks = takes_blocks(plasticity) and name not in network.adaptive
-            found[name] = Plan(plasticity, _eligibility(network, name, asked), connections, blocks)
+        each = [_plan(network, rule, connection, by_gradient) for connection in plastic(network, name)]
+        if each:
+            found[name] = each
     return found
+
+
+def _plan(network: Network, rule: Composition, connection: Connection, by_gradient: bool) -> Plan:
+    """How a connection learns: by its own plasticity, by the gradient of a readout, or as the rule says."""
+    name, asked = connection.post, rule.eligibility
+    # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
+    plasticity: Any = ThreeFactor() if by_gradient else rule.regulated
+    if connection.plasticity is not None:
+        plasticity = connection.plasticity
+        legal = plasticity.eligibilities or ("factorised",)
+        asked = asked if asked in legal else legal[0]
+    elif by_gradient:
+        asked = "exact"
+    _check_coupled(network, name, plasticity)
+    blocks = takes_blocks(plasticity) and name not in network.adaptive
+    return Plan(connection, plasticity, _eligibility(network, name, asked), blocks)
 
 
 def check(network: Network, rule: Composition) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
     kappa = _kappa(network)
-    for name, plan in plans(network, rule).items():
+    for name, each in plans(network, rule).items():
         population = network.populations[name]
         assert population.neuron is not None
-        for connection in plan.connections:
-            place, synapses = connection.compartment, network.synapses(connection)
+        for plan in each:
+            place, synapses = plan.connection.compartment, network.synapses(plan.connection)
             site = Site(synapses, population.size, population.neuron, place, kappa, network.dt)
             try:
+                if plan.connection.plasticity is not None:
+                    _check_own(plan.plasticity, rule)
                 for part in (plan.eligibility, plan.plasticity):
                     if isinstance(part, Selective):
                         part.check(site)
             except ValueError as problem:
-                raise ValueError(f"connection '{connection.name}': {problem}") from None
+                raise ValueError(f"connection '{plan.connection.name}': {problem}") from None
+
+
+def _check_own(plasticity: Any, rule: Composition) -> None:
+    """Raise ValueError of a plasticity that a connection cannot have to itself."""
+    name = next((name for name, make in PLASTICITIES.items() if make is type(plasticity)), type(plasticity).__name__)
+    if isinstance(plasticity, Tracking):
+        raise ValueError(f"plasticity '{name}' moves weights by a statistic and is that of a whole rule; name it there")
+    if plasticity.modulated and rule.neuromodulator is None:
+        raise ValueError(
+            f"plasticity '{name}' changes nothing without a third factor; give the rule a neuromodulator, or take one "
+            f"that needs none, such as 'spike_timing'"
+        )
 
 
 def _check_coupled(network: Network, name: str, plasticity: object) -> None:

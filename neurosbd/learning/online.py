@@ -40,6 +40,7 @@ class LocalRule(Composition, Rule[LocalState]):
     """
 
     teaches_heads: ClassVar[bool] = True
+    per_connection: ClassVar[bool] = True
 
     def check(self, network: Network) -> None:
         """Whether it can follow every plastic synapse."""
@@ -120,7 +121,8 @@ class LocalRule(Composition, Rule[LocalState]):
     def signals(self, network: Network) -> RuleSignals:
         """Third factors where there is a neuromodulator, eligibilities where one waits."""
         third_factors = ruled_populations(network, self) if self.neuromodulator is not None else []
-        waiting = [c.name for plan in plans(network, self).values() if plan.plasticity.waits for c in plan.connections]
+        each = (plan for of_population in plans(network, self).values() for plan in of_population)
+        waiting = [plan.connection.name for plan in each if plan.plasticity.waits]
         return RuleSignals(tuple(third_factors), tuple(waiting))
 
     def projections(self, state: LocalState) -> Mapping[str, Tensor]:

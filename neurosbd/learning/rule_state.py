@@ -15,6 +15,7 @@ from neurosbd.losses import Loss
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons.neuron import Activity
+from neurosbd.plasticity import Bounded
 
 State = Any  # a NamedTuple of tensors, or ()
 
@@ -187,11 +188,16 @@ def plastic(network: Network, name: str) -> list[Connection]:
 
 
 def rule_bounds(network: Network, rule: Composition) -> dict[str, Held]:
-    """Connection -> bounds that a rule sets to the weights that follow it, for `Network.constrain`; {}: none."""
-    if rule.bounds is None:
-        return {}
-    held = Held(Bounds(*rule.bounds), Nothing())
-    return {c.name: held for name in ruled_populations(network, rule) for c in plastic(network, name)}
+    """Connection -> bounds that its plasticity, its own or that of the rule, sets to its weights, for
+    `Network.constrain`; {}: none."""
+    found, ruled = {}, ruled_populations(network, rule)
+    for connection in (c for name in network.incoming for c in plastic(network, name)):
+        own = connection.plasticity
+        bounds = rule.bounds if own is None and connection.post in ruled else None
+        bounds = own.bounds if isinstance(own, Bounded) else bounds
+        if bounds is not None:
+            found[connection.name] = Held(Bounds(*bounds), Nothing())
+    return found
 
 
 def outgoing(network: Network, name: str) -> Tensor | None:

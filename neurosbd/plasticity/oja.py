@@ -48,6 +48,6 @@ class Oja:
         change = square.mul_(local.synapses.weight).sub_(hebbian).mul_(self.eta / len(rates.pre))
         return Synapses(change, None), rates
 
-    def eligibility(self, state: Rates, local: Local, examples: Tensor) -> Tensor:
+    def eligibility(self, state: Rates | None, local: Local, examples: Tensor) -> Tensor:
         """There is none: every change is made at once."""
         raise ValueError("oja waits for nothing, so it has no eligibility; record dweight instead")

@@ -35,8 +35,14 @@ def check_sharing(experiment: Experiment, learner: Learner, ranks: Ranks) -> Non
     Raises:
         UsageError: with the reason.
     """
-    if ranks.size > 1 and (reason := learner.rule.why_alone()) is not None:
+    if ranks.size > 1 and (reason := learner.rule.why_alone() or _own_plasticity(learner.network)) is not None:
         raise _refusal(experiment.definition.name, ranks, reason)
+
+
+def _own_plasticity(network: Network) -> str | None:
+    """Why connections with a plasticity of their own learn in one process; None: there are none."""
+    name = next((name for name, connection in network.connections.items() if connection.plasticity is not None), None)
+    return None if name is None else f"what '{name}' changes by a plasticity of its own is no sum over examples"
 
 
 def check_recording(model: str, network: Network, series: Iterable[Series], ranks: Ranks) -> None:
@@ -51,7 +57,7 @@ def check_recording(model: str, network: Network, series: Iterable[Series], rank
         UsageError: with the reason.
     """
     for each in series if ranks.size > 1 else ():
-        population = each.where.split("->")[-1]
+        population = network.connections[each.where].post if each.where in network.connections else each.where
         if each.what in _OF_A_BATCH:
             raise _refusal(model, ranks, f"{each.name} compares with the gradient of a whole batch")
         if each.what in _OF_A_GAIN and population in network.adaptive:

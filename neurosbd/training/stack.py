@@ -75,7 +75,7 @@ def _rule_apart(network: Network, rule: Any) -> str | None:
     modulator = rule.neuromodulator
     if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in FOR_UNITS:
         return f"neuromodulator {type(modulator).__name__} takes one network at a time, or its layout does"
-    for plan in plans(network, rule).values():
+    for plan in (plan for each in plans(network, rule).values() for plan in each):
         for part, kind in ((plan.plasticity, ThreeFactor), (plan.eligibility, Factorised)):
             if type(part) is not kind:
                 return f"{type(part).__name__} takes one network at a time"

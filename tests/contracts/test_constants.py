@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from neurosbd.catalogue import show
-from neurosbd.config.definition import NESTED
+from neurosbd.config.wiring import NESTED
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Dense
 from neurosbd.constants import Range
 from neurosbd.constraints import CONSTRAINTS

@@ -1,0 +1,89 @@
+"""[population.NAME] and [[connection]] of a model file: the parts of a network."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from neurosbd.anatomy import Connection, Role, connection_name, legal_label
+from neurosbd.axes import DEFAULTS, AxisName, named
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.connections.precision import Precision, in_precision
+from neurosbd.constants import Distribution, Range, Share
+from neurosbd.constraints import CONSTRAINTS
+from neurosbd.distributions import DISTRIBUTIONS
+from neurosbd.expansions import EXPANSIONS
+from neurosbd.expansions.expansion import Expansion
+from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
+from neurosbd.neuromodulators.neuromodulator import Neuromodulator
+from neurosbd.neurons import NEURONS, RATES
+from neurosbd.neurons.neuron import Compartment, Neuron
+from neurosbd.plasticity import PLASTICITIES, Plasticity
+from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
+from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
+from neurosbd.schema import Entry, OneOf, Record
+from neurosbd.surrogates import SURROGATES, Surrogate
+
+Count = Annotated[int, Range(least=1, most=2**31 - 1)]
+
+NESTED = {  # which table a constant that is a part itself is an entry of
+    Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
+    Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
+    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
+}  # fmt: skip
+ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
+PlasticityEntry = Annotated[Entry, OneOf(PLASTICITIES, NESTED)]
+
+
+class ConnectionEntry(Entry):
+    """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
+
+    pre: str
+    post: str
+    plastic: bool = True
+    delay: Annotated[int, Range(least=0, most=100_000)] | None = (
+        None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    )
+    compartment: Compartment = "soma"  # of the post neuron, if it has any
+    constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
+    plasticity: PlasticityEntry | None = None  # that its synapses follow; none: that of the rule
+    label: Annotated[str, AfterValidator(legal_label)] | None = None  # for several between the same two populations
+
+    @property
+    def name(self) -> str:
+        """'pre->post', with its label 'pre->post (label)'."""
+        return connection_name(self.pre, self.post, self.label)
+
+    def connection(self, precision: Precision) -> Connection:
+        """The connection that is described, with operands of a precision."""
+        constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
+        plasticity = self.plasticity and self.plasticity.build()
+        where = (self.plastic, self.delay, self.compartment)
+        return Connection(self.pre, self.post, geometry, *where, constraints, plasticity, self.label)
+
+
+NeuronEntry = Annotated[Entry, OneOf(NEURONS, NESTED)]
+GeometryEntry = Annotated[ConnectionEntry, OneOf(CONNECTIONS, NESTED, ConnectionEntry)]
+
+
+class PopulationSpec(Record):
+    """[population.NAME]."""
+
+    size: tuple[Count, ...] = Field(min_length=1)
+    axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
+    neuron: NeuronEntry | None = None
+    role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last that is no head
+    dropout: Share = 0.0  # of its units that send nothing in a run while the network learns
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_length(cls, value: object) -> object:
+        """Axes that are not named are those of a size so long."""
+        if not isinstance(value, Mapping) or value.get("axes") is not None or not isinstance(value.get("size"), tuple):
+            return value
+        return {**value, "axes": DEFAULTS.get(len(value["size"]))}
+
+    @model_validator(mode="after")
+    def _named(self) -> "PopulationSpec":
+        named(self.size, self.axes)
+        return self
