@@ -79,6 +79,7 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
     expected = {
         "kaiming": math.sqrt(2 / fan_in),
         "xavier": math.sqrt(2 / (fan_in + fan_out)),
+        "normal": 0.5,  # as the contracts make it
         "zeros": 0.0,
         "constant": 0.0,
         "paired": math.sqrt(1 / fan_in),
