@@ -14,7 +14,8 @@ AxisName = Literal["units", "components", "channels", "height", "width"]
 UNITS: tuple[AxisName, ...] = ("units",)
 VECTORS: tuple[AxisName, ...] = ("units", "components")
 MAP: tuple[AxisName, ...] = ("channels", "height", "width")
-LEGAL = (UNITS, VECTORS, MAP)
+VECTOR_MAP: tuple[AxisName, ...] = ("channels", "components", "height", "width")
+LEGAL = (UNITS, VECTORS, MAP, VECTOR_MAP)
 DEFAULTS: dict[int, tuple[AxisName, ...]] = {1: UNITS, 3: MAP}  # by the length of a size
 
 
@@ -37,7 +38,7 @@ class Axes(NamedTuple):
     @property
     def neurons(self) -> int:
         """How many neurons there are: a channel has one at every position, a vector is the value of one."""
-        return self.units if self.is_vectors else math.prod(self.size)
+        return math.prod(self.size) // (self.size[1] if self.is_vectors else 1)
 
     @property
     def is_map(self) -> bool:
@@ -46,8 +47,8 @@ class Axes(NamedTuple):
 
     @property
     def is_vectors(self) -> bool:
-        """Whether the value of a unit is a vector."""
-        return self.names == VECTORS
+        """Whether the value of a unit is a vector; of a map of vectors, at every position."""
+        return "components" in self.names
 
     def __str__(self) -> str:
         return " x ".join(f"{length} {name}" for name, length in zip(self.names, self.size, strict=True))
@@ -70,7 +71,9 @@ def named(size: tuple[int, ...], names: Sequence[str] | None = None) -> Axes:
     legal = " or ".join(str(list(names)) for names in LEGAL)
     if names is None:
         if len(size) not in DEFAULTS:
-            hint = 'name them if they are vectors, axes = ["units", "components"]' if len(size) == 2 else "reshape them"
+            vectors = {2: VECTORS, 4: VECTOR_MAP}.get(len(size))
+            quoted = ", ".join(f'"{name}"' for name in vectors or ())
+            hint = f"name them if they are vectors, axes = [{quoted}]" if vectors else "reshape them"
             raise ValueError(
                 f"a size of {len(size)} numbers, {list(size)}, says nothing of what they count; legal are [units] and "
                 f"[channels, height, width]; {hint}"
@@ -87,6 +90,16 @@ def named(size: tuple[int, ...], names: Sequence[str] | None = None) -> Axes:
 def is_map(value: Tensor) -> bool:
     """Whether an activity [B, *size] is that of a map."""
     return value.dim() == 1 + len(MAP)
+
+
+def components(value: Tensor) -> tuple[int, ...]:
+    """The axis of an activity [B, *size] that numbers the components of a unit, if it has any."""
+    return (2,) if value.dim() in (1 + len(VECTORS), 1 + len(VECTOR_MAP)) else ()
+
+
+def per_component(values: Tensor, like: Tensor) -> Tensor:
+    """One value per example and component, [B, components], as every unit of `like` [B, *size] has it; a view."""
+    return values.view(len(values), 1, -1, *(1,) * (like.dim() - 3)).expand(like.shape)
 
 
 def inner(value: Tensor) -> tuple[int, ...]:

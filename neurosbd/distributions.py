@@ -104,9 +104,11 @@ class OppositeSigns:
         return -1.0
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Values of `shape`, whose first axis counts the units."""
-        half = 2.0 * torch.randint(2, (-(-shape[0] // 2), *shape[1:]), generator=generator) - 1
-        return torch.stack((half, -half), 1).flatten(0, 1)[: shape[0]]
+        """Values of `shape`, whose first axis counts the units; of maps of vectors the same at all positions."""
+        unit = shape[:2] if len(shape) == 4 else shape
+        half = 2.0 * torch.randint(2, (-(-unit[0] // 2), *unit[1:]), generator=generator) - 1
+        drawn = torch.stack((half, -half), 1).flatten(0, 1)[: unit[0]]
+        return drawn if unit == shape else drawn[:, :, None, None].expand(shape).clone()
 
 
 DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns}

@@ -7,28 +7,37 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.axes import LEGAL, inner, is_map, named, per_example, per_unit, whole
+from neurosbd.axes import LEGAL, components, inner, is_map, named, per_component, per_example, per_unit, whole
 from neurosbd.cli import main
 from neurosbd.connections import Dense
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 
-SIZES = {("units",): (4,), ("units", "components"): (4, 3), ("channels", "height", "width"): (4, 3, 2)}
+SIZES = {
+    ("units",): (4,), ("units", "components"): (4, 3), ("channels", "height", "width"): (4, 3, 2),
+    ("channels", "components", "height", "width"): (4, 3, 2, 5),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("names", LEGAL)
 def test_axes_of_a_population(names: Any) -> None:
     axes = named(SIZES[names], names)
     assert (axes.units, axes.size, axes.names) == (4, SIZES[names], names)
-    assert axes.places == {1: 1, 2: 3, 3: 6}[len(names)] and axes.neurons == {1: 4, 2: 4, 3: 24}[len(names)]
-    assert axes.is_map == (len(names) == 3) and axes.is_vectors == (len(names) == 2)
+    assert axes.places == {1: 1, 2: 3, 3: 6, 4: 30}[len(names)]
+    assert axes.neurons == {1: 4, 2: 4, 3: 24, 4: 40}[len(names)]
+    assert axes.is_map == (len(names) == 3) and axes.is_vectors == (len(names) in (2, 4))
     if not axes.is_vectors:  # by the length of the size
         assert named(SIZES[names]) == axes
     value = torch.randn(5, *SIZES[names])
     assert is_map(value) == axes.is_map
     assert value.sum(inner(value)).shape == (5, 4) if inner(value) else value.shape == (5, 4)
     assert value.sum(whole(value)).shape == (5,)
+    assert components(value) == ((2,) if axes.is_vectors else ())
+    if axes.is_vectors:
+        component = torch.arange(15.0).view(5, 3)
+        shown = per_component(component, value)
+        assert shown.shape == value.shape and (shown[4, :, 2] == 14).all()
     unit, example = torch.arange(4.0), torch.arange(5.0)
     assert (per_unit(unit, value).expand_as(value)[:, 2] == 2).all()
     assert (per_example(example, value).expand_as(value)[3] == 3).all()
@@ -36,7 +45,7 @@ def test_axes_of_a_population(names: Any) -> None:
 
 WRONG = [
     ((4, 3), None, r"a size of 2 numbers, \[4, 3\], says nothing.*axes = \[\"units\", \"components\"\]"),
-    ((4, 3, 2, 1), None, r"a size of 4 numbers.*legal are \[units\] and \[channels, height, width\]"),
+    ((4, 3, 2, 1), None, r"a size of 4 numbers.*axes = \[\"channels\", \"components\", \"height\", \"width\"\]"),
     ((4, 3), ("units",), r"its axes are \['units'\], but its size has 2 numbers: \[4, 3\]"),
     ((4,), ("components",), r"its axes must be \['units'\] or \['units', 'components'\] or .*got \['components'\]"),
 ]

@@ -56,7 +56,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 # No vectors; a policy gradient needs neurons that draw their spikes
-ON_RATES = [name for name, make in RULES.items() if name not in ("rmax", "gevb") and not make().timed]
+ON_RATES = [n for n, make in RULES.items() if n not in ("rmax", "reinforce", "gevb") and not make().timed]
 
 
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")

@@ -124,7 +124,7 @@ def test_one_hidden_layer_with_transposed_readout_is_backprop_and_finite_differe
 
 def test_readout_gradient_is_exact_under_every_rule() -> None:
     """The readout learns from the score itself: equal to backprop's, bit for bit or nearly. In one showing."""
-    others = ("rmax", "gevb")
+    others = ("rmax", "reinforce", "gevb")
     for name in [n for n, make in RULES.items() if n not in others and make().showings == 1 and not make().timed]:
         network = mlp([6, 7, 5, 3]) if name == "eprop" else cnn()
         x, target = batch(network)

@@ -9,6 +9,7 @@ from neurosbd.connections.initialisers import INITIALISERS, Initialiser
 from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
 from neurosbd.connections.vector import Vector
+from neurosbd.connections.vector_conv2d import VectorConv2d
 from neurosbd.namespace import is_table
 
 CONNECTIONS: dict[str, Callable[..., Geometry]] = {
@@ -16,10 +17,11 @@ CONNECTIONS: dict[str, Callable[..., Geometry]] = {
     "conv2d": Conv2d,
     "local2d": Local2d,
     "vector": Vector,
+    "vector_conv2d": VectorConv2d,
 }
 is_table(__name__, CONNECTIONS)
 
 __all__ = [
     "CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d", "Pooling",
-    "Vector",
+    "Vector", "VectorConv2d",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from neurosbd.axes import inner
 class Synapses(NamedTuple):
     """The plastic quantities of one connection, or anything of their shape (a gradient, a trace)."""
 
-    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]; local [*post, in, kh, kw]; vector: see there
+    weight: Tensor  # [post, pre]; conv [out, in, kh, kw]; local [*post, in, kh, kw]; vectors: see there
     bias: Tensor | None  # [*post]; conv [out]
 
 
@@ -22,7 +22,7 @@ def is_matrix(weight: Tensor) -> bool:
 
 def has_kernels(weight: Tensor) -> bool:
     """Whether a weight consists of kernels, one for a map or one per position."""
-    return weight.dim() == 4 or _per_position(weight)
+    return weight.dim() in (4, 5) or _per_position(weight)
 
 
 def joins_pairs(weight: Tensor, size: tuple[int, ...]) -> bool:
@@ -40,6 +40,8 @@ def shared(weight: Tensor, post: Tensor) -> tuple[int, ...]:
     vectors; () where every one has its own."""
     if weight.dim() == 1:  # onto one vector, whose components are units
         return (1,)
+    if weight.dim() == 5:  # from a map of numbers onto one of vectors, whose components have kernels of their own
+        return inner(post)[1:]
     return () if _per_position(weight) or weight.dim() == 3 else inner(post)
 
 
@@ -53,6 +55,8 @@ def unrolled(weight: Tensor) -> Tensor:
     heard]."""
     if _per_position(weight):
         return weight.permute(1, 2, 0, 3, 4, 5).flatten(3)
+    if weight.dim() == 5:
+        return weight.flatten(2).flatten(0, 1)
     if weight.dim() not in (2, 4):
         raise ValueError(
             f"rows are known of weights [post, pre], kernels [out, in, k, k] and kernels per position "

@@ -39,12 +39,14 @@ class Vector:
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(post, pre) between vectors, (post, components, arriving) from numbers, (pre,) onto one vector."""
-        if len(pre) != 2 and len(post) == 2:
+        pre = pre[:2] if len(pre) == 4 and pre[2:] == (1, 1) else pre
+        if len(pre) in (1, 3) and len(post) == 2:
             return *post, math.prod(pre)
         if len(pre) != 2 or not 1 <= len(post) <= 2 or post[-1] != pre[1]:
             raise ValueError(
                 f"a vector connection joins vectors [units, components] of as many components, ends at [components] "
-                f"units, or starts at units or a map and ends at vectors, got {list(pre)} onto {list(post)}"
+                f"units, or starts at units or a map and ends at vectors, got {list(pre)} onto {list(post)}; a map of "
+                f"vectors ends in a vector_conv2d of its size, onto [units, components, 1, 1]"
             )
         return (post[0], pre[0]) if len(post) == 2 else (pre[0],)
 
@@ -71,6 +73,8 @@ class Vector:
 
     def carry(self, value: Tensor) -> Tensor:
         """Vectors as they are, [B, pre, components]; numbers in a line, [B, arriving]."""
+        if value.dim() == 5:  # a map of one position
+            return value.flatten(2)
         return value if value.dim() == 3 else value.flatten(1)
 
     def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:

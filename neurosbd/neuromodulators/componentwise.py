@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from neurosbd.axes import components, per_component
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 
 
@@ -27,11 +28,12 @@ class Componentwise:
         """Nothing is kept; ValueError unless units have a component for each output."""
         _, *size = receiver.value.shape
         outputs = broadcast.score.shape[1]
-        if size[1:] != [outputs]:
+        if not components(receiver.value) or size[1] != outputs:
             raise ValueError(
                 f"the score has {outputs} values, one for each component of a unit, but the size is {size}; give "
-                f"it size = [units, {outputs}] and axes = ['units', 'components'], as model mnist-vnn does, or choose "
-                f"a rule for units of one value: 'sbd', 'dfa'"
+                f"it size = [units, {outputs}] and axes = ['units', 'components'], as model mnist-vnn does, or "
+                f"[channels, {outputs}, height, width] as mnist-vnn-cnn, or choose a rule for units of one value: "
+                f"'sbd', 'dfa'"
             )
         return ()
 
@@ -44,8 +46,8 @@ class Componentwise:
         return state
 
     def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
-        """The score, [B, units, C]; an expanded view, nothing is written."""
-        return broadcast.score[:, None, :].expand(receiver.value.shape)
+        """The score, [B, units, C], at every position of a map; an expanded view, nothing is written."""
+        return per_component(broadcast.score, receiver.value)
 
     def projection(self, state: tuple[()]) -> None:
         """By nothing."""

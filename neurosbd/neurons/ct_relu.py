@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Tensor
 
-from neurosbd.axes import inner, is_map
+from neurosbd.axes import components
 from neurosbd.constants import Constant, constants
 from neurosbd.neurons.membrane import number
 from neurosbd.neurons.neuron import Activity
@@ -30,8 +30,8 @@ class CtReLU:
     def step(self, state: tuple[()], drive: Tensor, dt: float) -> tuple[Activity, tuple[()]]:
         """Open units as they are driven, [B, *size]."""
         along = drive.detach() * number(self.direction)
-        components = () if is_map(drive) else inner(drive)
-        is_open = ((along.sum(components, keepdim=True) if components else along) >= 0).to(drive.dtype)
+        axis = components(drive)
+        is_open = ((along.sum(axis, keepdim=True) if axis else along) >= 0).to(drive.dtype)
         value = drive * is_open
         return Activity(value, value, is_open), state
 

@@ -14,6 +14,9 @@ from neurosbd.testing.judging import Check, Make, close, demand, drawn, seeded
 ENDS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (  # sizes of populations, first of maps and units
     *(((2, 6, 6), post) for post in ((7,), (5, 6, 6), (5, 3, 3), (5, 4, 4), (2, 6, 6), (72,))),
     *(((2, 6, 6), (7, 5)), ((6, 5), (7, 5)), ((6, 5), (5,))),  # and of vectors
+    *(((2, 6, 6), (4, 5, *s)) for s in ((6, 6), (3, 3), (4, 4))),
+    *(((2, 5, 6, 6), (4, 5, *s)) for s in ((6, 6), (3, 3))),
+    ((6, 5, 1, 1), (5,)),
 )
 
 

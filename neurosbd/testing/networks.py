@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import torch
 
-from neurosbd.axes import VECTORS
+from neurosbd.axes import VECTOR_MAP, VECTORS
 from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d, Vector
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.constraints import Nonnegative
@@ -80,11 +80,12 @@ def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
 
 def deep(kind: str, outputs: int = 4) -> Network:
     """A float64 network on 2x4x4 maps whose two hidden layers are reached by one kind of connection."""
-    sizes = {"dense": ((6,), (5,)), "vector": ((6, 3), (5, 3))}
+    sizes = {"dense": ((6,), (5,)), "vector": ((6, 3), (5, 3)), "vector_conv2d": ((3, 3, 4, 4), (4, 3, 2, 2))}
     first, second = sizes.get(kind, ((3, 4, 4), (4, 2, 2)))
-    axes = VECTORS if kind == "vector" else None
-    own = {} if kind in sizes else {"kernel": 3, "padding": 1}
-    pool = {} if kind in sizes else {"pool": AveragePool()}
+    axes = {"vector": VECTORS, "vector_conv2d": VECTOR_MAP}.get(kind)
+    without_kernels = kind in ("dense", "vector")
+    own = {} if without_kernels else {"kernel": 3, "padding": 1}
+    pool = {} if without_kernels else {"pool": AveragePool()}
     populations = [
         Population("input", (2, 4, 4), None),
         Population("first", first, NEURONS["tanh"](), axes),
