@@ -170,7 +170,7 @@ def test_all_errors_of_a_file_at_once(capsys: pytest.CaptureFixture[str], tmp_pa
     model = tmp_path / "mine.toml"
     model.write_text(
         'seed = "x"\nfoo = 1\n[training]\nepochs = 0\n[population]\ninput = { size = [1, 8, 8] }\n'
-        'output = { size = [10], neuron = "rely" }\n[[connection]]\npre = "input"\npost = "output"\nkind = "dens"\n'
+        'output = { size = [10], neuron = "rellu" }\n[[connection]]\npre = "input"\npost = "output"\nkind = "dens"\n'
     )
     status, _, err = told(capsys, "fit", str(model))
     assert status == 2

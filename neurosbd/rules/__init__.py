@@ -9,6 +9,7 @@ from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, dkp, ebd, gevb, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
+from neurosbd.rules.corinfomax_ep import CorInfoMaxEP
 from neurosbd.rules.direct_random_target import DirectRandomTarget
 from neurosbd.rules.eprop import eprop
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
@@ -33,6 +34,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "sign_symmetry": SignSymmetry,
     "kolen_pollack": KolenPollack,
     "corinfomax": corinfomax,
+    "corinfomax_ep": CorInfoMaxEP,
     "eprop": eprop,
     "rflo": rflo,
     "pepita": Pepita,

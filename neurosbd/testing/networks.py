@@ -10,12 +10,14 @@ from neurosbd.connections.pooling import AveragePool
 from neurosbd.constraints import Nonnegative
 from neurosbd.distributions import OppositeSigns
 from neurosbd.network import Connection, Network, Population
-from neurosbd.neurons import IF, NEURONS, CtReLU
+from neurosbd.neurons import IF, NEURONS, CorInfoMax, CtReLU
 
 
 def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: float = 0.0) -> Network:
-    """A float64 perceptron with an identity readout; units of 'ct_relu' are vectors with a component per output, and
-    with 'first_spike' there is but a readout that adds up its inputs and spikes."""
+    """A float64 perceptron with an identity readout; units of 'ct_relu' are vectors with a component per output,
+    those of 'corinfomax' settle, and with 'first_spike' there is but a readout that adds up its inputs and spikes."""
+    if neuron == "corinfomax":
+        return _settling(sizes, bias, sparsity)
     if neuron == "ct_relu":
         return _vectors(sizes, bias, sparsity)
     if neuron == "first_spike":
@@ -27,6 +29,17 @@ def mlp(sizes: list[int], neuron: str = "tanh", bias: bool = True, sparsity: flo
     populations += [Population(n, (s,), NEURONS[neuron]()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]
     populations += [Population("output", (sizes[-1],), NEURONS["identity"]())]
     connections = [Connection(pre, post, Dense(bias=bias, sparsity=sparsity)) for pre, post in pairwise(names)]
+    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+
+
+def _settling(sizes: list[int], bias: bool, sparsity: float) -> Network:
+    """The perceptron whose populations also hear, at their apical dendrites, the one above, and settle."""
+    names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
+    populations = [Population("input", (sizes[0],), None)]
+    populations += [Population(n, (s,), CorInfoMax()) for n, s in zip(names[1:], sizes[1:], strict=True)]
+    dense = Dense(bias=bias, sparsity=sparsity)
+    connections = [Connection(pre, post, dense, compartment="basal") for pre, post in pairwise(names)]
+    connections += [Connection(post, pre, dense, compartment="apical") for pre, post in pairwise(names[1:])]
     return Network(populations, connections, torch.Generator().manual_seed(0)).double()
 
 

@@ -13,10 +13,11 @@ from tests.contracts.tables import every, seeded
 DENSE_ONLY = {"eprop"}  # rules that say they need a dense connection
 DRAWN = {"rmax", "reinforce"}  # and neurons that draw their spikes or values
 VECTORS = {"gevb"}  # and units whose values are vectors
+SETTLING = {"corinfomax_ep"}  # and networks that settle
 FIRST_SPIKES = {"s2_stdp", "sstdp", "rstdp_readout"}  # and a readout that learns alone
 
 
-@every([name for name in RULES if name not in DRAWN | VECTORS | FIRST_SPIKES])
+@every([name for name in RULES if name not in DRAWN | VECTORS | SETTLING | FIRST_SPIKES])
 @pytest.mark.parametrize("make", [cnn, lc])
 def test_only_rules_for_dense_connections_refuse_maps(name: str, make: Any) -> None:
     rule = RULES[name]()
