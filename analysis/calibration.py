@@ -57,6 +57,8 @@ def analyse(run: Run) -> Result:
     """
     if any("test_accuracy" in line for line in run.metrics):
         raise UsageError(f"{run.path}: has classes or a task; calibration is for values to predict")
+    if run.definition.simulation is not None:
+        raise UsageError("a free run predicts nothing; calibration is for values to predict")
     if run.definition.loss.kind == "squared_error":
         raise UsageError("squared_error predicts means alone; gaussian, crps and pinball predict the spread as well")
     found = predicted(run)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neurosbd import Run
+from neurosbd import Run, UsageError
 from neurosbd.report import panels, quantity_field
 
 if TYPE_CHECKING:
@@ -86,8 +86,11 @@ def analyse(run: Run) -> Result:
 
     Raises:
         NotRecorded: if neither was.
+        UsageError: of a free run with fewer than 3 examples, which have no covariance.
     """
     signals = run.trace.need("rate", "spikes")
+    if run.config["definition"].get("simulation") and max(signal.shape[1] for signal in signals) < 3:
+        raise UsageError("compares examples, of which a free run has one or two; set simulation.examples to 3 or more")
     tested = {signal.where for signal in signals if signal.on == "test"}
     signals = [signal for signal in signals if signal.on == "test" or signal.where not in tested]
     epochs = np.unique(np.concatenate([signal.epoch for signal in signals]))

@@ -1,8 +1,10 @@
 """One trial as it happened: spikes, membrane voltages, population rates; activity of rate networks as a heat map.
 
 Shown is one example of one trial of the last recorded epoch: the first recorded place in the batch, the first whole
-batch. The rate of a population is the number of its spikes per step and recorded neuron over the duration of a step,
-averaged over 5 steps. Voltages are those before the reset of the step takes effect, so a spike shows above threshold.
+batch; of a free run its whole time, or as much of its end as has 50 million values. The rate of a population is the
+number of its spikes per step and recorded neuron over the duration of a step, averaged over 5 steps, in a free run over
+as many as have about 30 spikes. Voltages are those before the reset of the step takes effect, so a spike shows above
+threshold.
 """
 
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 VOLTAGES = 4  # traces of a population
 SMOOTH = 5  # steps
+COUNTED = 30  # spikes in the window of a rate, where time is long
+MOST = 50_000_000  # values of a signal
 SILENT, BUSY = 0.0, 0.5  # spikes per step and neuron
 
 
@@ -35,6 +39,7 @@ class Result:
     neurons: np.ndarray = quantity_field("1", "spiking")
     time: np.ndarray = quantity_field("s", "spiking", "step")
     rates: np.ndarray = quantity_field("Hz", "spiking", "step")
+    window: np.ndarray = quantity_field("s", "spiking")  # of these rates
     spike_time: np.ndarray = quantity_field("s", "spike")
     spike_population: np.ndarray = quantity_field("1", "spike")
     spike_neuron: np.ndarray = quantity_field("1", "spike")
@@ -55,8 +60,9 @@ def analyse(run: Run) -> Result:
     """
     trace = run.trace
     signals = _of_one_split([signal for signal in trace.need("spikes", "v", "rate") if len(signal)])
+    free = bool((run.config.get("definition") or {}).get("simulation"))
     epoch, batch = _trial(signals)
-    parts = [(s, *_rows(s, epoch, batch)) for s in signals]
+    parts = [(s, *(_end(s) if free else _rows(s, epoch, batch))) for s in signals]
     shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in ("spikes", "v", "rate")}
     spikes = [(s, time * trace.dt, values[:, 0]) for s, time, values in shown["spikes"]]
     volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T) for s, time, values in shown["v"]]
@@ -64,12 +70,15 @@ def analyse(run: Run) -> Result:
     heats = [values[:, 0].T if long else values[0].T for _, _, values in shown["rate"]]
     events = [np.nonzero(z) for _, _, z in spikes]
     where = [np.full(len(when), i) for i, (when, _) in enumerate(events)]
+    windows = [_window(z) if free else SMOOTH for _, _, z in spikes]
+    trial = f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}"
     return Result(
-        f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}",
+        f"free run, example {signals[0].examples[0]}" if free else trial,
         tuple(_shown(s) for s, _, _ in spikes),
         np.array([z.shape[1] for _, _, z in spikes], int),
         _stacked([time for _, time, _ in spikes]),
-        _stacked([_rate(z, time, trace.dt) for _, time, z in spikes]),
+        _stacked([_rate(z, time, trace.dt, n) for (_, time, z), n in zip(spikes, windows, strict=True)]),
+        np.array(windows) * trace.dt,
         np.concatenate([np.zeros(0), *(time[when] for (_, time, _), (when, _) in zip(spikes, events, strict=True))]),
         np.concatenate([np.zeros(0, int), *where]),
         np.concatenate([np.zeros(0, int), *(neuron for _, neuron in events)]),
@@ -113,6 +122,17 @@ def _rows(signal: Any, epoch: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
     return signal.step[rows], values[:, signal.sample[rows[0]] >= 0] if len(rows) else values
 
 
+def _end(signal: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Steps [T] and values [T, examples, neurons] of a free run, as much of its end as can be looked at."""
+    rows = np.arange(len(signal))[-max(1, MOST // max(1, int(np.prod(signal.shape[1:])))) :]
+    return np.round(signal.time[rows] / signal.trace.dt), signal[rows]
+
+
+def _window(z: np.ndarray) -> int:
+    """Steps that have some spikes of a population, but no more than a twentieth of the time."""
+    return int(np.clip(COUNTED / max(z.sum(1).mean(), 1e-9), SMOOTH, max(SMOOTH, len(z) // 20)))
+
+
 def _stacked(parts: list[np.ndarray], axes: int = 1) -> np.ndarray:
     """Arrays of `axes` axes in one, NaN where one is shorter."""
     shape = [max((part.shape[axis] for part in parts), default=0) for axis in range(axes)]
@@ -122,9 +142,9 @@ def _stacked(parts: list[np.ndarray], axes: int = 1) -> np.ndarray:
     return whole
 
 
-def _rate(z: np.ndarray, time: np.ndarray, dt: float) -> np.ndarray:
-    """Smoothed population rate, Hz."""
-    window = np.ones(min(SMOOTH, len(time)))
+def _rate(z: np.ndarray, time: np.ndarray, dt: float, steps: int) -> np.ndarray:
+    """Population rate, Hz, over windows of so many steps."""
+    window = np.ones(min(steps, len(time)))
     counted = np.convolve(z.mean(1), window, "same") / np.convolve(np.ones(len(time)), window, "same")
     return counted / dt
 
@@ -149,7 +169,7 @@ def figure(result: Result) -> "Figure":
         ax.set_xlim(*_span(result))
         ax.tick_params(labelbottom=ax is timed[-1])
     if timed:
-        timed[-1].set_xlabel("time in the trial, ms")
+        timed[-1].set_xlabel("time, ms" if result.trial.startswith("free") else "time in the trial, ms")
     drawing.suptitle(result.trial, fontsize=9)
     return drawing
 
@@ -175,8 +195,13 @@ def _raster(ax: Any, result: Result, i: int) -> None:
 def _rates(ax: Any, result: Result, _: int) -> None:
     for i, name in enumerate(result.spiking):
         ax.plot(result.time[i] * 1e3, result.rates[i], color=COLOURS[i % len(COLOURS)], lw=1.2, label=name)
-    ax.set(ylabel="rate, Hz", ylim=(0, None), title=f"population rates (mean of {SMOOTH} steps)")
+    ax.set(ylabel="rate, Hz", ylim=(0, None), title=f"population rates (over {_windows(result)} ms)")
     ax.legend(fontsize=7, frameon=False, ncols=4)
+
+
+def _windows(result: Result) -> str:
+    """The windows of all rates, ms."""
+    return ", ".join(dict.fromkeys(f"{window * 1e3:g}" for window in result.window))
 
 
 def _voltage(ax: Any, result: Result, i: int) -> None:
@@ -208,7 +233,8 @@ def caption(result: Result) -> str:
     rates = [f"{name} {np.nanmean(r):.3g} Hz" for name, r in zip(result.spiking, result.rates, strict=True)]
     mean = f"Mean rates: {', '.join(rates)}. " if rates else ""
     graded = f"Heat maps: activity of {', '.join(result.graded)}. " if result.graded else ""
-    return f"One example in one trial ({result.trial}). {mean}{graded}".strip()
+    what = "One example" if result.trial.startswith("free") else "One example in one trial"
+    return f"{what} ({result.trial}). {mean}{graded}".strip()
 
 
 def advice(result: Result) -> list[str]:
@@ -219,7 +245,8 @@ def advice(result: Result) -> list[str]:
         steps = max(1, len(times))
         share = np.sum(result.spike_population == i) / (steps * max(1, result.neurons[i]))
         if share <= SILENT:
-            found.append(f"{name}: not one spike in this trial; raise the gain of its incoming weights.")
+            what = "run" if result.trial.startswith("free") else "trial"
+            found.append(f"{name}: not one spike in this {what}; raise the gain of its incoming weights.")
         elif share > BUSY:
             found.append(f"{name}: spikes in {share:.0%} of all steps; lower the gain of its incoming weights.")
     return found

@@ -92,7 +92,7 @@ def test_a_stop_at_any_update_changes_nothing(tmp_path: Path) -> None:
     while not whole.over():
         whole.advance()
     one = session("cut")
-    while one.step < 34:
+    while one.step < 74:
         one.advance()
     torch.save(one.state_dict(), tmp_path / "cut.pt")
     assert one.recorder is not None and whole.recorder is not None
@@ -124,7 +124,7 @@ neurosbd.simulate(sys.argv[1], out=sys.argv[2], loggers=[Kill()])
 
 
 def test_a_killed_run_is_resumed_bit_for_bit(tmp_path: Path) -> None:
-    """Must fail when the optimizer or the noise of the neurons begins anew."""
+    """Weights, spikes, potentials, metrics. Must fail when a report is begun anew within its checkpoint (tried)."""
     path, whole = _model(tmp_path), neurosbd.simulate(_model(tmp_path), out=tmp_path / "whole")
     done = subprocess.run([sys.executable, "-c", KILL, str(path), str(tmp_path / "cut")], timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -362,3 +362,21 @@ def test_what_python_cannot_say_of_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="network must be a neurosbd"):
         neurosbd.run("digits-mlp", 0.1)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path) -> None:
+    """Must fail when the raster is that of the last report (tried)."""
+    neurosbd.simulate(_model(tmp_path), out=tmp_path / "run")
+    report = neurosbd.analyse(tmp_path / "run")
+    raster = report["raster"].result
+    assert raster.time.shape == (2, 100) and raster.time[0, -1] == pytest.approx(0.099)
+    assert np.all(raster.window >= 5e-3)
+    problems = {name: report[name].problem for name in ("learning_curves", "calibration", "dimension")}
+    assert "no loss" in str(problems["learning_curves"]) and "predicts nothing" in str(problems["calibration"])
+    assert "compares examples" in str(problems["dimension"])
+    page = report.path.read_text()
+    assert (
+        "poisson at source, noise_current at exc" in page
+        and "cross_entropy" not in page.split("every setting")[0][:9000]
+    )
+    assert "loss" not in str(neurosbd.open_run(tmp_path / "run")._repr_html_())

@@ -35,11 +35,13 @@ def settings(run: Run) -> JsonTable:
 
 def is_experiment(run: Run) -> bool:
     """Whether it was carried out by `neurosbd simulate`."""
-    return bool(setting(run, "task") or setting(run, "protocol"))
+    return bool(setting(run, "task") or setting(run, "protocol") or setting(run, "simulation"))
 
 
 def what_ran(run: Run) -> list[tuple[str, str]]:
     """The model, its rule, its data, its seed and how far it came."""
+    if setting(run, "simulation"):
+        return _what_ran_freely(run)
     subset = setting(run, "data.subset")
     each = " per class" if subset and "accuracy" in judged_by(run) else ""
     task = setting(run, "task.kind") or setting(run, "protocol.kind")
@@ -56,6 +58,24 @@ def what_ran(run: Run) -> list[tuple[str, str]]:
         ("time", f"{setting(run, 'time.steps')} steps of {1000 * setting(run, 'time.dt'):g} ms per example")
         if isinstance(setting(run, "time.dt"), float) and setting(run, "time.steps", 1) != 1
         else ("time", None),
+        ("duration", _duration(run)),
+    ]
+    return [(key, str(value)) for key, value in rows if value is not None]
+
+
+def _what_ran_freely(run: Run) -> list[tuple[str, str]]:
+    """The model, what reached it, its rule if anything learned, its seed and for how long it ran."""
+    plastic = [c for c in setting(run, "connection", ()) if isinstance(c, Mapping) and c.get("plastic")]
+    names = ", ".join(f"{connection.get('pre')}->{connection.get('post')}" for connection in plastic)
+    given = [s for s in setting(run, "stimulus", ()) if isinstance(s, Mapping)]
+    done = run.metrics[-1].get("time", 0) if run.metrics else 0
+    rows = [
+        ("model", setting(run, "name", "?")),
+        ("rule", f"{setting(run, 'rule.kind', '?')}, of {names}" if plastic else "none: no weight moves"),
+        ("stimuli", ", ".join(f"{each.get('kind')} at {each.get('population')}" for each in given) or "none"),
+        ("seed", setting(run, "seed", "?")),
+        ("simulated", f"{done:g} s of {setting(run, 'simulation.duration')} s in steps of {setting(run, 'time.dt')} s"),
+        ("examples", setting(run, "simulation.examples", 1)),
         ("duration", _duration(run)),
     ]
     return [(key, str(value)) for key, value in rows if value is not None]
@@ -79,7 +99,7 @@ def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     """Key figures: (what, value, remark). Of the last epoch; the best one is named as what it is."""
     rows: list[tuple[str, str, str]] = []
     measures = judged_by(run)
-    for last in run.metrics[-1:]:
+    for last in () if setting(run, "simulation") else run.metrics[-1:]:
         splits = ("test", "validation", "train") if "validation_loss" in last else ("test", "train")
         for name in measures:
             rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in splits]

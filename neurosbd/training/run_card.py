@@ -35,6 +35,10 @@ def _asked(config: Mapping[str, Json]) -> dict[str, str]:
     kinds = {
         key: str(part.get("kind", part.get("name", "?"))) for key, part in parts.items() if isinstance(part, Mapping)
     }
+    free = definition.get("simulation")
+    if isinstance(free, Mapping):
+        kinds = {name: kind for name, kind in kinds.items() if name == "rule"}
+        kinds["duration"] = f"{free.get('duration', '?')} s"
     if "task" in kinds or "protocol" in kinds:
         kinds.pop("data", None)
     return {"model": str(definition.get("name", "?")), **kinds, "seed": str(definition.get("seed", "?"))}
