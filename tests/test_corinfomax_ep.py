@@ -66,6 +66,7 @@ def test_lateral_weights_follow_the_nudged_rates() -> None:
     network, lam = settling(), 0.9
     rule = RULES["corinfomax_ep"](memory=lam)
     learner = Learner(network, rule, LOSSES["squared_error"](), torch.Generator().manual_seed(3))
+    rates: dict[str, Tensor] = {}
     for _ in range(30):
         before = {name: torch.linalg.inv(network.weights[f"{name}->{name}"].detach()) for name in ("hidden", "output")}
         learner.learn(batch(20))

@@ -16,6 +16,7 @@ from neurosbd.anatomy import (
     readout_of,
 )
 from neurosbd.answers import ANSWERS, Answer
+from neurosbd.config.pruning import PruningSpec, maskable
 from neurosbd.config.simulation import SimulationSpec, StimulusEntry
 from neurosbd.config.wiring import NESTED, Count, GeometryEntry, PopulationSpec
 from neurosbd.connections.precision import Precision
@@ -149,6 +150,7 @@ class TrainingSpec(Record):
     test_batches: Count = 4  # of a task
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
     stop: StopSpec | None = None  # none: all epochs are trained
+    pruning: PruningSpec | None = None  # none: synapses stay
     precision: Precision = "float32"  # of the operands of products with weights and of those that make gradients
     graph: bool = False  # on a GPU, whole batches are replayed as one graph of kernels; for networks bound by launches
     deterministic: bool = False  # only operations that give the same bits every time; on a CPU all here do
@@ -231,7 +233,10 @@ class Definition(Record):
                 Population(name, spec.size, spec.neuron and spec.neuron.build(), spec.axes, spec.role, spec.dropout)
                 for name, spec in self.population.items()
             ),
-            connections=tuple(entry.connection(self.training.precision) for entry in self.connection),
+            connections=tuple(
+                maskable(c) if self.training.pruning else c
+                for c in (entry.connection(self.training.precision) for entry in self.connection)
+            ),
             stimulations=tuple(entry.stimulation() for entry in self.stimulus),
         )
 

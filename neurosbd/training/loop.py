@@ -302,6 +302,7 @@ class Training:
             first: number of the first batch that is counted in it.
         """
         self.session.check()
+        self.session.prune()
         self._record(learned, first)
         self.session.next_epoch()
         self.checkpoint()

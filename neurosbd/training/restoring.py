@@ -36,6 +36,8 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
     _check_recorder(session, state["recorder"], path)
     if session.stopping is not None:
         session.stopping.verify(state.get("stop"), state["epoch"], path)
+    if session.pruning is not None:
+        check(state.get("pruning"), session.pruning.state_dict(), path, "pruning")
 
 
 def _refuse(path: Path, where: str, given: object, legal: str) -> None:

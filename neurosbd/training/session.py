@@ -30,6 +30,7 @@ from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.machine import to_device
 from neurosbd.training.own_parts import broken_contract
+from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.stopping import Stopping
@@ -105,6 +106,7 @@ class Session:
         self.stopping = Stopping.of(experiment, batches)
         check_capacity(self)
         self.network.to(device)
+        self.pruning = Pruning.of(experiment)
         self.loss = experiment.loss
         self.learner = _learner(experiment, ranks)
         check_sharing(experiment, self.learner, ranks)
@@ -183,6 +185,8 @@ class Session:
         trial_recorder.on_gradients(lambda: self.again(self.number))
         if self.definition.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(learned, self.definition.training.clip_norm)
+        if self.pruning is not None:
+            self.pruning.look(self.network)
         apply(self.optimizer)
         self.learner.after_step()
         trial_recorder.on_update()
@@ -220,6 +224,11 @@ class Session:
         check_same(self.ranks, {**dict(self.network.named_parameters()), **self.learner.parameters})
         self.learner.after_epoch(self.epoch + 1)
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
+
+    def prune(self) -> None:
+        """At the end of an epoch, before it is judged: take out the synapses that are to go by now, if any."""
+        if self.pruning is not None:
+            self.pruning.prune(self.network, self.epoch + 1)
 
     def epoch_metrics(self, observers: tuple[Observer, ...] = ()) -> dict[str, float]:
         """The epoch so far on every split, 'SPLIT_NAME'; what `training.stop` looks at.
@@ -293,6 +302,7 @@ class Session:
         recorder = None if self.recorder is None else self.recorder.state_dict()
         position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
         position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
+        position |= {} if self.pruning is None else {"pruning": self.pruning.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> StateDict:
@@ -325,6 +335,8 @@ class Session:
             self.recorder.load_state_dict(state["recorder"])
         if self.stopping is not None:
             self.stopping.load_state_dict(state["stop"])
+        if self.pruning is not None:
+            self.pruning.load_state_dict(state["pruning"])
 
     @torch.no_grad()
     def diagnosis(self) -> str:

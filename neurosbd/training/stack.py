@@ -48,8 +48,8 @@ def why_apart(experiment: Experiment) -> str | None:
             return f"neurons of population '{name}' differ in their constants"
     if definition.record.signals:
         return "something is recorded"
-    if definition.training.graph:
-        return "training.graph replays the batches of one network"
+    if definition.training.pruning is not None:
+        return "training.pruning chooses the synapses of one network"
     return _rule_apart(network, rule)
 
 
