@@ -220,6 +220,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"stimulus.0.start": 2.0, "stimulus.0.stop": 1.0}, "needs start < stop"),
         ({"stimulus.0.kind": "poison"}, "there is no 'poison'; did you mean 'poisson'"),
         ({"record.signals": ["loss"]}, "nobody scores"),
+        (
+            {"simulation.examples": 2**31 - 1},
+            "2,147,483,647 examples side by side, each of .* make simulation.examples",
+        ),
         ({"protocol": "pairing"}, r"\[simulation\] and \[protocol\] are different experiments"),
     ],
 )
@@ -240,6 +244,10 @@ def test_a_free_run_is_no_fit_and_a_fit_no_free_run(tmp_path: Path) -> None:
         settings = {"stimulus": [], "simulation.duration": "20 ms"}
         run = neurosbd.simulate(_model(tmp_path), out=tmp_path / "silent", settings=settings)
     assert not run.trace["exc.spikes"][:].any()
+    text = (tmp_path / "own.toml").read_text()
+    (tmp_path / "stray.toml").write_text(text[text.index("stimulus") :])
+    with pytest.raises(UsageError, match=r"\[\[stimulus\]\] is for a free run; add \[simulation\]"):
+        load_model(tmp_path / "stray.toml")
     with pytest.warns(UsageWarning, match="a free run does not use training.epochs"):
         neurosbd.simulate(_model(tmp_path), out=tmp_path / "two", settings={"training.epochs": 3})
 
@@ -380,3 +388,26 @@ def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path)
         and "cross_entropy" not in page.split("every setting")[0][:9000]
     )
     assert "loss" not in str(neurosbd.open_run(tmp_path / "run")._repr_html_())
+
+
+@pytest.mark.parametrize("plasticity", ["triplet", "symmetric_inhibitory", "oja"])
+def test_what_each_plasticity_follows_goes_on_after_a_stop(tmp_path: Path, plasticity: str) -> None:
+    """Onto an input that is stimulated, with a delay. Must fail when what they follow begins anew (tried)."""
+    network = NETWORK.replace('pre = "source"', 'pre = "input", delay = 3').replace("plastic = false", "plastic = true")
+    network = network.replace('source = { size = [6], neuron = "relay" }', "input = { size = [6] }")
+    head = HEAD.replace('"source"', '"input"').replace('"stdp"', '"local", neuromodulator = "none"')
+    head = head.split("plasticity =")[0] + f'plasticity = "{plasticity}" }}}}\n'
+    path, states = _model(tmp_path, head=head, network=network), []
+    for stop in (100, 70):
+        session = FreeSession(load_model(path).build(), torch.device("cpu"))
+        while session.step < stop:
+            session.advance()
+        torch.save(session.state_dict(), tmp_path / "state.pt")
+        session = FreeSession(load_model(path).build(), torch.device("cpu"))
+        session.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), tmp_path / "state.pt")
+        while not session.over():
+            session.advance()
+        states.append(session.state_of_parts())
+    assert str(states[0]["traces"]) == str(states[1]["traces"])
+    weights = [state["network"]["weights.input->exc"] for state in states]
+    assert torch.equal(*weights) and weights[0].unique().numel() > 1

@@ -121,6 +121,9 @@ def check_free(experiment: Experiment, plastic: bool) -> None:
         check_optimizer(experiment)
         check_heard(experiment)
     _say_unused(definition, "a free run")
+    untimed = [key for key in ("steps", "scored", "warmup") if key in definition.time.model_fields_set]
+    if untimed:
+        warn(f"{definition.name}: a free run does not use {', '.join(f'time.{key}' for key in untimed)}")
 
 
 def check_optimizer(experiment: Experiment) -> None:

@@ -124,6 +124,11 @@ def resolve_table(
 def _free(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
     """A free run has no loss, so that its readout follows the rule as all do; without a rule nothing learns."""
     if "simulation" not in raw:
+        if "stimulus" in raw:
+            raise UsageError(
+                f"{source}: [[stimulus]] is for a free run; add [simulation] with a duration, such as "
+                f"simulation = {{ duration = '1 s' }}, or leave it out"
+            )
         return
     others = [key for key in ("task", "protocol", "data") if key in raw]
     if others:

@@ -92,6 +92,26 @@ def check_extent(definition: Definition, network: Network, extent: Extent) -> No
         )
 
 
+def check_side_by_side(definition: Definition, network: Network, ahead: int) -> None:
+    """Refuse a free run of which the least that it will ask for does not fit: of every example its activity, and the
+    stimuli of so many steps.
+
+    Raises:
+        UsageError: with figures, and what to make smaller.
+    """
+    assert definition.simulation is not None
+    stimulated = {entry.population for entry in definition.stimulus} & network.populations.keys()
+    made = sum(prod(network.populations[name].size) for name in stimulated)
+    each = _of_an_example(network) + 2 * ahead * made
+    needed, there = _NUMBER * definition.simulation.examples * each, room()
+    if needed > there:
+        raise UsageError(
+            f"{definition.name}: {_count(definition.simulation.examples)} examples side by side, each of "
+            f"{_count(each)} numbers, take at least {_gigabytes(needed)}, but the machine has {_gigabytes(there)}; "
+            f"{_smaller(['simulation.examples', *_parts(network)])}"
+        )
+
+
 def _of_an_example(network: Network) -> int:
     """Numbers: the input, the largest population and what is on its way."""
     units = {name: prod(population.size) for name, population in network.populations.items()}

@@ -27,6 +27,7 @@ from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, Tria
 from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
+from neurosbd.training.capacity import check_side_by_side
 from neurosbd.training.run_state import as_plain, as_state
 from neurosbd.training.session import parameter_groups
 
@@ -90,6 +91,7 @@ class FreeSession:
         check_free(experiment, plastic)
         self.clock = Clock(experiment, plastic)
         self.examples = definition.simulation.examples
+        check_side_by_side(definition, network, AHEAD)
         network.to(device)
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
