@@ -29,7 +29,7 @@ def made(network: Network, **constants: Any) -> Learner:
 def drawn_wrong(learner: Learner) -> Tensor:
     """The wrong labels of the next batch."""
     rule: Any = learner.rule
-    return rule._wrong(copy.deepcopy(learner.state), Batch(torch.zeros(1, len(LABELS), 1), LABELS), 3)
+    return rule._wrong(copy.deepcopy(learner.state), Batch(torch.zeros(1, len(LABELS), 1), LABELS), torch.zeros(4, 3))
 
 
 def written(x: Tensor, label: Tensor) -> Tensor:
@@ -150,7 +150,8 @@ def test_wrong_labels_are_wrong_and_all_are_drawn() -> None:
     """And others at the next batch. Must fail when the right one is among them (tried)."""
     learner = made(powers())
     rule: Any = learner.rule
-    drawn = [rule._wrong(learner.state, Batch(torch.zeros(1, len(LABELS), 1), LABELS), 3) for _ in range(20)]
+    batch, output = Batch(torch.zeros(1, len(LABELS), 1), LABELS), torch.zeros(4, 3)
+    drawn = [rule._wrong(learner.state, batch, output) for _ in range(20)]
     assert all((wrong != LABELS).all() for wrong in drawn)
     assert len({pair for wrong in drawn for pair in zip(LABELS.tolist(), wrong.tolist(), strict=True)}) == 6
 
@@ -177,3 +178,30 @@ def test_a_target_that_is_no_label_is_refused() -> None:
     learner = made(powers())
     with pytest.raises(UsageError, match=r"learns from labels, integers \[B\], got a target \[4, 3\]"):
         learner.learn(Batch(torch.randn(1, 4, 6, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)))
+
+
+def test_hard_negatives_are_drawn_by_what_the_readout_believes() -> None:
+    """40,000 draws: P(c) = exp(output[c]) / sum over the wrong ones, within 1 %, never the right one; and what is asked
+    is the neutral showing of the batch.
+
+    Must fail when the right class is left in (tried), or all are alike (tried).
+    """
+    rule: Any = RULES["forward_forward"](negatives="hard")
+    state, many = rule.begin(mlp([6, 8, 3]), None, seeded()), 40_000
+    output = torch.tensor([1.0, 3.0, 0.5, 2.0]).log().expand(many, 4)
+    wrong = rule._wrong(state, Batch(torch.zeros(1, many, 1), torch.ones(many, dtype=torch.long)), output)
+    share = torch.bincount(wrong, minlength=4) / many
+    torch.testing.assert_close(share, torch.tensor([2, 0, 1, 4]) / 7, rtol=0, atol=0.01)
+
+    network, x = powers(), torch.randn(1, 4, 6, dtype=torch.float64)
+    learner = made(network, negatives="hard")
+    learned: Any = learner.rule
+    neutral = torch.cat((torch.full((4, 3), 1 / 3).double(), x[0][:, 3:]), 1)
+    expected = learned._wrong(copy.deepcopy(learner.state), Batch(x, LABELS), network(neutral).detach())
+    learner.learn(Batch(x, LABELS))
+    hard = {name: weight.grad.clone() for name, weight in network.weights.items() if weight.grad is not None}
+    network.zero_grad()
+    given = made(network)
+    object.__setattr__(given.rule, "_wrong", lambda state, batch, output: expected)
+    given.learn(Batch(x, LABELS))
+    assert all(torch.equal(weight.grad, hard[name]) for name, weight in network.weights.items())  # type: ignore[arg-type]

@@ -36,10 +36,12 @@ class ForwardForward(Rule[TensorState]):
         threshold: goodness between silent and active, > 0.
         high: of the class of the label, in the units that the network sees.
         low: of all others.
+        negatives: how a wrong label is drawn: 'even', all alike; 'hard', by how far the readout believes in each when
+            it is shown a neutral one, P(c) proportional to exp(output[c]).
         answers: the 'readout' of an input with a neutral label; or a 'scan': each label is tried, C showings, and its
             output is the sum of the goodness of all hidden populations but the first.
     Source: Hinton 2022, arXiv 2212.13345.
-    Differs: negative labels are drawn evenly among the wrong ones; there also by how far a readout believes in them.
+    Differs: negative labels are drawn evenly unless `negatives` is 'hard', as there.
     """
 
     showings: ClassVar[int] = 3
@@ -50,6 +52,7 @@ class ForwardForward(Rule[TensorState]):
     threshold: Positive = 2.0
     high: float = 1.0
     low: float = 0.0
+    negatives: Literal["even", "hard"] = "even"
     answers: Literal["readout", "scan"] = "readout"
 
     @property
@@ -86,7 +89,8 @@ class ForwardForward(Rule[TensorState]):
             third_factor = p.gate(network.readout, p.score() * p.weight)
             for connection in network.incoming[network.readout]:
                 p.deposit(connection, third_factor)
-        for sign, label in ((1.0, right), (-1.0, self._wrong(state, batch, classes))):
+        wrong = self._wrong(state, batch, run.result().output)
+        for sign, label in ((1.0, right), (-1.0, wrong)):
             for p in run(self._labelled(batch, self._written(label, classes))):
                 self._tell_apart(p, sign)
         return run.result()
@@ -109,13 +113,23 @@ class ForwardForward(Rule[TensorState]):
             columns.append(torch.stack(parts).sum(0) / sum(batch.weights))
         return run.judged(torch.stack(columns, 1))
 
-    def _wrong(self, state: TensorState, batch: Batch, classes: int) -> Tensor:
-        """Other labels than the right ones, all equally likely, [B]; they go by the places of examples in a batch."""
-        right = batch.target
+    def _wrong(self, state: TensorState, batch: Batch, output: Tensor) -> Tensor:
+        """Other labels than the right ones, [B]; the draws go by the places of examples in a batch.
+
+        Args:
+            state: with the key of the draws.
+            batch: with the right ones.
+            output: what the readout says of neutral ones, [B, C].
+        """
+        right, classes = batch.target, output.shape[1]
         generator = torch.Generator().manual_seed(int(state.tensors["key"]))
         state.tensors["key"].copy_(torch.randint(2**31, (), generator=generator))
-        moved = torch.randint(1, classes, (batch.examples(len(right)),), generator=generator).to(right)
-        return (right + moved[batch.first : batch.first + len(right)]) % classes
+        whole, here = batch.examples(len(right)), slice(batch.first, batch.first + len(right))
+        if self.negatives == "even":
+            return (right + torch.randint(1, classes, (whole,), generator=generator).to(right)[here]) % classes
+        # The largest of output - log(-log(uniform)) is a draw by exp(output).
+        uniform = torch.rand((whole, classes), generator=generator)[here].to(output)
+        return (output - (-uniform.log()).log()).scatter(1, right[:, None], -torch.inf).argmax(1)
 
     def _tell_apart(self, p: Pass, sign: float) -> None:
         """Every hidden population descends the loss of its goodness."""
