@@ -376,7 +376,7 @@ def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path)
     """Must fail when the raster is that of the last report (tried)."""
     neurosbd.simulate(_model(tmp_path), out=tmp_path / "run")
     report = neurosbd.analyse(tmp_path / "run")
-    raster = report["raster"].result
+    raster: Any = report["raster"].result
     assert raster.time.shape == (2, 100) and raster.time[0, -1] == pytest.approx(0.099)
     assert np.all(raster.window >= 5e-3)
     problems = {name: report[name].problem for name in ("learning_curves", "calibration", "dimension")}

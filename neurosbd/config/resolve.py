@@ -11,12 +11,11 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.plausible import check_plausible
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.config.rule_change import carried_over
+from neurosbd.config.suiting import suit_free_run, suit_optimizer, suit_rule
 from neurosbd.errors import UsageError
 from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
-from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plugins import find, nearest_part
 from neurosbd.rules import RULES
-from neurosbd.schema import parameters
 from neurosbd.validation import validate
 
 
@@ -94,7 +93,7 @@ def resolve_table(
     origin = {key: source for key in _leaves(raw) if not key.startswith("override.")}
     overrides = raw.pop("override", {})
     settings = plain(settings or {})
-    _suit_rule(raw, origin)
+    suit_rule(raw, origin)
     asked = next((settings.pop(k) for k in ("rule.kind", "rule") if isinstance(settings.get(k), str)), rule)
     _choose_rule(raw, asked or (PREFERRED if recipe is not None and "rule" not in settings else None), origin)
     kind = _kind(settings.get("rule", raw.get("rule", "sbd")))
@@ -109,8 +108,8 @@ def resolve_table(
     if isinstance(raw.get("rule"), dict):
         raw["rule"].setdefault("kind", kind)
     _record(raw, record, origin)
-    _free(raw, source, origin)
-    _suit_optimizer(raw, kind, origin)
+    suit_free_run(raw, source, origin)
+    suit_optimizer(raw, kind, origin)
     needed = RULES[kind]().loss if kind in RULES else None
     if needed is not None:
         _refuse_other_loss(settings, kind, needed)
@@ -119,70 +118,6 @@ def resolve_table(
     definition = validate(Definition, raw, source, origin)
     check_plausible(definition, raw, source)
     return Resolved(definition, origin)
-
-
-def _free(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
-    """A free run has no loss, so that its readout follows the rule as all do; without a rule nothing learns."""
-    if "simulation" not in raw:
-        if "stimulus" in raw:
-            raise UsageError(
-                f"{source}: [[stimulus]] is for a free run; add [simulation] with a duration, such as "
-                f"simulation = {{ duration = '1 s' }}, or leave it out"
-            )
-        return
-    others = [key for key in ("task", "protocol", "data") if key in raw]
-    if others:
-        raise UsageError(f"{source}: [simulation] and [{others[0]}] are different experiments; leave one of them out")
-    if "rule" not in raw:
-        _fix_others(raw, origin)
-        return
-    if isinstance(raw["rule"], str):
-        raw["rule"] = {"kind": raw["rule"]}
-    made = RULES.get(_kind(raw["rule"])) if isinstance(raw["rule"], dict) else None
-    if made is not None and "readout" in parameters(made) and "readout" not in raw["rule"]:
-        raw["rule"]["readout"] = "rule"
-        origin["rule.readout"] = "simulation"
-
-
-def _suit_rule(raw: JsonTable, origin: dict[str, str]) -> None:
-    """A rule for a network whose plastic connections all have a plasticity of their own, where nothing names one."""
-    connections = raw.get("connection")
-    if "rule" in raw or not isinstance(connections, list) or not all(isinstance(c, dict) for c in connections):
-        return
-    if any("plasticity" in connection for connection in connections):
-        _fix_others(raw, origin)
-    plastic = [connection for connection in connections if connection.get("plastic", True)]
-    if plastic and all("plasticity" in connection for connection in plastic):
-        raw["rule"] = {"kind": "stdp", "readout": "rule"}
-        origin |= dict.fromkeys(("rule.kind", "rule.readout"), "every plastic connection has its own plasticity")
-
-
-def _fix_others(raw: JsonTable, origin: dict[str, str]) -> None:
-    """In a free run without a rule a connection learns that has a plasticity of its own, and no other."""
-    for number, connection in enumerate(raw.get("connection", ())) if "simulation" in raw else ():
-        if isinstance(connection, dict) and not connection.keys() & {"plastic", "plasticity"}:
-            connection["plastic"] = False
-            origin[f"connection.{number}.plastic"] = "no rule"
-
-
-def _suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
-    """Plain SGD with a learning rate of 1 for a rule that states by how much its weights change, where nothing names an
-    optimizer."""
-    if _states_changes(raw.get("rule"), kind):
-        training = raw.setdefault("training", {})
-        if isinstance(training, dict) and "optimizer" not in training:
-            training["optimizer"] = {"kind": "sgd", "lr": 1.0}
-            origin |= dict.fromkeys(("training.optimizer.kind", "training.optimizer.lr"), f"rule {kind}")
-
-
-def _states_changes(table: object, kind: str) -> bool:
-    """Whether the plasticity of a rule, its own or the one that its table names, says how much a weight changes."""
-    rule = RULES[kind]() if kind in RULES else None
-    if rule is None:
-        return False
-    chosen = table.get("plasticity") if isinstance(table, Mapping) else None
-    name = chosen.get("kind") if isinstance(chosen, Mapping) else chosen
-    return PLASTICITIES[name]().states_changes if name in PLASTICITIES else rule.states_changes
 
 
 def _check_names(model: object, rule: object, recipe: object) -> None:
