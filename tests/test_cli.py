@@ -143,7 +143,7 @@ BAD = [
     (["show", "projections/grid"], "'projections' are called 'layouts' now"),
     (["show", "digits-mpl"], "did you mean 'digits-mlp'"),
     (["fit"], "required: MODEL"),
-    (["fit", "digits-mlp", "--seeds", "3"], "unrecognized arguments"),
+    (["fit", "digits-mlp", "--sead", "3"], "unrecognized arguments"),
     (["data", "get", "digits"], "needs no download"),
     (["data", "check", "mnist", "--data", "/nowhere"], "there is no such file or folder"),
 ]
