@@ -248,6 +248,11 @@ def test_a_free_run_is_no_fit_and_a_fit_no_free_run(tmp_path: Path) -> None:
     (tmp_path / "stray.toml").write_text(text[text.index("stimulus") :])
     with pytest.raises(UsageError, match=r"\[\[stimulus\]\] is for a free run; add \[simulation\]"):
         load_model(tmp_path / "stray.toml")
+    (tmp_path / "odd.toml").write_text(
+        "simulation = { duration = 1.0 }\nconnection = 3\npopulation = { a = { size = [1] } }"
+    )
+    with pytest.raises(UsageError, match="connection: must be a list"):
+        load_model(tmp_path / "odd.toml")
     with pytest.warns(UsageWarning, match="a free run does not use training.epochs"):
         neurosbd.simulate(_model(tmp_path), out=tmp_path / "two", settings={"training.epochs": 3})
 

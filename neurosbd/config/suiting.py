@@ -47,7 +47,8 @@ def suit_rule(raw: JsonTable, origin: dict[str, str]) -> None:
 
 def _fix_others(raw: JsonTable, origin: dict[str, str]) -> None:
     """In a free run without a rule a connection learns that has a plasticity of its own, and no other."""
-    for number, connection in enumerate(raw.get("connection", ())) if "simulation" in raw else ():
+    connections = raw.get("connection")
+    for number, connection in enumerate(connections) if "simulation" in raw and isinstance(connections, list) else ():
         if isinstance(connection, dict) and not connection.keys() & {"plastic", "plasticity"}:
             connection["plastic"] = False
             origin[f"connection.{number}.plastic"] = "no rule"
