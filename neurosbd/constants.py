@@ -141,6 +141,7 @@ Milliseconds = Annotated[float, Range(above=0, unit="ms")]
 Hertz = Annotated[float, Range(above=0, unit="Hz")]
 PositiveConstant = Annotated[Constant, Range(above=0)]
 TimeConstant = Annotated[Constant, Range(above=0, unit="s")]
+Potential = Annotated[Constant, Range(unit="V")]  # or thresholds, of a bare number
 Count = Annotated[int, Range(least=1)]
 Whole = Annotated[int, Range(least=0)]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Constant
+from neurosbd.constants import Constant, Potential
 from neurosbd.distributions import Uniform
 from neurosbd.eligibility import Exact, Factorised
 from neurosbd.eligibility.local import Arrival, Local, Site
@@ -49,7 +49,7 @@ def variants() -> Iterator[Any]:
         if isinstance(build(), Coupled):
             continue
         fields = {f.name: f for f in dataclasses.fields(build()) if f.init}  # type: ignore[arg-type]
-        own = {n: _around(getattr(build(), n)) for n, f in fields.items() if f.type == Constant}
+        own = {n: _around(getattr(build(), n)) for n, f in fields.items() if f.type in (Constant, Potential)}
         resets = [{"reset": r} for r in ("to_value", "none")] if "reset" in fields else []
         rest = [{"refractory": 2e-3}] if "refractory" in fields else []
         for constants in ({}, *resets, *rest, *([own] if own else [])):

@@ -392,7 +392,7 @@ def node(**changes: Any) -> Any:
         (lambda: foreign(("lif", node(tau=np.full(5, 5e-5)))), r"'lif' \(LIF\): tau = 5e-05 s.*shorter dt"),
         (lambda: foreign(("lif", node(r=np.full(5, -1.0)))), r"'lif'.*r = -1"),
         (lambda: foreign(("lif", node(v_threshold=np.full(5, np.nan)))), r"'lif'.*v_threshold.*finite"),
-        (lambda: foreign(("lif", node(v_threshold=np.zeros(5)))), r"'lif'.*v_threshold must be a positive number"),
+        (lambda: foreign(("lif", node(v_threshold=np.zeros(5)))), r"'lif'.*v_threshold must be above v_reset"),
         (lambda: foreign(("fc", nir.Linear(np.full((5, 4), np.inf)))), r"'fc'.*finite"),
         (lambda: foreign(("fc", nir.Linear(np.ones((5, 3))))), r"input->lif.*\[5, 3\].*\[5, 4\]"),
         (lambda: foreign(edges=[("input", "fc"), ("fc", "lif"), ("lif", "nowhere")]), "'nowhere'.*no node"),

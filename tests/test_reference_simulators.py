@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.neuromodulators import Transposed
 from neurosbd.neurons import ALIF, IF, LIF, AdEx, CubaLIF, Izhikevich
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.rules import RULES
@@ -65,6 +66,32 @@ CASES = {
         [4, 9, 14, 19, 24, 29, 34, 39, 44, 49, 56, 84, 96, 102, 107, 112, 117, 122, 127, 132, 137, 142, 147, 153,
          165, 190, 198, 204, 209, 214, 219, 224, 229, 234, 239, 244, 249, 256, 284, 296, 302, 307, 312, 317, 322,
          327, 332, 337, 342, 347, 353, 365, 390, 398],
+    ),
+    # the same, dv/dt = ... : 1 (unless refractory)
+    "lif, clamped": Case(
+        LIF(TAU, v_leak=0.1, v_reset=-0.2, reset="to_value", r=R, refractory=5e-3, refractoriness="clamped"),
+        swinging(4.5, 3.6, 1e-3, 400), 1e-3,
+        [4, 12, 20, 28, 36, 45, 56, 88, 100, 109, 117, 125, 133, 141, 151, 182, 196, 205, 213, 221, 229, 237, 246,
+         258, 289, 300, 309, 317, 325, 333, 341, 351, 382, 396],
+    ),
+    # dv/dt = (-0.065 - v + I(t)) / (20 * ms) : 1 (unless refractory), exact; v > -0.05; v = -0.07; refractory = 2 * ms
+    "lif, in volts": Case(
+        LIF(TAU, -50e-3, -65e-3, -70e-3, "to_value", R, 2e-3, "clamped"), swinging(30e-3, 20e-3, 1e-3, 400), 1e-3,
+        [10, 21, 32, 45, 96, 111, 122, 133, 146, 197, 212, 223, 234, 248, 297, 312, 323, 334, 348, 397],
+    ),
+    # dv/dt = (0.1 - v + I(t)) / (20 * ms) : 1 (unless refractory), da/dt = -a / (200 * ms), exact; v > 1 + 0.3 * a;
+    # v = -0.2; a += exp(1 / 200); refractory = 5 * ms
+    "alif, clamped": Case(
+        ALIF(TAU, 200e-3, 0.3, 1.0, -0.2, "to_value", R, 5e-3, "clamped", 0.1),
+        swinging(4.5, 3.6, 1e-3, 400), 1e-3,
+        [4, 13, 22, 32, 45, 97, 111, 123, 136, 199, 214, 227, 243, 303, 318, 332, 354],
+    ),
+    # a current that is gone after its step: the LIF that is clamped
+    "cubalif, clamped": Case(
+        CubaLIF(TAU, 1e-6, 1.0, -0.2, "to_value", R, 5e-3, "clamped", 0.1),
+        swinging(4.5, 3.6, 1e-3, 400), 1e-3,
+        [4, 12, 20, 28, 36, 45, 56, 88, 100, 109, 117, 125, 133, 141, 151, 182, 196, 205, 213, 221, 229, 237, 246,
+         258, 289, 300, 309, 317, 325, 333, 341, 351, 382, 396],
     ),
     # dv/dt = (-v + I(t)) / (20 * ms), exact; v > 1; v -= exp(1 / 20), since ours is taken off after the leak
     "lif, subtract": Case(
@@ -216,3 +243,33 @@ def test_gradients_of_izhikevichs_neuron_in_float32_are_those_of_float64(rule: s
     double = learned(fine, RULES[rule](), replace(task, inputs=inputs.double()))
     assert torch.equal(trial_recorder(coarse, inputs).value.double(), trial_recorder(fine, inputs.double()).value)
     assert differ({name: gradient.double() for name, gradient in single.items()}, double) < 3e-5
+
+
+CLAMPED: dict[str, Any] = {
+    "v_reset": -0.1, "reset": "to_value", "refractory": 3e-3, "refractoriness": "clamped",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [LIF(TAU, v_leak=0.05, **CLAMPED), IF(**CLAMPED), ALIF(TAU, 50e-3, **CLAMPED), CubaLIF(TAU, 3e-3, **CLAMPED)],
+)
+def test_what_is_eligible_while_a_membrane_is_clamped_is_the_gradient_through_time(neuron: Neuron) -> None:
+    """e-prop in the layer before the readout, with exact eligibilities, is backprop through time to 1e-10.
+
+    Must fail when what arrives at a clamped membrane is still eligible when it is let go (tried).
+    """
+    network = layered(neuron)
+    inputs = lively(network)
+    task = trial(inputs)
+    eprop = learned(network, RULES["eprop"](eligibility="exact", neuromodulator=Transposed()), task)
+    assert differ(eprop, learned(network, RULES["bptt"](), task)) < 1e-10
+
+
+def test_potentials_and_refractoriness_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'clamped' holds the membrane at v_reset, so it needs reset = 'to_value'"):
+        LIF(refractory=2e-3, refractoriness="clamped")
+    with pytest.raises(ValueError, match=r"for potentials in volts take reset = 'to_value' and a v_reset"):
+        LIF(v_threshold=-50e-3)
+    with pytest.raises(ValueError, match=r"v_threshold must be above v_reset, got -0.05 and 0"):
+        ALIF(v_threshold=-50e-3, reset="to_value")

@@ -78,12 +78,12 @@ def exported(name: str, neuron: Neuron, size: tuple[int, ...], dt: float, resets
     if isinstance(neuron, IF):  # Norse takes r as 1 per step, NIR as 1 per second: both hold with r = 1 / dt
         return Exported(nir.IF(r=_single(one / dt), **spiking), r)
     tau, share = _euler(neuron.tau_mem, size, dt)
+    leak = _single(_full(neuron.v_leak, size))
     if isinstance(neuron, LIF):
-        leak = _single(_full(neuron.v_leak, size))
         return Exported(nir.LIF(tau=tau, r=_single(one), v_leak=leak, **spiking), r / share)
     tau_syn, share_syn = _euler(neuron.tau_syn, size, dt)
     node = nir.CubaLIF(
-        tau_mem=tau, tau_syn=tau_syn, r=_single(1 / share), w_in=_single(1 / share_syn), v_leak=zero, **spiking
+        tau_mem=tau, tau_syn=tau_syn, r=_single(1 / share), w_in=_single(1 / share_syn), v_leak=leak, **spiking
     )
     return Exported(node, r)
 
@@ -128,9 +128,9 @@ def imported(name: str, node: object, size: tuple[int, ...], dt: float, second: 
         gain = gain * values["w_in"] * dt / values["tau_syn"]
     own = gain if "r" not in about else _noted_r(where, about["r"], size)
     constants = {"tau_mem" if key == "tau" else key: _drawn(tau) for key, tau in taus.items()}
-    if kind in ("LI", "CubaLIF") and values["v_leak"].any():
+    if kind == "LI" and values["v_leak"].any():
         raise UsageError(f"{where}: v_leak = {_short(values['v_leak'])}; legal is 0, use a LIF")
-    if kind == "LIF":
+    if kind in ("LIF", "CubaLIF"):
         constants["v_leak"] = _drawn(values["v_leak"])
     if kind != "LI":
         constants["v_threshold"], constants["v_reset"] = (_drawn(values[k]) for k in ("v_threshold", "v_reset"))

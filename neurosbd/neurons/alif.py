@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, Range, TimeConstant, constants
+from neurosbd.constants import Constant, PositiveConstant, Potential, Range, TimeConstant, constants
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -27,19 +27,21 @@ class ALIFState(NamedTuple):
 class ALIF:
     """LIF whose threshold rises by beta with every spike and relaxes slowly.
 
-        v[t] = alpha v[t-1] + r drive[t] - v_threshold z[t-1],   alpha = exp(-dt / tau_mem)
-        a[t] = rho a[t-1] + z[t-1],                              rho = exp(-dt / tau_adapt)
+        v[t] = v_leak + alpha (v[t-1] - v_leak) + r drive[t] - v_threshold z[t-1],   alpha = exp(-dt / tau_mem)
+        a[t] = rho a[t-1] + z[t-1],   rho = exp(-dt / tau_adapt)
         z[t] = 1 if v[t] > v_threshold + beta a[t] else 0
 
     Args:
         tau_mem: membrane time constant, s, > 0.
         tau_adapt: time constant of the threshold, s, > 0.
         beta: rise of the threshold per spike, >= 0; with 0 this is exactly a LIF.
-        v_threshold: resting threshold, > 0.
+        v_threshold: resting threshold, > v_reset.
         v_reset: where reset = 'to_value' puts the membrane.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0.
         refractory: least time from one spike to the next, s, >= 0, as in LIF.
+        refractoriness: 'integrating' or 'clamped', as in LIF.
+        v_leak: resting potential; a steady current I through a resistance R raises it by R I.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
@@ -49,27 +51,34 @@ class ALIF:
     tau_mem: TimeConstant = 20e-3
     tau_adapt: TimeConstant = 200e-3
     beta: Annotated[Constant, Range(least=0)] = 0.1
-    v_threshold: PositiveConstant = 1.0
-    v_reset: Constant = 0.0
+    v_threshold: Potential = 1.0
+    v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
     refractory: Refractory = 0.0
+    refractoriness: Refractoriness = "integrating"
+    v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        membrane.check("ALIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)
 
     @property
     def unit(self) -> float | Tensor:
-        """The resting threshold."""
-        return number(self.v_threshold)
+        """From the reset to the resting threshold."""
+        return membrane.unit(self)
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> ALIFState:
         """At rest, silent, not adapted."""
         zero = torch.zeros_like(drive)
-        return ALIFState(zero, zero, zero, membrane.with_moments(self, drive))
+        return ALIFState(zero + number(self.v_leak), zero, zero, membrane.with_moments(self, drive))
 
     def step(self, state: ALIFState, drive: Tensor, dt: float) -> tuple[Activity, ALIFState]:
         """Potential less the rise of the threshold, and spike, [B, *size]."""
         drive = membrane.times(drive, number(self.r))
-        v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), drive)
+        alpha = decay(number(self.tau_mem), dt)
+        drive = membrane.resting(drive, alpha, number(self.v_leak))
+        v = membrane.held(self, membrane.integrate(self, state.v, state.spike, alpha, drive), state.refractory)
         a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
@@ -92,5 +101,5 @@ class ALIF:
         psi = membrane.psi(self, activity)
         alpha, rho = (decay(number(tau), dt) for tau in (self.tau_mem, self.tau_adapt))
         beta = number(self.beta)
-        membranous = (alpha * membrane.kept(self, state.spike), 0.0)
+        membranous = (alpha * membrane.survives(self, state.spike, activity), 0.0)
         return Flow((membranous, (psi, rho - psi * beta)), (1.0, 0.0), (1.0, -beta))

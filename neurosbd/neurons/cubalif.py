@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
+from neurosbd.constants import PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -27,18 +27,20 @@ class CubaLIFState(NamedTuple):
 class CubaLIF:
     """Current-based LIF: the drive passes an exponential synapse on its way to the membrane.
 
-        i[t] = alpha_syn i[t-1] + r drive[t],                         alpha_syn = exp(-dt / tau_syn)
-        v[t] = alpha_mem v[t-1] + i[t] - v_threshold z[t-1],          alpha_mem = exp(-dt / tau_mem)
+        i[t] = alpha_syn i[t-1] + r drive[t],   alpha_syn = exp(-dt / tau_syn)
+        v[t] = v_leak + alpha_mem (v[t-1] - v_leak) + i[t] - v_threshold z[t-1],   alpha_mem = exp(-dt / tau_mem)
         z[t] = 1 if v[t] > v_threshold else 0
 
     Args:
         tau_mem: membrane time constant, s, > 0.
         tau_syn: synaptic time constant, s, > 0.
-        v_threshold: > 0.
+        v_threshold: > v_reset.
         v_reset: where reset = 'to_value' puts the membrane; the current is never reset.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the current in one step, > 0.
         refractory: least time from one spike to the next, s, >= 0, as in LIF.
+        refractoriness: 'integrating' or 'clamped', as in LIF.
+        v_leak: resting potential; a steady current I through a resistance R raises it by R I.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
@@ -47,27 +49,34 @@ class CubaLIF:
 
     tau_mem: TimeConstant = 20e-3
     tau_syn: TimeConstant = 5e-3
-    v_threshold: PositiveConstant = 1.0
-    v_reset: Constant = 0.0
+    v_threshold: Potential = 1.0
+    v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
     refractory: Refractory = 0.0
+    refractoriness: Refractoriness = "integrating"
+    v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        membrane.check("CubaLIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)
 
     @property
     def unit(self) -> float | Tensor:
-        """The threshold."""
-        return number(self.v_threshold)
+        """From the reset to the threshold."""
+        return membrane.unit(self)
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CubaLIFState:
         """No current, at rest, silent."""
         zero = torch.zeros_like(drive)
-        return CubaLIFState(zero, zero, zero, membrane.with_moments(self, drive))
+        return CubaLIFState(zero, zero + number(self.v_leak), zero, membrane.with_moments(self, drive))
 
     def step(self, state: CubaLIFState, drive: Tensor, dt: float) -> tuple[Activity, CubaLIFState]:
         """Potential and spike, [B, *size]."""
         i = leak(state.i, decay(number(self.tau_syn), dt), membrane.times(drive, number(self.r)))
-        v = membrane.integrate(self, state.v, state.spike, decay(number(self.tau_mem), dt), i)
+        alpha = decay(number(self.tau_mem), dt)
+        drive = membrane.resting(i, alpha, number(self.v_leak))
+        v = membrane.held(self, membrane.integrate(self, state.v, state.spike, alpha, drive), state.refractory)
         activity, refractory = membrane.fire(self, v, state.refractory, dt)
         return activity, CubaLIFState(i, v, activity.value, refractory)
 
@@ -87,5 +96,5 @@ class CubaLIF:
     def flow(self, state: CubaLIFState, activity: Activity, dt: float) -> Flow:
         """(i, v): the current decays and what is left of it reaches the membrane in the same step."""
         synapse, leaking = decay(number(self.tau_syn), dt), decay(number(self.tau_mem), dt)
-        kept = leaking * membrane.kept(self, state.spike)
+        kept = leaking * membrane.survives(self, state.spike, activity)
         return Flow(((synapse, 0.0), (synapse, kept)), (1.0, 1.0), (0.0, 1.0))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, constants
+from neurosbd.constants import PositiveConstant, Potential, constants
 from neurosbd.neurons.lif import LIFState
-from neurosbd.neurons.membrane import Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.scan import Scan
 from neurosbd.surrogates import Surrogate, Triangle
@@ -21,28 +21,33 @@ class IF:
         v[t] = v[t-1] + r drive[t] - v_threshold z[t-1];   z[t] = 1 if v[t] > v_threshold else 0
 
     Args:
-        v_threshold: > 0.
+        v_threshold: > v_reset.
         v_reset: where reset = 'to_value' puts the membrane.
         reset: 'subtract', 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0.
         refractory: least time from one spike to the next, s, >= 0, as in LIF.
+        refractoriness: 'integrating' or 'clamped', as in LIF.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
     Source: Lapicque 1907 (without leak: Stein 1965, Biophys. J. 5).
     """
 
-    v_threshold: PositiveConstant = 1.0
-    v_reset: Constant = 0.0
+    v_threshold: Potential = 1.0
+    v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
     refractory: Refractory = 0.0
+    refractoriness: Refractoriness = "integrating"
     surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        membrane.check("IF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)
 
     @property
     def unit(self) -> float | Tensor:
-        """The threshold."""
-        return number(self.v_threshold)
+        """From the reset to the threshold."""
+        return membrane.unit(self)
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
         """Empty and silent."""
@@ -52,7 +57,7 @@ class IF:
     def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
         """Potential and spike, [B, *size]."""
         drive = membrane.times(drive, number(self.r))
-        v = membrane.integrate(self, state.v, state.spike, 1.0, drive)
+        v = membrane.held(self, membrane.integrate(self, state.v, state.spike, 1.0, drive), state.refractory)
         activity, refractory = membrane.fire(self, v, state.refractory, dt)
         return activity, LIFState(v, activity.value, refractory)
 
@@ -82,4 +87,4 @@ class IF:
 
     def flow(self, state: LIFState, activity: Activity, dt: float) -> Flow:
         """The membrane keeps everything."""
-        return Flow(((membrane.kept(self, state.spike),),), (1.0,), (1.0,))
+        return Flow(((membrane.survives(self, state.spike, activity),),), (1.0,), (1.0,))

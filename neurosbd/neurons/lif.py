@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
+from neurosbd.constants import PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.filters import decay
-from neurosbd.neurons.membrane import Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.scan import Scan
 from neurosbd.surrogates import Surrogate, Triangle
@@ -32,35 +32,41 @@ class LIF:
 
     Args:
         tau_mem: membrane time constant, s, > 0.
-        v_threshold: > 0; the unit of all potentials unless you set it otherwise.
-        v_leak: resting potential.
+        v_threshold: > v_reset; the unit of all potentials unless you set it otherwise, to volts, say.
+        v_leak: resting potential; a steady current I through a resistance R raises it by R I.
         v_reset: where reset = 'to_value' puts the membrane: v[t-1] becomes v_reset before it leaks on.
         reset: 'subtract' (as in the equation), 'to_value' or 'none'.
         r: what a drive of 1 adds to the potential in one step, > 0; 1 - alpha normalises by the leak.
         refractory: least time from one spike to the next, s, >= 0, in whole steps: with 5e-3 the earliest next spike
-            comes 5 ms later. Meanwhile the membrane goes on integrating.
+            comes 5 ms later.
+        refractoriness: what the membrane does meanwhile: 'integrating' goes on without a threshold; 'clamped' stays at
+            v_reset until the first step that can spike, and needs reset = 'to_value'.
         surrogate: pseudo-derivative.
     Raises:
         ValueError: if a constant is out of range.
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; `snntorch.Leaky(reset_mechanism="subtract")`.
-    Differs: snnTorch's 'zero' reset also discards the drive of the step after the spike; Norse and NIR always
-        reset to a value. `refractory` is that of Brian2 and of the code of Bellec et al.; NEST holds the membrane for
-        t_ref, so its next spike comes a step later, and its t_ref is `refractory` - dt.
+    Differs: snnTorch's 'zero' reset also discards the drive of the step after the spike; Norse and NIR always reset to
+        a value. `refractory` is that of Brian2, whose `unless refractory` is 'clamped', and that of Bellec et al. NEST
+        holds the membrane for t_ref, so its next spike comes a step later, and its t_ref is `refractory` - dt.
     """
 
     tau_mem: TimeConstant = 20e-3
-    v_threshold: PositiveConstant = 1.0
-    v_leak: Constant = 0.0
-    v_reset: Constant = 0.0
+    v_threshold: Potential = 1.0
+    v_leak: Potential = 0.0
+    v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
     refractory: Refractory = 0.0
+    refractoriness: Refractoriness = "integrating"
     surrogate: Surrogate = field(default_factory=Triangle)
+
+    def __post_init__(self) -> None:
+        membrane.check("LIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)
 
     @property
     def unit(self) -> float | Tensor:
-        """The threshold."""
-        return number(self.v_threshold)
+        """From the reset to the threshold."""
+        return membrane.unit(self)
 
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
         """At rest, silent."""
@@ -71,9 +77,8 @@ class LIF:
         """Potential and spike, [B, *size]."""
         alpha, rest = decay(number(self.tau_mem), dt), number(self.v_leak)
         drive = membrane.times(drive, number(self.r))
-        if not (isinstance(rest, float | int) and rest == 0):
-            drive = drive + (1 - alpha) * rest
-        v = membrane.integrate(self, state.v, state.spike, alpha, drive)
+        v = membrane.integrate(self, state.v, state.spike, alpha, membrane.resting(drive, alpha, rest))
+        v = membrane.held(self, v, state.refractory)
         activity, refractory = membrane.fire(self, v, state.refractory, dt)
         return activity, LIFState(v, activity.value, refractory)
 
@@ -104,4 +109,4 @@ class LIF:
     def flow(self, state: LIFState, activity: Activity, dt: float) -> Flow:
         """The membrane leaks on."""
         alpha = decay(number(self.tau_mem), dt)
-        return Flow(((alpha * membrane.kept(self, state.spike),),), (1.0,), (1.0,))
+        return Flow(((alpha * membrane.survives(self, state.spike, activity),),), (1.0,), (1.0,))

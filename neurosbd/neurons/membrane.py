@@ -18,6 +18,7 @@ from neurosbd.surrogates import Surrogate, above, spike
 _QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
 
 Reset = Literal["subtract", "to_value", "none"]
+Refractoriness = Literal["integrating", "clamped"]
 Refractory = Annotated[float, Range(least=0, unit="s")]  # least time from one spike to the next
 
 
@@ -53,6 +54,16 @@ class Spiking(Resetting, Protocol):
     def unit(self) -> float | Tensor: ...
 
 
+class Clampable(Spiking, Protocol):
+    """Constants of a neuron whose membrane may be clamped while it is refractory.
+
+    refractoriness: what the membrane does meanwhile.
+    """
+
+    @property
+    def refractoriness(self) -> Refractoriness: ...
+
+
 def number(value: Constant) -> float | Tensor:
     """A constant that has been drawn: a number or a tensor [*size]."""
     if isinstance(value, float | int | Tensor):  # asking for the protocol takes 20 us, and this is in every step
@@ -85,9 +96,65 @@ def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, d
     return leak(v, factor, drive)
 
 
+def held(neuron: Clampable, v: Tensor, refractory: Tensor | None) -> Tensor:
+    """The membrane, at v_reset where it is clamped in this step.
+
+    Args:
+        neuron: its constants.
+        v: as it has integrated, [B, *size].
+        refractory: steps left to wait before this step, [B, *size]; None without refractoriness.
+    """
+    if refractory is None or neuron.refractoriness == "integrating":
+        return v
+    return torch.where(refractory > 0, torch.as_tensor(number(neuron.v_reset), dtype=v.dtype, device=v.device), v)
+
+
+def resting(drive: Tensor, factor: float | Tensor, rest: float | Tensor) -> Tensor:
+    """The drive with what draws the membrane to its resting potential, (1 - factor) rest."""
+    return drive if isinstance(rest, float | int) and rest == 0 else drive + (1 - factor) * rest
+
+
 def kept(neuron: Resetting, z: Tensor) -> float | Tensor:
     """How much of a small change of the membrane survives the reset of `z`."""
     return 1 - z if neuron.reset == "to_value" else 1.0
+
+
+def survives(neuron: Clampable, z: Tensor, activity: Activity) -> float | Tensor:
+    """The same where the membrane may have been clamped in the step of `activity`, in which nothing changes it."""
+    left = kept(neuron, z)
+    if neuron.refractory > 0 and neuron.refractoriness == "clamped":
+        left = left * (activity.potential > _QUIET)
+    return left
+
+
+def check(name: str, reset: Reset, refractoriness: Refractoriness, v_threshold: Constant, v_reset: Constant) -> None:
+    """Raise ValueError of potentials and refractoriness that do not go together.
+
+    Args:
+        name: of the neuron, for messages.
+        reset, refractoriness, v_threshold, v_reset: its constants.
+    """
+    if refractoriness == "clamped" and reset != "to_value":
+        raise ValueError(
+            f"{name}: refractoriness = 'clamped' holds the membrane at v_reset, so it needs reset = 'to_value', got "
+            f"'{reset}'"
+        )
+    if not isinstance(v_threshold, float | int | Tensor) or not isinstance(v_reset, float | int | Tensor):
+        return  # not drawn yet
+    threshold = torch.as_tensor(v_threshold)
+    if reset != "to_value" and not (threshold > 0).all():
+        raise ValueError(
+            f"{name}: reset = '{reset}' needs v_threshold > 0; for potentials in volts take reset = 'to_value' and a "
+            f"v_reset"
+        )
+    if not (threshold > torch.as_tensor(v_reset)).all():
+        raise ValueError(f"{name}: v_threshold must be above v_reset, got {v_threshold} and {v_reset}")
+
+
+def unit(neuron: Spiking) -> float | Tensor:
+    """In which a surrogate measures the distance from threshold: from the reset to the threshold."""
+    threshold, reset = number(neuron.v_threshold), number(neuron.v_reset)
+    return threshold if isinstance(reset, float | int) and reset == 0 else threshold - reset
 
 
 def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: float) -> tuple[Activity, Tensor | None]:
