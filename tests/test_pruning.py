@@ -41,7 +41,7 @@ def test_what_counts_least_goes() -> None:
 def test_a_network_is_pruned_while_it_learns(rule: str, by: str, tmp_path: Path) -> None:
     """The share of the schedule after every epoch, cubic; what has gone stays away under momentum, too.
 
-    Must fail when absent synapses are moved by the optimizer (tried: no mask), or come back at the next pruning.
+    Must fail when the optimizer moves what has gone.
     """
     asked = {"share": 0.8, "by": by, "first": 1, "last": 2}
     run = neurosbd.fit("digits-mlp", rule=rule, settings={**QUICK, "training.pruning": asked}, out=tmp_path / "run")
