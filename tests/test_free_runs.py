@@ -15,6 +15,9 @@ import neurosbd
 from neurosbd import load_model
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.plasticity import Window
+from neurosbd.report.analyses import chosen, run_analysis
+from neurosbd.report.checked_run import with_trace
+from neurosbd.report.run_summary import how_it_went, what_ran
 from neurosbd.seeds import generator
 from neurosbd.stimuli import Current
 from neurosbd.training.free_session import FreeSession
@@ -379,20 +382,21 @@ def test_what_python_cannot_say_of_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path) -> None:
     """Must fail when the raster is that of the last report (tried)."""
-    neurosbd.simulate(_model(tmp_path), out=tmp_path / "run")
-    report = neurosbd.analyse(tmp_path / "run")
-    raster: Any = report["raster"].result
+    run = with_trace(neurosbd.simulate(_model(tmp_path), out=tmp_path / "run"))
+    names = ("raster", "learning_curves", "calibration", "dimension")
+    found = {each.name: run_analysis(each, run) for each in chosen(()) if each.name in names}
+    raster: Any = found["raster"].result
     assert raster.time.shape == (2, 100) and raster.time[0, -1] == pytest.approx(0.099)
     assert np.all(raster.window >= 5e-3)
-    problems = {name: report[name].problem for name in ("learning_curves", "calibration", "dimension")}
-    assert "no loss" in str(problems["learning_curves"]) and "predicts nothing" in str(problems["calibration"])
-    assert "compares examples" in str(problems["dimension"])
-    page = report.path.read_text()
-    assert (
-        "poisson at source, noise_current at exc" in page
-        and "cross_entropy" not in page.split("every setting")[0][:9000]
+    problems = {name: str(outcome.problem) for name, outcome in found.items()}
+    assert "no loss" in problems["learning_curves"] and "predicts nothing" in problems["calibration"]
+    assert "compares examples" in problems["dimension"]
+    rows = dict(what_ran(run))
+    assert rows["stimuli"] == "poisson at source, noise_current at exc" and rows["rule"] == "stdp, of exc->exc"
+    assert not {"loss", "data", "epochs", "optimizer"} & rows.keys() and not how_it_went(run)[:1][0][0].startswith(
+        "test"
     )
-    assert "loss" not in str(neurosbd.open_run(tmp_path / "run")._repr_html_())
+    assert "loss" not in str(run._repr_html_())
 
 
 @pytest.mark.parametrize("plasticity", ["triplet", "symmetric_inhibitory", "oja"])
