@@ -111,6 +111,48 @@ class Normal:
         return torch.randn(shape, generator=generator) * self.std + self.mean
 
 
+@constants
+class Uniform:
+    """weight ~ U(low, high).
+
+    Args:
+        low: smallest weight.
+        high: largest, > low.
+    Raises:
+        ValueError: if low is not below high.
+    Source: Brian2 and PyNN, whose weights are given by such bounds.
+    """
+
+    low: float = 0.0
+    high: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"uniform weights need low < high, got low = {self.low} and high = {self.high}")
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        return torch.rand(shape, generator=generator) * (self.high - self.low) + self.low
+
+
+@constants
+class LogNormal:
+    """weight = median exp(sigma n), n ~ N(0, 1): positive and skewed to the right, as weights in cortex are.
+
+    Args:
+        median: half of the weights are below it, > 0.
+        sigma: spread of the logarithm, >= 0.
+    Source: Song, Sjostrom, Reigl, Nelson, Chklovskii 2005, PLoS Biol. 3:e68.
+    """
+
+    median: Positive = 0.05
+    sigma: NotNegative = 0.9
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`."""
+        return torch.randn(shape, generator=generator).mul_(self.sigma).exp_().mul_(self.median)
+
+
 @dataclass(frozen=True)
 class Zeros:
     """weight = 0; broadcast rules escape it, backprop does not.
@@ -210,6 +252,8 @@ INITIALISERS = {
     "xavier_normal": XavierNormal,
     "xavier_uniform": XavierUniform,
     "normal": Normal,
+    "uniform": Uniform,
+    "log_normal": LogNormal,
     "zeros": Zeros,
     "constant": Constant,
     "diagonal": Diagonal,

@@ -80,6 +80,8 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
         "kaiming": math.sqrt(2 / fan_in),
         "xavier": math.sqrt(2 / (fan_in + fan_out)),
         "normal": 0.5,  # as the contracts make it
+        "uniform": 1 / math.sqrt(12),
+        "log": math.sqrt((math.exp(0.9**2) - 1) * math.exp(0.9**2)),
         "zeros": 0.0,
         "constant": 0.0,
         "paired": math.sqrt(1 / fan_in),
@@ -87,3 +89,16 @@ def test_initialisers_have_the_stated_scale(name: str) -> None:
         "diagonal": math.sqrt((1 / fan_in) * (1 - 1 / fan_in)),  # 16 ones in [16, 20, 5, 5]
     }[name.split("_")[0]]
     assert weight.std().item() == pytest.approx(expected, rel=1e-2, abs=1e-9)
+
+
+def test_uniform_and_log_normal_weights_have_their_quantiles() -> None:
+    """Must fail when sigma is that of the weights and not of their logarithm."""
+    generator = torch.Generator().manual_seed(0)
+    even = INITIALISERS["uniform"](low=-0.2, high=0.6).draw((200, 500), generator)
+    assert even.min() >= -0.2 and even.max() <= 0.6
+    assert even.quantile(torch.tensor([0.25, 0.5])).tolist() == pytest.approx([0.0, 0.2], abs=5e-3)
+    skewed = INITIALISERS["log_normal"](median=0.1, sigma=0.5).draw((200, 500), generator)
+    assert skewed.min() > 0 and skewed.median().item() == pytest.approx(0.1, rel=0.01)
+    assert skewed.log().std().item() == pytest.approx(0.5, rel=0.01)
+    with pytest.raises(ValueError, match=r"uniform weights need low < high, got low = 1.0 and high = 0.1"):
+        INITIALISERS["uniform"](low=1.0)
