@@ -83,7 +83,7 @@ def check_chain(network: Network, rule: str) -> None:
         network: to be taught.
         rule: its name.
     """
-    check_one_step(network, f"'{rule}' sends its signal back within one step")
+    check_one_step(network, f"'{rule}' sends its signal back within one step", "'sbd', 'dfa', 'eprop', 'rflo', 'bptt'")
     reaching = {network.readout}
     for name in reversed([name for name in network.incoming if name not in network.heads]):
         if name not in reaching:
