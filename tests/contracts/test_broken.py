@@ -28,6 +28,7 @@ from neurosbd.plasticity import SpikeTiming, ThreeFactor
 from neurosbd.regularisers import Power, WeightEntropy
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.feedback_alignment import FeedbackAlignment
+from neurosbd.stimuli import Sine
 from neurosbd.surrogates import Triangle
 from neurosbd.tasks import DelayedXor, Findings, Pairing
 from neurosbd.testing import CHECKS
@@ -500,6 +501,14 @@ class Reused(Triangle):
 
 
 @dataclass(frozen=True)
+class Standing(Sine):
+    """Its clock stands."""
+
+    def block(self, state: Any, like: Tensor, steps: int, dt: float) -> Any:
+        return super().block(state, like, steps, dt)[0], state
+
+
+@dataclass(frozen=True)
 class Wider(Uniform):
     """It draws below what it says is the least."""
 
@@ -643,6 +652,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("surrogates", SideLobes, "`derivative` is below 0 at some distance"),
     ("surrogates", Endless, "`derivative` does not vanish far from threshold"),
     ("surrogates", Reused, "`derivative` gives memory away that it uses again"),
+    ("stimuli", lambda: Standing(10.0), "Blocks of other lengths give other drives; the state must hold all that goes"),
     ("distributions", lambda: Wider(1.0, 2.0), "`least` is 1.5, but 1.0"),
     ("distributions", lambda: Unseeded(1.0, 2.0), "Two draws of the same seed differ"),
     ("tasks", Shorter, r"`steps` and `sizes` promise inputs \[150, 8, 60\], but a batch has \[149, 8, 60\]"),
