@@ -20,6 +20,7 @@ from neurosbd.inputs import Frames
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.online import LocalRule
+from neurosbd.network import Population
 from neurosbd.neurons.neuron import Stochastic
 
 _EAGER = 2  # batches before the first that is captured, in which gradients get their places and libraries their buffers
@@ -67,8 +68,7 @@ def why_eager(learner: Learner) -> str | None:
         The reason, to be said.
     """
     rule, network = learner.rule, learner.network
-    drawing = (n for n, p in network.populations.items() if p.dropout or isinstance(p.neuron, Stochastic))
-    drawn = next(drawing, None)
+    drawn = next((name for name, population in network.populations.items() if _draws(population)), None)
     if not isinstance(rule, LocalRule):
         return f"{type(rule).__name__} is a procedure of its own, which may look at values"
     if rule.rewarded:
@@ -83,6 +83,11 @@ def why_eager(learner: Learner) -> str | None:
     if any(tensor.device != device for tensor in _tensors(learner.state_dict())):
         return "the rule keeps numbers that the host looks at"
     return None
+
+
+def _draws(population: Population) -> bool:
+    neuron = population.neuron
+    return population.dropout > 0 or (isinstance(neuron, Stochastic) and neuron.draws)
 
 
 class Captured:
