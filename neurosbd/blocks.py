@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.anatomy import INPUT, Connection
 from neurosbd.network import Frame, Network, State
 from neurosbd.neurons.neuron import Activity, Compartment
 from neurosbd.neurons.scan import Scan, Scanning, apart, scan_of, together
+from neurosbd.populations import INPUT, Connection
 
 MOST = 64  # steps of a block: beyond, nothing is gained by more
 MEMORY = 32e6  # bytes of activity that a block may take

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from neurosbd.allocator import keep_freed_memory
-from neurosbd.arguments import parser
+from neurosbd.cli_arguments import parser
 from neurosbd.errors import RunError, UsageError
 from neurosbd.plugins import load_file
 from neurosbd.text import say

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from neurosbd.anatomy import Population
 from neurosbd.neurons.neuron import Activity
 from neurosbd.noise import new_key, uniform
+from neurosbd.populations import Population
 
 
 def draw_sent(

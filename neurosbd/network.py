@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import neurosbd.anatomy as anatomy
-from neurosbd.anatomy import INPUT, Connection, Frame, Population, State
+import neurosbd.populations as parts
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
@@ -22,6 +21,7 @@ from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs, first_step_only
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
+from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
@@ -58,7 +58,7 @@ class Network(nn.Module):
         block: int | None = None,
     ) -> None:
         super().__init__()
-        order = anatomy.checked(populations, connections, generator)
+        order = parts.checked(populations, connections, generator)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
         self.populations = {p.name: self._with_constants(p, generator) for p in populations}
@@ -72,18 +72,18 @@ class Network(nn.Module):
         self.like: Tensor  # its type and device are those of all that the network takes and gives
         self.register_buffer("like", torch.zeros(0), persistent=False)
         self.connections = {c.name: c for c in connections}
-        self.readout = anatomy.readout_of({p.name: p.role for p in populations})
+        self.readout = parts.readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
         for population in populations:
             if population.name in (self.readout, *self.heads):
-                self.answer = anatomy.checked_answer(answer, population)
-        self.block = anatomy.checked_block(block)
+                self.answer = parts.checked_answer(answer, population)
+        self.block = parts.checked_block(block)
         self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.places: dict[str, Compartment] = {
             c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
         }
-        self.delays = {c.name: anatomy.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
+        self.delays = {c.name: parts.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
         self._total: Total | None = None  # over the processes that share a batch; None: there is one
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from neurosbd.anatomy import Connection, Population
 from neurosbd.axes import Axes
+from neurosbd.populations import Connection, Population
 from neurosbd.text import html_table, sides, text_table
 
 _MOST_NAMED = 6  # populations in one line

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
-    {"arguments", "files", "hdf5", "inputs", "namespace", "units"},
+    {"cli_arguments", "files", "hdf5", "inputs", "namespace", "units"},
     {"checkpoints", "library", "parsing"},
     {"kinds", "plugins"},
     {"constants"},
@@ -17,7 +17,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"validation"},
     {"connections", "datasets", "distributions", "answers", "encoders", "surrogates", "tracefiles"},
     {"constraints", "neurons", "stimuli"},
-    {"anatomy", "eligibility", "neuromodulators"},
+    {"eligibility", "neuromodulators", "populations"},
     {"dropout", "expansions", "plasticity", "regularisers", "summary"},
     {"network"},
     {"blocks"},

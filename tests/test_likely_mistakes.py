@@ -116,7 +116,7 @@ def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
     code = (
         "import sys, builtins\n"
         "def interrupted(name, *rest, real=builtins.__import__):\n"
-        "    if name == 'neurosbd.arguments':\n"
+        "    if name == 'neurosbd.cli_arguments':\n"
         "        raise KeyboardInterrupt\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = interrupted\n"

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from neurosbd.anatomy import INPUT, spikes
 from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.datasets.load import Dataset
@@ -14,6 +13,7 @@ from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.neurons import Standardised
 from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming, SymmetricInhibitory, Triplet
+from neurosbd.populations import INPUT, spikes
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 

@@ -8,13 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from neurosbd.anatomy import (
-    INPUT,
-    Connection,
-    Population,
-    legal_name,
-    readout_of,
-)
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.pruning import PruningSpec, maskable
 from neurosbd.config.simulation import SimulationSpec, StimulusEntry
@@ -32,6 +25,13 @@ from neurosbd.network import Network
 from neurosbd.parsing import JsonTable
 from neurosbd.plasticity import Window
 from neurosbd.plugins import needed
+from neurosbd.populations import (
+    INPUT,
+    Connection,
+    Population,
+    legal_name,
+    readout_of,
+)
 from neurosbd.recording import Request
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record, entries

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from neurosbd.anatomy import Connection
 from neurosbd.constants import Count, Range
 from neurosbd.constraints import Mask
+from neurosbd.populations import Connection
 from neurosbd.schema import Record
 
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 
-from neurosbd.anatomy import INPUT, readout_of
 from neurosbd.errors import UsageError, nearest
 from neurosbd.neurons.rate import RATES
 from neurosbd.parsing import Json, JsonTable
 from neurosbd.plugins import find
+from neurosbd.populations import INPUT, readout_of
 
 Recipe = Callable[[Mapping[str, Json], str], JsonTable]
 

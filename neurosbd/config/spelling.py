@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from neurosbd.anatomy import Connection, Population
 from neurosbd.config.definition import NESTED
 from neurosbd.connections import CONNECTIONS
 from neurosbd.constraints import CONSTRAINTS, Mask
@@ -16,6 +15,7 @@ from neurosbd.learning.rule import Rule
 from neurosbd.network import Network
 from neurosbd.neurons import NEURONS
 from neurosbd.parsing import Json, JsonTable
+from neurosbd.populations import Connection, Population
 from neurosbd.rules import RULES
 from neurosbd.stimuli import STIMULI, Stimulation
 

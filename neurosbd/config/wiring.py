@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from neurosbd.anatomy import Connection, Role, connection_name, legal_label
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
 from neurosbd.connections.precision import Precision, in_precision
@@ -19,6 +18,7 @@ from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.neurons.neuron import Compartment, Neuron
 from neurosbd.plasticity import PLASTICITIES, Plasticity
+from neurosbd.populations import Connection, Role, connection_name, legal_label
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.schema import Entry, OneOf, Record

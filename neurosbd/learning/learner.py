@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurosbd.anatomy import check_generator
 from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError, warn
 from neurosbd.inputs import gone_once_shown
@@ -23,6 +22,7 @@ from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
 from neurosbd.network import Network
 from neurosbd.neurons.neuron import Particular
+from neurosbd.populations import check_generator
 
 
 class Learner:

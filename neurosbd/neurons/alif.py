@@ -71,7 +71,7 @@ class ALIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> ALIFState:
         """At rest, silent, not adapted."""
         zero = torch.zeros_like(drive)
-        return ALIFState(zero + number(self.v_leak), zero, zero, membrane.with_moments(self, drive))
+        return ALIFState(zero + number(self.v_leak), zero, zero, membrane.first_wait(self, drive))
 
     def step(self, state: ALIFState, drive: Tensor, dt: float) -> tuple[Activity, ALIFState]:
         """Potential less the rise of the threshold, and spike, [B, *size]."""

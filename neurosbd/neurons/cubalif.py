@@ -69,7 +69,7 @@ class CubaLIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> CubaLIFState:
         """No current, at rest, silent."""
         zero = torch.zeros_like(drive)
-        return CubaLIFState(zero, zero + number(self.v_leak), zero, membrane.with_moments(self, drive))
+        return CubaLIFState(zero, zero + number(self.v_leak), zero, membrane.first_wait(self, drive))
 
     def step(self, state: CubaLIFState, drive: Tensor, dt: float) -> tuple[Activity, CubaLIFState]:
         """Potential and spike, [B, *size]."""

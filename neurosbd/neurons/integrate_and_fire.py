@@ -52,7 +52,7 @@ class IF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
         """Empty and silent."""
         zero = torch.zeros_like(drive)
-        return LIFState(zero, zero, membrane.with_moments(self, drive))
+        return LIFState(zero, zero, membrane.first_wait(self, drive))
 
     def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
         """Potential and spike, [B, *size]."""

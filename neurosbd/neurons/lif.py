@@ -71,7 +71,7 @@ class LIF:
     def init(self, drive: Tensor, generator: torch.Generator | None = None) -> LIFState:
         """At rest, silent."""
         zero = torch.zeros_like(drive)
-        return LIFState(zero + number(self.v_leak), zero, membrane.with_moments(self, drive))
+        return LIFState(zero + number(self.v_leak), zero, membrane.first_wait(self, drive))
 
     def step(self, state: LIFState, drive: Tensor, dt: float) -> tuple[Activity, LIFState]:
         """Potential and spike, [B, *size]."""

@@ -212,7 +212,7 @@ def scan(neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: 
     return drives, spikes
 
 
-def with_moments(neuron: Spiking, drive: Tensor) -> Tensor | None:
+def first_wait(neuron: Spiking, drive: Tensor) -> Tensor | None:
     """Waiting times before the first step."""
     return torch.zeros_like(drive) if neuron.refractory > 0 else None
 
