@@ -78,7 +78,7 @@ def trial_recorder(network: Network, inputs: Tensor, name: str = "hidden") -> Wa
 def lively(network: Network, name: str = "hidden") -> Tensor:
     """Inputs [T, B, size] scaled until many units have a gain, and if they spike, some do and some do not."""
     inputs = torch.rand(STEPS, BATCH, *network.populations["input"].size, dtype=torch.float64) - 0.3
-    for scale in (0.3, 1, 3, 10, 17, 30, 100):
+    for scale in (0.3, 1, 3, 10, 17, 30, 100, 2.7):
         value, slope = trial_recorder(network, scale * inputs, name)
         spiking = hasattr(network.populations[name].neuron, "v_threshold")
         if (slope != 0).double().mean() > 0.2 and (not spiking or 0.05 < value.mean() < 0.6):

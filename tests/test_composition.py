@@ -67,7 +67,7 @@ def test_any_plasticity_goes_with_any_neuromodulator_or_is_refused(plasticity: s
 
 
 @pytest.mark.parametrize(
-    "neuromodulator", [n for n in NEUROMODULATORS if n not in ("transposed", "following", "componentwise")]
+    "neuromodulator", [n for n in NEUROMODULATORS if n not in ("transposed", "following", "componentwise", "aligned")]
 )
 def test_three_factors_learn_from_every_neuromodulator(neuromodulator: str) -> None:
     definition = neurosbd.load_model("digits-mlp", "local", {"rule.neuromodulator": neuromodulator})

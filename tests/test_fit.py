@@ -56,7 +56,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 # No vectors; a policy gradient needs neurons that draw their spikes
-ON_RATES = [n for n, make in RULES.items() if n not in ("rmax", "reinforce", "gevb") and not make().timed]
+ELSEWHERE = ("rmax", "reinforce", "gevb", "corinfomax_ep")  # they want neurons that digits-mlp has not
+ON_RATES = [n for n, make in RULES.items() if n not in ELSEWHERE and not make().timed]
 
 
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes:neurosbd.errors.UsageWarning")

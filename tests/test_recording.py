@@ -328,11 +328,14 @@ def test_states_of_neurons_go_by_their_own_name(tmp_path: Path) -> None:
         spikes = z[row].astype(float)
 
 
+DRAWN = ("rmax", "reinforce")  # of neurons that draw their spikes
+
+
 @pytest.mark.filterwarnings("ignore:.*'corinfomax' learns at basal:neurosbd.UsageWarning")
 @pytest.mark.parametrize("rule", [name for name in RULES if isinstance(RULES[name](), LocalRule) and name != "gevb"])
 def test_what_waits_can_be_recorded_under_every_rule(tmp_path: Path, rule: str) -> None:
     """Every local rule has its eligibility or says that it has none."""
-    drawing: dict[str, Any] = {f"population__hidden{n}__neuron": "escape" for n in (1, 2)} if rule == "rmax" else {}
+    drawing: dict[str, Any] = {f"population__hidden{n}__neuron": "escape" for n in (1, 2)} if rule in DRAWN else {}
     there = run("digits-snn", tmp_path / "run", ["*.eligibility[examples=0:2]"], rule, time__steps=3, **drawing)
     names = [name.removesuffix(".eligibility") for name in there.trace.names if name != "target"]
     assert names == (["hidden2->output"] if rule == "stdp" else list(there.network().connections))

@@ -13,10 +13,11 @@ from neurosbd.errors import UsageError
 
 WINDOW = {"protocol.longest": 20, "protocol.every": 5, "protocol.period": 60, "protocol.pairs": 2}
 REWARD = {"protocol.duration": 0.45, "protocol.batch": 4, "protocol.update": 20}
+CURSOR = {"protocol.pretraining": 2, "protocol.recorded": 3, "protocol.session": 6, "protocol.batch": 2}
 
 
 def run(name: str, out: Path, record: list[str], **settings: Any) -> neurosbd.Run:
-    small = WINDOW if name == "stdp-window" else REWARD
+    small = {"stdp-window": WINDOW, "bmi-cursor": CURSOR}.get(name, REWARD)
     return neurosbd.simulate(name, settings={**small, **settings}, record=record, out=out)
 
 
@@ -94,7 +95,7 @@ def test_every_protocol_says_how_long_it_takes(tmp_path: Path) -> None:
     """What was estimated is what was written. Must fail for a protocol that forgets an observer or a trial."""
     for name in library.names("models"):
         if load_model(name).protocol is not None:
-            trace = run(name, tmp_path / name, ["*.spikes", "*.dweight"]).trace
+            trace = run(name, tmp_path / name, ["*.drive", "*.dweight"]).trace
             wanted = [trace.contents.expected[series.clock] for series in trace.contents.series]
             rows = [len(trace[series.name]) for series in trace.contents.series]
             assert all(0 <= most - there <= 20 for there, most in zip(rows, wanted, strict=True)), (name, rows, wanted)

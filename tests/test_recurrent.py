@@ -92,7 +92,7 @@ def unrolled(network: Network, task: Batch, heard_graph: bool, reset_graph: bool
         else:
             v = alpha * (v * (1 - reset) + n.v_reset * reset) + drive
         a = rho * a + z
-        z = _Spike.apply((v - n.v_threshold - beta * a) / n.v_threshold)
+        z = _Spike.apply((v - n.v_threshold - beta * a) / (n.v_threshold - n.v_reset))
         sent.append(z * 1.0)  # another node than the neuron's own memory of its spike
         if sent[-1].requires_grad:
             sent[-1].retain_grad()

@@ -103,7 +103,8 @@ def _runs(frame: FrameType, part: OwnPart) -> bool:
 def _place(part: OwnPart, above: Sequence[FrameType], network: Network) -> str:
     """The population or connection that the engine was at when it called the part, as far as it can be seen."""
     for frame in reversed(above):
-        name, connection = frame.f_locals.get("name"), frame.f_locals.get("connection")
+        name, plan = frame.f_locals.get("name"), frame.f_locals.get("plan")
+        connection = frame.f_locals.get("connection", getattr(plan, "connection", None))
         if part.kind in _AT_CONNECTIONS and isinstance(connection, Connection):
             return f"connection '{connection.name}'"
         if isinstance(name, str) and name in network.populations:
