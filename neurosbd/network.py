@@ -16,13 +16,14 @@ from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
 from neurosbd.constraints import Constraint, Held, Mask, buffer_name, hold, obey, with_mask
-from neurosbd.distributions import check_times, is_rounding, sample_constants
+from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs, first_step_only
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
 from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
+from neurosbd.unit_constants import UnitConstants
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
@@ -60,8 +61,8 @@ class Network(nn.Module):
         super().__init__()
         order = parts.checked(populations, connections, generator)
         self.dt = positive(dt, "dt, the duration of a step in s,")
-        self._exact: dict[str, Tensor] = {}  # constants that are tensors, in float64
-        self.populations = {p.name: self._with_constants(p, generator) for p in populations}
+        self._constants = UnitConstants(self)
+        self.populations = {p.name: self._constants.drawn(p, generator) for p in populations}
         for population in self.populations.values():
             check_times(population.neuron, self.dt, f"population '{population.name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
@@ -330,37 +331,12 @@ class Network(nn.Module):
                     f"or start a new run with network.init(x)"
                 )
 
-    def _with_constants(self, population: Population, generator: torch.Generator) -> Population:
-        """The population with its neuron's constants drawn; tensors among them become buffers, modules submodules."""
-        try:
-            neuron = sample_constants(population.neuron, population.size, generator, torch.float64)
-        except ValueError as problem:
-            raise ValueError(f"population '{population.name}': {problem}") from None
-        rounded = {}
-        for field, value in vars(neuron).items() if neuron is not None else ():
-            key = f"constant:{population.name}:{field}"
-            if isinstance(value, Tensor):
-                self._exact[key], rounded[field] = value, value.to(torch.get_default_dtype())
-                self.register_buffer(key, rounded[field])
-            elif isinstance(value, nn.Module):
-                self.add_module(key, value)
-        if rounded and neuron is not None:
-            neuron = replace(neuron, **rounded)  # type: ignore[type-var]
-        return replace(population, neuron=neuron)
-
     def _apply(self, fn: object, recurse: bool = True) -> "Network":
         """Constants that are tensors move with the weights; in a wider type they are again what they were given as."""
-        buffers = self._buffers
-        given = [key for key, exact in self._exact.items() if is_rounding(buffers[key], exact)]
+        given = self._constants.unrounded()
         super()._apply(fn, recurse)
-        for key in given:
-            buffers[key] = self._exact[key].to(buffers[key])  # type: ignore[arg-type]
-        for name, population in self.populations.items():
-            prefix = f"constant:{name}:"
-            moved = {key.removeprefix(prefix): v for key, v in self._buffers.items() if key.startswith(prefix)}
-            if moved and population.neuron is not None:
-                neuron = replace(population.neuron, **moved)  # type: ignore[type-var]
-                self.populations[name] = replace(population, neuron=neuron)
+        self._constants.restore(given)
+        self.populations |= {name: self._constants.moved(each) for name, each in self.populations.items()}
         return self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
