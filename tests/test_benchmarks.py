@@ -114,27 +114,48 @@ def test_rules_are_measured_beside_backprop(script: Any, capsys: pytest.CaptureF
     assert not set(rules.ALL) & {"rstdp", "stdp", "bptt", "local"} and {"dkp", "fa", "bp"} <= set(rules.ALL)
 
 
-def test_equal_time_is_as_many_epochs_as_the_ratio_of_steps_allows(script: Any, monkeypatch: Any) -> None:
+def test_equal_time_is_as_many_epochs_as_the_ratio_of_steps_allows(script: Any) -> None:
     """Half the step, twice the epochs; at least one. Must fail when the ratio multiplies."""
-    rules, asked = script("rules"), []
+    rules = script("rules")
+    assert [rules.as_long(ratio, 10) for ratio in (0.5, 30.0, 1.0)] == [20, 1, 10]
 
-    def trained(model: str, rule: str, epochs: int, what: str, options: Any) -> Any:
-        asked.append((rule, epochs, what))
-        return rules.Accuracy(rule, epochs, [0.5], what)
 
-    monkeypatch.setattr(rules, "trained", trained)
-    rows = [rules.Cost("m", rule, 1.0, ratio, (1, 1), 1, 1) for rule, ratio in (("a", 0.5), ("b", 30.0), ("bp", 1.0))]
-    found = rules.accuracies(rows, argparse.Namespace(set=["training.epochs=10"]))
-    assert asked == [
-        ("a", 10, "epochs"),
-        ("a", 20, "time"),
-        ("b", 10, "epochs"),
-        ("b", 1, "time"),
-        ("bp", 10, "epochs"),
+def test_measurements_of_rules_go_on_in_their_file(script: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """What is there is not run again, whatever is asked for; seeds come one after another, and a file of other
+    settings is refused. Must fail when a run is looked up by its rule alone (tried)."""
+    rules, ran = script("rules"), []
+
+    def fit(model: Any, rule: str, seed: int, settings: Any, **other: Any) -> Any:
+        ran.append((Path(model).stem, rule, settings["training.epochs"], seed))
+        if rule == "dfa" and seed == 1:
+            raise neurosbd.RunError("it went to infinity")
+        return argparse.Namespace(metrics=[{"test_accuracy": 0.5 + 0.1 * seed}])
+
+    monkeypatch.setattr(rules.neurosbd, "fit", fit)
+    kept = rules.Measured(tmp_path / "kept.json", [])
+    kept.costs = [
+        rules.Cost(rules.TRAINED, rule, 1.0, ratio, (1, 1), 1, 1) for rule, ratio in (("bp", 1.0), ("dfa", 0.5))
     ]
-    assert [each.epochs for each in found if each.what == "time"] == [20, 1, 10]
-    rules.show_step(rows, found)
-    rules.show_depth([each._replace(what="3") for each in found])
+    options = argparse.Namespace(only=["epochs", "time", "depth"], rules=["dfa"], seeds=[0], depths=[2])
+    rules.measure(kept, options, 4)
+    assert ran == [
+        ("cifar10-small", "bp", 4, 0),
+        ("cifar10-small", "dfa", 4, 0),
+        ("cifar10-small", "dfa", 8, 0),
+        ("layers-2", "bp", 4, 0),
+        ("layers-2", "dfa", 4, 0),
+    ]
+    again = rules.Measured(tmp_path / "kept.json", [])
+    again.read()
+    ran.clear()
+    options.only, options.seeds = ["epochs"], [0, 1]
+    rules.measure(again, options, 4)
+    assert ran == [("cifar10-small", "bp", 4, 1), ("cifar10-small", "dfa", 4, 1)]
+    rules.show(again, 4)
+    shown = capsys.readouterr().out
+    assert "55.0 +- 7.1" in shown and "1 of 2 failed" in shown
+    with pytest.raises(SystemExit, match="name another file"):
+        rules.Measured(tmp_path / "kept.json", ["training.epochs=2"]).read()
 
 
 def test_networks_of_every_depth_resolve(script: Any, tmp_path: Path) -> None:
