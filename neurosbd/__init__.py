@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     surrogates: Mapping[str, Callable[..., _tables.Surrogate]]
     tasks: Mapping[str, Callable[..., _tables.Task]]
     upkeeps: Mapping[str, Callable[..., _tables.Upkeep]]
+    wirings: Mapping[str, Callable[..., _tables.Wiring]]
 
 __version__ = "0.1.0"
 
@@ -110,7 +111,7 @@ _HOME = {
 
 _TABLES = (
     "homeostases", "initialisers", "layouts", "optimizers", "plasticities", "poolings", "processes",
-    "protocols", "recipes", "schedules", "upkeeps",
+    "protocols", "recipes", "schedules", "upkeeps", "wirings",
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
     "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",

@@ -99,7 +99,7 @@ class Network(nn.Module):
         geometry, name = connection.geometry, connection.name
         shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
         weight, bias = geometry.start(shape, self.populations[connection.post].size, generator)
-        constraints = with_mask(connection.constraints, geometry.mask(shape, generator))
+        constraints = with_mask(connection.constraints, parts.mask_of(connection, shape, generator))
         axes = geometry.axes(shape, self.populations[connection.pre].size)
         held = hold(constraints, weight, axes, generator, f"connection '{name}'")
         self._held[name] = [(constraint, type(state)) for constraint, state in held]

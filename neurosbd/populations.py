@@ -243,6 +243,14 @@ def delay_of(connection: Connection, late: bool) -> int:
     return index(connection.delay)
 
 
+def mask_of(connection: Connection, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+    """Which synapses a connection has, as its geometry draws them; a ValueError names it."""
+    try:
+        return connection.geometry.mask(shape, generator)
+    except ValueError as problem:
+        raise ValueError(f"connection '{connection.name}': {problem}") from None
+
+
 def _check_room(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
     """Refuse what no machine could hold, before memory is asked for."""
     wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}

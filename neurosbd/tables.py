@@ -16,7 +16,7 @@ from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.config.simulation import StimulusEntry
 from neurosbd.config.wiring import ConnectionEntry
-from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Geometry, Initialiser, Pooling
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Geometry, Initialiser, Pooling, Wiring
 from neurosbd.constants import Distribution
 from neurosbd.constraints import CONSTRAINTS, Constraint
 from neurosbd.datasets.definition import DatasetFile
@@ -45,7 +45,7 @@ Items = MutableMapping[Any, Any]  # of a table by name; each table says what its
 _LEGAL_NAME = re.compile("[a-z][a-z0-9_]{0,59}")
 TABLES: Mapping[str, Items] = {
     "rules": RULES, "neurons": NEURONS, "losses": LOSSES, "connections": CONNECTIONS, "constraints": CONSTRAINTS,
-    "initialisers": INITIALISERS, "poolings": POOLINGS, "plasticities": PLASTICITIES,
+    "initialisers": INITIALISERS, "poolings": POOLINGS, "wirings": WIRINGS, "plasticities": PLASTICITIES,
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
     "upkeeps": UPKEEPS, "encoders": ENCODERS, "stimuli": STIMULI, "surrogates": SURROGATES, "answers": ANSWERS,
@@ -56,7 +56,7 @@ TABLES: Mapping[str, Items] = {
 RENAMED = {"projections": "layouts"}
 CONTRACTS: Mapping[str, type] = {
     "neurons": Neuron, "losses": Described, "connections": Geometry, "constraints": Constraint,
-    "initialisers": Initialiser, "poolings": Pooling,
+    "initialisers": Initialiser, "poolings": Pooling, "wirings": Wiring,
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
     "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder,
     "stimuli": Stimulus, "surrogates": Surrogate, "answers": Answer,

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from neurosbd.axes import DEFAULTS, AxisName, named
-from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Initialiser, Pooling
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Initialiser, Pooling, Wiring
 from neurosbd.connections.precision import Precision, in_precision
 from neurosbd.constants import Distribution, Range, Share
 from neurosbd.constraints import CONSTRAINTS
@@ -29,7 +29,7 @@ Count = Annotated[int, Range(least=1, most=2**31 - 1)]
 NESTED = {  # which table a constant that is a part itself is an entry of
     Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
     Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
-    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS,
+    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS, Wiring: WIRINGS,
 }  # fmt: skip
 ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
 PlasticityEntry = Annotated[Entry, OneOf(PLASTICITIES, NESTED)]

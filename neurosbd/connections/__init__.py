@@ -10,6 +10,7 @@ from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
 from neurosbd.connections.vector import Vector
 from neurosbd.connections.vector_conv2d import VectorConv2d
+from neurosbd.connections.wirings import WIRINGS, Wiring
 from neurosbd.namespace import is_table
 
 CONNECTIONS: dict[str, Callable[..., Geometry]] = {
@@ -22,6 +23,6 @@ CONNECTIONS: dict[str, Callable[..., Geometry]] = {
 is_table(__name__, CONNECTIONS)
 
 __all__ = [
-    "CONNECTIONS", "INITIALISERS", "POOLINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d", "Pooling",
-    "Vector", "VectorConv2d",
+    "CONNECTIONS", "INITIALISERS", "POOLINGS", "WIRINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d",
+    "Pooling", "Vector", "VectorConv2d", "Wiring",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.wirings import Wiring
 from neurosbd.constants import Share, constants
 
 
@@ -24,11 +25,14 @@ class Dense:
     Args:
         pool: pooling of the pre map on the way, or none.
         bias: whether each post unit has a bias.
-        sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1.
+        sparsity: fraction of the weights fixed at zero, drawn once, 0 <= sparsity < 1: each pair of units is joined
+            with probability 1 - sparsity.
         autapses: whether a unit of a recurrent connection may reach itself; else the diagonal is fixed at zero.
         weight: initialiser of the weights.
+        wiring: which pairs of units are joined, in place of `sparsity`, see WIRINGS; None: as `sparsity` says.
     Raises:
-        ValueError: if `sparsity` is out of range, or the sizes of the populations do not fit.
+        ValueError: if `sparsity` is out of range or there is a wiring besides, or the sizes of the populations do not
+            fit.
     Source: McCulloch, Pitts 1943; fixed sparsity as in Erdogan et al. 2025 (EBD), appendix (MLP recipe).
     """
 
@@ -37,6 +41,13 @@ class Dense:
     sparsity: Share = 0.0
     autapses: bool = True
     weight: Initialiser = field(default_factory=KaimingNormal)
+    wiring: Wiring | None = None
+
+    def __post_init__(self) -> None:
+        if self.wiring is not None and self.sparsity:
+            raise ValueError(
+                f"dense: wiring and sparsity = {self.sparsity:g} both say which units are joined; leave one of them out"
+            )
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(post units, arriving units)."""
@@ -58,11 +69,14 @@ class Dense:
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         """1 where there is a synapse."""
+        if not self.autapses and shape[0] != shape[1]:
+            raise ValueError(f"autapses = false is for a population onto itself, got {shape[1]} onto {shape[0]} units")
+        if self.wiring is not None:
+            pairs = self.wiring.draw(shape[0], shape[1], self.autapses, generator)
+            return torch.zeros(shape).index_put_(pairs, torch.ones(()))
         present = sparse_mask(shape, self.sparsity, generator)
         if self.autapses:
             return present
-        if shape[0] != shape[1]:
-            raise ValueError(f"autapses = false is for a population onto itself, got {shape[1]} onto {shape[0]} units")
         others = 1 - torch.eye(shape[0])
         return others if present is None else present * others
 

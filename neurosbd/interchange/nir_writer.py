@@ -223,7 +223,8 @@ class _Writer:
             warn(f"connection '{connection.name}': NIR holds no constraints, so {kinds} will be lost in the file")
         present = self.network.present(connection)
         if present is not None:
-            about["sparsity"] = geometry.sparsity
+            wired = getattr(geometry, "wiring", None) is not None
+            about["sparsity"] = 1 - present.mean().item() if wired else geometry.sparsity
             about["present"] = _array(present).astype(np.uint8)
             about["autapses"] = int(getattr(geometry, "autapses", True))
         kept = {"neurosbd": about}

@@ -17,9 +17,11 @@ from neurosbd.testing.connections import (
     CONNECTION_CHECKS,
     INITIALISER_CHECKS,
     POOLING_CHECKS,
+    WIRING_CHECKS,
     check_connection,
     check_initialiser,
     check_pooling,
+    check_wiring,
 )
 from neurosbd.testing.constraints import CONSTRAINT_CHECKS, check_constraint
 from neurosbd.testing.encoders import ENCODER_CHECKS, check_encoder
@@ -47,6 +49,7 @@ from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol,
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "rules": RULE_CHECKS, "neurons": NEURON_CHECKS, "losses": LOSS_CHECKS, "connections": CONNECTION_CHECKS,
     "constraints": CONSTRAINT_CHECKS, "poolings": POOLING_CHECKS, "initialisers": INITIALISER_CHECKS,
+    "wirings": WIRING_CHECKS,
     "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
     "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
     "encoders": ENCODER_CHECKS, "stimuli": STIMULUS_CHECKS,
@@ -81,5 +84,5 @@ __all__ = [
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
     "check_protocol", "check_rule", "check_schedule", "check_stimulus", "check_surrogate", "check_task", "check_upkeep",
-    "maker",
+    "check_wiring", "maker",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.connections import POOLINGS, Geometry
 from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.wirings import Pairs
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, seeded
 
 ENDS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (  # sizes of populations, first of maps and units
@@ -20,7 +21,7 @@ ENDS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (  # sizes of popula
 )
 
 
-class Wiring(NamedTuple):
+class Joined(NamedTuple):
     """A geometry between two populations, with random synapses and activity in float64."""
 
     geometry: Geometry
@@ -29,7 +30,7 @@ class Wiring(NamedTuple):
     factor: Tensor  # [B, *post]
 
 
-def wirings(make: Make) -> Iterator[Wiring]:
+def joined(make: Make) -> Iterator[Joined]:
     """A geometry without and with a bias, and behind every pooling, as far as it has such constants."""
     geometry = make()
     fields = set(getattr(geometry, "__dataclass_fields__", ()))
@@ -41,29 +42,29 @@ def wirings(make: Make) -> Iterator[Wiring]:
             yield from _wired(dataclasses.replace(geometry, **changes) if changes else geometry)
 
 
-def _wired(geometry: Geometry) -> Iterator[Wiring]:
+def _wired(geometry: Geometry) -> Iterator[Joined]:
     """Between the first sizes of every kind that a geometry can join."""
-    joined: set[tuple[int, int]] = set()  # kinds of both ends
+    kinds: set[tuple[int, int]] = set()  # of both ends
     for pre, post in ENDS:
         try:
             shape = geometry.weight_shape(pre, post)
         except ValueError:
             continue
-        if (len(pre), len(post)) in joined:
+        if (len(pre), len(post)) in kinds:
             continue
-        joined.add((len(pre), len(post)))
+        kinds.add((len(pre), len(post)))
         start = geometry.start(shape, post, seeded())
         demand(start.weight.shape == shape, "`start` draws a weight of another shape than it is asked for")
         demand((start.bias is not None) == geometry.bias, "`start` has a bias where `bias` says no, or none where yes")
         synapses = Synapses(*(None if s is None else drawn(*s.shape, seed=2) for s in start))  # type: ignore[arg-type]
-        yield Wiring(geometry, synapses, drawn(4, *pre, seed=3), drawn(4, *post, seed=4))
+        yield Joined(geometry, synapses, drawn(4, *pre, seed=3), drawn(4, *post, seed=4))
     sizes = "; ".join(f"{list(pre)} onto {list(post)}" for pre, post in ENDS)
-    demand(joined, f"`weight_shape` refuses to join any of the sizes {sizes}")
+    demand(kinds, f"`weight_shape` refuses to join any of the sizes {sizes}")
 
 
 def outer_is_the_adjoint_of_drive(make: Make) -> None:
     """<outer(p, x), w> = <p, drive(w, x)>. Must fail when a kernel is flipped (tried)."""
-    for geometry, synapses, x, factor in wirings(make):
+    for geometry, synapses, x, factor in joined(make):
         arriving = geometry.carry(x)
         drive = geometry.drive(synapses, arriving)
         demand(drive.shape == factor.shape, f"The drive has shape {list(drive.shape)}, not {list(factor.shape)}")
@@ -75,7 +76,7 @@ def outer_is_the_adjoint_of_drive(make: Make) -> None:
 
 def outer_equals_autograd(make: Make) -> None:
     """The gradient of <p, drive(w, x)> by w. Oracle: autograd."""
-    for geometry, synapses, x, factor in wirings(make):
+    for geometry, synapses, x, factor in joined(make):
         leaves = [s.requires_grad_() for s in synapses if s is not None]
         exact = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), leaves)
         with torch.no_grad():
@@ -86,7 +87,7 @@ def outer_equals_autograd(make: Make) -> None:
 
 def back_equals_autograd(make: Make) -> None:
     """The gradient of <p, drive(w, carry(x))> by x. Oracle: autograd. Must fail when a kernel is flipped (tried)."""
-    for geometry, synapses, x, factor in wirings(make):
+    for geometry, synapses, x, factor in joined(make):
         x = x.requires_grad_()
         (exact,) = torch.autograd.grad((geometry.drive(synapses, geometry.carry(x)) * factor).sum(), x)
         with torch.no_grad():
@@ -96,7 +97,7 @@ def back_equals_autograd(make: Make) -> None:
 
 def each_adds_up_to_outer(make: Make) -> None:
     """Example by example, and on top of what there was. Must fail when `kept` is left out (tried)."""
-    for geometry, synapses, x, factor in wirings(make):
+    for geometry, synapses, x, factor in joined(make):
         arriving = geometry.carry(x)
         each = geometry.each(synapses, factor[None], arriving[None])
         outer = geometry.outer(synapses, factor, arriving).weight
@@ -136,8 +137,29 @@ def initialiser_draws_from_its_generator(make: Make) -> None:
         demand(one.dtype == torch.float32 and one.shape == shape, f"The weights must be float32 {list(shape)}")
 
 
+def wiring_joins_a_pair_once(make: Make) -> None:
+    """In order, the same pairs for the same seed, units that are there, and no unit itself without autapses."""
+    for post, pre, autapses in ((36, 36, True), (36, 36, False), (36, 64, True)):
+        try:
+            one, two = (make().draw(post, pre, autapses, seeded(5)) for _ in range(2))
+        except ValueError:  # says why so many cannot be wired
+            continue
+        same = all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+        demand(same, "Two draws of the same seed differ; randomness must come from the generator alone")
+        demand(
+            isinstance(one, Pairs) and one.post.shape == one.pre.shape, "`draw` must give Pairs(post, pre), [n] each"
+        )
+        if len(one.post):
+            there = bool(min(*one.post, *one.pre) >= 0 and one.post.max() < post and one.pre.max() < pre)
+            demand(there, f"It joins units that are not there, of {pre} onto {post}")
+        flat = one.post * pre + one.pre
+        demand(bool((flat.diff() > 0).all()), "Pairs must come in order, post unit by post unit, each once")
+        demand(autapses or not bool((one.post == one.pre).any()), "A unit reaches itself, though autapses = false")
+
+
 POOLING_CHECKS: tuple[Check, ...] = (pooling_says_its_size,)
 INITIALISER_CHECKS: tuple[Check, ...] = (initialiser_draws_from_its_generator,)
+WIRING_CHECKS: tuple[Check, ...] = (wiring_joins_a_pair_once,)
 
 
 def check_pooling(make: Make) -> None:
@@ -149,4 +171,10 @@ def check_pooling(make: Make) -> None:
 def check_initialiser(make: Make) -> None:
     """Everything that the contract of an initialiser promises; see `check_neuron`."""
     for check in INITIALISER_CHECKS:
+        check(make)
+
+
+def check_wiring(make: Make) -> None:
+    """Everything that the contract of a wiring promises; see `check_neuron`."""
+    for check in WIRING_CHECKS:
         check(make)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neurosbd.catalogue import show
 from neurosbd.config.wiring import NESTED
-from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, Dense
+from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Dense
 from neurosbd.constants import Range
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.processes import PROCESSES
@@ -41,7 +41,7 @@ from tests.contracts.tables import CONSTANTS
 TABLES: list[Mapping[str, Callable[..., Any]]] = [
     NEURONS, ENCODERS, RULES, PROTOCOLS, TASKS, SURROGATES, LAYOUTS, EXPANSIONS, HOMEOSTASES, UPKEEPS, OPTIMIZERS,
     DISTRIBUTIONS, CONSTRAINTS, LOSSES, CONNECTIONS, INITIALISERS, POOLINGS, NEUROMODULATORS, PLASTICITIES,
-    SCHEDULES, PROCESSES,
+    SCHEDULES, PROCESSES, WIRINGS,
 ]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 
