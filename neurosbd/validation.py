@@ -12,7 +12,9 @@ from neurosbd.plugins import nearest_part
 from neurosbd.schema import DRAWN, NUMBER, NUMBERS, Constants, Record, records, tupled
 
 R = TypeVar("R", bound=Record)
-_RENAMED = {"own": "custom"}  # kinds of entries that config files of older runs may name
+_RENAMED = {  # words that files of older versions may say
+    "own": "custom", "all": "all_to_all", "nearest": "nn_symm",
+}  # fmt: skip
 
 
 def validate(record: type[R], raw: Mapping[str, object], source: str, origin: Mapping[str, str] | None = None) -> R:

@@ -92,20 +92,31 @@ def test_stdp_window_in_closed_form(lag: int) -> None:
     assert change == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
 
-@pytest.mark.parametrize("pairing", ["all", "nearest"])
-def test_pairing_counts_all_or_the_nearest_spike(pairing: str) -> None:
-    """Must fail when 'nearest' adds up (tried)."""
-    pre, post = [10, 14, 20], [17, 23, 31]
-    rule = learning_readout("stdp", a_minus=0.5, pairing=pairing)
-    pairs = [(a, b) for a in pre for b in post]
-    if pairing == "nearest":
-        ups = [(max(a for a in pre if a <= b), b) for b in post]
-        downs = [(a, max(b for b in post if b < a)) for a in pre if min(post) < a]
-    else:
-        ups, downs = [(a, b) for a, b in pairs if a <= b], [(a, b) for a, b in pairs if b < a]
-    expected = sum(math.exp(-(b - a) * DT / 20e-3) for a, b in ups)
-    expected -= 0.5 * sum(math.exp(-(a - b) * DT / 20e-3) for a, b in downs)
-    assert forced(pre, [b - 1 for b in post], 50, {}, rule) == pytest.approx(expected, rel=1e-10)
+@pytest.mark.parametrize("kind", ["stdp", "rstdp"])
+@pytest.mark.parametrize("pairing", ["all_to_all", "nn_symm", "nn_pre_centered", "nn_restr"])
+def test_pairing_counts_the_pairs_of_its_scheme(pairing: str, kind: str) -> None:
+    """Written out from figure 7 of Morrison, Diesmann, Gerstner 2008; of a reward at the end, with an eligibility that
+    hardly fades. Must fail when 'nn_symm' adds up, when 'nn_restr' keeps a trace after its pair, or when
+    'nn_pre_centered' forgets what a spike of the other side has not met (tried, each)."""
+    pre, post = [10, 14, 20, 21, 33, 40], [17, 23, 31, 36, 37]
+    ups = {
+        "all_to_all": [(a, b) for a in pre for b in post if a <= b],
+        "nn_symm": [(max(a for a in pre if a <= b), b) for b in post],
+        "nn_pre_centered": [(a, min(b for b in post if b >= a)) for a in pre if a <= max(post)],
+        "nn_restr": [(14, 17), (21, 23), (33, 36)],
+    }
+    nearest = [(a, max(b for b in post if b < a)) for a in pre if min(post) < a]
+    downs = {
+        "all_to_all": [(a, b) for a in pre for b in post if b < a],
+        "nn_symm": nearest, "nn_pre_centered": nearest,
+        "nn_restr": [(20, 17), (33, 31), (40, 37)],
+    }  # fmt: skip
+    expected = sum(math.exp(-(b - a) * DT / 20e-3) for a, b in ups[pairing])
+    expected -= 0.5 * sum(math.exp(-(a - b) * DT / 20e-3) for a, b in downs[pairing])
+    slow = {"tau_e": 1e9, "baseline": 0.0} if kind == "rstdp" else {}
+    rule = learning_readout(kind, a_minus=0.5, pairing=pairing, **slow)
+    found = forced(pre, [b - 1 for b in post], 62, {60: 1.0}, rule)
+    assert found == pytest.approx(expected, rel=1e-7)
 
 
 def test_multiplicative_steps_shrink_towards_the_bounds() -> None:

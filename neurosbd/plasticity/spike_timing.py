@@ -12,27 +12,10 @@ from neurosbd.constants import Fraction, NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Stochastic
+from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
 
 Bounds = Literal["additive", "multiplicative", "power_law"]
-Pairing = Literal["all", "nearest"]
-
-
-class PairTraces(NamedTuple):
-    """What earlier spikes have left behind."""
-
-    pre: Tensor  # of all that has arrived, [B, *arriving]
-    post: Tensor  # of the spikes before those of the last step, [B, *size]
-    fired: Tensor  # spikes of the last step, which end as the next one begins, [B, *size]
-
-
-class Instant(NamedTuple):
-    """What meets at a synapse where one step ends and the next begins."""
-
-    arrived: Tensor  # what arrives, [B, *arriving]
-    fired: Tensor  # post spikes of the step that ends, [B, *size]
-    pre: Tensor  # trace that these spikes find: of all that has arrived, now as well, [B, *arriving]
-    post: Tensor  # trace that the arrivals find: of the spikes before, [B, *size]
 
 
 def check_bounds(name: str, w_min: float, w_max: float) -> None:
@@ -55,8 +38,15 @@ class Window:
     What arrives in a step comes at its beginning, t_pre = step dt, and the spike that it may cause at its end, t_post =
     (step + 1) dt: that pair is causal, with the shortest lag that a cause can have, dt. So a change by the spikes of a
     step is made with the arrivals of the next one, in this order: arrivals find the trace of the spikes before, then
-    the spikes find the trace of all arrivals. With 'all' every pair counts, with 'nearest' only the latest spike of
-    the other side. Both are kept as one trace per unit, O(B (pre + post)).
+    the spikes find the trace of all arrivals. Which of them make pairs:
+
+        all_to_all:       every arrival with every spike
+        nn_symm:          every arrival with the latest spike before it, every spike with the latest arrival
+        nn_pre_centered:  every arrival with the latest spike before it and with the first one after it
+        nn_restr:         an arrival and a spike with no other spike or arrival between them
+
+    The first two are kept as one trace per unit, O(B (pre + post)); 'nn_pre_centered' as one per synapse, and both it
+    and 'nn_restr' make O(B pre post) values in every step.
 
     Args:
         a_plus: size of potentiation, >= 0.
@@ -67,12 +57,13 @@ class Window:
         w_max: upper bound, > w_min.
         bounds: 'additive', 'multiplicative' or 'power_law'.
         mu: exponent of 'power_law', 0..1, which needs one.
-        pairing: 'all' or 'nearest'.
+        pairing: 'all_to_all', 'nn_symm', 'nn_pre_centered' or 'nn_restr'; the last two need a dense connection.
     Raises:
         ValueError: if a constant is out of range.
-    Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98, sections 4.1-4.3; Song, Miller, Abbott 2000
-        (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative); Gutig, Aharonov, Rotter, Sompolinsky 2003
-        (power_law, as NEST's stdp_synapse with lambda = a_plus, alpha lambda = a_minus).
+    Source: Morrison, Diesmann, Gerstner 2008, Biol. Cybern. 98, sections 4.1-4.3, figure 7 (pairing; the names are
+        those of NEST's stdp_synapse, stdp_nn_symm_synapse, stdp_nn_pre_centered_synapse, stdp_nn_restr_synapse); Song,
+        Miller, Abbott 2000 (additive); van Rossum, Bi, Turrigiano 2000 (multiplicative); Gutig, Aharonov, Rotter,
+        Sompolinsky 2003 (power_law, as NEST's stdp_synapse with lambda = a_plus, alpha lambda = a_minus).
     Differs: none from Brian2, where a spike acts in the step in which it is sent and causes one in the next at the
         earliest: its step n is the instant at which our step n begins, and there too `on_pre` runs before `on_post`.
         NEST leaves out pairs at lag 0 (a spike that ends as another one arrives), and adds its dendritic delay to
@@ -86,7 +77,7 @@ class Window:
     w_min: float = -1.0
     w_max: float = 1.0
     bounds: Bounds = "additive"
-    pairing: Pairing = "all"
+    pairing: Pairing = "all_to_all"
     mu: Fraction | None = None
 
     def __post_init__(self) -> None:
@@ -99,18 +90,11 @@ class Window:
 
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
-        silent = torch.zeros_like(local.post.value)
-        return PairTraces(torch.zeros_like(local.pre), silent, silent)
+        return no_spike(self.pairing, local)
 
     def after(self, state: PairTraces, local: Local, dt: float) -> tuple[Instant, PairTraces]:
         """(the instant at which this step begins, the traces after it, with the spikes at the end of this step)."""
-        pre = self._joined(state.pre * decay(self.tau_plus, dt), local.pre)
-        post = state.post * decay(self.tau_minus, dt)
-        now = Instant(local.pre, state.fired, pre, post)
-        return now, PairTraces(pre, self._joined(post, state.fired), local.post.value)
-
-    def _joined(self, trace: Tensor, spikes: Tensor) -> Tensor:
-        return trace + spikes if self.pairing == "all" else torch.where(spikes > 0, spikes, trace)
+        return paired(self.pairing, state, local, decay(self.tau_plus, dt), decay(self.tau_minus, dt))
 
     @property
     def soft(self) -> bool:
@@ -160,6 +144,10 @@ class SpikeTiming:
         """Those of the window."""
         return self.window.w_min, self.window.w_max
 
+    def check(self, site: Site) -> None:
+        """Raise ValueError where pairs depend on both sides and the synapses do not."""
+        check_site(self.window.pairing, site)
+
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
         return self.window.init(local)
@@ -168,8 +156,8 @@ class SpikeTiming:
         """Depression where the pre unit spikes, then potentiation where the post unit does."""
         now, state = self.window.after(state, local, dt)
         weight, examples = local.synapses.weight, len(local.pre)
-        down = local.outer(now.post, now.arrived).weight.div_(examples).mul_(self.window.factors(weight)[1])
-        up = local.outer(now.fired, now.pre).weight.div_(examples)
+        down = now.depression(local).div_(examples).mul_(self.window.factors(weight)[1])
+        up = now.potentiation(local).div_(examples)
         down = within(down, up, weight, self.bounds)
         up.mul_(self.window.factors(weight - down if self.window.soft else weight)[0])
         return Synapses(down.sub_(up), None), state
@@ -216,6 +204,10 @@ class RewardedSpikeTiming:
         """Those of the window."""
         return self.window.w_min, self.window.w_max
 
+    def check(self, site: Site) -> None:
+        """Raise ValueError where pairs depend on both sides and the synapses do not."""
+        check_site(self.window.pairing, site)
+
     def init(self, local: Local) -> Tagged:
         """Nothing waits."""
         return Tagged(self.window.init(local), nothing(local))
@@ -225,11 +217,11 @@ class RewardedSpikeTiming:
         now, traces = self.window.after(state.traces, local, dt)
         plus, minus = self.window.factors(local.synapses.weight)
         kept = math.exp(-dt / self.tau_e)
-        if isinstance(plus, Tensor) and isinstance(minus, Tensor):  # of this step's weight: nothing to put off
+        if self.window.soft or self.window.pairing in PER_SYNAPSE:  # no factors of two units: nothing to put off
             e = state.pending.folded.mul_(kept)
-            pairs = local.each(now.fired[None], now.pre[None])
-            e.addcmul_(pairs, plus)
-            e.addcmul_(local.each(now.post[None], now.arrived[None], pairs, 0.0), minus, value=-1)
+            pairs = now.potentiation_of_each(local)
+            e.addcmul_(pairs, torch.as_tensor(plus).to(e))
+            e.addcmul_(now.depression_of_each(local, pairs), torch.as_tensor(minus).to(e), value=-1)
             pending = state.pending._replace(folded=e)
         else:
             posts, pres = [now.fired * plus, now.post * -minus], [now.pre, now.arrived]
