@@ -50,6 +50,13 @@ class Axes(NamedTuple):
         """Whether the value of a unit is a vector; of a map of vectors, at every position."""
         return "components" in self.names
 
+    def silence(self, like: Tensor, rows: int) -> Tensor:
+        """Zeros [rows, *size] of the kind of `like`; of a map channels-last in memory, as convolutions drive it."""
+        if not self.is_map:
+            return like.new_zeros((rows, *self.size))
+        channels, height, width = self.size
+        return like.new_zeros((rows, height, width, channels)).permute(0, 3, 1, 2)
+
     def __str__(self) -> str:
         return " x ".join(f"{length} {name}" for name, length in zip(self.names, self.size, strict=True))
 

@@ -245,7 +245,7 @@ class Network(nn.Module):
         for name in self.incoming:
             population = self.populations[name]
             assert population.neuron is not None
-            neurons[name] = population.neuron.init(example.new_zeros((len(example), *population.size)), generator)
+            neurons[name] = population.neuron.init(population.named_axes.silence(example, len(example)), generator)
         for name, delay in self.delays.items():
             if delay:
                 connection = self.connections[name]

@@ -6,6 +6,7 @@ same numbers on every device, and a run split in two gives those of the whole.
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +33,59 @@ def part_of(generator: torch.Generator, first: int) -> PartGenerator:
     return part
 
 
+class NotingGenerator(torch.Generator):
+    """A generator of a run that notes who asks it for a key.
+
+    asked: what was random, in order.
+    """
+
+    asked: list[str]
+
+
+def noting(generator: torch.Generator) -> NotingGenerator:
+    """A generator in the same state that notes who asks."""
+    notes = NotingGenerator()
+    notes.set_state(generator.get_state())
+    notes.asked = []
+    return notes
+
+
+class KeyPlaces(torch.Generator):
+    """A generator of a run that is taken down once and replayed: each finds its keys in their places.
+
+    asked: what is random in such a run, in order.
+    places: of the keys, int64 [how many].
+    given: how many have been asked for.
+    """
+
+    asked: Sequence[str] = ()
+    places: Tensor
+    given: int = 0
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Put the keys of the next replay in their places, as its run would draw them."""
+        if self.asked:
+            self.places.copy_(torch.stack([_drawn(generator, what) for what in self.asked]))
+
+    def key(self, what: str) -> Tensor:
+        """The place of the next key, [].
+
+        Raises:
+            RuntimeError: if another run asked for something else.
+        """
+        if what not in self.asked[self.given : self.given + 1]:
+            raise RuntimeError(f"{what} draws a key that it did not draw in the batch before")
+        self.given += 1
+        return self.places[self.given - 1]
+
+
+def key_places(asked: Sequence[str], device: torch.device) -> KeyPlaces:
+    """Places for the keys of a run on a device."""
+    found = KeyPlaces()
+    found.asked, found.places = asked, torch.zeros(len(asked), dtype=torch.int64, device=device)
+    return found
+
+
 def new_key(generator: torch.Generator | None, what: str, device: torch.device) -> Tensor:
     """A key drawn from the generator of the run: [], or of a part of a batch [2], with the number of its first example.
 
@@ -45,10 +99,19 @@ def new_key(generator: torch.Generator | None, what: str, device: torch.device) 
     """
     if generator is None:
         raise ValueError(f"{what} is random: give the run a torch.Generator")
-    key = torch.randint(2**62, (), generator=generator) ^ _salt(what)
+    if isinstance(generator, KeyPlaces):
+        return generator.key(what)
+    if isinstance(generator, NotingGenerator):
+        generator.asked.append(what)
+    key = _drawn(generator, what)
     if isinstance(generator, PartGenerator):
         key = torch.stack((key, torch.tensor(generator.first)))
     return key.to(device)
+
+
+def _drawn(generator: torch.Generator, what: str) -> Tensor:
+    """The next key of a generator, int64 []."""
+    return torch.randint(2**62, (), generator=generator) ^ _salt(what)
 
 
 def _salt(what: str) -> int:

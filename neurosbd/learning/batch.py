@@ -28,6 +28,16 @@ class BatchResult(NamedTuple):
     heads: Mapping[str, "BatchResult"] = MappingProxyType({})  # the same of every head
 
 
+class Progress(NamedTuple):
+    """How much of the training is done, 0..1, for those who decide and for those who compute."""
+
+    number: float
+    tensor: Tensor  # [], float64, where the network is; at one address for all batches of a learner
+
+
+START = Progress(0.0, torch.zeros((), dtype=torch.float64))
+
+
 @dataclass(frozen=True)
 class Batch:
     """One batch of stimuli and what they should lead to.

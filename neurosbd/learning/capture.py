@@ -20,8 +20,7 @@ from neurosbd.inputs import Frames
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.online import LocalRule
-from neurosbd.network import Population
-from neurosbd.neurons.neuron import Stochastic
+from neurosbd.noise import KeyPlaces, key_places, noting
 
 _EAGER = 2  # batches before the first that is captured, in which gradients get their places and libraries their buffers
 
@@ -68,26 +67,16 @@ def why_eager(learner: Learner) -> str | None:
         The reason, to be said.
     """
     rule, network = learner.rule, learner.network
-    drawn = next((name for name, population in network.populations.items() if _draws(population)), None)
     if not isinstance(rule, LocalRule):
         return f"{type(rule).__name__} is a procedure of its own, which may look at values"
     if rule.rewarded:
         return "rewards are computed by the host"
-    if (moving := rule.schedules()) is not None:
-        return f"{moving} change from batch to batch"
-    if drawn is not None:
-        return f"population '{drawn}' draws a new key for its random numbers in every batch"
     if learner.ranks.size > 1:
         return "several processes add up in every batch"
     device = network.like.device
     if any(tensor.device != device for tensor in _tensors(learner.state_dict())):
         return "the rule keeps numbers that the host looks at"
     return None
-
-
-def _draws(population: Population) -> bool:
-    neuron = population.neuron
-    return population.dropout > 0 or (isinstance(neuron, Stochastic) and neuron.draws)
 
 
 class Captured:
@@ -108,11 +97,13 @@ class Captured:
         self._graph: Graph | None = None
         self._seen = 0
         self._batch: Batch | None = None  # at fixed places
+        self._asked: list[str] = []  # what was random in the last batch, in order
+        self._keys: KeyPlaces | None = None  # of its random numbers, at fixed places
         self._state: list[Tensor] = []  # of the rule, at fixed places
         self._result: BatchResult | None = None
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
 
-    def learn(self, batch: Batch) -> BatchResult:
+    def learn(self, batch: Batch, noise: torch.Generator | None = None) -> BatchResult:
         """Set all gradients to those of a batch, see `Learner.learn`. They are cleared before, in their places."""
         inputs = _stacked(batch)
         batch = replace(batch, inputs=inputs)
@@ -120,18 +111,24 @@ class Captured:
             self._take_down(batch, inputs)
         if self._graph is None or not self._fits(batch, inputs):
             self._seen += 1
-            return self._eagerly(batch)
-        assert self._batch is not None and self._result is not None
+            return self._eagerly(batch, noise)
+        assert self._batch is not None and self._result is not None and self._keys is not None
         for place, value in zip(_places(self._batch), _places(batch), strict=True):
             place.copy_(value)
+        if noise is not None:
+            self._keys.fill(noise)
         self._graph.replay()
         self.replayed += 1
         self.learner.learned(self._moments)
         return _copied(self._result)
 
-    def _eagerly(self, batch: Batch) -> BatchResult:
+    def _eagerly(self, batch: Batch, noise: torch.Generator | None) -> BatchResult:
         self._clear()
-        result = self.learner.learn(batch)
+        notes = None if noise is None else noting(noise)
+        result = self.learner.learn(batch, noise=notes)
+        if noise is not None and notes is not None:
+            noise.set_state(notes.get_state())
+            self._asked = notes.asked
         self._bring_home()
         return result
 
@@ -145,9 +142,12 @@ class Captured:
         )  # fmt: skip
         self.learner.load_state_dict(_mapped(self.learner.state_dict(), torch.clone))
         self._batch, self._state = fixed, list(_tensors(self.learner.state_dict()))
-        graph = self._new()
+        self._keys = key_places(self._asked, self.learner.network.like.device)
+        untouched, graph = self._keys.get_state(), self._new()
         try:
             graph.capture(lambda: self._work(fixed))
+            if not torch.equal(self._keys.get_state(), untouched):
+                raise RuntimeError("something draws random numbers that do not follow from a key")
         except RuntimeError as problem:
             told = next(iter(str(problem).splitlines()), type(problem).__name__)
             self.reason = f"a batch could not be taken down ({told})"
@@ -162,7 +162,7 @@ class Captured:
         """All that a replay does."""
         self._clear()
         steps = Frames(len(fixed.weights), iter(fixed.inputs))
-        self._result = self.learner.learn(replace(fixed, inputs=steps))
+        self._result = self.learner.learn(replace(fixed, inputs=steps), noise=self._keys)
         self._moments = self.learner.measured
         self._bring_home()
 

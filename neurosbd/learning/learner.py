@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError, warn
 from neurosbd.inputs import gone_once_shown
-from neurosbd.learning.batch import Batch, BatchResult, check_start
+from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
@@ -55,7 +55,7 @@ class Learner:
         self.ranks = ranks
         if ranks.size > 1:
             network.share(ranks.total)
-        self.progress = 0.0  # how much of the training is done, 0..1; set by whoever drives it
+        self._progress = START._replace(tensor=START.tensor.clone())
         self.state = rule.begin(network, loss, generator)
         _check_neurons(network)
         _check_heads(network, rule, loss)
@@ -69,6 +69,22 @@ class Learner:
         parts = [type(part).__name__ for items in self.rule.parts().values() for part in items]
         loss = [] if self.loss is None else [type(self.loss).__name__]
         return f"Learner({', '.join([*(parts or [type(self.rule).__name__]), *loss])}; {self.network.summary().line})"
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0..1; whoever drives it says so before every batch."""
+        return self._progress.number
+
+    @progress.setter
+    def progress(self, done: float) -> None:
+        self._progress = Progress(float(done), self._now().tensor.fill_(done))
+
+    def _now(self) -> Progress:
+        """The progress where the network is."""
+        number, tensor = self._progress
+        if tensor.device != self.network.like.device:
+            self._progress = Progress(number, tensor.to(self.network.like.device))
+        return self._progress
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -101,7 +117,7 @@ class Learner:
         self._settling.begin()
         self._settling.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
-        run = Run(self.network, self.loss, batch, watchers, noise, self.progress, continuation, self.ranks)
+        run = Run(self.network, self.loss, batch, watchers, noise, self._now(), continuation, self.ranks)
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)
         self.network.mask_gradients()
@@ -126,7 +142,7 @@ class Learner:
     ) -> BatchResult:
         """What the network says of a batch, and its loss; nothing is learned."""
         batch = self._showable(batch)
-        run = Run(self.network, self.loss, batch, Watchers(observers), noise, self.progress)
+        run = Run(self.network, self.loss, batch, Watchers(observers), noise, self._now())
         return self.rule.answer(self.state, run, batch)
 
     def _showable(self, batch: Batch) -> Batch:

@@ -74,8 +74,9 @@ class LocalRule(Composition, Rule[LocalState]):
         reward = run.reward(batch, t, block.frames()[0]) if self.rewarded else None
         broadcast = Broadcast(
             output.new_empty((len(output), 0)), reward=reward, task=task, weight=batch.weights[t],
-            step_share=1 / len(run.scored), progress=run.progress, batch_size=batch.examples(len(output) // steps),
-            first=batch.first, steps=steps, last=t + steps == len(batch.weights),
+            step_share=1 / len(run.scored), progress=run.progress.tensor,
+            batch_size=batch.examples(len(output) // steps), first=batch.first, steps=steps,
+            last=t + steps == len(batch.weights),
         )  # fmt: skip
         if not batch.weights[t] or not batch.taught or run.loss is None:
             return broadcast

@@ -13,7 +13,7 @@ from neurosbd.blocks import Block
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.inputs import gone_once_shown
-from neurosbd.learning.batch import UNSCORED, Batch, BatchResult, checked_reward
+from neurosbd.learning.batch import START, UNSCORED, Batch, BatchResult, Progress, checked_reward
 from neurosbd.learning.meters import Adaptation, LossMeter
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
@@ -82,7 +82,7 @@ class Run:
         batch: Batch,
         watchers: Watchers,
         noise: torch.Generator | None,
-        progress: float = 0.0,
+        progress: Progress = START,
         continuation: Continuation | None = None,
         ranks: Ranks = ALONE,
     ) -> None:

@@ -111,17 +111,18 @@ class Decorrelation:
 
     def _faded(self, frozen: Tensor, broadcast: Broadcast) -> Tensor:
         """R0 after this batch; the same tensor as long as it stays."""
-        factor = self.fading.factor(broadcast.progress) ** broadcast.step_share
-        return frozen if factor == 1 else frozen * factor
+        if self.fading == Forgetting(1.0):
+            return frozen
+        return frozen * self.fading.factor(broadcast.progress) ** broadcast.step_share
 
     def _learned(self, learned: Tensor, broadcast: Broadcast, measured: Tensor) -> Tensor:
         """lam R + (1 - lam) mean score^T g(h), with a lam of their own for the rows of an expansion."""
         lam, own = (f.factor(broadcast.progress) ** broadcast.step_share for f in (self.forgetting, self.expanded))
         if not broadcast.n_expanded:
-            return torch.add(learned * lam, measured, alpha=1 - lam)
+            return learned * lam + measured * (1 - lam)
         sizes = (len(learned) - broadcast.n_expanded, broadcast.n_expanded)
         parts = zip(learned.split(sizes), measured.split(sizes), (lam, own), strict=True)
-        return torch.cat([torch.add(r * f, m, alpha=1 - f) for r, m, f in parts])
+        return torch.cat([r * f + m * (1 - f) for r, m, f in parts])
 
     def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:
         """What one function asks of every unit, [B, *size]."""

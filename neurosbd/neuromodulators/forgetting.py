@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from torch import Tensor
+
 from neurosbd.constants import Fraction, constants
 
 Shape = Literal["linear", "geometric"]
@@ -36,8 +38,8 @@ class Forgetting:
                 f"give an end such as 0.9999, or the shape 'linear'"
             )
 
-    def factor(self, progress: float) -> float:
-        """lam when `progress` (0..1) of the training is done."""
+    def factor(self, progress: float | Tensor) -> float | Tensor:
+        """lam when `progress` (0..1) of the training is done; as a number where it stays."""
         if self.end is None:
             return self.start
         if self.shape == "linear":

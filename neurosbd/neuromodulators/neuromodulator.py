@@ -34,7 +34,7 @@ class Broadcast(NamedTuple):
     # readout's last; only an expansion of the score may look at it
     weight: float = 1.0  # of this step in the loss
     step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
-    progress: float = 0.0  # how much of the training is done, 0..1; drives schedules
+    progress: float | Tensor = 0.0  # how much of the training is done, 0..1, a number or []; drives schedules
     n_expanded: int = 0  # D, how many of the columns of the score are its expansion
     batch_size: int = 0  # B of the whole batch, if that is not the number of rows
     steps: int = 1  # K

@@ -131,7 +131,7 @@ class MonoForward(Rule[TensorState]):
         headed, readout = self._headed(run.network), run.network.readout
         if self.order == "simultaneous" or len(headed) < 2:
             return [*headed, readout]
-        place = min(int(run.progress * len(headed)), len(headed) - 1)
+        place = min(int(run.progress.number * len(headed)), len(headed) - 1)
         return [headed[place], *([readout] if place == len(headed) - 1 else [])]
 
     def populations(self, network: Network) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ class Session:
             self.optimizer.zero_grad()
             result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
         else:
-            result = self.captured.learn(batch)
+            result = self.captured.learn(batch, noise)
         learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if self.looks_at(done) and not torch.isfinite(sums[0]):
