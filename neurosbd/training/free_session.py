@@ -28,8 +28,8 @@ from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.training.capacity import check_side_by_side
+from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.run_state import as_plain, as_state
-from neurosbd.training.session import parameter_groups
 
 _REPORTS = 20  # of a run that says nothing of them
 
