@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import neurosbd.populations as parts
+from neurosbd import storage
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
@@ -20,9 +21,10 @@ from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs, first_step_only
-from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, NeuronState, Total
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
 from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
+from neurosbd.synapse_lists import SynapseLists
 from neurosbd.unit_constants import UnitConstants
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
@@ -60,6 +62,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         order = parts.checked(populations, connections, generator)
+        storage.check_room(populations, connections)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._constants = UnitConstants(self)
         self.populations = {p.name: self._constants.drawn(p, generator) for p in populations}
@@ -72,14 +75,12 @@ class Network(nn.Module):
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.like: Tensor  # its type and device are those of all that the network takes and gives
         self.register_buffer("like", torch.zeros(0), persistent=False)
-        self.connections = {c.name: c for c in connections}
         self.readout = parts.readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
         for population in populations:
             if population.name in (self.readout, *self.heads):
                 self.answer = parts.checked_answer(answer, population)
         self.block = parts.checked_block(block)
-        self.incoming = {p: [c for c in connections if c.post == p] for p in order if p != INPUT}
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.places: dict[str, Compartment] = {
             c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
@@ -92,15 +93,17 @@ class Network(nn.Module):
         self.biases = nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
-        for connection in connections:
-            self._grow(connection, generator)
+        self._lists = SynapseLists(self)
+        self.connections = {c.name: self._grown(c, generator) for c in connections}
+        self.incoming: dict[str, list[Connection]] = {name: [] for name in order if name != INPUT}
+        self._move_lists()
 
-    def _grow(self, connection: Connection, generator: torch.Generator) -> None:
-        geometry, name = connection.geometry, connection.name
-        shape = geometry.weight_shape(self.populations[connection.pre].size, self.populations[connection.post].size)
-        weight, bias = geometry.start(shape, self.populations[connection.post].size, generator)
-        constraints = with_mask(connection.constraints, parts.mask_of(connection, shape, generator))
-        axes = geometry.axes(shape, self.populations[connection.pre].size)
+    def _grown(self, connection: Connection, generator: torch.Generator) -> Connection:
+        pre, post, name = self.populations[connection.pre], self.populations[connection.post], connection.name
+        connection, (weight, bias), present = storage.started(connection, pre, post, generator)
+        self._lists.keep(connection)
+        constraints = with_mask(connection.constraints, present)
+        axes = connection.geometry.axes(tuple(weight.shape), pre.size)
         held = hold(constraints, weight, axes, generator, f"connection '{name}'")
         self._held[name] = [(constraint, type(state)) for constraint, state in held]
         for number, (constraint, state) in enumerate(held):
@@ -109,6 +112,7 @@ class Network(nn.Module):
         self.weights[name] = nn.Parameter(weight, requires_grad=connection.plastic)
         if bias is not None:
             self.biases[name] = nn.Parameter(bias, requires_grad=connection.plastic)
+        return connection
 
     def held(self, name: str) -> list[Held]:
         """The constraints of a connection, its mask first, with what they keep."""
@@ -141,12 +145,31 @@ class Network(nn.Module):
         lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
         self.constrain(also, {*lax, *also, *self._pruned})
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: object, **named: object) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any, **named: Any) -> None:
         for name, connection in self.connections.items():
             present, given = self.present(connection), state_dict.get(f"{prefix}present:{name}")
             if present is not None and given is not None and not torch.equal(present, given.to(present)):
                 self._pruned.add(name)
+        self.take_lists(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *more, **named)
+
+    def take_lists(self, state_dict: Mapping[str, Tensor], prefix: str = "") -> None:
+        """Make room for the synapses of another network of these populations, where they are listed.
+
+        Args:
+            state_dict: of that network.
+            prefix: of its keys.
+        Raises:
+            UsageError: if the lists are of other populations; nothing has changed then.
+        """
+        self._lists.adopt(state_dict, prefix, self.connections.values(), self.weights)
+        self._move_lists()
+
+    def _move_lists(self) -> None:
+        """Connections have the lists of their synapses where those are now."""
+        self.connections |= {name: self._lists.moved(each) for name, each in self.connections.items()}
+        for name, onto in self.incoming.items():
+            onto[:] = [connection for connection in self.connections.values() if connection.post == name]
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
@@ -270,7 +293,7 @@ class Network(nn.Module):
             raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
         activity = {INPUT: Activity(x, x)} if INPUT in self.populations else {}
         carried: dict[str, Tensor] = {}
-        neurons: dict[str, NeuronState] = {}
+        neurons: dict[str, Any] = {}
         for name, connections in self.incoming.items():
             for connection in connections:
                 if self.delays[connection.name]:
@@ -314,8 +337,8 @@ class Network(nn.Module):
             drives["soma"] = self.like.new_zeros((rows, *self.populations[name].size))
 
     def step_neurons(
-        self, name: str, state: NeuronState, drives: Mapping[Compartment, Tensor], sent: Tensor | None
-    ) -> tuple[Activity, NeuronState]:
+        self, name: str, state: Any, drives: Mapping[Compartment, Tensor], sent: Tensor | None
+    ) -> tuple[Activity, Any]:
         """One step of the neurons of a population under the drives of their compartments; `sent` is its dropout."""
         neuron = self.populations[name].neuron
         assert neuron is not None
@@ -337,6 +360,7 @@ class Network(nn.Module):
         super()._apply(fn, recurse)
         self._constants.restore(given)
         self.populations |= {name: self._constants.moved(each) for name, each in self.populations.items()}
+        self._move_lists()
         return self.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:

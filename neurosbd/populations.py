@@ -1,23 +1,21 @@
 """What a network is made of: populations and the connections between them, and whether they fit together."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from operator import index
 from types import MappingProxyType
-from typing import Literal, NamedTuple, SupportsIndex, get_args
+from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
 
 import torch
 from torch import Tensor
 
-from neurosbd.allocator import room
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
-from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState, Stochastic
+from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, Stochastic
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -72,7 +70,7 @@ def connection_name(pre: str, post: str, label: str | None) -> str:
 class State(NamedTuple):
     """All that the next step needs to know."""
 
-    neurons: dict[str, NeuronState]  # state of each population
+    neurons: dict[str, Any]  # state of each population
     underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
     sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
 
@@ -92,7 +90,7 @@ class Frame(NamedTuple):
 def checked(
     populations: Sequence[Population], connections: Sequence[Connection], generator: torch.Generator
 ) -> dict[str, int]:
-    """The place of every population by its name, if all parts are such, belong together, and fit into the memory.
+    """The place of every population by its name, if all parts are such, and belong together.
 
     Raises:
         ValueError: naming the part, what it is, and what is wanted.
@@ -108,7 +106,6 @@ def checked(
     order = {population.name: place for place, population in enumerate(populations)}
     _check_wiring(populations, connections, order)
     _check_roles(populations, connections)
-    _check_room(populations, connections, order)
     return order
 
 
@@ -241,31 +238,6 @@ def delay_of(connection: Connection, late: bool) -> int:
             f"{why}; the least is {shortest}"
         )
     return index(connection.delay)
-
-
-def mask_of(connection: Connection, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
-    """Which synapses a connection has, as its geometry draws them; a ValueError names it."""
-    try:
-        return connection.geometry.mask(shape, generator)
-    except ValueError as problem:
-        raise ValueError(f"connection '{connection.name}': {problem}") from None
-
-
-def _check_room(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:
-    """Refuse what no machine could hold, before memory is asked for."""
-    wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}
-    for c in connections:
-        try:
-            shape = c.geometry.weight_shape(*(populations[order[end]].size for end in (c.pre, c.post)))
-        except ValueError as problem:
-            raise ValueError(f"connection '{c.name}': {problem}") from None
-        wanted[f"connection '{c.name}' of {math.prod(shape):,} weights"] = 2 * math.prod(shape)  # and their gradients
-    largest, there = max(wanted, key=lambda name: wanted[name]), room()
-    if 4 * sum(wanted.values()) > there:
-        raise ValueError(
-            f"{largest}: the network needs {4 * sum(wanted.values()) / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}; "
-            f"make it smaller"
-        )
 
 
 def _check_wiring(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:

@@ -18,7 +18,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"connections", "datasets", "distributions", "answers", "encoders", "surrogates", "tracefiles"},
     {"constraints", "neurons", "stimuli"},
     {"eligibility", "neuromodulators", "populations"},
-    {"dropout", "expansions", "plasticity", "regularisers", "summary", "unit_constants"},
+    {"dropout", "expansions", "plasticity", "regularisers", "storage", "summary", "synapse_lists", "unit_constants"},
     {"network"},
     {"blocks"},
     {"learning"},

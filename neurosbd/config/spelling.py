@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.config.definition import NESTED
 from neurosbd.connections import CONNECTIONS
+from neurosbd.connections.sparse import Sparse
 from neurosbd.constraints import CONSTRAINTS, Mask
 from neurosbd.errors import UsageError, nearest
 from neurosbd.learning.rule import Rule
@@ -60,7 +61,9 @@ def _population(population: Population) -> JsonTable:
 def _connection(connection: Connection) -> JsonTable:
     where = f"connection '{connection.name}'"
     said = {"pre": connection.pre, "post": connection.post, **_changed(connection, ("geometry", "constraints"))}
-    said |= _entry(connection.geometry, CONNECTIONS, "connections", where)
+    geometry = connection.geometry
+    given = geometry.dense if isinstance(geometry, Sparse) else geometry
+    said |= _entry(given, CONNECTIONS, "connections", where)
     constraints = [
         {"kind": "mask"} if isinstance(each, Mask) else _entry(each, CONSTRAINTS, "constraints", where)
         for each in connection.constraints

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,8 +12,10 @@ from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
-from neurosbd.connections.wirings import Wiring
+from neurosbd.connections.wirings import Pairs, Wiring, by_chance
 from neurosbd.constants import Share, constants
+
+Storage = Literal["automatic", "dense", "sparse"]
 
 
 @constants
@@ -30,6 +33,9 @@ class Dense:
         autapses: whether a unit of a recurrent connection may reach itself; else the diagonal is fixed at zero.
         weight: initialiser of the weights.
         wiring: which pairs of units are joined, in place of `sparsity`, see WIRINGS; None: as `sparsity` says.
+        storage: 'dense': all pairs, those that are not joined as well; 'sparse': the synapses that are there, see
+            `Sparse`; 'automatic': sparse where spikes arrive at fewer than a tenth of many pairs. A choice of speed and
+            memory, which changes synapses and weights no more than by the order of sums.
     Raises:
         ValueError: if `sparsity` is out of range or there is a wiring besides, or the sizes of the populations do not
             fit.
@@ -42,6 +48,7 @@ class Dense:
     autapses: bool = True
     weight: Initialiser = field(default_factory=KaimingNormal)
     wiring: Wiring | None = None
+    storage: Storage = "automatic"
 
     def __post_init__(self) -> None:
         if self.wiring is not None and self.sparsity:
@@ -67,10 +74,20 @@ class Dense:
         """Weights drawn."""
         return Synapses(self.weight.draw(shape, generator), torch.zeros(shape[0]) if self.bias else None)
 
+    def density(self, shape: tuple[int, ...]) -> float:
+        """Share of all pairs that are joined, as far as it is known before they are drawn."""
+        return 1 - self.sparsity if self.wiring is None else self.wiring.density(shape[0], shape[1])
+
+    def pairs(self, shape: tuple[int, int], generator: torch.Generator) -> Pairs:
+        """Those that are joined, without a mask of all."""
+        self._check_autapses(shape)
+        if self.wiring is None:
+            return by_chance(*shape, self.sparsity, self.autapses, generator)
+        return self.wiring.draw(*shape, self.autapses, generator)
+
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         """1 where there is a synapse."""
-        if not self.autapses and shape[0] != shape[1]:
-            raise ValueError(f"autapses = false is for a population onto itself, got {shape[1]} onto {shape[0]} units")
+        self._check_autapses(shape)
         if self.wiring is not None:
             pairs = self.wiring.draw(shape[0], shape[1], self.autapses, generator)
             return torch.zeros(shape).index_put_(pairs, torch.ones(()))
@@ -79,6 +96,10 @@ class Dense:
             return present
         others = 1 - torch.eye(shape[0])
         return others if present is None else present * others
+
+    def _check_autapses(self, shape: tuple[int, ...]) -> None:
+        if not self.autapses and shape[0] != shape[1]:
+            raise ValueError(f"autapses = false is for a population onto itself, got {shape[1]} onto {shape[0]} units")
 
     def carry(self, value: Tensor) -> Tensor:
         """Pooled and flattened in the order channel, row, column: [B, arriving]."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from neurosbd.connections.initialisers import Initialiser
 from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.wirings import Pairs
 
 
 class WeightAxes(NamedTuple):
@@ -15,6 +16,8 @@ class WeightAxes(NamedTuple):
     post: tuple[int, ...]  # say which postsynaptic unit (conv: channel)
     pre: int  # says which of what arrives
     positions: int  # so many in a row along `pre` come from one presynaptic unit or channel
+    pairs: Pairs | None = None  # of a weight [n] that lists its synapses: the units of each, in place of these axes
+    units: tuple[int, int] = (0, 0)  # then: how many there are of either, (post, arriving)
 
 
 class Geometry(Protocol):

@@ -5,7 +5,7 @@ The draw does not depend on the device, so a network starts the same on a CPU an
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,11 @@ from neurosbd.constants import NotNegative, Positive, constants
 
 
 class Initialiser(Protocol):
-    """Draws a weight tensor of a given shape [post, pre, ...]."""
+    """Draws a weight tensor of a given shape [post, pre, ...].
+
+    One that draws post unit after post unit, whatever their number, may declare `by_rows = True`: of a large connection
+    that is stored sparsely it is then asked for parts.
+    """
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`, float32, from `generator` alone."""
@@ -38,6 +42,8 @@ class KaimingNormal:
 
     gain: Positive = math.sqrt(2)
 
+    by_rows: ClassVar[bool] = True
+
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
         return torch.randn(shape, generator=generator) * (self.gain / math.sqrt(_fans(shape)[0]))
@@ -53,6 +59,8 @@ class KaimingUniform:
     """
 
     gain: Positive = math.sqrt(2)
+
+    by_rows: ClassVar[bool] = True
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
@@ -106,6 +114,8 @@ class Normal:
     mean: float = 0.0
     std: NotNegative = 0.01
 
+    by_rows: ClassVar[bool] = True
+
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
         return torch.randn(shape, generator=generator) * self.std + self.mean
@@ -125,6 +135,8 @@ class Uniform:
 
     low: float = 0.0
     high: float = 0.1
+
+    by_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -148,6 +160,8 @@ class LogNormal:
     median: Positive = 0.05
     sigma: NotNegative = 0.9
 
+    by_rows: ClassVar[bool] = True
+
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`."""
         return torch.randn(shape, generator=generator).mul_(self.sigma).exp_().mul_(self.median)
@@ -159,6 +173,8 @@ class Zeros:
 
     Source: Nokland 2016, NeurIPS, section 4 (direct feedback alignment from zero weights).
     """
+
+    by_rows: ClassVar[bool] = True
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Zeros of `shape`; the generator is not advanced."""
@@ -175,6 +191,8 @@ class Constant:
     """
 
     value: float = 1.0
+
+    by_rows: ClassVar[bool] = True
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Weight of `shape`; the generator is not advanced."""

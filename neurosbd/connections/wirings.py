@@ -38,6 +38,10 @@ class Wiring(Protocol):
         """
         ...
 
+    def density(self, post: int, pre: int) -> float:
+        """Share of the pairs that are joined, as far as it is known before they are drawn."""
+        ...
+
 
 @constants
 class Indegree:
@@ -56,6 +60,10 @@ class Indegree:
         """`count` pre units each."""
         _check_degree("indegree", self.count, pre, "pre", autapses)
         return Pairs(*_chosen(post, pre, self.count, autapses, generator))
+
+    def density(self, post: int, pre: int) -> float:
+        """`count` of the pre units."""
+        return self.count / pre
 
 
 @constants
@@ -78,6 +86,10 @@ class Outdegree:
         order = torch.argsort(targets, stable=True)
         return Pairs(targets[order], sources[order])
 
+    def density(self, post: int, pre: int) -> float:
+        """`count` of the post units."""
+        return self.count / post
+
 
 @dataclass(frozen=True)
 class OneToOne:
@@ -96,6 +108,10 @@ class OneToOne:
         if not autapses:
             raise ValueError("one_to_one without autapses joins nobody; leave out one of the two")
         return Pairs(torch.arange(post), torch.arange(pre))
+
+    def density(self, post: int, pre: int) -> float:
+        """One of the pre units."""
+        return 1 / pre
 
 
 @constants
@@ -134,6 +150,11 @@ class Distance:
 
         return _pairs(post, pre, autapses, joined)
 
+    def density(self, post: int, pre: int) -> float:
+        """Mean probability of the synapses onto some of the post units."""
+        there = self.places(post)[:: max(post // 64, 1)]
+        return self.probability(self._apart(there, self.places(pre))).mean().item()
+
     def places(self, units: int) -> Tensor:
         """Where so many units lie, [units, 1] or [units, 2]."""
         if self.space == "ring":
@@ -160,7 +181,13 @@ class Distance:
 
 def by_chance(post: int, pre: int, sparsity: float, autapses: bool, generator: torch.Generator) -> Pairs:
     """Each pair is joined with probability 1 - sparsity, by the same draws as `sparse_mask` makes."""
-    return _pairs(post, pre, autapses, lambda rows: torch.rand(len(rows), pre, generator=generator) >= sparsity)
+
+    def joined(rows: range) -> Tensor:
+        if not sparsity:
+            return torch.ones(len(rows), pre, dtype=torch.bool)
+        return torch.rand(len(rows), pre, generator=generator) >= sparsity
+
+    return _pairs(post, pre, autapses, joined)
 
 
 def rows_of(post: int, pre: int) -> Iterator[range]:

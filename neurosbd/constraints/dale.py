@@ -43,11 +43,15 @@ class Dale:
 
     def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> Signs:
         """Signs of the units, which the weights take."""
-        arriving = weight.shape[axes.pre]
+        arriving = weight.shape[axes.pre] if axes.pairs is None else axes.units[1]
         excite = round(self.excitatory * (arriving // axes.positions)) * axes.positions
         sign = torch.ones(arriving)
         sign[excite:] = -1
-        sign = sign.view([arriving if axis == axes.pre else 1 for axis, _ in enumerate(weight.shape)]).to(weight)
+        if axes.pairs is None:
+            sign = sign.view([arriving if axis == axes.pre else 1 for axis, _ in enumerate(weight.shape)])
+        else:
+            sign = sign.index_select(0, axes.pairs.pre)
+        sign = sign.to(weight)
         weight.abs_().mul_(sign)
         return Signs(sign)
 

@@ -19,6 +19,13 @@ class Norms(NamedTuple):
     target: Tensor
 
 
+class ListedNorms(NamedTuple):
+    """The same of a weight that lists its synapses."""
+
+    target: Tensor  # of each postsynaptic unit
+    post: Tensor  # number of the unit of each synapse
+
+
 @constants
 class Norm:
     """The incoming weights of every postsynaptic unit (conv: channel) are scaled to one size.
@@ -45,22 +52,39 @@ class Norm:
         """It binds no single synapse."""
         return ((-math.inf, math.inf),)
 
-    def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> Norms:
+    def init(self, weight: Tensor, axes: WeightAxes, generator: torch.Generator) -> Norms | ListedNorms:
         """Target of every unit; the weights start there."""
-        others = tuple(axis for axis, _ in enumerate(weight.shape) if axis not in axes.post)
-        now = self._norm(weight, others)
+        if axes.pairs is not None:
+            state: Norms | ListedNorms = ListedNorms(weight.new_zeros(axes.units[0]), axes.pairs.post)
+        else:
+            state = Norms(weight.new_zeros([n if axis in axes.post else 1 for axis, n in enumerate(weight.shape)]))
+        now = self._norm(weight, state)
         if self.target is None:
-            return Norms(now)
-        count = (weight != 0).sum(others, keepdim=True).to(weight) if self.size == "fan_in" else torch.ones_like(now)
-        state = Norms(self.target * count)
+            return state._replace(target=now)
+        count = _sums((weight != 0).to(weight), state) if self.size == "fan_in" else torch.ones_like(now)
+        state = state._replace(target=self.target * count)
         self.apply(state, weight)
         return state
 
-    def apply(self, state: Norms, weight: Tensor) -> None:
+    def apply(self, state: Norms | ListedNorms, weight: Tensor) -> None:
         """Scaled, unit by unit."""
-        now = self._norm(weight, tuple(axis for axis, length in enumerate(state.target.shape) if length == 1))
-        weight.mul_(state.target / now.clamp_min_(torch.finfo(weight.dtype).tiny))
+        factor = state.target / self._norm(weight, state).clamp_min_(torch.finfo(weight.dtype).tiny)
+        weight.mul_(factor.index_select(0, state.post) if isinstance(state, ListedNorms) else factor)
 
-    def _norm(self, weight: Tensor, axes: tuple[int, ...]) -> Tensor:
+    def _norm(self, weight: Tensor, state: Norms | ListedNorms) -> Tensor:
         """Of the weights of each unit; a mean is a sum with another target."""
-        return torch.linalg.vector_norm(weight, 2 if self.size == "l2" else 1, axes, keepdim=True)
+        if isinstance(state, ListedNorms):
+            return _sums(weight.square(), state).sqrt_() if self.size == "l2" else _sums(weight.abs(), state)
+        return torch.linalg.vector_norm(weight, 2 if self.size == "l2" else 1, _others(state), keepdim=True)
+
+
+def _sums(values: Tensor, state: Norms | ListedNorms) -> Tensor:
+    """Of all synapses of each postsynaptic unit."""
+    if isinstance(state, ListedNorms):
+        return torch.zeros_like(state.target).index_add_(0, state.post, values)
+    return values.sum(_others(state), keepdim=True)
+
+
+def _others(state: Norms) -> tuple[int, ...]:
+    """Axes that number no postsynaptic unit."""
+    return tuple(axis for axis, length in enumerate(state.target.shape) if length == 1)

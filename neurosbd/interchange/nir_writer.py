@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.connections import Conv2d, Dense, Geometry, Pooling
 from neurosbd.connections.pooling import AveragePool, SumPool
+from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError, warn
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
@@ -178,11 +180,11 @@ class _Writer:
     def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Foreign, str]]:
         """Nodes between the activity and the weights."""
         geometry, way = connection.geometry, []
-        pool = getattr(geometry, "pool", None)
+        pool = getattr(geometry.dense if isinstance(geometry, Sparse) else geometry, "pool", None)
         if pool is not None:
             way.append((self._pooling(connection, pool), "pool"))
             size = pool.size(size)
-        if isinstance(geometry, Dense) and (len(size) > 1 or late):
+        if isinstance(geometry, Dense | Sparse) and (len(size) > 1 or late):
             # Counted from the back, so that it holds with and without a batch. On the way of a loop it flattens
             # nothing, but keeps snnTorch from taking neuron and weights for its own recurrent cell, which it is not.
             way.append((self.nir.Flatten({"input": np.array(size)}, -len(size), -1), "flat"))
@@ -192,9 +194,16 @@ class _Writer:
             way.append((self.nir.Delay(np.full(size, steps * self.network.dt, np.float32)), "delay"))
         return way
 
+    def _all_pairs(self, connection: Connection) -> tuple[Geometry, Tensor, Tensor | None]:
+        """Geometry, weight and mask; of a list of synapses those of all pairs, since NIR knows no lists."""
+        geometry, weight = connection.geometry, self.network.weights[connection.name]
+        if isinstance(geometry, Sparse):
+            return geometry.dense, geometry.spread(weight.detach()), geometry.spread(torch.ones_like(weight))
+        return geometry, weight, self.network.present(connection)
+
     def _weights(self, connection: Connection) -> Foreign:
         """The node of the weights, folded."""
-        geometry, synapses = connection.geometry, self.network.synapses(connection)
+        geometry, weight, present = self._all_pairs(connection)
         if not isinstance(geometry, Dense | Conv2d):
             raise UsageError(
                 f"connection '{connection.name}': NIR has no weights for {type(geometry).__name__}; legal are dense "
@@ -208,8 +217,8 @@ class _Writer:
             "plastic": int(connection.plastic),
             "bias": int(geometry.bias),
         }
-        weight = _array(synapses.weight)
-        bias = np.zeros(len(weight)) if synapses.bias is None else _array(synapses.bias)
+        weight, own = _array(weight), self.network.synapses(connection).bias
+        bias = np.zeros(len(weight)) if own is None else _array(own)
         weight, bias = scaled(weight, bias, factor, where)
         if isinstance(pool, AveragePool):
             weight = weight / pool.window**2
@@ -221,7 +230,6 @@ class _Writer:
         if connection.constraints:
             kinds = ", ".join(type(constraint).__name__ for constraint in connection.constraints)
             warn(f"connection '{connection.name}': NIR holds no constraints, so {kinds} will be lost in the file")
-        present = self.network.present(connection)
         if present is not None:
             wired = getattr(geometry, "wiring", None) is not None
             about["sparsity"] = 1 - present.mean().item() if wired else geometry.sparsity

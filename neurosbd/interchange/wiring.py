@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense, Pooling
+from neurosbd.connections.sparse import Sparse
 from neurosbd.learning.simulation import check_given
 from neurosbd.network import Connection, Network, Population
+from neurosbd.synapse_lists import list_key
 
 MOST_UNITS = 2**28  # of one population
 _MOST_RELAYED = 4096  # units or channels that a relay may join; its weight is square
@@ -62,7 +65,7 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
     network = Network(populations, [wire.connection for wire in wires], torch.Generator(), dt)
     check_given(network, {})
     with torch.no_grad():
-        for wire in wires:
+        for wire in map(partial(_as_stored, network), wires):
             own = network.synapses(wire.connection)
             present = network.present(wire.connection)
             for parameter, value in ((own.weight, wire.weight), (own.bias, wire.bias), (present, wire.present)):
@@ -75,6 +78,21 @@ def assembled(populations: Sequence[Population], wires: Sequence[Wire], dt: floa
                     parameter.copy_(value)
     network.constrain()
     return network
+
+
+def _as_stored(network: Network, wire: Wire) -> Wire:
+    """The synapses that are there one by one, where the network lists them; it lists these from now on."""
+    name = wire.connection.name
+    if not isinstance(network.connections[name].geometry, Sparse):
+        return wire
+    there = torch.ones_like(wire.weight) if wire.present is None else wire.present
+    if there.shape != wire.weight.shape:
+        raise ValueError(
+            f"connection '{name}': a mask of it has shape {list(there.shape)}; needed is {list(wire.weight.shape)}"
+        )
+    post, pre = there.nonzero().int().unbind(1)
+    network.take_lists({list_key(name, "post"): post, list_key(name, "pre"): pre})
+    return replace(wire, weight=wire.weight[there != 0], present=None)
 
 
 def _check_shape(wire: Wire, sizes: dict[str, tuple[int, ...]]) -> None:

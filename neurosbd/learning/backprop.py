@@ -18,7 +18,7 @@ class Backprop(Rule[TensorState]):
     """
 
     teaches_heads: ClassVar[bool] = True
-
+    takes_lists: ClassVar[bool] = True
     differentiates: ClassVar[bool] = True
 
     def why_alone(self) -> str | None:

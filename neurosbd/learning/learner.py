@@ -6,11 +6,13 @@ exists, and what it keeps from step to step does not grow with their number.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neurosbd.checkpoints import StateDict
+from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.errors import UsageError, warn
 from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
@@ -59,6 +61,7 @@ class Learner:
         _check_neurons(network)
         _check_heads(network, rule, loss)
         _check_plasticities(network, rule)
+        _check_storage(network, rule)
         rule.check(network)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
@@ -270,7 +273,14 @@ def _check_plasticities(network: Network, rule: Rule) -> None:
         )
 
 
-def _check_parts(network: object, rule: Rule, loss: object, generator: object) -> None:
+def _check_storage(network: Network, rule: Rule) -> None:
+    """Raise ValueError of plastic connections that are stored in a form which the rule does not learn."""
+    listed = [c.name for c in network.connections.values() if c.plastic and isinstance(c.geometry, Sparse)]
+    if listed and not rule.takes_lists:
+        raise ValueError(needs_dense(listed[0], "this rule needs the weights of all pairs as a matrix"))
+
+
+def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:
     """Refuse names, classes and seeds where what they stand for is meant."""
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, such as load_model(...).network(), got {network!r:.100}")

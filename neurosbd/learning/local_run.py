@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from neurosbd.blocks import Block
+from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
+from neurosbd.eligibility.factorised import Factorised
 from neurosbd.eligibility.local import Arrival, Local, Selective, Site
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.passes import LearningObserver, add_gradient
@@ -20,10 +22,10 @@ from neurosbd.learning.rule_state import LocalState, plastic
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, NeuronState, Stochastic
+from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
-from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks
+from neurosbd.plasticity.plasticity import takes_blocks, takes_lists
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
@@ -32,8 +34,8 @@ class Plan(NamedTuple):
     """How the synapses of a connection learn: which plasticity and eligibility they follow."""
 
     connection: Connection
-    plasticity: Plasticity
-    eligibility: Any  # an entry of ELIGIBILITIES
+    plasticity: Any
+    eligibility: Any
     in_blocks: bool  # whether several steps at once
 
 
@@ -127,7 +129,7 @@ class LocalRun:
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
     def _follow(
-        self, plan: Plan, scan: Scan[NeuronState], third_factor: Tensor | None, block: Block
+        self, plan: Plan, scan: Scan[Any], third_factor: Tensor | None, block: Block
     ) -> Iterator[Synapses | None]:
         """Advance the traces of one connection; its gradients at these steps, or their sum."""
         connection = plan.connection
@@ -148,13 +150,13 @@ class LocalRun:
             yield gradient
 
     def _parts(
-        self, connection: Connection, pre: Tensor, scan: Scan[NeuronState], third_factor: Tensor | None
+        self, connection: Connection, pre: Tensor, scan: Scan[Any], third_factor: Tensor | None
     ) -> list[Reached]:
         """What reaches a connection at every step, and the third factor of its post population."""
         steps = len(scan.steps)
         factors = (None,) * steps if third_factor is None else apart(third_factor, steps)
         each = zip(apart(pre, steps), scan.steps, scan.states, factors, strict=True)
-        return [(self._arrival(connection, arriving, post, state), factor) for arriving, post, state, factor in each]
+        return [(self._arrival(connection, arriving, *shown), factor) for arriving, *shown, factor in each]
 
     def _show(self, step: Callable[[int], None], steps: int) -> None:
         """Show something of every step, at once of one, afterwards of several."""
@@ -176,7 +178,7 @@ class LocalRun:
         _, waiting = self._learned(plan, *steps[k], traces)
         self.learning_observer.on_eligibility(plan.connection.name, waiting)
 
-    def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: NeuronState) -> Arrival:
+    def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: Any) -> Arrival:
         """What reaches a connection."""
         geometry, synapses = connection.geometry, self.network.synapses(connection)
         neuron = self.network.populations[connection.post].neuron
@@ -199,7 +201,7 @@ class LocalRun:
         )  # fmt: skip
         if name not in traces.plasticity:
             traces.plasticity[name] = plan.plasticity.init(local)
-        change = plan.plasticity.step if single else cast(Blockwise, plan.plasticity).block
+        change = plan.plasticity.step if single else plan.plasticity.block
         gradient, traces.plasticity[name] = change(traces.plasticity[name], local, dt)
         after = traces.plasticity[name]
         return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
@@ -224,11 +226,11 @@ def _plan(network: Network, rule: Composition, connection: Connection, by_gradie
     """How a connection learns: by its own plasticity, by the gradient of a readout, or as the rule says."""
     name, asked = connection.post, rule.eligibility
     # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-    plasticity = ThreeFactor() if by_gradient else rule.regulated
+    plasticity: Any = ThreeFactor() if by_gradient else rule.regulated
     if connection.plasticity is not None:
-        plasticity = cast(Plasticity, connection.plasticity)
+        plasticity = connection.plasticity
         legal = plasticity.eligibilities or ("factorised",)
-        asked = asked if asked in legal else cast(EligibilityName, legal[0])
+        asked = asked if asked in legal else legal[0]
     elif by_gradient:
         asked = "exact"
     _check_coupled(network, name, plasticity)
@@ -246,16 +248,33 @@ def check(network: Network, rule: Composition) -> None:
             place, synapses = plan.connection.compartment, network.synapses(plan.connection)
             site = Site(synapses, population.size, population.neuron, place, kappa, network.dt)
             try:
+                _check_listed(plan, rule)
                 if plan.connection.plasticity is not None:
                     _check_own(plan.plasticity, rule)
                 for part in (plan.eligibility, plan.plasticity):
                     if isinstance(part, Selective):
                         part.check(site)
             except ValueError as problem:
-                raise ValueError(f"connection '{plan.connection.name}': {problem}") from None
+                where = "" if str(problem).startswith("connection '") else f"connection '{plan.connection.name}': "
+                raise ValueError(f"{where}{problem}") from None
 
 
-def _check_own(plasticity: Plasticity, rule: Composition) -> None:
+def _check_listed(plan: Plan, rule: Composition) -> None:
+    """Raise ValueError, naming it, of a connection that is stored sparsely and cannot learn so."""
+    if not isinstance(plan.connection.geometry, Sparse):
+        return
+    kind, why = type(plan.plasticity).__name__, None
+    if not takes_lists(plan.plasticity):
+        why = f"{kind} keeps one number for every pair of units and example"
+    elif plan.plasticity.eligibilities and not isinstance(plan.eligibility, Factorised):
+        why = f"the eligibility {type(plan.eligibility).__name__} is one number for every pair of units and example"
+    elif rule.upkeep:
+        why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
+    if why is not None:
+        raise ValueError(needs_dense(plan.connection.name, why))
+
+
+def _check_own(plasticity: Any, rule: Composition) -> None:
     """Raise ValueError of a plasticity that a connection cannot have to itself."""
     name = next((name for name, make in PLASTICITIES.items() if make is type(plasticity)), type(plasticity).__name__)
     if isinstance(plasticity, Tracking):

@@ -90,6 +90,7 @@ class Rule(Protocol[S]):
         loss: name of the loss that the rule is defined for; None: any.
         teaches_heads: whether it leaves gradients to populations with role 'head'; else networks with some are refused.
         per_connection: whether connections may have a plasticity of their own; else networks with such are refused.
+        takes_lists: whether it learns connections that are stored sparsely, a list of weights; else they are refused.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         labelled: it learns from labels of classes, and from nothing else.
@@ -102,6 +103,7 @@ class Rule(Protocol[S]):
     loss: str | None = None
     teaches_heads: ClassVar[bool] = False
     per_connection: ClassVar[bool] = False
+    takes_lists: ClassVar[bool] = False
     showings: ClassVar[int] = 1
     delay: int = 0
     labelled: ClassVar[bool] = False

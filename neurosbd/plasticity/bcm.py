@@ -45,6 +45,7 @@ class BCM:
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
     def init(self, local: Local) -> Sliding:

@@ -42,6 +42,7 @@ class SymmetricInhibitory:
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

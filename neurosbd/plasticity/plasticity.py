@@ -21,6 +21,10 @@ class Plasticity(Protocol[S]):
         waits: keeps an eligibility that a third factor meets, and that can be looked at.
         rate_regulated: may be drawn to a firing rate besides, by the same eligibility.
         eligibilities: names of those it works with; (): it looks at none.
+
+    One that makes of the weights only what `local.outer` gives, `local.eligible.contract`, and the weights themselves
+    number by number, whatever their shape, may declare `per_synapse = True`: it learns connections that are stored
+    sparsely, whose weight is [synapses].
     """
 
     modulated: ClassVar[bool]
@@ -86,3 +90,8 @@ class Bounded(Protocol):
     def bounds(self) -> tuple[float, float]:
         """Lowest and largest weight."""
         ...
+
+
+def takes_lists(plasticity: object) -> bool:
+    """Whether a plasticity learns connections that are stored sparsely."""
+    return bool(getattr(plasticity, "per_synapse", False))

@@ -137,6 +137,7 @@ class SpikeTiming:
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
     @property

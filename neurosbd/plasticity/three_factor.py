@@ -27,6 +27,7 @@ class ThreeFactor:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
     in_blocks: ClassVar[bool] = True
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "exact", "settled")
 
     def check(self, site: Site) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 
@@ -69,15 +69,6 @@ class Selection:
         return None if found == tuple(range(count)) else found
 
 
-class Options(TypedDict, total=False):
-    """What the filters in brackets say."""
-
-    items: Selection
-    examples: Selection
-    every: dict[str, int]
-    on: Literal["train", "test"]
-
-
 @dataclass(frozen=True)
 class Request:
     """One request: what, where, of what, when.
@@ -107,7 +98,7 @@ class Request:
         match = _SPEC.fullmatch(spec.strip())
         if match is None:
             raise UsageError(f"recording {spec}: {_WRITE}")
-        options: Options = {}
+        options: dict[str, Any] = {}
         for text in _split(match["filters"] or ""):
             key, equals, value = (part.strip() for part in text.partition("="))
             if not equals or key not in _LEGAL:
@@ -124,7 +115,7 @@ def _split(filters: str) -> list[str]:
     return [part for part in re.split(r",(?![^\[]*\])", filters) if part.strip()]
 
 
-def _option(key: str, value: str) -> Options:
+def _option(key: str, value: str) -> dict[str, Any]:
     if key in ("neurons", "synapses"):
         return {"items": Selection.parse(value)}
     if key == "examples":

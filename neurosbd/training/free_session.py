@@ -28,8 +28,8 @@ from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.training.capacity import check_side_by_side
-from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.run_state import as_plain, as_state
+from neurosbd.training.session import parameter_groups
 
 _REPORTS = 20  # of a run that says nothing of them
 
@@ -270,7 +270,7 @@ class FreeSession:
         if state["stimuli"]["content"] != self.stimulator.content():
             raise UsageError(f"{source}: a file of spikes has changed since, so that the run cannot go on as it began")
         frame, traces = self._forms()
-        place = as_state(state["frame"], frame.state, source, "frame")
+        place = as_state(state["frame"], tuple(frame.state), source, "frame")
         kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
         stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
         weights = {name: weight.detach() for name, weight in self.network.weights.items() if name in state["at_report"]}
@@ -282,7 +282,7 @@ class FreeSession:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.continuation.traces = None if kept is None else LocalTraces(**kept)
-        self.continuation.frame = Frame(place, {}, {})
+        self.continuation.frame = Frame(type(frame.state)(*place), {}, {})
         self.stimulator.go_on(state["stimuli"]["block"], stimuli)
         for name, total in self.sums.items():
             total.copy_(state["sums"][name])

@@ -103,6 +103,7 @@ class Run:
         """
         network, path = self.definition.network(), self.path / _file(which)
         weights = self.checkpoint(which)["network"]
+        network.take_lists(weights)
         checkpoints.check(weights, network.state_dict(), path, "network")
         network.load_state_dict(weights)
         return network.eval()

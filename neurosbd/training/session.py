@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.checkpoints import StateDict
@@ -21,6 +21,7 @@ from neurosbd.learning.optimizers import apply
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.measures import Measure
+from neurosbd.network import Network
 from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.seeds import generator
@@ -29,11 +30,9 @@ from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.machine import to_device
 from neurosbd.training.own_parts import broken_contract
-from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
-from neurosbd.training.sparing import sparing_of
 from neurosbd.training.stopping import Stopping
 
 
@@ -113,7 +112,6 @@ class Session:
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
-        self.sparing = sparing_of(experiment, self._learned(), ranks)
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -175,15 +173,12 @@ class Session:
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
         batch, noise = self.again(self.number)
         trial_recorder = self._trial_recorder("train", self.number, batch)
-        if self.captured is not None:
-            result = self.captured.learn(batch, noise)
-        else:
+        if self.captured is None:
             self.optimizer.zero_grad()
-            if self.sparing is None:
-                result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
-            else:
-                result = self.sparing.learn(self.learner, batch, noise)
-        learned = self._learned()
+            result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
+        else:
+            result = self.captured.learn(batch, noise)
+        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if self.looks_at(done) and not torch.isfinite(sums[0]):
             raise RunError(self.diagnosis())
@@ -199,10 +194,6 @@ class Session:
         self.metric_sums.sums += sums
         self.number += 1
         return result
-
-    def _learned(self) -> list[nn.Parameter]:
-        """What the optimizer moves."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def looks_at(self, done: int) -> bool:
         """Whether the loss of the batch after so many is looked at: of every one on a CPU, of every 50th on a GPU."""
@@ -246,8 +237,6 @@ class Session:
             observers: see every step of the test.
         """
         by_split = {"train": self.metric_sums.read(), "validation": self.validate(), "test": self.evaluate(observers)}
-        if self.sparing is not None:
-            by_split["train"]["learned"] = self.sparing.share()  # of the examples
         judged = {f"{on}_{name}": value for on, metrics in by_split.items() for name, value in metrics.items()}
         if self.stopping is not None:
             self.stopping.look(self.epoch + 1, judged)
@@ -314,7 +303,6 @@ class Session:
         position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
         position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
         position |= {} if self.pruning is None else {"pruning": self.pruning.state_dict()}
-        position |= {} if self.sparing is None else {"sparing": self.sparing.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> StateDict:
@@ -349,8 +337,6 @@ class Session:
             self.stopping.load_state_dict(state["stop"])
         if self.pruning is not None:
             self.pruning.load_state_dict(state["pruning"])
-        if self.sparing is not None:
-            self.sparing.load_state_dict(state["sparing"])
 
     @torch.no_grad()
     def diagnosis(self) -> str:
@@ -392,3 +378,23 @@ def _is_plain(value: object) -> bool:
         isinstance(value, list | tuple | dict)
         and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
     )
+
+
+def parameter_groups(network: Network, experiment: Experiment, learner: Learner | None = None) -> list[StateDict]:
+    """One parameter group per population, with its own learning rate, and one per head of the rule. Projections are in
+    none of them."""
+    lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
+    groups = []
+    for name, connections in network.incoming.items():
+        synapses = [network.synapses(c) for c in connections if c.plastic]
+        parameters = [p for pair in synapses for p in pair if p is not None]
+        if parameters:
+            groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
+    if not groups:
+        raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
+    heads, relative = ({}, {}) if learner is None else (learner.parameters, learner.relative_rates)
+    for name, head in heads.items():
+        place = network.connections[name].post if name in network.connections else name
+        rate = rates.get(place, 1.0) if name not in relative else relative[name] * rates.get(network.readout, 1.0)
+        groups.append({"params": [head], "lr": lr * rate})
+    return groups
