@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
     from neurosbd.report.predicting import Predictions, predict
+    from neurosbd.rewards import Reinforcement
     from neurosbd.rules.custom_loop import learner
     from neurosbd.stimuli import Stimulation
     from neurosbd.tables import register
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     processes: Mapping[str, Callable[..., _tables.Process]]
     protocols: Mapping[str, Callable[..., _tables.Protocol]]
     recipes: Mapping[str, Callable[..., object]]
+    rewards: Mapping[str, Callable[..., _tables.Contingency]]
     rules: Mapping[str, Callable[..., _tables.Rule]]
     schedules: Mapping[str, Callable[..., _tables.Schedule]]
     stimuli: Mapping[str, Callable[..., _tables.Stimulus]]
@@ -79,6 +81,7 @@ _HOME = {
     "NotRecorded": "tracefiles",
     "Population": "network",
     "Predictions": "report.predicting",
+    "Reinforcement": "rewards",
     "Report": "report.analysing",
     "Run": "training.run",
     "RunError": "errors",
@@ -115,19 +118,17 @@ _TABLES = (
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
     "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",
-    "neuromodulators", "neurons", "rules", "stimuli", "surrogates", "tasks",
+    "neuromodulators", "neurons", "rewards", "rules", "stimuli", "surrogates", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}
 
 __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
-    "NotRecorded", "Population", "Predictions", "Report", "Run", "RunError", "Signal", "Stimulation", "Trace",
-    "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export", "fit", "fit_seeds", "from_nir",
-    "from_torch",
-    "health", "keep_freed_memory", "learner", "load_data", "load_model", "open_run", "predict", "register", "run",
-    "simulate",
-    "to_nir", "unroll",
+    "NotRecorded", "Population", "Predictions", "Reinforcement", "Report", "Run", "RunError", "Signal",
+    "Stimulation", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export", "fit",
+    "fit_seeds", "from_nir", "from_torch", "health", "keep_freed_memory", "learner", "load_data", "load_model",
+    "open_run", "predict", "register", "run", "simulate", "to_nir", "unroll",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from neurosbd import plugins
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import RECIPES
-from neurosbd.config.simulation import StimulusEntry
+from neurosbd.config.simulation import ReinforcementEntry, StimulusEntry
 from neurosbd.config.wiring import ConnectionEntry
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Geometry, Initialiser, Pooling, Wiring
 from neurosbd.constants import Distribution
@@ -35,6 +35,7 @@ from neurosbd.neurons import NEURONS
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import PLASTICITIES, Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, Homeostasis, Upkeep
+from neurosbd.rewards import REWARDS, Contingency
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, check_tables
 from neurosbd.stimuli import STIMULI, Stimulus
@@ -48,8 +49,8 @@ TABLES: Mapping[str, Items] = {
     "initialisers": INITIALISERS, "poolings": POOLINGS, "wirings": WIRINGS, "plasticities": PLASTICITIES,
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
-    "upkeeps": UPKEEPS, "encoders": ENCODERS, "stimuli": STIMULI, "surrogates": SURROGATES, "answers": ANSWERS,
-    "distributions": DISTRIBUTIONS,
+    "upkeeps": UPKEEPS, "encoders": ENCODERS, "stimuli": STIMULI, "rewards": REWARDS, "surrogates": SURROGATES,
+    "answers": ANSWERS, "distributions": DISTRIBUTIONS,
     "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "tasks": TASKS, "protocols": PROTOCOLS, "measures": MEASURES,
     "recipes": RECIPES, "processes": PROCESSES,
 }  # fmt: skip
@@ -59,7 +60,7 @@ CONTRACTS: Mapping[str, type] = {
     "initialisers": Initialiser, "poolings": Pooling, "wirings": Wiring,
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
     "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder,
-    "stimuli": Stimulus, "surrogates": Surrogate, "answers": Answer,
+    "stimuli": Stimulus, "rewards": Contingency, "surrogates": Surrogate, "answers": Answer,
     "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
     "protocols": Protocol, "processes": Process, "rules": Rule,
 }  # fmt: skip
@@ -154,7 +155,7 @@ def _check_item(kind: str, item: object) -> None:
 
 def _reserved(kind: str) -> set[str]:
     """What a model file says of an entry beside its constants."""
-    records = {"connections": ConnectionEntry, "stimuli": StimulusEntry}
+    records = {"connections": ConnectionEntry, "stimuli": StimulusEntry, "rewards": ReinforcementEntry}
     return set(records.get(kind, Entry).model_fields) | set(dir(Entry))
 
 

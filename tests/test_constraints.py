@@ -169,34 +169,24 @@ def test_bounds_per_synapse_and_above_zero_spare_what_is_absent() -> None:
     assert not weight[present == 0].any() and weight.min() == 0
 
 
-def test_constraints_hold_through_a_protocol(tmp_path: Path) -> None:
-    """STDP in large steps, within bounds that are tighter than those of its window.
+def test_constraints_hold_through_a_free_run(tmp_path: Path) -> None:
+    """Rewarded STDP in large steps, within bounds that are tighter than those of its window, and with signs.
 
-    Must fail when the protocol does not constrain (tried).
+    Must fail when a free run does not constrain (tried).
     """
     settings = {
-        "protocol.duration": 1.0, "training.optimizer": {"kind": "sgd", "lr": 1.0},
-        "protocol.update": 100, "connection.0.constraints": [{"kind": "bounds", "lower": 0.19, "upper": 0.21}],
+        "simulation": {"duration": 1.0, "update": 0.1, "report": 0.1, "examples": 2}, "training.optimizer.lr": 1.0,
+        "reward.0": {"kind": "poisson", "rate": 50.0}, "stimulus.0.rate": 50.0,
+        "connection.0.constraints": [{"kind": "bounds", "lower": 0.19, "upper": 0.21}],
+        "connection.1.constraints": [{"kind": "dale", "excitatory": 0.5}],
+        "rule.plasticity.window.w_min": -0.5,
     }  # fmt: skip
-    run = neurosbd.simulate("dopamine-conditioning", rule="stdp", settings=settings, out=tmp_path / "bounded")
-    measures = run.result["measures"]
-    assert all(abs(value - 0.2) < 0.01 + 1e-7 for value in measures.values())
-    assert measures["others_mean"] != pytest.approx(0.2)
-
-
-@pytest.mark.filterwarnings("ignore:.*Adam divides it by its usual size:neurosbd.UsageWarning")
-def test_dale_holds_after_every_step_of_a_protocol(tmp_path: Path) -> None:
-    """STDP under Adam. Must fail when the protocol does not constrain (tried)."""
-    settings = {
-        "protocol.duration": 0.5, "training.optimizer": {"kind": "adam", "lr": 0.1}, "protocol.update": 50,
-        "connection.0.constraints": [{"kind": "dale", "excitatory": 0.5}],
-    }  # fmt: skip
-    record = ["input->output.weight[every=1 batch]"]
-    run = neurosbd.simulate("dopamine-conditioning", rule="stdp", settings=settings, record=record, out=tmp_path / "r")
-    weight = run.trace["input->output.weight"][:]
-    half = weight.shape[1] // 2
-    assert len(weight) == 11 and (weight[0] != weight[-1]).any()
-    assert (weight[:, :half] >= 0).all() and (weight[:, half:] <= 0).all() and (weight == 0).any()
+    record = ["*.weight[every=1 epoch]"]
+    run = neurosbd.simulate("dopamine-conditioning", settings=settings, record=record, out=tmp_path / "run")
+    bounded, signed = (run.trace[f"{name}->output.weight"][:] for name in ("rewarded", "others"))
+    assert (abs(bounded - 0.2) < 0.01 + 1e-7).all() and (bounded[1:] != bounded[0]).any()
+    half = signed.shape[1] // 2
+    assert (signed[:, :half] >= 0).all() and (signed[:, half + 1 :] <= 0).all() and (signed[1:] != signed[0]).any()
 
 
 CONSTRAINED = {

@@ -26,6 +26,18 @@ def test_python_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch:
         plugins.remove(kind, name)
 
 
+TABLES = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "free-runs.md").read_text(), re.S)
+FREE = [text for text in TABLES if "simulation" in text]
+
+
+@pytest.mark.parametrize("text", FREE, ids=lambda text: text.splitlines()[0][:30])
+def test_model_files_of_free_runs_run(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(text)
+    run = neurosbd.simulate("own.toml", settings={"simulation.duration": "0.1 s"})
+    assert run.result["status"] == "finished" and any(value for value in run.result["measures"].values())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_and_scripts_exist(page: Path) -> None:
     text = page.read_text()

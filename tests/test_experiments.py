@@ -17,7 +17,6 @@ from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.learning.batch import BatchResult
 from neurosbd.rules import RULES
 from neurosbd.tasks import PROTOCOLS, TASKS
-from neurosbd.tasks.conditioning import Conditioning, Dopamine
 from neurosbd.tasks.evidence import EvidenceAccumulation
 from neurosbd.training.batches import TaskBatches
 from neurosbd.training.experiments import simulate
@@ -28,7 +27,6 @@ MEANT = "ignore:xor-delayed-reward. rule 'rstdp' states by how much"
 EXPERIMENTS = [n for n in library.names("models") if load_model(n).task or load_model(n).protocol]
 QUICK: dict[str, dict[str, Any]] = {
     "stdp-window": {"protocol.longest": 20, "protocol.every": 10, "protocol.period": 50},
-    "dopamine-conditioning": {"protocol.duration": 0.4, "protocol.batch": 4},
     "bmi-cursor": {"protocol.pretraining": 3, "protocol.recorded": 2, "protocol.session": 3},
 }
 SMALL = {"training.epochs": 1, "training.batches": 1, "training.batch_size": 4, "training.test_batches": 1}
@@ -134,18 +132,6 @@ def test_a_post_unit_that_does_not_follow_its_teacher_is_said(tmp_path: Path) ->
         simulate("stdp-window", settings=weak, out=tmp_path / "r")
 
 
-@pytest.mark.parametrize("dt", [1e-3, 2.5e-4])
-def test_dopamine_follows_coincidences_within_a_window_in_ms(dt: float) -> None:
-    """Lags of 1 to 9 ms earn dopamine, 0 and 10 do not, at every dt. Must fail when the window is steps (tried)."""
-    constants = Conditioning(batch=1, window=10, shortest=0.0, longest=0.0)
-    for lag, earned in ((0, 0.0), (1, 1.0), (9, 1.0), (10, 0.0)):
-        dopamine, apart = Dopamine(constants, dt, torch.Generator().manual_seed(0)), round(lag * 1e-3 / dt)
-        levels = [
-            dopamine.after(torch.tensor([float(t == 0)]), torch.tensor([float(t == apart)])) for t in range(apart + 1)
-        ]
-        assert levels[-1].item() == earned, lag
-
-
 STATING = [name for name, make in RULES.items() if getattr(make(), "states_changes", False)]
 
 
@@ -236,8 +222,7 @@ TAU = "population.output.neuron.tau_mem"
             "tau_mem.std: is missing",
         ),
         (["stdp-window", "--set", "population.input.size=[3]"], "from 2 inputs onto one unit"),
-        (["dopamine-conditioning", "--set", "protocol.window=2.5"], "window = 2.5 ms is no whole number"),
-        (["dopamine-conditioning", "--set", "population.output.size=[2]"], "onto one unit"),
+        (["stdp-window", "--set", "protocol.kind='conditioning'"], "protocol 'conditioning' is a free run now"),
         (["xor-delayed-reward", "--rule", "rmax"], "draw their spikes"),
         (
             ["xor-delayed-reward", "--set", "population.hidden.neuron.tau_mem=0"],

@@ -17,7 +17,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"validation"},
     {"connections", "datasets", "distributions", "answers", "encoders", "surrogates", "tracefiles"},
     {"constraints", "neurons", "stimuli"},
-    {"eligibility", "neuromodulators", "populations"},
+    {"eligibility", "neuromodulators", "populations", "rewards"},
     {"dropout", "expansions", "plasticity", "regularisers", "storage", "summary", "synapse_lists", "unit_constants"},
     {"network"},
     {"blocks"},

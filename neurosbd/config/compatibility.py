@@ -11,6 +11,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
+from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import Standardised
 from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming, SymmetricInhibitory, Triplet
 from neurosbd.populations import INPUT, spikes
@@ -111,12 +112,12 @@ def check_free(experiment: Experiment, plastic: bool) -> None:
         UsageError: with rules that need nobody.
     """
     definition, rule = experiment.definition, experiment.rule
-    if plastic and (rule.scored or rule.rewarded):
-        what = "rewards" if rule.rewarded else "the score of a loss"
+    if plastic and rule.scored:
         raise UsageError(
-            f"{definition.name}: rule '{definition.rule.kind}' waits for {what}, which nothing gives in a free run; "
-            f"set rule = 'stdp', or plastic = false for every connection"
+            f"{definition.name}: rule '{definition.rule.kind}' waits for the score of a loss, which nothing gives in a "
+            f"free run; set rule = 'stdp', or plastic = false for every connection"
         )
+    _check_rewards(experiment, plastic)
     if plastic:
         check_optimizer(experiment)
         check_heard(experiment)
@@ -124,6 +125,32 @@ def check_free(experiment: Experiment, plastic: bool) -> None:
     untimed = [key for key in ("steps", "scored", "warmup") if key in definition.time.model_fields_set]
     if untimed:
         warn(f"{definition.name}: a free run does not use {', '.join(f'time.{key}' for key in untimed)}")
+
+
+def _check_rewards(experiment: Experiment, plastic: bool) -> None:
+    """Refuse rewards that nobody hears and a rule that hears none; warn of an expectation that takes them away."""
+    definition, rule, given = experiment.definition, experiment.rule, experiment.reinforcements
+    name = f"{definition.name}: rule '{definition.rule.kind}'"
+    if plastic and rule.rewarded and not given:
+        raise UsageError(
+            f"{name} waits for rewards, which nothing gives; add [[reward]] kind = 'spike_count', population = ..., "
+            f"say (docs/free-runs.md), or set rule = 'stdp'"
+        )
+    if given and not (plastic and rule.rewarded):
+        who = name if plastic else f"{definition.name}: no connection is plastic, and a network that does not learn"
+        raise UsageError(f"{who} hears no rewards; set rule = 'rstdp', say, or leave [[reward]] out")
+    modulator = next(iter(rule.parts().get("neuromodulators", ())), None)
+    if given and isinstance(modulator, Reward):
+        if modulator.channels > 1:
+            raise UsageError(
+                f"{name}: rule.neuromodulator.channels = {modulator.channels}, but [[reward]] gives one; set it to 1"
+            )
+        if modulator.baseline > 0 and modulator.expects == "step":
+            within = definition.time.dt / modulator.baseline
+            warn(
+                f"{name} expects what the rewards of the last {within:g} s were, and learns from what is more than "
+                f"that; if the rewards are meant as they are: rule.neuromodulator.baseline = 0.0"
+            )
 
 
 def check_optimizer(experiment: Experiment) -> None:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.pruning import PruningSpec, maskable
-from neurosbd.config.simulation import SimulationSpec, StimulusEntry
+from neurosbd.config.simulation import ReinforcementEntry, SimulationSpec, StimulusEntry
 from neurosbd.config.wiring import NESTED, Count, GeometryEntry, PopulationSpec
 from neurosbd.connections.precision import Precision
 from neurosbd.constants import Positive, Range, Whole
@@ -33,6 +33,7 @@ from neurosbd.populations import (
     readout_of,
 )
 from neurosbd.recording import Request
+from neurosbd.rewards import REWARDS, Reinforcement
 from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
@@ -43,6 +44,7 @@ from neurosbd.text import html_table, one_line
 Seed = Annotated[int, Range(least=0, most=2**63 - 1)]
 
 StimulationEntry = Annotated[StimulusEntry, OneOf(STIMULI, NESTED, StimulusEntry)]
+RewardEntry = Annotated[ReinforcementEntry, OneOf(REWARDS, NESTED, ReinforcementEntry)]
 
 
 class RuleTable(Entry):
@@ -184,6 +186,7 @@ class Definition(Record):
     protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
     simulation: SimulationSpec | None = None  # for `neurosbd simulate`: a free run under stimuli
     stimulus: tuple[StimulationEntry, ...] = ()
+    reward: tuple[RewardEntry, ...] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     record: RecordSpec = RecordSpec()
     population: dict[Annotated[str, AfterValidator(legal_name)], PopulationSpec]
@@ -238,6 +241,7 @@ class Definition(Record):
                 for c in (entry.connection(self.training.precision) for entry in self.connection)
             ),
             stimulations=tuple(entry.stimulation() for entry in self.stimulus),
+            reinforcements=tuple(entry.reinforcement() for entry in self.reward),
         )
 
     def network(self) -> Network:
@@ -279,7 +283,7 @@ class Experiment:
     rule, loss, optimizer, schedule, encoder, answer: what its entries describe.
     task, protocol: of an experiment that makes its own trials or takes its own measurements; else None.
     populations, connections: of the network.
-    stimulations: of a free run.
+    stimulations, reinforcements: of a free run.
     """
 
     definition: Definition
@@ -294,6 +298,7 @@ class Experiment:
     populations: tuple[Population, ...]
     connections: tuple[Connection, ...]
     stimulations: tuple[Stimulation, ...] = ()
+    reinforcements: tuple[Reinforcement, ...] = ()
 
     def on(self, network: Network) -> "Experiment":
         """The same with a network that is there already, its weights as they are."""

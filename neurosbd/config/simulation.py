@@ -1,10 +1,12 @@
-"""What a model file says of a free run: how long it goes on, and which stimuli reach which population."""
+"""What a model file says of a free run: how long it goes on, which stimuli reach which population, what is rewarded."""
 
 from typing import Annotated
 
 from pydantic import model_validator
 
 from neurosbd.constants import Range
+from neurosbd.rewards import Reinforcement, check_delay
+from neurosbd.rewards.contingency import Delay
 from neurosbd.schema import Entry, Record
 from neurosbd.stimuli import Stimulation, check_span
 
@@ -35,3 +37,24 @@ class StimulusEntry(Entry):
     def stimulation(self) -> Stimulation:
         """The stimulus that is described, where and when it is given."""
         return Stimulation(self.population, self.build(), self.start, self.stop)
+
+
+class ReinforcementEntry(Entry):
+    """[[reward]]: what earns it, and how it arrives; see `rewards.Reinforcement`."""
+
+    amplitude: float = 1.0
+    delay: Delay = 0.0
+    longest: Delay | None = None  # none: all delays are the same
+    tau: Delay = 0.0
+    start: Annotated[float, Range(least=0, unit="s")] = 0.0
+    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ReinforcementEntry":
+        check_delay(self.delay, self.longest)
+        check_span(self.start, self.stop)
+        return self
+
+    def reinforcement(self) -> Reinforcement:
+        """The reward that is described."""
+        return Reinforcement(self.build(), self.amplitude, self.delay, self.longest, self.tau, self.start, self.stop)

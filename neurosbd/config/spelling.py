@@ -17,6 +17,7 @@ from neurosbd.network import Network
 from neurosbd.neurons import NEURONS
 from neurosbd.parsing import Json, JsonTable
 from neurosbd.populations import Connection, Population
+from neurosbd.rewards import REWARDS, Reinforcement
 from neurosbd.rules import RULES
 from neurosbd.stimuli import STIMULI, Stimulation
 
@@ -24,12 +25,15 @@ Table = Mapping[str, Callable[..., Any]]
 RuleLike = str | Mapping[str, Json] | Rule
 
 
-def spelled(network: Network, stimuli: Sequence[Stimulation], rule: RuleLike | None) -> JsonTable:
-    """The tables of a model file: [population], [[connection]], [[stimulus]], [time] and [rule].
+def spelled(
+    network: Network, stimuli: Sequence[Stimulation], rewards: Sequence[Reinforcement], rule: RuleLike | None
+) -> JsonTable:
+    """The tables of a model file: [population], [[connection]], [[stimulus]], [[reward]], [time] and [rule].
 
     Args:
         network: whose weights and masks are not said, only how such a one is built.
         stimuli: that reach it.
+        rewards: that its rule hears.
         rule: a name of RULES, a table as in a model file, or a rule; None: there is none.
     Raises:
         UsageError: if a part is in no table, so that no file could name it.
@@ -40,12 +44,20 @@ def spelled(network: Network, stimuli: Sequence[Stimulation], rule: RuleLike | N
                 f"stimuli[{number}] must be a neurosbd.Stimulation('population', neurosbd.stimuli['poisson'](...)), "
                 f"got {type(given).__name__}"
             )
+    for number, given in enumerate(rewards):
+        if not isinstance(given, Reinforcement):
+            raise UsageError(
+                f"rewards[{number}] must be a neurosbd.Reinforcement(neurosbd.rewards['spike_count'](...)), got "
+                f"{type(given).__name__}"
+            )
     raw: JsonTable = {
         "time": {"dt": network.dt} | ({} if network.block is None else {"block": network.block}),
         "population": {name: _population(each) for name, each in network.populations.items()},
         "connection": [_connection(each) for each in network.connections.values()],
         "stimulus": [_stimulus(number, given) for number, given in enumerate(stimuli)],
     }
+    if rewards:
+        raw["reward"] = [_reward(number, given) for number, given in enumerate(rewards)]
     if rule is not None:
         raw["rule"] = _rule(rule)
     return raw
@@ -74,6 +86,10 @@ def _connection(connection: Connection) -> JsonTable:
 def _stimulus(number: int, given: Stimulation) -> JsonTable:
     said = _entry(given.stimulus, STIMULI, "stimuli", f"stimuli[{number}]")
     return {"population": given.population, **_changed(given, ("population", "stimulus")), **said}
+
+
+def _reward(number: int, given: Reinforcement) -> JsonTable:
+    return {**_changed(given, ("contingency",)), **_entry(given.contingency, REWARDS, "rewards", f"rewards[{number}]")}
 
 
 def _rule(rule: RuleLike) -> JsonTable:

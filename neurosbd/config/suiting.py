@@ -11,10 +11,17 @@ from neurosbd.schema import parameters
 
 def suit_free_run(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
     """A free run has no loss, so that its readout follows the rule as all do; without a rule nothing learns."""
+    asked = raw.get("protocol")
+    if "conditioning" in (asked, asked.get("kind") if isinstance(asked, dict) else None):
+        raise UsageError(
+            f"{source}: protocol 'conditioning' is a free run now: [simulation] and [[reward]] kind = 'coincidence'; "
+            f"see the model dopamine-conditioning and docs/free-runs.md"
+        )
     if "simulation" not in raw:
-        if "stimulus" in raw:
+        stray = next((key for key in ("stimulus", "reward") if key in raw), None)
+        if stray is not None:
             raise UsageError(
-                f"{source}: [[stimulus]] is for a free run; add [simulation] with a duration, such as "
+                f"{source}: [[{stray}]] is for a free run; add [simulation] with a duration, such as "
                 f"simulation = {{ duration = '1 s' }}, or leave it out"
             )
         return
@@ -59,9 +66,11 @@ def suit_optimizer(raw: JsonTable, kind: str, origin: dict[str, str]) -> None:
     optimizer."""
     if _states_changes(raw.get("rule"), kind):
         training = raw.setdefault("training", {})
-        if isinstance(training, dict) and "optimizer" not in training:
-            training["optimizer"] = {"kind": "sgd", "lr": 1.0}
-            origin |= dict.fromkeys(("training.optimizer.kind", "training.optimizer.lr"), f"rule {kind}")
+        asked = training.get("optimizer", {}) if isinstance(training, dict) else None
+        if isinstance(asked, dict) and "kind" not in asked:
+            training["optimizer"] = {"kind": "sgd", "lr": 1.0, **asked}
+            own = (f"training.optimizer.{key}" for key in ("kind", "lr") if key not in asked)
+            origin |= dict.fromkeys(own, f"rule {kind}")
 
 
 def _states_changes(table: object, kind: str) -> bool:

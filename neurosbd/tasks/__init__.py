@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from neurosbd.namespace import is_table
-from neurosbd.tasks.conditioning import Conditioning
 from neurosbd.tasks.cursor import CursorControl
 from neurosbd.tasks.delayed_xor import DelayedXor
 from neurosbd.tasks.evidence import EvidenceAccumulation
@@ -21,7 +20,6 @@ is_table(__name__, TASKS)
 
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "pairing": Pairing,
-    "conditioning": Conditioning,
     "cursor_control": CursorControl,
 }
 

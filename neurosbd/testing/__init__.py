@@ -42,6 +42,7 @@ from neurosbd.testing.optimizers import OPTIMIZER_CHECKS, SCHEDULE_CHECKS, check
 from neurosbd.testing.plasticities import PLASTICITY_CHECKS, check_plasticity
 from neurosbd.testing.processes import PROCESS_CHECKS, check_process
 from neurosbd.testing.regularisers import HOMEOSTASIS_CHECKS, UPKEEP_CHECKS, check_homeostasis, check_upkeep
+from neurosbd.testing.rewards import REWARD_CHECKS, check_contingency
 from neurosbd.testing.rules import RULE_CHECKS, check_rule
 from neurosbd.testing.stimuli import STIMULUS_CHECKS, check_stimulus
 from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol, check_task
@@ -52,7 +53,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "wirings": WIRING_CHECKS,
     "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
     "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
-    "encoders": ENCODER_CHECKS, "stimuli": STIMULUS_CHECKS,
+    "encoders": ENCODER_CHECKS, "stimuli": STIMULUS_CHECKS, "rewards": REWARD_CHECKS,
     "answers": ANSWER_CHECKS,
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
@@ -69,7 +70,6 @@ CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those wit
     "log_normal": {"median": 1.0},
     "spikes": {"times": (1e-3, 3e-3, 20e-3), "units": (0, 1, 49)},
     "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
-    "conditioning": {"duration": 0.1, "batch": 4, "longest": 0.05, "shortest": 0.01},
 }
 
 
@@ -79,7 +79,7 @@ def maker(kind: str, name: str) -> Make:
 
 
 __all__ = [
-    "CHECKS", "CONSTANTS", "Check", "Make", "check_answer", "check_connection", "check_constraint",
+    "CHECKS", "CONSTANTS", "Check", "Make", "check_answer", "check_connection", "check_constraint", "check_contingency",
     "check_distribution",
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",

@@ -30,9 +30,10 @@ from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.keeping import keep
 from neurosbd.training.loggers import Event, Logger, Loggers
-from neurosbd.training.loop import Training, entered, start_recording
+from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_alone, check_device, failure
 from neurosbd.training.own_parts import naming_own_parts
+from neurosbd.training.resuming import start_recording
 from neurosbd.training.run import RESULT, Run, open_run, write_record
 from neurosbd.training.session import Session, parameter_groups
 

@@ -1,36 +1,27 @@
-"""The loop of a free run, and what it writes."""
+"""Free runs: a network by itself under stimuli, from Python and of a model file."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from neurosbd import checkpoints
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, resolve_table
 from neurosbd.config.spelling import spelled
-from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.errors import UsageError
 from neurosbd.learning.rule import Rule
 from neurosbd.network import Network
-from neurosbd.parsing import Json, JsonTable
+from neurosbd.parsing import Json
+from neurosbd.rewards import Reinforcement
 from neurosbd.stimuli import Stimulation
-from neurosbd.tasks import Findings, Panel
-from neurosbd.training import directory
 from neurosbd.training.free_session import FreeSession
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
-from neurosbd.training.keeping import keep
-from neurosbd.training.loggers import Event, Logger, Loggers, MetricsFile
-from neurosbd.training.loop import start_recording, take_up
-from neurosbd.training.machine import check_device, failure
+from neurosbd.training.loggers import Logger, Loggers
+from neurosbd.training.machine import check_device
 from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.records import read_config
-from neurosbd.training.run import CHECKPOINT, CONFIG, METRICS, RESULT, Run, open_run, write_record
-
-_UNITS = {"rate": "rate, Hz", "activity": "mean activity", "weight": "mean weight"}
+from neurosbd.training.reported import run_reported
+from neurosbd.training.run import Run
 
 
 def run(
@@ -39,6 +30,7 @@ def run(
     stimuli: Sequence[Stimulation] = (),
     rules: str | Mapping[str, Json] | Rule | None = None,
     *,
+    rewards: Sequence[Reinforcement] = (),
     record: str | Sequence[str] = (),
     out: str | Path | None = None,
     name: str = "network",
@@ -59,6 +51,7 @@ def run(
         stimuli: `neurosbd.Stimulation('population', neurosbd.stimuli['poisson'](rate=20.0))`, any number.
         rules: that moves the weights of plastic connections: a name, a table as in a model file, or a rule; None: no
             weight moves.
+        rewards: that rules such as 'rstdp' hear: `neurosbd.Reinforcement(neurosbd.rewards['coincidence'](...))`.
         record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
         out: run directory; none: runs/NAME-RULE-seedN, numbered if taken.
         name: of the model, for the directory and reports.
@@ -81,7 +74,7 @@ def run(
         raise UsageError(f"network must be a neurosbd.Network, got {type(network).__name__}; of a model file: simulate")
     with Interrupt() as interrupt:
         times = {"duration": duration, "update": update, "report": report, "examples": examples}
-        raw = spelled(network, stimuli, rules) | {"seed": seed}
+        raw = spelled(network, stimuli, rewards, rules) | {"seed": seed}
         raw["simulation"] = {key: value for key, value in times.items() if value is not None}
         definition = resolve_table(raw, "run", name, settings=settings, record=as_specs(record)).definition
         job = Job(name, None, None, {}, (), out, device, resume, Loggers(loggers))
@@ -100,149 +93,4 @@ def run_freely(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
     """
     with naming_own_parts(experiment, UsageError):
         session = FreeSession(experiment, check_device(job.device))
-    interrupt.hold()
-    with _entered(session, job) as start, job.loggers.ending(start["path"]):
-        return FreeRun(session, start, job.loggers, interrupt).run()
-
-
-@contextmanager
-def _entered(session: FreeSession, job: Job) -> Iterator[Event]:
-    """The run directory: a new one, or taken up where the run in it stopped; what loggers are told at the start."""
-    definition = session.definition
-    assert definition.simulation is not None
-    with directory.claimed(definition, job.out, job.resume) as path:
-        if directory.holds_run(path):
-            take_up(session, path)
-            recording = start_recording(session.recorder, path, read_config(path / CONFIG))
-            start = "resumed"
-        else:
-            config = directory.config_of(definition, session.device)
-            with directory.beginning(path, config, session.recorder):
-                recording = start_recording(session.recorder, path, config)
-            start = "nothing to resume" if job.resume else "new"
-        yield {
-            "path": path, "start": start, "model": definition.name, "seed": definition.seed,
-            "rule": definition.rule.kind if session.learner is not None else None, "device": str(session.device),
-            "duration": definition.simulation.duration, "time": session.step * session.network.dt,
-            "units": {name: population.size for name, population in session.network.populations.items()},
-            "recording": recording, "epoch": session.epoch, "finished": session.over(),
-        }  # fmt: skip
-
-
-class FreeRun:
-    """The loop over updates and what it writes: a line of metrics and a checkpoint per report.
-
-    Args:
-        session: that is about to run.
-        start: what loggers are told first.
-        loggers: told how it goes on.
-        interrupt: what may stop it.
-    """
-
-    def __init__(self, session: FreeSession, start: Event, loggers: Loggers, interrupt: Interrupt) -> None:
-        self.session, self.start, self.loggers, self.interrupt = session, start, loggers, interrupt
-        self.path: Path = start["path"]
-        self.metrics = [line for line in open_run(self.path).metrics if line["epoch"] <= session.epoch]
-        self.metrics_file = MetricsFile(self.path, self.metrics, interrupt)
-        lacking = session.epoch - len(self.metrics)
-        if lacking > 0:
-            warn(f"{self.path / METRICS}: lacks {lacking} of {session.epoch} reports; the figure leaves them out")
-        self.begun = time.perf_counter()
-
-    def run(self) -> Run:
-        """Go on to the end, or to an interrupt or a failure; result.json says at every moment how it stands.
-
-        Raises:
-            RunError: if the run fails; says what is kept.
-            KeyboardInterrupt: after a second Ctrl-C; says what is kept.
-        """
-        session = self.session
-        try:
-            with self.interrupt.writing():
-                write_record(self.path / RESULT, {"status": "running", "reason": None})
-            self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
-            with naming_own_parts(session.experiment):
-                while not session.over() and not self.interrupt.asked:
-                    self._advance()
-            with self.interrupt.writing():
-                self._end_recording(session.over())
-                return self._close("finished" if session.over() else "interrupted")
-        except KeyboardInterrupt:
-            self._give_up("interrupted", None)
-            raise KeyboardInterrupt(self._kept()) from None
-        except Exception as problem:
-            reason = failure(problem, self.path)
-            self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
-            if reason is None:  # a mistake of ours
-                raise
-            raise RunError(f"{reason}. {self._kept()}") from problem.__cause__
-
-    def _advance(self) -> None:
-        """To the next update; what follows a report, or a signal."""
-        session, interrupt = self.session, self.interrupt
-        session.advance()
-        if session.reports_now:
-            line = {"epoch": session.epoch, **session.read(), "seconds": time.perf_counter() - self.begun}
-            self.begun = time.perf_counter()
-            self.metrics_file.on_epoch(line)
-            self.loggers.tell("on_epoch", line)
-        if session.reports_now or interrupt.asked or interrupt.checkpoint_asked:
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        self.interrupt.checkpoint_asked = False
-        path, session = self.path / CHECKPOINT, self.session
-        with self.interrupt.writing():
-            checkpoints.save(path, session.state_dict())
-        self.loggers.tell("on_checkpoint", {"path": path, "epoch": session.epoch, "batch": session.step})
-
-    def _give_up(self, status: str, reason: str | None) -> None:
-        """Say in result.json how it ended, if that can still be written."""
-        with self.interrupt.writing():
-            with suppress(RunError, OSError):
-                self._end_recording(complete=False)
-            with suppress(OSError):
-                self._close(status, reason)
-
-    def _end_recording(self, complete: bool) -> None:
-        if self.session.recorder is not None:
-            self.session.recorder.close(complete)
-
-    def _kept(self) -> str:
-        there = (self.path / CHECKPOINT).exists()
-        return f"{'The last checkpoint is kept' if there else 'No report was reached'} in {self.path}"
-
-    def _close(self, status: str, reason: str | None = None) -> Run:
-        """Write result.json; of a finished run also measures and a figure."""
-        result: JsonTable = {
-            "status": status, "reason": reason, "epochs": len(self.metrics),
-            "final": self.metrics[-1] if self.metrics else None, "best": None,
-            "seconds": sum(line["seconds"] for line in self.metrics), "warnings": [],
-        }  # fmt: skip
-        if status == "finished" and self.metrics:
-            return keep(self.path, result, Findings(self._measures(), self._panels()))
-        write_record(self.path / RESULT, result)
-        return open_run(self.path)
-
-    def _keys(self, what: str) -> list[str]:
-        return [key for key in self.metrics[-1] if key.endswith(f".{what}")]
-
-    def _measures(self) -> dict[str, float]:
-        """Mean rates and activities over all reports, weights at the end."""
-        found = {}
-        for key in (*self._keys("rate"), *self._keys("activity")):
-            found[key] = float(np.mean([line[key] for line in self.metrics]))
-        return found | {key: self.metrics[-1][key] for key in self._keys("weight")}
-
-    def _panels(self) -> tuple[Panel, ...]:
-        """What the reports say, over time."""
-        time_ = np.array([line["time"] for line in self.metrics])
-        panels = []
-        for what, label in _UNITS.items():
-            lines = {
-                key.removesuffix(f".{what}"): (time_, np.array([line[key] for line in self.metrics], float))
-                for key in self._keys(what)
-            }
-            if lines:
-                panels.append(Panel(label.partition(",")[0], "time, s", label, lines))
-        return tuple(panels)
+    return run_reported(session, job, interrupt)

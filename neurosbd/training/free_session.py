@@ -1,7 +1,7 @@
 """A free run in progress: everything that changes from update to update, and one update of it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,6 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError, warn
-from neurosbd.filters import whole_steps
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
@@ -23,54 +22,22 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network import INPUT, Frame
+from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.rewards import Delivery
 from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
+from neurosbd.tasks import Findings
 from neurosbd.training.capacity import check_side_by_side
+from neurosbd.training.clock import Clock
+from neurosbd.training.free_findings import findings
+from neurosbd.training.loggers import Event
 from neurosbd.training.run_state import as_plain, as_state
 from neurosbd.training.session import parameter_groups
+from neurosbd.training.stopping import Stopping
 
-_REPORTS = 20  # of a run that says nothing of them
-
-
-class Clock:
-    """The times of a free run in steps of dt.
-
-    Args:
-        experiment: with a simulation.
-        plastic: whether weights move.
-    Raises:
-        UsageError: if a time is no whole number of steps, or of updates or reports.
-    """
-
-    def __init__(self, experiment: Experiment, plastic: bool) -> None:
-        spec, dt = experiment.definition.simulation, experiment.definition.time.dt
-        assert spec is not None
-        where = f"{experiment.definition.name}: simulation"
-        try:
-            self.steps = whole_steps(spec.duration, dt, f"{where}.duration")
-            default = 1 if plastic else AHEAD  # where no weight moves, an update is as many steps as are made at once
-            self.update = default if spec.update is None else whole_steps(spec.update, dt, f"{where}.update")
-            report = None if spec.report is None else whole_steps(spec.report, dt, f"{where}.report")
-        except ValueError as problem:
-            raise UsageError(str(problem)) from None
-        self.update = min(self.update, self.steps)
-        self.report = report or _report(self.steps, self.update if plastic else 1)
-        for name, whole, part in (("duration", self.steps, self.report), ("report", self.report, self.update)):
-            of = {"duration": "report", "report": "update"}[name]
-            if plastic and whole % part:
-                low = whole // part * part
-                raise UsageError(
-                    f"{where}.{name} = {whole * dt:g} s is no whole number of {of}s of {part * dt:g} s; near it: "
-                    f"{' and '.join(f'{n * dt:g}' for n in (low, low + part) if n)} s"
-                )
-
-
-def _report(steps: int, update: int) -> int:
-    """Steps from one report to the next: as many reports as divide the run, up to 20."""
-    count = next(n for n in range(_REPORTS, 0, -1) if (not steps % n and not (steps // n) % update) or n == 1)
-    return steps // count
+_REWARDED = "(reward)"  # among sums, where all other names are those of populations
 
 
 class FreeSession:
@@ -102,11 +69,12 @@ class FreeSession:
             self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
+        self.delivery = self._delivery(sizes) if experiment.reinforcements else None
+        self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
         self.step = 0
-        self.number = 0  # of batches, which a free run has none of
         self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
-        self.stopping = None
+        self.stopping: Stopping | None = None
         self.recorder = self._recorder()
         self._trial: TrialRecorder | None = None
         self._at_report: dict[str, Tensor] = {}  # plastic weights at the last report, where their change is recorded
@@ -117,6 +85,21 @@ class FreeSession:
             return Learner(self.network, self.experiment.rule, None, generator(definition.seed, "projection"))
         except ValueError as problem:
             raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+
+    def _delivery(self, sizes: Mapping[str, tuple[int, ...]]) -> Delivery:
+        given, definition, network = self.experiment.reinforcements, self.definition, self.network
+        try:
+            return Delivery(given, sizes, network.like, self.examples, network.dt, definition.seed)
+        except UsageError as problem:
+            raise UsageError(f"{definition.name}: {problem}") from None
+
+    @torch.no_grad()
+    def _reward(self, t: int, frame: Frame) -> Tensor:
+        """The reward of the step that has just been made, [B]."""
+        assert self.delivery is not None
+        reward = self.delivery.after({name: activity.value for name, activity in frame.activity.items()})
+        self.rewarded += reward.sum(dtype=torch.float64)
+        return reward
 
     def _nothing(self, steps: int) -> Tensor:
         """What the input shows where nothing is given to it, [steps, B, *input size]."""
@@ -138,6 +121,11 @@ class FreeSession:
     def epoch(self) -> int:
         """Reports that are through."""
         return -(-self.step // self.clock.report) if self.step == self.clock.steps else self.step // self.clock.report
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How many reports are through, and steps since."""
+        return self.epoch, 0 if self.over() else self.step % self.clock.report
 
     def over(self, epochs: int = 0) -> bool:
         """Whether the run has come to its end."""
@@ -162,7 +150,8 @@ class FreeSession:
             frame = unroll(self.network, shown, observers, self.continuation.frame, drives=drives)
             self.continuation.frame = Frame(frame.state, {}, {})
         else:
-            self._learn(Batch(shown, weights=(1 / steps,) * steps, drives=drives), observers, trial)
+            reward = None if self.delivery is None else self._reward
+            self._learn(Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=drives), observers, trial)
         self.step += steps
         if self.reports_now:
             trial.on_gradients()
@@ -211,6 +200,9 @@ class FreeSession:
                 each / self.network.dt if name in spiking else each
             )
             total.zero_()
+        if self.delivery is not None:
+            found["reward"] = self.rewarded.item() / (steps * self.examples)
+            self.rewarded.zero_()
         for name, weight in self.network.weights.items():
             if weight.requires_grad:
                 present = self.network.present(self.network.connections[name])
@@ -227,6 +219,19 @@ class FreeSession:
     def _states(self) -> Mapping[str, object]:
         assert self.continuation.frame is not None
         return self.continuation.frame.state.neurons
+
+    def findings(self, metrics: Sequence[JsonTable]) -> Findings:
+        """Mean rates and activities over all reports, weights at the end; all of them over time."""
+        return findings(metrics)
+
+    def introduction(self) -> Event:
+        """What is about to happen."""
+        assert self.definition.simulation is not None
+        return {
+            "rule": self.definition.rule.kind if self.learner is not None else None, "device": self.device,
+            "duration": self.definition.simulation.duration, "time": self.step * self.network.dt,
+            "units": {name: population.size for name, population in self.network.populations.items()},
+        }  # fmt: skip
 
     def state_dict(self) -> StateDict:
         """Everything needed to go on bit for bit, as tensors and plain values."""
@@ -245,7 +250,8 @@ class FreeSession:
             "epoch": self.epoch, "number": self.step, "frame": as_plain(tuple(frame.state)),
             "traces": None if traces is None else as_plain(vars(traces)),
             "stimuli": {"block": block, "states": as_plain(stimuli), "content": self.stimulator.content()},
-            "sums": dict(self.sums), "at_report": dict(self._at_report),
+            "rewards": None if self.delivery is None else as_plain(self.delivery.states),
+            "sums": {**self.sums, _REWARDED: self.rewarded}, "at_report": dict(self._at_report),
         }  # fmt: skip
 
     def load_state_dict(self, state: StateDict, source: Path) -> None:
@@ -273,6 +279,7 @@ class FreeSession:
         place = as_state(state["frame"], tuple(frame.state), source, "frame")
         kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
         stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
+        rewards = None if self.delivery is None else as_state(state["rewards"], self.delivery.states, source, "rewards")
         weights = {name: weight.detach() for name, weight in self.network.weights.items() if name in state["at_report"]}
         checkpoints.check(state["at_report"], weights, source, "at_report")
         self.step = step
@@ -284,7 +291,9 @@ class FreeSession:
             self.continuation.traces = None if kept is None else LocalTraces(**kept)
         self.continuation.frame = Frame(type(frame.state)(*place), {}, {})
         self.stimulator.go_on(state["stimuli"]["block"], stimuli)
-        for name, total in self.sums.items():
+        if self.delivery is not None and rewards is not None:
+            self.delivery.states = rewards
+        for name, total in {**self.sums, _REWARDED: self.rewarded}.items():
             total.copy_(state["sums"][name])
         if self.recorder is not None:
             self.recorder.load_state_dict(state["recorder"])
@@ -308,7 +317,8 @@ class FreeSession:
         shown, start = self._nothing(steps), Continuation(network.init(self._nothing(1)[0], torch.Generator()))
         if self.learner is None:
             return unroll(network, shown, (), start.frame, drives=given), None
-        batch = Batch(shown, weights=(1 / steps,) * steps, drives=given)
+        reward = None if self.delivery is None else lambda t, frame: network.like.new_zeros(self.examples)
+        batch = Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=given)
         self._learner().learn(batch, continuation=start)
         for parameter in network.parameters():
             parameter.grad = None

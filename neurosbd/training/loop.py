@@ -1,37 +1,32 @@
 """The training loop over epochs, and what it writes: shared by data sets and tasks."""
 
-import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from neurosbd import checkpoints
-from neurosbd.errors import OUT, RunError, UsageError, warn
+from neurosbd.errors import UsageError, warn
 from neurosbd.parsing import JsonTable
-from neurosbd.recording import Recorder
-from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.training import directory
-from neurosbd.training.free_session import FreeSession
+from neurosbd.training.attempt import Attempt
 from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
-from neurosbd.training.machine import deterministic_algorithms, failure, peak_memory
+from neurosbd.training.machine import deterministic_algorithms, peak_memory
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.records import read_config
+from neurosbd.training.resuming import keep_best, start_recording, take_up
 from neurosbd.training.run import (
-    BEST,
     CHECKPOINT,
     CONFIG,
     METRICS,
-    PREVIOUS,
     RESULT,
-    TRACE,
     Run,
     open_run,
     write_record,
@@ -102,56 +97,6 @@ def _introduction(session: Session) -> Event:
     }
 
 
-def start_recording(recorder: Recorder | None, path: Path, config: JsonTable) -> str | None:
-    """Open the trace of a run directory, if there shall be one; how large it will be, and where."""
-    if recorder is None:
-        return None
-    recorder.start(path / TRACE, json.dumps(config), describe(config))
-    return f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}"
-
-
-def take_up(session: Session | FreeSession, path: Path) -> None:
-    """Put a session where the run in `path` stopped."""
-    run = open_run(path)
-    recorded = run.definition.model_dump(mode="json")
-    asked = session.definition.model_dump(mode="json")
-    recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
-    if recorded != asked:
-        changed = _differences(recorded, asked)
-        raise UsageError(
-            f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
-            f"Give the same model, rule and settings, or choose another {OUT}"
-        )
-    if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
-        session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
-        _keep_best(session, path)  # as a kill between the two files had left to do
-    elif run.result["status"] == "finished" or len(run.metrics) > 1:  # a kill before the first one leaves one line
-        raise UsageError(
-            f"{path}: {CHECKPOINT} is gone, but epochs were trained ({len(run.metrics)} in metrics.jsonl), which would "
-            f"be written over; put it back, or start anew in another {OUT}"
-        )
-    if session.over(session.epoch) and session.recorder is not None:
-        whole, unfinished = (path / TRACE).exists(), (path / f"{TRACE}{PARTIAL}").exists()
-        if whole or not unfinished:
-            session.recorder = None  # a trace that is whole already stays as it is
-        if not whole and not unfinished:
-            warn(f"{path / TRACE}: is gone; the run has come to its end, so nothing is recorded anew")
-
-
-def _keep_best(session: Session | FreeSession, path: Path) -> None:
-    """Keep the checkpoint just written, if the epoch before it is the best so far."""
-    best = session.stopping.epoch if session.stopping is not None else 0
-    if best and (session.epoch, session.number) == (best, 0):
-        checkpoints.keep_as(path / CHECKPOINT, path / BEST)
-
-
-def _differences(old: object, new: object, at: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
-    return [] if old == new else [f"{at} ({old} there, {new} asked)"]
-
-
 class Training:
     """The loop over epochs and what it writes.
 
@@ -171,6 +116,7 @@ class Training:
         self.start = start
         self.loggers = loggers
         self.interrupt = interrupt
+        self.attempt = Attempt(path, session, loggers, interrupt, self._close, "epoch")
         self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
         unjudged = next((m["epoch"] for m in self.metrics if self.merit not in m), None)
         if unjudged is not None:
@@ -210,63 +156,34 @@ class Training:
             RunError: if the training fails; says what is kept.
             KeyboardInterrupt: after a second Ctrl-C; says what is kept.
         """
+        return self.attempt.run(self._start(), self._train, self._over)
+
+    def _train(self) -> None:
         session = self.session
-        try:
-            self.begin()
-            exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
-            with naming_own_parts(session.experiment), exactly:
-                if not self._requests.stop:
-                    session.observe_untrained()
-                while not session.over(session.epoch) and not self._requests.stop:
-                    self._epoch()
-            return self.end()
-        except (KeyboardInterrupt, Exception) as problem:
-            told = self.fail(problem)
-            if told is problem:
-                raise
-            raise told from problem.__cause__
+        exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
+        with naming_own_parts(session.experiment), exactly:
+            if not self._requests.stop:
+                session.observe_untrained()
+            while not self._over() and not self._requests.stop:
+                self._epoch()
+
+    def _start(self) -> Event:
+        return {**self.start, "metrics": tuple(self.metrics)}
+
+    def _over(self) -> bool:
+        return self.session.over(self.session.epoch)
 
     def begin(self) -> None:
         """Say that it runs, in result.json and to the loggers."""
-        with self.interrupt.writing():
-            write_record(self.path / RESULT, {"status": "running", "reason": None})
-        self.loggers.start({**self.start, "metrics": tuple(self.metrics)})
+        self.attempt.begin(self._start())
 
     def end(self) -> Run:
         """Say in result.json that it has come to its end, or was interrupted before."""
-        with self.interrupt.writing():
-            finished = self.session.over(self.session.epoch)
-            self._end_recording(finished)
-            return self._close("finished" if finished else "interrupted")
+        return self.attempt.end(self._over())
 
     def fail(self, problem: KeyboardInterrupt | Exception) -> KeyboardInterrupt | Exception:
-        """Say in result.json why it ends before its end.
-
-        Returns:
-            What is to be raised: the reason, with what is kept; a mistake of ours as it is.
-        """
-        if isinstance(problem, KeyboardInterrupt):
-            self._give_up("interrupted", None)
-            return KeyboardInterrupt(self._kept())
-        reason = failure(problem, self.path)
-        self._give_up("failed", reason or f"{type(problem).__name__}: {problem}")
-        return problem if reason is None else RunError(f"{reason}. {self._kept()}")
-
-    def _give_up(self, status: str, reason: str | None) -> None:
-        """Say in result.json how it ended, if that can still be written."""
-        with self.interrupt.writing():
-            with suppress(RunError, OSError):
-                self._end_recording(complete=False)
-            with suppress(OSError):
-                self._close(status, reason)
-
-    def _end_recording(self, complete: bool) -> None:
-        if self.session.recorder is not None:
-            self.session.recorder.close(complete)
-
-    def _kept(self) -> str:
-        there = (self.path / CHECKPOINT).exists()
-        return f"{'The last checkpoint is kept' if there else 'No epoch was finished'} in {self.path}"
+        """Say in result.json why it ends before its end; what is to be raised, see `Attempt.fail`."""
+        return self.attempt.fail(problem)
 
     @property
     def _requests(self) -> Requests:
@@ -348,10 +265,10 @@ class Training:
         path, session = self.path / CHECKPOINT, self.session
         with self.interrupt.writing():
             checkpoints.save(path, session.state_dict())
-            _keep_best(session, self.path)
+            keep_best(session, self.path)
         self.loggers.tell("on_checkpoint", {"path": path, "epoch": session.epoch, "batch": session.number})
 
-    def _close(self, status: str, reason: str | None = None) -> Run:
+    def _close(self, status: str, reason: str | None) -> Run:
         """Write result.json."""
         key, sign = self.merit, 1 if self.session.batches.measures else -1  # a loss is the better the lower
         best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)

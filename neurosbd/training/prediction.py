@@ -20,9 +20,9 @@ from neurosbd.measures import ExplainedPinball, Measure, measures_of
 from neurosbd.seeds import generator
 from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.forward import Units, in_units, outputs, samples_of, stimulus_of, tested
+from neurosbd.training.metric_sums import MetricSums
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.run import CHECKPOINT, Run
-from neurosbd.training.session import MetricSums
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.checkpoints import StateDict
@@ -20,7 +19,6 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
-from neurosbd.measures import Measure
 from neurosbd.network import Network
 from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
@@ -29,54 +27,12 @@ from neurosbd.tracefiles import Split
 from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
 from neurosbd.training.machine import to_device
+from neurosbd.training.metric_sums import MetricSums
 from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.stopping import Stopping
-
-
-class MetricSums:
-    """Running sums of an epoch, on the device: no synchronisation until they are read.
-
-    Args:
-        measures: what is asked for besides the loss.
-        values: to predict, per example.
-        device: where the sums are.
-        heads: of the network, which are judged as the readout is.
-    """
-
-    def __init__(
-        self, measures: Sequence[Measure], values: int, device: torch.device, heads: Sequence[str] = ()
-    ) -> None:
-        self.measures = measures
-        self.before = ["", *(f"{head}." for head in heads)]  # of the names: the readout, then the heads
-        self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
-        self.sums = torch.zeros(sum(self.widths) * len(self.before), dtype=torch.float64, device=device)
-
-    def add(self, batch: Batch, result: BatchResult) -> None:
-        """Count a batch."""
-        self.sums += self.of(batch, result)
-
-    def of(self, batch: Batch, result: BatchResult) -> Tensor:
-        """The sums of a batch alone; its losses are means over the whole of it."""
-        return torch.cat([part for judged in (result, *result.heads.values()) for part in self._of(batch, judged)])
-
-    def _of(self, batch: Batch, result: BatchResult) -> list[Tensor]:
-        count, loss = len(result.output), result.loss.double()
-        single = torch.stack((loss * batch.examples(count), torch.full_like(loss, count)))
-        if not count:  # the share of a rank of which there are more than examples
-            return [single, *(single.new_zeros(width) for width in self.widths[1:])]
-        return [single, *(measure.sums(batch, result) for measure in self.measures)]
-
-    def read(self) -> dict[str, float]:
-        """Mean loss and every measure so far, by name; of a head 'HEAD.loss'."""
-        found = {}
-        for before, judged in zip(self.before, self.sums.cpu().split(sum(self.widths)), strict=True):
-            (loss, count), *sums = (part.tolist() for part in judged.split(self.widths))
-            found[f"{before}loss"] = loss / count if count else float("nan")
-            found |= {f"{before}{m.name}": m.value(part) for m, part in zip(self.measures, sums, strict=True)}
-        return found
 
 
 class Session:
@@ -209,6 +165,11 @@ class Session:
         sums = (self.metric_sums.sums[0], *self.network.parameters(), *self.learner.parameters.values())
         if not torch.stack([torch.isfinite(part).all() for part in sums]).all():
             raise RunError(self.diagnosis())
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How many epochs are through, and how many batches of the next one."""
+        return self.epoch, self.number
 
     def over(self, epochs: int) -> bool:
         """Whether the training ends after so many epochs."""

@@ -1,0 +1,67 @@
+"""Rewards that come by themselves: at given times, or at random."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from neurosbd.constants import Range, constants
+from neurosbd.filters import probability
+from neurosbd.noise import new_key, uniform
+from neurosbd.stimuli.stimulus import Clock, KeyedClock
+
+
+@constants(called="times")
+class Times:
+    """Rewards at given times, each in the step nearest to it.
+
+    Args:
+        times: s, >= 0, in any order; one at least.
+    Raises:
+        ValueError: if a time is negative.
+    """
+
+    times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = (0.5,)
+
+    def check(self, sizes: Mapping[str, tuple[int, ...]], dt: float) -> None:
+        """Some time."""
+        if not self.times:
+            raise ValueError("times is empty, so that no reward would come; give some, such as times = ['1 s']")
+
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+        """Its beginning."""
+        return Clock(0)
+
+    def step(self, state: Clock, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, Clock]:
+        """How many of the times are in this step."""
+        like = next(iter(activity.values()))
+        count = sum(round(time / dt) == state.done for time in self.times)
+        return like.new_full((len(like),), float(count)), Clock(state.done + 1)
+
+
+@constants(called="poisson")
+class RandomTimes:
+    """Rewards at random, of every example at times of its own: the control, in which nothing earns them.
+
+    Args:
+        rate: of rewards, Hz, >= 0.
+    Raises:
+        ValueError: if the rate is negative; `check`: more than one per step.
+    """
+
+    rate: Annotated[float, Range(least=0, unit="Hz")] = 1.0
+
+    def check(self, sizes: Mapping[str, tuple[int, ...]], dt: float) -> None:
+        """At most one per step."""
+        probability(self.rate, dt, "reward.rate")
+
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> KeyedClock:
+        """The key of its noise."""
+        return KeyedClock(new_key(generator, "rewards at random", like.device), 0)
+
+    def step(self, state: KeyedClock, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, KeyedClock]:
+        """Which examples have one in this step."""
+        like = next(iter(activity.values())).flatten(1)[:, 0]
+        drawn = uniform(state.key, torch.tensor(state.done, device=like.device), like)
+        return (drawn < self.rate * dt).to(like.dtype), KeyedClock(state.key, state.done + 1)

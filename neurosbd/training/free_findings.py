@@ -1,0 +1,41 @@
+"""What a free run comes to: rates, activities and weights."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from neurosbd.parsing import JsonTable
+from neurosbd.tasks import Findings, Panel
+
+_UNITS = {"rate": "rate, Hz", "activity": "mean activity", "weight": "mean weight"}
+
+
+def findings(metrics: Sequence[JsonTable]) -> Findings:
+    """Mean rates and activities over all reports, weights at the end; all of them over time."""
+    return Findings(_measures(metrics), _panels(metrics))
+
+
+def _keys(metrics: Sequence[JsonTable], what: str) -> list[str]:
+    return [key for key in metrics[-1] if key.endswith(f".{what}")]
+
+
+def _measures(metrics: Sequence[JsonTable]) -> dict[str, float]:
+    """Mean rates and activities over all reports, weights at the end."""
+    found = {}
+    for key in (*_keys(metrics, "rate"), *_keys(metrics, "activity")):
+        found[key] = float(np.mean([line[key] for line in metrics]))
+    return found | {key: metrics[-1][key] for key in _keys(metrics, "weight")}
+
+
+def _panels(metrics: Sequence[JsonTable]) -> tuple[Panel, ...]:
+    """What the reports say, over time."""
+    time = np.array([line["time"] for line in metrics])
+    panels = []
+    for what, label in _UNITS.items():
+        lines = {
+            key.removesuffix(f".{what}"): (time, np.array([line[key] for line in metrics], float))
+            for key in _keys(metrics, what)
+        }
+        if lines:
+            panels.append(Panel(label.partition(",")[0], "time, s", label, lines))
+    return tuple(panels)
