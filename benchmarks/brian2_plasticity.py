@@ -2,8 +2,9 @@
 
     python benchmarks/brian2_plasticity.py        # with brian2 (2.9.0 made the figures) and numpy
 
-Given spike trains, 2 s at steps of 1 ms, and weights that move with every spike: the rules, each as its paper or
-Brian2's documentation writes it. And a network of excitatory and inhibitory neurons, whose excitatory synapses learn.
+Given spike trains, 2 or 10 s at steps of 1 ms, and weights that move with every spike: the rules, each as its paper or
+Brian2's documentation writes it; the voltage-based one under a given membrane. And a network of excitatory and
+inhibitory neurons, whose excitatory synapses learn.
 
 A step of Brian2 and one of ours: a spike of its step n acts on the membrane in step n, after its threshold was looked
 at, and causes a spike in step n + 1 at the earliest; ours arrives in step n and may cause one in step n, at its end.
@@ -21,16 +22,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 DT = 1e-3
-STEPS, PRES, POSTS = 2000, 3, 2
+SHORT, LONG, PRES, POSTS = 2000, 10_000, 3, 2  # steps; units
 TAU, TAU_PLUS, TAU_MINUS = 20e-3, 17e-3, 34e-3
 
 
-def trains() -> tuple[np.ndarray, np.ndarray]:
-    """Spikes that arrive [STEPS, PRES] and that the post units send [STEPS, POSTS], 0 or 1, as our steps count them."""
+def trains(steps: int = SHORT) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes that arrive [steps, PRES] and that the post units send [steps, POSTS], 0 or 1, as our steps count them."""
     random = np.random.default_rng(1)
-    pre, post = random.random((STEPS, PRES)) < 0.03, random.random((STEPS, POSTS)) < 0.03
-    post[STEPS - 1] = False  # felt after the end
+    pre, post = random.random((steps, PRES)) < 0.03, random.random((steps, POSTS)) < 0.03
+    post[steps - 1] = False  # felt after the end
     return pre.astype(float), post.astype(float)
+
+
+def membranes() -> np.ndarray:
+    """Potentials of the post units over SHORT steps in V, [SHORT, POSTS]: they swing about -60 mV."""
+    random = np.random.default_rng(3)
+    wandering = np.cumsum(random.normal(0, 2e-3, (SHORT, POSTS)), axis=0)
+    return -60e-3 + 25e-3 * np.sin(wandering / 10e-3)
 
 
 def start() -> np.ndarray:
@@ -44,11 +52,19 @@ class Rule(NamedTuple):
     equations: str
     on_pre: str
     on_post: str
+    steps: int = SHORT
 
 
 TRACES = "dx/dt = -x / (17*ms) : 1 (event-driven)\ndy/dt = -y / (34*ms) : 1 (event-driven)\n"
 RULES = {
-    "additive": Rule(TRACES, "x += 1; w = clip(w - 0.004 * y, 0, 1)", "y += 1; w = clip(w + 0.006 * x, 0, 1)"),
+    "additive": Rule(TRACES, "x += 1; w = clip(w - 0.004 * y, 0, 1)", "y += 1; w = clip(w + 0.006 * x, 0, 1)", LONG),
+    "nn_symm": Rule(TRACES, "x = 1; w = clip(w - 0.004 * y, 0, 1)", "y = 1; w = clip(w + 0.006 * x, 0, 1)"),
+    "nn_pre_centered": Rule(
+        TRACES, "x += 1; w = clip(w - 0.004 * y, 0, 1)", "y = 1; w = clip(w + 0.006 * x, 0, 1); x = 0"
+    ),
+    "nn_restr": Rule(
+        TRACES, "x = 1; w = clip(w - 0.004 * y, 0, 1); y = 0", "y = 1; w = clip(w + 0.006 * x, 0, 1); x = 0"
+    ),
     "multiplicative": Rule(TRACES, "x += 1; w -= 0.04 * w * y", "y += 1; w += 0.06 * (1 - w) * x"),
     "power_law": Rule(
         TRACES,
@@ -62,11 +78,13 @@ RULES = {
         do2/dt = -o2 / (125*ms) : 1 (event-driven)""",
         "w = clip(w - o1 * (0.007 + 0.002 * r2), 0, 1); r1 += 1; r2 += 1",
         "w = clip(w + r1 * (0.001 + 0.0062 * o2), 0, 1); o1 += 1; o2 += 1",
+        LONG,
     ),
     "symmetric_inhibitory": Rule(  # w is the strength of inhibition; alpha = 2 * 25 Hz * 20 ms
         "dx/dt = -x / (20*ms) : 1 (event-driven)\ndy/dt = -y / (20*ms) : 1 (event-driven)\n",
         "x += 1; w = clip(w + 0.01 * (y - 1.0), 0, 1)",
         "y += 1; w = clip(w + 0.01 * x, 0, 1)",
+        LONG,
     ),
 }
 
@@ -86,13 +104,39 @@ def spikes_of(train: np.ndarray, late: int = 0) -> Any:
 def learned(rule: Rule) -> list[float]:
     """Weights after the trains, row by row."""
     brian2 = simulator()
-    pre, post = trains()
+    pre, post = trains(rule.steps)
     before, after = spikes_of(pre), spikes_of(post, late=1)
     synapses = brian2.Synapses(before, after, f"w : 1\n{rule.equations}", on_pre=rule.on_pre, on_post=rule.on_post)
     synapses.connect()
-    for i in range(POSTS):
-        synapses.w[:, i] = start()[i]
-    brian2.Network(before, after, synapses).run((STEPS + 1) * brian2.ms)
+    for j in range(POSTS):
+        synapses.w[:, j] = start()[j]
+    brian2.Network(before, after, synapses).run((rule.steps + 1) * brian2.ms)
+    return [float(synapses.w[j, i][0]) for i in range(POSTS) for j in range(PRES)]
+
+
+VOLTAGE = """dw/dt = 80 / second * x * over * clip(high_post + 0.0706, 0, inf) : 1 (clock-driven)
+over = clip(u_post + 0.0453, 0, inf) : 1
+dx/dt = -x / (15*ms) : 1 (clock-driven)"""  # volts; x in 1/s
+
+
+def voltage_based() -> list[float]:
+    """Weights after SHORT steps of the voltage-based rule under given membranes, row by row. Arrivals come first in a
+    step, then the synapses, then the averages, which so are those of the step before."""
+    brian2 = simulator()
+    pre, _ = trains()
+    given = brian2.TimedArray(membranes(), dt=brian2.ms)
+    follow = "u = given(t, i) : 1\ndlow/dt = (u - low) / (10*ms) : 1\ndhigh/dt = (u - high) / (7*ms) : 1"
+    after = brian2.NeuronGroup(POSTS, follow, method="exponential_euler", order=1, namespace={"given": given})
+    after.low = after.high = membranes()[0]
+    before = spikes_of(pre)
+    arriving = "w = clip(w - 0.14 * clip(low_post + 0.0706, 0, inf), 0, inf); x += 1 / 0.015"
+    synapses = brian2.Synapses(before, after, VOLTAGE, on_pre=arriving, method="exponential_euler")
+    synapses.connect()
+    for j in range(POSTS):
+        synapses.w[:, j] = start()[j]
+    whole = brian2.Network(before, after, synapses)
+    whole.schedule = ["start", "thresholds", "synapses", "groups", "resets", "end"]
+    whole.run(SHORT * brian2.ms)
     return [float(synapses.w[j, i][0]) for i in range(POSTS) for j in range(PRES)]
 
 
@@ -159,7 +203,12 @@ def main() -> None:
     brian2.prefs.codegen.target = "numpy"
     brian2.defaultclock.dt = DT * brian2.second
     jobs: dict[str, Callable[[], object]] = {name: lambda rule=rule: learned(rule) for name, rule in RULES.items()}
-    print(json.dumps({name: job() for name, job in {**jobs, "network": network}.items()}, indent=1))
+    print(
+        json.dumps(
+            {name: job() for name, job in {**jobs, "voltage_based": voltage_based, "network": network}.items()},
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -137,11 +137,13 @@ NotNegative = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, most=1)]
 Share = Annotated[float, Range(least=0, below=1)]
 Seconds = Annotated[float, Range(above=0, unit="s")]
+Span = Annotated[float, Range(least=0, unit="s")]
 Milliseconds = Annotated[float, Range(above=0, unit="ms")]
 Hertz = Annotated[float, Range(above=0, unit="Hz")]
 PositiveConstant = Annotated[Constant, Range(above=0)]
 TimeConstant = Annotated[Constant, Range(above=0, unit="s")]
 Potential = Annotated[Constant, Range(unit="V")]  # or thresholds, of a bare number
+Volts = Annotated[float, Range(unit="V")]
 Count = Annotated[int, Range(least=1)]
 Whole = Annotated[int, Range(least=0)]
 

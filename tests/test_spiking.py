@@ -144,6 +144,22 @@ def test_alif_without_adaptation_is_lif_bitwise(reset: Any, refractory: float) -
 RESTING = [n for n in NEURONS if any(f.name == "refractory" and f.init for f in dataclasses.fields(NEURONS[n]()))]  # type: ignore[arg-type]
 
 
+def test_a_threshold_that_does_not_relax_draws_every_unit_to_its_rate() -> None:
+    """beta a is then all spikes less rate t, whatever the drive: every unit ends near 20 Hz.
+
+    Must fail when the threshold sinks by rate in place of rate dt, or not at all (tried, each).
+    """
+    neuron = ALIF(tau_adapt=1e9, beta=0.05, rate=20.0)
+    drives = torch.tensor([[0.06, 0.1, 0.2]], dtype=torch.float64)
+    state, spikes = neuron.init(drives), torch.zeros_like(drives)
+    for t in range(8000):
+        if t == 4000:
+            spikes.zero_()
+        activity, state = neuron.step(state, drives, 1e-3)
+        spikes += activity.value
+    torch.testing.assert_close(spikes, torch.full_like(spikes, 80.0), atol=3, rtol=0)
+
+
 @pytest.mark.parametrize("name", RESTING)
 def test_a_refractory_neuron_rests_for_whole_steps(name: str) -> None:
     """Spikes under a strong drive are n steps apart, as measured in Brian2 2.9.0; no gain in between.

@@ -13,11 +13,19 @@ from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import Standardised
-from neurosbd.plasticity import Correlative, RewardedSpikeTiming, SpikeTiming, SymmetricInhibitory, Triplet
+from neurosbd.plasticity import (
+    Correlative,
+    RewardedSpikeTiming,
+    SpikeTiming,
+    SymmetricInhibitory,
+    Triplet,
+    VoltageBased,
+)
 from neurosbd.populations import INPUT, spikes
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 
+_FAR = 0.3  # V, between two thresholds of one membrane
 _MOST_LABELS = 1000  # different values, beyond which they are hardly classes
 
 
@@ -189,6 +197,7 @@ def check_heard(experiment: Experiment) -> None:
             f"learns as 'ebd'; if that is not meant: model digits-corinfomax, or neuron = 'corinfomax' and a "
             f"compartment for each connection (docs/corinfomax.md)"
         )
+    _check_volts(experiment)
     if any(isinstance(plasticity, _PAIRING) for plasticity in plasticities):
         rates = [p.name for p in experiment.populations if p.neuron is not None and not spikes(p)]
         learning = [name for name in rates if name in rule.populations(experiment.network)]
@@ -198,6 +207,26 @@ def check_heard(experiment: Experiment) -> None:
                 f"as a spike; if that is not meant: population.{learning[0]}.neuron = 'lif', or a rule for rates: "
                 f"'sbd', say"
             )
+
+
+def _check_volts(experiment: Experiment) -> None:
+    """Warn where a plasticity compares membranes with volts that are counted in thresholds."""
+    of_rule, neurons = (
+        experiment.rule.parts().get("plasticities", ()),
+        {p.name: p.neuron for p in experiment.populations},
+    )
+    for connection in (c for c in experiment.connections if c.plastic):
+        for plasticity in (connection.plasticity,) if connection.plasticity is not None else of_rule:
+            threshold = getattr(neurons[connection.post], "v_threshold", None)
+            if not isinstance(plasticity, VoltageBased) or not isinstance(threshold, float):
+                continue
+            if abs(threshold - plasticity.theta_plus) > _FAR:
+                warn(
+                    f"{experiment.definition.name}: connection '{connection.name}' compares the membrane with "
+                    f"theta_plus = {1e3 * plasticity.theta_plus:g} mV, but the threshold of '{connection.post}' is "
+                    f"{threshold:g} V; give population.{connection.post}.neuron v_threshold = '-50 mV', say, v_leak "
+                    f"and v_reset in volts, and reset = 'to_value'"
+                )
 
 
 def check_fit(experiment: Experiment, data: Dataset) -> None:

@@ -75,6 +75,11 @@ class Eligible(Protocol):
         ...
 
 
+def membrane_of(state: Any) -> Tensor | None:
+    """The potential `v` in the state of a neuron, [B, *size]; None if it has none."""
+    return getattr(state, "v", None)
+
+
 class Local(NamedTuple):
     """Everything a synapse may use to learn. What is not in here is not local."""
 
@@ -89,3 +94,5 @@ class Local(NamedTuple):
     kappa: float | None  # decay of the readout per step: how long a spike is felt there; None if there is not one
     compartment: Compartment = "soma"  # of the postsynaptic neuron, where the synapse sits
     steps: int = 1  # K, of a block, where the first axis of all that is [B, ..] counts steps times examples
+    membrane: Tensor | None = None  # of the postsynaptic neurons after this step, before the reset of its spikes,
+    # [B, *size]; of the last step of a block; None if they have none

@@ -14,7 +14,7 @@ from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.eligibility.factorised import Factorised
-from neurosbd.eligibility.local import Arrival, Local, Selective, Site
+from neurosbd.eligibility.local import Arrival, Local, Selective, Site, membrane_of
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
@@ -198,6 +198,7 @@ class LocalRun:
         local = Local(
             arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
             partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
+            membrane_of(arrival.state),
         )  # fmt: skip
         if name not in traces.plasticity:
             traces.plasticity[name] = plan.plasticity.init(local)

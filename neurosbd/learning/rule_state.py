@@ -1,5 +1,6 @@
 """What a local rule has learned outside the synapses: projections, expectations, running statistics."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,6 +196,8 @@ def rule_bounds(network: Network, rule: Composition) -> dict[str, Held]:
         own = connection.plasticity
         bounds = rule.bounds if own is None and connection.post in ruled else None
         bounds = own.bounds if isinstance(own, Bounded) else bounds
+        if bounds == (-math.inf, math.inf):
+            bounds = None
         if bounds is not None:
             found[connection.name] = Held(Bounds(*bounds), Nothing())
     return found

@@ -25,11 +25,15 @@ class ALIFState(NamedTuple):
 
 @constants
 class ALIF:
-    """LIF whose threshold rises by beta with every spike and relaxes slowly.
+    """LIF whose threshold rises by beta with every spike and relaxes slowly, or until the unit fires at a rate.
 
         v[t] = v_leak + alpha (v[t-1] - v_leak) + r drive[t] - v_threshold z[t-1],   alpha = exp(-dt / tau_mem)
-        a[t] = rho a[t-1] + z[t-1],   rho = exp(-dt / tau_adapt)
+        a[t] = rho a[t-1] + z[t-1] - rate dt,   rho = exp(-dt / tau_adapt)
         z[t] = 1 if v[t] > v_threshold + beta a[t] else 0
+
+    On average a unit fires at rate + a / tau_adapt: with a `tau_adapt` far longer than the run its threshold moves
+    until it fires at `rate`, which is intrinsic plasticity. With `rate` 0 and a long `tau_adapt` it is the adaptive
+    threshold of Diehl, Cook 2015, under which units that spike often spike less.
 
     Args:
         tau_mem: membrane time constant, s, > 0.
@@ -43,9 +47,11 @@ class ALIF:
         refractoriness: 'integrating' or 'clamped', as in LIF.
         v_leak: resting potential; a steady current I through a resistance R raises it by R I.
         surrogate: pseudo-derivative.
+        rate: that the threshold draws the unit to, Hz, >= 0; 0: it only makes spikes rarer.
     Raises:
         ValueError: if a constant is out of range.
-    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (equation 7 and following).
+    Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (equation 7 and following); `rate`: Lazar, Pipa, Triesch
+        2009, Front. Comput. Neurosci. 3:23, equation 4; Diehl, Cook 2015, Front. Comput. Neurosci. 9:99.
     """
 
     tau_mem: TimeConstant = 20e-3
@@ -59,6 +65,7 @@ class ALIF:
     refractoriness: Refractoriness = "integrating"
     v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
+    rate: Annotated[float, Range(least=0, unit="Hz")] = 0.0
 
     def __post_init__(self) -> None:
         membrane.check("ALIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)
@@ -80,6 +87,7 @@ class ALIF:
         drive = membrane.resting(drive, alpha, number(self.v_leak))
         v = membrane.held(self, membrane.integrate(self, state.v, state.spike, alpha, drive), state.refractory)
         a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
+        a = a - self.rate * dt if self.rate else a
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
 

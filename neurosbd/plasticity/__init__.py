@@ -9,8 +9,10 @@ from neurosbd.plasticity.inhibitory import SymmetricInhibitory
 from neurosbd.plasticity.oja import Oja
 from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
+from neurosbd.plasticity.synaptic_scaling import SynapticScaling
 from neurosbd.plasticity.three_factor import ThreeFactor
 from neurosbd.plasticity.triplet import Triplet
+from neurosbd.plasticity.voltage_based import VoltageBased
 
 PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
     "three_factor": ThreeFactor,
@@ -21,12 +23,14 @@ PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
     "policy_gradient": PolicyGradient,
     "triplet": Triplet,
     "symmetric_inhibitory": SymmetricInhibitory,
+    "voltage_based": VoltageBased,
+    "synaptic_scaling": SynapticScaling,
     "bcm": BCM,
     "oja": Oja,
 }
 
 __all__ = [
     "BCM", "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "Oja", "Plasticity", "PolicyGradient",
-    "RateRegulated", "RewardedSpikeTiming", "SpikeTiming", "SymmetricInhibitory", "ThreeFactor", "Tracking", "Triplet",
-    "Window",
+    "RateRegulated", "RewardedSpikeTiming", "SpikeTiming", "SymmetricInhibitory", "SynapticScaling", "ThreeFactor",
+    "Tracking", "Triplet", "VoltageBased", "Window",
 ]  # fmt: skip

@@ -88,7 +88,7 @@ class Bounded(Protocol):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lowest and largest weight."""
+        """Lowest and largest weight; both infinite where weights are free."""
         ...
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from neurosbd.connections import CONNECTIONS, Geometry
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
-from neurosbd.eligibility.local import Arrival, Local, Selective, Site
+from neurosbd.eligibility.local import Arrival, Local, Selective, Site, membrane_of
 from neurosbd.neurons import Escape
 from neurosbd.neurons.neuron import Activity
 from neurosbd.plasticity import Plasticity
@@ -90,7 +90,7 @@ def _locals(scene: Scene, third_factors: bool = True) -> Iterator[Local]:
         eligible, state = eligibility.step(state, arrival, DT)
         local = Local(
             now.pre, now.activity, now.third_factor if third_factors else None, synapses, eligible, outer, each,
-            partial(neuron.surprise, now.activity), KAPPA,
+            partial(neuron.surprise, now.activity), KAPPA, membrane=membrane_of(now.neuron_state),
         )  # fmt: skip
         yield local
 
@@ -161,7 +161,10 @@ def the_batch_is_a_mean(make: Make) -> None:
 def _doubled(now: Instant) -> Instant:
     activity = now.activity
     twice = activity._replace(value=_twice(activity.value), potential=_twice(activity.potential))
-    return now._replace(pre=_twice(now.pre), activity=twice, third_factor=_shared(_twice(now.third_factor) / 2))
+    state = now.neuron_state
+    state = type(state)(*(_twice(part) if part.dim() else part for part in state))
+    third_factor = _shared(_twice(now.third_factor) / 2)
+    return now._replace(pre=_twice(now.pre), activity=twice, neuron_state=state, third_factor=third_factor)
 
 
 def _twice(value: Tensor) -> Tensor:
