@@ -11,6 +11,7 @@ from torch import Tensor
 from neurosbd.datasets.processes import Heteroscedastic
 from neurosbd.encoders import Constant as ConstantEncoder
 from neurosbd.encoders import Delta, Poisson
+from neurosbd.rewards import SpikeCount
 from neurosbd.stimuli import Sine
 from neurosbd.tasks import DelayedXor, Findings, Pairing
 
@@ -55,6 +56,15 @@ class Checking(ConstantEncoder):
 
     def step(self, state: Any, value: Tensor, dt: float) -> Any:
         return (value if value.max() < 1e9 else -value), state
+
+
+@dataclass(frozen=True)
+class Shared(SpikeCount):
+    """One example earns for all."""
+
+    def step(self, state: Any, activity: Any, dt: float) -> Any:
+        earned, state = super().step(state, activity, dt)
+        return earned.mean().expand_as(earned), state
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("encoders", Global, "Two runs of the same generator show different frames"),
     ("encoders", Overwriting, "A step changes the state that it was given"),
     ("encoders", Checking, "The encoder looks at the value of a tensor"),
+    ("rewards", Shared, "An example alone earns other rewards than in a batch"),
     ("stimuli", lambda: Standing(10.0), "Blocks of other lengths give other drives; the state must hold all that goes"),
     ("tasks", Shorter, r"`steps` and `sizes` promise inputs \[150, 8, 60\], but a batch has \[149, 8, 60\]"),
     ("tasks", Percent, r"`success` must be in 0\.\.1, got"),
