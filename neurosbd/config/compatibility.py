@@ -5,6 +5,7 @@ import torch
 
 from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
+from neurosbd.config.hearing import check_heard
 from neurosbd.datasets.load import Dataset
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.learner import Learner
@@ -13,19 +14,10 @@ from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import Standardised
-from neurosbd.plasticity import (
-    Correlative,
-    RewardedSpikeTiming,
-    SpikeTiming,
-    SymmetricInhibitory,
-    Triplet,
-    VoltageBased,
-)
-from neurosbd.populations import INPUT, spikes
+from neurosbd.populations import INPUT
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 
-_FAR = 0.3  # V, between two thresholds of one membrane
 _MOST_LABELS = 1000  # different values, beyond which they are hardly classes
 
 
@@ -177,56 +169,6 @@ def check_optimizer(experiment: Experiment) -> None:
             f"{'; '.join(more)}. If that is not meant: training.optimizer = {{ kind = 'sgd' }}, whose lr scales "
             f"each change and no more"
         )
-
-
-_PAIRING = (SpikeTiming, RewardedSpikeTiming, Triplet, SymmetricInhibitory)
-
-
-def check_heard(experiment: Experiment) -> None:
-    """Warn where a plasticity looks for something that no population of the network has: it changes less, or nothing.
-
-    Compartments, without which CorInfoMax-EBD is EBD; spikes, without which their timing is that of any value.
-    """
-    definition, rule = experiment.definition, experiment.rule
-    plasticities = rule.parts().get("plasticities", ())
-    where = f"{definition.name}: rule '{definition.rule.kind}'"
-    correlative = any(isinstance(plasticity, Correlative) for plasticity in plasticities)
-    if correlative and all(c.compartment == "soma" for c in experiment.connections):
-        warn(
-            f"{where} learns at basal, apical and lateral synapses, but no connection names such a compartment, so it "
-            f"learns as 'ebd'; if that is not meant: model digits-corinfomax, or neuron = 'corinfomax' and a "
-            f"compartment for each connection (docs/corinfomax.md)"
-        )
-    _check_volts(experiment)
-    if any(isinstance(plasticity, _PAIRING) for plasticity in plasticities):
-        rates = [p.name for p in experiment.populations if p.neuron is not None and not spikes(p)]
-        learning = [name for name in rates if name in rule.populations(experiment.network)]
-        if learning:
-            warn(
-                f"{where} pairs spikes, but {', '.join(map(repr, learning))} send rates, every value of which counts "
-                f"as a spike; if that is not meant: population.{learning[0]}.neuron = 'lif', or a rule for rates: "
-                f"'sbd', say"
-            )
-
-
-def _check_volts(experiment: Experiment) -> None:
-    """Warn where a plasticity compares membranes with volts that are counted in thresholds."""
-    of_rule, neurons = (
-        experiment.rule.parts().get("plasticities", ()),
-        {p.name: p.neuron for p in experiment.populations},
-    )
-    for connection in (c for c in experiment.connections if c.plastic):
-        for plasticity in (connection.plasticity,) if connection.plasticity is not None else of_rule:
-            threshold = getattr(neurons[connection.post], "v_threshold", None)
-            if not isinstance(plasticity, VoltageBased) or not isinstance(threshold, float):
-                continue
-            if abs(threshold - plasticity.theta_plus) > _FAR:
-                warn(
-                    f"{experiment.definition.name}: connection '{connection.name}' compares the membrane with "
-                    f"theta_plus = {1e3 * plasticity.theta_plus:g} mV, but the threshold of '{connection.post}' is "
-                    f"{threshold:g} V; give population.{connection.post}.neuron v_threshold = '-50 mV', say, v_leak "
-                    f"and v_reset in volts, and reset = 'to_value'"
-                )
 
 
 def check_fit(experiment: Experiment, data: Dataset) -> None:
