@@ -14,7 +14,7 @@ import neurosbd
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
 from neurosbd.training import session
-from neurosbd.training.session import parameter_groups
+from neurosbd.training.parameter_groups import parameter_groups
 
 WAITING = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.item.default}
 

@@ -20,7 +20,8 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.network import Network
 from neurosbd.training.machine import deterministic_algorithms, failure
-from neurosbd.training.session import Session, parameter_groups
+from neurosbd.training.parameter_groups import parameter_groups
+from neurosbd.training.session import Session
 
 HALF = 2**-8  # relative rounding of bfloat16
 GEOMETRIES: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {

@@ -32,7 +32,7 @@ from neurosbd.learning.batch import share_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import ALONE, check_same, joined, place_of
 from neurosbd.noise import part_of
-from neurosbd.training.session import parameter_groups
+from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.sharing import NO_REQUESTS, add_up
 
 def learned(ranks, model, rule, settings, dtype, sizes):

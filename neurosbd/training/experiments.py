@@ -33,9 +33,10 @@ from neurosbd.training.loggers import Event, Logger, Loggers
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.machine import check_alone, check_device, failure
 from neurosbd.training.own_parts import naming_own_parts
+from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.resuming import start_recording
 from neurosbd.training.run import RESULT, Run, open_run, write_record
-from neurosbd.training.session import Session, parameter_groups
+from neurosbd.training.session import Session
 
 
 def simulate(

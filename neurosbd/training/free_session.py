@@ -33,8 +33,8 @@ from neurosbd.training.capacity import check_side_by_side
 from neurosbd.training.clock import Clock
 from neurosbd.training.free_findings import findings
 from neurosbd.training.loggers import Event
+from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.run_state import as_plain, as_state
-from neurosbd.training.session import parameter_groups
 from neurosbd.training.stopping import Stopping
 
 _REWARDED = "(reward)"  # among sums, where all other names are those of populations

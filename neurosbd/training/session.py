@@ -19,7 +19,6 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
-from neurosbd.network import Network
 from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.seeds import generator
@@ -29,6 +28,7 @@ from neurosbd.training.capacity import check_capacity
 from neurosbd.training.machine import to_device
 from neurosbd.training.metric_sums import MetricSums
 from neurosbd.training.own_parts import broken_contract
+from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
@@ -339,23 +339,3 @@ def _is_plain(value: object) -> bool:
         isinstance(value, list | tuple | dict)
         and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
     )
-
-
-def parameter_groups(network: Network, experiment: Experiment, learner: Learner | None = None) -> list[StateDict]:
-    """One parameter group per population, with its own learning rate, and one per head of the rule. Projections are in
-    none of them."""
-    lr, rates = experiment.optimizer.lr, experiment.definition.training.rates
-    groups = []
-    for name, connections in network.incoming.items():
-        synapses = [network.synapses(c) for c in connections if c.plastic]
-        parameters = [p for pair in synapses for p in pair if p is not None]
-        if parameters:
-            groups.append({"params": parameters, "lr": lr * rates.get(name, 1.0)})
-    if not groups:
-        raise UsageError(f"{experiment.definition.name}: no connection is plastic, so there is nothing to learn")
-    heads, relative = ({}, {}) if learner is None else (learner.parameters, learner.relative_rates)
-    for name, head in heads.items():
-        place = network.connections[name].post if name in network.connections else name
-        rate = rates.get(place, 1.0) if name not in relative else relative[name] * rates.get(network.readout, 1.0)
-        groups.append({"params": [head], "lr": lr * rate})
-    return groups

@@ -26,7 +26,8 @@ from neurosbd.network import Network
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import ThreeFactor
-from neurosbd.training.session import Session, parameter_groups, plain_state
+from neurosbd.training.parameter_groups import parameter_groups
+from neurosbd.training.session import Session, plain_state
 
 FLUSH = 64  # batches whose outputs wait to be measured
 
