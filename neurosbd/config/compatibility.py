@@ -94,7 +94,7 @@ def _say_unused(definition: Definition, who: str) -> None:
     """Warn of what is set for a training and has no meaning for an experiment without batches of examples."""
     unused = (
         "epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop", "graph",
-        "pruning", "deterministic",
+        "pruning", "deterministic", "least_score", "speculation",
     )  # fmt: skip
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
     changed += ["schedule"] if definition.training.schedule.kind != "constant" else []

@@ -153,6 +153,8 @@ class TrainingSpec(Record):
     checkpoint_every: Count | None = None  # batches; besides the one after every epoch
     stop: StopSpec | None = None  # none: all epochs are trained
     pruning: PruningSpec | None = None  # none: synapses stay
+    least_score: Positive | None = None  # examples whose score is smaller at all outputs are not learned from
+    speculation: Positive | None = None  # nearer than this to its score of before, a class has its last gradient again
     precision: Precision = "float32"  # of the operands of products with weights and of those that make gradients
     graph: bool = False  # on a GPU, whole batches are replayed as one graph of kernels; for networks bound by launches
     deterministic: bool = False  # only operations that give the same bits every time; on a CPU all here do

@@ -193,19 +193,28 @@ def share_of(batch: Batch, ranks: Ranks) -> Batch:
     """The examples of a batch that are a rank's own, which may be none."""
     if ranks.size == 1:
         return batch
-    each = batch.target.ndim == 3
-    count = batch.target.shape[1] if each else len(batch.target)
+    count = batch.target.shape[batch.target_axis]
     rows = ranks.rows(count)
+    return replace(examples_of(batch, rows, count), first=rows.start)
+
+
+def examples_of(batch: Batch, rows: slice | Tensor, count: int) -> Batch:
+    """Some examples of a batch, in their order.
+
+    Args:
+        batch: the whole.
+        rows: of the examples, their numbers or a slice.
+        count: of the whole, over which scores and losses stay means.
+    """
     shown = (x[rows] for x in batch.inputs)
     if isinstance(batch.inputs, Frames):
         shown = Frames(len(batch.inputs), shown)
     return replace(
         batch,
         inputs=shown if gone_once_shown(batch.inputs) else list(shown),
-        target=batch.target[:, rows] if each else batch.target[rows],
+        target=batch.target[:, rows] if batch.target_axis else batch.target[rows],
         task=None if batch.task is None else batch.task[rows],
         batch_size=count,
-        first=rows.start,
         drives={name: drive[:, rows] for name, drive in batch.drives.items()},
     )
 

@@ -38,6 +38,8 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
         session.stopping.verify(state.get("stop"), state["epoch"], path)
     if session.pruning is not None:
         check(state.get("pruning"), session.pruning.state_dict(), path, "pruning")
+    if session.sparing is not None:
+        check(state.get("sparing"), session.sparing.state_dict(), path, "sparing")
 
 
 def _refuse(path: Path, where: str, given: object, legal: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.checkpoints import StateDict
@@ -32,6 +33,7 @@ from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
+from neurosbd.training.sparing import sparing_of
 from neurosbd.training.stopping import Stopping
 
 
@@ -68,6 +70,7 @@ class Session:
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
+        self.sparing = sparing_of(experiment, self._learned(), ranks)
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -129,12 +132,15 @@ class Session:
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
         batch, noise = self.again(self.number)
         trial_recorder = self._trial_recorder("train", self.number, batch)
-        if self.captured is None:
-            self.optimizer.zero_grad()
-            result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
-        else:
+        if self.captured is not None:
             result = self.captured.learn(batch, noise)
-        learned = [p for group in self.optimizer.param_groups for p in group["params"]]
+        else:
+            self.optimizer.zero_grad()
+            if self.sparing is None:
+                result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
+            else:
+                result = self.sparing.learn(self.learner, batch, noise)
+        learned = self._learned()
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if self.looks_at(done) and not torch.isfinite(sums[0]):
             raise RunError(self.diagnosis())
@@ -150,6 +156,10 @@ class Session:
         self.metric_sums.sums += sums
         self.number += 1
         return result
+
+    def _learned(self) -> list[nn.Parameter]:
+        """What the optimizer moves."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def looks_at(self, done: int) -> bool:
         """Whether the loss of the batch after so many is looked at: of every one on a CPU, of every 50th on a GPU."""
@@ -198,6 +208,8 @@ class Session:
             observers: see every step of the test.
         """
         by_split = {"train": self.metric_sums.read(), "validation": self.validate(), "test": self.evaluate(observers)}
+        if self.sparing is not None:
+            by_split["train"]["learned"] = self.sparing.share()  # of the examples
         judged = {f"{on}_{name}": value for on, metrics in by_split.items() for name, value in metrics.items()}
         if self.stopping is not None:
             self.stopping.look(self.epoch + 1, judged)
@@ -264,6 +276,7 @@ class Session:
         position = {"epoch": self.epoch, "number": self.number, "recorder": recorder}
         position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
         position |= {} if self.pruning is None else {"pruning": self.pruning.state_dict()}
+        position |= {} if self.sparing is None else {"sparing": self.sparing.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> StateDict:
@@ -298,6 +311,8 @@ class Session:
             self.stopping.load_state_dict(state["stop"])
         if self.pruning is not None:
             self.pruning.load_state_dict(state["pruning"])
+        if self.sparing is not None:
+            self.sparing.load_state_dict(state["sparing"])
 
     @torch.no_grad()
     def diagnosis(self) -> str:

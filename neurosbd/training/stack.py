@@ -51,6 +51,8 @@ def why_apart(experiment: Experiment) -> str | None:
         return "something is recorded"
     if definition.training.pruning is not None:
         return "training.pruning chooses the synapses of one network"
+    if definition.training.least_score is not None or definition.training.speculation is not None:
+        return "each network is to choose the examples that it learns from"
     return _rule_apart(network, rule)
 
 
