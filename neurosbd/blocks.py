@@ -8,13 +8,13 @@ out is what K calls of `Network.step` give, up to the order of summation; K is a
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.network import Frame, Network, State
-from neurosbd.neurons.neuron import Activity, Compartment
+from neurosbd.neurons.neuron import Activity, Compartment, NeuronState
 from neurosbd.neurons.scan import Scan, Scanning, apart, scan_of, together
 from neurosbd.populations import INPUT, Connection
 
@@ -31,7 +31,7 @@ class Block(NamedTuple):
 
     steps: int  # K
     state: State  # after the last of them
-    scans: dict[str, Scan[Any]]  # population -> what it showed
+    scans: dict[str, Scan[NeuronState]]  # population -> what it showed
     carried: dict[str, Tensor]  # connection -> what arrived at its synapses, [K B, *arriving]
     underway: Mapping[str, Sequence[Tensor]]  # connection with a delay -> what was on its way, then what set out
 
@@ -55,7 +55,7 @@ class Block(NamedTuple):
 def block_of(before: State, frame: Frame) -> Block:
     """One step of a network as a block; `before` is the state that it began with."""
     scans = {
-        name: Scan(*activity[:2], (activity,), (frame.state.neurons.get(name),), activity.sent)
+        name: Scan(*activity[:2], (activity,), (frame.state.neurons.get(name, ()),), activity.sent)
         for name, activity in frame.activity.items()
     }
     underway = {name: (*before.underway[name], way[-1]) for name, way in frame.state.underway.items()}
@@ -113,7 +113,7 @@ class _Going:
         self.steps = len(x)
         self.underway = {name: list(way) for name, way in state.underway.items()}
         self.carried: dict[str, Tensor] = {}
-        self.scans: dict[str, Scan[Any]] = {}
+        self.scans: dict[str, Scan[NeuronState]] = {}
         if INPUT in network.populations:
             shown = x.flatten(0, 1) if isinstance(x, Tensor) else together(x)
             self._show(INPUT, Scan(shown, shown, [Activity(each, each) for each in x], ()))
@@ -152,7 +152,7 @@ class _Going:
         parts: dict[Compartment, Sequence[Tensor]] = {p: apart(drive, self.steps) for p, drive in drives.items()}
         return [{place: part[k] for place, part in parts.items()} for k in range(self.steps)]
 
-    def _scan(self, name: str, drives: Mapping[Compartment, Tensor]) -> Scan[Any]:
+    def _scan(self, name: str, drives: Mapping[Compartment, Tensor]) -> Scan[NeuronState]:
         """Neurons of a population whose drives are all known."""
         network, state = self.network, self.before.neurons[name]
         neuron, sent = network.populations[name].neuron, self.before.sent.get(name)
@@ -164,7 +164,7 @@ class _Going:
             if found is not None:
                 return found
         shown: list[Activity] = []
-        states: list[Any] = []
+        states: list[NeuronState] = []
         for drive in self._each(drives):
             activity, state = network.step_neurons(name, state, drive, sent)
             shown.append(activity)
@@ -176,7 +176,7 @@ class _Going:
     ) -> None:
         """Populations that hear each other; `drives` is what they hear from others at every step."""
         shown: dict[str, list[Activity]] = {name: [] for name in waiting}
-        states: dict[str, list[Any]] = {name: [self.before.neurons[name]] for name in waiting}
+        states: dict[str, list[NeuronState]] = {name: [self.before.neurons[name]] for name in waiting}
         arrived: dict[str, list[Tensor]] = {c.name: [] for connections in waiting.values() for c in connections}
         for k in range(self.steps):
             for name, connections in waiting.items():
@@ -195,7 +195,7 @@ class _Going:
         self.carried |= {name: together(parts) for name, parts in arrived.items()}
         self.scans |= {name: scan_of(shown[name], states[name][1:]) for name in waiting}
 
-    def _show(self, name: str, scan: Scan[Any]) -> None:
+    def _show(self, name: str, scan: Scan[NeuronState]) -> None:
         """What a population showed at all steps is known."""
         self.scans[name] = scan
         self._depart(name, scan.value, self.steps)

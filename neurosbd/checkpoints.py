@@ -128,7 +128,7 @@ def load(path: Path) -> StateDict:
     return content
 
 
-def _read(path: Path) -> tuple[Any, bool]:
+def _read(path: Path) -> tuple[object, bool]:
     """Whatever torch finds in a whole file, and whether the file has a checksum."""
     try:
         with path.open("rb") as stream:
@@ -237,8 +237,10 @@ def _difference(given: object, like: object) -> tuple[str, str] | None:
     return None
 
 
-def _other_tensor(given: Any, like: Tensor) -> tuple[str, str] | None:
-    fits = isinstance(given, Tensor) and given.layout == torch.strided and given.dtype == like.dtype
+def _other_tensor(given: object, like: Tensor) -> tuple[str, str] | None:
+    if not isinstance(given, Tensor):
+        return "", f"{_kind(given)} there, {_kind(like)} here"
+    fits = given.layout == torch.strided and given.dtype == like.dtype
     if fits and like.ndim and not len(like):
         fits = given.ndim == like.ndim and given.shape[1:] == like.shape[1:]
     elif fits:

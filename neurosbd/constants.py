@@ -53,7 +53,7 @@ class Legal:
     admits: Callable[[Any], bool]
     hint: str = ""
 
-    def read(self, value: Any, /) -> Any:
+    def read(self, value: object, /) -> object:
         """As it is: what a text means, its type says."""
         return value
 
@@ -96,7 +96,7 @@ class Range:
             and high <= self.most
         )
 
-    def read(self, value: Any, /) -> Any:
+    def read(self, value: object, /) -> object:
         """A text with a unit as the number in the unit of the constant, also those in a list or a distribution.
 
         Raises:

@@ -35,7 +35,7 @@ class Mark(Protocol):
         """Whether a value of the kind is legal."""
         ...
 
-    def read(self, value: Any, /) -> Any:
+    def read(self, value: object, /) -> object:
         """What a value means that is written in another way, such as a text with a unit.
 
         Raises:

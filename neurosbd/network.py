@@ -21,7 +21,7 @@ from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs, first_step_only
-from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, Total
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, NeuronState, Total
 from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
 from neurosbd.synapse_lists import SynapseLists
@@ -145,7 +145,7 @@ class Network(nn.Module):
         lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
         self.constrain(also, {*lax, *also, *self._pruned})
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any, **named: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: object, **named: object) -> None:
         for name, connection in self.connections.items():
             present, given = self.present(connection), state_dict.get(f"{prefix}present:{name}")
             if present is not None and given is not None and not torch.equal(present, given.to(present)):
@@ -293,7 +293,7 @@ class Network(nn.Module):
             raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
         activity = {INPUT: Activity(x, x)} if INPUT in self.populations else {}
         carried: dict[str, Tensor] = {}
-        neurons: dict[str, Any] = {}
+        neurons: dict[str, NeuronState] = {}
         for name, connections in self.incoming.items():
             for connection in connections:
                 if self.delays[connection.name]:
@@ -337,8 +337,8 @@ class Network(nn.Module):
             drives["soma"] = self.like.new_zeros((rows, *self.populations[name].size))
 
     def step_neurons(
-        self, name: str, state: Any, drives: Mapping[Compartment, Tensor], sent: Tensor | None
-    ) -> tuple[Activity, Any]:
+        self, name: str, state: NeuronState, drives: Mapping[Compartment, Tensor], sent: Tensor | None
+    ) -> tuple[Activity, NeuronState]:
         """One step of the neurons of a population under the drives of their compartments; `sent` is its dropout."""
         neuron = self.populations[name].neuron
         assert neuron is not None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from numbers import Real
 from operator import index
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
+from typing import Literal, NamedTuple, SupportsIndex, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from neurosbd.axes import Axes, AxisName, named
 from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
-from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, Stochastic
+from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState, Stochastic
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -70,7 +70,7 @@ def connection_name(pre: str, post: str, label: str | None) -> str:
 class State(NamedTuple):
     """All that the next step needs to know."""
 
-    neurons: dict[str, Any]  # state of each population
+    neurons: dict[str, NeuronState]  # state of each population
     underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
     sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
 

@@ -170,7 +170,7 @@ def _model(
     """The record of the parameters of an item, and of further fields."""
     legal = parameters(make)
     fields |= {key: _field(hint, default, nested) for key, (hint, default) in legal.items()}
-    model: Any = create_model(name, __base__=base, **fields)
+    model = create_model(name, __base__=base, **fields)
     model.make = make
     model.parameters = frozenset(legal)
     return model
@@ -230,7 +230,7 @@ def _legal(value: object, marks: Sequence[Mark]) -> object:
     return value
 
 
-def _read(value: Any, marks: Sequence[Mark]) -> Any:
+def _read(value: object, marks: Sequence[Mark]) -> object:
     """What a value means that is written in another way, such as a text with a unit."""
     for mark in marks:
         value = mark.read(value)

@@ -1,12 +1,12 @@
 """Everything that a synapse may use to learn: what arrives, what is eligible, what is local."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.neurons.neuron import Activity, Compartment, Neuron
+from neurosbd.neurons.neuron import Activity, Compartment, Neuron, NeuronState
 
 
 class Site(NamedTuple):
@@ -35,13 +35,13 @@ class Arrival(NamedTuple):
 
     pre: Tensor  # what arrived at the synapses, after pooling, [B, *arriving]
     neuron: "Neuron"  # of the postsynaptic population
-    state: Any  # of that neuron, after this step
+    state: NeuronState  # of that neuron, after this step
     post: Activity  # activity of the postsynaptic population
     synapses: Synapses  # own weight and bias
     outer: Callable[[Tensor, Tensor], Synapses]  # (post factor, pre factor) -> like synapses
     each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
     # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
-    states: Sequence[Any] = ()  # of that neuron, after every step of a block
+    states: Sequence[NeuronState] = ()  # of that neuron, after every step of a block
 
     @property
     def steps(self) -> int:

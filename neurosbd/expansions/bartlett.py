@@ -1,7 +1,7 @@
 """Second moments of the score, less what the model expects them to be."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ class Bartlett:
             raise UsageError(
                 "the expansion 'bartlett' wants labels: targets that are probabilities have no known second moment"
             )
-        expected = loss.information(broadcast.output, broadcast.target) / batch
+        expected = cast(Informative, loss).information(broadcast.output, broadcast.target) / batch
         if state:
             seen = (broadcast.score @ state.left) * (broadcast.score @ state.right) * batch
             return seen - torch.einsum("bij,im,jm->bm", expected, *state)

@@ -1,6 +1,6 @@
 """Waves of the residual, less what the model expects of them: for values and counts."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ class Waves:
         """[B, D], frequency by frequency, cosines first."""
         if broadcast.target.ndim == 1:
             raise UsageError("the expansion 'waves' adds nothing for labels: there it is linear in the score")
-        distribution = broadcast.loss.distribution(broadcast.output)
+        distribution = cast(HasDistribution, broadcast.loss).distribution(broadcast.output)
         residual = (broadcast.target.to(distribution.mean) - distribution.mean) / distribution.spread
         columns = []
         for frequency in self.frequencies:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,7 +170,7 @@ def _check_kind(name: str, value: object) -> None:
     raise UsageError(f"{name} must be a tensor, got {type(value).__name__}{how}")
 
 
-def _weights(weights: Any, steps: int | None) -> tuple[float, ...]:
+def _weights(weights: Iterable[float] | None, steps: int | None) -> tuple[float, ...]:
     """One per step; their mean if none are given."""
     if steps == 0:
         raise UsageError("inputs have no step; give [T, B, *input size] with T >= 1")

@@ -10,11 +10,12 @@ graph was taken down.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from neurosbd.checkpoints import StateDict
 from neurosbd.errors import warn
 from neurosbd.inputs import Frames
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
@@ -212,7 +213,7 @@ def _copied(result: BatchResult) -> BatchResult:
     return BatchResult(result.loss.clone(), result.output.clone(), heads)
 
 
-def _tensors(state: Any) -> Iterator[Tensor]:
+def _tensors(state: object) -> Iterator[Tensor]:
     """All tensors of a state dict, in order."""
     if isinstance(state, Tensor):
         yield state
@@ -221,10 +222,14 @@ def _tensors(state: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _mapped(state: StateDict, change: Callable[[Tensor], Tensor]) -> StateDict:
     """The same containers with other tensors, taken in the same order."""
-    if isinstance(state, Tensor):
-        return change(state)
-    if isinstance(state, Mapping):
-        return {key: _mapped(part, change) for key, part in state.items()}
-    return [_mapped(part, change) for part in state] if isinstance(state, list | tuple) else state
+    return {key: _changed(part, change) for key, part in state.items()}
+
+
+def _changed(part: object, change: Callable[[Tensor], Tensor]) -> object:
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, Mapping):
+        return _mapped(dict(part), change)
+    return [_changed(each, change) for each in part] if isinstance(part, list | tuple) else part

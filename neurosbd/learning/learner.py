@@ -6,7 +6,6 @@ exists, and what it keeps from step to step does not grow with their number.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -280,7 +279,7 @@ def _check_storage(network: Network, rule: Rule) -> None:
         raise ValueError(needs_dense(listed[0], "this rule needs the weights of all pairs as a matrix"))
 
 
-def _check_parts(network: object, rule: Any, loss: object, generator: object) -> None:
+def _check_parts(network: object, rule: Rule, loss: object, generator: object) -> None:
     """Refuse names, classes and seeds where what they stand for is meant."""
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, such as load_model(...).network(), got {network!r:.100}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -22,10 +22,10 @@ from neurosbd.learning.rule_state import LocalState, plastic
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, Stochastic
+from neurosbd.neurons.neuron import Activity, Coupled, Neuron, NeuronState, Stochastic
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
-from neurosbd.plasticity.plasticity import takes_blocks, takes_lists
+from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
@@ -34,8 +34,8 @@ class Plan(NamedTuple):
     """How the synapses of a connection learn: which plasticity and eligibility they follow."""
 
     connection: Connection
-    plasticity: Any
-    eligibility: Any
+    plasticity: Plasticity
+    eligibility: Any  # an entry of ELIGIBILITIES
     in_blocks: bool  # whether several steps at once
 
 
@@ -129,7 +129,7 @@ class LocalRun:
                         parameter.grad = change.clone() if parameter.grad is None else parameter.grad.add_(change)
 
     def _follow(
-        self, plan: Plan, scan: Scan[Any], third_factor: Tensor | None, block: Block
+        self, plan: Plan, scan: Scan[NeuronState], third_factor: Tensor | None, block: Block
     ) -> Iterator[Synapses | None]:
         """Advance the traces of one connection; its gradients at these steps, or their sum."""
         connection = plan.connection
@@ -150,13 +150,13 @@ class LocalRun:
             yield gradient
 
     def _parts(
-        self, connection: Connection, pre: Tensor, scan: Scan[Any], third_factor: Tensor | None
+        self, connection: Connection, pre: Tensor, scan: Scan[NeuronState], third_factor: Tensor | None
     ) -> list[Reached]:
         """What reaches a connection at every step, and the third factor of its post population."""
         steps = len(scan.steps)
         factors = (None,) * steps if third_factor is None else apart(third_factor, steps)
         each = zip(apart(pre, steps), scan.steps, scan.states, factors, strict=True)
-        return [(self._arrival(connection, arriving, *shown), factor) for arriving, *shown, factor in each]
+        return [(self._arrival(connection, arriving, post, state), factor) for arriving, post, state, factor in each]
 
     def _show(self, step: Callable[[int], None], steps: int) -> None:
         """Show something of every step, at once of one, afterwards of several."""
@@ -178,7 +178,7 @@ class LocalRun:
         _, waiting = self._learned(plan, *steps[k], traces)
         self.learning_observer.on_eligibility(plan.connection.name, waiting)
 
-    def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: Any) -> Arrival:
+    def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: NeuronState) -> Arrival:
         """What reaches a connection."""
         geometry, synapses = connection.geometry, self.network.synapses(connection)
         neuron = self.network.populations[connection.post].neuron
@@ -202,7 +202,7 @@ class LocalRun:
         )  # fmt: skip
         if name not in traces.plasticity:
             traces.plasticity[name] = plan.plasticity.init(local)
-        change = plan.plasticity.step if single else plan.plasticity.block
+        change = plan.plasticity.step if single else cast(Blockwise, plan.plasticity).block
         gradient, traces.plasticity[name] = change(traces.plasticity[name], local, dt)
         after = traces.plasticity[name]
         return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
@@ -227,11 +227,11 @@ def _plan(network: Network, rule: Composition, connection: Connection, by_gradie
     """How a connection learns: by its own plasticity, by the gradient of a readout, or as the rule says."""
     name, asked = connection.post, rule.eligibility
     # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-    plasticity: Any = ThreeFactor() if by_gradient else rule.regulated
+    plasticity = ThreeFactor() if by_gradient else rule.regulated
     if connection.plasticity is not None:
-        plasticity = connection.plasticity
+        plasticity = cast(Plasticity, connection.plasticity)
         legal = plasticity.eligibilities or ("factorised",)
-        asked = asked if asked in legal else legal[0]
+        asked = asked if asked in legal else cast(EligibilityName, legal[0])
     elif by_gradient:
         asked = "exact"
     _check_coupled(network, name, plasticity)
@@ -275,7 +275,7 @@ def _check_listed(plan: Plan, rule: Composition) -> None:
         raise ValueError(needs_dense(plan.connection.name, why))
 
 
-def _check_own(plasticity: Any, rule: Composition) -> None:
+def _check_own(plasticity: Plasticity, rule: Composition) -> None:
     """Raise ValueError of a plasticity that a connection cannot have to itself."""
     name = next((name for name, make in PLASTICITIES.items() if make is type(plasticity)), type(plasticity).__name__)
     if isinstance(plasticity, Tracking):

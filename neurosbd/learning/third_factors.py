@@ -133,6 +133,7 @@ class ThirdFactors:
         if not self.correlated:
             return score
         direction = together(self.correlated)[:, :outputs]  # the rows of an expansion are left alone
+        assert broadcast.loss is not None
         moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
         return torch.add(score, moved, alpha=self.rule.forward_broadcast / broadcast.examples)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from neurosbd.losses import Loss
 from neurosbd.neurons.neuron import Activity
 from neurosbd.neurons.scan import apart
 
@@ -26,7 +27,7 @@ class Broadcast(NamedTuple):
     # where the step has no score
     output: Tensor = NOTHING  # where the score was taken, [B, C]
     target: Tensor = NOTHING  # labels [B] or targets [B, k]
-    loss: Any = None  # whose score it is, an entry of LOSSES; None where there is no target
+    loss: Loss | None = None  # whose score it is, an entry of LOSSES; None where there is no target
     output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0

@@ -1,7 +1,7 @@
 """The neuromodulators of several networks side by side, each with a state of its own."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from neurosbd.losses import Loss
 from neurosbd.neuromodulators.decorrelation import Decorrelation
 from neurosbd.neuromodulators.fixed_random import FixedRandom
 from neurosbd.neuromodulators.layouts import Full, Grid, Shared
-from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead, Reading, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead, Neuromodulator, Reading, Receiver
 from neurosbd.neuromodulators.prediction import Prediction
 
 FOR_ANY_AXES = (Decorrelation, FixedRandom, Prediction)  # whose mathematics takes [S, B, ..] for [B, ..]
@@ -56,14 +56,15 @@ class SideBySide:
         networks: S.
     """
 
-    modulator: Any
+    modulator: Neuromodulator
     networks: int
 
     @classmethod
-    def of(cls, modulator: Any, networks: int) -> "SideBySide":
+    def of(cls, modulator: Neuromodulator, networks: int) -> "SideBySide":
         """With heads, if the neuromodulator has some."""
-        made = replace(modulator, layout=OneUnitEach())
-        return WithHeads(made, networks) if isinstance(made, HasHead) else cls(made, networks)
+        made = replace(modulator, layout=OneUnitEach())  # type: ignore[type-var]
+        kind = WithHeads if isinstance(made, HasHead) else cls
+        return kind(cast(Neuromodulator, made), networks)
 
     @property
     def rewarded(self) -> bool:
@@ -84,19 +85,19 @@ class SideBySide:
         """Nothing: the states are those that the networks had by themselves."""
         return ()
 
-    def statistics(self, state: Any, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
+    def statistics(self, state: object, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, ...]:
         """Sums over the examples of each network."""
         return self.modulator.statistics(state, self._receiver(receiver), self._broadcast(broadcast))
 
-    def update(self, state: Any, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Any:
+    def update(self, state: object, sums: tuple[Tensor, ...], broadcast: Broadcast) -> object:
         """Every state with its own sums in it."""
         return self.modulator.update(state, sums, broadcast)
 
-    def third_factor(self, state: Any, receiver: Receiver, broadcast: Broadcast) -> Tensor:
+    def third_factor(self, state: object, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """Of each network by its own state, [B S, n]."""
         return in_rows(self.modulator.third_factor(state, self._receiver(receiver), self._broadcast(broadcast)))
 
-    def projection(self, state: Any) -> Tensor | None:
+    def projection(self, state: object) -> Tensor | None:
         """Those of all networks."""
         return self.modulator.projection(state)
 
@@ -117,12 +118,12 @@ class WithHeads(SideBySide):
     @property
     def relative_rate(self) -> float:
         """Learning rate of the heads by that of the readout."""
-        return self.modulator.relative_rate
+        return cast(HasHead, self.modulator).relative_rate
 
-    def head(self, state: Any) -> nn.Parameter:
+    def head(self, state: object) -> nn.Parameter:
         """The weights of all networks, [S, C, M]."""
-        return self.modulator.head(state)
+        return cast(HasHead, self.modulator).head(state)
 
-    def read(self, state: Any, receiver: Receiver, broadcast: Broadcast) -> Reading:
+    def read(self, state: object, receiver: Receiver, broadcast: Broadcast) -> Reading:
         """What each head makes of the activity of its own network, [S, B, ..]."""
-        return self.modulator.read(state, self._receiver(receiver), self._broadcast(broadcast))
+        return cast(HasHead, self.modulator).read(state, self._receiver(receiver), self._broadcast(broadcast))

@@ -11,6 +11,8 @@ Compartment = Literal["soma", "basal", "apical", "lateral"]
 
 S = TypeVar("S")  # the state of a neuron
 M = TypeVar("M")  # what it remembers from batch to batch
+# The state of any neuron: a NamedTuple, its first field [B, *size]; () of one that keeps nothing.
+NeuronState = tuple[Tensor, *tuple[Tensor | None, ...]] | tuple[()]
 Total = Callable[..., tuple[Tensor, ...]]  # tensors -> their sums over all processes that share a batch
 
 

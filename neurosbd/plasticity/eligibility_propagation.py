@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -116,7 +116,7 @@ def _met(third_factor: Tensor, waiting: Synapses, local: Local) -> Synapses:
 class Regulation(NamedTuple):
     """State of a regulated rule."""
 
-    inner: Any
+    inner: object  # state of the rule
     examples: int  # of every step, all steps together
     spikes: Tensor  # sum over batch, steps and the positions that share a kernel, one per unit or channel
     eligible: Synapses  # sum over batch and steps
@@ -180,7 +180,7 @@ class RateRegulated:
         return self._regulated(state, local, dt, self.inner.block(state.inner, local, dt))
 
     def _regulated(
-        self, state: Regulation, local: Local, dt: float, ruled: tuple[Synapses | None, Any]
+        self, state: Regulation, local: Local, dt: float, ruled: tuple[Synapses | None, object]
     ) -> tuple[Synapses | None, Regulation]:
         gradient, inner = ruled
         value, examples = local.post.value, state.examples + len(local.post.value)

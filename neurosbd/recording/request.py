@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import torch
 
@@ -69,6 +69,15 @@ class Selection:
         return None if found == tuple(range(count)) else found
 
 
+class Options(TypedDict, total=False):
+    """What the filters in brackets say."""
+
+    items: Selection
+    examples: Selection
+    every: dict[str, int]
+    on: Literal["train", "test"]
+
+
 @dataclass(frozen=True)
 class Request:
     """One request: what, where, of what, when.
@@ -98,7 +107,7 @@ class Request:
         match = _SPEC.fullmatch(spec.strip())
         if match is None:
             raise UsageError(f"recording {spec}: {_WRITE}")
-        options: dict[str, Any] = {}
+        options: Options = {}
         for text in _split(match["filters"] or ""):
             key, equals, value = (part.strip() for part in text.partition("="))
             if not equals or key not in _LEGAL:
@@ -115,7 +124,7 @@ def _split(filters: str) -> list[str]:
     return [part for part in re.split(r",(?![^\[]*\])", filters) if part.strip()]
 
 
-def _option(key: str, value: str) -> dict[str, Any]:
+def _option(key: str, value: str) -> Options:
     if key in ("neurons", "synapses"):
         return {"items": Selection.parse(value)}
     if key == "examples":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,7 +170,7 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
     neuron, size = network.populations[population].neuron, network.populations[population].size
     if neuron is None:
         return ()
-    state: Any = neuron.init(torch.zeros(1, *size), torch.Generator())
+    state = neuron.init(torch.zeros(1, *size), torch.Generator())
     found = state._asdict() if hasattr(state, "_asdict") else {}
     return tuple(name for name, value in found.items() if isinstance(value, Tensor) and value.shape[1:] == size)
 

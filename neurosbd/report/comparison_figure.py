@@ -1,7 +1,7 @@
 """The figure of a comparison: every seed, mean and interval of the last epoch, and the way there."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -53,7 +53,14 @@ def figure(rows: Sequence[Drawn]) -> "Figure":
     return drawn
 
 
-def style(place: int) -> dict[str, Any]:
+class Style(TypedDict):
+    """How the curve of a group is drawn, as matplotlib calls it."""
+
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+
+
+def style(place: int) -> Style:
     """Colour and dashes of the group at a place: no two alike among 28."""
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": _DASHES[place // len(COLOURS) % len(_DASHES)]}
 

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +13,9 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import Factorised
 from neurosbd.eligibility.local import Arrival, Local, Selective, Site, membrane_of
 from neurosbd.neurons import Escape
+from neurosbd.neurons.escape import EscapeState
 from neurosbd.neurons.neuron import Activity
-from neurosbd.plasticity import Plasticity
+from neurosbd.plasticity import Bounded, Plasticity, Tracking
 from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
 
 STEPS, BATCH = 12, 4
@@ -26,14 +27,14 @@ class Instant(NamedTuple):
 
     pre: Tensor
     activity: Activity
-    neuron_state: tuple[Tensor, ...]
+    neuron_state: EscapeState
     third_factor: Tensor
 
 
 class Scene(NamedTuple):
     """A plasticity at one connection onto neurons that draw their spikes, and a short run of both sides."""
 
-    plasticity: Any
+    plasticity: Plasticity
     geometry: Geometry
     neuron: Escape
     synapses: Synapses
@@ -229,10 +230,10 @@ def bounds_and_statistics_fit(make: Make) -> None:
     """Of those that have any: a lower bound below the upper one, and a tracked weight of the same shape."""
     for scene in scenes(make):
         plasticity, state = scene.plasticity, None
-        if hasattr(plasticity, "bounds"):
+        if isinstance(plasticity, Bounded):
             low, high = plasticity.bounds
             demand(low < high, f"`bounds` = ({low:g}, {high:g}); the lower one must come first")
-        if hasattr(plasticity, "track"):
+        if isinstance(plasticity, Tracking):
             for number, local in enumerate(_locals(scene)):
                 state = plasticity.init(local) if number == 0 else state
                 _, state = plasticity.step(state, local, DT)

@@ -17,7 +17,7 @@ SIZES = ((6,), (3, 4, 5))
 SHAPES = ((4, 9), (9, 4), (4, 3, 3, 3), (4, 2, 2, 3, 3, 3))
 
 
-def eager(homeostasis: Any, **constants: Any) -> Any:
+def eager(homeostasis: Any, **constants: object) -> Any:
     """The same with a weight that tolerances can see, all examples heard, and all renewed at every batch."""
     fields = {field.name for field in dataclasses.fields(homeostasis)}
     whole = {name: value for name, value in {"refresh": 1, "examples": 100}.items() if name in fields}

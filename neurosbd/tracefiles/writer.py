@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 import h5py
@@ -219,7 +220,7 @@ class TraceWriter:
 def _deferred() -> Iterator[None]:
     """Ctrl-C and SIGTERM that come meanwhile come afterwards."""
     late: list[int] = []
-    before: dict[int, Any] = {}
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
     if threading.current_thread() is threading.main_thread():  # no other one is interrupted
         known = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
         before = {number: signal.signal(number, lambda number, _: late.append(number)) for number in known}

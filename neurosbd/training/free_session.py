@@ -276,7 +276,7 @@ class FreeSession:
         if state["stimuli"]["content"] != self.stimulator.content():
             raise UsageError(f"{source}: a file of spikes has changed since, so that the run cannot go on as it began")
         frame, traces = self._forms()
-        place = as_state(state["frame"], tuple(frame.state), source, "frame")
+        place = as_state(state["frame"], frame.state, source, "frame")
         kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
         stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
         rewards = None if self.delivery is None else as_state(state["rewards"], self.delivery.states, source, "rewards")
@@ -289,7 +289,7 @@ class FreeSession:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.continuation.traces = None if kept is None else LocalTraces(**kept)
-        self.continuation.frame = Frame(type(frame.state)(*place), {}, {})
+        self.continuation.frame = Frame(place, {}, {})
         self.stimulator.go_on(state["stimuli"]["block"], stimuli)
         if self.delivery is not None and rewards is not None:
             self.delivery.states = rewards

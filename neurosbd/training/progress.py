@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from neurosbd.errors import warn
 from neurosbd.measures import MEASURES, shown, title
 from neurosbd.parsing import JsonTable
 from neurosbd.text import say
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Say = Callable[[str], None]
 
@@ -58,7 +61,7 @@ class Reporter:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream if stream is not None else sys.stdout  # None: closed before the program began
         self.terminal = self.stream is not None and self.stream.isatty()
-        self._bar: Any = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def say(self, text: str) -> None:
         """A line of its own."""

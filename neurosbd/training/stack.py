@@ -1,8 +1,8 @@
 """Several sessions of one definition but for their seeds, for a while as one: their networks learn side by side."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import plans
 from neurosbd.learning.online import LocalRule
 from neurosbd.learning.optimizers import apply
+from neurosbd.learning.rule import Rule
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network import Network
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
@@ -64,7 +65,7 @@ def _draws(neuron: Neuron, size: tuple[int, ...]) -> bool:
     return not torch.equal(generator.get_state(), before)
 
 
-def _rule_apart(network: Network, rule: Any) -> str | None:
+def _rule_apart(network: Network, rule: object) -> str | None:
     """Why a rule takes one network at a time."""
     if type(rule) is Backprop:
         return None
@@ -111,10 +112,11 @@ class Stack:
         self._copy_optimizer()
         self._waiting: list[tuple[Batch, BatchResult]] = []
 
-    def _rule(self) -> Any:
+    def _rule(self) -> Rule:
         rule = self.first.experiment.rule
         if not isinstance(rule, LocalRule):
             return rule
+        assert rule.neuromodulator is not None, "one without takes one network at a time"
         return replace(rule, neuromodulator=SideBySide.of(rule.neuromodulator, len(self.sessions)))
 
     def step(self) -> list[int]:
@@ -257,7 +259,7 @@ def _clip_each(parameters: Sequence[nn.Parameter], most: float) -> None:
         gradient.mul_(factors[:, None])
 
 
-def _of_one(state: Mapping[str, Any], stacked: Tensor, number: int) -> StateDict:
+def _of_one(state: StateDict, stacked: Tensor, number: int) -> StateDict:
     """What an optimizer remembers of the weights of one network."""
     return {
         key: value
@@ -267,7 +269,7 @@ def _of_one(state: Mapping[str, Any], stacked: Tensor, number: int) -> StateDict
     }
 
 
-def _of_all(states: Sequence[Mapping[str, Any]], like: Tensor) -> StateDict:
+def _of_all(states: Sequence[StateDict], like: Tensor) -> StateDict:
     """What optimizers remember of the weights of each network, as one."""
     return {
         key: value

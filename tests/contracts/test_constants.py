@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
 from neurosbd.neurons import LIF, NEURONS, AdEx, Escape, Izhikevich
+from neurosbd.neurons.escape import EscapeState
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
@@ -222,7 +223,8 @@ def test_two_populations_of_one_network_draw_different_noise() -> None:
     net = Network(
         populations, [Connection("input", "a", Dense()), Connection("input", "b", Dense())], torch.Generator()
     )
-    states = net.init(torch.ones(1, 3), torch.Generator().manual_seed(0)).state.neurons
+    neurons = net.init(torch.ones(1, 3), torch.Generator().manual_seed(0)).state.neurons
+    states = {name: cast(EscapeState, neurons[name]) for name in ("a", "b")}
     assert states["a"].key != states["b"].key
     encoder = ENCODERS["poisson"]().init(torch.ones(1, 3), torch.Generator().manual_seed(0))
     assert encoder.key not in (states["a"].key, states["b"].key)
