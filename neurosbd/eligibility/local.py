@@ -75,7 +75,7 @@ class Eligible(Protocol):
         ...
 
 
-def membrane_of(state: Any) -> Tensor | None:
+def membrane_of(state: object) -> Tensor | None:
     """The potential `v` in the state of a neuron, [B, *size]; None if it has none."""
     return getattr(state, "v", None)
 
