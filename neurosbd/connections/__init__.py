@@ -10,6 +10,7 @@ from neurosbd.connections.local2d import Local2d
 from neurosbd.connections.pooling import POOLINGS, Pooling
 from neurosbd.connections.vector import Vector
 from neurosbd.connections.vector_conv2d import VectorConv2d
+from neurosbd.connections.vector_local2d import VectorLocal2d
 from neurosbd.connections.wirings import WIRINGS, Wiring
 from neurosbd.namespace import is_table
 
@@ -19,10 +20,11 @@ CONNECTIONS: dict[str, Callable[..., Geometry]] = {
     "local2d": Local2d,
     "vector": Vector,
     "vector_conv2d": VectorConv2d,
+    "vector_local2d": VectorLocal2d,
 }
 is_table(__name__, CONNECTIONS)
 
 __all__ = [
     "CONNECTIONS", "INITIALISERS", "POOLINGS", "WIRINGS", "Conv2d", "Dense", "Geometry", "Initialiser", "Local2d",
-    "Pooling", "Vector", "VectorConv2d", "Wiring",
+    "Pooling", "Vector", "VectorConv2d", "VectorLocal2d", "Wiring",
 ]  # fmt: skip

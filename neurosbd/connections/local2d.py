@@ -79,12 +79,12 @@ class Local2d:
         out, height, width, *heard = shape
         kernels = [self.weight.draw((out, *heard), generator) for _ in range(height * width)]
         weight = torch.stack(kernels).view(height, width, out, *heard).permute(2, 0, 1, 3, 4, 5)
-        return Synapses(_laid(weight), torch.zeros(shape[:3]) if self.bias else None)
+        return Synapses(laid(weight), torch.zeros(shape[:3]) if self.bias else None)
 
     def mask(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
         """1 where there is a synapse."""
         present = sparse_mask(shape, self.sparsity, generator)
-        return None if present is None else _laid(present)
+        return None if present is None else laid(present)
 
     def carry(self, value: Tensor) -> Tensor:
         """The pooled map, channels-last, [B, channels, height, width]."""
@@ -186,7 +186,7 @@ class _Drive(torch.autograd.Function):
         return None, onto_pre, ctx.geometry._outer(slope, arriving) if learns else None
 
 
-def _laid(weight: Tensor) -> Tensor:
+def laid(weight: Tensor) -> Tensor:
     """The same weight, in memory as [height, width, kernel, kernel, in, out]."""
     return _kernels(weight).contiguous().permute(5, 0, 1, 4, 2, 3)
 

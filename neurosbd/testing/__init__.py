@@ -63,6 +63,7 @@ CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those wit
     "conv2d": {"kernel": 3, "padding": 1},
     "local2d": {"kernel": 3, "padding": 1},
     "vector_conv2d": {"kernel": 3, "padding": 1},
+    "vector_local2d": {"kernel": 3, "padding": 1},
     "steps": {"epochs": (1, 3)},
     "uniform": {"low": 1.0, "high": 2.0},
     "bounds": {"lower": -0.5, "upper": 1.0},

@@ -93,9 +93,12 @@ def lc(neuron: str = "relu", sparsity: float = 0.0) -> Network:
 
 def deep(kind: str, outputs: int = 4) -> Network:
     """A float64 network on 2x4x4 maps whose two hidden layers are reached by one kind of connection."""
-    sizes = {"dense": ((6,), (5,)), "vector": ((6, 3), (5, 3)), "vector_conv2d": ((3, 3, 4, 4), (4, 3, 2, 2))}
+    of_vectors = ((3, 3, 4, 4), (4, 3, 2, 2))
+    sizes = {
+        "dense": ((6,), (5,)), "vector": ((6, 3), (5, 3)), "vector_conv2d": of_vectors, "vector_local2d": of_vectors,
+    }  # fmt: skip
     first, second = sizes.get(kind, ((3, 4, 4), (4, 2, 2)))
-    axes = {"vector": VECTORS, "vector_conv2d": VECTOR_MAP}.get(kind)
+    axes = {"vector": VECTORS, "vector_conv2d": VECTOR_MAP, "vector_local2d": VECTOR_MAP}.get(kind)
     without_kernels = kind in ("dense", "vector")
     own = {} if without_kernels else {"kernel": 3, "padding": 1}
     pool = {} if without_kernels else {"pool": AveragePool()}

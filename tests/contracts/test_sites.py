@@ -35,6 +35,7 @@ GEOMETRIES: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...], An
     "local2d": ({"kernel": 3}, (2, 4, 4), (3, 2, 2), None),
     "vector": ({}, (5,), (4, 3), ("units", "components")),
     "vector_conv2d": ({"kernel": 3}, (2, 4, 4), (3, 2, 2, 2), ("channels", "components", "height", "width")),
+    "vector_local2d": ({"kernel": 3}, (2, 4, 4), (3, 2, 2, 2), ("channels", "components", "height", "width")),
 }
 SITES = [(geometry, unit, readout) for geometry in GEOMETRIES for unit in UNITS for readout in READOUTS]
 PAIRS = [(name, kind) for name, make in PLASTICITIES.items() for kind in make().eligibilities or ("factorised",)]
