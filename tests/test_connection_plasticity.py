@@ -143,3 +143,50 @@ def test_a_model_file_names_the_plasticity_of_a_connection(tmp_path: Path) -> No
     ):
         settings = {"training.optimizer": "adam", "training.epochs": 1, "data.subset": 1}
         neurosbd.fit(tmp_path / "own.toml", settings=settings, out=tmp_path / "run", record=["*.dweight"])
+
+
+PAIR = """
+simulation = { duration = "40 ms" }
+stimulus = [
+    { population = "pre", kind = "spikes", times = ["10 ms"], units = [0] },
+    { population = "post", kind = "spikes", times = ["15 ms"], units = [0], amplitude = 2.0 },
+]
+training.rates = { "pre->post (slow)" = 0.25 }
+population.pre = { size = [1], neuron = "relay" }
+population.post = { size = [1], neuron = { kind = "lif", reset = "to_value" } }
+
+[[connection]]
+pre = "pre"
+post = "post"
+kind = "dense"
+plasticity = { kind = "spike_timing", window = { a_plus = 0.01 } }
+
+[[connection]]
+pre = "pre"
+post = "post"
+label = "slow"
+kind = "dense"
+plasticity = { kind = "spike_timing", window = { a_plus = 0.01 } }
+constraints = [{ kind = "bounds", upper = 0.5015 }, "nonnegative"]
+"""
+
+
+def test_learning_rate_bounds_and_norm_are_those_of_a_connection(tmp_path: Path) -> None:
+    """Of two alike one learns at a quarter of the rate, and stops at a bound of its own; with a norm it stays.
+
+    Must fail when the rate of a connection is that of all onto its population (tried).
+    """
+    start = {f"connection.{n}.weight": {"kind": "constant", "value": 0.25} for n in (0, 1)}
+    pair = 0.01 * 2.718281828459045 ** (-6 / 20)
+
+    def learned(**more: object) -> tuple[float, float]:
+        (tmp_path / "pair.toml").write_text(PAIR)
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        weights = neurosbd.simulate(tmp_path / "pair.toml", settings={**start, **more}, out=out).network().weights
+        return weights["pre->post"].item() - 0.25, weights["pre->post (slow)"].item() - 0.25
+
+    assert learned() == pytest.approx((pair, pair / 4), rel=1e-4)
+    assert learned(**{"connection.1.constraints.0.upper": 0.251})[1] == pytest.approx(0.001, rel=1e-4)
+    assert learned(**{"connection.1.constraints": ["norm"]}) == pytest.approx((pair, 0.0), abs=1e-7)
+    with pytest.raises(UsageError, match=r"no population or connection 'pre->pots'; did you mean 'pre->post'"):
+        learned(**{"training.rates": {"pre->pots": 2.0}})

@@ -174,6 +174,16 @@ def test_a_network_with_stdp_is_that_of_brian2(brian2: ModuleType) -> None:
     assert means == pytest.approx(theirs["means"], rel=1e-9)
 
 
+def test_inhibition_by_conductances_learns_as_that_by_currents(brian2: ModuleType) -> None:
+    """Weights above 0 in place of below it. Must fail when the sign of the change is that of currents (tried)."""
+    pre, post, start = (torch.from_numpy(each) for each in (*brian2.trains(200), brian2.start()))
+    below = followed(SymmetricInhibitory(0.01, rate=25.0), pre, post, -start)
+    above = followed(SymmetricInhibitory(0.01, rate=25.0, w_min=0.0, w_max=1.0), pre, post, start)
+    torch.testing.assert_close(above, -below)
+    with pytest.raises(ValueError, match="keeps weights on one side of 0"):
+        SymmetricInhibitory(w_min=-1.0, w_max=1.0)
+
+
 def steady(level: float, steps: int) -> Tensor:
     return torch.full((steps, 1), level, dtype=torch.float64)
 

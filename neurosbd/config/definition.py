@@ -146,7 +146,7 @@ class TrainingSpec(Record):
     batch_size: Count = 32
     optimizer: OptimizerEntry = _named("adam")
     schedule: ScheduleEntry = _named("constant")
-    rates: dict[str, Positive] = Field(default_factory=dict)  # population -> factor on the learning rate
+    rates: dict[str, Positive] = Field(default_factory=dict)  # population or connection -> factor on the learning rate
     clip_norm: Positive | None = None  # largest norm of the whole gradient
     batches: Count = 10  # per epoch, of a task, which has no end of its own
     test_batches: Count = 4  # of a task
@@ -325,8 +325,9 @@ class Experiment:
         except ValueError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
         for name in definition.training.rates:
-            if name not in network.incoming:
+            if name not in network.incoming and name not in network.connections:
+                there = [*network.incoming, *network.connections]
                 raise UsageError(
-                    f"{definition.name}: training.rates: no population '{name}'{nearest(name, network.incoming)}"
+                    f"{definition.name}: training.rates: no population or connection '{name}'{nearest(name, there)}"
                 )
         return network

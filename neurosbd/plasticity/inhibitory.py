@@ -18,15 +18,16 @@ class SymmetricInhibitory:
         a post spike:   |w| <- |w| + eta x,             then y <- y + 1
         in between:     x and y decay with tau
 
-    |w| rises as long as the post unit spikes faster than `rate`. Weights of inhibitory synapses are negative here, so
-    w is -|w| and stays in w_min..w_max, w_max <= 0. What arrives in a step comes before its spikes, as in `Window`.
+    |w| rises as long as the post unit spikes faster than `rate`. Weights of inhibitory currents are negative, w = -|w|,
+    those of inhibitory conductances are not, w = |w|: they stay in w_min..w_max, on one side of 0. What arrives in a
+    step comes before its spikes, as in `Window`.
 
     Args:
         eta: size of a change, in units of the weight, >= 0.
         rate: that the post unit is drawn to, Hz, > 0.
         tau: s, > 0.
-        w_min: strongest inhibition, < w_max.
-        w_max: weakest, <= 0.
+        w_min: lower bound of the weights, < w_max.
+        w_max: upper bound, <= 0; of conductances w_min is >= 0.
     Raises:
         ValueError: if a constant is out of range.
     Source: Vogels, Sprekeler, Zenke, Clopath, Gerstner 2011, Science 334:1569, equations of its supplement.
@@ -47,10 +48,11 @@ class SymmetricInhibitory:
 
     def __post_init__(self) -> None:
         check_bounds("symmetric_inhibitory", self.w_min, self.w_max)
-        if self.w_max > 0:
+        if self.w_min < 0 < self.w_max:
             raise ValueError(
-                f"symmetric_inhibitory is for inhibitory synapses, whose weights are negative: set w_max to 0 or "
-                f"below, got {self.w_max:g}"
+                f"symmetric_inhibitory keeps weights on one side of 0: set w_max to 0 or below for currents, which "
+                f"inhibit with negative weights, or w_min to 0 or above for conductances, got {self.w_min:g}.."
+                f"{self.w_max:g}"
             )
 
     @property
@@ -67,11 +69,12 @@ class SymmetricInhibitory:
         return Window(tau_plus=self.tau, tau_minus=self.tau)
 
     def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
-        """What arrivals change, then what spikes do; a gradient, so |w| rises by it."""
+        """What arrivals change, then what spikes do; a gradient, which is taken off a weight."""
         now, state = self._traces.after(state, local, dt)
-        examples, alpha = len(local.pre), 2 * self.rate * self.tau
-        arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(self.eta / examples)
-        firing = local.outer(now.fired, now.pre).weight.mul_(self.eta / examples)
+        sign = 1 if self.w_max <= 0 else -1
+        size, alpha = sign * self.eta / len(local.pre), 2 * self.rate * self.tau
+        arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(size)
+        firing = local.outer(now.fired, now.pre).weight.mul_(size)
         return Synapses(within(arriving, firing, local.synapses.weight, self.bounds).add_(firing), None), state
 
     def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
