@@ -62,7 +62,9 @@ if TYPE_CHECKING:
     rules: Mapping[str, Callable[..., _tables.Rule]]
     schedules: Mapping[str, Callable[..., _tables.Schedule]]
     stimuli: Mapping[str, Callable[..., _tables.Stimulus]]
+    short_terms: Mapping[str, Callable[..., _tables.ShortTerm]]
     surrogates: Mapping[str, Callable[..., _tables.Surrogate]]
+    synapses: Mapping[str, Callable[..., _tables.Synapse]]
     tasks: Mapping[str, Callable[..., _tables.Task]]
     upkeeps: Mapping[str, Callable[..., _tables.Upkeep]]
     wirings: Mapping[str, Callable[..., _tables.Wiring]]
@@ -114,11 +116,11 @@ _HOME = {
 
 _TABLES = (
     "homeostases", "initialisers", "layouts", "optimizers", "plasticities", "poolings", "processes",
-    "protocols", "recipes", "schedules", "upkeeps", "wirings",
+    "protocols", "recipes", "schedules", "short_terms", "upkeeps", "wirings",
 )  # fmt: skip
 _MODULES = (  # that are read like the table at their heart
     "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",
-    "neuromodulators", "neurons", "rewards", "rules", "stimuli", "surrogates", "tasks",
+    "neuromodulators", "neurons", "rewards", "rules", "stimuli", "surrogates", "synapses", "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}

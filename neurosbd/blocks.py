@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from neurosbd.network import Frame, Network, State
-from neurosbd.neurons.neuron import Activity, Compartment, NeuronState
+from neurosbd.neurons.neuron import Activity, NeuronState
 from neurosbd.neurons.scan import Scan, Scanning, apart, scan_of, together
 from neurosbd.populations import INPUT, Connection
+from neurosbd.synapses import Transmitting
 
 MOST = 64  # steps of a block: beyond, nothing is gained by more
 MEMORY = 32e6  # bytes of activity that a block may take
@@ -34,6 +35,7 @@ class Block(NamedTuple):
     scans: dict[str, Scan[NeuronState]]  # population -> what it showed
     carried: dict[str, Tensor]  # connection -> what arrived at its synapses, [K B, *arriving]
     underway: Mapping[str, Sequence[Tensor]]  # connection with a delay -> what was on its way, then what set out
+    synapses: Mapping[str, Sequence[Transmitting]]  # connection with dynamics -> states before and after every step
 
     def frames(self) -> list[Frame]:
         """The frame of every step, in views."""
@@ -44,6 +46,7 @@ class Block(NamedTuple):
                     {name: each.states[k] for name, each in self.scans.items() if name != INPUT},
                     {name: tuple(way[k + 1 : k + 1 + len(way) - self.steps]) for name, way in self.underway.items()},
                     self.state.sent,
+                    {name: states[k + 1] for name, states in self.synapses.items()},
                 ),
                 {name: each.steps[k] for name, each in self.scans.items()},
                 {name: value[k] for name, value in carried.items()},
@@ -59,7 +62,8 @@ def block_of(before: State, frame: Frame) -> Block:
         for name, activity in frame.activity.items()
     }
     underway = {name: (*before.underway[name], way[-1]) for name, way in frame.state.underway.items()}
-    return Block(1, frame.state, scans, frame.carried, underway)
+    synapses = {name: (before.synapses[name], state) for name, state in frame.state.synapses.items()}
+    return Block(1, frame.state, scans, frame.carried, underway, synapses)
 
 
 def advance(
@@ -80,8 +84,9 @@ def advance(
         {name: going.scans[name].states[-1] for name in network.incoming},
         {name: tuple(way[len(x) :]) for name, way in going.underway.items()},
         state.sent,
+        {name: states[-1] for name, states in going.synapses.items()},
     )
-    return Block(len(x), after, going.scans, going.carried, going.underway)
+    return Block(len(x), after, going.scans, going.carried, going.underway, going.synapses)
 
 
 def stages(network: Network, steps: int) -> list[list[str]]:
@@ -112,6 +117,7 @@ class _Going:
         self.before = state
         self.steps = len(x)
         self.underway = {name: list(way) for name, way in state.underway.items()}
+        self.synapses = {name: [before] for name, before in state.synapses.items()}
         self.carried: dict[str, Tensor] = {}
         self.scans: dict[str, Scan[NeuronState]] = {}
         if INPUT in network.populations:
@@ -132,7 +138,7 @@ class _Going:
         """Whether what arrives becomes known only on the way through these populations."""
         return connection.pre in names and self.network.delays[connection.name] < self.steps
 
-    def _drives(self, name: str, waiting: Sequence[Connection]) -> dict[Compartment, Tensor]:
+    def _drives(self, name: str, waiting: Sequence[Connection]) -> dict[str, Tensor]:
         """What drives a population through all other connections, [K B, *size] for each compartment."""
         known = [c for c in self.network.incoming[name] if c not in waiting]
         for c in known:
@@ -140,23 +146,24 @@ class _Going:
                 self.carried[c.name] = together(self.underway[c.name][: self.steps])
             else:
                 self.carried[c.name] = c.geometry.carry(self.scans[c.pre].value)
-        drives = self.network.add_drives({}, known, self.carried)
+        drives = self.network.add_drives({}, known, self.carried, self.synapses, self.steps)
         given = self.given.get(name)
         if given is not None or not waiting:
             flat = None if given is None else given.flatten(0, 1)
             self.network.add_given(drives, name, flat if known or flat is None else flat.clone(), self.rows)
         return drives
 
-    def _each(self, drives: Mapping[Compartment, Tensor]) -> list[dict[Compartment, Tensor]]:
+    def _each(self, drives: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Drives of every step, [B, *size] for each compartment."""
-        parts: dict[Compartment, Sequence[Tensor]] = {p: apart(drive, self.steps) for p, drive in drives.items()}
+        parts: dict[str, Sequence[Tensor]] = {p: apart(drive, self.steps) for p, drive in drives.items()}
         return [{place: part[k] for place, part in parts.items()} for k in range(self.steps)]
 
-    def _scan(self, name: str, drives: Mapping[Compartment, Tensor]) -> Scan[NeuronState]:
+    def _scan(self, name: str, drives: Mapping[str, Tensor]) -> Scan[NeuronState]:
         """Neurons of a population whose drives are all known."""
         network, state = self.network, self.before.neurons[name]
         neuron, sent = network.populations[name].neuron, self.before.sent.get(name)
-        if isinstance(neuron, Scanning) and sent is None and not torch.is_grad_enabled():
+        plain = sent is None and name not in network.conductances
+        if isinstance(neuron, Scanning) and plain and not torch.is_grad_enabled():
             soma, arrived = drives["soma"], [self.carried[c.name] for c in network.incoming[name]]
             if any(soma.data_ptr() == each.data_ptr() for each in arrived):  # a geometry that lets it through as it is
                 soma = soma.clone()
@@ -172,7 +179,7 @@ class _Going:
         return scan_of(shown, states)
 
     def _step_by_step(
-        self, waiting: Mapping[str, Sequence[Connection]], drives: Mapping[str, Sequence[dict[Compartment, Tensor]]]
+        self, waiting: Mapping[str, Sequence[Connection]], drives: Mapping[str, Sequence[dict[str, Tensor]]]
     ) -> None:
         """Populations that hear each other; `drives` is what they hear from others at every step."""
         shown: dict[str, list[Activity]] = {name: [] for name in waiting}
@@ -185,7 +192,7 @@ class _Going:
                     way = self.underway.get(c.name)
                     now[c.name] = c.geometry.carry(shown[c.pre][k].value) if way is None else way[k]
                     arrived[c.name].append(now[c.name])
-                parts = self.network.add_drives(drives[name][k], connections, now)
+                parts = self.network.add_drives(drives[name][k], connections, now, self.synapses)
                 sent = self.before.sent.get(name)
                 activity, state = self.network.step_neurons(name, states[name][-1], parts, sent)
                 shown[name].append(activity)

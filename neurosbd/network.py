@@ -5,6 +5,7 @@ The network is a description plus parameters. It holds no activity: `step` maps 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,15 +17,17 @@ from neurosbd import storage
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
-from neurosbd.constraints import Constraint, Held, Mask, buffer_name, hold, obey, with_mask
+from neurosbd.constraints import Constraint, Held, Mask, buffer_name, change_mask, hold, obey, with_mask
 from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.inputs import check_inputs, first_step_only
-from neurosbd.neurons.neuron import Activity, Adaptive, Compartment, Compartmental, NeuronState, Total
+from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental, NeuronState, Total
 from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
 from neurosbd.synapse_lists import SynapseLists
+from neurosbd.synapses import Transmitting
+from neurosbd.transmitting import check_weights, conductances_of, conducted, passed, place_of, untransmitted
 from neurosbd.unit_constants import UnitConstants
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
@@ -82,9 +85,9 @@ class Network(nn.Module):
                 self.answer = parts.checked_answer(answer, population)
         self.block = parts.checked_block(block)
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
-        self.places: dict[str, Compartment] = {
-            c.name: c.compartment if c.post in self.compartmental else "soma" for c in connections
-        }
+        self.transmissions = {c.name: c.transmission for c in connections if c.transmission.lasts}
+        self.conductances = conductances_of(self.populations, connections)
+        self.places = {c.name: place_of(c, c.post in self.compartmental) for c in connections}
         self.delays = {c.name: parts.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
         self._told_of_time = False
         self._total: Total | None = None  # over the processes that share a batch; None: there is one
@@ -102,6 +105,7 @@ class Network(nn.Module):
         pre, post, name = self.populations[connection.pre], self.populations[connection.post], connection.name
         connection, (weight, bias), present = storage.started(connection, pre, post, generator)
         self._lists.keep(connection)
+        check_weights(connection, weight)
         constraints = with_mask(connection.constraints, present)
         axes = connection.geometry.axes(tuple(weight.shape), pre.size)
         held = hold(constraints, weight, axes, generator, f"connection '{name}'")
@@ -191,15 +195,7 @@ class Network(nn.Module):
         """
         if name not in self.connections:
             raise UsageError(f"no connection '{name}'{nearest(name, self.connections)}")
-        mask = self.present(self.connections[name])
-        if mask is None:
-            raise UsageError(
-                f"connection '{name}' has no mask to prune; give it constraints = (neurosbd.constraints['mask'](),)"
-            )
-        try:
-            mask.copy_(Mask(present).like(mask))
-        except ValueError as problem:
-            raise UsageError(f"connection '{name}': {problem}") from None
+        change_mask(self.present(self.connections[name]), present, f"connection '{name}'")
         self._pruned.add(name)
         self.constrain()
 
@@ -275,7 +271,10 @@ class Network(nn.Module):
                 silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
                 underway[name] = (connection.geometry.carry(silence),) * delay
         sent = draw_sent(self.populations, example, generator) if self.training else {}
-        return Frame(State(neurons, underway, sent), {}, {})
+        synapses = {
+            name: untransmitted(self.connections[name], self.populations, example) for name in self.transmissions
+        }
+        return Frame(State(neurons, underway, sent, synapses), {}, {})
 
     def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:
         """Clamp the input to `x` [B, *input size] and update every population once, in order.
@@ -288,19 +287,20 @@ class Network(nn.Module):
         Raises:
             ValueError: if the batch size is not the one of the frame.
         """
-        self._check_batch(frame, x)
+        parts.check_examples(frame.state, x)
         if extra is not None and (unknown := extra.keys() - self.incoming.keys()):
             raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
         activity = {INPUT: Activity(x, x)} if INPUT in self.populations else {}
         carried: dict[str, Tensor] = {}
         neurons: dict[str, NeuronState] = {}
+        synapses = {name: [state] for name, state in frame.state.synapses.items()}
         for name, connections in self.incoming.items():
             for connection in connections:
                 if self.delays[connection.name]:
                     carried[connection.name] = frame.state.underway[connection.name][0]
                 else:
                     carried[connection.name] = connection.geometry.carry(activity[connection.pre].value)
-            drives = self.add_drives({}, connections, carried)
+            drives = self.add_drives({}, connections, carried, synapses)
             self.add_given(drives, name, None if extra is None else extra.get(name), len(x))
             state, sent = frame.state.neurons[name], frame.state.sent.get(name)
             activity[name], neurons[name] = self.step_neurons(name, state, drives, sent)
@@ -308,28 +308,33 @@ class Network(nn.Module):
         for name, queue in frame.state.underway.items():
             connection = self.connections[name]
             underway[name] = (*queue[1:], connection.geometry.carry(activity[connection.pre].value))
-        return Frame(State(neurons, underway, frame.state.sent), activity, carried)
+        after = {name: states[-1] for name, states in synapses.items()}
+        return Frame(State(neurons, underway, frame.state.sent, after), activity, carried)
 
     def add_drives(
-        self, drives: dict[Compartment, Tensor], connections: Iterable[Connection], carried: Mapping[str, Tensor]
-    ) -> dict[Compartment, Tensor]:
+        self, drives: dict[str, Tensor], connections: Iterable[Connection], carried: Mapping[str, Tensor],
+        synapses: Mapping[str, list[Transmitting]], steps: int = 1,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """The drive of each compartment of a population, and what comes through these connections added to it.
 
         Args:
-            drives: so far, [B, *size] each; changed.
+            drives: so far, [K B, *size] each; changed. A conductance is kept by the name of its connection.
             connections: onto one population.
-            carried: what arrived at their synapses, [B, *arriving], by connection.
+            carried: what arrived at their synapses, [K B, *arriving], by connection.
+            synapses: states of connections with dynamics, the last of them before these steps; those after are added.
+            steps: K.
         """
         for connection in connections:
             arriving = carried[connection.name]
             if connection.post in self.heads:  # what a head costs is its own
                 arriving = arriving.detach()
-            part = connection.geometry.drive(self.synapses(connection), arriving)
+            drive, states = partial(connection.geometry.drive, self.synapses(connection)), synapses.get(connection.name)
+            part = passed(connection, self.populations[connection.post], arriving, states, steps, self.dt, drive)
             place = self.places[connection.name]
             drives[place] = drives[place] + part if place in drives else part
         return drives
 
-    def add_given(self, drives: dict[Compartment, Tensor], name: str, given: Tensor | None, rows: int) -> None:
+    def add_given(self, drives: dict[str, Tensor], name: str, given: Tensor | None, rows: int) -> None:
         """Add to the drives of a population, of so many rows, what is given from outside the network, or no drive."""
         if given is not None:
             drives["soma"] = drives["soma"] + given if "soma" in drives else given
@@ -337,22 +342,17 @@ class Network(nn.Module):
             drives["soma"] = self.like.new_zeros((rows, *self.populations[name].size))
 
     def step_neurons(
-        self, name: str, state: NeuronState, drives: Mapping[Compartment, Tensor], sent: Tensor | None
+        self, name: str, state: NeuronState, drives: Mapping[str, Tensor], sent: Tensor | None
     ) -> tuple[Activity, NeuronState]:
         """One step of the neurons of a population under the drives of their compartments; `sent` is its dropout."""
         neuron = self.populations[name].neuron
         assert neuron is not None
-        drive: Any = drives if name in self.compartmental else drives["soma"]
-        shown, state = neuron.step(state, drive, self.dt)
+        if name in self.conductances:
+            shown, state = conducted(neuron, state, self.conductances[name], drives, self.dt)
+        else:
+            drive: Any = drives if name in self.compartmental else drives["soma"]
+            shown, state = neuron.step(state, drive, self.dt)
         return thinned(shown, sent), state
-
-    def _check_batch(self, frame: Frame, x: Tensor) -> None:
-        for state in frame.state.neurons.values():
-            if state and len(state[0]) != len(x):
-                raise ValueError(
-                    f"the batch changed from {len(state[0])} to {len(x)} examples within a run; go on with as many, "
-                    f"or start a new run with network.init(x)"
-                )
 
     def _apply(self, fn: object, recurse: bool = True) -> "Network":
         """Constants that are tensors move with the weights; in a wider type they are again what they were given as."""

@@ -1,7 +1,7 @@
 """What a network is made of: populations and the connections between them, and whether they fit together."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from operator import index
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from neurosbd.connections import Geometry
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
 from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState, Stochastic
+from neurosbd.synapses import Delta, ShortTerm, Synapse, Transmission, Transmitting
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -55,6 +56,13 @@ class Connection:
     constraints: tuple[Constraint, ...] = ()  # what the weights obey, whatever learns them, in this order
     plasticity: object | None = None  # an entry of PLASTICITIES that its synapses follow; None: that of the rule
     label: str | None = None  # tells it from others between the same two populations
+    synapse: Synapse = field(default_factory=Delta)  # how long what arrives is felt, and as what
+    short_term: ShortTerm | None = None  # what the spikes before leave of a spike; None: all of it
+
+    @property
+    def transmission(self) -> Transmission:
+        """Its dynamics."""
+        return Transmission(self.synapse, self.short_term)
 
     @property
     def name(self) -> str:
@@ -73,6 +81,7 @@ class State(NamedTuple):
     neurons: dict[str, NeuronState]  # state of each population
     underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
     sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
+    synapses: Mapping[str, Transmitting] = MappingProxyType({})  # of connections with dynamics of their own
 
 
 class Frame(NamedTuple):
@@ -183,6 +192,13 @@ def _check_connection(connection: Connection) -> None:
     if connection.plasticity is not None and not connection.plastic:
         raise ValueError(f"{where} has a plasticity, but plastic = False; leave one of them out")
     _check_part(f"{where}: its plasticity", connection.plasticity, "step", "neurosbd.plasticities")
+    _check_part(f"{where}: its synapse", connection.synapse, "arrive", "neurosbd.synapses")
+    _check_part(f"{where}: its short_term", connection.short_term, "step", "neurosbd.short_terms")
+    if connection.transmission.lasts and connection.geometry.bias:
+        raise ValueError(
+            f"{where} has a bias, which would pass its synapse like a spike in every step; leave it out, and give the "
+            f"population a v_leak or a stimulus 'current'"
+        )
     if connection.geometry is None:
         raise ValueError(f"{where} needs a geometry, such as neurosbd.connections.Dense()")
     _check_part(f"{where}: its geometry", connection.geometry, "drive", "neurosbd.connections.CONNECTIONS")
@@ -217,6 +233,16 @@ def _whole(value: object) -> bool:
         return isinstance(value, SupportsIndex) and not isinstance(value, bool) and index(value) == value
     except TypeError:
         return False
+
+
+def check_examples(state: State, x: Tensor) -> None:
+    """Raise ValueError of a frame [B, ..] that has another number of examples than the run so far."""
+    for kept in state.neurons.values():
+        if kept and len(kept[0]) != len(x):
+            raise ValueError(
+                f"the batch changed from {len(kept[0])} to {len(x)} examples within a run; go on with as many, or "
+                f"start a new run with network.init(x)"
+            )
 
 
 def checked_block(block: object) -> int | None:

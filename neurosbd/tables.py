@@ -40,6 +40,7 @@ from neurosbd.rules import RULES, Rule
 from neurosbd.schema import Entry, check_tables
 from neurosbd.stimuli import STIMULI, Stimulus
 from neurosbd.surrogates import SURROGATES, Surrogate
+from neurosbd.synapses import SHORT_TERMS, SYNAPSES, ShortTerm, Synapse
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task
 
 Items = MutableMapping[Any, Any]  # of a table by name; each table says what its own makers make
@@ -50,7 +51,7 @@ TABLES: Mapping[str, Items] = {
     "neuromodulators": NEUROMODULATORS, "layouts": LAYOUTS,
     "activations": ACTIVATIONS, "expansions": EXPANSIONS, "eligibilities": ELIGIBILITIES, "homeostases": HOMEOSTASES,
     "upkeeps": UPKEEPS, "encoders": ENCODERS, "stimuli": STIMULI, "rewards": REWARDS, "surrogates": SURROGATES,
-    "answers": ANSWERS, "distributions": DISTRIBUTIONS,
+    "answers": ANSWERS, "distributions": DISTRIBUTIONS, "synapses": SYNAPSES, "short_terms": SHORT_TERMS,
     "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "tasks": TASKS, "protocols": PROTOCOLS, "measures": MEASURES,
     "recipes": RECIPES, "processes": PROCESSES,
 }  # fmt: skip
@@ -61,7 +62,8 @@ CONTRACTS: Mapping[str, type] = {
     "plasticities": Plasticity, "neuromodulators": Neuromodulator, "layouts": Layout, "expansions": Expansion,
     "homeostases": Homeostasis, "upkeeps": Upkeep, "encoders": Encoder,
     "stimuli": Stimulus, "rewards": Contingency, "surrogates": Surrogate, "answers": Answer,
-    "distributions": Distribution, "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
+    "distributions": Distribution, "synapses": Synapse, "short_terms": ShortTerm,
+    "optimizers": OptimizerChoice, "schedules": Schedule, "tasks": Task,
     "protocols": Protocol, "processes": Process, "rules": Rule,
 }  # fmt: skip
 CLOSED: Mapping[str, str] = {

@@ -23,16 +23,21 @@ from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.surrogates import SURROGATES, Surrogate
+from neurosbd.synapses import RESPONSES, SHORT_TERMS, SYNAPSES, Response, ShortTerm, Synapse
 
 Count = Annotated[int, Range(least=1, most=2**31 - 1)]
 
 NESTED = {  # which table a constant that is a part itself is an entry of
     Surrogate: SURROGATES, Distribution: DISTRIBUTIONS, Neuron: RATES, Initialiser: INITIALISERS, Pooling: POOLINGS,
     Plasticity: PLASTICITIES, Neuromodulator: NEUROMODULATORS, Layout: LAYOUTS, Expansion: EXPANSIONS,
-    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS, Wiring: WIRINGS,
+    Homeostasis: HOMEOSTASES, Upkeep: UPKEEPS, Wiring: WIRINGS, Response: RESPONSES, Synapse: SYNAPSES,
+    ShortTerm: SHORT_TERMS,
 }  # fmt: skip
 ConstraintEntry = Annotated[Entry, OneOf(CONSTRAINTS)]
 PlasticityEntry = Annotated[Entry, OneOf(PLASTICITIES, NESTED)]
+
+SynapseEntry = Annotated[Entry, OneOf(SYNAPSES, NESTED)]
+ShortTermEntry = Annotated[Entry, OneOf(SHORT_TERMS)]
 
 
 class ConnectionEntry(Entry):
@@ -48,6 +53,8 @@ class ConnectionEntry(Entry):
     constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
     plasticity: PlasticityEntry | None = None  # that its synapses follow; none: that of the rule
     label: Annotated[str, AfterValidator(legal_label)] | None = None  # for several between the same two populations
+    synapse: SynapseEntry = Field(default_factory=lambda: {"kind": "delta"}, validate_default=True)
+    short_term: ShortTermEntry | None = None  # what the spikes before leave of a spike; none: all of it
 
     @property
     def name(self) -> str:
@@ -59,7 +66,8 @@ class ConnectionEntry(Entry):
         constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
         plasticity = self.plasticity and self.plasticity.build()
         where = (self.plastic, self.delay, self.compartment)
-        return Connection(self.pre, self.post, geometry, *where, constraints, plasticity, self.label)
+        dynamics = (self.synapse.build(), self.short_term and self.short_term.build())
+        return Connection(self.pre, self.post, geometry, *where, constraints, plasticity, self.label, *dynamics)
 
 
 NeuronEntry = Annotated[Entry, OneOf(NEURONS, NESTED)]

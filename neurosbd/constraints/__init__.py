@@ -5,7 +5,7 @@ from collections.abc import Callable
 from neurosbd.constraints.bounds import Bounds
 from neurosbd.constraints.constraint import Constraint, Held, Nothing, check_together
 from neurosbd.constraints.dale import Dale
-from neurosbd.constraints.holding import buffer_name, hold, obey, with_mask
+from neurosbd.constraints.holding import buffer_name, change_mask, hold, obey, with_mask
 from neurosbd.constraints.mask import Mask
 from neurosbd.constraints.nonnegative import Nonnegative
 from neurosbd.constraints.norm import Norm
@@ -22,5 +22,5 @@ is_table(__name__, CONSTRAINTS)
 
 __all__ = [
     "CONSTRAINTS", "Bounds", "Constraint", "Dale", "Held", "Mask", "Nonnegative", "Norm", "Nothing", "buffer_name",
-    "check_together", "hold", "obey", "with_mask",
+    "change_mask", "check_together", "hold", "obey", "with_mask",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor
 from neurosbd.connections.geometry import WeightAxes
 from neurosbd.constraints.constraint import Constraint, Held
 from neurosbd.constraints.mask import Mask
-from neurosbd.errors import warn
+from neurosbd.errors import UsageError, warn
 
 
 def with_mask(constraints: Sequence[Constraint], present: Tensor | None) -> tuple[Constraint, ...]:
@@ -19,6 +19,24 @@ def with_mask(constraints: Sequence[Constraint], present: Tensor | None) -> tupl
     if present is None or (given is not None and given.shape != present.shape):  # the second is refused by `hold`
         return (*masks, *others)
     return (Mask(present if given is None else present * given), *others)
+
+
+def change_mask(mask: Tensor | None, present: Tensor, where: str) -> None:
+    """Change which synapses a mask has, in its place.
+
+    Args:
+        mask: of a connection; None: it has none.
+        present: 1 or True where there shall be a synapse.
+        where: begins the message.
+    Raises:
+        UsageError: if there is no mask, or `present` does not fit; nothing has changed.
+    """
+    if mask is None:
+        raise UsageError(f"{where} has no mask to prune; give it constraints = (neurosbd.constraints['mask'](),)")
+    try:
+        mask.copy_(Mask(present).like(mask))
+    except ValueError as problem:
+        raise UsageError(f"{where}: {problem}") from None
 
 
 def buffer_name(connection: str, number: int, constraint: Constraint, field: str) -> str:

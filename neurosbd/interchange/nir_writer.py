@@ -141,6 +141,11 @@ class _Writer:
                 f"connection '{connection.name}': goes back from the identity population '{connection.pre}', which NIR "
                 f"has no node for; give it a neuron"
             )
+        if connection.transmission.lasts:
+            raise UsageError(
+                f"connection '{connection.name}': has dynamics of its own, which NIR has no node for; leave out its "
+                f"synapse and short_term, or take neuron 'cubalif' for an exponential one"
+            )
         size = network.populations[connection.pre].size
         edges = self.loops if late else self.edges
         before = self.shown[connection.pre]

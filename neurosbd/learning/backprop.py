@@ -19,6 +19,7 @@ class Backprop(Rule[TensorState]):
 
     teaches_heads: ClassVar[bool] = True
     takes_lists: ClassVar[bool] = True
+    transmits: ClassVar[bool] = True
     differentiates: ClassVar[bool] = True
 
     def why_alone(self) -> str | None:

@@ -21,7 +21,7 @@ from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
 from neurosbd.network import Network
-from neurosbd.neurons.neuron import Particular
+from neurosbd.neurons.neuron import Compartment, Particular
 from neurosbd.populations import check_generator
 
 
@@ -61,6 +61,7 @@ class Learner:
         _check_heads(network, rule, loss)
         _check_plasticities(network, rule)
         _check_storage(network, rule)
+        _check_dynamics(network, rule)
         rule.check(network)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
@@ -246,7 +247,10 @@ def _check_neurons(network: Network) -> None:
         if isinstance(population.neuron, Particular):
             silence = network.like.new_zeros((1, *population.size))
             try:
-                population.neuron.check(silence, tuple(network.places[c.name] for c in connections), network.dt)
+                places: tuple[Compartment, ...] = tuple(
+                    c.compartment if name in network.compartmental else "soma" for c in connections
+                )
+                population.neuron.check(silence, places, network.dt)
             except ValueError as problem:
                 raise ValueError(f"population '{name}': {problem}") from None
 
@@ -277,6 +281,16 @@ def _check_storage(network: Network, rule: Rule) -> None:
     listed = [c.name for c in network.connections.values() if c.plastic and isinstance(c.geometry, Sparse)]
     if listed and not rule.takes_lists:
         raise ValueError(needs_dense(listed[0], "this rule needs the weights of all pairs as a matrix"))
+
+
+def _check_dynamics(network: Network, rule: Rule) -> None:
+    """Raise ValueError of synapses whose dynamics a rule knows nothing of."""
+    lasting = next(iter(network.transmissions), None)
+    if lasting is not None and not rule.transmits:
+        raise ValueError(
+            f"connection '{lasting}' has dynamics, so that what arrives is felt later, too, which this rule does not "
+            f"follow; leave out its synapse and short_term, or take a composition such as 'sbd' or 'stdp', or 'bptt'"
+        )
 
 
 def _check_parts(network: object, rule: Rule, loss: object, generator: object) -> None:

@@ -26,6 +26,8 @@ from neurosbd.neurons.neuron import Activity, Coupled, Neuron, NeuronState, Stoc
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
+from neurosbd.synapses import Transmitting
+from neurosbd.transmitting import leak_time
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
@@ -46,12 +48,14 @@ class LocalTraces:
     eligibility, plasticity: states by connection.
     filtered: activity as the neuromodulator sees it, by population.
     underway: third factors on their way, by population.
+    synapses: what arrived as their responses let it be felt, by connection with dynamics.
     """
 
     eligibility: dict[str, object] = field(default_factory=dict)
     plasticity: dict[str, object] = field(default_factory=dict)
     filtered: dict[str, Tensor] = field(default_factory=dict)
     underway: dict[str, deque[Tensor | None]] = field(default_factory=dict)
+    synapses: dict[str, Transmitting] = field(default_factory=dict)
 
     def copy(self, connection: Connection) -> "LocalTraces":
         """Those of a connection, for somebody who goes a step of their own from here."""
@@ -59,7 +63,7 @@ class LocalTraces:
         eligibility, plasticity = (
             {name: deepcopy(kind[name])} if name in kind else {} for kind in (self.eligibility, self.plasticity)
         )
-        return LocalTraces(eligibility, plasticity)
+        return LocalTraces(eligibility, plasticity, synapses={k: v for k, v in self.synapses.items() if k == name})
 
 
 class LocalRun:
@@ -191,10 +195,12 @@ class LocalRun:
     ) -> tuple[Synapses | None, Callable[[Tensor], Tensor]]:
         """The gradient of a connection at a step, or of a whole block of them, and what waits then, of examples [E]."""
         name, dt, single = plan.connection.name, self.network.dt, arrival.steps == 1
+        lasting = name in self.network.transmissions and plan.plasticity.eligibilities
+        responding = self._responding(plan.connection, arrival, traces) if lasting else arrival
         if name not in traces.eligibility:
-            traces.eligibility[name] = plan.eligibility.init(arrival, dt)
+            traces.eligibility[name] = plan.eligibility.init(responding, dt)
         follow = plan.eligibility.step if single else plan.eligibility.block
-        eligible, traces.eligibility[name] = follow(traces.eligibility[name], arrival, dt)
+        eligible, traces.eligibility[name] = follow(traces.eligibility[name], responding, dt)
         local = Local(
             arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
             partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
@@ -206,6 +212,17 @@ class LocalRun:
         gradient, traces.plasticity[name] = change(traces.plasticity[name], local, dt)
         after = traces.plasticity[name]
         return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
+
+    def _responding(self, connection: Connection, arrival: Arrival, traces: LocalTraces) -> Arrival:
+        """The same arrival as the post neurons feel it. A response is linear and knows nothing of the weight, so that
+        d drive / d weight is the response of what arrived."""
+        name, transmission = connection.name, connection.transmission
+        first = apart(arrival.pre, arrival.steps)[0]
+        states = [traces.synapses.get(name) or transmission.init(first, first)]
+        transmission.pass_on(states, arrival.pre, arrival.steps, self.network.dt, lambda sent: sent)
+        traces.synapses[name] = states[-1]
+        tau_mem = leak_time(self.network.populations[connection.post])
+        return arrival._replace(pre=transmission.value(states[1:], self.network.dt, tau_mem))
 
 
 def plans(network: Network, rule: Composition) -> dict[str, list[Plan]]:
@@ -252,6 +269,8 @@ def check(network: Network, rule: Composition) -> None:
                 _check_listed(plan, rule)
                 if plan.connection.plasticity is not None:
                     _check_own(plan.plasticity, rule)
+                if network.transmissions and plan.plasticity.eligibilities:
+                    _check_response(network, plan.connection)
                 for part in (plan.eligibility, plan.plasticity):
                     if isinstance(part, Selective):
                         part.check(site)
@@ -273,6 +292,24 @@ def _check_listed(plan: Plan, rule: Composition) -> None:
         why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
     if why is not None:
         raise ValueError(needs_dense(plan.connection.name, why))
+
+
+def _check_response(network: Network, connection: Connection) -> None:
+    """Raise ValueError unless what a synapse did is known from what arrived at it and the gain of its post unit."""
+    opened = next(iter(network.conductances.get(connection.post, ())), None)
+    if opened is not None:
+        which = "it is" if opened == connection.name else f"'{opened}' is"
+        raise ValueError(
+            f"{which} a conductance, which changes the leak of the membrane, so that no gain and trace say what a "
+            f"synapse did; take a plasticity of spike times, such as plasticity = 'spike_timing', set plastic = "
+            f"false, or make it a current, such as synapse = 'exponential'; rule 'bptt' differentiates through it"
+        )
+    tau_mem = leak_time(network.populations[connection.post])
+    if connection.name in network.transmissions and isinstance(tau_mem, Tensor):
+        raise ValueError(
+            f"its synapse '{type(connection.synapse).__name__}' is felt by membranes of different tau_mem, so that no "
+            f"response before the weights says what a synapse did; give population '{connection.post}' one tau_mem"
+        )
 
 
 def _check_own(plasticity: Plasticity, rule: Composition) -> None:
@@ -304,7 +341,10 @@ def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
 
 
 def _kappa(network: Network) -> float | None:
-    """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all."""
+    """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all, or where
+    synapses onto it remember as well."""
+    if any(connection.name in network.transmissions for connection in network.incoming[network.readout]):
+        return None
     neuron = network.populations[network.readout].neuron
     assert neuron is not None
     filters = neuron.filters(network.dt)

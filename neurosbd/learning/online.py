@@ -42,6 +42,7 @@ class LocalRule(Composition, Rule[LocalState]):
     teaches_heads: ClassVar[bool] = True
     per_connection: ClassVar[bool] = True
     takes_lists: ClassVar[bool] = True
+    transmits: ClassVar[bool] = True
 
     def check(self, network: Network) -> None:
         """Whether it can follow every plastic synapse."""

@@ -91,6 +91,7 @@ class Rule(Protocol[S]):
         teaches_heads: whether it leaves gradients to populations with role 'head'; else networks with some are refused.
         per_connection: whether connections may have a plasticity of their own; else networks with such are refused.
         takes_lists: whether it learns connections that are stored sparsely, a list of weights; else they are refused.
+        transmits: whether it knows what dynamics of synapses do; else networks with some are refused.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         labelled: it learns from labels of classes, and from nothing else.
@@ -104,6 +105,7 @@ class Rule(Protocol[S]):
     teaches_heads: ClassVar[bool] = False
     per_connection: ClassVar[bool] = False
     takes_lists: ClassVar[bool] = False
+    transmits: ClassVar[bool] = False
     showings: ClassVar[int] = 1
     delay: int = 0
     labelled: ClassVar[bool] = False

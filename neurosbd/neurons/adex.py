@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
-from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 _STEEPEST = 40.0  # the exponent is held here, where exp is finite in float32 and a spike within the step is certain
@@ -91,6 +91,18 @@ class AdEx:
         w = w + dt / number(self.tau_adapt) * (number(self.a) * (v - rest) - w)
         activity, _ = membrane.fire(self, after, None, dt)
         return activity, AdExState(after, w, activity.value)
+
+    def check_volts(self) -> None:
+        """Those of its constants."""
+        membrane.check_volts(self, self.v_leak)
+
+    def membrane(self, state: AdExState) -> Tensor:
+        """After the reset."""
+        return torch.where(state.spike.detach() > 0, number(self.v_reset), state.v)
+
+    def conduct(self, state: AdExState, drive: Tensor, opened: Conductances, dt: float) -> tuple[Activity, AdExState]:
+        """The same Euler step with conductances, in units of the leak."""
+        return self.step(state, drive + opened.pull - opened.total * self.membrane(state), dt)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi dt / tau_mem."""

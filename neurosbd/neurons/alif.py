@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.constants import Constant, PositiveConstant, Potential, Range, TimeConstant, constants
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
-from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -90,6 +90,28 @@ class ALIF:
         a = a - self.rate * dt if self.rate else a
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
+
+    def check_volts(self) -> None:
+        """Those of its constants."""
+        membrane.check_volts(self, self.v_leak)
+
+    def membrane(self, state: ALIFState) -> Tensor:
+        """After the reset, or clamped."""
+        return membrane.held(self, membrane.after_reset(self, state.v, state.spike), state.refractory)
+
+    def conduct(self, state: ALIFState, drive: Tensor, opened: Conductances, dt: float) -> tuple[Activity, ALIFState]:
+        """The same with conductances, in units of the leak."""
+        alpha, v = decay(number(self.tau_mem), dt), membrane.after_reset(self, state.v, state.spike)
+        resting = number(self.v_leak) + drive * (number(self.r) / (1 - alpha))
+        v = membrane.held(self, membrane.conduct(v, alpha, resting, opened), state.refractory)
+        a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
+        activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
+        return activity, ALIFState(v, a, activity.value, refractory)
+
+    @property
+    def leak_time(self) -> float | Tensor:
+        """tau_mem."""
+        return number(self.tau_mem)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

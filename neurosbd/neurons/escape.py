@@ -70,6 +70,11 @@ class Escape:
         """Of a spike at this step."""
         return torch.sigmoid((potential - number(self.v_threshold)) / number(self.width))
 
+    @property
+    def leak_time(self) -> float | Tensor:
+        """tau_mem."""
+        return number(self.tau_mem)
+
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * r p (1 - p) / width."""
         p = self.probability(activity.potential)

@@ -1,5 +1,6 @@
 """Integrate-and-fire neuron without a leak."""
 
+import math
 from dataclasses import field
 
 import torch
@@ -71,6 +72,11 @@ class IF:
         shown = [Activity(z, v) for v, z in zip(*(each.unbind() for each in found), strict=True)]
         states = [LIFState(each.potential, each.value, None) for each in shown]
         return Scan(found[1].flatten(0, 1), found[0].flatten(0, 1), shown, states)
+
+    @property
+    def leak_time(self) -> float:
+        """There is no leak."""
+        return math.inf
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

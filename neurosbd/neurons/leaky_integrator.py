@@ -42,6 +42,11 @@ class LI:
         v = leak(state.v, decay(number(self.tau_mem), dt), membrane.times(drive, number(self.r)))
         return Activity(v, v), LIState(v)
 
+    @property
+    def leak_time(self) -> float | Tensor:
+        """tau_mem."""
+        return number(self.tau_mem)
+
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * r."""
         return membrane.times(third_factor, number(self.r))

@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.constants import PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
-from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.neurons.scan import Scan
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -81,6 +81,27 @@ class LIF:
         v = membrane.held(self, v, state.refractory)
         activity, refractory = membrane.fire(self, v, state.refractory, dt)
         return activity, LIFState(v, activity.value, refractory)
+
+    def check_volts(self) -> None:
+        """Those of its constants."""
+        membrane.check_volts(self, self.v_leak)
+
+    def membrane(self, state: LIFState) -> Tensor:
+        """After the reset, or clamped."""
+        return membrane.held(self, membrane.after_reset(self, state.v, state.spike), state.refractory)
+
+    def conduct(self, state: LIFState, drive: Tensor, opened: Conductances, dt: float) -> tuple[Activity, LIFState]:
+        """The same with conductances, in units of the leak."""
+        alpha, v = decay(number(self.tau_mem), dt), membrane.after_reset(self, state.v, state.spike)
+        resting = number(self.v_leak) + drive * (number(self.r) / (1 - alpha))
+        v = membrane.held(self, membrane.conduct(v, alpha, resting, opened), state.refractory)
+        activity, refractory = membrane.fire(self, v, state.refractory, dt)
+        return activity, LIFState(v, activity.value, refractory)
+
+    @property
+    def leak_time(self) -> float | Tensor:
+        """tau_mem."""
+        return number(self.tau_mem)
 
     def scan(self, state: LIFState, drives: Tensor, dt: float) -> Scan[LIFState] | None:
         """All steps in memory that is asked for once."""

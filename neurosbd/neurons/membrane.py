@@ -12,10 +12,12 @@ from torch import Tensor
 
 from neurosbd.constants import Constant, Range
 from neurosbd.filters import leak
-from neurosbd.neurons.neuron import Activity
+from neurosbd.neurons.neuron import Activity, Conductances
 from neurosbd.surrogates import Surrogate, above, spike
 
 _QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
+
+_MOST_VOLTS = 0.2  # beyond, no potential of a membrane is in volts
 
 Reset = Literal["subtract", "to_value", "none"]
 Refractoriness = Literal["integrating", "clamped"]
@@ -94,6 +96,42 @@ def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, d
     if neuron.reset == "to_value":
         v = v * (1 - z) + number(neuron.v_reset) * z
     return leak(v, factor, drive)
+
+
+def after_reset(neuron: Resetting, v: Tensor, z: Tensor) -> Tensor:
+    """The membrane at the beginning of a step, after the reset of the spike of the last one."""
+    if neuron.reset == "to_value":
+        return v * (1 - z.detach()) + number(neuron.v_reset) * z.detach()
+    return v - number(neuron.v_threshold) * z.detach() if neuron.reset == "subtract" else v
+
+
+def conduct(v: Tensor, alpha: float | Tensor, resting: Tensor, opened: Conductances) -> Tensor:
+    """A leaky membrane one step later, with conductances open: it nears where all pull it, as fast as all do.
+
+        G = 1 + sum g;    v_inf = (resting + sum g reversal) / G;    v = v_inf + (v - v_inf) alpha^G
+
+    Args:
+        v: at the beginning of the step, [B, *size].
+        alpha: what is left of it after a step without conductances.
+        resting: where it would end without them.
+        opened: in units of the leak, held over the step.
+    """
+    whole = 1 + opened.total
+    goal = (resting + opened.pull) / whole
+    left = alpha**whole if isinstance(alpha, Tensor) else torch.exp(whole * math.log(alpha))
+    return goal + (v - goal) * left
+
+
+def check_volts(neuron: Resetting, v_leak: Constant) -> None:
+    """Raise ValueError unless the potentials of a neuron are such as membranes have in volts."""
+    for field, value in (("v_leak", v_leak), ("v_threshold", neuron.v_threshold), ("v_reset", neuron.v_reset)):
+        if isinstance(value, float | int | Tensor) and (torch.as_tensor(value).abs() > _MOST_VOLTS).any():
+            far = f"{value:g} V" if isinstance(value, float | int) else f"beyond {_MOST_VOLTS:g} V in some units"
+            raise ValueError(
+                f"conductances pull towards potentials in volts, but {type(neuron).__name__}.{field} is {far}; give "
+                f"real ones, such as v_leak = '-70 mV', v_threshold = '-50 mV', v_reset = '-60 mV', reset = "
+                f"'to_value', or take a current, such as synapse = 'exponential'"
+            )
 
 
 def held(neuron: Clampable, v: Tensor, refractory: Tensor | None) -> Tensor:

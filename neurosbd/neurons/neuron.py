@@ -113,6 +113,40 @@ class Adaptive(Neuron[S], Protocol[S, M]):
         ...
 
 
+class Conductances(NamedTuple):
+    """What is open at the membranes of a population in one step, summed over its synapses."""
+
+    total: Tensor  # sum of g, [B, *size]
+    pull: Tensor  # sum of g times reversal potential
+
+
+@runtime_checkable
+class Conducting(Neuron[S], Protocol[S]):
+    """A neuron that conductances can reach: its potentials are in volts."""
+
+    def check_volts(self) -> None:
+        """Raise ValueError, with the fix, unless they are with these constants."""
+        ...
+
+    def membrane(self, state: S) -> Tensor:
+        """Potential at the beginning of the step that follows this state, after its reset, V."""
+        ...
+
+    def conduct(self, state: S, drive: Tensor, opened: Conductances, dt: float) -> tuple[Activity, S]:
+        """`step` with conductances open, that are held over the step; with none it is `step`."""
+        ...
+
+
+@runtime_checkable
+class Leaking(Protocol):
+    """A neuron whose membrane is one leak of its drive, so that it knows what a current within a step does to it."""
+
+    @property
+    def leak_time(self) -> float | Tensor:
+        """Its time constant, s; infinite without a leak."""
+        ...
+
+
 @runtime_checkable
 class Compartmental(Protocol):
     """A neuron with compartments: its `step` takes the drive of each by name, {compartment: [B, *size]}."""

@@ -14,6 +14,7 @@ from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.neurons.neuron import gain
+from neurosbd.transmitting import leak_time
 
 
 class Recorded(NamedTuple):
@@ -83,10 +84,13 @@ def _gain(view: StepView, where: str) -> Tensor:
 
 def drive(network: Network, frame: Frame, where: str) -> Tensor:
     """What drove a population in this step, [B, *size]: the sum over its connections, computed once more."""
-    parts = [
-        connection.geometry.drive(network.synapses(connection), frame.carried[connection.name])
-        for connection in network.incoming[where]
-    ]
+    parts = []
+    for connection in network.incoming[where]:
+        if connection.name in network.transmissions:
+            state, tau_mem = frame.state.synapses[connection.name], leak_time(network.populations[where])
+            parts.append(connection.transmission.value([state], network.dt, tau_mem))
+        else:
+            parts.append(connection.geometry.drive(network.synapses(connection), frame.carried[connection.name]))
     return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
 
@@ -183,8 +187,8 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     if kind.of == "network":
         return ["", *(network.heads if what in ("score", "loss") else ())]
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
-    if what in ("gain", "drive"):
-        return list(network.incoming)
+    if what in ("gain", "drive"):  # a conductance drives by what the membrane makes of it
+        return [name for name in network.incoming if what == "gain" or name not in network.conductances]
     found = {
         "spikes": lambda: [name for name in network.incoming if "spike" in fields(network, name)],
         "rate": lambda: [name for name in network.populations if "spike" not in fields(network, name)],

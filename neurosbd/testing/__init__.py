@@ -45,6 +45,7 @@ from neurosbd.testing.regularisers import HOMEOSTASIS_CHECKS, UPKEEP_CHECKS, che
 from neurosbd.testing.rewards import REWARD_CHECKS, check_contingency
 from neurosbd.testing.rules import RULE_CHECKS, check_rule
 from neurosbd.testing.stimuli import STIMULUS_CHECKS, check_stimulus
+from neurosbd.testing.synapses import SHORT_TERM_CHECKS, SYNAPSE_CHECKS, check_short_term, check_synapse
 from neurosbd.testing.tasks import PROTOCOL_CHECKS, TASK_CHECKS, check_protocol, check_task
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
@@ -54,7 +55,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     "plasticities": PLASTICITY_CHECKS, "neuromodulators": NEUROMODULATOR_CHECKS, "layouts": LAYOUT_CHECKS,
     "expansions": EXPANSION_CHECKS, "homeostases": HOMEOSTASIS_CHECKS, "upkeeps": UPKEEP_CHECKS,
     "encoders": ENCODER_CHECKS, "stimuli": STIMULUS_CHECKS, "rewards": REWARD_CHECKS,
-    "answers": ANSWER_CHECKS,
+    "answers": ANSWER_CHECKS, "synapses": SYNAPSE_CHECKS, "short_terms": SHORT_TERM_CHECKS,
     "surrogates": SURROGATE_CHECKS, "distributions": DISTRIBUTION_CHECKS, "optimizers": OPTIMIZER_CHECKS,
     "schedules": SCHEDULE_CHECKS, "tasks": TASK_CHECKS, "protocols": PROTOCOL_CHECKS, "processes": PROCESS_CHECKS,
 }  # fmt: skip
@@ -84,6 +85,6 @@ __all__ = [
     "check_distribution",
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
-    "check_protocol", "check_rule", "check_schedule", "check_stimulus", "check_surrogate", "check_task", "check_upkeep",
-    "check_wiring", "maker",
+    "check_protocol", "check_rule", "check_schedule", "check_short_term", "check_stimulus", "check_surrogate",
+    "check_synapse", "check_task", "check_upkeep", "check_wiring", "maker",
 ]  # fmt: skip

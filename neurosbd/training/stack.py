@@ -39,6 +39,8 @@ def why_apart(experiment: Experiment) -> str | None:
     for connection in network.connections.values():
         if type(connection.geometry) is not Dense or connection.geometry.pool is not None:
             return f"connection '{connection.name}' is not dense, or pools"
+        if connection.transmission.lasts:
+            return f"connection '{connection.name}' has dynamics"
         if any(type(constraint) is not Mask for constraint in connection.constraints):
             return f"the weights of connection '{connection.name}' have constraints"
     for name, population in network.populations.items():

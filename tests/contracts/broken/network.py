@@ -17,6 +17,8 @@ from neurosbd.distributions import Uniform
 from neurosbd.losses import SquaredError
 from neurosbd.neurons import ReLU, Tanh
 from neurosbd.surrogates import Triangle
+from neurosbd.synapses.responses import Decaying, Exponential
+from neurosbd.synapses.short_term import Resources, TsodyksMarkram
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,28 @@ class Selfish(Indegree):
         return super().draw(post, pre, True, generator)
 
 
+class Stepped(Exponential):
+    """Decays by an Euler step."""
+
+    def arrive(self, state: Decaying, arrived: Tensor, dt: float) -> Decaying:
+        return Decaying(arrived + (1 - dt / self.tau) * state.i)
+
+
+class Lent(Exponential):
+    """What it lets be felt is its state."""
+
+    def value(self, state: Decaying, dt: float, tau_mem: float | Tensor | None) -> Tensor:
+        return state.i if tau_mem is None else super().value(state, dt, tau_mem)
+
+
+class Fading(TsodyksMarkram):
+    """Recovers by an Euler step."""
+
+    def step(self, state: Resources, arriving: Tensor, dt: float) -> tuple[Tensor, Resources]:
+        sent, after = super().step(state, arriving, dt)
+        return sent, after._replace(x=after.x + dt / self.tau_rec * (1 - after.x))
+
+
 FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("neurons", WrongGain, r"The gain is not the derivative of the value by autograd\. Tensor-likes are not"),
     ("losses", Averaged, "The score is not the derivative of the loss by autograd"),
@@ -189,6 +213,9 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("constraints", lambda: Lax(-1.0, 1.0), "`apply` leaves weights outside of `limits`"),
     ("wirings", Selfish, "A unit reaches itself, though autapses = false"),
     ("poolings", Small, r"is pooled to \[3, 4, 3\], but `size` says \(3, 1, 1\)"),
+    ("synapses", Stepped, "A response depends on the duration of the steps in which it is followed"),
+    ("synapses", Lent, "A synapse writes into its state or its arrivals, or what is felt lies in them"),
+    ("short_terms", Fading, "Short-term plasticity depends on the duration of the steps in which it is followed"),
     ("answers", Pooled, "The answer of an example depends on the others"),
     ("answers", Undivided, "`keeps_units` is True, but of a steady output the answer is another value"),
     ("surrogates", SideLobes, "`derivative` is below 0 at some distance"),
