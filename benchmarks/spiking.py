@@ -20,8 +20,9 @@ leaves glibc as it is.
 
 Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up, of which the
 first compiles (`1st s`), and `repeats` timed ones. All get the same spikes (a tenth of the inputs), made before the
-clock starts. Time is the median over all timed batches; `CPU ms` counts only the time that the process had a core,
-for machines that are busy. Memory is the peak of the resident set of the process (ru_maxrss); `net MB` is its rise
+clock starts and kept as bool, a byte each, which become numbers where a library needs them: step by step, or all at
+once in multi-step mode. Time is the median over all timed batches; `CPU ms` counts only the time that the process had a
+core, for machines that are busy. Memory is the peak of the resident set of the process (ru_maxrss); `net MB` is its rise
 over what the imports and the spikes take, which are so counted for none; how both grow from the fewest steps to the
 most stands below. A library that is not installed, or cannot be compiled, is reported as such.
 """
@@ -126,7 +127,7 @@ def snntorch(x: Any, y: Any, compiled: bool = False) -> Train:
             self.out = snn.Leaky(beta=DECAY, reset_mechanism="none")
 
         def forward(self, frame: Any, mem1: Any, mem2: Any, mem3: Any) -> tuple[Any, Any, Any]:
-            spikes, mem1 = self.lif1(self.conv1(frame), mem1)
+            spikes, mem1 = self.lif1(self.conv1(frame.float()), mem1)
             spikes, mem2 = self.lif2(self.conv2(nn.functional.avg_pool2d(spikes, 2)), mem2)
             _, mem3 = self.out(self.fc(nn.functional.avg_pool2d(spikes, 2).flatten(1)), mem3)
             return mem1, mem2, mem3
@@ -174,7 +175,7 @@ def norse(x: Any, y: Any, compiled: bool = False) -> Train:
     def loss() -> Any:
         state, total = None, torch.zeros(())
         for frame in x:
-            voltage, state = step(frame, state)
+            voltage, state = step(frame.float(), state)
             total = total + nn.functional.cross_entropy(voltage, y)
         return total / len(x)
 
@@ -210,7 +211,7 @@ def spikingjelly(x: Any, y: Any) -> Train:
 
     def loss() -> Any:
         functional.reset_net(net)
-        return nn.functional.cross_entropy(net(x).mean(0), y)
+        return nn.functional.cross_entropy(net(x.float()).mean(0), y)
 
     return through_time(net, loss)
 
@@ -268,9 +269,9 @@ def work(library: str, steps: int, repeats: int, threads: int) -> dict[str, Any]
 
     torch.set_num_threads(threads)
     seed = torch.Generator().manual_seed(0)
-    x = torch.empty(steps, BATCH, 32, 32, 3)
+    x = torch.empty(steps, BATCH, 32, 32, 3, dtype=torch.bool)
     for frame in x:
-        frame.bernoulli_(DENSITY, generator=seed)
+        frame.copy_(torch.empty(frame.shape).bernoulli_(DENSITY, generator=seed))
     x = x.permute(0, 1, 4, 2, 3)  # channels-last in memory
     y = torch.randint(10, (BATCH,), generator=seed)
     if library in PEERS:

@@ -17,8 +17,10 @@ from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network import Network
 from neurosbd.neuromodulators import Forgetting
+from neurosbd.neurons import LIF
 from neurosbd.rules import RULES
 from tests.compositions import rule_of
+from tests.spiking import layered
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -196,6 +198,21 @@ def test_a_rewarded_trial_without_a_reward_needs_labels() -> None:
 
 
 # What a loop forgets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize("as_given", [lambda x: x, list, iter], ids=["tensor", "list", "iterator"])
+def test_spikes_kept_as_bool_are_learned_from_as_numbers(as_given: Any, block: int) -> None:
+    """Bit for bit, under every way to hand them over. Must fail when what is not the first frame stays bool (tried)."""
+    spikes, labels = torch.rand(7, 4, 4, generator=torch.Generator().manual_seed(3)) < 0.5, torch.tensor([0, 1, 2, 0])
+    found = []
+    for shown in (spikes.double(), spikes):
+        torch.manual_seed(0)
+        network = layered(LIF())
+        network.block = block
+        result = learner(network).learn(Batch(as_given(shown), labels, (1 / 7,) * 7))
+        found.append([result.output, *(p.grad for p in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True)) and found[0][1].abs().sum() > 0
 
 
 def loop(network: Network, teacher: Learner, settle: bool, steps: int = 3, progress: bool = True) -> None:

@@ -44,7 +44,8 @@ class Batch:
 
     Args:
         inputs: [T, B, *input size], or anything that yields [B, *input size] step by step. Of examples that stand
-            still, x [B, *input size], it is x[None]: one step.
+            still, x [B, *input size], it is x[None]: one step. Spikes may be of type bool, a byte each, and become
+            numbers step by step.
         target: labels [B], or targets [B, k] for every step, or [T, B, k] for each; none where nothing but rewards is
             to be learned from.
         weights: how much the score of each step counts, T numbers >= 0 that sum to 1 or less; none: 1 / T each, the

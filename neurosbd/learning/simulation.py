@@ -36,7 +36,7 @@ def unroll(
 
     Args:
         network: the network to run.
-        inputs: [T, B, *input size], or any iterable of [B, *input size]; T >= 1.
+        inputs: [T, B, *input size], or any iterable of [B, *input size]; T >= 1. Spikes may be of type bool.
         observers: called after every step.
         start: frame to go on from; none starts at rest.
         generator: source of the noise of this run, for networks that have any.
@@ -185,11 +185,14 @@ def of_one_kind(lengths: Lengths, kinds: Sequence[object]) -> Lengths:
 
 
 def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Tensor | Iterator[Tensor]:
-    """Inputs step by step, [B, *input size] each.
+    """Inputs step by step, [B, *input size] each; spikes that are kept as bool, a byte each, become numbers here.
 
     Raises:
         UsageError: if they are not such as this network can be shown.
     """
+    if isinstance(inputs, Tensor) and inputs.dtype == torch.bool and inputs.ndim and len(inputs):
+        network.check_shown(_in_numbers(network, inputs[:1]), steps=True)
+        return (_in_numbers(network, x) for x in inputs)
     if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
         network.check_shown(inputs, steps=True)
         _check_finite(cast(Tensor, inputs))
@@ -198,9 +201,15 @@ def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Tenso
 
 def _first_checked(network: Network, inputs: Iterable[Tensor]) -> Iterator[Tensor]:
     for t, x in enumerate(inputs):
+        shown = _in_numbers(network, x)
         if t == 0:
-            network.check_shown(x)
-        yield x
+            network.check_shown(shown)
+        yield shown
+
+
+def _in_numbers(network: Network, x: Tensor) -> Tensor:
+    """Spikes as 0 and 1 in the type of the weights; whatever else as it is."""
+    return x.to(network.like.dtype) if isinstance(x, Tensor) and x.dtype == torch.bool else x
 
 
 def _check_finite(inputs: Tensor) -> None:
