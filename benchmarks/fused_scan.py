@@ -21,7 +21,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.neurons.neuron import Activity
-from neurosbd.neurons.scan import Scanning, scan_of
+from neurosbd.neurons.scan import knows_scan, scan_of
 from neurosbd.training.machine import provenance
 
 DT = 1e-3
@@ -39,7 +39,7 @@ def scanned(neuron: Any, state: Any, drives: Tensor) -> tuple[Tensor, Tensor]:
 
 def here(neuron: Any, state: Any, drives: Tensor) -> tuple[Tensor, Tensor]:
     """The same as a block has it."""
-    found = neuron.scan(state, drives.clone(), DT) if isinstance(neuron, Scanning) else None
+    found = neuron.scan(state, drives.clone(), DT) if knows_scan(neuron) else None
     return scanned(neuron, state, drives) if found is None else (found.value, found.potential)
 
 

@@ -21,10 +21,10 @@ leaves glibc as it is.
 Every library runs in its own process, in turns: `rounds` times, each time with 2 batches of warm-up, of which the
 first compiles (`1st s`), and `repeats` timed ones. All get the same spikes (a tenth of the inputs), made before the
 clock starts and kept as bool, a byte each, which become numbers where a library needs them: step by step, or all at
-once in multi-step mode. Time is the median over all timed batches; `CPU ms` counts only the time that the process had a
-core, for machines that are busy. Memory is the peak of the resident set of the process (ru_maxrss); `net MB` is its rise
-over what the imports and the spikes take, which are so counted for none; how both grow from the fewest steps to the
-most stands below. A library that is not installed, or cannot be compiled, is reported as such.
+once in multi-step mode. Time is the median over all timed batches; `CPU ms` counts only the time that the process had
+a core, for machines that are busy. Memory is the peak of the resident set of the process (ru_maxrss); `net MB` is its
+rise over what the imports and the spikes take, which are so counted for none; how both grow from the fewest steps to
+the most stands below. A library that is not installed, or cannot be compiled, is reported as such.
 """
 
 import argparse

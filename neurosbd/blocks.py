@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neurosbd.network import Frame, Network, State
 from neurosbd.neurons.neuron import Activity, NeuronState
-from neurosbd.neurons.scan import Scan, Scanning, apart, scan_of, together
+from neurosbd.neurons.scan import Scan, apart, knows_scan, scan_of, together
 from neurosbd.populations import INPUT, Connection
 from neurosbd.synapses import Transmitting
 
@@ -163,7 +163,7 @@ class _Going:
         network, state = self.network, self.before.neurons[name]
         neuron, sent = network.populations[name].neuron, self.before.sent.get(name)
         plain = sent is None and name not in network.conductances
-        if isinstance(neuron, Scanning) and plain and not torch.is_grad_enabled():
+        if knows_scan(neuron) and plain and not torch.is_grad_enabled():
             soma, arrived = drives["soma"], [self.carried[c.name] for c in network.incoming[name]]
             if any(soma.data_ptr() == each.data_ptr() for each in arrived):  # a geometry that lets it through as it is
                 soma = soma.clone()

@@ -53,6 +53,7 @@ class ThirdFactors:
         self.filtered = filtered
         self.underway = underway
         self.names = ruled_populations(network, rule)
+        self.reads = isinstance(rule.neuromodulator, HasHead)  # asked once: the answer takes 20 us
         self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
         self.seen: dict[str, Tensor] = {}  # activity of a block as the neuromodulator sees it, by population
         self.receivers: dict[str, list[Receiver]] = {}  # of every step, by population that a neuromodulator measures
@@ -165,10 +166,11 @@ class ThirdFactors:
     def _receiver(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Receiver:
         """A population as its neuromodulator sees it; its head, if there is one, reads it and gets its gradient."""
         receiver, state = Receiver(value, outgoing(self.network, name)), self.rule_state.modulators[name]
-        if not isinstance(modulator, HasHead):
+        if not self.reads:
             return receiver
-        reading = modulator.read(state, receiver, broadcast)
-        _teach(modulator.head(state), reading, broadcast.weight)
+        reader = cast(HasHead, modulator)
+        reading = reader.read(state, receiver, broadcast)
+        _teach(reader.head(state), reading, broadcast.weight)
         return receiver._replace(reading=reading)
 
     def _correlate(self, step: int, through: Tensor) -> None:
