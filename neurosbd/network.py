@@ -143,11 +143,11 @@ class Network(nn.Module):
             held = [*self.held(name), *([also[name]] if name in also else [])]
             obey(self.weights[name], held, self.present(self.connections[name]))
 
-    def constrain_step(self, also: Mapping[str, Held] = MappingProxyType({})) -> None:
+    def constrain_step(self, also: Mapping[str, Held] = MappingProxyType({}), without: Iterable[str] = ()) -> None:
         """The same after a step along masked gradients. It moves no absent synapse, so that a mask alone costs nothing,
-        unless it has changed and the optimizer has momentum of before."""
+        unless it has changed and the optimizer has momentum of before. Nor is `without` looked at, which obeys."""
         lax = {name for name, held in self._held.items() if any(not isinstance(c, Mask) for c, _ in held)}
-        self.constrain(also, {*lax, *also, *self._pruned})
+        self.constrain(also, {*lax, *also, *self._pruned}.difference(without))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: object, **named: object) -> None:
         for name, connection in self.connections.items():

@@ -13,6 +13,7 @@ from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.passes import Continuation
+from neurosbd.plasticity import Window
 from neurosbd.rules import RULES
 from neurosbd.seeds import generator
 
@@ -95,7 +96,7 @@ def test_a_network_that_learns_from_a_loss_learns_the_same(rule: str, kind: str)
             learner.learn(neurosbd.Batch(spikes(20, step), torch.tensor([0, 3, 1])))
             torch.optim.SGD(learner.network.parameters(), 0.05).step()
             learner.after_step()
-    same_weights(*both)
+    same_weights(both[0], both[1])
     for name, bias in both[0].biases.items():
         torch.testing.assert_close(bias, both[1].biases[name], rtol=0, atol=1e-12)
     start = network("sparse", CONSTRAINTS[kind]()).weights["exc->exc"]
@@ -103,7 +104,7 @@ def test_a_network_that_learns_from_a_loss_learns_the_same(rule: str, kind: str)
 
 
 PLASTICITIES = {
-    "spike_timing": {"window": neurosbd.plasticities["spike_timing"]().window.__class__(0.02, 0.03, w_min=0, w_max=1)},
+    "spike_timing": {"window": Window(0.02, 0.03, w_min=0, w_max=1)},
     "triplet": {"a3_minus": 0.02},
     "symmetric_inhibitory": {"w_min": -2.0, "w_max": 0.0},
     "bcm": {"tau": 20e-3},
@@ -129,7 +130,7 @@ def test_plasticities_of_connections_change_the_same(plasticity: str, examples: 
             learner.learn(neurosbd.Batch(shown, drives={"exc": drive[step : step + 1]}), continuation=run)
             torch.optim.SGD(learner.network.parameters(), 1.0).step()
             learner.after_step()
-    same_weights(*both)
+    same_weights(both[0], both[1])
     for a, b in zip(*(vars(run.traces).values() for run in runs), strict=True):
         assert str(a) == str(b)
     assert isinstance(runs[0].traces, LocalTraces)

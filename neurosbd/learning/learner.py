@@ -15,6 +15,8 @@ from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.errors import UsageError, warn
 from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
+from neurosbd.learning.events import Directly, moved_directly
+from neurosbd.learning.online import LocalRule
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
@@ -65,6 +67,7 @@ class Learner:
         rule.check(network)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
+        self._directly: Mapping[str, Directly] = {}  # connections that the last batch moved, within their bounds
         self._settling = Settling(network, rule.settles or bool(self._limits), rule.schedules())
 
     def __repr__(self) -> str:
@@ -120,6 +123,7 @@ class Learner:
         self._settling.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
         run = Run(self.network, self.loss, batch, watchers, noise, self._now(), continuation, self.ranks)
+        self._directly = run.continuation.directly
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)
         self.network.mask_gradients()
@@ -162,7 +166,13 @@ class Learner:
         if self.rule.settles:
             self.network.constrain(self._limits)
         else:
-            self.network.constrain_step(self._limits)
+            self.network.constrain_step(self._limits, self._directly)
+
+    def moved_directly(self, optimizer: torch.optim.Optimizer) -> dict[str, Directly]:
+        """Connections whose synapses may move at the spikes, as `Continuation.directly` takes them."""
+        if not isinstance(self.rule, LocalRule) or self.rule.upkeep:
+            return {}
+        return moved_directly(self.network, self.rule.plasticities(self.network), self._limits, optimizer)
 
     @torch.no_grad()
     def after_epoch(self, epochs: int) -> None:

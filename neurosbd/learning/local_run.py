@@ -1,10 +1,11 @@
 """One run of a local rule: the traces that live as long as the run, and one step of learning."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from torch import Tensor
@@ -14,8 +15,9 @@ from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.eligibility.factorised import Factorised
-from neurosbd.eligibility.local import Arrival, Local, Selective, Site, membrane_of
+from neurosbd.eligibility.local import Arrival, Eligible, Local, Selective, Site, membrane_of
 from neurosbd.learning.composition import Composition
+from neurosbd.learning.events import Directly, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule_state import LocalState, plastic
@@ -77,6 +79,7 @@ class LocalRun:
         traces: to go on from; none: nothing has happened yet.
         afterwards: takes what is to be shown of every step of a block.
         ranks: processes that share the batch.
+        directly: connections whose synapses move at the spikes, without a gradient.
     """
 
     def __init__(
@@ -88,11 +91,13 @@ class LocalRun:
         traces: LocalTraces | None = None,
         afterwards: list[Callable[[int], None]] | None = None,
         ranks: Ranks = ALONE,
+        directly: Mapping[str, Directly] = MappingProxyType({}),
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
         self.ranks = ranks
+        self.directly = directly
         self.learning_observer = learning_observer
         self.kappa = _kappa(network)
         self.plans = plans(network, rule)
@@ -195,23 +200,28 @@ class LocalRun:
     ) -> tuple[Synapses | None, Callable[[Tensor], Tensor]]:
         """The gradient of a connection at a step, or of a whole block of them, and what waits then, of examples [E]."""
         name, dt, single = plan.connection.name, self.network.dt, arrival.steps == 1
+        if name in self.directly:
+            return self._moved(plan, arrival, third_factor, traces)
         lasting = name in self.network.transmissions and plan.plasticity.eligibilities
         responding = self._responding(plan.connection, arrival, traces) if lasting else arrival
         if name not in traces.eligibility:
             traces.eligibility[name] = plan.eligibility.init(responding, dt)
         follow = plan.eligibility.step if single else plan.eligibility.block
         eligible, traces.eligibility[name] = follow(traces.eligibility[name], responding, dt)
-        local = Local(
-            arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
-            partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
-            membrane_of(arrival.state),
-        )  # fmt: skip
+        local = self._local(plan, arrival, third_factor, eligible)
         if name not in traces.plasticity:
             traces.plasticity[name] = plan.plasticity.init(local)
         change = plan.plasticity.step if single else cast(Blockwise, plan.plasticity).block
         gradient, traces.plasticity[name] = change(traces.plasticity[name], local, dt)
         after = traces.plasticity[name]
         return gradient, lambda examples: plan.plasticity.eligibility(after, local, examples)
+
+    def _local(self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, eligible: Eligible) -> Local:
+        return Local(
+            arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
+            partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
+            membrane_of(arrival.state),
+        )  # fmt: skip
 
     def _responding(self, connection: Connection, arrival: Arrival, traces: LocalTraces) -> Arrival:
         """The same arrival as the post neurons feel it. A response is linear and knows nothing of the weight, so that
@@ -223,6 +233,18 @@ class LocalRun:
         traces.synapses[name] = states[-1]
         tau_mem = leak_time(self.network.populations[connection.post])
         return arrival._replace(pre=transmission.value(states[1:], self.network.dt, tau_mem))
+
+    def _moved(
+        self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
+    ) -> tuple[None, Callable[[Tensor], Tensor]]:
+        """Move the synapses that this step changes; they leave no gradient, and nothing waits."""
+        name, dt, geometry = plan.connection.name, self.network.dt, plan.connection.geometry
+        assert isinstance(geometry, Sparse)
+        # What is event-driven looks at no eligibility.
+        local, before = self._local(plan, arrival, third_factor, cast(Eligible, None)), traces.plasticity[name]
+        after = move(plan.plasticity, before, local, geometry, dt, self.directly[name])
+        traces.plasticity[name] = after
+        return None, lambda examples: plan.plasticity.eligibility(after, local, examples)
 
 
 def plans(network: Network, rule: Composition) -> dict[str, list[Plan]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from neurosbd.learning.rule_state import (
     widths,
 )
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.plasticity import Tracking
@@ -60,7 +60,16 @@ class LocalRule(Composition, Rule[LocalState]):
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""
         traces = cast(LocalTraces | None, run.continuation.traces)
-        local = LocalRun(run.network, self, state, run.learning_observer, traces, run.afterwards, run.ranks)
+        local = LocalRun(
+            run.network,
+            self,
+            state,
+            run.learning_observer,
+            traces,
+            run.afterwards,
+            run.ranks,
+            run.continuation.directly,
+        )
         rewarded = run.scored[-1] if self.rewarded else None
         for t, block in run.blocks(batch, alone=rewarded):
             local.learn(block, self._broadcast(run, batch, t, block))
@@ -116,6 +125,10 @@ class LocalRule(Composition, Rule[LocalState]):
     def limits(self, network: Network) -> dict[str, Held]:
         """The bounds of its plasticity for the weights that follow it."""
         return rule_bounds(network, self)
+
+    def plasticities(self, network: Network) -> list[tuple[Connection, Any]]:
+        """What each plastic connection follows."""
+        return [(plan.connection, plan.plasticity) for each in plans(network, self).values() for plan in each]
 
     def populations(self, network: Network) -> tuple[str, ...]:
         """Those with plastic synapses, without a readout that descends its own gradient."""

@@ -1,8 +1,8 @@
 """A batch as a rule sees it: shown to the network as often as the rule wants, pass by pass."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import START, UNSCORED, Batch, BatchResult, Progress, checked_reward
+from neurosbd.learning.events import Directly
 from neurosbd.learning.meters import Adaptation, LossMeter
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
@@ -45,10 +46,12 @@ class Continuation:
 
     frame: the last one; None: at rest.
     traces: what the rule follows in a run, in a form of its own; None: nothing yet.
+    directly: connections whose synapses move at the spikes, in place of a gradient for all of them.
     """
 
     frame: Frame | None = None
     traces: object = None
+    directly: Mapping[str, Directly] = field(default_factory=dict)
 
 
 class Watchers(NamedTuple):

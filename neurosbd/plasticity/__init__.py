@@ -7,7 +7,7 @@ from neurosbd.plasticity.correlative import Correlative
 from neurosbd.plasticity.eligibility_propagation import EligibilityPropagation, RateRegulated
 from neurosbd.plasticity.inhibitory import SymmetricInhibitory
 from neurosbd.plasticity.oja import Oja
-from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking
+from neurosbd.plasticity.plasticity import Bounded, EventDriven, Plasticity, Tracking
 from neurosbd.plasticity.spike_timing import PolicyGradient, RewardedSpikeTiming, SpikeTiming, Window
 from neurosbd.plasticity.synaptic_scaling import SynapticScaling
 from neurosbd.plasticity.three_factor import ThreeFactor
@@ -30,7 +30,7 @@ PLASTICITIES: dict[str, Callable[..., Plasticity]] = {
 }
 
 __all__ = [
-    "BCM", "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "Oja", "Plasticity", "PolicyGradient",
-    "RateRegulated", "RewardedSpikeTiming", "SpikeTiming", "SymmetricInhibitory", "SynapticScaling", "ThreeFactor",
-    "Tracking", "Triplet", "VoltageBased", "Window",
+    "BCM", "PLASTICITIES", "Bounded", "Correlative", "EligibilityPropagation", "EventDriven", "Oja", "Plasticity",
+    "PolicyGradient", "RateRegulated", "RewardedSpikeTiming", "SpikeTiming", "SymmetricInhibitory", "SynapticScaling",
+    "ThreeFactor", "Tracking", "Triplet", "VoltageBased", "Window",
 ]  # fmt: skip

@@ -68,6 +68,10 @@ class SymmetricInhibitory:
     def _traces(self) -> Window:
         return Window(tau_plus=self.tau, tau_minus=self.tau)
 
+    def movers(self, state: PairTraces, local: Local) -> tuple[Tensor, Tensor]:
+        """What arrives, and the spikes of the last step."""
+        return local.pre, state.fired
+
     def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
         """What arrivals change, then what spikes do; a gradient, which is taken off a weight."""
         now, state = self._traces.after(state, local, dt)

@@ -92,6 +92,20 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class EventDriven(Protocol[F]):
+    """A plasticity that leaves a synapse as it is while neither of its units spikes.
+
+    One that is `per_synapse` besides moves, in a free run, only the synapses that spikes reach: its `step` is then
+    given those alone, as if there were no others, and its state, which is of the units, in full.
+    """
+
+    def movers(self, state: F, local: Local) -> tuple[Tensor, Tensor]:
+        """(of what arrives, [B, *arriving]; of the post units, [B, *size]): a synapse moves in this step only if one of
+        both is not 0 at it."""
+        ...
+
+
 def takes_lists(plasticity: object) -> bool:
     """Whether a plasticity learns connections that are stored sparsely."""
     return bool(getattr(plasticity, "per_synapse", False))

@@ -153,6 +153,10 @@ class SpikeTiming:
         """No spike yet."""
         return self.window.init(local)
 
+    def movers(self, state: PairTraces, local: Local) -> tuple[Tensor, Tensor]:
+        """What arrives, and the spikes of the last step."""
+        return local.pre, state.fired
+
     def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
         """Depression where the pre unit spikes, then potentiation where the post unit does."""
         now, state = self.window.after(state, local, dt)

@@ -80,6 +80,10 @@ class Triplet:
         pre, post = torch.zeros_like(local.pre), torch.zeros_like(local.post.value)
         return TripletTraces(pre, pre, post, post, post)
 
+    def movers(self, state: TripletTraces, local: Local) -> tuple[Tensor, Tensor]:
+        """What arrives, and the spikes of the last step."""
+        return local.pre, state.fired
+
     def step(self, state: TripletTraces, local: Local, dt: float) -> tuple[Synapses, TripletTraces]:
         """Depression where the pre unit spikes, then potentiation where the post unit does."""
         r1, r2 = state.r1 * decay(self.tau_plus, dt) + local.pre, state.r2 * decay(self.tau_x, dt)

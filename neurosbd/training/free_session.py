@@ -15,6 +15,7 @@ from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.learning.batch import Batch
+from neurosbd.learning.events import Directly
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.optimizers import apply
@@ -72,6 +73,10 @@ class FreeSession:
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
+        self._plastic = sum(connection.plastic for connection in network.connections.values())
+        self._directly: Mapping[str, Directly] = {}  # connections that move at the spikes, for updates at every step
+        if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
+            self._directly = self.learner.moved_directly(self.optimizer)
         self.step = 0
         self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
         self.stopping: Stopping | None = None
@@ -161,9 +166,14 @@ class FreeSession:
     def _learn(self, batch: Batch, observers: tuple[Observer, ...], trial: TrialRecorder) -> None:
         assert self.learner is not None and self.optimizer is not None
         self.learner.progress = self.step / self.clock.steps
-        self.optimizer.zero_grad()
+        # The first update looks at all weights, which may begin outside of their bounds.
+        self.continuation.directly = self._directly if self.step else {}
+        gradients = len(self.continuation.directly) < self._plastic
+        if gradients:
+            self.optimizer.zero_grad()
         self.learner.learn(batch, observers, None, trial.learning_observer, self.continuation)
-        apply(self.optimizer)
+        if gradients:
+            apply(self.optimizer)
         self.learner.after_step()
 
     def _watched(self) -> TrialRecorder:

@@ -1,0 +1,102 @@
+"""Updates at the spikes: only synapses whose units spike are looked at, and they move at once.
+
+For runs of one example whose weights move at every step. A plasticity takes part by one method, `movers`
+(`EventDriven`, beside `Plasticity`), and by being `per_synapse`; what it makes of the synapses is its `step` as ever,
+called with those alone. So the weights are those of the updates by `.grad`, and this is a choice of speed.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.connections.sparse import Sparse
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constraints import Bounds, Held, Nonnegative
+from neurosbd.eligibility.local import Local
+from neurosbd.network import Connection, Network
+from neurosbd.plasticity.plasticity import EventDriven, takes_lists
+
+
+class Directly(NamedTuple):
+    """How the synapses of a connection move without a gradient for all of them."""
+
+    rate: float  # of learning
+    held: tuple[Held, ...]  # what they obey, each by itself
+
+
+def moved_directly(
+    network: Network,
+    plasticities: Iterable[tuple[Connection, Any]],
+    limits: Mapping[str, Held],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Directly]:
+    """The connections whose synapses may move at the spikes; {}: none.
+
+    They are stored sparsely, on the CPU, follow a plasticity that is event-driven, are bound number by number if at
+    all, and their optimizer is SGD without a memory, so that a synapse whose gradient is 0 stays as it is.
+
+    Args:
+        network: whose weights move.
+        plasticities: that the plastic connections follow.
+        limits: of the rule, see `Rule.limits`.
+        optimizer: of the weights.
+    """
+    plain = ("momentum", "weight_decay", "maximize", "nesterov")
+    sgd = type(optimizer) is torch.optim.SGD
+    rates = {
+        id(weight): float(group["lr"])
+        for group in optimizer.param_groups if sgd and not any(group[key] for key in plain)
+        for weight in group["params"]
+    }  # fmt: skip
+    found = {}
+    for connection, plasticity in plasticities:
+        name, weight = connection.name, network.weights[connection.name]
+        held = [*network.held(name), *([limits[name]] if name in limits else [])]
+        bound = all(isinstance(each.constraint, Bounds | Nonnegative) for each in held)
+        listed = isinstance(connection.geometry, Sparse) and takes_lists(plasticity) and weight.device.type == "cpu"
+        alone = not plasticity.eligibilities and isinstance(plasticity, EventDriven)
+        if listed and bound and alone and id(weight) in rates:
+            found[name] = Directly(rates[id(weight)], tuple(held))
+    return found
+
+
+def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float, directly: Directly) -> Any:
+    """Move the synapses of one connection that a step changes; the state of its plasticity after the step.
+
+    Args:
+        plasticity: event-driven.
+        state: of it.
+        local: of the connection, of one example and step.
+        geometry: of the connection.
+        dt: step, s.
+        directly: how they move.
+    """
+    arrived, fired = plasticity.movers(state, local)
+    which = touched(geometry, arrived[0], fired[0])
+    post, pre = (units.index_select(0, which) for units in geometry.lists[:2])
+    weight = local.synapses.weight
+    there = weight.index_select(0, which)
+
+    def outer(post_factor: Tensor, pre_factor: Tensor) -> Synapses:
+        return Synapses(post_factor[0].index_select(0, post).mul_(pre_factor[0].index_select(0, pre)), None)
+
+    change, state = plasticity.step(state, local._replace(synapses=Synapses(there, None), outer=outer), dt)
+    if change is not None and len(which):
+        there = there.sub(change.weight, alpha=directly.rate)
+        for held in directly.held:
+            held.apply(there)
+        weight.scatter_(0, which.long(), there)
+    return state
+
+
+def touched(geometry: Sparse, arrived: Tensor, fired: Tensor) -> Tensor:
+    """Numbers of the synapses that something arrives at, [pre], or whose post unit has fired, [post]. One with both
+    comes twice, and is moved to the same place by either."""
+    sending, receiving = arrived.nonzero().squeeze(1), fired.nonzero().squeeze(1)
+    if not len(receiving):
+        return geometry.sent_by(sending)[0]
+    if not len(sending):
+        return geometry.onto(receiving)[0]
+    return torch.cat((geometry.sent_by(sending)[0], geometry.onto(receiving)[0]))
