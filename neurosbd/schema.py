@@ -98,6 +98,11 @@ class OneOf:
         self._adapter: TypeAdapter[Entry] | None = None
 
     @property
+    def key(self) -> tuple[int, type[Entry]]:
+        """The same for two that take entries of one table with the same further fields."""
+        return id(self._table), self._base
+
+    @property
     def models(self) -> list[type[Entry]]:
         """The record of every item that the table has now."""
         if self._read != self._table:
@@ -308,28 +313,35 @@ def entries(value: object) -> Iterator[Entry]:
 
 
 def check_tables(record: type[BaseModel]) -> None:
-    """Read every table that a record can name an entry of.
+    """Read every table that a record can name an entry of, once: an entry may have an entry of its own table.
 
     Raises:
         PydanticUserError: if an item has a constant of a type that no file can hold.
     """
     seen: set[type[BaseModel]] = set()
+    known: set[tuple[int, type[Entry]]] = set()
     waiting = [record]
     while waiting:
         fields = waiting.pop().model_fields.values()
-        new = {model for field in fields for model in records(field.annotation, field.metadata)} - seen
+        new = {model for field in fields for model in records(field.annotation, field.metadata, known)} - seen
         seen |= new
         waiting += new
 
 
-def records(annotation: object, metadata: Sequence[object] = ()) -> list[type[BaseModel]]:
-    """All record types inside an annotation."""
+def records(
+    annotation: object, metadata: Sequence[object] = (), known: set[tuple[int, type[Entry]]] | None = None
+) -> list[type[BaseModel]]:
+    """All record types inside an annotation, without those of tables that are known already; these become so."""
     for mark in metadata:
         if isinstance(mark, OneOf):
+            if known is not None and mark.key in known:
+                return []
+            known = set() if known is None else known
+            known.add(mark.key)
             return list(mark.models)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
-        return records(inner, marks)
-    return [model for part in get_args(annotation) for model in records(part)]
+        return records(inner, marks, known)
+    return [model for part in get_args(annotation) for model in records(part, (), known)]
