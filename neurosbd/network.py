@@ -96,7 +96,7 @@ class Network(nn.Module):
         self.biases = nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
-        self._lists = SynapseLists(self)
+        self._lists, self.rewired = SynapseLists(self), 0
         self.connections = {c.name: self._grown(c, generator) for c in connections}
         self.incoming: dict[str, list[Connection]] = {name: [] for name in order if name != INPUT}
         self._move_lists()
@@ -170,7 +170,8 @@ class Network(nn.Module):
         self._move_lists()
 
     def _move_lists(self) -> None:
-        """Connections have the lists of their synapses where those are now."""
+        """Connections have the lists of their synapses where those are now, and nobody has planned with them."""
+        self.rewired += 1
         self.connections |= {name: self._lists.moved(each) for name, each in self.connections.items()}
         for name, onto in self.incoming.items():
             onto[:] = [connection for connection in self.connections.values() if connection.post == name]

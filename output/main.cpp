@@ -129,7 +129,7 @@ int main(int argc, char **argv)
                         
                         for(int i=0; i<_dynamic_array_synapses_w.size(); i++)
                         {
-                            _dynamic_array_synapses_w[i] = 0.04;
+                            _dynamic_array_synapses_w[i] = 0.02;
                         }
                         
         _run_synapses_1_synapses_create_generator_codeobject();

@@ -73,8 +73,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         s_value = "0";
     // non-dynamic arrays
     if (name == "neurongroup_1._spikespace") {
-        var_size = 201;
-        data_size = 201*sizeof(int32_t);
+        var_size = 801;
+        data_size = 801*sizeof(int32_t);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<int32_t>(name, _array_neurongroup_1__spikespace, var_size, (int32_t)atoi(s_value.c_str()));
@@ -86,8 +86,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup_1.lastspike") {
-        var_size = 200;
-        data_size = 200*sizeof(double);
+        var_size = 800;
+        data_size = 800*sizeof(double);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<double>(name, _array_neurongroup_1_lastspike, var_size, (double)atof(s_value.c_str()));
@@ -99,8 +99,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup_1.not_refractory") {
-        var_size = 200;
-        data_size = 200*sizeof(char);
+        var_size = 800;
+        data_size = 800*sizeof(char);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value(name, _array_neurongroup_1_not_refractory, var_size, (char)atoi(s_value.c_str()));
@@ -112,8 +112,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup_1.v") {
-        var_size = 200;
-        data_size = 200*sizeof(double);
+        var_size = 800;
+        data_size = 800*sizeof(double);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<double>(name, _array_neurongroup_1_v, var_size, (double)atof(s_value.c_str()));
@@ -125,8 +125,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup._spikespace") {
-        var_size = 801;
-        data_size = 801*sizeof(int32_t);
+        var_size = 3201;
+        data_size = 3201*sizeof(int32_t);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<int32_t>(name, _array_neurongroup__spikespace, var_size, (int32_t)atoi(s_value.c_str()));
@@ -138,8 +138,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup.lastspike") {
-        var_size = 800;
-        data_size = 800*sizeof(double);
+        var_size = 3200;
+        data_size = 3200*sizeof(double);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<double>(name, _array_neurongroup_lastspike, var_size, (double)atof(s_value.c_str()));
@@ -151,8 +151,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup.not_refractory") {
-        var_size = 800;
-        data_size = 800*sizeof(char);
+        var_size = 3200;
+        data_size = 3200*sizeof(char);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value(name, _array_neurongroup_not_refractory, var_size, (char)atoi(s_value.c_str()));
@@ -164,8 +164,8 @@ void set_variable_by_name(std::string name, std::string s_value) {
         return;
     }
     if (name == "neurongroup.v") {
-        var_size = 800;
-        data_size = 800*sizeof(double);
+        var_size = 3200;
+        data_size = 3200*sizeof(double);
         if (s_value[0] == '-' || (s_value[0] >= '0' && s_value[0] <= '9')) {
             // set from single value
             set_variable_from_value<double>(name, _array_neurongroup_v, var_size, (double)atof(s_value.c_str()));
@@ -305,35 +305,35 @@ const int _num__array_defaultclock_t = 1;
 int64_t * _array_defaultclock_timestep;
 const int _num__array_defaultclock_timestep = 1;
 int32_t * _array_neurongroup_1__spikespace;
-const int _num__array_neurongroup_1__spikespace = 201;
+const int _num__array_neurongroup_1__spikespace = 801;
 int32_t * _array_neurongroup_1_i;
-const int _num__array_neurongroup_1_i = 200;
+const int _num__array_neurongroup_1_i = 800;
 double * _array_neurongroup_1_lastspike;
-const int _num__array_neurongroup_1_lastspike = 200;
+const int _num__array_neurongroup_1_lastspike = 800;
 char * _array_neurongroup_1_not_refractory;
-const int _num__array_neurongroup_1_not_refractory = 200;
+const int _num__array_neurongroup_1_not_refractory = 800;
 double * _array_neurongroup_1_v;
-const int _num__array_neurongroup_1_v = 200;
+const int _num__array_neurongroup_1_v = 800;
 int32_t * _array_neurongroup__spikespace;
-const int _num__array_neurongroup__spikespace = 801;
+const int _num__array_neurongroup__spikespace = 3201;
 int32_t * _array_neurongroup_i;
-const int _num__array_neurongroup_i = 800;
+const int _num__array_neurongroup_i = 3200;
 double * _array_neurongroup_lastspike;
-const int _num__array_neurongroup_lastspike = 800;
+const int _num__array_neurongroup_lastspike = 3200;
 char * _array_neurongroup_not_refractory;
-const int _num__array_neurongroup_not_refractory = 800;
+const int _num__array_neurongroup_not_refractory = 3200;
 double * _array_neurongroup_v;
-const int _num__array_neurongroup_v = 800;
+const int _num__array_neurongroup_v = 3200;
 int32_t * _array_spikemonitor_1__source_idx;
-const int _num__array_spikemonitor_1__source_idx = 200;
+const int _num__array_spikemonitor_1__source_idx = 800;
 int32_t * _array_spikemonitor_1_count;
-const int _num__array_spikemonitor_1_count = 200;
+const int _num__array_spikemonitor_1_count = 800;
 int32_t * _array_spikemonitor_1_N;
 const int _num__array_spikemonitor_1_N = 1;
 int32_t * _array_spikemonitor__source_idx;
-const int _num__array_spikemonitor__source_idx = 800;
+const int _num__array_spikemonitor__source_idx = 3200;
 int32_t * _array_spikemonitor_count;
-const int _num__array_spikemonitor_count = 800;
+const int _num__array_spikemonitor_count = 3200;
 int32_t * _array_spikemonitor_N;
 const int _num__array_spikemonitor_N = 1;
 int32_t * _array_synapses_1_N;
@@ -380,22 +380,22 @@ std::vector<double> _dynamic_array_synapses_y;
 // synapses
 SynapticPathway synapses_post(
     _dynamic_array_synapses__synaptic_post,
-    0, 800);
+    0, 3200);
 SynapticPathway synapses_pre(
     _dynamic_array_synapses__synaptic_pre,
-    0, 800);
+    0, 3200);
 // synapses_1
 SynapticPathway synapses_1_pre(
     _dynamic_array_synapses_1__synaptic_pre,
-    0, 800);
+    0, 3200);
 // synapses_2
 SynapticPathway synapses_2_pre(
     _dynamic_array_synapses_2__synaptic_pre,
-    0, 200);
+    0, 800);
 // synapses_3
 SynapticPathway synapses_3_pre(
     _dynamic_array_synapses_3__synaptic_pre,
-    0, 200);
+    0, 800);
 
 //////////////// clocks ///////////////////
 Clock defaultclock;  // attributes will be set in run.cpp
@@ -420,65 +420,65 @@ void _init_arrays()
     
     for(int i=0; i<1; i++) _array_defaultclock_timestep[i] = 0;
 
-    _array_neurongroup_1__spikespace = new int32_t[201];
+    _array_neurongroup_1__spikespace = new int32_t[801];
     
-    for(int i=0; i<201; i++) _array_neurongroup_1__spikespace[i] = 0;
+    for(int i=0; i<801; i++) _array_neurongroup_1__spikespace[i] = 0;
 
-    _array_neurongroup_1_i = new int32_t[200];
+    _array_neurongroup_1_i = new int32_t[800];
     
-    for(int i=0; i<200; i++) _array_neurongroup_1_i[i] = 0;
+    for(int i=0; i<800; i++) _array_neurongroup_1_i[i] = 0;
 
-    _array_neurongroup_1_lastspike = new double[200];
+    _array_neurongroup_1_lastspike = new double[800];
     
-    for(int i=0; i<200; i++) _array_neurongroup_1_lastspike[i] = 0;
+    for(int i=0; i<800; i++) _array_neurongroup_1_lastspike[i] = 0;
 
-    _array_neurongroup_1_not_refractory = new char[200];
+    _array_neurongroup_1_not_refractory = new char[800];
     
-    for(int i=0; i<200; i++) _array_neurongroup_1_not_refractory[i] = 0;
+    for(int i=0; i<800; i++) _array_neurongroup_1_not_refractory[i] = 0;
 
-    _array_neurongroup_1_v = new double[200];
+    _array_neurongroup_1_v = new double[800];
     
-    for(int i=0; i<200; i++) _array_neurongroup_1_v[i] = 0;
+    for(int i=0; i<800; i++) _array_neurongroup_1_v[i] = 0;
 
-    _array_neurongroup__spikespace = new int32_t[801];
+    _array_neurongroup__spikespace = new int32_t[3201];
     
-    for(int i=0; i<801; i++) _array_neurongroup__spikespace[i] = 0;
+    for(int i=0; i<3201; i++) _array_neurongroup__spikespace[i] = 0;
 
-    _array_neurongroup_i = new int32_t[800];
+    _array_neurongroup_i = new int32_t[3200];
     
-    for(int i=0; i<800; i++) _array_neurongroup_i[i] = 0;
+    for(int i=0; i<3200; i++) _array_neurongroup_i[i] = 0;
 
-    _array_neurongroup_lastspike = new double[800];
+    _array_neurongroup_lastspike = new double[3200];
     
-    for(int i=0; i<800; i++) _array_neurongroup_lastspike[i] = 0;
+    for(int i=0; i<3200; i++) _array_neurongroup_lastspike[i] = 0;
 
-    _array_neurongroup_not_refractory = new char[800];
+    _array_neurongroup_not_refractory = new char[3200];
     
-    for(int i=0; i<800; i++) _array_neurongroup_not_refractory[i] = 0;
+    for(int i=0; i<3200; i++) _array_neurongroup_not_refractory[i] = 0;
 
-    _array_neurongroup_v = new double[800];
+    _array_neurongroup_v = new double[3200];
     
-    for(int i=0; i<800; i++) _array_neurongroup_v[i] = 0;
+    for(int i=0; i<3200; i++) _array_neurongroup_v[i] = 0;
 
-    _array_spikemonitor_1__source_idx = new int32_t[200];
+    _array_spikemonitor_1__source_idx = new int32_t[800];
     
-    for(int i=0; i<200; i++) _array_spikemonitor_1__source_idx[i] = 0;
+    for(int i=0; i<800; i++) _array_spikemonitor_1__source_idx[i] = 0;
 
-    _array_spikemonitor_1_count = new int32_t[200];
+    _array_spikemonitor_1_count = new int32_t[800];
     
-    for(int i=0; i<200; i++) _array_spikemonitor_1_count[i] = 0;
+    for(int i=0; i<800; i++) _array_spikemonitor_1_count[i] = 0;
 
     _array_spikemonitor_1_N = new int32_t[1];
     
     for(int i=0; i<1; i++) _array_spikemonitor_1_N[i] = 0;
 
-    _array_spikemonitor__source_idx = new int32_t[800];
+    _array_spikemonitor__source_idx = new int32_t[3200];
     
-    for(int i=0; i<800; i++) _array_spikemonitor__source_idx[i] = 0;
+    for(int i=0; i<3200; i++) _array_spikemonitor__source_idx[i] = 0;
 
-    _array_spikemonitor_count = new int32_t[800];
+    _array_spikemonitor_count = new int32_t[3200];
     
-    for(int i=0; i<800; i++) _array_spikemonitor_count[i] = 0;
+    for(int i=0; i<3200; i++) _array_spikemonitor_count[i] = 0;
 
     _array_spikemonitor_N = new int32_t[1];
     
@@ -502,21 +502,21 @@ void _init_arrays()
 
 
     // Arrays initialized to an "arange"
-    _array_neurongroup_1_i = new int32_t[200];
+    _array_neurongroup_1_i = new int32_t[800];
     
-    for(int i=0; i<200; i++) _array_neurongroup_1_i[i] = 0 + i;
+    for(int i=0; i<800; i++) _array_neurongroup_1_i[i] = 0 + i;
 
-    _array_neurongroup_i = new int32_t[800];
+    _array_neurongroup_i = new int32_t[3200];
     
-    for(int i=0; i<800; i++) _array_neurongroup_i[i] = 0 + i;
+    for(int i=0; i<3200; i++) _array_neurongroup_i[i] = 0 + i;
 
-    _array_spikemonitor_1__source_idx = new int32_t[200];
+    _array_spikemonitor_1__source_idx = new int32_t[800];
     
-    for(int i=0; i<200; i++) _array_spikemonitor_1__source_idx[i] = 0 + i;
+    for(int i=0; i<800; i++) _array_spikemonitor_1__source_idx[i] = 0 + i;
 
-    _array_spikemonitor__source_idx = new int32_t[800];
+    _array_spikemonitor__source_idx = new int32_t[3200];
     
-    for(int i=0; i<800; i++) _array_spikemonitor__source_idx[i] = 0 + i;
+    for(int i=0; i<3200; i++) _array_spikemonitor__source_idx[i] = 0 + i;
 
 
     // static arrays
@@ -571,7 +571,7 @@ void _write_arrays()
     outfile__array_neurongroup_1__spikespace.open(results_dir + "_array_neurongroup_1__spikespace_3155027917", ios::binary | ios::out);
     if(outfile__array_neurongroup_1__spikespace.is_open())
     {
-        outfile__array_neurongroup_1__spikespace.write(reinterpret_cast<char*>(_array_neurongroup_1__spikespace), 201*sizeof(_array_neurongroup_1__spikespace[0]));
+        outfile__array_neurongroup_1__spikespace.write(reinterpret_cast<char*>(_array_neurongroup_1__spikespace), 801*sizeof(_array_neurongroup_1__spikespace[0]));
         outfile__array_neurongroup_1__spikespace.close();
     } else
     {
@@ -581,7 +581,7 @@ void _write_arrays()
     outfile__array_neurongroup_1_i.open(results_dir + "_array_neurongroup_1_i_3674354357", ios::binary | ios::out);
     if(outfile__array_neurongroup_1_i.is_open())
     {
-        outfile__array_neurongroup_1_i.write(reinterpret_cast<char*>(_array_neurongroup_1_i), 200*sizeof(_array_neurongroup_1_i[0]));
+        outfile__array_neurongroup_1_i.write(reinterpret_cast<char*>(_array_neurongroup_1_i), 800*sizeof(_array_neurongroup_1_i[0]));
         outfile__array_neurongroup_1_i.close();
     } else
     {
@@ -591,7 +591,7 @@ void _write_arrays()
     outfile__array_neurongroup_1_lastspike.open(results_dir + "_array_neurongroup_1_lastspike_1163579662", ios::binary | ios::out);
     if(outfile__array_neurongroup_1_lastspike.is_open())
     {
-        outfile__array_neurongroup_1_lastspike.write(reinterpret_cast<char*>(_array_neurongroup_1_lastspike), 200*sizeof(_array_neurongroup_1_lastspike[0]));
+        outfile__array_neurongroup_1_lastspike.write(reinterpret_cast<char*>(_array_neurongroup_1_lastspike), 800*sizeof(_array_neurongroup_1_lastspike[0]));
         outfile__array_neurongroup_1_lastspike.close();
     } else
     {
@@ -601,7 +601,7 @@ void _write_arrays()
     outfile__array_neurongroup_1_not_refractory.open(results_dir + "_array_neurongroup_1_not_refractory_897855399", ios::binary | ios::out);
     if(outfile__array_neurongroup_1_not_refractory.is_open())
     {
-        outfile__array_neurongroup_1_not_refractory.write(reinterpret_cast<char*>(_array_neurongroup_1_not_refractory), 200*sizeof(_array_neurongroup_1_not_refractory[0]));
+        outfile__array_neurongroup_1_not_refractory.write(reinterpret_cast<char*>(_array_neurongroup_1_not_refractory), 800*sizeof(_array_neurongroup_1_not_refractory[0]));
         outfile__array_neurongroup_1_not_refractory.close();
     } else
     {
@@ -611,7 +611,7 @@ void _write_arrays()
     outfile__array_neurongroup_1_v.open(results_dir + "_array_neurongroup_1_v_1443512128", ios::binary | ios::out);
     if(outfile__array_neurongroup_1_v.is_open())
     {
-        outfile__array_neurongroup_1_v.write(reinterpret_cast<char*>(_array_neurongroup_1_v), 200*sizeof(_array_neurongroup_1_v[0]));
+        outfile__array_neurongroup_1_v.write(reinterpret_cast<char*>(_array_neurongroup_1_v), 800*sizeof(_array_neurongroup_1_v[0]));
         outfile__array_neurongroup_1_v.close();
     } else
     {
@@ -621,7 +621,7 @@ void _write_arrays()
     outfile__array_neurongroup__spikespace.open(results_dir + "_array_neurongroup__spikespace_3522821529", ios::binary | ios::out);
     if(outfile__array_neurongroup__spikespace.is_open())
     {
-        outfile__array_neurongroup__spikespace.write(reinterpret_cast<char*>(_array_neurongroup__spikespace), 801*sizeof(_array_neurongroup__spikespace[0]));
+        outfile__array_neurongroup__spikespace.write(reinterpret_cast<char*>(_array_neurongroup__spikespace), 3201*sizeof(_array_neurongroup__spikespace[0]));
         outfile__array_neurongroup__spikespace.close();
     } else
     {
@@ -631,7 +631,7 @@ void _write_arrays()
     outfile__array_neurongroup_i.open(results_dir + "_array_neurongroup_i_2649026944", ios::binary | ios::out);
     if(outfile__array_neurongroup_i.is_open())
     {
-        outfile__array_neurongroup_i.write(reinterpret_cast<char*>(_array_neurongroup_i), 800*sizeof(_array_neurongroup_i[0]));
+        outfile__array_neurongroup_i.write(reinterpret_cast<char*>(_array_neurongroup_i), 3200*sizeof(_array_neurongroup_i[0]));
         outfile__array_neurongroup_i.close();
     } else
     {
@@ -641,7 +641,7 @@ void _write_arrays()
     outfile__array_neurongroup_lastspike.open(results_dir + "_array_neurongroup_lastspike_1647074423", ios::binary | ios::out);
     if(outfile__array_neurongroup_lastspike.is_open())
     {
-        outfile__array_neurongroup_lastspike.write(reinterpret_cast<char*>(_array_neurongroup_lastspike), 800*sizeof(_array_neurongroup_lastspike[0]));
+        outfile__array_neurongroup_lastspike.write(reinterpret_cast<char*>(_array_neurongroup_lastspike), 3200*sizeof(_array_neurongroup_lastspike[0]));
         outfile__array_neurongroup_lastspike.close();
     } else
     {
@@ -651,7 +651,7 @@ void _write_arrays()
     outfile__array_neurongroup_not_refractory.open(results_dir + "_array_neurongroup_not_refractory_1422681464", ios::binary | ios::out);
     if(outfile__array_neurongroup_not_refractory.is_open())
     {
-        outfile__array_neurongroup_not_refractory.write(reinterpret_cast<char*>(_array_neurongroup_not_refractory), 800*sizeof(_array_neurongroup_not_refractory[0]));
+        outfile__array_neurongroup_not_refractory.write(reinterpret_cast<char*>(_array_neurongroup_not_refractory), 3200*sizeof(_array_neurongroup_not_refractory[0]));
         outfile__array_neurongroup_not_refractory.close();
     } else
     {
@@ -661,7 +661,7 @@ void _write_arrays()
     outfile__array_neurongroup_v.open(results_dir + "_array_neurongroup_v_283966581", ios::binary | ios::out);
     if(outfile__array_neurongroup_v.is_open())
     {
-        outfile__array_neurongroup_v.write(reinterpret_cast<char*>(_array_neurongroup_v), 800*sizeof(_array_neurongroup_v[0]));
+        outfile__array_neurongroup_v.write(reinterpret_cast<char*>(_array_neurongroup_v), 3200*sizeof(_array_neurongroup_v[0]));
         outfile__array_neurongroup_v.close();
     } else
     {
@@ -671,7 +671,7 @@ void _write_arrays()
     outfile__array_spikemonitor_1__source_idx.open(results_dir + "_array_spikemonitor_1__source_idx_3609292218", ios::binary | ios::out);
     if(outfile__array_spikemonitor_1__source_idx.is_open())
     {
-        outfile__array_spikemonitor_1__source_idx.write(reinterpret_cast<char*>(_array_spikemonitor_1__source_idx), 200*sizeof(_array_spikemonitor_1__source_idx[0]));
+        outfile__array_spikemonitor_1__source_idx.write(reinterpret_cast<char*>(_array_spikemonitor_1__source_idx), 800*sizeof(_array_spikemonitor_1__source_idx[0]));
         outfile__array_spikemonitor_1__source_idx.close();
     } else
     {
@@ -681,7 +681,7 @@ void _write_arrays()
     outfile__array_spikemonitor_1_count.open(results_dir + "_array_spikemonitor_1_count_3862916462", ios::binary | ios::out);
     if(outfile__array_spikemonitor_1_count.is_open())
     {
-        outfile__array_spikemonitor_1_count.write(reinterpret_cast<char*>(_array_spikemonitor_1_count), 200*sizeof(_array_spikemonitor_1_count[0]));
+        outfile__array_spikemonitor_1_count.write(reinterpret_cast<char*>(_array_spikemonitor_1_count), 800*sizeof(_array_spikemonitor_1_count[0]));
         outfile__array_spikemonitor_1_count.close();
     } else
     {
@@ -701,7 +701,7 @@ void _write_arrays()
     outfile__array_spikemonitor__source_idx.open(results_dir + "_array_spikemonitor__source_idx_1477951789", ios::binary | ios::out);
     if(outfile__array_spikemonitor__source_idx.is_open())
     {
-        outfile__array_spikemonitor__source_idx.write(reinterpret_cast<char*>(_array_spikemonitor__source_idx), 800*sizeof(_array_spikemonitor__source_idx[0]));
+        outfile__array_spikemonitor__source_idx.write(reinterpret_cast<char*>(_array_spikemonitor__source_idx), 3200*sizeof(_array_spikemonitor__source_idx[0]));
         outfile__array_spikemonitor__source_idx.close();
     } else
     {
@@ -711,7 +711,7 @@ void _write_arrays()
     outfile__array_spikemonitor_count.open(results_dir + "_array_spikemonitor_count_598337445", ios::binary | ios::out);
     if(outfile__array_spikemonitor_count.is_open())
     {
-        outfile__array_spikemonitor_count.write(reinterpret_cast<char*>(_array_spikemonitor_count), 800*sizeof(_array_spikemonitor_count[0]));
+        outfile__array_spikemonitor_count.write(reinterpret_cast<char*>(_array_spikemonitor_count), 3200*sizeof(_array_spikemonitor_count[0]));
         outfile__array_spikemonitor_count.close();
     } else
     {

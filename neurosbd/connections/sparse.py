@@ -30,18 +30,20 @@ class Lists(NamedTuple):
     post: Tensor  # number of the post unit of each synapse, [n]
     pre: Tensor  # and of what arrives at it, [n]
     onto: Tensor  # the first synapse onto each post unit, and n, [post + 1]
+    fan_in: Tensor  # how many there are onto each, [post]
     sent: Tensor  # numbers of the synapses in the order of their pre units, [n]
-    of: Tensor  # where in `sent` those of each pre unit begin, and n, [pre + 1]
+    of: Tensor  # where in `sent` those of each pre unit begin, [pre]
+    fan_out: Tensor  # how many there are of each, [pre]
 
 
 def listed(post: Tensor, pre: Tensor, shape: tuple[int, int]) -> Lists:
     """The lists of synapses in order, from the numbers of their units, [n] each, of so many post and pre units."""
     sent = torch.argsort(pre, stable=True)
-    ends = [
-        torch.searchsorted(units.contiguous(), torch.arange(count + 1, device=post.device).to(units))
+    onto, of = (
+        torch.searchsorted(units.contiguous(), torch.arange(count + 1, device=post.device).to(units)).int()
         for units, count in ((post, shape[0]), (pre[sent], shape[1]))
-    ]
-    return Lists(*(each.int() for each in (post, pre, ends[0], sent, ends[1])))
+    )
+    return Lists(post.int(), pre.int(), onto, onto.diff(), sent.int(), of[:-1].contiguous(), of.diff())
 
 
 class Listed(NamedTuple):
@@ -157,14 +159,14 @@ class Sparse:
         """Values of the synapses [n] as those of all pairs, 0 where there is none, [post, pre]."""
         return values.new_zeros(self.shape).index_put_((self.lists.post.long(), self.lists.pre.long()), values)
 
-    def sent_by(self, units: Tensor) -> tuple[Tensor, Tensor]:
-        """(synapses of these pre units, one unit after the other; of which of them each is)."""
-        places, whose = _within(self.lists.of, units)
-        return self.lists.sent.index_select(0, places), whose
+    def sent_by(self, units: Tensor) -> Tensor:
+        """Numbers of the synapses of these pre units, one unit after the other."""
+        fan_out = self.lists.fan_out.index_select(0, units)
+        return self.lists.sent.index_select(0, _in_a_row(self.lists.of.index_select(0, units), fan_out))
 
-    def onto(self, units: Tensor) -> tuple[Tensor, Tensor]:
-        """(synapses onto these post units, one unit after the other; onto which of them each is)."""
-        return _within(self.lists.onto, units)
+    def onto(self, units: Tensor) -> Tensor:
+        """Numbers of the synapses onto these post units, one unit after the other."""
+        return _in_a_row(self.lists.onto.index_select(0, units), self.lists.fan_in.index_select(0, units))
 
     def _of_few(self, weight: Tensor, arriving: Tensor, where: Tensor) -> Tensor:
         """The drive of what is not 0, at `where` [s, 2]."""
@@ -172,11 +174,14 @@ class Sparse:
         drive = weight.new_zeros(rows * post)
         if len(where):
             row, unit = where.unbind(1)
-            synapses, whose = self.sent_by(unit)
+            fan_out = self.lists.fan_out.index_select(0, unit)
+            synapses = self.lists.sent.index_select(0, _in_a_row(self.lists.of.index_select(0, unit), fan_out))
             sends = arriving[0].index_select(0, unit) if rows == 1 else arriving[row, unit]
-            values = weight.index_select(0, synapses).mul_(sends.index_select(0, whose))
+            values = weight.index_select(0, synapses).mul_(torch.repeat_interleave(sends, fan_out))
             place = self.lists.post.index_select(0, synapses)
-            drive.index_add_(0, place if rows == 1 else place + (row * post).index_select(0, whose), values)
+            if rows > 1:
+                place = place + torch.repeat_interleave(row * post, fan_out)
+            drive.index_add_(0, place, values)
         return drive.view(rows, post)
 
     def _summed(self, weight: Tensor, factor: Tensor, onto: bool) -> Tensor:
@@ -241,19 +246,19 @@ def _drawn(dense: Dense, shape: tuple[int, int], pairs: Pairs, generator: torch.
     return weight
 
 
-def _within(starts: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-    """All places of lists that lie one behind the other, of those of some units; (place, whose it is)."""
-    first = starts.index_select(0, units)
-    length = starts.index_select(0, units + 1) - first
-    whose = torch.repeat_interleave(length)
-    before = length.cumsum(0, dtype=torch.int32) - length
-    places = torch.arange(len(whose), dtype=torch.int32, device=starts.device)
-    return places.add_((first - before).index_select(0, whose)), whose
+def _in_a_row(first: Tensor, length: Tensor) -> Tensor:
+    """first[0], first[0] + 1, .., `length[0]` numbers, then those from first[1] on, and so forth; int32."""
+    ends = length.cumsum(0, dtype=torch.int32)
+    shift = torch.repeat_interleave(first + length - ends, length)
+    return torch.arange(len(shift), dtype=torch.int32, device=first.device).add_(shift)
+
+
+_MULTIPLIES = torch.backends.mkl.is_available()  # by compressed rows, on a CPU
 
 
 def _has_products(like: Tensor) -> bool:
     """Whether this build of torch multiplies by compressed rows."""
-    return like.device.type == "cuda" or torch.backends.mkl.is_available()
+    return _MULTIPLIES or like.device.type == "cuda"
 
 
 @cache

@@ -96,7 +96,7 @@ def touched(geometry: Sparse, arrived: Tensor, fired: Tensor) -> Tensor:
     comes twice, and is moved to the same place by either."""
     sending, receiving = arrived.nonzero().squeeze(1), fired.nonzero().squeeze(1)
     if not len(receiving):
-        return geometry.sent_by(sending)[0]
+        return geometry.sent_by(sending)
     if not len(sending):
-        return geometry.onto(receiving)[0]
-    return torch.cat((geometry.sent_by(sending)[0], geometry.onto(receiving)[0]))
+        return geometry.onto(receiving)
+    return torch.cat((geometry.sent_by(sending), geometry.onto(receiving)))

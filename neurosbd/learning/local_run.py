@@ -1,5 +1,6 @@
 """One run of a local rule: the traces that live as long as the run, and one step of learning."""
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -20,7 +21,7 @@ from neurosbd.learning.composition import Composition
 from neurosbd.learning.events import Directly, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.rule_state import LocalState, plastic
+from neurosbd.learning.rule_state import LocalState, Planned, plastic
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
@@ -99,8 +100,10 @@ class LocalRun:
         self.ranks = ranks
         self.directly = directly
         self.learning_observer = learning_observer
-        self.kappa = _kappa(network)
-        self.plans = plans(network, rule)
+        if rule_state.planned is None or not rule_state.planned.holds(network):
+            found = _kappa(network), plans(network, rule)
+            rule_state.planned = Planned(weakref.ref(network), network.rewired, found)
+        self.kappa, self.plans = rule_state.planned.found
         self.traces = traces or LocalTraces()
         self.afterwards = [] if afterwards is None else afterwards
         self.third_factors = ThirdFactors(network, rule, rule_state, ranks, self.traces.filtered, self.traces.underway)

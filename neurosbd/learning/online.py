@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import torch
@@ -75,7 +76,7 @@ class LocalRule(Composition, Rule[LocalState]):
             local.learn(block, self._broadcast(run, batch, t, block))
         local.regularise_weights()
         run.continuation.traces = local.traces
-        state.traces = local.traces.plasticity if isinstance(self.plasticity, Tracking) else {}
+        state.traces = local.traces.plasticity if self.settles else {}
         return run.result()
 
     def _broadcast(self, run: Run, batch: Batch, t: int, block: Block) -> Broadcast:
@@ -105,7 +106,7 @@ class LocalRule(Composition, Rule[LocalState]):
 
     def after_step(self, state: LocalState, network: Network) -> None:
         """Move the weights that follow the activity."""
-        if isinstance(self.plasticity, Tracking):
+        if self.settles and isinstance(self.plasticity, Tracking):
             for name, traces in state.traces.items():
                 weight = network.weights[name]
                 weight.copy_(self.plasticity.track(traces, weight))
@@ -117,8 +118,8 @@ class LocalRule(Composition, Rule[LocalState]):
             return f"what {type(self.regulated).__name__} changes is no sum over examples"
         return None
 
-    @property
-    def settles(self) -> bool:
+    @cached_property
+    def settles(self) -> bool:  # type: ignore[override]
         """Whether weights follow the activity after every step of the optimizer."""
         return isinstance(self.plasticity, Tracking)
 

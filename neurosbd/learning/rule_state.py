@@ -1,8 +1,9 @@
 """What a local rule has learned outside the synapses: projections, expectations, running statistics."""
 
 import math
+import weakref
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,18 @@ from neurosbd.plasticity import Bounded
 State = Any  # a NamedTuple of tensors, or ()
 
 
+class Planned(NamedTuple):
+    """What a rule has made of a network before it runs, for as long as that stays as it is wired."""
+
+    network: weakref.ref[Network]
+    rewired: int
+    found: Any
+
+    def holds(self, network: Network) -> bool:
+        """Whether it is of this network as it is."""
+        return self.network() is network and self.rewired == network.rewired
+
+
 @dataclass
 class LocalState:
     """States that outlive the runs of a rule and are checkpointed with the network. States are NamedTuples of tensors.
@@ -33,6 +46,7 @@ class LocalState:
         moments: of every block, by which it is made as loud as the score.
         n_expanded: columns of that expansion.
         traces: of the last batch, for weights that follow the activity when the optimizer has moved; not kept.
+        planned: how the connections of a network learn, and how often it had been rewired by then; not kept.
     """
 
     modulators: dict[str, State] = field(default_factory=dict)
@@ -42,6 +56,7 @@ class LocalState:
     moments: list[Moments] = field(default_factory=list)
     n_expanded: int = 0
     traces: dict[str, State] = field(default_factory=dict)
+    planned: Planned | None = None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

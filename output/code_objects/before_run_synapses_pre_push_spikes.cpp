@@ -123,10 +123,10 @@ void _before_run_synapses_pre_push_spikes()
 {
     using namespace brian;
     ///// CONSTANTS ///////////
-    const int64_t _n_sources = 800;
-const int64_t _n_targets = 800;
+    const int64_t _n_sources = 3200;
+const int64_t _n_targets = 3200;
 const size_t _num_source_dt = 1;
-const size_t _num_spikespace = 801;
+const size_t _num_spikespace = 3201;
 double* const _array_synapses_delay = _dynamic_array_synapses_delay.empty()? 0 : &_dynamic_array_synapses_delay[0];
 const size_t _numdelay = _dynamic_array_synapses_delay.size();
     ///// POINTERS ////////////

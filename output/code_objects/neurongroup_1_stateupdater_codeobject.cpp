@@ -133,13 +133,13 @@ void _run_neurongroup_1_stateupdater_codeobject()
 
 
     ///// CONSTANTS ///////////
-    const int64_t N = 200;
+    const int64_t N = 800;
 const size_t _numdt = 1;
-const size_t _numlastspike = 200;
+const size_t _numlastspike = 800;
 const double ms = 0.001;
-const size_t _numnot_refractory = 200;
+const size_t _numnot_refractory = 800;
 const size_t _numt = 1;
-const size_t _numv = 200;
+const size_t _numv = 800;
     ///// POINTERS ////////////
         
     double*   _ptr_array_defaultclock_dt = _array_defaultclock_dt;

@@ -129,12 +129,12 @@ void _run_neurongroup_spike_thresholder_codeobject()
 
 
     ///// CONSTANTS ///////////
-    const int64_t N = 800;
-const size_t _num_spikespace = 801;
-const size_t _numlastspike = 800;
-const size_t _numnot_refractory = 800;
+    const int64_t N = 3200;
+const size_t _num_spikespace = 3201;
+const size_t _numlastspike = 3200;
+const size_t _numnot_refractory = 3200;
 const size_t _numt = 1;
-const size_t _numv = 800;
+const size_t _numv = 3200;
     ///// POINTERS ////////////
         
     int32_t* __restrict  _ptr_array_neurongroup__spikespace = _array_neurongroup__spikespace;

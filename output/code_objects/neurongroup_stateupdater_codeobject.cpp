@@ -133,13 +133,13 @@ void _run_neurongroup_stateupdater_codeobject()
 
 
     ///// CONSTANTS ///////////
-    const int64_t N = 800;
+    const int64_t N = 3200;
 const size_t _numdt = 1;
-const size_t _numlastspike = 800;
+const size_t _numlastspike = 3200;
 const double ms = 0.001;
-const size_t _numnot_refractory = 800;
+const size_t _numnot_refractory = 3200;
 const size_t _numt = 1;
-const size_t _numv = 800;
+const size_t _numv = 3200;
     ///// POINTERS ////////////
         
     double*   _ptr_array_defaultclock_dt = _array_defaultclock_dt;

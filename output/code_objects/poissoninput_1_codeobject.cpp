@@ -153,9 +153,9 @@ void _run_poissoninput_1_codeobject()
 
 
     ///// CONSTANTS ///////////
-    const int64_t N = 200;
-const size_t _numv = 200;
-const size_t _numnot_refractory = 200;
+    const int64_t N = 800;
+const size_t _numv = 800;
+const size_t _numnot_refractory = 800;
     ///// POINTERS ////////////
         
     double* __restrict  _ptr_array_neurongroup_1_v = _array_neurongroup_1_v;

@@ -153,9 +153,9 @@ void _run_poissoninput_codeobject()
 
 
     ///// CONSTANTS ///////////
-    const int64_t N = 800;
-const size_t _numv = 800;
-const size_t _numnot_refractory = 800;
+    const int64_t N = 3200;
+const size_t _numv = 3200;
+const size_t _numnot_refractory = 3200;
     ///// POINTERS ////////////
         
     double* __restrict  _ptr_array_neurongroup_v = _array_neurongroup_v;

@@ -132,10 +132,10 @@ void _run_spikemonitor_codeobject()
     const size_t _numN = 1;
 const size_t _num_clock_t = 1;
 const int64_t _source_start = 0;
-const int64_t _source_stop = 800;
-const size_t _num_spikespace = 801;
-const size_t _numcount = 800;
-const size_t _num_source_idx = 800;
+const int64_t _source_stop = 3200;
+const size_t _num_spikespace = 3201;
+const size_t _numcount = 3200;
+const size_t _num_source_idx = 3200;
     ///// POINTERS ////////////
         
     int32_t*   _ptr_array_spikemonitor_N = _array_spikemonitor_N;
@@ -195,10 +195,10 @@ void _debugmsg_spikemonitor_codeobject()
     const size_t _numN = 1;
 const size_t _num_clock_t = 1;
 const int64_t _source_start = 0;
-const int64_t _source_stop = 800;
-const size_t _num_spikespace = 801;
-const size_t _numcount = 800;
-const size_t _num_source_idx = 800;
+const int64_t _source_stop = 3200;
+const size_t _num_spikespace = 3201;
+const size_t _numcount = 3200;
+const size_t _num_source_idx = 3200;
         
     int32_t*   _ptr_array_spikemonitor_N = _array_spikemonitor_N;
     double*   _ptr_array_defaultclock_t = _array_defaultclock_t;

@@ -133,9 +133,9 @@ void _run_synapses_2_pre_codeobject()
     ///// CONSTANTS ///////////
     int32_t* const _array_synapses_2__synaptic_pre = _dynamic_array_synapses_2__synaptic_pre.empty()? 0 : &_dynamic_array_synapses_2__synaptic_pre[0];
 const size_t _num_synaptic_pre = _dynamic_array_synapses_2__synaptic_pre.size();
-const double inhibition = - 0.2;
-const size_t _numv_post = 800;
-const size_t _numnot_refractory = 800;
+const double inhibition = - 0.1;
+const size_t _numv_post = 3200;
+const size_t _numnot_refractory = 3200;
 int32_t* const _array_synapses_2__synaptic_post = _dynamic_array_synapses_2__synaptic_post.empty()? 0 : &_dynamic_array_synapses_2__synaptic_post[0];
 const size_t _num_postsynaptic_idx = _dynamic_array_synapses_2__synaptic_post.size();
     ///// POINTERS ////////////

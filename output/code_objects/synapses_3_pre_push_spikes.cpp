@@ -129,10 +129,10 @@ void _run_synapses_3_pre_push_spikes()
 
 
     ///// CONSTANTS ///////////
-    const int64_t _n_sources = 200;
-const int64_t _n_targets = 200;
+    const int64_t _n_sources = 800;
+const int64_t _n_targets = 800;
 const size_t _num_source_dt = 1;
-const size_t _num_spikespace = 201;
+const size_t _num_spikespace = 801;
 double* const _array_synapses_3_delay = _dynamic_array_synapses_3_delay.empty()? 0 : &_dynamic_array_synapses_3_delay[0];
 const size_t _numdelay = _dynamic_array_synapses_3_delay.size();
     ///// POINTERS ////////////

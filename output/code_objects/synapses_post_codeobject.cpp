@@ -144,9 +144,9 @@ void _run_synapses_post_codeobject()
 const size_t _num_synaptic_pre = _dynamic_array_synapses__synaptic_pre.size();
 double* const _array_synapses_lastupdate = _dynamic_array_synapses_lastupdate.empty()? 0 : &_dynamic_array_synapses_lastupdate[0];
 const size_t _numlastupdate = _dynamic_array_synapses_lastupdate.size();
-const double most = 0.08;
+const double most = 0.04;
 const double ms = 0.001;
-const double plus = 0.0004;
+const double plus = 0.0002;
 const size_t _numt = 1;
 double* const _array_synapses_w = _dynamic_array_synapses_w.empty()? 0 : &_dynamic_array_synapses_w[0];
 const size_t _numw = _dynamic_array_synapses_w.size();

@@ -144,18 +144,18 @@ void _run_synapses_pre_codeobject()
 const size_t _num_synaptic_pre = _dynamic_array_synapses__synaptic_pre.size();
 double* const _array_synapses_lastupdate = _dynamic_array_synapses_lastupdate.empty()? 0 : &_dynamic_array_synapses_lastupdate[0];
 const size_t _numlastupdate = _dynamic_array_synapses_lastupdate.size();
-const double minus = 0.00042;
-const double most = 0.08;
+const double minus = 0.00021;
+const double most = 0.04;
 const double ms = 0.001;
 const size_t _numt = 1;
-const size_t _numv_post = 800;
+const size_t _numv_post = 3200;
 double* const _array_synapses_w = _dynamic_array_synapses_w.empty()? 0 : &_dynamic_array_synapses_w[0];
 const size_t _numw = _dynamic_array_synapses_w.size();
 double* const _array_synapses_x = _dynamic_array_synapses_x.empty()? 0 : &_dynamic_array_synapses_x[0];
 const size_t _numx = _dynamic_array_synapses_x.size();
 double* const _array_synapses_y = _dynamic_array_synapses_y.empty()? 0 : &_dynamic_array_synapses_y[0];
 const size_t _numy = _dynamic_array_synapses_y.size();
-const size_t _numnot_refractory = 800;
+const size_t _numnot_refractory = 3200;
 int32_t* const _array_synapses__synaptic_post = _dynamic_array_synapses__synaptic_post.empty()? 0 : &_dynamic_array_synapses__synaptic_post[0];
 const size_t _num_postsynaptic_idx = _dynamic_array_synapses__synaptic_post.size();
     ///// POINTERS ////////////
