@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import neurosbd
+from neurosbd.config.compatibility import check_fit
 from neurosbd.datasets.load import load_data
 from neurosbd.datasets.stream import as_intensities
 from neurosbd.encoders import ENCODERS, Delta, Latency, Poisson, encode
@@ -243,6 +245,29 @@ def test_latency_keeps_faint_units_silent_and_bright_ones_first() -> None:
     when = frames(Latency(50e-3, least=0.0), between, 60)[:, 0].argmax(0) * DT
     exact = (1 - between[0]) * 50e-3
     assert (exact - when >= -1e-9).all() and (exact - when < DT).all()  # in the step that holds its time
+
+
+def test_latency_takes_the_times_once() -> None:
+    """What is shown later changes no time. Must fail when times are made up anew at every step (tried)."""
+    encoder, value = Latency(5e-3, least=0.0), torch.tensor([[1.0, 0.5, 0.0]])
+    state, spikes = encoder.init(value), []
+    for _ in range(6):
+        spike, state = encoder.step(state, torch.ones_like(value), DT)
+        spikes.append(spike[0])
+    assert torch.stack(spikes).argmax(0).tolist() == [0, 2, 5]
+
+
+def test_latency_beyond_the_trial_is_said() -> None:
+    """Must fail when nothing is said, or of times that just fit (tried)."""
+    digits = load_data("digits")
+    for duration, said in ((20e-3, 0), (50e-3, 1)):
+        settings = {"data.encoder": {"kind": "latency", "duration": duration}, "time.steps": 20}
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            check_fit(neurosbd.load_model("digits-snn", settings=settings).build(), digits)
+        told = [str(w.message) for w in heard if "make no spike" in str(w.message)]
+        assert len(told) == said
+    assert "inputs below 0.6 of the largest" in told[0] and "time.steps = 50" in told[0]
 
 
 # Delta --------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Do a definition and what it is trained on fit? Asked before anything is written."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -7,6 +9,7 @@ from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.config.hearing import check_heard
 from neurosbd.datasets.load import Dataset
+from neurosbd.encoders import Latency
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
@@ -192,6 +195,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
     _check_times(experiment, data)
+    _check_latency(experiment)
     if data.kind != "classes" and rule.rewarded:
         raise UsageError(
             f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
@@ -322,6 +326,18 @@ def _check_times(experiment: Experiment, data: Dataset) -> None:
         raise UsageError(
             f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "
             f"{{ kind = 'latency', duration = {definition.time.steps * definition.time.dt:g} }}"
+        )
+
+
+def _check_latency(experiment: Experiment) -> None:
+    """Warn of times of spikes that come after the end of a trial."""
+    definition, encoder = experiment.definition, experiment.encoder
+    trial = definition.time.steps * definition.time.dt
+    if isinstance(encoder, Latency) and round(encoder.duration / definition.time.dt, 6) > definition.time.steps:
+        warn(
+            f"{definition.name}: data.encoder has a duration of {encoder.duration:g} s and the trial one of "
+            f"{trial:g} s, so that inputs below {1 - trial / encoder.duration:.2g} of the largest make no spike; set "
+            f"data.encoder.duration = {trial:g}, or time.steps = {math.ceil(encoder.duration / definition.time.dt)}"
         )
 
 

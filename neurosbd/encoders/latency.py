@@ -9,9 +9,10 @@ from neurosbd.constants import Fraction, Seconds, constants
 
 
 class LatencyState(NamedTuple):
-    """How many steps have passed."""
+    """How many steps have passed, and when each unit spikes."""
 
     steps: Tensor  # int64 []
+    late: Tensor  # time of the spike in durations, infinite if there is none, float64 [B, *size]
 
 
 @constants
@@ -40,16 +41,20 @@ class Latency:
         return True
 
     def init(self, value: Tensor, generator: torch.Generator | None = None) -> LatencyState:
-        """Before the first step."""
-        return LatencyState(torch.zeros((), dtype=torch.int64, device=value.device))
+        """Before the first step; the times are those of these values, whatever is shown later."""
+        steps = torch.zeros((), dtype=torch.int64, device=value.device)
+        return LatencyState(steps, self.late(value).masked_fill_(value < self.least, torch.inf))
 
     def step(self, state: LatencyState, value: Tensor, dt: float) -> tuple[Tensor, LatencyState]:
         """Spikes 0 or 1, [B, *size]; the spike falls into the step that holds its time."""
-        spikes = (self.when(value, dt) == state.steps) & (value >= self.least)
-        return spikes.to(value.dtype), LatencyState(state.steps + 1)
+        spikes = torch.floor(state.late * (self.duration / dt)) == state.steps
+        return spikes.to(value.dtype), state._replace(steps=state.steps + 1)
+
+    def late(self, value: Tensor) -> Tensor:
+        """Time of the spike in durations, float64, [B, *size]."""
+        rounding = 2 * torch.finfo(value.dtype).eps  # of a value k / 255 that was scaled in its own precision
+        return 1 - value.clamp(0, 1).double() + rounding
 
     def when(self, value: Tensor, dt: float) -> Tensor:
         """Number of the step that holds the spike, whole numbers in float64, [B, *size]."""
-        steps = self.duration / dt
-        rounding = 2 * torch.finfo(value.dtype).eps  # of a value k / 255 that was scaled in its own precision
-        return torch.floor((1 - value.clamp(0, 1).double() + rounding) * steps)
+        return torch.floor(self.late(value) * (self.duration / dt))

@@ -7,6 +7,7 @@ from typing import Protocol
 from neurosbd import checkpoints
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Definition
+from neurosbd.datasets.in_memory import PREFIX
 from neurosbd.errors import OUT, UsageError, warn
 from neurosbd.parsing import JsonTable
 from neurosbd.recording import Recorder
@@ -51,10 +52,13 @@ def take_up(session: Resumable, path: Path) -> None:
     asked = session.definition.model_dump(mode="json")
     recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
     if recorded != asked:
-        changed = _differences(recorded, asked)
+        changed, data = _differences(recorded, asked), run.definition.data.name
+        same = (
+            " (its data were objects in memory: give the same ones, fit(data=...))" if data.startswith(PREFIX) else ""
+        )
         raise UsageError(
             f"{path}: the checkpoint there is of another model or recipe; it differs in {', '.join(changed[:5])}. "
-            f"Give the same model, rule and settings, or choose another {OUT}"
+            f"Give the same model, rule and settings{same}, or choose another {OUT}"
         )
     if (path / CHECKPOINT).exists() or (path / PREVIOUS).exists():
         session.load_state_dict(checkpoints.load(path / CHECKPOINT), path / CHECKPOINT)
