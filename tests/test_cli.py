@@ -93,7 +93,8 @@ def test_show_says_where_each_value_comes_from(capsys: pytest.CaptureFixture[str
 def test_every_model_resolves_under_every_rule(model: str, rule: str) -> None:
     definition = load_model(model, rule)
     assert definition.rule.kind == rule and definition.about and definition.source
-    assert definition.network().readout == ("output" if definition.simulation is None else "inh")
+    network = definition.network()
+    assert network.readout == ("output" if definition.simulation is None else list(network.populations)[-1])
     assert load_model(model, rule, {"seed": 3}).seed == 3
 
 
