@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neurosbd.report.predicting import Predictions, predict
     from neurosbd.rewards import Reinforcement
     from neurosbd.rules.custom_loop import learner
+    from neurosbd.spike_statistics import SpikeTimes
     from neurosbd.stimuli import Stimulation
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
@@ -88,6 +89,7 @@ _HOME = {
     "Run": "training.run",
     "RunError": "errors",
     "Signal": "tracefiles",
+    "SpikeTimes": "spike_statistics",
     "Stimulation": "stimuli",
     "Trace": "tracefiles",
     "UsageError": "errors",
@@ -118,9 +120,10 @@ _TABLES = (
     "homeostases", "initialisers", "layouts", "optimizers", "plasticities", "poolings", "processes",
     "protocols", "recipes", "schedules", "short_terms", "upkeeps", "wirings",
 )  # fmt: skip
-_MODULES = (  # that are read like the table at their heart
+_MODULES = (  # that are read like the table at their heart; one of functions
     "answers", "connections", "constraints", "distributions", "encoders", "expansions", "losses", "measures",
-    "neuromodulators", "neurons", "rewards", "rules", "stimuli", "surrogates", "synapses", "tasks",
+    "neuromodulators", "neurons", "rewards", "rules", "spike_statistics", "stimuli", "surrogates", "synapses",
+    "tasks",
 )  # fmt: skip
 
 _RENAMED = {"run_experiment": "simulate"}
@@ -128,8 +131,8 @@ _RENAMED = {"run_experiment": "simulate"}
 __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
     "NotRecorded", "Population", "Predictions", "Reinforcement", "Report", "Run", "RunError", "Signal",
-    "Stimulation", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export", "fit",
-    "fit_seeds", "from_nir", "from_torch", "health", "keep_freed_memory", "learner", "load_data", "load_model",
+    "SpikeTimes", "Stimulation", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export",
+    "fit", "fit_seeds", "from_nir", "from_torch", "health", "keep_freed_memory", "learner", "load_data", "load_model",
     "open_run", "predict", "register", "run", "simulate", "to_nir", "unroll",
 ]  # fmt: skip
 

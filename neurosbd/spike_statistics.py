@@ -1,0 +1,308 @@
+"""Statistics of spike trains: rates, irregularity, correlations; each a pass of numpy over all trains at once.
+
+Names and definitions are those of Elephant, whose values they have (tests/test_spike_statistics.py).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from neurosbd.errors import UsageError
+
+if TYPE_CHECKING:
+    from neurosbd.tracefiles import Signal
+
+_EDGE = 1e-6  # of a bin: a spike at its left edge is in it, however the time was rounded
+
+
+@dataclass(frozen=True)
+class SpikeTimes:
+    """The spikes of several trains.
+
+    Args:
+        times: of all spikes, s, [N], in any order.
+        trains: which train each is of, 0 <= train < count, [N].
+        count: of trains, those without a spike too.
+        start, stop: s; spikes are in start <= t < stop.
+    Raises:
+        UsageError: if they do not belong together.
+
+    >>> SpikeTimes(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 0]), 2, 0.0, 1.0).counts
+    array([2, 1])
+    """
+
+    times: np.ndarray
+    trains: np.ndarray
+    count: int
+    start: float
+    stop: float
+
+    def __post_init__(self) -> None:
+        times, trains = np.asarray(self.times, np.float64), np.asarray(self.trains)
+        if times.ndim != 1 or times.shape != trains.shape or trains.dtype.kind not in "iu":
+            raise UsageError(
+                f"spike times need a time and a whole number of a train each, [N], got {times.dtype} "
+                f"{list(times.shape)} and {trains.dtype} {list(trains.shape)}"
+            )
+        if not self.start < self.stop:
+            raise UsageError(f"spike times need start < stop, got {self.start:g} s and {self.stop:g} s")
+        if len(times) and not (self.start <= times.min() and times.max() < self.stop):
+            raise UsageError(
+                f"spikes are at {times.min():g} to {times.max():g} s, but start = {self.start:g} s and stop = "
+                f"{self.stop:g} s; a spike must be in start <= t < stop"
+            )
+        if len(trains) and not 0 <= trains.min() <= trains.max() < self.count:
+            raise UsageError(
+                f"trains are numbered {trains.min()} to {trains.max()}, but there are {self.count}: 0 to "
+                f"{self.count - 1}"
+            )
+        order = np.lexsort((times, trains))
+        object.__setattr__(self, "times", times[order])
+        object.__setattr__(self, "trains", trains[order].astype(np.int64))
+
+    @classmethod
+    def of(cls, signal: "Signal", start: float | None = None, stop: float | None = None) -> "SpikeTimes":
+        """The recorded spikes of a population, `run.trace["exc.spikes"]`, a train for every example and neuron.
+
+        Args:
+            signal: of a free run, or of steps that follow one another.
+            start, stop: s of the run, between which they are taken; None: from its first, to its last step.
+        Raises:
+            UsageError: if it holds no spikes, or its steps have gaps, in which nobody knows what happened.
+        """
+        if signal.what != "spikes" or not len(signal):
+            raise UsageError(f"{signal.name}: is no recording of spikes with a row; record 'POPULATION.spikes'")
+        time, dt = signal.time, signal.trace.dt
+        rows = np.flatnonzero((time >= (time[0] if start is None else start) - dt / 2) & (time < (stop or np.inf)))
+        if not len(rows):
+            raise UsageError(f"{signal.name}: has no row in {start} to {stop} s; it has {time[0]:g} to {time[-1]:g} s")
+        if np.abs(np.diff(time[rows]) - dt).max(initial=0.0) > dt / 2:
+            raise UsageError(
+                f"{signal.name}: its rows are not {dt:g} s from one to the next, so that intervals and rates are not "
+                f"known; record every step, or give start and stop of one trial"
+            )
+        found, width = [], math.prod(signal.shape[1:])
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        length = max(1, (16 << 20) // max(1, width))
+        for begin in range(first, last, length):
+            step, train = np.nonzero(signal[begin : min(begin + length, last)].reshape(-1, width))
+            found.append((begin + step, train))
+        steps, trains = (np.concatenate(part) for part in zip(*found, strict=True))
+        return cls(time[steps], trains, width, float(time[first]), float(time[last - 1]) + dt)
+
+    @property
+    def duration(self) -> float:
+        """Between start and stop, s."""
+        return self.stop - self.start
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Spikes of each train, [count]."""
+        return np.bincount(self.trains, minlength=self.count)
+
+    def __repr__(self) -> str:
+        return f"<SpikeTimes {len(self.times):,} spikes of {self.count:,} trains, {self.start:g} to {self.stop:g} s>"
+
+
+class Intervals(NamedTuple):
+    """Times between two spikes of one train."""
+
+    seconds: np.ndarray  # [M]
+    trains: np.ndarray  # whose they are, ascending, [M]
+
+
+def firing_rates(spikes: SpikeTimes) -> np.ndarray:
+    """Spikes per second of each train, Hz, [count]."""
+    return spikes.counts / spikes.duration
+
+
+def intervals(spikes: SpikeTimes) -> Intervals:
+    """All interspike intervals, in the order of trains and times."""
+    same = spikes.trains[1:] == spikes.trains[:-1]
+    return Intervals(np.diff(spikes.times)[same], spikes.trains[1:][same])
+
+
+def isi_cv(spikes: SpikeTimes) -> np.ndarray:
+    """CV = std(I) / mean(I) of the intervals of each train, [count]; NaN of fewer than two intervals.
+
+    1 for a Poisson process, 0 for a clock.
+
+    >>> isi_cv(SpikeTimes(np.array([0.0, 1.0, 4.0]), np.zeros(3, int), 1, 0.0, 5.0))
+    array([0.5])
+    """
+    seconds, trains = intervals(spikes)
+    number = np.bincount(trains, minlength=spikes.count)
+    mean = _mean(seconds, trains, spikes.count)
+    square = _mean((seconds - mean[trains]) ** 2, trains, spikes.count)
+    return np.where(number > 1, np.sqrt(square) / mean, np.nan)
+
+
+def cv2(spikes: SpikeTimes) -> np.ndarray:
+    """CV2 = mean of 2 |I[n+1] - I[n]| / (I[n+1] + I[n]) of each train, [count]; NaN of fewer than two intervals.
+
+    Unlike the CV it does not grow where the rate drifts.
+    Source: Holt, Softky, Koch, Douglas 1996, J. Neurophysiol. 75.
+    """
+    relative, trains = _successive(spikes)
+    return _mean(2 * np.abs(relative), trains, spikes.count)
+
+
+def lv(spikes: SpikeTimes) -> np.ndarray:
+    """LV = mean of 3 ((I[n+1] - I[n]) / (I[n+1] + I[n]))^2 of each train, [count]; NaN of fewer than two intervals.
+
+    Source: Shinomoto, Shima, Tanji 2003, Neural Comput. 15.
+    """
+    relative, trains = _successive(spikes)
+    return _mean(3 * relative**2, trains, spikes.count)
+
+
+def _successive(spikes: SpikeTimes) -> Intervals:
+    """(I[n+1] - I[n]) / (I[n+1] + I[n]) of all successive intervals, and their trains."""
+    seconds, trains = intervals(spikes)
+    same = trains[1:] == trains[:-1]
+    return Intervals((np.diff(seconds) / (seconds[1:] + seconds[:-1]))[same], trains[1:][same])
+
+
+def _mean(values: np.ndarray, trains: np.ndarray, count: int) -> np.ndarray:
+    """Of the values of each train; NaN where there is none."""
+    number = np.bincount(trains, minlength=count)
+    return np.where(number > 0, np.bincount(trains, values, count) / np.maximum(number, 1), np.nan)
+
+
+def binned(spikes: SpikeTimes, width: float) -> np.ndarray:
+    """Spikes of each train in successive bins of `width` s, [count, bins]; what is left at the end is left out.
+
+    Raises:
+        UsageError: if not one bin fits.
+    """
+    bins = _bins(spikes, width)
+    at = np.floor((spikes.times - spikes.start) / width + _EDGE).astype(np.int64)
+    kept = at < bins
+    places = spikes.trains[kept] * bins + at[kept]
+    return np.bincount(places, minlength=spikes.count * bins).reshape(spikes.count, bins)
+
+
+def _bins(spikes: SpikeTimes, width: float) -> int:
+    bins = int((spikes.stop - spikes.start) / width + _EDGE) if width > 0 else 0
+    if not bins:
+        raise UsageError(
+            f"a bin must be above 0 s and at most the {spikes.duration:g} s of the spikes, got {width:g} s"
+        )
+    return bins
+
+
+def fano_factor(spikes: SpikeTimes, width: float) -> np.ndarray:
+    """Variance over mean of the spike counts of each train in bins of `width` s, [count]; NaN without a spike.
+
+    1 for a Poisson process at every width.
+    """
+    counts = binned(spikes, width)
+    mean = counts.mean(1)
+    return np.where(mean > 0, counts.var(1) / np.where(mean > 0, mean, 1), np.nan)
+
+
+def count_correlation(spikes: SpikeTimes, width: float) -> np.ndarray:
+    """Pearson correlation of the spike counts of all pairs of trains in bins of `width` s, [count, count].
+
+    NaN of a train whose count does not vary.
+    """
+    counts = binned(spikes, width).astype(np.float64)
+    counts -= counts.mean(1, keepdims=True)
+    scale = np.sqrt((counts**2).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(counts @ counts.T / np.outer(scale, scale), -1, 1)
+
+
+def synchrony(spikes: SpikeTimes, width: float) -> float:
+    """chi = sqrt(var(mean count) / mean(var(count))) in bins of `width` s.
+
+    1 if all trains are one, 1 / sqrt(count) if they are independent.
+
+    Source: Golomb, Rinzel 1993, Phys. Rev. E 48 (of potentials; here of counts).
+    """
+    counts = binned(spikes, width)
+    single = counts.var(1).mean()
+    return float(np.sqrt(counts.mean(0).var() / single)) if single > 0 else math.nan
+
+
+class Histogram(NamedTuple):
+    """Values over lags."""
+
+    lags: np.ndarray  # s, [L]
+    values: np.ndarray  # [L]
+
+
+def psth(spikes: SpikeTimes, events: np.ndarray, before: float, after: float, width: float) -> Histogram:
+    """Peri-stimulus time histogram: rate, Hz, mean over trains and events, in bins from -before to after.
+
+    Args:
+        spikes: of some trains.
+        events: s, [E]; those whose window is not wholly between start and stop are left out.
+        before, after: s around each event.
+        width: of a bin, s.
+    Raises:
+        UsageError: if no event is left, or not one bin fits.
+    Returns:
+        Lags of the left edges of the bins, and rates.
+    """
+    events, bins = np.asarray(events, np.float64), int((before + after) / width + _EDGE) if width > 0 else 0
+    inside = events[(events - before >= spikes.start - 1e-9) & (events + after <= spikes.stop + 1e-9)]
+    if not bins or not len(inside):
+        raise UsageError(
+            f"psth needs an event with {before:g} s before and {after:g} s after it between {spikes.start:g} and "
+            f"{spikes.stop:g} s, and a bin of at most their sum; got {len(events)} events, {len(inside)} of them "
+            f"inside, and bins of {width:g} s"
+        )
+    times, counts = np.sort(spikes.times), np.zeros(bins, np.int64)
+    edges = np.searchsorted(times, [inside - before - width, inside + after])
+    for event, begin, end in zip(inside, *edges, strict=True):
+        at = np.floor((times[begin:end] - event + before) / width + _EDGE).astype(np.int64)
+        counts += np.bincount(at[(at >= 0) & (at < bins)], minlength=bins)
+    return Histogram(np.arange(bins) * width - before, counts / (len(inside) * spikes.count * width))
+
+
+def cross_correlogram(spikes: SpikeTimes, one: int, other: int, width: float, longest: float) -> Histogram:
+    """How many pairs of spikes of two trains lie at each lag, t_other - t_one, in bins of `width` s, up to +- longest.
+
+    Args:
+        spikes: of some trains.
+        one, other: numbers of the two trains; the same for an autocorrelogram, with every spike at lag 0.
+        width: of a bin, s.
+        longest: s, in whole bins.
+    Raises:
+        UsageError: if there is no such train, or no such lag.
+    """
+    for train in (one, other):
+        if not 0 <= train < spikes.count:
+            raise UsageError(f"there is no train {train}; there are {spikes.count}: 0 to {spikes.count - 1}")
+    pair = np.flatnonzero((spikes.trains == one) | (spikes.trains == other))
+    numbers = np.where(spikes.trains[pair] == one, 0, 1)
+    two = SpikeTimes(spikes.times[pair], numbers, 2, spikes.start, spikes.stop)
+    counts = binned(two, width)
+    return _correlated(counts[0], counts[0 if one == other else 1], width, longest)
+
+
+def autocorrelogram(spikes: SpikeTimes, width: float, longest: float) -> Histogram:
+    """How many pairs of spikes of one train lie at each lag, summed over all trains; no spike is paired with itself."""
+    counts = binned(spikes, width)
+    total = sum((_correlated(each, each, width, longest).values for each in counts), np.zeros(1))
+    lags = _lags(counts.shape[1], width, longest)
+    total[lags == 0] -= counts.sum()
+    return Histogram(lags * width, total)
+
+
+def _lags(bins: int, width: float, longest: float) -> np.ndarray:
+    """In bins."""
+    most = round(longest / width)
+    if not 0 <= most < bins:
+        raise UsageError(f"longest = {longest:g} s must be less than the {bins * width:g} s that were recorded")
+    return np.arange(-most, most + 1)
+
+
+def _correlated(one: np.ndarray, other: np.ndarray, width: float, longest: float) -> Histogram:
+    """sum_t one[t] other[t + lag] of counts, by one Fourier transform."""
+    lags, size = _lags(len(one), width, longest), 1 << (2 * len(one) - 1).bit_length()
+    both = np.fft.irfft(np.conj(np.fft.rfft(one, size)) * np.fft.rfft(other, size), size)
+    return Histogram(lags * width, np.round(both[lags]))
