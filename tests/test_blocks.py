@@ -198,7 +198,8 @@ def trainable(name: str, build: Build, neuron: Neuron, block: int | None, **cons
 @pytest.mark.parametrize("name", LOCAL)
 def test_every_rule_learns_the_same(name: str, build: Build, neuron: str, block: int) -> None:
     """Gradients of two batches, what the rule keeps, loss and answer. Must fail when the traces of before a block are
-    forgotten, when a filter runs backwards past its block, and when R is one step old (tried)."""
+    forgotten, when a filter runs backwards past its block, when R is one step old, and when what waits for a reward
+    is a step older than it is (tried)."""
     found = learned(*trainable(name, build, NEURONS[neuron](), block))
     same(found, learned(*trainable(name, build, NEURONS[neuron](), 1)))
 
@@ -223,7 +224,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 )
 @pytest.mark.parametrize("option", OPTIONS)
 def test_what_a_rule_can_be_given(option: str, weights: tuple[float, ...]) -> None:
-    """Options of the rules, with all steps scored, the last ones, the last, or some."""
+    """Options of the rules, with all steps scored, the last ones, the last, or some. Must fail when a reward that comes
+    within a block meets what is of its own step alone (tried)."""
     name, constants = OPTIONS[option]
     found = learned(*trainable(name, dense, NEURONS["alif"](), 4, **constants), weights)
     same(found, learned(*trainable(name, dense, NEURONS["alif"](), 1, **constants), weights))

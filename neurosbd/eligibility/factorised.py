@@ -123,6 +123,11 @@ class FactorBlock:
     filters: tuple[float, ...]
     gate: Callable[[Tensor], Tensor]
 
+    @property
+    def trace(self) -> Tensor:
+        """Presynaptic activity behind all filters at every step, [K B, *arriving]."""
+        return together(_filtered(self.before, apart(self.arrival.pre, self.arrival.steps), self.filters)[0])
+
     def contract(self, third_factor: Tensor) -> Synapses:
         """Sum over steps and examples of third factor x e, like the synapses; third factor is [K B, *size]."""
         gated = self.gate(third_factor)  # where the gain is 1, the third factor itself

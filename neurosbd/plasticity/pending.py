@@ -8,6 +8,7 @@ from torch import Tensor
 from neurosbd.axes import inner
 from neurosbd.connections.synapses import Synapses, is_matrix
 from neurosbd.eligibility.local import Local
+from neurosbd.neurons.scan import apart
 
 PENDING = 8  # outer products; with more of them a reward is dearer, with fewer they are folded more often
 
@@ -28,7 +29,8 @@ class PendingEligibility(NamedTuple):
 
 def nothing(local: Local) -> PendingEligibility:
     """No pairing yet."""
-    weight, post, pre = local.synapses.weight, local.post.value, local.pre
+    weight = local.synapses.weight
+    post, pre = (apart(each, local.steps)[0] for each in (local.post.value, local.pre))
     folded = weight.new_zeros((len(pre), *weight.shape))
     return PendingEligibility(folded, 1.0, post.new_empty((0, *post.shape)), pre.new_empty((0, *pre.shape)))
 
@@ -36,13 +38,50 @@ def nothing(local: Local) -> PendingEligibility:
 def joined(
     pending: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
 ) -> PendingEligibility:
-    """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]."""
-    fade = pending.fade * kept
-    both = torch.cat((pending.posts * kept, torch.stack(posts))), torch.cat((pending.pres, torch.stack(pres)))
+    """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]; of a block, after all of its steps."""
+    faded = kept**local.steps
+    fade = pending.fade * faded
+    new = torch.cat([_of_steps(each, local) for each in pres])
+    weighted = torch.cat([_fading(_of_steps(each, local), kept) for each in posts])
+    both = torch.cat((pending.posts * faded, weighted)), torch.cat((pending.pres, new))
     # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
     if len(both[0]) < PENDING and is_matrix(local.synapses.weight):
         return PendingEligibility(pending.folded, fade, *both)
     return PendingEligibility(local.each(*both, pending.folded, fade), 1.0, pending.posts[:0], pending.pres[:0])
+
+
+def _of_steps(block: Tensor, local: Local) -> Tensor:
+    """[K B, ..] as [K, B, ..]."""
+    return block.unflatten(0, (local.steps, -1))
+
+
+def _fading(steps: Tensor, kept: float) -> Tensor:
+    """What is left of each of K steps after the last, [K, B, ..]."""
+    if len(steps) == 1:
+        return steps
+    left = steps.new_tensor([kept ** (len(steps) - 1 - k) for k in range(len(steps))])
+    return torch.einsum("k,k...->k...", left, steps)
+
+
+def rewarded_block(
+    pending: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
+) -> Synapses | None:
+    """What K calls of `rewarded` after as many of `joined` add up to; asked before `joined` folds what waits.
+
+    sum_k third_factor[k] e[k] = kept late[0] e[-1] + sum_k (late[k] posts[k]) x pres[k]
+    late[k] = third_factor[k] + kept late[k+1]
+    """
+    if local.third_factor is None:
+        return None
+    late = local.third_factor.clone()
+    each = apart(late, local.steps)
+    for now, later in zip(reversed(each[:-1]), reversed(each[1:]), strict=True):
+        now.add_(later, alpha=kept)
+    total = rewarded(each[0] * kept, pending, local)
+    for post, pre in zip(posts, pres, strict=True):
+        assert total is not None
+        total.weight.add_(local.outer(late * post, pre).weight)
+    return total
 
 
 def standing(pending: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:

@@ -12,8 +12,9 @@ from neurosbd.constants import Fraction, NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Stochastic
+from neurosbd.neurons.scan import apart, together
 from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
-from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, standing
+from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, rewarded_block, standing
 
 Bounds = Literal["additive", "multiplicative", "power_law"]
 
@@ -213,9 +214,14 @@ class RewardedSpikeTiming:
         """Raise ValueError where pairs depend on both sides and the synapses do not."""
         check_site(self.window.pairing, site)
 
+    @property
+    def in_blocks(self) -> bool:
+        """If all that is new in a step is made of two factors."""
+        return not self.window.soft and self.window.pairing not in PER_SYNAPSE
+
     def init(self, local: Local) -> Tagged:
         """Nothing waits."""
-        return Tagged(self.window.init(local), nothing(local))
+        return Tagged(self.window.init(_each(local)[0]), nothing(local))
 
     def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
         """The waiting pairings times the third factor, when there is one."""
@@ -233,9 +239,28 @@ class RewardedSpikeTiming:
             pending = joined(state.pending, posts, pres, kept, local)
         return rewarded(local.third_factor, pending, local), Tagged(traces, pending)
 
+    def block(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
+        """The same of several steps: the traces of units go step by step, the pairs of all steps are one product."""
+        instants, traces = [], state.traces
+        for step in _each(local):
+            now, traces = self.window.after(traces, step, dt)
+            instants.append(now)
+        plus, minus = self.window.factors(local.synapses.weight)
+        fired, found, pre = (together([getattr(now, name) for now in instants]) for name in ("fired", "post", "pre"))
+        posts, pres = [fired * plus, found * -minus], [pre, local.pre]
+        kept = math.exp(-dt / self.tau_e)
+        gradient = rewarded_block(state.pending, posts, pres, kept, local)
+        return gradient, Tagged(traces, joined(state.pending, posts, pres, kept, local))
+
     def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
         return standing(state.pending, local, examples)
+
+
+def _each(local: Local) -> list[Local]:
+    """Both sides of a synapse at every step of a block."""
+    sides = zip(*(apart(each, local.steps) for each in (local.pre, local.post.value)), strict=True)
+    return [local._replace(pre=pre, post=local.post._replace(value=value), steps=1) for pre, value in sides]
 
 
 @constants
@@ -258,6 +283,7 @@ class PolicyGradient:
     states_changes: ClassVar[bool] = False
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
+    in_blocks: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "settled")
 
     def check(self, site: Site) -> None:
@@ -277,6 +303,12 @@ class PolicyGradient:
         kept = math.exp(-dt / self.tau_e)
         pending = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
         return rewarded(local.third_factor, pending, local), pending
+
+    def block(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
+        """The same of several steps, whose surprises and traces are one product."""
+        posts, pres, kept = [local.surprise()], [local.eligible.trace], math.exp(-dt / self.tau_e)
+        gradient = rewarded_block(state, posts, pres, kept, local)
+        return gradient, joined(state, posts, pres, kept, local)
 
     def eligibility(self, state: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
