@@ -70,8 +70,8 @@ def check_site(pairing: Pairing, site: Site) -> None:
     if pairing in PER_SYNAPSE and not joins_pairs(site.synapses.weight, site.size):
         raise ValueError(
             f"pairing = '{pairing}' looks at every pair of a pre and a post unit, so it needs a dense connection "
-            f"between populations without a map, got a weight {list(site.synapses.weight.shape)}; take 'all_to_all' "
-            f"or 'nn_symm'"
+            f"between populations without a map, stored as a matrix, got a weight {list(site.synapses.weight.shape)}; "
+            f"take 'all_to_all' or 'nn_symm', or set storage = 'dense'"
         )
 
 

@@ -11,7 +11,7 @@ from neurosbd.constants import Hertz, Seconds, constants
 from neurosbd.eligibility.local import Local, Selective, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
-from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking
+from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking, takes_lists
 
 
 class Scaled(NamedTuple):
@@ -28,8 +28,8 @@ class SynapticScaling:
         added to w at every step:   dt / tau |w| (rate - r) / rate,   mean over the batch, and what `beside` adds
         r follows the spikes of the unit, in Hz, with tau_rate; it starts at `rate`
 
-    So excitation grows and inhibition shrinks at a unit that is too quiet. Of a unit that has fallen silent excitation
-    grows e-fold in tau. Weights of 0 stay 0.
+    So excitation grows and inhibition (weights below 0) shrinks at a unit that is too quiet. Of a unit that has fallen
+    silent excitation grows e-fold in tau. Weights of 0 stay 0.
 
     Args:
         rate: that the post units are drawn to, Hz, > 0.
@@ -61,6 +61,11 @@ class SynapticScaling:
                 f"synaptic_scaling.beside must be a plasticity of activity alone that states by how much a weight "
                 f"changes, such as 'spike_timing' or 'triplet', got {self.beside!r:.100}"
             )
+
+    @property
+    def per_synapse(self) -> bool:
+        """Whether what is beside it learns connections that are stored sparsely, as the scaling itself does."""
+        return self.beside is None or takes_lists(self.beside)
 
     @property
     def bounds(self) -> tuple[float, float]:

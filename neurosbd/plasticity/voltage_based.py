@@ -81,6 +81,7 @@ class VoltageBased:
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    per_synapse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_bounds("voltage_based", self.w_min, self.w_max)
