@@ -13,7 +13,7 @@ from torch import Tensor
 import neurosbd
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.noise import normal, normals, uniform, uniforms
-from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
+from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator
 from neurosbd.stimuli.spike_files import read_spikes
 
 LIKE = torch.zeros(())
@@ -247,3 +247,34 @@ def test_spikes_that_share_a_step_are_said() -> None:
     assert drive[:, 0, 2].tolist() == [0, 2, 0, 0, 0, 1, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="start < stop"):
         Stimulation("a", STIMULI["current"](), 2.0, 1.0)
+
+
+def test_items_of_a_data_set_follow_one_another_with_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rates are those of the pictures, labels those of what was shown; every pass has all items.
+
+    Must fail when a pause is shown, or an order is not that of its labels (tried, both).
+    """
+    monkeypatch.chdir(tmp_path)
+    items = Items(duration=20e-3, pause=10e-3, shown_as="current", amplitude=2.0)
+    like = torch.zeros(1, 64)
+    items.check((64,), 1e-3)
+    state = items.init(like, 1e-3, torch.Generator().manual_seed(0))
+    drive, after = items.block(state, like, 95, 1e-3)
+    data = neurosbd.load_data("digits")
+    times, labels = items.labels(after, after.done, 1e-3)
+    assert times == pytest.approx([0, 0.03, 0.06, 0.09]) and not drive[20:30].any() and not drive[50:60].any()
+    for picture, label in zip((drive[t, 0] / 2 for t in (0, 30, 60)), labels, strict=False):
+        away = np.abs(data.train.values.reshape(-1, 64) / data.maximum - picture.numpy()).max(1)
+        assert away.min() < 1e-6 and data.train.labels[away.argmin()] == label
+    count = len(data.train)
+    assert sorted(items._numbers(np.arange(count, 2 * count), state.seed)) == list(range(count))
+    with pytest.raises(ValueError, match="an item of 'digits' has 64 values, but the population has 10 units"):
+        items.check((10,), 1e-3)
+    (tmp_path / "own.toml").write_text(
+        'simulation = { duration = "0.2 s" }\n'
+        'stimulus = [{ population = "source", kind = "dataset", duration = "30 ms", pause = "20 ms" }]\n'
+        'population = { source = { size = [64], neuron = "relay" } }\n'
+    )
+    run = neurosbd.simulate("own.toml")
+    rows = [line for line in (run.path / "curves.csv").read_text().splitlines() if line.startswith("items,")]
+    assert len(rows) == 4 and run.result["measures"]["source.rate"] > 0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.stimuli.currents import Current, CurrentSteps, NoiseCurrent, Ramp, Sine
+from neurosbd.stimuli.items import Items
 from neurosbd.stimuli.poisson import Poisson
 from neurosbd.stimuli.regular import Regular
 from neurosbd.stimuli.spikes import SpikeTrains
@@ -14,6 +15,7 @@ STIMULI: dict[str, Callable[..., Stimulus]] = {
     "poisson": Poisson,
     "regular": Regular,
     "spikes": SpikeTrains,
+    "dataset": Items,
     "current": Current,
     "current_steps": CurrentSteps,
     "ramp": Ramp,
@@ -23,6 +25,6 @@ STIMULI: dict[str, Callable[..., Stimulus]] = {
 is_table(__name__, STIMULI)
 
 __all__ = [
-    "STIMULI", "Current", "CurrentSteps", "NoiseCurrent", "Poisson", "Ramp", "Regular", "Sine", "SpikeTrains",
+    "STIMULI", "Current", "CurrentSteps", "Items", "NoiseCurrent", "Poisson", "Ramp", "Regular", "Sine", "SpikeTrains",
     "Stimulation", "Stimulator", "Stimulus", "check_span",
 ]  # fmt: skip

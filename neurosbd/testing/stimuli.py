@@ -8,7 +8,7 @@ from torch import Tensor
 from neurosbd.stimuli import Stimulus
 from neurosbd.testing.judging import DT, Check, Make, demand, identical, no_values, seeded
 
-SIZE = (2, 5, 5)
+SIZE = (4, 4, 4)  # as many units as an item of digits has values
 STEPS = 40
 
 

@@ -27,9 +27,10 @@ from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rewards import Delivery
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
+from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator
+from neurosbd.stimuli.items import Place
 from neurosbd.stimuli.stimulator import AHEAD
-from neurosbd.tasks import Findings
+from neurosbd.tasks import Findings, Panel
 from neurosbd.training.capacity import check_side_by_side
 from neurosbd.training.clock import Clock
 from neurosbd.training.free_findings import findings
@@ -232,7 +233,18 @@ class FreeSession:
 
     def findings(self, metrics: Sequence[JsonTable]) -> Findings:
         """Mean rates and activities over all reports, weights at the end; all of them over time."""
-        return findings(metrics)
+        found, labels = findings(metrics), self._labels()
+        return found if labels is None else Findings(found.measures, (*found.panels, labels))
+
+    def _labels(self) -> Panel | None:
+        """Which items of a data set were shown when, if any were."""
+        stimuli, lines = self.stimulator, {}
+        for given, state, span in zip(stimuli.stimulations, stimuli.states, stimuli.spans, strict=True):
+            if isinstance(given.stimulus, Items) and isinstance(state, Place):
+                low, high = span.within(0, self.step)
+                times, labels = given.stimulus.labels(state, high - low, self.network.dt)
+                lines[f"items at {given.population}"] = times + given.start, labels.astype(float)
+        return Panel("items", "time, s", "label", lines, frozenset(lines)) if lines else None
 
     def introduction(self) -> Event:
         """What is about to happen."""
