@@ -20,6 +20,7 @@ class Times:
         times: s, >= 0, in any order; one at least.
     Raises:
         ValueError: if a time is negative.
+    Source: Izhikevich 2007, Cereb. Cortex 17 (dopamine at given times: classical conditioning).
     """
 
     times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = (0.5,)
@@ -48,6 +49,7 @@ class RandomTimes:
         rate: of rewards, Hz, >= 0.
     Raises:
         ValueError: if the rate is negative; `check`: more than one per step.
+    Source: Rescorla 1967, Psychol. Rev. 74 (the truly random control).
     """
 
     rate: Annotated[float, Range(least=0, unit="Hz")] = 1.0
