@@ -93,8 +93,9 @@ class Measured:
         if self.path is None or not self.path.exists():
             return
         kept = json.loads(self.path.read_text(encoding="utf-8"))
-        if kept["settings"] != self.settings:
+        if self.settings and kept["settings"] != self.settings:
             sys.exit(f"{self.path} was measured with --set {kept['settings']}, not {self.settings}: name another file")
+        self.settings = kept["settings"]
         self.costs = [Cost(**row) for row in kept["costs"]]
         self.accuracies = [Accuracy(**row) for row in kept["accuracies"]]
 
@@ -112,6 +113,13 @@ class Measured:
         """Into the file, whole or not at all."""
         if self.path is not None:
             write_text(self.path, self.text())
+
+    @property
+    def epochs(self) -> int:
+        """Of all trainings at equal epochs."""
+        asked = dict(parse_setting(text) for text in self.settings).get("training.epochs", EPOCHS)
+        assert isinstance(asked, int)
+        return asked
 
     def of(self, model: str, rule: str, epochs: int) -> list[Accuracy]:
         """The runs of a rule, a seed each."""
@@ -276,10 +284,9 @@ def main() -> None:
     options = parser.parse_args()
     neurosbd.keep_freed_memory()  # as `neurosbd fit` does
     torch.set_num_threads(1)  # or CPU time counts threads that wait
-    epochs = dict(parse_setting(text) for text in options.set).get("training.epochs", EPOCHS)
-    assert isinstance(epochs, int)
     measured = Measured(options.kept, options.set)
     measured.read()
+    epochs = measured.epochs
     try:
         measure(measured, options, epochs)
     except (neurosbd.UsageError, neurosbd.RunError) as problem:

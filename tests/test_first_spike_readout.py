@@ -294,6 +294,20 @@ def test_a_reward_teaches_the_first_unit_alone_by_how_often_it_was_right() -> No
     assert not changes(learner, torch.full((1, 3), STEPS), torch.tensor([0])).any()
 
 
+def test_a_punishment_has_sizes_of_its_own() -> None:
+    """What was in time loses anti_plus, the rest gains anti_minus; a reward has the sizes that it had.
+
+    Must fail when both are taken for a reward (tried).
+    """
+    network = readout(3, 3)
+    with torch.no_grad():
+        network.weights["input->output"].copy_(2 * torch.eye(3))
+    learner = made(network, "rstdp_readout", a_plus=1.0, a_minus=0.5, anti_plus=3.0, anti_minus=0.25)
+    right, wrong = (changes(learner, torch.tensor([[2, 3, 4]]), torch.tensor([label])) for label in (0, 1))
+    torch.testing.assert_close(right[0], right.new_tensor([1.0, -0.5, -0.5]) * 2 / 3)
+    torch.testing.assert_close(wrong[0], wrong.new_tensor([-3.0, 0.25, 0.25]) / 3)
+
+
 SMALL: dict[str, Any] = {
     "data.name": "digits", "data.subset": 10, "data.test_subset": 10, "population.input.size": [1, 8, 8],
     "time.steps": 17, "data.encoder": {"kind": "latency", "duration": 17e-3}, "training.epochs": 2,

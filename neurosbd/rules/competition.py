@@ -86,7 +86,8 @@ class CausalWindow:
                      = -error[n] a_minus                  elsewhere, and of inputs that stay silent
         a_plus <- a_plus exp(-slope (w - w_min) / (w_max - w_min));   a_minus <- a_minus exp(-slope (w_max - w) / ..)
 
-    All inputs count as in time for a unit that has not spiked. With slope = 0 changes do not depend on the weight.
+    Where an error is negative, `anti_plus` and `anti_minus` may stand for `a_plus` and `a_minus`. All inputs count as
+    in time for a unit that has not spiked. With slope = 0 changes do not depend on the weight.
 
     Args:
         a_plus: size of potentiation, >= 0.
@@ -94,6 +95,8 @@ class CausalWindow:
         slope: how much less a weight moves near the bound it moves to, >= 0.
         w_min: where a weight is least.
         w_max: where it is largest, > w_min.
+        anti_plus: in place of a_plus where the error is negative, >= 0; None: the same.
+        anti_minus: in place of a_minus there, >= 0; None: the same.
     Raises:
         ValueError: if a constant is out of range.
     """
@@ -103,6 +106,8 @@ class CausalWindow:
     slope: NotNegative = 0.0
     w_min: float = 0.0
     w_max: float = 1.0
+    anti_plus: NotNegative | None = None
+    anti_minus: NotNegative | None = None
 
     def __post_init__(self) -> None:
         if not self.w_min < self.w_max:
@@ -117,12 +122,23 @@ class CausalWindow:
             arrived: when inputs spiked first, [B, m].
             weight: [n, m].
         """
+        if self.anti_plus is None and self.anti_minus is None:
+            return self._change(error, time, arrived, weight, (self.a_plus, self.a_minus))
+        anti_plus = self.a_plus if self.anti_plus is None else self.anti_plus
+        anti_minus = self.a_minus if self.anti_minus is None else self.anti_minus
+        late = self._change(error.clamp(min=0), time, arrived, weight, (self.a_plus, self.a_minus))
+        return late + self._change(error.clamp(max=0), time, arrived, weight, (anti_plus, anti_minus))
+
+    def _change(
+        self, error: Tensor, time: Tensor, arrived: Tensor, weight: Tensor, sizes: tuple[float, float]
+    ) -> Tensor:
+        """The same by sizes of its own, of what is in time and of the rest."""
         up = torch.einsum("bn,bnm->nm", error, (arrived[:, None] <= time[:, :, None]).to(error))
         down = error.sum(0)[:, None] - up
         if self.slope:
             place = (weight - self.w_min) * (self.slope / (self.w_max - self.w_min))
             up, down = up * torch.exp(-place), down * torch.exp(place - self.slope)
-        return self.a_plus * up - self.a_minus * down
+        return sizes[0] * up - sizes[1] * down
 
 
 @constants(called="competition")

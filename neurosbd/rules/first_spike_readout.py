@@ -243,15 +243,24 @@ def rstdp_readout(
     w_min: float = 0.0,
     w_max: float = 1.0,
     units_per_class: Count = 1,
+    anti_plus: NotNegative | None = None,
+    anti_minus: NotNegative | None = None,
 ) -> FirstSpikeReadout:
     """Reward-modulated STDP of a readout: the first unit to spike is rewarded if its class is right, else punished.
 
         error[n] = 1 - accuracy if right, -accuracy if wrong;  the accuracy is that of the epoch before
 
+    A punishment has to weaken a unit: most inputs are not in time, so with `anti_minus` as large as `a_minus` it would
+    make the sum of its weights larger, and one unit would go on spiking first, whatever is shown.
+
     Args: as of s2_stdp; units of a class do not compete, each stands for it.
+        anti_plus: how much a punished synapse from an input in time loses, >= 0; None: a_plus.
+        anti_minus: how much one from any other input gains, >= 0; None: a_minus.
     Source: Mozafari et al. 2018, IEEE Trans. Neural Netw. Learn. Syst. 29; as in Goupy, Tirilly, Bilasco 2024.
     Differs: the accuracy before the first epoch is that of a guess; and as s2_stdp.
     """
     return FirstSpikeReadout(
-        Rewarded(), CausalWindow(a_plus, a_minus, slope, w_min, w_max), Competition(units_per_class)
+        Rewarded(),
+        CausalWindow(a_plus, a_minus, slope, w_min, w_max, anti_plus, anti_minus),
+        Competition(units_per_class),
     )
