@@ -13,7 +13,7 @@ from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.passes import Continuation
-from neurosbd.plasticity import Window
+from neurosbd.plasticity import Triplet, Window
 from neurosbd.rules import RULES
 from neurosbd.seeds import generator
 
@@ -109,6 +109,8 @@ PLASTICITIES = {
     "symmetric_inhibitory": {"w_min": -2.0, "w_max": 0.0},
     "bcm": {"tau": 20e-3},
     "oja": {"tau": 20e-3},
+    "voltage_based": {"theta_minus": 0.1, "theta_plus": 0.5, "peak": 1.5, "a_plus": 0.2, "u_ref": 0.5, "v_rest": 0.0},
+    "synaptic_scaling": {"tau": 0.5, "tau_rate": 50e-3, "beside": Triplet(a3_minus=0.02)},
 }
 
 
