@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from neurosbd.namespace import is_table
 from neurosbd.stimuli.currents import Current, CurrentSteps, NoiseCurrent, Ramp, Sine
-from neurosbd.stimuli.items import Items
+from neurosbd.stimuli.dataset import Items
 from neurosbd.stimuli.poisson import Poisson
 from neurosbd.stimuli.regular import Regular
 from neurosbd.stimuli.spikes import SpikeTrains

@@ -28,7 +28,7 @@ from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, Tria
 from neurosbd.rewards import Delivery
 from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator
-from neurosbd.stimuli.items import Place
+from neurosbd.stimuli.dataset import Place
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings, Panel
 from neurosbd.training.capacity import check_side_by_side
