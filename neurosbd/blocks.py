@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.delays import arriving
 from neurosbd.network import Frame, Network, State
 from neurosbd.neurons.neuron import Activity, NeuronState
 from neurosbd.neurons.scan import Scan, apart, knows_scan, scan_of, together
@@ -143,7 +144,8 @@ class _Going:
         known = [c for c in self.network.incoming[name] if c not in waiting]
         for c in known:
             if self.network.delays[c.name]:
-                self.carried[c.name] = together(self.underway[c.name][: self.steps])
+                way, longest = self.underway[c.name], self.network.longest[c.name]
+                self.carried[c.name] = together([arriving(c, way, longest, k) for k in range(self.steps)])
             else:
                 self.carried[c.name] = c.geometry.carry(self.scans[c.pre].value)
         drives = self.network.add_drives({}, known, self.carried, self.synapses, self.steps)
@@ -190,7 +192,10 @@ class _Going:
                 now = {}
                 for c in connections:
                     way = self.underway.get(c.name)
-                    now[c.name] = c.geometry.carry(shown[c.pre][k].value) if way is None else way[k]
+                    if way is None:
+                        now[c.name] = c.geometry.carry(shown[c.pre][k].value)
+                    else:
+                        now[c.name] = arriving(c, way, self.network.longest[c.name], k)
                     arrived[c.name].append(now[c.name])
                 parts = self.network.add_drives(drives[name][k], connections, now, self.synapses)
                 sent = self.before.sent.get(name)

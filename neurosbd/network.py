@@ -18,6 +18,7 @@ from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constants import positive
 from neurosbd.constraints import Constraint, Held, Mask, buffer_name, change_mask, hold, obey, with_mask
+from neurosbd.delays import arriving, ends_of, shortest_of
 from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
@@ -88,7 +89,7 @@ class Network(nn.Module):
         self.transmissions = {c.name: c.transmission for c in connections if c.transmission.lasts}
         self.conductances = conductances_of(self.populations, connections)
         self.places = {c.name: place_of(c, c.post in self.compartmental) for c in connections}
-        self.delays = {c.name: parts.delay_of(c, order[c.pre] >= order[c.post]) for c in connections}
+        self.delays = {c.name: shortest_of(c, order[c.pre] >= order[c.post], self.dt) for c in connections}
         self._told_of_time = False
         self._total: Total | None = None  # over the processes that share a batch; None: there is one
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
@@ -96,14 +97,15 @@ class Network(nn.Module):
         self.biases = nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
-        self._lists, self.rewired = SynapseLists(self), 0
+        self._lists, self.rewired, self.longest = SynapseLists(self), 0, dict(self.delays)
         self.connections = {c.name: self._grown(c, generator) for c in connections}
         self.incoming: dict[str, list[Connection]] = {name: [] for name in order if name != INPUT}
         self._move_lists()
 
     def _grown(self, connection: Connection, generator: torch.Generator) -> Connection:
         pre, post, name = self.populations[connection.pre], self.populations[connection.post], connection.name
-        connection, (weight, bias), present = storage.started(connection, pre, post, generator)
+        connection, (weight, bias), present = storage.started(connection, pre, post, generator, self.dt)
+        self.delays[name], self.longest[name] = ends_of(connection, self.delays[name])
         self._lists.keep(connection)
         check_weights(connection, weight)
         constraints = with_mask(connection.constraints, present)
@@ -266,15 +268,13 @@ class Network(nn.Module):
             population = self.populations[name]
             assert population.neuron is not None
             neurons[name] = population.neuron.init(population.named_axes.silence(example, len(example)), generator)
-        for name, delay in self.delays.items():
+        for name, delay in self.longest.items():
             if delay:
                 connection = self.connections[name]
                 silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
                 underway[name] = (connection.geometry.carry(silence),) * delay
         sent = draw_sent(self.populations, example, generator) if self.training else {}
-        synapses = {
-            name: untransmitted(self.connections[name], self.populations, example) for name in self.transmissions
-        }
+        synapses = {n: untransmitted(self.connections[n], self.populations, example) for n in self.transmissions}
         return Frame(State(neurons, underway, sent, synapses), {}, {})
 
     def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:
@@ -297,8 +297,8 @@ class Network(nn.Module):
         synapses = {name: [state] for name, state in frame.state.synapses.items()}
         for name, connections in self.incoming.items():
             for connection in connections:
-                if self.delays[connection.name]:
-                    carried[connection.name] = frame.state.underway[connection.name][0]
+                if way := frame.state.underway.get(connection.name):
+                    carried[connection.name] = arriving(connection, way, self.longest[connection.name])
                 else:
                     carried[connection.name] = connection.geometry.carry(activity[connection.pre].value)
             drives = self.add_drives({}, connections, carried, synapses)
@@ -309,8 +309,8 @@ class Network(nn.Module):
         for name, queue in frame.state.underway.items():
             connection = self.connections[name]
             underway[name] = (*queue[1:], connection.geometry.carry(activity[connection.pre].value))
-        after = {name: states[-1] for name, states in synapses.items()}
-        return Frame(State(neurons, underway, frame.state.sent, after), activity, carried)
+        left = {name: states[-1] for name, states in synapses.items()}
+        return Frame(State(neurons, underway, frame.state.sent, left), activity, carried)
 
     def add_drives(
         self, drives: dict[str, Tensor], connections: Iterable[Connection], carried: Mapping[str, Tensor],

@@ -1,5 +1,6 @@
 """What a network is made of: populations and the connections between them, and whether they fit together."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import Axes, AxisName, named
-from neurosbd.connections import Geometry
+from neurosbd.connections import Dense, Geometry
+from neurosbd.connections.sparse import Sparse
+from neurosbd.constants import Distribution
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
 from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState, Stochastic
 from neurosbd.synapses import Delta, ShortTerm, Synapse, Transmission, Transmitting
+from neurosbd.units import quantity
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -51,7 +55,8 @@ class Connection:
     post: str
     geometry: Geometry
     plastic: bool = True
-    delay: int | None = None  # steps on the way; None: as short as the order of the populations allows
+    delay: int | float | str | Distribution | None = None  # on the way: steps; a time in s, '1.5 ms'; what a time is
+    # drawn from for every synapse; None: as short as the order of the populations allows
     compartment: Compartment = "soma"  # where the synapses sit; a neuron without compartments adds all up
     constraints: tuple[Constraint, ...] = ()  # what the weights obey, whatever learns them, in this order
     plasticity: object | None = None  # an entry of PLASTICITIES that its synapses follow; None: that of the rule
@@ -186,7 +191,7 @@ def _check_connection(connection: Connection) -> None:
         raise ValueError(
             f"a connection joins populations by their names, got {connection.pre!r} and {connection.post!r}"
         )
-    where, delay = f"connection '{connection.name}'", connection.delay
+    where = f"connection '{connection.name}'"
     if connection.label is not None:
         legal_label(connection.label, f"connection '{connection.pre}->{connection.post}'")
     if connection.plasticity is not None and not connection.plastic:
@@ -202,8 +207,7 @@ def _check_connection(connection: Connection) -> None:
     if connection.geometry is None:
         raise ValueError(f"{where} needs a geometry, such as neurosbd.connections.Dense()")
     _check_part(f"{where}: its geometry", connection.geometry, "drive", "neurosbd.connections.CONNECTIONS")
-    if delay is not None and not _whole(delay):
-        raise ValueError(f"{where}: its delay must be a whole number of steps of dt, got {delay!r}")
+    _check_delay(where, connection)
     if not isinstance(connection.constraints, tuple):
         raise ValueError(
             f"{where}: its constraints must be a tuple, such as (neurosbd.constraints['nonnegative'](),), got "
@@ -215,6 +219,30 @@ def _check_connection(connection: Connection) -> None:
         check_together(connection.constraints)
     except ValueError as problem:
         raise ValueError(f"{where}: {problem}") from None
+
+
+def _check_delay(where: str, connection: Connection) -> None:
+    """A number of steps, a time, or what times are drawn from."""
+    delay = connection.delay
+    if isinstance(delay, Distribution):
+        if not isinstance(connection.geometry, Dense | Sparse) or connection.geometry.bias:
+            raise ValueError(f"{where}: delays are drawn for the synapses of a dense connection without a bias")
+        return
+    try:
+        time = quantity(delay, "s") if isinstance(delay, str) else delay
+    except ValueError as problem:
+        raise ValueError(f"{where}: its delay {problem}") from None
+    legal = time is None or _whole(time) or (isinstance(time, float) and math.isfinite(time) and time >= 0)
+    if isinstance(delay, float) and delay >= 1:
+        raise ValueError(
+            f"{where}: its delay {delay!r} is a time of {delay:g} s; if that is meant, write '{delay:g} s'"
+        )
+    legal = legal and not (isinstance(delay, str) and time is None)
+    if not legal:
+        raise ValueError(
+            f"{where}: its delay must be a whole number of steps of dt, a time in s such as 1.5e-3 or '1.5 ms', or "
+            f"what times are drawn from, such as neurosbd.distributions['uniform'](1e-3, 3e-3), got {delay!r}"
+        )
 
 
 def _check_part(what: str, part: object, verb: str, table: str) -> None:
@@ -250,20 +278,6 @@ def checked_block(block: object) -> int | None:
     if block is None or (isinstance(block, int) and not isinstance(block, bool) and block >= 1):
         return block
     raise ValueError(f"block, the steps that are taken at once, must be a whole number >= 1 or None, got {block!r}")
-
-
-def delay_of(connection: Connection, late: bool) -> int:
-    """Steps between the activity of the pre population and its arrival."""
-    shortest = 1 if late else 0
-    if connection.delay is None:
-        return shortest
-    if connection.delay < shortest:
-        why = "its pre population is updated after the post population" if late else "time runs forward"
-        raise ValueError(
-            f"connection '{connection.name}': a delay of {connection.delay} steps is shorter than possible, since "
-            f"{why}; the least is {shortest}"
-        )
-    return index(connection.delay)
 
 
 def _check_wiring(populations: Sequence[Population], connections: Sequence[Connection], order: dict[str, int]) -> None:

@@ -111,9 +111,9 @@ class OneOf:
         return self._models
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._checked)
+        return core_schema.no_info_plain_validator_function(self.checked)
 
-    def _checked(self, value: object) -> Entry:
+    def checked(self, value: object) -> Entry:
         """The entry that a value spells out."""
         value = self._spelled_out(value)
         if isinstance(value, Mapping):

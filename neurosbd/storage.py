@@ -12,7 +12,9 @@ from neurosbd.allocator import room
 from neurosbd.connections import Dense
 from neurosbd.connections.sparse import is_few, laid_out
 from neurosbd.connections.synapses import Synapses
+from neurosbd.constants import Distribution
 from neurosbd.constraints import Mask
+from neurosbd.delays import with_drawn_delays
 from neurosbd.populations import Connection, Population, spikes
 
 
@@ -24,8 +26,8 @@ class Start(NamedTuple):
     present: Tensor | None  # 1 where there is a synapse, as its geometry draws them; None: wherever there is a weight
 
 
-def started(connection: Connection, pre: Population, post: Population, generator: torch.Generator) -> Start:
-    """Weights and synapses of a connection drawn, stored as suits it.
+def started(connection: Connection, pre: Population, post: Population, generator: torch.Generator, dt: float) -> Start:
+    """Weights, synapses and delays of a connection drawn, stored as suits it, for steps of dt, s.
 
     Raises:
         ValueError: naming the connection, if its units cannot be joined so.
@@ -35,11 +37,14 @@ def started(connection: Connection, pre: Population, post: Population, generator
     try:
         if isinstance(geometry, Dense) and stored_sparsely(connection, pre, shape):
             laid = laid_out(geometry, (shape[0], shape[1]), post.size, generator)
+            if isinstance(connection.delay, Distribution):
+                laid = with_drawn_delays(laid, connection, dt, generator)
             return Start(replace(connection, geometry=laid.geometry), laid.synapses, None)
         synapses = geometry.start(shape, post.size, generator)
         return Start(connection, synapses, geometry.mask(shape, generator))
     except ValueError as problem:
-        raise ValueError(f"connection '{connection.name}': {problem}") from None
+        where = f"connection '{connection.name}': "
+        raise ValueError(f"{where}{str(problem).removeprefix(where)}") from None
 
 
 def stored_sparsely(connection: Connection, pre: Population, shape: tuple[int, ...]) -> bool:
@@ -50,6 +55,13 @@ def stored_sparsely(connection: Connection, pre: Population, shape: tuple[int, .
     """
     dense, masked = connection.geometry, any(isinstance(each, Mask) for each in connection.constraints)
     assert isinstance(dense, Dense)
+    if isinstance(connection.delay, Distribution):
+        if masked or type(dense) is not Dense:
+            raise ValueError(
+                "delays are drawn for the synapses that are there, in float32, so that there is nothing for a "
+                "mask, for pruning or for training.precision; leave out one of them, or give it one delay"
+            )
+        return True
     if dense.storage == "automatic":
         return type(dense) is Dense and not masked and is_few(dense, shape) and spikes(pre)
     if dense.storage == "sparse" and masked:

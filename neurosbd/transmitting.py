@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from neurosbd.delays import lags_of
 from neurosbd.neurons.neuron import Activity, Conductances, Conducting, Leaking, Neuron, NeuronState
 from neurosbd.populations import Connection, Population
 from neurosbd.synapses import Conductive, Transmitting
@@ -13,7 +14,8 @@ from neurosbd.synapses import Conductive, Transmitting
 def untransmitted(connection: Connection, populations: Mapping[str, Population], example: Tensor) -> Transmitting:
     """The state of a connection with dynamics before anything has arrived, for inputs like `example`."""
     pre, post = (example.new_zeros((len(example), *populations[end].size)) for end in (connection.pre, connection.post))
-    return connection.transmission.init(connection.geometry.carry(pre), post)
+    sent, count = connection.geometry.carry(pre), max(len(lags_of(connection)), 1)
+    return connection.transmission.init(torch.cat([sent] * count, 1) if count > 1 else sent, post)
 
 
 def leak_time(population: Population) -> float | Tensor | None:

@@ -19,6 +19,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"constraints", "neurons", "stimuli"},
     {"synapses"},
     {"eligibility", "neuromodulators", "populations", "rewards"},
+    {"delays"},
     {
         "dropout",
         "expansions",

@@ -63,7 +63,7 @@ def test_populations(hidden: Any, message: str) -> None:
         (Connection("input", "out", ReLU()), "geometry must be an entry of .*CONNECTIONS"),  # type: ignore
         (Connection("input", "out", Conv2d(3)), "'input->out': .*"),
         (Connection("input", "out", Local2d(3)), "'input->out': .*"),
-        (Connection("input", "out", Dense(), delay=2.0), "delay must be a whole number of steps.*2.0"),  # type: ignore
+        (Connection("input", "out", Dense(), delay=2.0), "delay 2.0 is a time of 2 s; if that is meant"),  # type: ignore
         (Connection("input", "out", Dense(), delay=True), "delay must be a whole number of steps"),
         (Connection("input", "out", Dense(), delay=-1), "a delay of -1 steps is shorter than possible"),
         (Connection(INPUT, "out", Dense()), "joins populations by their names, got Population"),  # type: ignore

@@ -19,6 +19,7 @@ from neurosbd.neuromodulators import Transposed
 from neurosbd.neurons import ALIF, LI, LIF
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import PLASTICITIES
+from neurosbd.plasticity.spike_timing import Window
 from neurosbd.rules import RULES
 from neurosbd.synapses import (
     NMDA,
@@ -37,13 +38,20 @@ TAU, DT = 20e-3, 1e-4
 VOLTS: dict[str, Any] = {"v_leak": -70e-3, "v_threshold": -50e-3, "v_reset": -60e-3, "reset": "to_value"}
 
 
+def potential(frame: Frame) -> Tensor:
+    """Of the membranes of 'n'."""
+    state = frame.state.neurons["n"]
+    assert state
+    return state[0]
+
+
 def alone(synapse: Synapse, neuron: LIF, arrivals: Tensor, **more: Any) -> Tensor:
     """Potential [T] of one neuron behind one synapse of weight 1."""
     populations = [Population("input", (1,), None), Population("n", (1,), neuron)]
     one = Dense(weight=INITIALISERS["constant"](1.0))
     network = Network(populations, [Connection("input", "n", one, synapse=synapse, **more)], seeded(), DT).double()
     found: list[Tensor] = []
-    unroll(network, arrivals[:, None, None].double(), [lambda t, frame: found.append(frame.state.neurons["n"].v)])
+    unroll(network, arrivals[:, None, None].double(), [lambda t, frame: found.append(potential(frame))])
     return torch.stack(found).flatten()
 
 
@@ -117,7 +125,7 @@ def test_two_connections_of_one_source_keep_their_own_time() -> None:
     found = {}
     for name, connections in {"both": [fast, slow], "fast": [fast], "slow": [slow]}.items():
         network = Network(populations, connections, seeded(), DT).double()
-        found[name] = unroll(network, arrivals).state.neurons["n"].v[0, 0].item()
+        found[name] = potential(unroll(network, arrivals))[0, 0].item()
     rise = {name: v + 70e-3 for name, v in found.items()}
     assert rise["both"] > max(rise["fast"], rise["slow"]) > 0
     assert rise["both"] == pytest.approx(rise["fast"] + rise["slow"], rel=0.1)
@@ -268,3 +276,103 @@ def test_rules_that_cannot_follow_are_refused() -> None:
     network = built(LI(), synapse=Alpha())
     with pytest.raises(ValueError, match=r"'input->n' has dynamics.*take a composition"):
         Learner(network, RULES["pepita"](), LOSSES["cross_entropy"](), seeded())
+
+
+def test_a_delay_is_a_time() -> None:
+    """'1.5 ms' is 15 steps of 0.1 ms. Must fail when seconds are taken for steps (tried)."""
+    times = {15: 15, "1.5 ms": 15, 1.5e-3: 15, "0 ms": 0, None: 0}
+    assert {given: built(delay=given).delays["input->n"] for given in times} == times
+    for given, said in {
+        "0.05 ms": r"'input->n': a delay of 5e-05 s is under a step of dt = 0.0001 s; take a smaller time.dt",
+        "0.25 ms": r"'input->n': delay = 0.00025 s is no whole number of steps.*near it: 0.0002 and 0.0003 s",
+        "2 mV": "its delay must be a time",
+        "soon": "must be a whole number of steps of dt, a time in s",
+        2.0: r"its delay 2.0 is a time of 2 s; if that is meant, write '2 s'",
+        -1: "shorter than possible, since time runs forward",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            built(delay=given)
+
+
+class Counted:
+    """Delays of 1, 2, 3, .. steps of DT, synapse by synapse."""
+
+    least = DT
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.arange(1, shape[0] + 1) * DT
+
+
+def scattered(block: int | None = None, **more: Any) -> Network:
+    populations = [Population("input", (3,), None), Population("n", (2,), LIF(TAU, v_threshold=0.9))]
+    dense = Dense(weight=INITIALISERS["uniform"](0.5, 1.0))
+    connections = [
+        Connection("input", "n", dense, delay=Counted(), **more),
+        Connection("n", "n", dense, delay=neurosbd.distributions["uniform"](1e-4, 9e-4)),
+    ]
+    return Network(populations, connections, seeded(), DT, block=block).double()
+
+
+def test_every_synapse_has_a_delay_of_its_own() -> None:
+    """One spike of every input comes to each unit when its own delay is over, times its own weight; a loop by hand.
+
+    Must fail when synapses are sorted by delay and weights are not (tried)."""
+    network = scattered(plastic=False)
+    x = torch.zeros(12, 1, 3).double()
+    x[2] = 1
+    found: list[Tensor] = []
+
+    def look(t: int, frame: Frame) -> None:
+        connection = network.connections["input->n"]
+        found.append(connection.geometry.drive(network.synapses(connection), frame.carried["input->n"])[0])
+
+    unroll(network, x, (look,))
+    dense = scattered().connections["input->n"].geometry.dense.weight.draw((2, 3), seeded())  # type: ignore[attr-defined]
+    wanted = torch.zeros(12, 2)
+    for number, (post, pre) in enumerate((i, j) for i in range(2) for j in range(3)):
+        wanted[2 + number + 1, post] += dense[post, pre]
+    torch.testing.assert_close(torch.stack(found).float(), wanted)
+
+
+@pytest.mark.parametrize("more", [{}, {"synapse": Alpha(), "short_term": SHORT}], ids=["pulses", "responses"])
+def test_drawn_delays_in_blocks_and_under_stdp(more: dict[str, Any]) -> None:
+    """Blocks of time change nothing, and STDP pairs what arrives, when it does: a loop over synapses by hand.
+
+    Must fail when a block waits for the longest delay alone (tried)."""
+    inputs = (torch.rand(40, 1, 3, generator=seeded(1)) < 0.3).double()
+    spikes_of: dict[int | None, Tensor] = {}
+    for block in (1, 3, None):
+        found: list[Tensor] = []
+        unroll(scattered(block, **more), inputs, [lambda t, frame, to=found: to.append(frame.activity["n"].value)])
+        spikes_of[block] = torch.stack(found)
+    assert spikes_of[1].any() and torch.equal(spikes_of[1], spikes_of[3]) and torch.equal(spikes_of[1], spikes_of[None])
+    network = scattered(**more)
+    free = PLASTICITIES["spike_timing"](window=Window(w_min=-1e9, w_max=1e9))
+    learner = Learner(network, RULES["stdp"](plasticity=free, readout="rule"), None, seeded())
+    learner.learn(Batch(inputs))
+    pre, post, up, down = torch.zeros(6), torch.zeros(2), 1.0, 1.0
+    left, change, fired = math.exp(-DT / 20e-3), torch.zeros(6), torch.zeros(2)
+    for t in range(40):
+        arrived = torch.tensor([inputs[t - n - 1, 0, n % 3].item() if t > n else 0.0 for n in range(6)])
+        unit = torch.arange(6) // 3
+        pre, post = pre * left + arrived, post * left
+        change += up * pre * fired[unit] - down * post[unit] * arrived
+        post, fired = post + fired, spikes_of[1][t, 0].float()
+    gradient = network.weights["input->n"].grad
+    assert gradient is not None
+    lists = network.connections["input->n"].geometry.lists  # type: ignore[attr-defined]
+    number = lists.post.long() * 3 + lists.pre % 3
+    torch.testing.assert_close(-gradient.float(), change[number], rtol=1e-4, atol=1e-5)
+
+
+def test_drawn_delays_say_what_they_cannot() -> None:
+    """Warned of and refused."""
+    short = neurosbd.distributions["uniform"](0.0, 4e-4)
+    with pytest.warns(neurosbd.UsageWarning, match=r"of 6 delays that were drawn are under a step of dt = 0.0001 s"):
+        built(delay=short)
+    with pytest.raises(ValueError, match="drawn for the synapses of a dense connection without a bias"):
+        built(delay=short, geometry=Dense(bias=True))
+    with pytest.raises(ValueError, match=r"the longest is .* s, .* steps; the most is 100,000"):
+        built(delay=neurosbd.distributions["uniform"](100.0, 200.0))
+    with pytest.raises(ValueError, match="the synapses of connection 'input->n' have delays of their own, but"):
+        Learner(scattered(), RULES["pepita"](), LOSSES["cross_entropy"](), seeded())

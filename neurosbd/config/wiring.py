@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Initialiser, Pooling, Wiring
@@ -24,6 +24,7 @@ from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.synapses import RESPONSES, SHORT_TERMS, SYNAPSES, Response, ShortTerm, Synapse
+from neurosbd.units import quantity
 
 Count = Annotated[int, Range(least=1, most=2**31 - 1)]
 
@@ -39,6 +40,27 @@ PlasticityEntry = Annotated[Entry, OneOf(PLASTICITIES, NESTED)]
 SynapseEntry = Annotated[Entry, OneOf(SYNAPSES, NESTED)]
 ShortTermEntry = Annotated[Entry, OneOf(SHORT_TERMS)]
 
+_STEPS = Range(least=0, most=100_000)
+_DRAWN_DELAY = OneOf(DISTRIBUTIONS)
+
+
+def read_delay(value: object) -> int | float | str | Entry | None:
+    """A delay as a file says it: steps, a time in s or with its unit, or a distribution of times.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if isinstance(value, Mapping | Entry):
+        return _DRAWN_DELAY.checked(Range(unit="s").read(value))
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and _STEPS.admits(value)):
+        return value
+    if isinstance(value, float) or (isinstance(value, str) and quantity(value, "s") is not None):
+        return value
+    raise ValueError(
+        f"must be a number of steps from 0 to 100,000, a time such as '1.5 ms', or {{ kind = 'uniform', low = '1 ms', "
+        f"high = '3 ms' }}, got {value!r}"
+    )
+
 
 class ConnectionEntry(Entry):
     """[[connection]]: the ends, whether it learns, and a geometry with its constants."""
@@ -46,8 +68,9 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
-    delay: Annotated[int, Range(least=0, most=100_000)] | None = (
-        None  # steps on the way; none: 0 forward, 1 for lateral, recurrent and feedback connections
+    delay: Annotated[int | float | str | Entry | None, PlainValidator(read_delay)] = (
+        None  # on the way: steps, or a time, '1.5 ms', or what it is drawn from for every synapse; none: 0 forward, 1
+        # for lateral, recurrent and feedback connections
     )
     compartment: Compartment = "soma"  # of the post neuron, if it has any
     constraints: tuple[ConstraintEntry, ...] = ()  # what its weights obey, whatever learns them, in this order
@@ -65,7 +88,8 @@ class ConnectionEntry(Entry):
         """The connection that is described, with operands of a precision."""
         constraints, geometry = tuple(each.build() for each in self.constraints), in_precision(self.build(), precision)
         plasticity = self.plasticity and self.plasticity.build()
-        where = (self.plastic, self.delay, self.compartment)
+        delay = self.delay.build() if isinstance(self.delay, Entry) else self.delay
+        where = (self.plastic, delay, self.compartment)
         dynamics = (self.synapse.build(), self.short_term and self.short_term.build())
         return Connection(self.pre, self.post, geometry, *where, constraints, plasticity, self.label, *dynamics)
 

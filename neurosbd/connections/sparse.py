@@ -68,11 +68,15 @@ class Sparse:
         dense: what is stored.
         shape: (post units, arriving units).
         lists: its synapses.
+        lags: delays of its synapses in steps, where they have delays of their own: what arrives is then what the pre
+            units sent so long ago, for one delay after another, and arriving units are counted in this order; (): all
+            have the same.
     """
 
     dense: Dense
     shape: tuple[int, int]
     lists: Lists
+    lags: tuple[int, ...] = ()
 
     @property
     def weight(self) -> Initialiser:
@@ -94,8 +98,9 @@ class Sparse:
 
     def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
         """The units of every synapse."""
-        pairs = Pairs(self.lists.post, self.lists.pre)
-        return WeightAxes((0,), 0, self.shape[1] // pre[0], pairs, self.shape)
+        units = self.shape[1] // max(len(self.lags), 1)
+        pairs = Pairs(self.lists.post, self.lists.pre % units if self.lags else self.lists.pre)
+        return WeightAxes((0,), 0, units // pre[0], pairs, (self.shape[0], units))
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """Every synapse once, where all units send something."""
@@ -141,6 +146,8 @@ class Sparse:
 
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """Sum over the synapses of each pre unit, unflattened and spread over what was pooled, [B, *size]."""
+        if self.lags:
+            raise ValueError("nothing goes back through synapses with delays of their own; give them one delay")
         pool = self.dense.pool
         size = pool.size(tuple(value.shape[1:])) if pool else value.shape[1:]
         return unpooled(pool, self._summed(synapses.weight, signal, onto=False).view(len(signal), *size), value)
@@ -220,13 +227,27 @@ def laid_out(dense: Dense, shape: tuple[int, int], post: tuple[int, ...], genera
     return Listed(geometry, started)
 
 
+def with_lags(laid: Listed, steps: Tensor) -> Listed:
+    """A connection that is stored sparsely, each of whose synapses has a delay of so many steps, [n]."""
+    geometry, (weight, bias) = laid.geometry, laid.synapses
+    lags = torch.unique(steps)
+    shape = (geometry.shape[0], len(lags) * geometry.shape[1])
+    pre = torch.searchsorted(lags, steps) * geometry.shape[1] + geometry.lists.pre
+    order = torch.argsort(geometry.lists.post.long() * shape[1] + pre)
+    lists = listed(geometry.lists.post[order], pre[order], shape)
+    delayed = Sparse(geometry.dense, shape, lists, tuple(lags.tolist()))
+    return Listed(delayed, Synapses(weight[order], bias))
+
+
 def is_few(dense: Dense, shape: tuple[int, ...]) -> bool:
     """Whether so few of the pairs of a connection are joined that it is better stored sparsely."""
     return shape[0] * shape[1] >= _PAIRS and dense.density(shape) < SHARE * (1 - 1e-9)
 
 
-def needs_dense(name: str, why: str) -> str:
+def needs_dense(name: str, geometry: Sparse, why: str) -> str:
     """What to say of a connection that is stored sparsely where it cannot be."""
+    if geometry.lags:
+        return f"the synapses of connection '{name}' have delays of their own, but {why}; give them one delay"
     return f"connection '{name}' is stored sparsely, but {why}; set storage = 'dense' of it"
 
 

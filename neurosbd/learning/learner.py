@@ -288,9 +288,10 @@ def _check_plasticities(network: Network, rule: Rule) -> None:
 
 def _check_storage(network: Network, rule: Rule) -> None:
     """Raise ValueError of plastic connections that are stored in a form which the rule does not learn."""
-    listed = [c.name for c in network.connections.values() if c.plastic and isinstance(c.geometry, Sparse)]
-    if listed and not rule.takes_lists:
-        raise ValueError(needs_dense(listed[0], "this rule needs the weights of all pairs as a matrix"))
+    for name, connection in network.connections.items():
+        geometry = connection.geometry
+        if isinstance(geometry, Sparse) and connection.plastic and not rule.takes_lists:
+            raise ValueError(needs_dense(name, geometry, "this rule needs the weights of all pairs as a matrix"))
 
 
 def _check_dynamics(network: Network, rule: Rule) -> None:

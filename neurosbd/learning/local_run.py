@@ -306,7 +306,8 @@ def check(network: Network, rule: Composition) -> None:
 
 def _check_listed(plan: Plan, rule: Composition) -> None:
     """Raise ValueError, naming it, of a connection that is stored sparsely and cannot learn so."""
-    if not isinstance(plan.connection.geometry, Sparse):
+    geometry = plan.connection.geometry
+    if not isinstance(geometry, Sparse):
         return
     kind, why = type(plan.plasticity).__name__, None
     if not takes_lists(plan.plasticity):
@@ -316,7 +317,7 @@ def _check_listed(plan: Plan, rule: Composition) -> None:
     elif rule.upkeep:
         why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
     if why is not None:
-        raise ValueError(needs_dense(plan.connection.name, why))
+        raise ValueError(needs_dense(plan.connection.name, geometry, why))
 
 
 def _check_response(network: Network, connection: Connection) -> None:

@@ -143,7 +143,7 @@ def _unpredicted(phase: Pass, connection: Connection) -> tuple[Tensor, Tensor]:
 
 def _check_connection(network: Network, connection: Connection) -> None:
     weight, size = network.weights[connection.name], network.populations[connection.post].size
-    if (connection.delay or 0) > 1:
+    if network.longest[connection.name] > 1:
         raise ValueError(
             f"connection '{connection.name}': corinfomax_ep compares two states of rest, which a delay would outlast; "
             f"leave it out"

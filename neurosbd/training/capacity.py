@@ -115,7 +115,7 @@ def check_side_by_side(definition: Definition, network: Network, ahead: int) -> 
 def _of_an_example(network: Network) -> int:
     """Numbers: the input, the largest population and what is on its way."""
     units = {name: prod(population.size) for name, population in network.populations.items()}
-    underway = sum(delay * units[network.connections[name].pre] for name, delay in network.delays.items())
+    underway = sum(delay * units[network.connections[name].pre] for name, delay in network.longest.items())
     return prod(network.input_size) + max(units.values()) + underway
 
 
