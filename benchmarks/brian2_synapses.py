@@ -3,9 +3,8 @@
     python benchmarks/brian2_synapses.py        # with brian2 (2.9.0 made the figures) and numpy
 
 Ten sources with given spikes onto one neuron, in steps of 0.1 ms: currents that jump, rise and fall; conductances of
-AMPA, GABA and NMDA receptors; short-term plasticity; a Hodgkin-Huxley neuron of its example COBAHH. Printed are the
-steps in which the neuron spikes, as ours are counted: a spike of its step n + 1 is one of our step n, see
-brian2_plasticity.py.
+AMPA, GABA and NMDA receptors; short-term plasticity. Printed are the steps in which the neuron spikes, as ours are
+counted: a spike of its step n + 1 is one of our step n, see brian2_plasticity.py.
 """
 
 import importlib
@@ -118,41 +117,6 @@ def short_term(b2: Any) -> dict[str, list[float]]:
     return found
 
 
-HODGKIN_HUXLEY = """
-dv/dt = (10*nS * (-60*mV - v) + ge * (0*mV - v) + gi * (-80*mV - v)
-         - 20*uS * (m*m*m) * h * (v - 50*mV) - 6*uS * (n*n*n*n) * (v + 90*mV) + i_in) / (200*pF) : volt
-dm/dt = alpha_m * (1 - m) - beta_m * m : 1
-dn/dt = alpha_n * (1 - n) - beta_n * n : 1
-dh/dt = alpha_h * (1 - h) - beta_h * h : 1
-dge/dt = -ge / (5*ms) : siemens
-dgi/dt = -gi / (10*ms) : siemens
-alpha_m = 0.32*(mV**-1) * 4*mV / exprel((13*mV - v - 63*mV) / (4*mV)) / ms : Hz
-beta_m = 0.28*(mV**-1) * 5*mV / exprel((v + 63*mV - 40*mV) / (5*mV)) / ms : Hz
-alpha_h = 0.128 * exp((17*mV - v - 63*mV) / (18*mV)) / ms : Hz
-beta_h = 4. / (1 + exp((40*mV - v - 63*mV) / (5*mV))) / ms : Hz
-alpha_n = 0.032*(mV**-1) * 5*mV / exprel((15*mV - v - 63*mV) / (5*mV)) / ms : Hz
-beta_n = .5 * exp((10*mV - v - 63*mV) / (40*mV)) / ms : Hz
-i_in : amp
-"""
-
-
-def hodgkin_huxley(b2: Any) -> dict[str, list[int]]:
-    """The neuron of COBAHH at rest, m = n = h = 0, under a current, and under its conductances."""
-    found = {}
-    for name, current, share in (("current", 0.5e-9, 0.0), ("conductances", 0.0, 1.0)):
-        group = b2.NeuronGroup(
-            1, HODGKIN_HUXLEY, threshold="v > -20*mV", refractory=3 * b2.ms, method="exponential_euler"
-        )
-        group.v, group.i_in = -60 * b2.mV, current * b2.amp
-        given = sources(b2)
-        excitatory = b2.Synapses(given, group, on_pre=f"ge_post += {share} * 12*nS")
-        excitatory.connect("i < 7")
-        inhibitory = b2.Synapses(given, group, on_pre=f"gi_post += {share} * 30*nS")
-        inhibitory.connect("i >= 7")
-        found[name] = spikes(b2, group, given, excitatory, inhibitory)
-    return found
-
-
 def main() -> None:
     """Print all figures."""
     b2 = importlib.import_module("brian2")
@@ -160,7 +124,6 @@ def main() -> None:
     b2.defaultclock.dt = DT * b2.second
     figures = {
         "currents": currents(b2), "conductances": conductances(b2), "short_term": short_term(b2),
-        "hodgkin_huxley": hodgkin_huxley(b2),
     }  # fmt: skip
     print(json.dumps(figures))
 

@@ -20,8 +20,8 @@ class Conductance:
 
         current(s) = g(s) (reversal - v(s));    g takes its response
 
-    Weights are conductances in units of the leak of the post neuron; 'hodgkin_huxley' says its own. None may be
-    negative: a reversal below the resting potential inhibits. g is held over a step at its value at the beginning.
+    Weights are conductances in units of the leak of the post neuron. None may be negative: a reversal below the resting
+    potential inhibits. g is held over a step at its value at the beginning.
 
     Args:
         reversal: potential at which no current flows, V.
