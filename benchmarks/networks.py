@@ -10,8 +10,8 @@ additive pair STDP, all to all, and are clamped at every spike; every neuron hea
 Steps of 1 ms, one thread. Each simulator runs the same equations with its own random numbers; that the rates are
 alike is checked.
 
-Each is measured in a process of its own: the time of the run without building and compiling, and the largest memory of
-the process. A peer that is not there is left out, with the reason.
+Each is measured in a process of its own: the time of the run without building and compiling, the processor time of it,
+and the largest memory of the process. A peer that is not there is left out, with the reason.
 """
 
 import argparse
@@ -70,6 +70,7 @@ class Ran(NamedTuple):
     """What a simulator made of a network."""
 
     seconds: float  # of the run
+    cpu: float | None  # s that the processor spent on it, which other programs do not change much; None: not known
     rates: dict[str, float]  # Hz
     weight: float  # mean of those that learn at the end, in units of the mean at the start
 
@@ -84,6 +85,7 @@ def neurosbd_(net: Net) -> Ran:
     import torch
 
     import neurosbd
+    from neurosbd.training.loggers import NullLogger
 
     torch.set_num_threads(1)
     dense, constant, rest = neurosbd.connections["dense"], neurosbd.initialisers["constant"], 1 - net.density
@@ -110,18 +112,32 @@ def neurosbd_(net: Net) -> Ran:
     window = {"a_plus": learning["plus"], "a_minus": learning["minus"], "tau_plus": TAU_STDP, "tau_minus": TAU_STDP}
     window |= {"w_min": 0.0, "w_max": learning["most"]}
     rule: Any = {"kind": "stdp", "plasticity": {"window": window}}
+
+    class Cpu(NullLogger):
+        """Processor time from the start of the loop to its last report."""
+
+        def on_start(self, event: Any) -> None:
+            """As the loop begins."""
+            self.begun = time.process_time()
+
+        def on_epoch(self, event: Any) -> None:
+            """After a report."""
+            self.spent = time.process_time() - self.begun
+
+    cpu = Cpu()
     with tempfile.TemporaryDirectory() as folder:
-        run = neurosbd.run(network, net.duration, stimuli, rule, out=folder + "/run", report=net.duration)
+        where = {"out": folder + "/run", "report": net.duration}
+        run = neurosbd.run(network, net.duration, stimuli, rule, loggers=[cpu], **where)
         line = run.metrics[-1]
     rates = {name: line[f"{name}.rate"] for name in net.sizes}
-    return Ran(line["seconds"], rates, line["exc->exc.weight"] / net.weight)
+    return Ran(line["seconds"], cpu.spent, rates, line["exc->exc.weight"] / net.weight)
 
 
 def brian2(net: Net, target: str) -> Ran:
     """Brian2 with a target for its code: 'numpy' or 'cpp_standalone'."""
     b: Any = importlib.import_module("brian2")
     if target == "cpp_standalone":
-        b.set_device("cpp_standalone", directory=tempfile.mkdtemp(), build_on_run=False)
+        b.set_device("cpp_standalone", build_on_run=False)
     else:
         b.prefs.codegen.target = target
     b.defaultclock.dt = DT * b.second
@@ -159,17 +175,20 @@ def brian2(net: Net, target: str) -> Ran:
     network = b.Network(*groups.values(), *monitors.values(), *outside, *synapses.values())
     if target == "cpp_standalone":
         network.run(net.duration * b.second)
-        b.device.build(run=True, compile=True)
-        seconds = b.device._last_run_time
+        with tempfile.TemporaryDirectory() as folder:
+            b.device.build(directory=folder, run=True, compile=True)
+            weights = synapses["exc", "exc"].w[:]
+            counted = {name: float(monitor.num_spikes) for name, monitor in monitors.items()}
+        seconds, cpu = b.device._last_run_time, None
     else:
         network.run(2 * DT * b.second)  # what is made on the first run
-        before = {name: monitor.num_spikes for name, monitor in monitors.items()}
-        assert sum(before.values()) >= 0
-        begun = time.perf_counter()
+        begun, spent = time.perf_counter(), time.process_time()
         network.run(net.duration * b.second)
-        seconds = time.perf_counter() - begun
-    rates = {name: float(monitors[name].num_spikes) / size / net.duration for name, size in net.sizes.items()}
-    return Ran(float(seconds), rates, mean(synapses["exc", "exc"].w[:]) / net.weight)
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+        weights = synapses["exc", "exc"].w[:]
+        counted = {name: float(monitor.num_spikes) for name, monitor in monitors.items()}
+    rates = {name: counted[name] / size / net.duration for name, size in net.sizes.items()}
+    return Ran(float(seconds), cpu, rates, mean(weights) / net.weight)
 
 
 def nest(net: Net) -> Ran:
@@ -197,12 +216,13 @@ def nest(net: Net) -> Ran:
             how = {"synapse_model": kind, "weight": w if pre == "exc" else -INHIBITION * w, "delay": DT * 1e3}
             n.Connect(groups[pre], groups[post], {"rule": "pairwise_bernoulli", "p": net.density}, how)
     n.Prepare()
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), time.process_time()
     n.Run(net.duration * 1e3)
-    seconds = time.perf_counter() - begun
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
     n.Cleanup()
     rates = {name: recorders[name].n_events / size / net.duration for name, size in net.sizes.items()}
-    return Ran(seconds, rates, mean(n.GetConnections(synapse_model="learns").get("weight")) / w)
+    some = n.GetConnections(source=groups["exc"][:20], synapse_model="learns")  # all of them would take 20 GB
+    return Ran(seconds, cpu, rates, mean(some.get("weight")) / w)
 
 
 def bindsnet(net: Net) -> Ran:
@@ -229,7 +249,7 @@ def child(name: str, net: Net) -> None:
         return
     who = resource.RUSAGE_CHILDREN if "standalone" in name else resource.RUSAGE_SELF
     memory = resource.getrusage(who).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"seconds": ran.seconds, "rates": ran.rates, "weight": ran.weight, "memory": memory}))
+    print(json.dumps({**ran._asdict(), "memory": memory}))
 
 
 def measured(name: str, net: Net, peers: str | None, timeout: float) -> dict[str, Any]:
@@ -265,14 +285,17 @@ def differing(found: dict[str, dict[str, Any]]) -> list[str]:
 def table(net: Net, found: dict[str, dict[str, Any]]) -> str:
     """As text."""
     head = f"\n{net.neurons:,} neurons, each pair joined with {net.density:.0%}, {net.duration:g} s simulated"
-    lines = [head, f"{'':<24}{'s per s':>10}{'MB':>9}{'exc, Hz':>9}{'inh, Hz':>9}{'weight':>9}"]
+    lines = [head, f"{'':<24}{'s per s':>10}{'CPU s':>10}{'MB':>9}{'exc, Hz':>9}{'inh, Hz':>9}{'weight':>9}"]
     for name, each in found.items():
         if "problem" in each:
             lines.append(f"{name:<24}left out: {each['problem']}")
             continue
         exc, inh = each["rates"]["exc"], each["rates"]["inh"]
-        pace = each["seconds"] / net.duration
-        lines.append(f"{name:<24}{pace:>10.3f}{each['memory']:>9.0f}{exc:>9.2f}{inh:>9.2f}{each['weight']:>9.4f}")
+        pace, cpu = each["seconds"] / net.duration, each["cpu"]
+        spent = "-" if cpu is None else f"{cpu / net.duration:.3f}"
+        lines.append(
+            f"{name:<24}{pace:>10.3f}{spent:>10}{each['memory']:>9.0f}{exc:>9.2f}{inh:>9.2f}{each['weight']:>9.4f}"
+        )
     lines += [f"rates of '{name}' are not alike, so that this compares different networks" for name in differing(found)]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Real
 from operator import index
 from types import MappingProxyType
@@ -69,7 +70,7 @@ class Connection:
         """Its dynamics."""
         return Transmission(self.synapse, self.short_term)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """'pre->post', with its label 'pre->post (label)'."""
         return connection_name(self.pre, self.post, self.label)

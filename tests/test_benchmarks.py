@@ -164,3 +164,20 @@ def test_networks_of_every_depth_resolve(script: Any, tmp_path: Path) -> None:
         path.write_text(script("rules").perceptron(layers))
         definition = neurosbd.load_model(path, "dkp", recipe="standard")
         assert len(definition.population) == layers + 2 and definition.network().readout == "output"
+
+
+def test_a_plastic_network_is_measured_and_peers_that_are_not_there_are_left_out(script: Any) -> None:
+    """Must fail when rates of one simulator alone are looked at (tried)."""
+    networks = script("networks")
+    net = networks.net_of(60, 0.2, 0.05)
+    ran = networks.neurosbd_(net)
+    assert ran.seconds > 0 and ran.rates.keys() == net.sizes.keys() and ran.weight == pytest.approx(1, abs=0.1)
+    assert net.sizes == {"exc": 48, "inh": 12} and networks.net_of(20000).density == 0.02
+    missing = networks.measured("brian2 numpy", net, None, 1.0)
+    gone = networks.measured("nest", net, "/nowhere/python", 1.0)
+    assert "--peers" in missing["problem"] and "No such file" in gone["problem"]
+    one = {"seconds": 1.0, "cpu": None, "memory": 1.0, "weight": 1.0, "rates": {"exc": 10.0, "inh": 10.0}}
+    two = one | {"rates": {"exc": 10.5, "inh": 14.0}}
+    assert networks.differing({"a": one, "b": one, "c": missing}) == []
+    assert networks.differing({"a": one, "b": two}) == ["inh"]
+    assert "rates of 'inh' are not alike" in networks.table(net, {"a": one, "b": two, "c": missing})
