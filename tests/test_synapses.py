@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 import neurosbd
+from neurosbd.config.wiring import GeometryEntry
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import INITIALISERS
 from neurosbd.learning.batch import Batch
@@ -376,3 +378,10 @@ def test_drawn_delays_say_what_they_cannot() -> None:
         built(delay=neurosbd.distributions["uniform"](100.0, 200.0))
     with pytest.raises(ValueError, match="the synapses of connection 'input->n' have delays of their own, but"):
         Learner(scattered(), RULES["pepita"](), LOSSES["cross_entropy"](), seeded())
+
+
+def test_a_file_says_delays_that_are_drawn() -> None:
+    """What a run keeps of its definition is read again as it was. Must fail when only the kind is kept (tried)."""
+    entry = {"kind": "dense", "pre": "a", "post": "b", "delay": {"kind": "uniform", "low": "1 ms", "high": "3 ms"}}
+    kept = TypeAdapter(GeometryEntry).validate_python(entry).model_dump(mode="json")
+    assert kept["delay"] == {"kind": "uniform", "low": 1e-3, "high": 3e-3}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, model_validator
 
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Initialiser, Pooling, Wiring
@@ -68,7 +68,7 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
-    delay: Annotated[int | float | str | Entry | None, PlainValidator(read_delay)] = (
+    delay: Annotated[int | float | str | Entry | None, PlainValidator(read_delay), SerializeAsAny()] = (
         None  # on the way: steps, or a time, '1.5 ms', or what it is drawn from for every synapse; none: 0 forward, 1
         # for lateral, recurrent and feedback connections
     )
