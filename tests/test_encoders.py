@@ -257,6 +257,24 @@ def test_latency_takes_the_times_once() -> None:
     assert torch.stack(spikes).argmax(0).tolist() == [0, 2, 5]
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("digits-mlp", {"time.steps": 5}, True),
+        ("digits-mlp", {}, False),
+        ("digits-mlp", {"time.steps": 5, "data.encoder": "poisson"}, False),
+        ("digits-snn", {"data.encoder": "constant"}, False),
+    ],
+)
+def test_steps_in_which_nothing_changes_are_said(model: str, settings: dict[str, Any], said: bool) -> None:
+    """Must fail when nobody asks whether the network remembers, or the examples stand still (tried)."""
+    experiment, digits = neurosbd.load_model(model, settings=settings).build(), load_data("digits")
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        check_fit(experiment, digits)
+    assert any("all steps are alike" in str(w.message) for w in heard) == said
+
+
 def test_latency_beyond_the_trial_is_said() -> None:
     """Must fail when nothing is said, or of times that just fit (tried)."""
     digits = load_data("digits")

@@ -195,6 +195,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
     _check_times(experiment, data)
+    _check_idle_steps(experiment, data)
     _check_latency(experiment)
     if data.kind != "classes" and rule.rewarded:
         raise UsageError(
@@ -326,6 +327,21 @@ def _check_times(experiment: Experiment, data: Dataset) -> None:
         raise UsageError(
             f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "
             f"{{ kind = 'latency', duration = {definition.time.steps * definition.time.dt:g} }}"
+        )
+
+
+def _check_idle_steps(experiment: Experiment, data: Dataset) -> None:
+    """Warn of steps that show a network without a memory what it has seen in the first."""
+    definition, network = experiment.definition, experiment.network
+    still = definition.data.encoder.kind == "constant" and not data.duration
+    lasting = any(network.delays.values()) or network.transmissions or experiment.rule.delay
+    if definition.time.steps == 1 or not still or lasting:
+        return
+    start = network.init(network.like.new_zeros((1, *network.input_size)), torch.Generator())
+    if not any(start.state.neurons.values()):
+        warn(
+            f"{definition.name}: time.steps is {definition.time.steps}, but the examples stand still and no population "
+            f"remembers the step before, so that all steps are alike and take as many times as long; set time.steps = 1"
         )
 
 
