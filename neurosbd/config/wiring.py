@@ -68,7 +68,7 @@ class ConnectionEntry(Entry):
     pre: str
     post: str
     plastic: bool = True
-    delay: Annotated[int | float | str | Entry | None, PlainValidator(read_delay), SerializeAsAny()] = (
+    delay: Annotated[int | float | str | SerializeAsAny[Entry] | None, PlainValidator(read_delay)] = (
         None  # on the way: steps, or a time, '1.5 ms', or what it is drawn from for every synapse; none: 0 forward, 1
         # for lateral, recurrent and feedback connections
     )
