@@ -420,3 +420,13 @@ def test_what_each_plasticity_follows_goes_on_after_a_stop(tmp_path: Path, plast
     assert str(states[0]["traces"]) == str(states[1]["traces"])
     weights = [state["network"]["weights.input->exc"] for state in states]
     assert torch.equal(*weights) and weights[0].unique().numel() > 1
+
+
+def test_a_run_of_several_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written. Must fail when each process runs by itself (tried)."""
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(neurosbd.UsageError, match="started 2 processes"):
+        neurosbd.run(_by_hand(), "100 ms", STIMULI, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

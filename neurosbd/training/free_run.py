@@ -1,5 +1,6 @@
 """Free runs: a network by itself under stimuli, from Python and of a model file."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from neurosbd.training.free_session import FreeSession
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
 from neurosbd.training.loggers import Logger, Loggers
-from neurosbd.training.machine import check_device
+from neurosbd.training.machine import check_alone, check_device
 from neurosbd.training.own_parts import naming_own_parts
 from neurosbd.training.reported import run_reported
 from neurosbd.training.run import Run
@@ -72,6 +73,7 @@ def run(
     """
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, got {type(network).__name__}; of a model file: simulate")
+    check_alone(os.environ)
     with Interrupt() as interrupt:
         times = {"duration": duration, "update": update, "report": report, "examples": examples}
         raw = spelled(network, stimuli, rewards, rules) | {"seed": seed}
