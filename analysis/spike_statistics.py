@@ -113,7 +113,7 @@ def figure(result: Result) -> "Figure":
         edges = np.linspace(0, max(1.0 if title != "rate" else 1e-3, known.max(initial=0)) * 1.001, 31)
         for i, name in enumerate(result.population):
             each = values[i][np.isfinite(values[i])]
-            ax.hist(each, edges, histtype="step", lw=1.3, color=COLOURS[i % len(COLOURS)], label=name)
+            ax.hist(each, edges.tolist(), histtype="step", lw=1.3, color=COLOURS[i % len(COLOURS)], label=name)
         ax.set(xlabel=label, ylabel="neurons", title=title)
     for ax in axes[1:3]:
         ax.axvline(1, color="0.6", ls=":", lw=0.9)

@@ -68,7 +68,7 @@ def analyse(run: Run) -> Result:
             "*.spikes *.weight",
         )
     names, lags, windows, errors, explained = zip(*found, strict=True)
-    return Result(tuple(names), *(np.stack(part) for part in (lags, windows, errors)), np.array(explained))
+    return Result(tuple(names), np.stack(lags), np.stack(windows), np.stack(errors), np.array(explained))
 
 
 def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -118,7 +118,7 @@ def _pairs(arrived: np.ndarray, fired: np.ndarray, rows: np.ndarray, per: int) -
 
 def _solved(pairs: np.ndarray, change: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Window, standard error and R2 from pairs [N, lags] and changes [N]."""
-    met = pairs.any(0)
+    met = np.asarray(pairs.any(0))
     if len(change) < ENOUGH * met.sum() or not met.any():
         raise UsageError(
             f"{name}: {len(change)} changes of weights are too few for {met.sum()} lags; record more synapses or rows"

@@ -30,7 +30,7 @@ EXPLODED = 10.0  # norm of the weights of a unit (root mean square), and its gro
 class Result:
     """Every recorded weight and projection; NaN behind the snapshots or singular values that one has.
 
-    progress: epochs of training behind each snapshot, 0 before the first batch.
+    progress: epochs of training, or reports of a free run, behind each snapshot, 0 before the first batch.
     units: onto which the recorded synapses lead.
     plastic: whether it is a weight that may learn.
     singular: singular values of the first and the last snapshot, in descending order.
@@ -102,10 +102,10 @@ def figure(result: Result) -> "Figure":
         style: dict[str, Any] = marks | {"color": COLOURS[i % len(COLOURS)], "ls": "-" if i < len(COLOURS) else "--"}
         axes[0].plot(result.progress[i], result.drift[i], label=name, **style)
         axes[1].plot(result.progress[i], result.norm[i], **style)
-    axes[0].set(xlabel="epochs of training", ylabel="||W - W(0)|| / ||W(0)||", title="drift")
+    axes[0].set(xlabel="epochs, or reports of a free run", ylabel="||W - W(0)|| / ||W(0)||", title="drift")
     axes[0].set_yscale("symlog", linthresh=STILL)
     axes[0].set_ylim(0, None)
-    axes[1].set(xlabel="epochs of training", ylabel="||W||, weight", title="norm", yscale="log")
+    axes[1].set(xlabel="epochs, or reports of a free run", ylabel="||W||, weight", title="norm", yscale="log")
     for ax in axes[:2]:
         ax.locator_params("x", integer=True)
     for ax, i in zip(axes[2:], whole, strict=True):

@@ -89,15 +89,15 @@ CURRENTS = {
 
 @pytest.mark.parametrize("name", CURRENTS)
 def test_currents_spike_as_in_brian2(name: str) -> None:
-    """Brian2 solves membrane and current together, exactly. Must fail for the value at the beginning of each step
-    (tried)."""
+    """Brian2 solves membrane and current together, exactly. Must fail for the value at the beginning of each
+    step."""
     weight, synapse = CURRENTS[name]
     assert spiking(UNIT, [(slice(SOURCES), weight, synapse)], SPIKES) == THEIRS["currents"][name]
 
 
 def test_conductances_spike_as_in_brian2() -> None:
     """Exponential Euler; AMPA and NMDA of the same sources, GABA of others. Must fail for a block of the potential
-    after the step (tried), and without it."""
+    after the step, and without it."""
     synapses: list[tuple[slice, float, Synapse]] = [
         (slice(7), 0.6, Conductance()),
         (slice(7), 0.15, NMDA()),
@@ -111,7 +111,7 @@ def test_conductances_spike_as_in_brian2() -> None:
     [("depressing", TsodyksMarkram(0.5, 0.8, 1e-6)), ("facilitating", TsodyksMarkram(0.15, 0.13, 0.53))],
 )
 def test_short_term_plasticity_is_that_of_brian2(name: str, short: TsodyksMarkram) -> None:
-    """What the last 12 spikes send, to 1e-12. Must fail when x recovers from its value before the spike (tried)."""
+    """What the last 12 spikes send, to 1e-12. Must fail when x recovers from its value before the spike."""
     state, sent = short.init(SPIKES[:1]), []
     for arriving in SPIKES[:, None]:
         passed, state = short.step(state, arriving, DT)

@@ -93,7 +93,7 @@ def test_a_leaky_membrane_goes_the_way_of_the_closed_form(name: str) -> None:
 
 
 def test_responses_have_a_peak_of_1() -> None:
-    """The weight is the peak. Must fail for an alpha function without its e (tried)."""
+    """The weight is the peak. Must fail for an alpha function without its e."""
     for name in ("exponential", "alpha", "double_exponential"):
         synapse, one = SYNAPSES[name](), torch.ones(1, 1).double()
         state, found = synapse.arrive(synapse.init(one), one, 1e-5), []
@@ -105,7 +105,7 @@ def test_responses_have_a_peak_of_1() -> None:
 
 def test_conductances_pull_towards_their_reversal_potential() -> None:
     """A lasting g ends at (v_leak + g E) / (1 + g), however large g dt is; a magnesium block opens with the potential:
-    Jahr, Stevens 1990, half open at -20.5 mV in 1 mM. Must fail for an Euler step, which explodes (tried)."""
+    Jahr, Stevens 1990, half open at -20.5 mV in 1 mM. Must fail for an Euler step, which explodes."""
     for g in (1.0, 1e4):
         v = alone(Conductance(-60e-3, Exponential(1e3)), LIF(TAU, **VOLTS), torch.tensor([g] + [0.0] * 999))
         assert v[-1].item() == pytest.approx((-70e-3 - g * 60e-3) / (1 + g), rel=1e-3)
@@ -117,7 +117,7 @@ def test_conductances_pull_towards_their_reversal_potential() -> None:
 def test_two_connections_of_one_source_keep_their_own_time() -> None:
     """AMPA and NMDA between the same two populations: together they do what one neuron makes of both conductances.
 
-    Must fail when their states share a name (tried)."""
+    Must fail when their states share a name."""
     populations = [Population("input", (1,), None), Population("n", (2,), LIF(TAU, **VOLTS))]
     one = Dense(weight=INITIALISERS["constant"](0.1))
     fast = Connection("input", "n", one, label="ampa", synapse=Conductance())
@@ -164,7 +164,7 @@ KINDS = [Exponential(), Alpha(), DoubleExponential(), Conductance(), NMDA(), Del
 @pytest.mark.parametrize("synapse", KINDS, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("recurrent", [True, False])
 def test_blocks_of_time_change_nothing(synapse: Synapse, recurrent: bool) -> None:
-    """Must fail when a block begins with rested synapses (tried)."""
+    """Must fail when a block begins with rested synapses."""
     wanted = rows(lasting(synapse, 1, recurrent))
     assert any(row["first 0"].any() for row in wanted)
     for block in (4, 11):
@@ -174,7 +174,7 @@ def test_blocks_of_time_change_nothing(synapse: Synapse, recurrent: bool) -> Non
 
 @pytest.mark.parametrize("synapse", KINDS, ids=lambda s: type(s).__name__)
 def test_a_run_split_in_two_is_the_whole_run_bitwise(synapse: Synapse) -> None:
-    """Must fail when the state leaves out what was felt (tried)."""
+    """Must fail when the state leaves out what was felt."""
     network = lasting(synapse, None)
     inputs, found = spikes(network), []
 
@@ -193,7 +193,7 @@ def test_a_run_split_in_two_is_the_whole_run_bitwise(synapse: Synapse) -> None:
 @pytest.mark.parametrize("synapse", KINDS[:3], ids=lambda s: type(s).__name__)
 def test_eligibility_through_a_synapse_is_the_gradient(synapse: Synapse, unit: Neuron, block: int | None) -> None:
     """e-prop onto one hidden layer is backprop through time: the response of what arrived is d drive / d weight, behind
-    short-term plasticity as well. Must fail for the arrivals themselves (tried), and when a block starts afresh."""
+    short-term plasticity as well. Must fail for the arrivals themselves, and when a block starts afresh."""
     populations = [Population("input", (6,), None), Population("hidden", (5,), unit), Population("output", (3,), LI())]
     connections = [
         Connection("input", "hidden", Dense(), synapse=synapse, short_term=SHORT),
@@ -214,7 +214,7 @@ def test_eligibility_through_a_synapse_is_the_gradient(synapse: Synapse, unit: N
 
 
 def test_spike_timing_works_on_spikes() -> None:
-    """STDP looks at when spikes arrive, not at how long they are felt. Must fail if it is given responses (tried)."""
+    """STDP looks at when spikes arrive, not at how long they are felt. Must fail if it is given responses."""
     stdp = PLASTICITIES["spike_timing"]()
     found = []
     for synapse in (Delta(), Alpha()):
@@ -230,7 +230,7 @@ def test_spike_timing_works_on_spikes() -> None:
 
 def test_short_term_plasticity_settles_where_its_closed_form_says() -> None:
     """At a steady rate r, with E = exp(-1 / (r tau)): u = u_0 / (1 - (1 - u_0) E_facil), x = (1 - E_rec) / (1 - (1 - u)
-    E_rec); the first spike sends u_0. Must fail when x is taken with the u of the spike before (tried)."""
+    E_rec); the first spike sends u_0. Must fail when x is taken with the u of the spike before."""
     short, every, dt = TsodyksMarkram(0.2, 0.3, 0.5), 50, 1e-3
     facil, rec = math.exp(-every * dt / 0.5), math.exp(-every * dt / 0.3)
     u = 0.2 / (1 - 0.8 * facil)
@@ -281,7 +281,7 @@ def test_rules_that_cannot_follow_are_refused() -> None:
 
 
 def test_a_delay_is_a_time() -> None:
-    """'1.5 ms' is 15 steps of 0.1 ms. Must fail when seconds are taken for steps (tried)."""
+    """'1.5 ms' is 15 steps of 0.1 ms. Must fail when seconds are taken for steps."""
     times = {15: 15, "1.5 ms": 15, 1.5e-3: 15, "0 ms": 0, None: 0}
     assert {given: built(delay=given).delays["input->n"] for given in times} == times
     for given, said in {
@@ -318,7 +318,7 @@ def scattered(block: int | None = None, **more: Any) -> Network:
 def test_every_synapse_has_a_delay_of_its_own() -> None:
     """One spike of every input comes to each unit when its own delay is over, times its own weight; a loop by hand.
 
-    Must fail when synapses are sorted by delay and weights are not (tried)."""
+    Must fail when synapses are sorted by delay and weights are not."""
     network = scattered(plastic=False)
     x = torch.zeros(12, 1, 3).double()
     x[2] = 1
@@ -340,7 +340,7 @@ def test_every_synapse_has_a_delay_of_its_own() -> None:
 def test_drawn_delays_in_blocks_and_under_stdp(more: dict[str, Any]) -> None:
     """Blocks of time change nothing, and STDP pairs what arrives, when it does: a loop over synapses by hand.
 
-    Must fail when a block waits for the longest delay alone (tried)."""
+    Must fail when a block waits for the longest delay alone."""
     inputs = (torch.rand(40, 1, 3, generator=seeded(1)) < 0.3).double()
     spikes_of: dict[int | None, Tensor] = {}
     for block in (1, 3, None):
@@ -381,7 +381,7 @@ def test_drawn_delays_say_what_they_cannot() -> None:
 
 
 def test_a_file_says_delays_that_are_drawn() -> None:
-    """What a run keeps of its definition is read again as it was. Must fail when only the kind is kept (tried)."""
+    """What a run keeps of its definition is read again as it was. Must fail when only the kind is kept."""
     entry = {"kind": "dense", "pre": "a", "post": "b", "delay": {"kind": "uniform", "low": "1 ms", "high": "3 ms"}}
     kept = TypeAdapter(GeometryEntry).validate_python(entry).model_dump(mode="json")
     assert kept["delay"] == {"kind": "uniform", "low": 1e-3, "high": 3e-3}

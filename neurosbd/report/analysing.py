@@ -45,6 +45,10 @@ class Report:
         """Outcomes of analyses with a mistake in them."""
         return tuple(outcome for outcome in self.outcomes if outcome.failed)
 
+    def __repr__(self) -> str:
+        missing = len(self.outcomes) - len(self.shown)
+        return f"Report({str(self.path)!r}: {len(self.shown)} analyses, {missing} not shown, {len(self.failed)} failed)"
+
     def __getitem__(self, name: str) -> Outcome:
         return {outcome.name: outcome for outcome in self.outcomes}[name]
 

@@ -22,7 +22,7 @@ def _responses(make: Make, arrivals: Tensor, dt: float, tau_mem: float | None = 
 
 
 def response_is_linear(make: Make) -> None:
-    """Weights before or behind it make no difference. Must fail for one that saturates (tried)."""
+    """Weights before or behind it make no difference. Must fail for one that saturates."""
     arrivals, weights = drawn(9, 3, 5), drawn(4, 5, seed=1)
     sentence = "A response must be linear: weights times the response is not the response of weights times arrivals"
     close(
