@@ -1,23 +1,24 @@
 """Short-term plasticity: how much of a synapse is left for the next spike, whatever learns its weight."""
 
 import math
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurosbd.constants import Range, Seconds, constants
-from neurosbd.synapses.synapse import SynapseState
+
+S = TypeVar("S")  # its state
 
 
-class ShortTerm(Protocol):
+class ShortTerm(Protocol[S]):
     """What becomes of the spikes of a presynaptic unit on their way through its synapses, by those before them."""
 
-    def init(self, arriving: Tensor) -> SynapseState:
+    def init(self, arriving: Tensor) -> S:
         """Rested; a NamedTuple of tensors, of the shape, type and device of `arriving`, [B, *arriving]."""
         ...
 
-    def step(self, state: SynapseState, arriving: Tensor, dt: float) -> tuple[Tensor, SynapseState]:
+    def step(self, state: S, arriving: Tensor, dt: float) -> tuple[Tensor, S]:
         """What the synapses make of the spikes that arrive in a step of dt s, [B, *arriving], and the state after."""
         ...
 

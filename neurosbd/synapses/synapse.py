@@ -1,13 +1,14 @@
 """What a synapse is: how long what arrives is felt, as a current or as a conductance."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-SynapseState = Any  # a NamedTuple of tensors, of each synapse its own
+SynapseState = tuple[Tensor, ...]  # of any synapse: a NamedTuple of tensors; () where there is nothing
+S = TypeVar("S")  # the state of one kind
 
 
-class Synapse(Protocol):
+class Synapse(Protocol[S]):
     """The response of what arrives at the synapses of a connection, times their weights.
 
     What arrives in a step comes at its beginning. A response is linear in it and knows nothing of the weights, so that
@@ -15,11 +16,11 @@ class Synapse(Protocol):
     rule asks what a synapse did: weight times the response of an arrival is the response of weight times arrival.
     """
 
-    def init(self, arrived: Tensor) -> SynapseState:
+    def init(self, arrived: Tensor) -> S:
         """Nothing has arrived yet; a NamedTuple of tensors of the shape, type and device of `arrived`."""
         ...
 
-    def arrive(self, state: SynapseState, arrived: Tensor, dt: float) -> SynapseState:
+    def arrive(self, state: S, arrived: Tensor, dt: float) -> S:
         """The state at the beginning of a step, once this has arrived.
 
         Args:
@@ -29,7 +30,7 @@ class Synapse(Protocol):
         """
         ...
 
-    def value(self, state: SynapseState, dt: float, tau_mem: float | Tensor | None) -> Tensor:
+    def value(self, state: S, dt: float, tau_mem: float | Tensor | None) -> Tensor:
         """What stands for the response over a step, fresh in memory.
 
         Args:
@@ -41,7 +42,7 @@ class Synapse(Protocol):
         ...
 
 
-class Response(Synapse, Protocol):
+class Response(Synapse[S], Protocol[S]):
     """A synapse that is a response and no more: a current where it stands alone, a conductance within one."""
 
 
