@@ -42,8 +42,7 @@ class Triangle:
 
     def derivative(self, distance: Tensor) -> Tensor:
         """Piecewise linear, zero beyond `width`."""
-        height = torch.tensor(self.height, dtype=distance.dtype)  # of the host, as a number is
-        return torch.sub(height, distance.abs_(), alpha=self.height / self.width, out=distance).clamp_(min=0)
+        return distance.abs_().mul_(-self.height / self.width).add_(self.height).clamp_(min=0)
 
 
 @constants

@@ -230,7 +230,7 @@ TAU = "population.output.neuron.tau_mem"
         ),
         (
             ["xor-delayed-reward", "--set", "connection.0.delay=-1"],
-            "connection.0.delay: must be in 0..100000, got -1",
+            "connection.0.delay: must be a number of steps from 0 to 100,000, a time such as '1.5 ms'",
         ),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_kill_between_the_two_checkpoints_is_made_good(tmp_path: Path, monkeyp
     """Must fail when best.pt is only written in the epoch itself (tried)."""
     settings = QUICK | {"training.epochs": 1}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("neurosbd.training.loop._keep_best", _killed)
+        patch.setattr("neurosbd.training.loop.keep_best", _killed)
         neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run")
     assert not (tmp_path / "run" / "best.pt").exists()
     run = neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run", resume=True)
