@@ -6,11 +6,13 @@ for every recorded synapse and every two rows of its weight, solved for the wind
 t_post - t_pre, from the arrival of a pre spike at the beginning of its step to a post spike at the end of its own, and
 all pairs count. Rows with a weight at the least or the largest value that was recorded are left out: a bound may have
 cut their change. Of a rule whose changes add up over pairs the window is exact; R2 says how much of the changes it
-explains. Needed are the spikes of both populations at every step, and the weight, best as often as there are reports.
+explains. Of many synapses so many are taken, evenly, that steps times synapses stay under three millions. Needed are
+the spikes of both populations at every step, and the weight, best as often as there are reports.
 
 Source: Bi, Poo 1998, J. Neurosci. 18 (the window, there of one pair at a time).
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 LONGEST = 0.08  # s
 BINS = 20  # on either side
-MOST = 30_000_000  # steps times synapses
+MOST = 3_000_000  # steps times synapses
 ENOUGH = 4  # rows per unknown
 
 
@@ -78,8 +80,10 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
         raise UsageError(f"{signal.where}: a window is measured of synapses between all pairs of units, not of kernels")
     places = [{unit: n for n, unit in enumerate(s.items.tolist())} for s in (pre, post)]
     items = [(n, divmod(item, columns)) for n, item in enumerate(signal.items.tolist())]
-    kept = [(n, places[0][q], places[1][p]) for n, (p, q) in items if q in places[0] and p in places[1]]
-    moving = [each for each in kept if np.ptp(signal[:, each[0]]) > 0][: max(1, MOST // len(pre))]
+    weight = signal[:]
+    moved = np.ptp(weight, axis=0) > 0
+    kept = [(n, places[0][q], places[1][p]) for n, (p, q) in items if q in places[0] and p in places[1] and moved[n]]
+    moving = kept[:: math.ceil(len(kept) / max(1, MOST // len(pre))) or 1]
     if not moving:
         raise UsageError(f"{signal.where}: no recorded weight has moved, so that it shows no window")
     synapse, source, target = (np.array(part) for part in zip(*moving, strict=True))
@@ -88,7 +92,7 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
     rows = np.round(signal.time / dt).astype(int)
     per = max(1, round(LONGEST / BINS / dt))
     pairs = _pairs(arrived, fired, rows, per)
-    weight = signal[:][:, synapse].astype(np.float64)
+    weight = weight[:, synapse].astype(np.float64)
     inside = (weight > weight.min()) & (weight < weight.max())
     free = inside[1:] & inside[:-1]
     lags = np.array([_steps(number, per).mean() for number in range(-BINS, BINS)]) * dt
