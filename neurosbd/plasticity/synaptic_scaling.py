@@ -1,13 +1,13 @@
 """Synaptic scaling: all synapses of a neuron grow or shrink in proportion until it fires at its rate."""
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Hertz, Seconds, constants
+from neurosbd.constants import Hertz, Legal, Seconds, constants
 from neurosbd.eligibility.local import Local, Selective, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
@@ -19,6 +19,10 @@ class Scaled(NamedTuple):
 
     rate: Tensor  # Hz, [B, *size]
     beside: Any
+
+
+def _alone(beside: Plasticity) -> bool:
+    return beside.states_changes and not (beside.modulated or isinstance(beside, Tracking))
 
 
 @constants(called="synaptic_scaling")
@@ -45,22 +49,19 @@ class SynapticScaling:
     rate: Hertz = 5.0
     tau: Seconds = 100.0
     tau_rate: Seconds = 1.0
-    beside: Plasticity | None = None
+    beside: (
+        Annotated[
+            Plasticity,
+            Legal("a plasticity of activity alone that states by how much a weight changes, such as 'triplet'", _alone),
+        ]
+        | None
+    ) = None
 
     modulated: ClassVar[bool] = False
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        if self.beside is None:
-            return
-        if self.beside.modulated or isinstance(self.beside, Tracking) or not self.beside.states_changes:
-            raise ValueError(
-                f"synaptic_scaling.beside must be a plasticity of activity alone that states by how much a weight "
-                f"changes, such as 'spike_timing' or 'triplet', got {self.beside!r:.100}"
-            )
 
     @property
     def per_synapse(self) -> bool:
