@@ -230,8 +230,8 @@ TAU = "population.output.neuron.tau_mem"
         ),
         (
             ["xor-delayed-reward", "--set", "connection.0.delay=-1"],
-            "connection.0.delay: must be a number of steps from 0 to 100,000, a time such as '1.5 ms', or { kind = 'uniform', "
-            "low = '1 ms', high = '3 ms' }, got -1",
+            "connection.0.delay: must be a number of steps from 0 to 100,000, a time such as '1.5 ms', or "
+            "{ kind = 'uniform', low = '1 ms', high = '3 ms' }, got -1",
         ),
     ],
 )
