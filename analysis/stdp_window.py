@@ -57,7 +57,7 @@ def analyse(run: Run) -> Result:
         raise UsageError("a window is measured from a free run, or from stdp-window, whose figure it is")
     trace = run.trace
     spikes = {s.where: s for s in trace.need("spikes") if len(s)}
-    plastic = {f"{c.pre}->{c.post}": c for c in run.definition.connection if c.plastic}
+    plastic = {name: c for name, c in run.network().connections.items() if c.plastic}
     found = [
         (signal.where, *_measured(run, signal, spikes[c.pre], spikes[c.post]))
         for signal in trace.need("weight")
@@ -77,7 +77,7 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
     """Lags, window, its standard error and R2 of one connection."""
     dt, columns = run.trace.dt, int(np.prod(pre.size))
     if len(signal.size) != 2:
-        raise UsageError(f"{signal.where}: a window is measured of synapses between all pairs of units, not of kernels")
+        raise UsageError(f"{signal.where}: a window is measured of synapses between all pairs, not of lists or kernels")
     places = [{unit: n for n, unit in enumerate(s.items.tolist())} for s in (pre, post)]
     items = [(n, divmod(item, columns)) for n, item in enumerate(signal.items.tolist())]
     weight = signal[:]
@@ -152,4 +152,7 @@ def figure(result: Result) -> "Figure":
 def caption(result: Result) -> str:
     """What the windows are and explain."""
     parts = [f"{n} {e:.0%}" for n, e in zip(result.connection, result.explained, strict=True)]
-    return f"Change of a weight by one pair of spikes, by least squares. Explained of all changes: {', '.join(parts)}."
+    return (
+        f"Change of a weight by one pair of spikes, by least squares, of at most {MOST:,} steps times synapses, taken "
+        f"evenly. Explained of their changes: {', '.join(parts)}."
+    )
