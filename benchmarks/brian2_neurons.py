@@ -1,5 +1,7 @@
 """What Brian2 makes of the firing patterns of two papers: the figures that tests/test_firing_patterns.py keeps.
 
+And of Hodgkin's and Huxley's neuron with two sets of rates: those that tests/test_hodgkin_huxley.py keeps.
+
     python benchmarks/brian2_neurons.py        # with brian2 (2.9.0 made the figures) and numpy
 
 The 20 patterns of Izhikevich 2004 (IEEE Trans. Neural Netw. 15:1063, with the constants and currents of its script
@@ -153,13 +155,73 @@ def exponential(b2: Any, one: Exponential) -> list[int]:
     return spikes(b2, equations, "v = v_reset; w += b", "v > 0", {"v": one.v_leak}, how)
 
 
+class Channels(NamedTuple):
+    """Constants per square centimetre: mS, mV, uA; rates per ms."""
+
+    g_na: float
+    g_k: float
+    g_leak: float
+    v_na: float
+    v_k: float
+    v_leak: float
+    v_threshold: float
+    current: float
+    rates: str
+    dt: float  # ms
+
+
+SQUID = """
+am = exprel(-(v + 40) / 10) ** -1 : 1
+bm = 4 * exp(-(v + 65) / 18) : 1
+ah = 0.07 * exp(-(v + 65) / 20) : 1
+bh = 1 / (1 + exp(-(v + 35) / 10)) : 1
+an = 0.1 * exprel(-(v + 55) / 10) ** -1 : 1
+bn = 0.125 * exp(-(v + 65) / 80) : 1
+"""
+TRAUB_MILES = """
+am = 0.32 * 4 * exprel((13 - v - 63) / 4) ** -1 : 1
+bm = 0.28 * 5 * exprel((v + 63 - 40) / 5) ** -1 : 1
+ah = 0.128 * exp((17 - v - 63) / 18) : 1
+bh = 4 / (1 + exp((40 - v - 63) / 5)) : 1
+an = 0.032 * 5 * exprel((15 - v - 63) / 5) ** -1 : 1
+bn = 0.5 * exp((10 - v - 63) / 40) : 1
+"""
+HODGKIN_HUXLEY = {
+    "squid": Channels(120, 36, 0.3, 50, -77, -54.387, 0, 10, SQUID, 0.05),
+    "traub_miles": Channels(100, 30, 0.05, 50, -90, -60, -40, 1, TRAUB_MILES, 0.05),
+}
+
+
+def channels(b2: Any, one: Channels) -> list[int]:
+    """Steps with an upstroke of a neuron whose gates are in their steady state at -65 mV before, 100 ms."""
+    equations = (
+        """dv/dt = (g_leak*(v_leak - v) + g_na*m**3*h*(v_na - v) + g_k*n**4*(v_k - v) + current) / ms : 1
+    dm/dt = (am*(1 - m) - bm*m) / ms : 1
+    dh/dt = (ah*(1 - h) - bh*h) / ms : 1
+    dn/dt = (an*(1 - n) - bn*n) / ms : 1"""
+        + one.rates
+    )
+    b2.start_scope()
+    b2.defaultclock.dt = one.dt * b2.ms
+    constants = {key: value for key, value in one._asdict().items() if key not in ("rates", "dt", "v_threshold")}
+    up = f"v > {one.v_threshold}"
+    group = b2.NeuronGroup(1, equations, threshold=up, refractory=up, method="exponential_euler", namespace=constants)
+    group.v = -65
+    group.m, group.h, group.n = "am / (am + bm)", "ah / (ah + bh)", "an / (an + bn)"
+    monitor = b2.SpikeMonitor(group)
+    b2.Network(group, monitor).run(100 * b2.ms)
+    return [round(float(time / b2.ms) / one.dt) for time in monitor.t]
+
+
 def main() -> None:
     """Run all, print."""
     b2 = importlib.import_module("brian2")
     b2.prefs.codegen.target = "numpy"
     b2.prefs.core.default_float_dtype = np.float64
     found = {name: quadratic(b2, one) for name, one in IZHIKEVICH.items()}
-    print(json.dumps({"izhikevich": found, "adex": {name: exponential(b2, one) for name, one in ADEX.items()}}))
+    adex = {name: exponential(b2, one) for name, one in ADEX.items()}
+    gated = {name: channels(b2, one) for name, one in HODGKIN_HUXLEY.items()}
+    print(json.dumps({"izhikevich": found, "adex": adex, "hodgkin_huxley": gated}))
 
 
 if __name__ == "__main__":

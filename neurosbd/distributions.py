@@ -128,7 +128,7 @@ def check_above(owner: object, upper: str, lower: str, unit: str = "") -> None:
 
 
 def check_times(owner: object, dt: float, where: str) -> None:
-    """Warn of times of a neuron that steps of dt, s, cannot show.
+    """Warn of times of a neuron that steps of dt, s, cannot show, and refuse a step that makes another neuron of it.
 
     A leak that leaves less than 1 % after a step is gone within it; a translated network may well have leaks shorter
     than its step, such as a beta of 0.3. What a neuron follows by Euler steps must not be shorter than one.
@@ -137,7 +137,10 @@ def check_times(owner: object, dt: float, where: str) -> None:
         owner: constants; time constants are those whose name begins with 'tau_'.
         dt: step, s.
         where: begins the message.
+    Raises:
+        ValueError: if a neuron that names its `longest_step` takes one five times as long.
     """
+    _check_step(owner, dt, where)
     name, by_euler = type(owner).__name__, getattr(owner, "euler", False)
     for field, value in vars(owner).items() if owner is not None else ():
         if field.startswith("tau_") and isinstance(value, float | Tensor):
@@ -155,6 +158,16 @@ def check_times(owner: object, dt: float, where: str) -> None:
             f"{where}: {name}.refractory = {resting * dt:g} s is no whole number of steps of dt = {dt:g} s; it is "
             f"rounded to {round(resting)} of them"
         )
+
+
+def _check_step(owner: object, dt: float, where: str) -> None:
+    """Beyond the longest step whose spikes come about in time, and far beyond it, where hardly any come."""
+    longest = getattr(owner, "longest_step", math.inf)
+    beside = f"{where}: a step of dt = {dt:g} s is long for {type(owner).__name__}, whose gates move within it"
+    if dt > 5.001 * longest:
+        raise ValueError(f"{beside}: hardly a spike is left; take time.dt = {longest:g} or less, such as '25 us'")
+    if dt > 1.001 * longest:
+        warn(f"{beside}: its spikes come late by a step or more each; take time.dt = {longest:g} or less")
 
 
 def is_rounding(constant: Tensor | None, exact: Tensor) -> bool:

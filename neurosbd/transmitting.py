@@ -69,7 +69,7 @@ def conductances_of(
         if not isinstance(neuron, Conducting):
             raise ValueError(
                 f"{where}: conductances need the potential of a membrane, which {type(neuron).__name__} neurons do not "
-                f"offer; take 'lif', 'alif' or 'adex', or a current, such as synapse = 'exponential'"
+                f"offer; take 'lif', 'alif', 'adex' or 'hodgkin_huxley', or a current, such as synapse = 'exponential'"
             )
         try:
             neuron.check_volts()

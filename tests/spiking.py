@@ -22,6 +22,11 @@ def noise() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
+def legal_step(neuron: Neuron, dt: float = DT) -> float:
+    """dt, or what a neuron takes at most."""
+    return min(dt, getattr(neuron, "longest_step", dt))
+
+
 def layered(neuron: Neuron, readout: Neuron | None = None, delay: int | None = None, dt: float = DT) -> Network:
     """4 inputs, 6 units, 3 outputs, with biases that are not 0."""
     populations = [
@@ -33,7 +38,7 @@ def layered(neuron: Neuron, readout: Neuron | None = None, delay: int | None = N
         Connection("input", "hidden", Dense(bias=True), delay=delay),
         Connection("hidden", "output", Dense(bias=True)),
     ]
-    network = Network(populations, connections, torch.Generator().manual_seed(0), dt).double()
+    network = Network(populations, connections, torch.Generator().manual_seed(0), legal_step(neuron, dt)).double()
     with torch.no_grad():
         for bias in network.biases.values():
             bias.uniform_(0, 0.1)
@@ -53,7 +58,7 @@ def maps(neuron: Neuron, dt: float = DT) -> Network:
         Connection("conv1", "conv2", Conv2d(3, padding=1, bias=True, pool=AveragePool())),
         Connection("conv2", "output", Dense()),
     ]
-    return Network(populations, connections, torch.Generator().manual_seed(0), dt).double()
+    return Network(populations, connections, torch.Generator().manual_seed(0), legal_step(neuron, dt)).double()
 
 
 class Watched(NamedTuple):
@@ -81,7 +86,7 @@ def lively(network: Network, name: str = "hidden") -> Tensor:
     for scale in (0.3, 1, 3, 10, 17, 30, 100, 2.7):
         value, slope = trial_recorder(network, scale * inputs, name)
         spiking = hasattr(network.populations[name].neuron, "v_threshold")
-        if (slope != 0).double().mean() > 0.2 and (not spiking or 0.05 < value.mean() < 0.6):
+        if (slope != 0).double().mean() > 0.2 and (not spiking or 0.05 * network.dt / DT < value.mean() < 0.6):
             return scale * inputs
     raise AssertionError("no input makes these neurons spike with a gain")
 

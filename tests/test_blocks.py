@@ -27,6 +27,7 @@ from neurosbd.neurons import LI, LIF, NEURONS
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.regularisers import HOMEOSTASES
 from neurosbd.rules import RULES
+from tests.spiking import legal_step
 
 STEPS, BATCH, DT = 11, 3, 1e-3
 SPIKING = [name for name in NEURONS if hasattr(NEURONS[name]().init(torch.zeros(1, 2), torch.Generator()), "spike")]
@@ -50,7 +51,7 @@ def dense(neuron: Neuron, block: int | None, readout: Neuron | None = None, loop
     ]  # fmt: skip
     if loops:
         connections += [Connection("second", "second", Dense()), Connection("second", "first", Dense(), delay=3)]
-    return loud(Network(populations, connections, seeded(), DT, block=block))
+    return loud(Network(populations, connections, seeded(), legal_step(neuron, DT), block=block))
 
 
 def maps(neuron: Neuron, block: int | None) -> Network:
@@ -63,7 +64,7 @@ def maps(neuron: Neuron, block: int | None) -> Network:
         Connection("first", "second", Conv2d(3, padding=1, pool=AveragePool(), bias=True)),
         Connection("second", "output", Dense()),
     ]
-    return loud(Network(populations, connections, seeded(), DT, block=block))
+    return loud(Network(populations, connections, seeded(), legal_step(neuron, DT), block=block))
 
 
 def loud(network: Network) -> Network:

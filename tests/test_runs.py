@@ -15,6 +15,7 @@ from neurosbd.learning.simulation import unroll
 from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, NEURONS, Escape
 from neurosbd.neurons.neuron import Neuron, gain
+from tests.spiking import legal_step
 
 DT = 1e-3
 
@@ -35,7 +36,7 @@ def reservoir(neuron: Neuron, inputs: int = 3, units: int = 6, delay: int = 3) -
         Connection("input", "unit", Dense(bias=True), delay=delay),
         Connection("unit", "unit", Dense(autapses=False)),
     ]
-    return Network(populations, connections, seeded(), DT)
+    return Network(populations, connections, seeded(), legal_step(neuron, DT))
 
 
 def record(network: Network, inputs: Tensor, start: Frame | None = None) -> tuple[Tensor, Frame]:

@@ -296,7 +296,9 @@ def check(network: Network, rule: Composition) -> None:
                     _check_own(plan.plasticity, rule)
                 if network.transmissions and plan.plasticity.eligibilities:
                     _check_response(network, plan.connection)
-                for part in (plan.eligibility, plan.plasticity):
+                for part in (
+                    (plan.eligibility, plan.plasticity) if plan.plasticity.eligibilities else (plan.plasticity,)
+                ):
                     if isinstance(part, Selective):
                         part.check(site)
             except ValueError as problem:

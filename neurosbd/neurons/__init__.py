@@ -9,6 +9,7 @@ from neurosbd.neurons.corinfomax import CorInfoMax
 from neurosbd.neurons.ct_relu import CtReLU
 from neurosbd.neurons.cubalif import CubaLIF
 from neurosbd.neurons.escape import Escape
+from neurosbd.neurons.hodgkin_huxley import HodgkinHuxley
 from neurosbd.neurons.integrate_and_fire import IF
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
@@ -36,6 +37,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "li": LI,
     "izhikevich": Izhikevich,
     "adex": AdEx,
+    "hodgkin_huxley": HodgkinHuxley,
     "escape": Escape,
     "relay": Relay,
 }
@@ -43,6 +45,6 @@ is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
-    "Identity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid", "Softplus",
-    "Standardised", "Tanh", "UnitPower",
+    "HodgkinHuxley", "Identity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid",
+    "Softplus", "Standardised", "Tanh", "UnitPower",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from neurosbd.filters import leak
 from neurosbd.neurons.neuron import Activity, Conductances
 from neurosbd.surrogates import Surrogate, above, spike
 
-_QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
+QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
 
 _MOST_VOLTS = 0.2  # beyond, no potential of a membrane is in volts
 
@@ -161,7 +161,7 @@ def survives(neuron: Clampable, z: Tensor, activity: Activity) -> float | Tensor
     """The same where the membrane may have been clamped in the step of `activity`, in which nothing changes it."""
     left = kept(neuron, z)
     if neuron.refractory > 0 and neuron.refractoriness == "clamped":
-        left = left * (activity.potential > _QUIET)
+        left = left * (activity.potential > QUIET)
     return left
 
 
@@ -208,7 +208,7 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         dt: step, s.
     """
     if refractory is not None:
-        potential = torch.where(refractory > 0, _QUIET, potential)
+        potential = torch.where(refractory > 0, QUIET, potential)
     threshold, unit = number(neuron.v_threshold), neuron.unit
     if not (torch.is_grad_enabled() and potential.requires_grad):
         value = above(potential, threshold)

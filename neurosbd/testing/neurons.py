@@ -79,7 +79,8 @@ def _step_is_pure(make: Make, dtype: torch.dtype) -> None:
 def network_step_is_one_graph(make: Make) -> None:
     """No Python branch looks at values: the step of a network traces whole, and computes the same."""
     populations = [Population("input", (3,), None), Population("out", (2,), make())]
-    network = Network(populations, [Connection("input", "out", Dense(bias=True))], torch.Generator())
+    step = min(DT, getattr(make(), "longest_step", DT))
+    network = Network(populations, [Connection("input", "out", Dense(bias=True))], torch.Generator(), step)
     x = drawn(4, 3, dtype=torch.float32)
     torch._dynamo.reset()  # each neuron is a compilation of its own
     compiled = torch.compile(network.step, backend="eager", fullgraph=True)
