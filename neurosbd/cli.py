@@ -145,21 +145,11 @@ def _loggers(options: argparse.Namespace) -> "list[Logger]":
 def _status(run: "Run") -> int:
     if run.result["status"] != "interrupted":
         return 0
-    if run.definition.simulation is not None:
-        _complain(
-            f"interrupted after {run.result['epochs']} reports; everything is kept in {run.path}. "
-            f"To go on, repeat the command with --out {run.path} --resume"
-        )
-    elif "epochs" in run.result:
-        _complain(
-            f"interrupted after {run.result['epochs']} whole epochs; everything is kept in {run.path}. "
-            f"To go on, repeat the command with --out {run.path} --resume"
-        )
-    else:
-        _complain(
-            f"interrupted; what was recorded is kept in {run.path}. A protocol is not resumed: run it again into "
-            f"another --out"
-        )
+    reported = run.definition.simulation is not None or run.definition.protocol is not None
+    _complain(
+        f"interrupted after {run.result['epochs']} {'reports' if reported else 'whole epochs'}; everything is kept in "
+        f"{run.path}. To go on, repeat the command with --out {run.path} --resume"
+    )
     return 1
 
 

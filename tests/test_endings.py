@@ -17,7 +17,7 @@ import pytest
 from neurosbd import checkpoints, files
 from neurosbd.errors import RunError, UsageError, UsageWarning
 from neurosbd.recording import Recorder
-from neurosbd.tasks.pairing import Pairing
+from neurosbd.tasks import TrialSequence
 from neurosbd.training.experiments import simulate
 from neurosbd.training.fit import fit
 from neurosbd.training.interrupt import Interrupt
@@ -27,6 +27,8 @@ from neurosbd.training.session import Session
 
 QUICK: dict[str, Any] = {"training.epochs": 3, "data.subset": 12}
 PROTOCOL = {"protocol.longest": 20, "protocol.period": 50}
+CURSOR = {"protocol.pretraining": 3, "protocol.recorded": 2, "protocol.session": 3, "protocol.batch": 4}
+MOMENTUM = {"training.optimizer.momentum": 0.5}
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -230,22 +232,43 @@ def test_handlers_are_put_back() -> None:
     assert [signal.getsignal(n) for n in (*STOPS, signal.SIGUSR1)] == before
 
 
-def test_a_protocol_stops_between_two_trials(tmp_path: Path) -> None:
-    seen: list[int] = []
-    real = Pairing._pair
+@pytest.mark.parametrize(("name", "settings"), [("stdp-window", PROTOCOL), ("bmi-cursor", CURSOR | MOMENTUM)])
+@pytest.mark.parametrize("stop", [3, 5])
+def test_a_protocol_stops_between_two_trials_and_goes_on_bit_for_bit(
+    tmp_path: Path, name: str, settings: dict[str, Any], stop: int
+) -> None:
+    """Within a stage and at its end: same measures, curves, lines and trace as of a run that nobody stopped.
 
-    def pair(self: Any, *arguments: Any) -> Any:
-        seen.append(1)
-        if len(seen) == 3:
-            hit()
-        return real(self, *arguments)
+    Must fail when the place of the generator, or what the optimizer keeps, is not in the checkpoint (tried: both).
+    """
+    there: dict[str, Any] = {"settings": settings, "record": ["*.weight[every=1 batch]", "*.drive"]}
+    first = simulate(name, **there, out=tmp_path / "run", loggers=[When(stop, hit)])
+    assert first.result["status"] == "interrupted" and first.result["epochs"] == stop
+    after = simulate(name, **there, out=tmp_path / "run", resume=True)
+    straight = simulate(name, **there, out=tmp_path / "straight")
+    assert after.result["measures"] == straight.result["measures"] and after.result["status"] == "finished"
+    assert (after.path / "curves.csv").read_bytes() == (straight.path / "curves.csv").read_bytes()
+    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics] for run in (after, straight)]
+    assert lines[0] == lines[1]
+    for series in straight.trace.contents.series:
+        np.testing.assert_array_equal(after.trace[series.name][:], straight.trace[series.name][:])
+    for key, weight in straight.network().state_dict().items():
+        assert weight.equal(after.network().state_dict()[key])
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pairing, "_pair", pair)
-        run = simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run", record=["*.weight"])
-    assert len(seen) == 3 and run.result == whole(tmp_path / "run", "interrupted")
-    with pytest.raises(UsageError, match="holds a run already"):
-        simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run")
+
+def test_a_checkpoint_of_a_protocol_that_was_changed_is_refused(tmp_path: Path) -> None:
+    """By the name of what is wrong. Must fail when only torch says so."""
+    simulate("bmi-cursor", settings=CURSOR, out=tmp_path / "run", loggers=[When(3, hit)])
+    path = tmp_path / "run" / "checkpoint.pt"
+    whole = checkpoints.load(path)
+    for change, said in (
+        ({"number": 10**6}, "number is 1000000, which counts trials"),
+        ({"generator": whole["generator"][:8]}, "generator"),
+        ({"found": whole["found"][:1]}, "it has 1 of 3 trials"),
+    ):
+        checkpoints.save(path, whole | change)
+        with pytest.raises(UsageError, match=said):
+            simulate("bmi-cursor", settings=CURSOR, out=tmp_path / "run", resume=True)
 
 
 # Disks and faults -----------------------------------------------------------------------------------
@@ -320,7 +343,7 @@ def test_what_goes_wrong_is_in_the_result(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Session, "step", fail)
-        patch.setattr(Pairing, "_pair", fail)
+        patch.setattr(TrialSequence, "advance", fail)
         with pytest.raises(kind, match=message):
             if work == "fit":
                 fit("digits-mlp", settings=QUICK, out=tmp_path / "run", record=["loss"])

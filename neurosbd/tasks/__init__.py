@@ -9,7 +9,8 @@ from neurosbd.tasks.evidence import EvidenceAccumulation
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.pairing import Pairing
 from neurosbd.tasks.pattern import PatternGeneration
-from neurosbd.tasks.task import Extent, Protocol, Task
+from neurosbd.tasks.task import Extent, Protocol, ProtocolTrial, Stage, Task, Teaching
+from neurosbd.tasks.trial_sequence import TrialSequence
 
 TASKS: dict[str, Callable[..., Task]] = {
     "evidence_accumulation": EvidenceAccumulation,
@@ -23,4 +24,16 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "cursor_control": CursorControl,
 }
 
-__all__ = ["PROTOCOLS", "TASKS", "Extent", "Findings", "Panel", "Protocol", "Task"]
+__all__ = [
+    "PROTOCOLS",
+    "TASKS",
+    "Extent",
+    "Findings",
+    "Panel",
+    "Protocol",
+    "ProtocolTrial",
+    "Stage",
+    "Task",
+    "Teaching",
+    "TrialSequence",
+]

@@ -1,6 +1,7 @@
 """Cursor control through a decoder that is exchanged: which rule changed the network?"""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,14 +11,12 @@ from neurosbd.connections.synapses import is_matrix
 from neurosbd.constants import Count, Fraction, Milliseconds, NotNegative, constants
 from neurosbd.filters import whole_steps
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import Rule
 from neurosbd.network import Frame, Network
 from neurosbd.neuromodulators import Transposed, overlapping
-from neurosbd.recording import NullRecorder
 from neurosbd.rules.rflo import rflo
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent, TrialRecorders
+from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, Teaching
 
 _TARGETS = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 _SHOWN = 50  # points of the learning curve
@@ -49,6 +48,8 @@ class CursorControl:
     Source: Portes, Schmid, Murray 2022, NeurIPS 35 (Distinguishing learning rules with brain machine interfaces).
     Differs: no noise of the cursor (theirs: variance 0.01); movements come side by side, theirs one by one.
     """
+
+    measured: ClassVar[tuple[str, ...]] = ("distance",)
 
     duration: Milliseconds = 20.0
     cue: Milliseconds = 4.0
@@ -91,42 +92,45 @@ class CursorControl:
                 "bmi-cursor"
             )
 
-    def run(
-        self,
-        learner: Callable[[], Learner],
-        optimizer: Callable[[Network], torch.optim.Optimizer],
-        generator: torch.Generator,
-        trial_recorder: TrialRecorders,
-        progress: Callable[[int, int, str], object],
-    ) -> Findings:
+    def stages(self, dt: float) -> tuple[Stage, ...]:
+        """Pretraining, trials without learning, the session, trials without learning."""
+        first, few = Teaching(rflo(neuromodulator=Transposed()), self.pretraining_rate), range(self.recorded)
+        spread = sorted({int(k) for k in np.linspace(0, self.session - 1, self.recorded)})
+        shown = Stage(self.recorded, few, learns=False)
+        return Stage(self.pretraining, (), teaching=first), shown, Stage(self.session, spread), shown
+
+    def prepare(self, number: int, network: Network, start: Mapping[str, Tensor], generator: torch.Generator) -> None:
+        """Another decoder for the pretraining; afterwards that of the start."""
+        (decoder,) = network.incoming[network.readout]
+        weight = network.weights[decoder.name]
+        with torch.no_grad():
+            if number == 0:
+                weight.copy_(overlapping(weight.detach().clone(), self.overlap, generator))
+            elif number == self.pretraining:
+                weight.copy_(start[decoder.name])
+
+    def trial(self, number: int, network: Network, generator: torch.Generator) -> ProtocolTrial:
+        """Movements to targets drawn at random, and where they end."""
+        batch = self._movements(network.dt, generator, next(network.parameters()))
+        last, distance = len(batch.weights) - 1, network.like.new_zeros(())
+
+        def look(t: int, frame: Frame) -> None:
+            if t == last:
+                distance.copy_((frame.activity[network.readout].value - batch.target).norm(dim=1).mean().detach())
+
+        return ProtocolTrial(batch, lambda: (distance.item(),), (look,))
+
+    def findings(self, found: Mapping[str, np.ndarray], rule: Rule) -> Findings:
         """Distances to the target before, while and after the network learns with its second decoder."""
-        learns = learner()
-        session = _Session(self, learns, generator, trial_recorder, progress)
-        self._pretrain(session)
-        before = session.shown(0)
-        curve = session.learned(learns, optimizer(learns.network), self.session, self.recorded)
-        after = session.shown(2 * self.recorded)
+        ends = np.cumsum([self.pretraining, self.recorded, self.session])
+        _, before, curve, after = np.split(found["distance"], ends)
         at = np.unique(np.linspace(0, len(curve) - 1, min(_SHOWN, len(curve))).astype(int))
         width = max(1, len(curve) // _SHOWN)
         lines = {"session": (at, np.array([float(np.mean(curve[max(0, k - width + 1) : k + 1])) for k in at]))}
         panel = Panel("cursor at the end of a movement", "trial of the session", "distance to the target", lines)
-        measures = {"distance_before": before, "distance_after": after}
-        return Findings(measures, (panel,))
+        return Findings({"distance_before": float(before.mean()), "distance_after": float(after.mean())}, (panel,))
 
-    def _pretrain(self, session: "_Session") -> None:
-        """Learn with the first decoder; the second one is there again in the end."""
-        network, weight = session.network, session.network.weights[session.decoder.name]
-        own = weight.detach().clone()
-        with torch.no_grad():
-            weight.copy_(overlapping(own, self.overlap, session.generator))
-        first = Learner(network, rflo(neuromodulator=Transposed()), session.loss, session.generator)
-        apply = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], self.pretraining_rate)
-        session.learned(first, apply, self.pretraining, 0)
-        with torch.no_grad():
-            weight.copy_(own)
-
-    def trial(self, dt: float, generator: torch.Generator, like: Tensor) -> Batch:
-        """Movements to targets drawn at random."""
+    def _movements(self, dt: float, generator: torch.Generator, like: Tensor) -> Batch:
         steps, cue = self._steps("duration", dt), self._steps("cue", dt)
         which = torch.randint(len(_TARGETS), (self.batch,), generator=generator)
         inputs = like.new_zeros(steps, self.batch, len(_TARGETS))
@@ -137,70 +141,3 @@ class CursorControl:
             return -(target - next(reversed(frame.activity.values())).value).square().sum(1)
 
         return Batch(inputs, target, [1 / (steps * (steps - t)) for t in range(steps)], task=which, reward=reward)
-
-
-class _Session:
-    """The network at its screen: trials with and without learning, those that are recorded counted."""
-
-    def __init__(
-        self,
-        constants: CursorControl,
-        learner: Learner,
-        generator: torch.Generator,
-        trial_recorder: TrialRecorders,
-        progress: Callable[[int, int, str], object],
-    ) -> None:
-        self.constants = constants
-        self.learner = learner
-        self.network = learner.network
-        self.loss = learner.loss
-        self.generator = generator
-        self.trial_recorder = trial_recorder
-        self.progress = progress
-        (self.decoder,) = self.network.incoming[self.network.readout]
-
-    def _batch(self) -> Batch:
-        return self.constants.trial(self.network.dt, self.generator, next(self.network.parameters()))
-
-    def _end(self, distances: list[float], batch: Batch) -> Callable[[int, Frame], None]:
-        """Observer of where the cursor is at the end."""
-        last = len(batch.weights) - 1
-
-        def look(t: int, frame: Frame) -> None:
-            if t == last:
-                away = frame.activity[self.network.readout].value - batch.target
-                distances.append(away.norm(dim=1).mean().item())
-
-        return look
-
-    def shown(self, first: int) -> float:
-        """Trials without learning, recorded from this number on; mean distance at their end."""
-        distances: list[float] = []
-        for number in range(first, first + self.constants.recorded):
-            batch = self._batch()
-            trial = self.trial_recorder(number, batch)
-            self.learner.answer(batch, (*trial.observers, self._end(distances, batch)), self.generator)
-            trial.on_gradients()
-            trial.on_update()
-        return float(np.mean(distances))
-
-    def learned(self, learner: Learner, apply: torch.optim.Optimizer, trials: int, recorded: int) -> list[float]:
-        """Trials with learning, so many of them recorded; distance at the end of each."""
-        distances: list[float] = []
-        chosen = {int(k) for k in np.linspace(0, trials - 1, recorded)} if recorded else set()
-        number, told = recorded, max(1, trials // 100)
-        for done in range(trials):
-            batch, trial = self._batch(), NullRecorder()
-            if done in chosen:
-                trial, number = self.trial_recorder(number, batch), number + 1
-            apply.zero_grad()
-            look = self._end(distances, batch)
-            learner.learn(batch, (*trial.observers, look), self.generator, trial.learning_observer)
-            trial.on_gradients()
-            apply.step()
-            learner.after_step()
-            trial.on_update()
-            if done % told == 0 or done == trials - 1:
-                what = "session" if recorded else "pretraining"
-                self.progress(done + 1, trials, f"{what}: distance {np.mean(distances[-told:]):.3f}")
-        return distances

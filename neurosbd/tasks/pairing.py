@@ -1,7 +1,7 @@
 """One synapse under pre/post pairing: the STDP window."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,24 +10,14 @@ from torch import Tensor
 from neurosbd.constants import Count, Milliseconds, constants
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
+from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.learner import Learner
-from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
 from neurosbd.network import Frame, Network
-from neurosbd.recording import TrialRecorder
 from neurosbd.tasks.findings import Findings, Panel
-from neurosbd.tasks.task import Extent, TrialRecorders, check_synapses
+from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, check_synapses
 
 _MOST_LAGS = 1_000_000
-
-
-class _Paired(NamedTuple):
-    """How the pairings at one lag went."""
-
-    change: float
-    cut: bool  # an update was cut off by a bound of the weight
-    missed: bool  # the post unit did not spike exactly when it should
 
 
 @constants(called="pairing")
@@ -51,6 +41,8 @@ class Pairing:
         ValueError: if a constant is out of range.
     Source: Bi, Poo 1998, J. Neurosci. 18 (the measurement).
     """
+
+    measured: ClassVar[tuple[str, ...]] = ("lag_ms", "change", "cut", "missed")
 
     longest: Milliseconds = 80.0
     every: Milliseconds = 4.0
@@ -84,6 +76,10 @@ class Pairing:
     def _steps(self, name: str, dt: float) -> int:
         return whole_steps(getattr(self, name), dt, f"pairing.{name}", "ms")
 
+    def in_steps(self, dt: float) -> tuple[int, np.ndarray]:
+        """The period and all lags, in steps."""
+        return self._steps("period", dt), self._lags(dt)
+
     def _lags(self, dt: float) -> np.ndarray:
         """In steps."""
         longest, every = self._steps("longest", dt), self._steps("every", dt)
@@ -103,79 +99,85 @@ class Pairing:
                 f"pairing.start = {self.start:g} is outside the bounds of the rule, w_min = {low:g} to w_max = {high:g}"
             )
 
-    def run(
-        self,
-        learner: Callable[[], Learner],
-        optimizer: Callable[[Network], torch.optim.Optimizer],
-        generator: torch.Generator,
-        trial_recorder: TrialRecorders,
-        progress: Callable[[int, int, str], object],
-    ) -> Findings:
-        """Weight change at each lag."""
-        network = learner().network
-        lags, untouched = self._lags(network.dt), {name: value.clone() for name, value in network.state_dict().items()}
-        times = self.every * np.arange(len(lags)) - self.longest
-        weight = next(iter(network.weights.values()))
-        found: list[_Paired] = []
-        for done, lag in enumerate(lags):
-            network.load_state_dict(untouched)
-            with torch.no_grad():
-                weight[0, 0], weight[0, 1] = self.start, self.teacher
-            found.append(self._pair(learner(), optimizer(network), int(lag), trial_recorder(done)))
-            progress(done + 1, len(lags), f"lag {times[done]:+g} ms: change {found[-1].change:+.4f}")
-        return self._findings(times, found, learner().rule.bounds)
+    def stages(self, dt: float) -> tuple[Stage, ...]:
+        """A trial per lag, each of which changes the weight at every step and begins anew."""
+        lags = len(self._lags(dt))
+        return (Stage(lags, range(lags), update=1, anew=True),)
 
-    @torch.no_grad()
-    def _pair(self, learner: Learner, apply: torch.optim.Optimizer, lag: int, trial_recorder: TrialRecorder) -> _Paired:
-        """One trial; every step changes the weight."""
-        network = learner.network
+    def prepare(self, number: int, network: Network, start: Mapping[str, Tensor], generator: torch.Generator) -> None:
+        """The weight of the pre unit and that of the teacher."""
         weight = next(iter(network.weights.values()))
-        period, pre = self._steps("period", network.dt), self._steps("longest", network.dt) + 1
-        cut = missed = torch.zeros((), dtype=torch.bool)
-        continuation = Continuation(network.init(weight.new_zeros(1, 2)))
+        with torch.no_grad():
+            weight[0, 0], weight[0, 1] = self.start, self.teacher
+
+    def trial(self, number: int, network: Network, generator: torch.Generator) -> ProtocolTrial:
+        """The pairings at one lag."""
+        watched = _Lag(self, number, network)
+        weight, steps = watched.weight, self.pairs * watched.period
+        frames = (weight.new_tensor([[float(watched.pre(t)), float(watched.teaching(t))]]) for t in range(steps))
         reward = weight.new_full((1,), self.reward)
-        for t in range(self.pairs * period):
-            teaching = t % period == pre + lag - 1  # the spike comes as this step ends
-            fired: list[Tensor] = []
+        batch = Batch(Frames(steps, frames), weights=(1 / steps,) * steps, reward=lambda t, frame: reward)
+        return ProtocolTrial(batch, watched.read, (watched.observe,), watched.on_step, watched.on_update)
 
-            def watch(_: int, frame: Frame, t: int = t, fired: list[Tensor] = fired) -> None:
-                fired.append(frame.activity[network.readout].value[0, 0] > 0)
-                for observe in trial_recorder.observers:
-                    observe(t, frame)
-
-            batch = Batch(
-                weight.new_tensor([[[float(t % period == pre), float(teaching)]]]), reward=lambda t, frame: reward
-            )
-            apply.zero_grad()
-            learner.learn(batch, (watch,), None, trial_recorder.learning_observer, continuation)
-            missed = missed | (fired[0] != teaching)
-            if weight.grad is not None:
-                apply.step()
-                free = weight[0, 0].clone()
-                learner.after_step()
-                cut = cut | (weight[0, 0] != free)
-                weight[0, 1] = self.teacher  # stays as it is
-        trial_recorder.on_gradients()
-        trial_recorder.on_update()
-        return _Paired(weight[0, 0].item() - self.start, bool(cut), bool(missed))
-
-    def _findings(self, times: np.ndarray, found: list[_Paired], bounds: tuple[float, float] | None) -> Findings:
+    def findings(self, found: Mapping[str, np.ndarray], rule: Rule) -> Findings:
         """Curve and peaks; what makes them another thing than the rule's window is said."""
-        change, title = np.array([at.change for at in found]), f"weight change after {self.pairs} pairings"
-        if cut := sum(at.cut for at in found):
+        times, change, bounds = found["lag_ms"], found["change"], rule.bounds
+        title = f"weight change after {self.pairs} pairings"
+        if cut := int(found["cut"].sum()):
             own = "w_min = {:g} to w_max = {:g}".format(*bounds) if bounds else "the constraints of its connection"
             title += f"; cut off by the bounds at {cut} lags"
             warn(
-                f"the weight was cut off by its bounds, {own}, at {cut} of {len(found)} lags, so this is not the whole "
+                f"the weight was cut off by its bounds, {own}, at {cut} of {len(times)} lags, so this is not the whole "
                 f"window; take a smaller training.optimizer.lr or fewer protocol.pairs, or set w_min and w_max of "
                 f"rule.plasticity.window, or the constraints, further apart"
             )
-        if missed := [time for time, at in zip(times, found, strict=True) if at.missed]:
+        if len(missed := times[found["missed"] > 0]):
             warn(
-                f"the post unit did not spike exactly when its teacher did, at {len(missed)} of {len(found)} lags (the "
+                f"the post unit did not spike exactly when its teacher did, at {len(missed)} of {len(times)} lags (the "
                 f"first: {missed[0]:+g} ms), so other pairs than those counted; lower protocol.start = {self.start:g}, "
                 f"raise protocol.teacher = {self.teacher:g}, or shorten its refractory time"
             )
         panel = Panel(title, "t_post - t_pre, ms", "change", {"measured": (times, change)}, frozenset({"measured"}))
         peak = {"largest_potentiation": float(change.max()), "largest_depression": float(change.min())}
         return Findings({**peak, "sum": float(change.sum())}, (panel,))
+
+
+class _Lag:
+    """The pairings at one lag: when which unit spikes, and what becomes of the weight."""
+
+    def __init__(self, pairing: Pairing, number: int, network: Network) -> None:
+        self.pairing, self.readout = pairing, network.readout
+        self.weight = next(iter(network.weights.values()))
+        period, lags = pairing.in_steps(network.dt)
+        self.period, self.first, self.lag = period, 1 - int(lags[0]), int(lags[number])
+        self.time = pairing.every * number - pairing.longest  # ms
+        self.cut = self.missed = torch.zeros((), dtype=torch.bool)
+        self.free = self.weight
+
+    def pre(self, t: int) -> bool:
+        """Whether the pre unit spikes at the beginning of step t."""
+        return t % self.period == self.first
+
+    def teaching(self, t: int) -> bool:
+        """Whether the teacher makes the post unit spike at the end of step t."""
+        return t % self.period == self.first + self.lag - 1
+
+    @torch.no_grad()
+    def observe(self, t: int, frame: Frame) -> None:
+        """See whether the post unit spikes when it should."""
+        self.missed = self.missed | ((frame.activity[self.readout].value[0, 0] > 0) != self.teaching(t))
+
+    @torch.no_grad()
+    def on_step(self) -> None:
+        """The weight as it would be without bounds."""
+        self.free = self.weight[0, 0].clone()
+
+    @torch.no_grad()
+    def on_update(self) -> None:
+        """See whether an update was cut off; the teacher stays as it is."""
+        self.cut = self.cut | (self.weight[0, 0] != self.free)
+        self.weight[0, 1] = self.pairing.teacher
+
+    def read(self) -> tuple[float, ...]:
+        """The lag, the change, and whether a bound cut it off or the post unit missed its time."""
+        return self.time, self.weight[0, 0].item() - self.pairing.start, float(self.cut), float(self.missed)

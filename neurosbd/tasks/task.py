@@ -1,18 +1,18 @@
 """What a task and a protocol must offer."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 from typing import Protocol as Interface
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import is_matrix
 from neurosbd.learning.batch import Batch, BatchResult
-from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import Rule
+from neurosbd.learning.simulation import Observer
 from neurosbd.network import Network
-from neurosbd.recording import TrialRecorder
 from neurosbd.tasks.findings import Findings, Panel
 
 
@@ -49,7 +49,7 @@ class Task(Interface):
 
 
 class Extent(NamedTuple):
-    """How long a protocol goes on; its trials follow one another without a gap."""
+    """What of a protocol is recorded, and what each of its trials is; they follow one another without a gap."""
 
     trials: int
     steps: int  # per trial
@@ -59,50 +59,77 @@ class Extent(NamedTuple):
     target: tuple[int, ...] = ()  # shape of the target of an example, if there is one
 
 
-class TrialRecorders(Interface):
-    """Gives the recorder of a trial, asked when its network is ready to run."""
+class Teaching(NamedTuple):
+    """A rule in place of that of the experiment, and the learning rate of plain SGD."""
 
-    def __call__(self, number: int, batch: Batch | None = None) -> TrialRecorder:
-        """Of trial n.
+    rule: Rule
+    rate: float
 
-        Args:
-            number: from 0.
-            batch: about to be shown, of protocols whose trials are judged.
-        """
-        ...
+
+class Stage(NamedTuple):
+    """Trials of a protocol, one after another, that are gone about alike."""
+
+    trials: int
+    recorded: Sequence[int]  # which of them, counted within the stage, in order
+    learns: bool = True  # else the network only answers
+    teaching: Teaching | None = None  # None: by the rule and the optimizer of the experiment
+    update: int = 0  # steps from one update of the weights to the next; 0: one update, at the end of a trial
+    anew: bool = False  # every trial begins with the weights of the start, and nothing is learned from one to the next
+
+
+class ProtocolTrial(NamedTuple):
+    """One trial of a protocol: what is shown, and what it comes to."""
+
+    batch: Batch
+    read: Callable[[], Sequence[float]]  # once it is over, the values of `Protocol.measured`
+    observers: tuple[Observer, ...] = ()  # of every step
+    on_step: Callable[[], None] | None = None  # the optimizer has moved the weights, bounds are not yet in force
+    on_update: Callable[[], None] | None = None  # the weights are up to date
 
 
 class Protocol(Interface):
-    """An experiment that is not a training: it drives a network and its rule by itself."""
+    """An experiment that is not a training: it says what is shown trial by trial, and what is read off; who carries it
+    out has the time loop, the recording and the checkpoints (`tasks.trial_sequence`)."""
+
+    measured: ClassVar[tuple[str, ...]]  # names of what every trial comes to
 
     def extent(self, dt: float) -> Extent:
-        """What `run` will take, at steps of dt, s.
+        """What is recorded, at steps of dt, s.
 
         Raises:
             ValueError: if one of its times is no whole number of such steps.
         """
         ...
 
+    def stages(self, dt: float) -> Sequence[Stage]:
+        """All trials, in order; as many are recorded as `extent` says."""
+        ...
+
     def check(self, network: Network, rule: Rule) -> None:
         """Raise ValueError unless it can be carried out on this network by this rule."""
         ...
 
-    def run(
-        self,
-        learner: Callable[[], Learner],
-        optimizer: Callable[[Network], torch.optim.Optimizer],
-        generator: torch.Generator,
-        trial_recorder: TrialRecorders,
-        progress: Callable[[int, int, str], object],
-    ) -> Findings:
-        """Measure.
+    def prepare(self, number: int, network: Network, start: Mapping[str, Tensor], generator: torch.Generator) -> None:
+        """Make the network ready for trial n, if it must be.
 
         Args:
-            learner: makes one that has learned nothing, on the network with its initial weights, which it keeps.
-            optimizer: how its gradients are applied.
-            generator: of all randomness.
-            trial_recorder: how trial n is watched.
-            progress: told (done, of, a line) now and then.
+            number: from 0, over all stages.
+            network: with the weights that the trial before has left, or of a stage that begins anew those of the start.
+            start: weights by connection, as the experiment began.
+            generator: of all randomness, whose place is kept from trial to trial.
+        """
+        ...
+
+    def trial(self, number: int, network: Network, generator: torch.Generator) -> ProtocolTrial:
+        """ProtocolTrial n; all that it depends on is the number, the network and the generator."""
+        ...
+
+    def findings(self, found: Mapping[str, np.ndarray], rule: Rule) -> Findings:
+        """Measures and pictures of what all trials came to.
+
+        Args:
+            found: by the names of `measured`, a value for every trial.
+            rule: of the experiment.
         """
         ...
 

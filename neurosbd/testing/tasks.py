@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
+from pathlib import Path
 
 import torch
 
 from neurosbd.connections import Dense
 from neurosbd.learning.batch import Batch, BatchResult
-from neurosbd.learning.learner import Learner
 from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
@@ -17,7 +16,7 @@ from neurosbd.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.recording import NullRecorder
 from neurosbd.rules import RULES
-from neurosbd.tasks import Protocol, Task
+from neurosbd.tasks import Protocol, Task, TrialSequence
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.testing.judging import DT, Check, Make, demand, identical, seeded
 
@@ -134,9 +133,11 @@ def _moving() -> Network:
 
 
 def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, rule: Rule | None = None) -> None:
-    """No more trials than `extent` says, the same findings twice, finite measures, drawable panels.
+    """As many trials as `extent` says are recorded, the same findings twice and after a stop, finite measures, drawable
+    panels.
 
-    Must fail when a trial more is recorded than `extent` says (tried).
+    Must fail when a trial more is recorded than `extent` says, or when a trial depends on something that is kept
+    outside of the network and the generator (tried: both).
     """
     protocol = make()
     extent = protocol.extent(DT)
@@ -144,17 +145,22 @@ def protocol_runs_as_far_as_it_says(make: Make, network: Network | None = None, 
         number = getattr(extent, name)
         demand(isinstance(number, int) and number >= 1, f"`extent.{name}` must be 1 or more, got {number!r}")
     network, rule = (network, rule) if network is not None and rule is not None else _accepted(protocol)
+    stages = protocol.stages(DT)
+    there = sum(len(stage.recorded) for stage in stages)
+    demand(there == extent.trials, f"{there} trials are recorded, but `extent` says {extent.trials} trials")
     start = {name: value.clone() for name, value in network.state_dict().items()}
-    runs = []
-    for _ in range(2):
-        network.load_state_dict(start)
-        runs.append(_carried_out(protocol, network, rule, extent.trials))
-    one, two = runs
+    one, two = (_carried_out(make, network, rule, start) for _ in range(2))
     _check_measures(one.measures, "Measures")
     sentence = "A second run from the same weights and generator finds something else"
     demand(dict(one.measures) == dict(two.measures), sentence)
     for panel in one.panels:
         _check_panel(panel)
+    stopped = _carried_out(make, network, rule, start, stop=sum(stage.trials for stage in stages) // 2)
+    demand(
+        dict(one.measures) == dict(stopped.measures),
+        "A run that goes on from a checkpoint finds something else: what trials depend on is the number, the network "
+        "and the generator alone",
+    )
 
 
 def _accepted(protocol: Protocol) -> tuple[Network, Rule]:
@@ -174,22 +180,35 @@ def _accepted(protocol: Protocol) -> tuple[Network, Rule]:
     )
 
 
-def _carried_out(protocol: Protocol, network: Network, rule: Rule, trials: int) -> Findings:
-    recorded: list[int] = []
+def _carried_out(
+    make: Make, network: Network, rule: Rule, start: Mapping[str, torch.Tensor], stop: int = 0
+) -> Findings:
+    """What all trials come to; after so many of them the rest is carried out from the checkpoint, by others."""
+    sequence = _sequence(make(), network, rule, start)
+    for _ in range(stop):
+        sequence.advance(_unwatched)
+    if stop:
+        state = sequence.state_dict()
+        kept = {name: value.clone() for name, value in state["network"].items()}
+        sequence = _sequence(make(), network, rule, start)
+        sequence.load_state_dict({**state, "network": kept}, Path("memory"))
+    while not sequence.over:
+        sequence.advance(_unwatched)
+        sentence = "A trial must come to a number for each of `measured`"
+        demand(len(sequence.found[-1]) == len(sequence.protocol.measured), sentence)
+    return sequence.findings()
 
-    def recorder(number: int, batch: Batch | None = None) -> NullRecorder:
-        recorded.append(number)
-        demand(0 <= number < trials, f"Trial {number} is recorded, but `extent` says {trials} trials")
-        return NullRecorder()
 
-    def optimizer(network: Network) -> torch.optim.Optimizer:
-        return torch.optim.SGD(network.parameters(), 1e-3)
-
+def _sequence(protocol: Protocol, network: Network, rule: Rule, start: Mapping[str, torch.Tensor]) -> TrialSequence:
+    """That has not begun."""
+    network.load_state_dict(start)
     named = protocol.extent(network.dt).loss
-    learner = partial(Learner, network, rule, None if named is None else LOSSES[named](), seeded())
-    findings = protocol.run(learner, optimizer, seeded(), recorder, lambda done, of, line: None)
-    demand(recorded, "No trial is recorded: ask `trial_recorder` for the recorder of every trial")
-    return findings
+    loss = None if named is None else LOSSES[named]()
+    return TrialSequence(protocol, network, rule, loss, lambda net: torch.optim.SGD(net.parameters(), 1e-3), seeded())
+
+
+def _unwatched(number: int, batch: Batch) -> NullRecorder:
+    return NullRecorder()
 
 
 PROTOCOL_CHECKS: tuple[Check, ...] = (protocol_runs_as_far_as_it_says,)

@@ -12,7 +12,7 @@ from neurosbd.measures import shown, title
 from neurosbd.parsing import Json, JsonTable
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.machine import first_line
-from neurosbd.training.progress import Reporter, duration, epoch_line, free_line
+from neurosbd.training.progress import Reporter, duration, epoch_line, free_line, protocol_line
 from neurosbd.training.records import read_result
 from neurosbd.training.run import BEST, FIGURE, RESULT, write_metrics
 
@@ -184,7 +184,7 @@ class Console(NullLogger):
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._reporter = Reporter(stream)
-        self._epochs = 0
+        self._epochs = self._reports = 0
         self._seconds: list[float] = []
         self._complained: set[str] = set()
 
@@ -192,9 +192,7 @@ class Console(NullLogger):
         """What is about to happen where."""
         say, path = self._reporter.say, event["path"]
         if event["start"] == "resumed":
-            free = "duration" in event
-            at = f"at {event['time']:g} s" if free else f"at epoch {event['epoch'] + 1}, batch {event['batch'] + 1}"
-            say(f"resuming {path}: {'nothing is left to do' if event['finished'] else at}")
+            say(f"resuming {path}: {'nothing is left to do' if event['finished'] else _place(event)}")
         elif event["start"] == "nothing to resume":
             say(f"{path}: nothing to resume, the run starts")
         if event.get("from"):
@@ -202,20 +200,19 @@ class Console(NullLogger):
         if event["recording"]:
             say(event["recording"])
         say(_protocol(event) if "protocol" in event else _free(event) if "duration" in event else _training(event))
-        self._epochs = event.get("epochs", 0)
+        self._epochs, self._reports = event.get("epochs", 0), event.get("reports", 0)
         self._seconds = [line["seconds"] for line in event.get("metrics", ())]
         self._complained = {name for line in event.get("metrics", ()) for name in line.get("warnings", ())}
 
     def on_batch(self, event: Event) -> None:
-        """The bar, or what a protocol has just measured; the loss is read now and then."""
-        if "text" in event:
-            self._reporter.live_line(event["batch"], event["batches"], event["text"])
-        else:
-            read = event["read"]
-            self._reporter.live(event["epoch"], event["batch"], event["batches"], lambda: read()["loss"])
+        """The bar; the loss is read now and then."""
+        read = event["read"]
+        self._reporter.live(event["epoch"], event["batch"], event["batches"], lambda: read()["loss"])
 
     def on_epoch(self, event: Event) -> None:
         """Losses, measures, speed, time left; and what is newly wrong."""
+        if "trials" in event:
+            return self._reporter.live_line(event["epoch"], self._reports, protocol_line(dict(event)))
         if "time" in event:
             return self._reporter.say(free_line(dict(event)))
         self._seconds.append(event["seconds"])
@@ -240,6 +237,15 @@ class Console(NullLogger):
             self._reporter.say(f"{name}: {math.nan if value is None else value:.4g}")
         if "measures" in event:
             self._reporter.say(_figure(event["path"]))
+
+
+def _place(event: Event) -> str:
+    """Where a run goes on."""
+    if "protocol" in event:
+        return f"at trial {event['trials'] + 1} of {event['of']:,}"
+    if "duration" in event:
+        return f"at {event['time']:g} s"
+    return f"at epoch {event['epoch'] + 1}, batch {event['batch'] + 1}"
 
 
 def _training(event: Event) -> str:

@@ -38,6 +38,12 @@ def free_line(metrics: JsonTable) -> str:
     return f"{metrics['time']:g} s  {', '.join(told)}"
 
 
+def protocol_line(metrics: JsonTable) -> str:
+    """One line per report of a protocol: what its trials came to."""
+    told = [(key.replace("_", " "), value) for key, value in metrics.items()]
+    return ", ".join(f"{name} {value:.4g}" for name, value in told if name not in ("epoch", "trials", "seconds"))
+
+
 def _measures(metrics: JsonTable, on: str) -> str:
     """Those of a split; accuracies go without saying."""
     there = [name for name in MEASURES if f"{on}_{name}" in metrics]

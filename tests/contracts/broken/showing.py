@@ -115,8 +115,23 @@ class Understated(Pairing):
 class Lost(Pairing):
     """A measure is not a number."""
 
-    def run(self, *arguments: Any, **named: Any) -> Findings:
-        return Findings({"window": float("nan")}, super().run(*arguments, **named).panels)
+    def findings(self, *arguments: Any, **named: Any) -> Findings:
+        return Findings({"window": float("nan")}, super().findings(*arguments, **named).panels)
+
+
+@dataclass(frozen=True)
+class Remembering(Pairing):
+    """It keeps something beside the network and the generator."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "seen", [])
+
+    def prepare(self, number: int, network: Any, start: Any, generator: Any) -> None:
+        super().prepare(number, network, start, generator)
+        self.seen.append(number)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            next(iter(network.weights.values()))[0, 0] += 1e-3 * len(self.seen)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -148,8 +163,9 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("tasks", Shorter, r"`steps` and `sizes` promise inputs \[150, 8, 60\], but a batch has \[149, 8, 60\]"),
     ("tasks", Percent, r"`success` must be in 0\.\.1, got"),
     ("tasks", Restless, "Trials are drawn from the global generator"),
-    ("protocols", lambda: Understated(**SHORT), "Trial 1 is recorded, but `extent` says 1 trials"),  # type: ignore[arg-type]
+    ("protocols", lambda: Understated(**SHORT), "3 trials are recorded, but `extent` says 1 trials"),  # type: ignore[arg-type]
     ("protocols", lambda: Lost(**SHORT), "Measures must be finite floats by name, got 'window': nan"),  # type: ignore[arg-type]
+    ("protocols", lambda: Remembering(**SHORT), "A run that goes on from a checkpoint finds something else"),  # type: ignore[arg-type]
     ("processes", Squared, "`std` is not that of the targets"),
     ("processes", Column, r"Targets must be \[N, k\], got \[10\] for N = 10"),
 ]  # fmt: skip
