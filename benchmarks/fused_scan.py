@@ -39,7 +39,7 @@ def scanned(neuron: Any, state: Any, drives: Tensor) -> tuple[Tensor, Tensor]:
 
 def here(neuron: Any, state: Any, drives: Tensor) -> tuple[Tensor, Tensor]:
     """The same as a block has it."""
-    found = neuron.scan(state, drives.clone(), DT) if knows_scan(neuron) else None
+    found = neuron.scan(state, drives.flatten(0, 1).clone(), len(drives), DT) if knows_scan(neuron) else None
     return scanned(neuron, state, drives) if found is None else (found.value, found.potential)
 
 

@@ -169,7 +169,7 @@ class _Going:
             soma, arrived = drives["soma"], [self.carried[c.name] for c in network.incoming[name]]
             if any(soma.data_ptr() == each.data_ptr() for each in arrived):  # a geometry that lets it through as it is
                 soma = soma.clone()
-            found = neuron.scan(state, soma.unflatten(0, (self.steps, -1)), network.dt)
+            found = neuron.scan(state, soma, self.steps, network.dt)
             if found is not None:
                 return found
         shown: list[Activity] = []

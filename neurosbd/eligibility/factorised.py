@@ -186,6 +186,8 @@ class Factorised:
     def init(self, arrival: Arrival, dt: float) -> Traces:
         """Silence before the first step."""
         stages = len(_filters(arrival, dt))
+        if not stages:
+            return Traces((), ())
         first = apart(arrival.pre, arrival.steps)[0]
         return Traces((torch.zeros_like(first),) * stages, (0.0,) * stages)
 

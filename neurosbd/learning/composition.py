@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from functools import cached_property
 from typing import Annotated, Literal
 
 from neurosbd.constants import Hertz, NotNegative, Range, Seconds, constants
@@ -10,7 +11,7 @@ from neurosbd.errors import nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.neuromodulators import NEUROMODULATORS
-from neurosbd.neuromodulators.neuromodulator import Correlating, Neuromodulator
+from neurosbd.neuromodulators.neuromodulator import Correlating, HasHead, Neuromodulator
 from neurosbd.plasticity import PLASTICITIES, Bounded, RateRegulated, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
@@ -100,6 +101,11 @@ class Composition:
             "upkeep": self.scored,
             "forward_broadcast": isinstance(modulator, Correlating) and self.readout == "gradient",
         }.get(part, False)
+
+    @cached_property
+    def reads(self) -> bool:
+        """Whether its neuromodulator has heads that read populations; asked once, since the answer takes 20 us."""
+        return isinstance(self.neuromodulator, HasHead)
 
     @property
     def scored(self) -> bool:

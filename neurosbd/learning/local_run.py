@@ -1,6 +1,5 @@
 """One run of a local rule: the traces that live as long as the run, and one step of learning."""
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -21,7 +20,7 @@ from neurosbd.learning.composition import Composition
 from neurosbd.learning.events import Directly, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.rule_state import LocalState, Planned, plastic
+from neurosbd.learning.rule_state import LocalState, planned, plastic
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast
@@ -101,12 +100,13 @@ class LocalRun:
         self.directly = directly
         self.learning_observer = learning_observer
         if rule_state.planned is None or not rule_state.planned.holds(network):
-            found = _kappa(network), plans(network, rule)
-            rule_state.planned = Planned(weakref.ref(network), network.rewired, found)
+            rule_state.planned = planned(network, rule, (_kappa(network), plans(network, rule)))
         self.kappa, self.plans = rule_state.planned.found
         self.traces = traces or LocalTraces()
         self.afterwards = [] if afterwards is None else afterwards
-        self.third_factors = ThirdFactors(network, rule, rule_state, ranks, self.traces.filtered, self.traces.underway)
+        self.third_factors = ThirdFactors(
+            network, rule, rule_state, rule_state.planned, ranks, self.traces.filtered, self.traces.underway
+        )
 
     def learn(self, block: Block, broadcast: Broadcast) -> None:
         """Learn from a block of steps; its activity leaves it.
@@ -129,7 +129,7 @@ class LocalRun:
 
     def regularise_weights(self) -> None:
         """After the last step of a batch: what the weights ask for themselves; of several ranks one says it."""
-        for name, states in self.rule_state.upkeep.items():
+        for name, states in self.rule_state.upkeep.items() if self.rule.upkeep else ():
             connection = self.network.connections[name]
             synapses, present = self.network.synapses(connection), self.network.present(connection)
             for number, upkeep in enumerate(self.rule.upkeep):

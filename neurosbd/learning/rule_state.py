@@ -27,6 +27,8 @@ class Planned(NamedTuple):
 
     network: weakref.ref[Network]
     rewired: int
+    ruled: list[str]  # see `ruled_populations`
+    outgoing: dict[str, str]  # see `outgoing`, by population that has such a connection
     found: Any
 
     def holds(self, network: Network) -> bool:
@@ -148,7 +150,8 @@ def init_rule_state(network: Network, rule: Composition, loss: Loss | None, gene
         silence = some.new_zeros((1, *network.populations[name].size))
         try:
             if rule.neuromodulator is not None:
-                receiver = Receiver(silence, outgoing(network, name))
+                ahead = outgoing(network, name)
+                receiver = Receiver(silence, None if ahead is None else network.weights[ahead])
                 rule_state.modulators[name] = rule.neuromodulator.init(receiver, broadcast, generator)
             if name != network.readout:
                 rule_state.homeostasis[name] = [each.init(silence, generator) for each in rule.homeostasis]
@@ -218,11 +221,18 @@ def rule_bounds(network: Network, rule: Composition) -> dict[str, Held]:
     return found
 
 
-def outgoing(network: Network, name: str) -> Tensor | None:
-    """Weight [C, units] of a dense connection without pooling from a population to the readout, if there is one."""
+def outgoing(network: Network, name: str) -> str | None:
+    """A dense connection without pooling from a population to the readout, weight [C, units], if there is one."""
     for connection in network.incoming[network.readout]:
         weight = network.weights[connection.name]
         size = network.populations[name].size
         if connection.pre == name and name != network.readout and is_matrix(weight) and weight.shape[1:] == size:
-            return weight
+            return connection.name
     return None
+
+
+def planned(network: Network, rule: Composition, found: Any) -> Planned:
+    """What is asked of a network once, beside what somebody has `found` of it."""
+    ruled = ruled_populations(network, rule)
+    ahead = {name: connection for name in ruled if (connection := outgoing(network, name)) is not None}
+    return Planned(weakref.ref(network), network.rewired, ruled, ahead, found)

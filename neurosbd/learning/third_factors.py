@@ -14,7 +14,7 @@ from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.ranks import Ranks
-from neurosbd.learning.rule_state import LocalState, outgoing, ruled_populations
+from neurosbd.learning.rule_state import LocalState, Planned
 from neurosbd.losses.curvature import curved
 from neurosbd.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Neuromodulator, Reading, Receiver
@@ -32,6 +32,7 @@ class ThirdFactors:
         network: that runs.
         rule: what to carry out.
         rule_state: of the rule; brought up to date as it goes on.
+        planned: which populations follow it, and which of them the readout hears.
         ranks: processes that share the batch.
         filtered: activity as the neuromodulator sees it, by population; brought up to date.
         underway: third factors on their way, by population; brought up to date.
@@ -42,6 +43,7 @@ class ThirdFactors:
         network: Network,
         rule: Composition,
         rule_state: LocalState,
+        planned: Planned,
         ranks: Ranks,
         filtered: dict[str, Tensor],
         underway: dict[str, deque[Tensor | None]],
@@ -52,8 +54,7 @@ class ThirdFactors:
         self.ranks = ranks
         self.filtered = filtered
         self.underway = underway
-        self.names = ruled_populations(network, rule)
-        self.reads = isinstance(rule.neuromodulator, HasHead)  # asked once: the answer takes 20 us
+        self.planned = planned
         self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
         self.seen: dict[str, Tensor] = {}  # activity of a block as the neuromodulator sees it, by population
         self.receivers: dict[str, list[Receiver]] = {}  # of every step, by population that a neuromodulator measures
@@ -101,7 +102,7 @@ class ThirdFactors:
     def _measure(self, broadcast: Broadcast, block: Block) -> None:
         """The statistics of every population at every step, of its neuromodulator and of its homeostasis."""
         modulator, part, own = self.rule.neuromodulator, Part(broadcast.examples, broadcast.first), {}
-        for name in self.names:
+        for name in self.planned.ruled:
             value, steps = block.scans[name].value, broadcast.steps
             self.seen[name] = self._filtered(name, value, steps)
             if modulator is not None and not modulator.steady and self._sends(broadcast):
@@ -165,8 +166,9 @@ class ThirdFactors:
 
     def _receiver(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Receiver:
         """A population as its neuromodulator sees it; its head, if there is one, reads it and gets its gradient."""
-        receiver, state = Receiver(value, outgoing(self.network, name)), self.rule_state.modulators[name]
-        if not self.reads:
+        ahead, state = self.planned.outgoing.get(name), self.rule_state.modulators[name]
+        receiver = Receiver(value, None if ahead is None else self.network.weights[ahead])
+        if not self.rule.reads:
             return receiver
         reader = cast(HasHead, modulator)
         reading = reader.read(state, receiver, broadcast)

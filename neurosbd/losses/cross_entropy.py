@@ -56,8 +56,10 @@ class CrossEntropy:
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """d loss / d output of each example, [B, C]."""
-        y = self._aim(target, output)
-        return torch.softmax(output, 1) * y.sum(1, keepdim=True) - y
+        y, p = self._aim(target, output), torch.softmax(output, 1)
+        if self.plain and target.shape != output.shape:  # labels, which sum to 1
+            return p - y
+        return p * y.sum(1, keepdim=True) - y
 
     def sample(self, output: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Labels [B] from the model of which softmax(output) is the optimum."""

@@ -89,8 +89,8 @@ class Decorrelation:
 
     def third_factor(self, state: Feedback, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """The score through R0 + learned R, [B, *size]."""
-        functions = [ACTIVATIONS[name] for name in self.activations]
-        shares = (broadcast.score @ self.projection(state)).chunk(len(functions), -1)
+        functions, whole = [ACTIVATIONS[name] for name in self.activations], broadcast.score @ self.projection(state)
+        shares = whole.chunk(len(functions), -1) if len(functions) > 1 else (whole,)
         signals = [
             self._signal(g, share, receiver.value, state.basis) for g, share in zip(functions, shares, strict=True)
         ]
@@ -111,20 +111,27 @@ class Decorrelation:
 
     def _faded(self, frozen: Tensor, broadcast: Broadcast) -> Tensor:
         """R0 after this batch; the same tensor as long as it stays."""
-        if self.fading == Forgetting(1.0):
+        if self.fading.never:
             return frozen
-        return frozen * self.fading.factor(broadcast.progress) ** broadcast.step_share
+        return frozen * self.fading.factor_of(broadcast.step_share, broadcast.progress)
 
     def _learned(self, learned: Tensor, broadcast: Broadcast, measured: Tensor) -> Tensor:
         """lam R + (1 - lam) mean score^T g(h), with a lam of their own for the rows of an expansion."""
-        lam, own = (f.factor(broadcast.progress) ** broadcast.step_share for f in (self.forgetting, self.expanded))
+        lam = self.forgetting.factor_of(broadcast.step_share, broadcast.progress)
         if not broadcast.n_expanded:
-            return learned * lam + measured * (1 - lam)
+            return _followed(learned, measured, lam)
+        own = self.expanded.factor_of(broadcast.step_share, broadcast.progress)
         sizes = (len(learned) - broadcast.n_expanded, broadcast.n_expanded)
         parts = zip(learned.split(sizes), measured.split(sizes), (lam, own), strict=True)
-        return torch.cat([r * f + m * (1 - f) for r, m, f in parts])
+        return torch.cat([_followed(r, m, f) for r, m, f in parts])
 
     def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:
         """What one function asks of every unit, [B, *size]."""
         spread = self.layout.spread(share.contiguous(), value, basis)
         return spread if function.slope is None else spread * function.slope(value)
+
+
+def _followed(running: Tensor, measured: Tensor, lam: float | Tensor) -> Tensor:
+    """lam running + (1 - lam) measured in one pass; lam is near 1, so that it is 1 - lam that is rounded."""
+    new = 1 - lam
+    return torch.lerp(running, measured, new.to(running) if isinstance(new, Tensor) else new)

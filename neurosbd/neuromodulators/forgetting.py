@@ -38,6 +38,16 @@ class Forgetting:
                 f"give an end such as 0.9999, or the shape 'linear'"
             )
 
+    def factor_of(self, share: float, progress: float | Tensor) -> float | Tensor:
+        """lam^share: what survives a share (0..1) of a batch, such as one of its steps."""
+        whole = self.factor(progress)
+        return whole if share == 1 else whole**share
+
+    @property
+    def never(self) -> bool:
+        """Whether all survives for ever."""
+        return self.start == 1 and self.end is None
+
     def factor(self, progress: float | Tensor) -> float | Tensor:
         """lam when `progress` (0..1) of the training is done; as a number where it stays."""
         if self.end is None:

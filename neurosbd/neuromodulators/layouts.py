@@ -50,6 +50,13 @@ def _no_basis(self: Layout, value: Tensor, generator: torch.Generator) -> Tensor
     return value.new_empty(0)
 
 
+def _mean_over_positions(value: Tensor) -> Tensor:
+    """[B, channels]. On a CPU an average over one window reads channels-last maps twice as fast as `mean`."""
+    if value.device.type == "cpu" and value.is_contiguous(memory_format=torch.channels_last):
+        return functional.avg_pool2d(value, value.shape[2:]).flatten(1)
+    return value.mean(inner(value))
+
+
 @dataclass(frozen=True)
 class Full:
     """One column per unit; for maps one per channel and position. M = units, no basis, no product of its own.
@@ -85,7 +92,7 @@ class Shared:
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
         """Mean over positions, [B, channels]."""
-        return value.mean(inner(value)) if is_map(value) else value.flatten(1)
+        return _mean_over_positions(value) if is_map(value) else value.flatten(1)
 
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
         """Every position of a channel the same third factor; an expanded view, nothing is written."""

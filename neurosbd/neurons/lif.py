@@ -11,7 +11,7 @@ from neurosbd.constants import PositiveConstant, Potential, TimeConstant, consta
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
-from neurosbd.neurons.scan import Scan
+from neurosbd.neurons.scan import Scan, apart
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -103,16 +103,16 @@ class LIF:
         """tau_mem."""
         return number(self.tau_mem)
 
-    def scan(self, state: LIFState, drives: Tensor, dt: float) -> Scan[LIFState] | None:
+    def scan(self, state: LIFState, drives: Tensor, steps: int, dt: float) -> Scan[LIFState] | None:
         """All steps in memory that is asked for once."""
         if not (membrane.is_number(self.v_leak, 0) and membrane.is_number(self.r, 1)):
             return None
-        found = membrane.scan(self, state.v, state.spike, decay(number(self.tau_mem), dt), drives)
+        found = membrane.scan(self, state.v, state.spike, decay(number(self.tau_mem), dt), drives, steps)
         if found is None:
             return None
-        shown = [Activity(z, v) for v, z in zip(*(each.unbind() for each in found), strict=True)]
+        shown = [Activity(z, v) for v, z in zip(*(apart(each, steps) for each in found), strict=True)]
         states = [LIFState(each.potential, each.value, None) for each in shown]
-        return Scan(found[1].flatten(0, 1), found[0].flatten(0, 1), shown, states)
+        return Scan(found[1], found[0], shown, states)
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * psi * r."""

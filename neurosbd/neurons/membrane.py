@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosbd.constants import Constant, Range
 from neurosbd.filters import leak
 from neurosbd.neurons.neuron import Activity, Conductances
+from neurosbd.neurons.scan import apart
 from neurosbd.surrogates import Surrogate, above, spike
 
 QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
@@ -221,7 +222,9 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
     return Activity(value, potential), refractory
 
 
-def scan(neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: Tensor) -> tuple[Tensor, Tensor] | None:
+def scan(
+    neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: Tensor, steps: int
+) -> tuple[Tensor, Tensor] | None:
     """`integrate` and `fire` in as many steps as there are drives, in memory that is asked for once.
 
     Args:
@@ -229,10 +232,11 @@ def scan(neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: 
         v: membrane before the first step, [B, *size].
         z: spike of that step.
         factor: what is left of the membrane after one step.
-        drives: [K, B, *size]; written over with the membrane.
+        drives: of K steps, step by step, [K B, *size]; written over with the membrane.
+        steps: K.
 
     Returns:
-        Potentials and spikes, [K, B, *size]; None if constants differ between units, or need more than this.
+        Potentials and spikes, [K B, *size]; None if constants differ between units, or need more than this.
     """
     threshold = number(neuron.v_threshold)
     if (
@@ -243,7 +247,7 @@ def scan(neuron: Spiking, v: Tensor, z: Tensor, factor: float | Tensor, drives: 
     ):
         return None
     spikes = torch.empty_like(drives)
-    for drive, spike_of_step in zip(drives.unbind(), spikes.unbind(), strict=True):
+    for drive, spike_of_step in zip(apart(drives, steps), apart(spikes, steps), strict=True):
         drive.add_(v, alpha=factor)
         v = drive.sub_(z, alpha=threshold) if neuron.reset == "subtract" else drive
         z = torch.gt(v, threshold, out=spike_of_step)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from neurosbd.constants import Legal, Range, constants
 from neurosbd.neurons.neuron import Activity, Flow, Neuron
+from neurosbd.neurons.scan import Scan, apart
 
 _aten = torch.ops.aten
 
@@ -32,6 +33,11 @@ def unfiltered(_: Neuron, dt: float) -> tuple[()]:
 def forgetful(_: Neuron, state: tuple[()], activity: Activity, dt: float) -> Flow:
     """Nothing of this step reaches the next."""
     return Flow(((0.0,),), (1.0,), (1.0,))
+
+
+def written_over(values: Tensor, steps: int) -> Scan[tuple[()]]:
+    """K steps whose values [K B, *size] stand where their drives were: no memory that is new, half the time."""
+    return Scan(values, values, [Activity(value, value) for value in apart(values, steps)], [()] * steps)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,10 @@ class ReLU:
         value = torch.relu(drive)
         return Activity(value, value), state
 
+    def scan(self, state: tuple[()], drives: Tensor, steps: int, dt: float) -> Scan[tuple[()]]:
+        """All steps in the memory of their drives."""
+        return written_over(drives.relu_(), steps)
+
     @property
     def factorises(self) -> bool:
         """Gain x pre is the whole derivative."""
@@ -101,6 +111,10 @@ class LeakyReLU:
         value = functional.leaky_relu(drive, self.slope)
         return Activity(value, value), state
 
+    def scan(self, state: tuple[()], drives: Tensor, steps: int, dt: float) -> Scan[tuple[()]]:
+        """All steps in the memory of their drives."""
+        return written_over(functional.leaky_relu_(drives, self.slope), steps)
+
     @property
     def factorises(self) -> bool:
         """Gain x pre is the whole derivative."""
@@ -125,6 +139,10 @@ class Tanh:
         value = torch.tanh(drive)
         return Activity(value, value), state
 
+    def scan(self, state: tuple[()], drives: Tensor, steps: int, dt: float) -> Scan[tuple[()]]:
+        """All steps in the memory of their drives."""
+        return written_over(drives.tanh_(), steps)
+
     @property
     def factorises(self) -> bool:
         """Gain x pre is the whole derivative."""
@@ -148,6 +166,10 @@ class Sigmoid:
         """value = sigmoid(drive), [B, *size]."""
         value = torch.sigmoid(drive)
         return Activity(value, value), state
+
+    def scan(self, state: tuple[()], drives: Tensor, steps: int, dt: float) -> Scan[tuple[()]]:
+        """All steps in the memory of their drives."""
+        return written_over(drives.sigmoid_(), steps)
 
     @property
     def factorises(self) -> bool:
@@ -198,6 +220,10 @@ class HardSigmoid:
         """value = min(max(drive, 0), 1), [B, *size]."""
         value = functional.hardtanh(drive, 0.0, 1.0)
         return Activity(value, value), state
+
+    def scan(self, state: tuple[()], drives: Tensor, steps: int, dt: float) -> Scan[tuple[()]]:
+        """All steps in the memory of their drives."""
+        return written_over(drives.clamp_(0.0, 1.0), steps)
 
     @property
     def factorises(self) -> bool:

@@ -33,12 +33,13 @@ class Scan(NamedTuple, Generic[S]):
 class Scanning(Protocol[S]):
     """A neuron that knows a faster way through a block than one step after another."""
 
-    def scan(self, state: S, drives: Tensor, dt: float) -> Scan[S] | None:
+    def scan(self, state: S, drives: Tensor, steps: int, dt: float) -> Scan[S] | None:
         """`step` under K drives, one after another, outside of autograd.
 
         Args:
             state: before the first step.
-            drives: [K, B, *size]; may be written over.
+            drives: of K steps, step by step, [K B, *size]; may be written over.
+            steps: K.
             dt: s.
         Returns:
             What `step` would give, bit for bit; None if these constants have no faster way.
