@@ -58,6 +58,19 @@ def test_gradient_in_another_order() -> None:
     torch.testing.assert_close(one.data, other.data, check_stride=False)
 
 
+def test_an_optimizer_that_remembers_nothing_goes_on_remembering_nothing() -> None:
+    """Kernels under plain SGD: an empty entry in its state would make the checkpoint one that cannot be resumed.
+
+    Must fail when the state of a parameter is asked for by its key (tried).
+    """
+    weight = torch.randn(4, 3, 2, 5).contiguous(memory_format=torch.channels_last)
+    parameter = nn.Parameter(weight)
+    parameter.grad = torch.ones_like(weight)
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    apply(optimizer)
+    assert not optimizer.state_dict()["state"]
+
+
 def test_a_step_that_fails_leaves_the_weights_in_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     one, mine, other, _ = pair("adam", "channels last")
     gradients(one, other)

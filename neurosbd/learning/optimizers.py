@@ -34,15 +34,18 @@ def apply(optimizer: Optimizer) -> None:
 def _lined_up(optimizer: Optimizer) -> Iterator[None]:
     """Parameters without gaps in memory, but with axes in another order, have a single axis for a while."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if _disordered(p)]
-    laid = [(p, p.data, cast(Tensor, p.grad), optimizer.state[p]) for p in parameters]
+    laid = [(p, p.data, cast(Tensor, p.grad)) for p in parameters]
+    remembered = optimizer.state.get  # asking for what is not there by [] would put something empty there
     try:
-        for parameter, data, gradient, state in laid:
+        for parameter, data, gradient in laid:
+            state = remembered(parameter, {})
             parameter.grad = None
             parameter.data, parameter.grad = _line(data), _line(gradient)
             state.update({key: _line(value) for key, value in state.items() if _alike(value, data)})
         yield
     finally:
-        for parameter, data, gradient, state in laid:
+        for parameter, data, gradient in laid:
+            state = remembered(parameter, {})
             lines = {key: value for key, value in state.items() if _alike(value, parameter)}
             state.update({key: line.as_strided(data.shape, data.stride()) for key, line in lines.items()})
             parameter.grad = None
