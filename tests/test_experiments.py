@@ -137,7 +137,7 @@ STATING = [name for name, make in RULES.items() if getattr(make(), "states_chang
 
 def test_rules_that_state_changes_have_plain_sgd_unless_told_otherwise() -> None:
     """And `show` says why. Must fail when the default does not ask the rule (tried: Adam)."""
-    assert STATING == ["rstdp", "stdp", "s2_stdp", "sstdp", "rstdp_readout"]
+    assert STATING == ["rstdp", "stdp", "s2_stdp", "sstdp", "rstdp_readout", "wta_stdp"]
     for rule in RULES:
         bare = {"training": {}}
         resolved = resolve("digits-snn", rule, bare)

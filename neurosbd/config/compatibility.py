@@ -316,14 +316,17 @@ def _check_delay(experiment: Experiment) -> None:
 
 
 def _check_times(experiment: Experiment, data: Dataset) -> None:
-    """A rule that goes by the times of spikes needs several steps, and inputs that do not all come in the first."""
-    definition = experiment.definition
+    """A rule that goes by the times of spikes needs several steps, and inputs that do not all come in the first, unless
+    units in between make times of them."""
+    definition, network = experiment.definition, experiment.network
     if not experiment.rule.timed:
         return
+    taught = [network.incoming[name] for name in experiment.rule.populations(network)]
+    directly = any(connection.pre == INPUT for incoming in taught for connection in incoming)
     where = f"{definition.name}: rule '{definition.rule.kind}' goes by the steps in which units spike first, but"
     if definition.time.steps == 1:
         raise UsageError(f"{where} time.steps is 1; take a model such as mnist-s2stdp, or set time.steps = 64, say")
-    if definition.data.encoder.kind == "constant" and not data.duration:
+    if directly and definition.data.encoder.kind == "constant" and not data.duration:
         raise UsageError(
             f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "
             f"{{ kind = 'latency', duration = {definition.time.steps * definition.time.dt:g} }}"

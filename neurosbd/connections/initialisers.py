@@ -264,6 +264,48 @@ class OnOff:
         return torch.stack((even, odd), 1).flatten(0, 1)[:post, :pre].contiguous()
 
 
+@constants
+class DifferenceOfGaussians:
+    """Kernels of retinal ganglion cells: a narrow Gaussian minus a wide one, and the next post unit the opposite.
+
+        weight[2 m] = value (G(centre) - G(surround)) / pre units,   weight[2 m + 1] = -weight[2 m]
+
+    G(s) is exp(-r^2 / (2 s^2)) over the kernel, scaled to a sum of 1, so that an even picture drives nobody.
+
+    Args:
+        centre: standard deviation of the narrow one, pixels, > 0.
+        surround: of the wide one, pixels, > centre.
+        value: any finite number.
+    Raises:
+        ValueError: if a constant is out of range, or the weight is that of no kernel.
+    Source: Rodieck 1965, Vision Res. 5; with 1 and 2 pixels in kernels of 7: Kheradpisheh et al. 2018, Neural Netw. 99.
+    """
+
+    centre: Positive = 1.0
+    surround: Positive = 2.0
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.centre < self.surround:
+            raise ValueError(
+                f"difference_of_gaussians needs centre < surround, got centre = {self.centre} and surround = "
+                f"{self.surround}"
+            )
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`, [post, pre, kernel, kernel]; the generator is not advanced."""
+        if len(shape) != 4:
+            raise ValueError(
+                f"difference_of_gaussians is a kernel of conv2d, got a weight {list(shape)}; set kind = 'conv2d'"
+            )
+        distance = [torch.arange(side) - (side - 1) / 2 for side in shape[2:]]
+        square = distance[0][:, None] ** 2 + distance[1] ** 2
+        centre, surround = (torch.exp(-square / (2 * s * s)) for s in (self.centre, self.surround))
+        on = (centre / centre.sum() - surround / surround.sum()) * (self.value / shape[1])
+        sign = 1 - 2 * (torch.arange(shape[0]) % 2).to(on)
+        return (sign[:, None, None, None] * on).expand(shape).contiguous()
+
+
 INITIALISERS = {
     "kaiming_normal": KaimingNormal,
     "kaiming_uniform": KaimingUniform,
@@ -277,4 +319,5 @@ INITIALISERS = {
     "diagonal": Diagonal,
     "paired": Paired,
     "on_off": OnOff,
+    "difference_of_gaussians": DifferenceOfGaussians,
 }

@@ -22,6 +22,7 @@ from neurosbd.rules.perturbation import NodePerturbation, WeightPerturbation
 from neurosbd.rules.reward import reinforce, rmax, rstdp, stdp
 from neurosbd.rules.rflo import rflo
 from neurosbd.rules.sign_symmetry import SignSymmetry
+from neurosbd.rules.wta_stdp import wta_stdp
 
 RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,
@@ -48,6 +49,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "s2_stdp": s2_stdp,
     "sstdp": sstdp,
     "rstdp_readout": rstdp_readout,
+    "wta_stdp": wta_stdp,
     "local": local,
     "node_perturbation": NodePerturbation,
     "weight_perturbation": WeightPerturbation,

@@ -15,10 +15,8 @@ from neurosbd.learning.passes import Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network import Network
-from neurosbd.neurons import IF
-from neurosbd.neurons.membrane import number
 from neurosbd.rules.competition import CausalWindow, Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
-from neurosbd.rules.first_spikes import answer_of, first_spikes, show, winners
+from neurosbd.rules.first_spikes import answer_of, check_adding, first_spikes, show, threshold_of, winners
 
 
 @constants(called="first_spike_readout")
@@ -61,7 +59,7 @@ class FirstSpikeReadout(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """A readout of integrate-and-fire units that only add up, behind synapses that do not learn."""
         readout = network.populations[network.readout]
-        neuron, units = readout.neuron, self.units_per_class
+        units = self.units_per_class
         for connection in network.connections.values():
             where, onto = f"connection '{connection.name}'", connection.post == readout.name
             if connection.plastic and not onto:
@@ -73,12 +71,7 @@ class FirstSpikeReadout(Rule[TensorState]):
                 raise ValueError(f"{where}: this rule learns dense connections without a bias; set bias = false")
             if onto and network.delays[connection.name]:
                 raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
-        if not isinstance(neuron, IF) or neuron.reset != "none" or neuron.refractory:
-            raise ValueError(
-                f"population '{readout.name}': this rule goes by the first spikes of units that add up what arrives; "
-                f"so its neuron must be {{ kind = 'if', reset = 'none' }} without refractoriness, got {neuron!r:.80}; "
-                f"model mnist-s2stdp has it"
-            )
+        check_adding(readout)
         if readout.size[0] % units:
             raise ValueError(
                 f"population '{readout.name}': rule.units_per_class = {units} does not divide its {readout.size[0]} "
@@ -114,7 +107,7 @@ class FirstSpikeReadout(Rule[TensorState]):
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """Who spikes when, and what that does to the thresholds and the weights."""
         labels, network, tensors = _labels(batch), run.network, state.tensors
-        showing = show(run, batch, len(labels))
+        showing = show(run, batch, len(labels), network.readout)
         steps, _, count = showing.potentials.shape
         of_class, target = self.competition.of_class(count, labels)
         threshold = torch.where(target, tensors["threshold"], _threshold(network).to(tensors["threshold"]))
@@ -133,7 +126,7 @@ class FirstSpikeReadout(Rule[TensorState]):
     def answer(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """The class whose units spike first, at the thresholds of the model."""
         examples = len(batch.target) if batch.taught else 0
-        showing = show(run, batch, examples)
+        showing = show(run, batch, examples, run.network.readout)
         spikes = first_spikes(showing.potentials, _threshold(run.network).to(showing.potentials))
         return run.judged(answer_of(spikes, self.units_per_class, len(showing.potentials)))
 
@@ -161,9 +154,7 @@ class FirstSpikeReadout(Rule[TensorState]):
 
 def _threshold(network: Network) -> Tensor:
     """Of the readout, as the model has it, [] or [n]."""
-    neuron = network.populations[network.readout].neuron
-    assert isinstance(neuron, IF)
-    return torch.as_tensor(number(neuron.v_threshold))
+    return threshold_of(network.populations[network.readout])
 
 
 def _labels(batch: Batch) -> Tensor:

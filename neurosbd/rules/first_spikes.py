@@ -1,4 +1,4 @@
-"""When the units of a readout spike first, who wins among those of a class, and when each should have spiked.
+"""When the units of a population spike first, who wins among those of a class, and when each should have spiked.
 
 Times are counted in trials: a spike in step k of T is at k / T, and a unit that stays silent at 1.
 """
@@ -13,29 +13,31 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.passes import Run
 from neurosbd.learning.simulation import checked_frames
 from neurosbd.network import INPUT
+from neurosbd.neurons import IF
 from neurosbd.neurons.membrane import number
+from neurosbd.populations import Population
 
 
 class Spikes(NamedTuple):
     """The first spike of every unit."""
 
-    time: Tensor  # 0..1; 1: there is none, [B, n]
-    potential: Tensor  # at that spike; of a silent unit at the end of the trial, [B, n]
+    time: Tensor  # 0..1; 1: there is none, [B, *size]
+    potential: Tensor  # at that spike; of a silent unit at the end of the trial, [B, *size]
 
 
 class Showing(NamedTuple):
-    """A batch as the readout saw it."""
+    """A batch as a population saw it."""
 
-    potentials: Tensor  # at every step, as if no unit had spiked, [T, B, n]
-    arrived: dict[str, Tensor]  # connection -> time of the first spike at each synapse, [B, arriving]
+    potentials: Tensor  # at every step, as if no unit had spiked, [T, B, *size]
+    arrived: dict[str, Tensor]  # connection -> time of the first spike at each synapse, [B, *arriving]
 
 
 def first_spikes(potentials: Tensor, threshold: Tensor) -> Spikes:
     """The first step in which the potential exceeds the threshold.
 
     Args:
-        potentials: at every step, [T, B, n].
-        threshold: [n], or [B, n] where it differs between examples.
+        potentials: at every step, [T, B, *size].
+        threshold: [], or like the units, or like the units of every example.
     """
     steps = len(potentials)
     above = potentials > threshold
@@ -81,6 +83,24 @@ def desired_times(time: Tensor, learning: Tensor, target: Tensor, gap: float, ta
     return torch.minimum(base, latest) + torch.where(target, -gap * (1 - share), gap * share)
 
 
+def check_adding(population: Population) -> None:
+    """Raise ValueError unless units add up what arrives and never forget, so that their first spikes say it all."""
+    neuron = population.neuron
+    if not isinstance(neuron, IF) or neuron.reset != "none" or neuron.refractory:
+        raise ValueError(
+            f"population '{population.name}': this rule goes by the first spikes of units that add up what arrives; "
+            f"so its neuron must be {{ kind = 'if', reset = 'none' }} without refractoriness, got {neuron!r:.80}; "
+            f"model mnist-s2stdp has it"
+        )
+
+
+def threshold_of(population: Population) -> Tensor:
+    """As the model has it, [] or [*size]."""
+    neuron = population.neuron
+    assert isinstance(neuron, IF)
+    return torch.as_tensor(number(neuron.v_threshold))
+
+
 def answer_of(spikes: Spikes, units: int, steps: int) -> Tensor:
     """minus the time of the first spike of every class, [B, C]: the largest is the first to spike.
 
@@ -91,8 +111,8 @@ def answer_of(spikes: Spikes, units: int, steps: int) -> Tensor:
     return value.unflatten(1, (-1, units)).amax(2)
 
 
-def show(run: Run, batch: Batch, examples: int) -> Showing:
-    """Show a batch, and follow what the readout integrates.
+def show(run: Run, batch: Batch, examples: int, population: str) -> Showing:
+    """Show a batch, and follow what a population integrates.
 
     A single example whose spikes come straight from the input is shown by events: every spike adds its weights once,
     and no unit is stepped. Wherever somebody watches, and for more examples, the network runs, in blocks of time.
@@ -100,13 +120,14 @@ def show(run: Run, batch: Batch, examples: int) -> Showing:
     Args:
         run: of the batch.
         batch: to be shown.
-        examples: in it.
+        examples: in it; 0: unknown.
+        population: that is followed, whose units add up what arrives.
     """
     network = run.network
-    from_input = all(c.pre == INPUT for c in network.incoming[network.readout])
-    if examples == 1 and from_input and run.unwatched and next(network.parameters()).device.type == "cpu":
+    alone = population == network.readout and all(c.pre == INPUT for c in network.incoming[population])
+    if examples == 1 and alone and run.unwatched and next(network.parameters()).device.type == "cpu":
         return _by_events(run, batch)
-    return _by_blocks(run, batch)
+    return _by_blocks(run, batch, population)
 
 
 def _by_events(run: Run, batch: Batch) -> Showing:
@@ -125,14 +146,14 @@ def _by_events(run: Run, batch: Batch) -> Showing:
     return Showing(potentials, {name: step.to(frames.dtype) / len(frames) for name, step in arrived.items()})
 
 
-def _by_blocks(run: Run, batch: Batch) -> Showing:
+def _by_blocks(run: Run, batch: Batch, population: str) -> Showing:
     """All examples, by the network itself."""
     network, steps = run.network, len(batch.weights)
     potentials: list[Tensor] = []
     arrived: dict[str, Tensor] = {}
     for t, block in run.blocks(batch):
-        potentials.append(block.scans[network.readout].potential.unflatten(0, (block.steps, -1)))
-        for connection in network.incoming[network.readout]:
+        potentials.append(block.scans[population].potential.unflatten(0, (block.steps, -1)))
+        for connection in network.incoming[population]:
             step = _first(block.carried[connection.name].unflatten(0, (block.steps, -1)) != 0)
             here = torch.where(step < block.steps, step + t, steps)
             before = arrived.get(connection.name)
@@ -142,5 +163,5 @@ def _by_blocks(run: Run, batch: Batch) -> Showing:
 
 
 def _first(there: Tensor) -> Tensor:
-    """The first step at which something is there, [B, n] of [K, B, n]; K where nothing is."""
+    """The first step at which something is there, [B, ..] of [K, B, ..]; K where nothing is."""
     return torch.where(there.any(0), there.int().argmax(0), len(there))

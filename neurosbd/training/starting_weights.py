@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neurosbd.errors import FROM, OUT, UsageError
+from neurosbd.errors import FROM, OUT, UsageError, warn
 from neurosbd.network import Network
 from neurosbd.training.run import CHECKPOINT, Run, open_run
 
@@ -28,11 +28,12 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
     """Put the weights and moments of a run's last checkpoint into a network that has learned nothing.
 
     Where synapses are absent goes along with the weights. What else a checkpoint holds, of the optimizer, the rule and
-    the position, stays behind.
+    the position, stays behind. A readout of another size starts as it was drawn, which is said.
 
     Args:
         source: a run, or its directory.
-        network: of the same populations and connections; changed in place, unless something is refused.
+        network: of the same populations and connections, up to the size of the readout; changed in place, unless
+            something is refused.
     Raises:
         UsageError: if there is no run or no checkpoint, or a parameter is of another shape; names the first.
     """
@@ -42,27 +43,41 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
         raise UsageError(f"{run.path}: has no checkpoint, so there are no weights to start from; train it first")
     state = run.checkpoint().get("network")
     weights = state if isinstance(state, dict) else {}
-    _check(weights, network, run.path)
+    anew = _check(weights, network, run.path)
     with torch.no_grad():
         for name, here in network.state_dict().items():
             there = weights.get(name)
-            if not name.startswith("constant:") and isinstance(there, Tensor) and there.shape == here.shape:
+            if name in anew or name.startswith("constant:") or not isinstance(there, Tensor):
+                continue
+            if there.shape == here.shape:
                 here.copy_(there)
     network.constrain()
+    if anew:
+        units, others = (len(each[anew[0]]) for each in (network.state_dict(), weights))
+        warn(
+            f"{run.path}: its readout has {others} units, and '{network.readout}' has {units}: {', '.join(anew)} "
+            f"start as they were drawn, all other weights from the run"
+        )
     with path.open("rb") as stream:
         return Start(str(run.path.resolve()), hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def _check(weights: dict[str, Tensor], network: Network, path: Path) -> None:
-    """Refuse a checkpoint whose parameters are not those of a network."""
+def _check(weights: dict[str, Tensor], network: Network, path: Path) -> list[str]:
+    """Refuse a checkpoint whose parameters are not those of a network; names of those of a readout of another size."""
+    onto = [c.name for c in network.incoming[network.readout]]
     here = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     there = {
         name: tuple(value.shape)
         for name, value in weights.items()
         if name.startswith(("weights.", "biases.")) and isinstance(value, Tensor)
     }
+    anew = [
+        name
+        for name, shape in here.items()
+        if name.partition(".")[2] in onto and name in there and there[name][1:] == shape[1:] and there[name] != shape
+    ]
     for name in dict.fromkeys([*here, *there]):
-        if here.get(name) != there.get(name):
+        if here.get(name) != there.get(name) and name not in anew:
             in_it, in_this = (f"is {list(n[name])}" if name in n else "is not there" for n in (there, here))
             raise UsageError(
                 f"{path}: is a run of another network: '{name}' {in_it} in it, and {in_this} in this model; start from "
@@ -71,6 +86,7 @@ def _check(weights: dict[str, Tensor], network: Network, path: Path) -> None:
     bad = next((name for name in here if not bool(weights[name].isfinite().all())), None)
     if bad is not None:
         raise UsageError(f"{path}: its '{bad}' holds NaN or infinity; start from another run")
+    return anew
 
 
 def check_same_start(config: dict[str, object], source: Run | str | Path, path: Path) -> None:

@@ -68,7 +68,7 @@ def test_pooling_says_its_size(name: str, window: int, stride: int) -> None:
     assert pooling.pool(torch.randn(2, 3, 9, 7)).shape[1:] == pooling.size((3, 9, 7))
 
 
-@every(INITIALISERS)
+@every([name for name in INITIALISERS if name != "difference_of_gaussians"])  # which draws nothing: test_wta_stdp
 def test_initialisers_have_the_stated_scale(name: str) -> None:
     """Standard deviation over 200,000 draws, within 1 % (its own spread is 0.16 %)."""
     fan_in, fan_out = 25 * 20, 25 * 16

@@ -14,7 +14,7 @@ DENSE_ONLY = {"eprop"}  # rules that say they need a dense connection
 DRAWN = {"rmax", "reinforce"}  # and neurons that draw their spikes or values
 VECTORS = {"gevb"}  # and units whose values are vectors
 SETTLING = {"corinfomax_ep"}  # and networks that settle
-FIRST_SPIKES = {"s2_stdp", "sstdp", "rstdp_readout"}  # and a readout that learns alone
+FIRST_SPIKES = {"s2_stdp", "sstdp", "rstdp_readout", "wta_stdp"}  # and units that add up what arrives
 
 
 @every([name for name in RULES if name not in DRAWN | VECTORS | SETTLING | FIRST_SPIKES])
