@@ -128,9 +128,13 @@ def pooling_says_its_size(make: Make) -> None:
 
 
 def initialiser_draws_from_its_generator(make: Make) -> None:
-    """The same weights for the same seed, float32, of the shape that is asked for."""
+    """The same weights for the same seed, float32, of the shape that is asked for; a matrix may be refused."""
     for shape in ((3, 4), (4, 2, 3, 3)):
-        one, two = (make().draw(shape, seeded(5)) for _ in range(2))
+        try:
+            one, two = (make().draw(shape, seeded(5)) for _ in range(2))
+        except ValueError:  # says why a matrix cannot be
+            demand(len(shape) == 2, "Kernels [post, pre, kernel, kernel] must be drawn")
+            continue
         demand(
             torch.equal(one, two), "Two draws of the same seed differ; randomness must come from the generator alone"
         )
