@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-_COUNTED = 2.0**53  # above it not every whole number is a float
+COUNTED = 2.0**53  # above it not every whole number is a float
 
 
 def decay(tau: float | Tensor, dt: float) -> float | Tensor:
@@ -46,7 +46,7 @@ def whole_steps(time: float, dt: float, name: str, unit: str = "s") -> int:
     """
     in_dt = dt * {"s": 1.0, "ms": 1e3}[unit]
     exact = time / in_dt
-    if exact > _COUNTED:
+    if exact > COUNTED:
         raise ValueError(f"{name} = {time:g} {unit} has {exact:.3g} steps of dt = {in_dt:.6g} {unit}; make it shorter")
     if not abs(exact - round(exact)) <= 1e-6 * max(1.0, abs(exact)) or (time > 0 and round(exact) == 0):
         low = math.floor(exact)

@@ -30,6 +30,7 @@ TABLES = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "free-runs.md").read_
 FREE = [text for text in TABLES if "simulation" in text]
 
 
+@pytest.mark.filterwarnings("ignore:stimulus .* begins at")  # of the part of a run that is carried out here
 @pytest.mark.parametrize("text", FREE, ids=lambda text: text.splitlines()[0][:30])
 def test_model_files_of_free_runs_run(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -66,6 +66,14 @@ def test_delays_are_drawn_between_the_two_and_none_is_lost() -> None:
         assert len(set(total.argmax(0).tolist())) > 5
 
 
+def test_a_reward_after_the_end_is_said_and_one_too_late_to_wait_for_refused() -> None:
+    given = Reinforcement(Times((0.1, 7.0)))
+    with pytest.warns(UsageWarning, match="reward 0: 1 of 2 times, up to 7 s, come after the end of the run at 1 s"):
+        Delivery([given], SIZES, torch.zeros(()), 1, 1e-3, 0).warn_of_late(1000)
+    with pytest.raises(UsageError, match=r"reward 0: 1e\+308 s are inf steps"):
+        Delivery([Reinforcement(Times((0.1,)), delay=1e308)], SIZES, torch.zeros(()), 1, 1e-3, 0)
+
+
 def test_a_count_of_spikes_earns_once_and_begins_anew() -> None:
     given = Reinforcement(SpikeCount("post", count=3, window="5 ms"))  # type: ignore[arg-type]
     assert _levels(given, {"post": [0, 3, 4, 5, 6, 7, 20, 23, 26]}, 30) == [float(t in (4, 7)) for t in range(30)]

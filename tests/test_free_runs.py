@@ -269,13 +269,28 @@ def test_a_damaged_checkpoint_or_a_changed_file_of_spikes_is_refused(tmp_path: P
     session.advance()
     state = session.state_dict()
 
+    nowhere = torch.full_like(state["network"]["weights.exc->exc"], float("nan"))
+
     def refused(said: str, **changes: Any) -> None:
         fresh = FreeSession(load_model(_model(tmp_path), settings=settings).build(), torch.device("cpu"))
+        fresh.recorder = None
         with pytest.raises(UsageError, match=said):
             fresh.load_state_dict({**state, **changes}, Path("checkpoint.pt"))
         assert fresh.step == 0
 
     refused("number is 1000", number=1000)
+    refused("epoch is 3", epoch=3)
+    refused(r"network.weights.exc->exc is not finite", network={**state["network"], "weights.exc->exc": nowhere})
+    refused("optimizer.state is of 1 parameters", optimizer={**state["optimizer"], "state": {0: {"step": 1.0}}})
+    refused("optimizer is int", optimizer=3)
+    refused("recorder is dict", recorder={})
+    refused("rewards", rewards=[1])
+    refused("at_report", at_report={"exc->exc": torch.zeros(3)})
+    refused("stimuli.block is 7", stimuli={**state["stimuli"], "block": 7})
+    refused("stimuli: NoneType there", stimuli=None)
+    refused(
+        "stimuli.states.0.done is -9", stimuli={**state["stimuli"], "states": [[-9], *state["stimuli"]["states"][1:]]}
+    )
     refused("frame", frame=state["frame"][:1])
     refused("frame.neurons.exc|frame.0.exc", frame=[[[torch.zeros(3)] * 3, state["frame"][0][1]], *state["frame"][1:]])
     refused("traces", traces=[1, 2])
@@ -291,7 +306,8 @@ def test_the_model_of_the_page_runs(tmp_path: Path) -> None:
     assert all(f"| `{name}` |" in page for name in neurosbd.stimuli)
     block = page.split("```toml\n")[1].split("```")[0]
     (tmp_path / "page.toml").write_text(block)
-    run = neurosbd.simulate(tmp_path / "page.toml", settings={"simulation.duration": "0.1 s"})
+    settings = {"simulation.duration": "0.1 s", "stimulus.1.start": "50 ms"}
+    run = neurosbd.simulate(tmp_path / "page.toml", settings=settings)
     assert run.metrics[-1]["exc.rate"] > 0
     code = page.split("```python\n")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 27

@@ -196,6 +196,10 @@ def test_spikes_of_an_exported_run_come_back(tmp_path: Path) -> None:
         ("time,unit\n0.1\n", "line 2 has 1 cells, but the first line has 2"),
         ("tiem,unit\n0.1,0\n", "line 1: no column 'time'; did you mean 'tiem'"),
         ("time,unit\n0.1,4\n", "unit 4 is not there; the population has 4, 0..3"),
+        ("time;unit\n0.1;4\n", "line 1: the columns are separated by semicolons; separate them by commas"),
+        ("time,unit,time\n0.1,4,0.2\n", "line 1: there are 2 columns 'time'; rename all but one"),
+        ("", "line 1: no column 'time', the line is empty"),
+        ("time,unit\n1e300,0\n", r"1e\+300 s is beyond what steps can count"),
     ],
 )
 def test_a_bad_table_of_spikes_is_refused_with_the_line(tmp_path: Path, content: str, said: str) -> None:
@@ -203,6 +207,51 @@ def test_a_bad_table_of_spikes_is_refused_with_the_line(tmp_path: Path, content:
     path.write_text(content)
     with pytest.raises(UsageError, match=said):
         _drive("spikes", 10, file=str(path))
+
+
+def test_times_that_a_run_is_too_short_for_are_said(tmp_path: Path) -> None:
+    """Spikes in ms where s are meant would be silence. Must fail when the end of the run is not looked at (tried)."""
+    (tmp_path / "ms.CSV").write_text("time,unit\n1,0\n12,1\n33,2\n")
+    given = Stimulation("a", STIMULI["spikes"](file=str(tmp_path / "ms.CSV")))
+    with pytest.warns(UsageWarning, match="stimulus 0 at 'a': 2 of 3 times, up to 33 s, come after .* at 10 s .* in s"):
+        _stimulator(given).warn_of_late(10_000)
+    with pytest.warns(UsageWarning, match="stimulus 0 at 'a' begins at 0.5 s, but the run is over at 0.5 s"):
+        _stimulator(Stimulation("a", STIMULI["current"](), 0.5)).warn_of_late(500)
+    with pytest.warns(UsageWarning, match="1 of 2 times, up to 0.5 s"):
+        jumps = Stimulation("a", STIMULI["current_steps"](times=(0.1, 0.4), values=(1.0, 0.0)), 0.1)
+        _stimulator(jumps).warn_of_late(500)
+    for fits in (Stimulation("a", given.stimulus, 0.0, 5.0), Stimulation("a", STIMULI["current_steps"]())):
+        _stimulator(fits).warn_of_late(500_000 if fits.stop is None else 34_000)
+    (tmp_path / "none.csv").write_text("time,unit\n")
+    with pytest.warns(UsageWarning, match="none.csv: holds no spikes"):
+        _stimulator(Stimulation("a", STIMULI["spikes"](file=str(tmp_path / "none.csv"))))
+    jumps = Stimulation("a", STIMULI["current_steps"](times=(1e308,), values=(1.0,)))
+    assert not _stimulator(jumps).drives(0, 5)["a"].any()
+
+
+def test_populations_and_sizes_of_a_file_are_looked_at_before_they_are_read(tmp_path: Path) -> None:
+    """Must fail when the size of a dataset is not compared with what lies in the file (tried)."""
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file["units/spike_times"], file["units/spike_times_index"] = [1.0, 2.0, 3.0], [1, 3]
+        file["units/population"] = ["e", "i"]
+    assert read_spikes(tmp_path / "a.nwb", "i").times.tolist() == [2.0, 3.0]
+    with h5py.File(tmp_path / "b.nwb", "w") as file:
+        file["units/spike_times"], file["units/spike_times_index"] = [1.0, 2.0, 3.0], [1, 3]
+        file["units/population"] = ["e", "i", "i"]
+    with h5py.File(tmp_path / "c.nwb", "w") as file:
+        file.create_dataset("units/spike_times", (100_000_000,), "f8", chunks=(1000,))
+        file["units/spike_times_index"] = [1]
+    for name, said in (
+        ("b", "'units/population' is object .* legal are 2 texts"),
+        ("c", "more than the file can hold"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            read_spikes(tmp_path / f"{name}.nwb", "i")
+    content = bytearray((tmp_path / "a.nwb").read_bytes())
+    content[content.index(b"GCOL") + 24] ^= 0xFF
+    (tmp_path / "d.nwb").write_bytes(content)
+    with pytest.raises(UsageError, match="truncated or corrupt HDF5 file"):
+        read_spikes(tmp_path / "d.nwb", "i")
 
 
 def test_other_bad_files_of_spikes_are_refused(tmp_path: Path) -> None:

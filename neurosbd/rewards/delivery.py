@@ -11,7 +11,7 @@ from neurosbd.filters import decay, whole_steps
 from neurosbd.noise import new_key, uniform
 from neurosbd.rewards.contingency import Reinforcement
 from neurosbd.seeds import generator
-from neurosbd.stimuli.stimulus import Span
+from neurosbd.stimuli.stimulus import Span, warn_of_late
 
 _MOST_UNDERWAY = 10_000_000  # numbers: examples times steps of the longest delay
 
@@ -56,13 +56,14 @@ class Delivery:
             source, reward = generator(seed, "reward", number), like.new_zeros(examples)
             try:
                 given.contingency.check(sizes, dt)
-                steps = round((given.longest or given.delay) / dt) + 1
-                if steps * examples > _MOST_UNDERWAY:
+                longest = (given.longest or given.delay) / dt
+                if longest * examples > _MOST_UNDERWAY:
                     raise ValueError(
-                        f"{max(given.longest or 0, given.delay):g} s are {steps:.3g} steps, for each of which "
+                        f"{max(given.longest or 0, given.delay):g} s are {longest:.3g} steps, for each of which "
                         f"{examples:,} examples keep a number; legal are {_MOST_UNDERWAY:,} in all: make delay and "
                         f"longest shorter, or examples fewer"
                     )
+                steps = round(longest) + 1
                 stop = None if given.stop is None else whole_steps(given.stop, dt, "stop")
                 self.spans.append(Span(whole_steps(given.start, dt, "start"), stop))
                 earned = given.contingency.init(reward, dt, source)
@@ -76,6 +77,11 @@ class Delivery:
         parts = zip(self.reinforcements, self.spans, self.states, strict=True)
         self.states = [self._next(given, span, state, activity) for given, span, state in parts]
         return torch.stack([state.level for state in self.states]).sum(0)
+
+    def warn_of_late(self, steps: int) -> None:
+        """Say which rewards a run of so many steps is over before."""
+        for number, (given, span) in enumerate(zip(self.reinforcements, self.spans, strict=True)):
+            warn_of_late(f"reward {number}", given.contingency, span, steps, self.dt)
 
     def _next(self, given: Reinforcement, span: Span, state: Underway, activity: Mapping[str, Tensor]) -> Underway:
         earned, contingency = given.contingency.step(state.contingency, activity, self.dt)  # type: ignore[arg-type]

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurosbd.constants import Range, constants
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniform
-from neurosbd.stimuli.stimulus import Clock, KeyedClock
+from neurosbd.stimuli.stimulus import Clock, KeyedClock, steps_at
 
 
 @constants(called="times")
@@ -30,6 +31,10 @@ class Times:
         if not self.times:
             raise ValueError("times is empty, so that no reward would come; give some, such as times = ['1 s']")
 
+    def moments(self, dt: float) -> np.ndarray:
+        """The steps in which a reward comes."""
+        return steps_at(self.times, dt)
+
     def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
         """Its beginning."""
         return Clock(0)
@@ -37,7 +42,7 @@ class Times:
     def step(self, state: Clock, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, Clock]:
         """How many of the times are in this step."""
         like = next(iter(activity.values()))
-        count = sum(round(time / dt) == state.done for time in self.times)
+        count = (self.moments(dt) == state.done).sum()
         return like.new_full((len(like),), float(count)), Clock(state.done + 1)
 
 

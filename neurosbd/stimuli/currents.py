@@ -3,13 +3,14 @@
 import math
 from typing import Annotated, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurosbd.constants import Constant, Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.filters import decay
 from neurosbd.noise import new_key, normal, normals
-from neurosbd.stimuli.stimulus import Clock, shown, times
+from neurosbd.stimuli.stimulus import Clock, shown, steps_at, times
 
 
 @constants(called="current")
@@ -62,13 +63,17 @@ class CurrentSteps:
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Always possible."""
 
+    def moments(self, dt: float) -> np.ndarray:
+        """The steps at which it jumps."""
+        return steps_at(self.times, dt)
+
     def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
         """Its beginning."""
         return Clock(0)
 
     def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
         """[steps, B, *size]."""
-        jumps = torch.tensor([round(time / dt) for time in self.times], device=like.device)
+        jumps = torch.from_numpy(self.moments(dt)).to(like.device)
         values = torch.tensor([0.0, *self.values], dtype=torch.float64, device=like.device)
         now = torch.arange(state.done, state.done + steps, device=like.device)
         current = values[torch.searchsorted(jumps, now, right=True)]

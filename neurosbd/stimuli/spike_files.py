@@ -1,5 +1,8 @@
 """Spike trains from files: tables, arrays, NWB and SONATA, all of unknown origin."""
 
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +12,13 @@ import numpy as np
 from neurosbd.datasets import csv_cells, npz
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, regular
-from neurosbd.hdf5 import Node, dataset, member
+from neurosbd.hdf5 import Node, check_heaps, check_lengths, dataset, member
 
 _MOST = 200_000_000  # spikes
+_DEFLATE = 1032  # to 1 at most: what deflate can make of the shortest input
 _MILLI = 1e-3
 _SUFFIXES = (".csv", ".npz", ".nwb", ".h5")
+_FIX = "write it again"
 _WHERE = "spikes of NWB lie in /units, those of SONATA in /spikes/POPULATION"
 
 
@@ -35,12 +40,13 @@ def read_spikes(file: str | Path, source: str = "") -> Spikes:
         UsageError: if it is no such file; names the line or the array.
     """
     path = legal_path(file)
-    if path.suffix not in _SUFFIXES:
+    kind = path.suffix.lower()
+    if kind not in _SUFFIXES:
         raise UsageError(f"{path}: spikes are read from {', '.join(_SUFFIXES)} files, got '{path.suffix}'")
     regular(path)
-    if path.suffix == ".csv":
+    if kind == ".csv":
         found = _table(path)
-    elif path.suffix == ".npz":
+    elif kind == ".npz":
         arrays = npz.load(path, ("times", "units"))
         found = Spikes(arrays["times"], arrays["units"])
     else:
@@ -52,9 +58,15 @@ def _table(path: Path) -> Spikes:
     rows = csv_cells.lines(path)
     _, head = next(rows, (1, []))
     names = [cell.strip() for cell in head]
+    mark = csv_cells.separator(names[0]) if len(names) == 1 else None
+    if mark:
+        raise UsageError(f"{path}: line 1: the columns are separated by {mark}; separate them by commas")
     for name in ("time", "unit"):
         if name not in names:
-            raise UsageError(f"{path}: line 1: no column '{name}'{nearest(name, names)}; needed: time (in s), unit")
+            there = nearest(name, names) if any(names) else ", the line is empty"
+            raise UsageError(f"{path}: line 1: no column '{name}'{there}; needed: time (in s), unit")
+        if names.count(name) > 1:
+            raise UsageError(f"{path}: line 1: there are {names.count(name)} columns '{name}'; rename all but one")
     places = names.index("time"), names.index("unit")
     times, units = [], []
     for line, cells in rows:
@@ -73,9 +85,9 @@ def _table(path: Path) -> Spikes:
 
 def _hdf5(path: Path, source: str) -> Spikes:
     try:
-        with h5py.File(path, "r") as file:
+        with _looked_at(path) as (file, data):
             if file.id.links.exists(b"units"):
-                return _nwb(file, path, source)
+                return _nwb(file, data, path, source)
             if file.id.links.exists(b"spikes"):
                 return _sonata(file, path, source)
     except UsageError:
@@ -85,7 +97,16 @@ def _hdf5(path: Path, source: str) -> Spikes:
     raise UsageError(f"{path}: holds no spikes; {_WHERE}")
 
 
-def _nwb(file: h5py.File, path: Path, source: str) -> Spikes:
+@contextmanager
+def _looked_at(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
+    """An open file and its bytes, whose heaps are sound."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_heaps(data, path, _FIX)
+        with h5py.File(path, "r") as file:
+            yield file, data
+
+
+def _nwb(file: h5py.File, data: mmap.mmap, path: Path, source: str) -> Spikes:
     """A unit per row of /units; those of one population are counted from 0."""
     times = _read(file, "units/spike_times", path)
     ends = _read(file, "units/spike_times_index", path).astype(np.int64)
@@ -94,12 +115,23 @@ def _nwb(file: h5py.File, path: Path, source: str) -> Spikes:
     counts = np.diff(ends, prepend=0)
     chosen = np.ones(len(ends), bool)
     if source:
-        names = [str(name) for name in dataset(file, "units/population", path, "which names populations").asstr()[:]]
+        names = _populations(file, data, path, len(ends))
         if source not in names:
             raise UsageError(f"{path}: units are of no population '{source}'{nearest(source, dict.fromkeys(names))}")
         chosen = np.array([name == source for name in names])
     numbers = np.cumsum(chosen) - 1
     return Spikes(times[np.repeat(chosen, counts)], np.repeat(numbers[chosen], counts[chosen]))
+
+
+def _populations(file: h5py.File, data: mmap.mmap, path: Path, count: int) -> list[str]:
+    """The population of every unit."""
+    node = dataset(file, "units/population", path, "which names the populations that source chooses from")
+    text = h5py.check_string_dtype(node.dtype)
+    if text is None or node.shape != (count,):
+        raise UsageError(f"{path}: 'units/population' is {node.dtype} {node.shape}; legal are {count:,} texts")
+    if text.length is None:
+        check_lengths(node, data, len(data), f"{path}: 'units/population'", _FIX)
+    return [str(name) for name in node.asstr()[:]]
 
 
 def _sonata(file: h5py.File, path: Path, source: str) -> Spikes:
@@ -124,6 +156,9 @@ def _read(file: h5py.File, name: str, path: Path) -> np.ndarray:
     node: Node = dataset(file, name, path, _WHERE)
     if len(node.shape) != 1 or node.dtype.kind not in "fiu" or node.shape[0] > _MOST:
         raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal is a row of up to {_MOST:,} numbers")
+    packed = node.id.get_storage_size() * (1 if node.compression is None else _DEFLATE)
+    if node.shape[0] * node.dtype.itemsize > packed:
+        raise UsageError(f"{path}: '{name}' claims {node.shape[0]:,} numbers, more than the file can hold; {_FIX}")
     return node[:]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neurosbd.constants import Range, Whole, constants
 from neurosbd.errors import warn
+from neurosbd.filters import COUNTED
 from neurosbd.stimuli.spike_files import Spikes, read_spikes
 from neurosbd.stimuli.stimulus import Clock
 
@@ -50,11 +51,12 @@ class SpikeTrains:
         if not self.file and not self.times:
             raise ValueError("spikes needs times and units, or a file, got neither")
         where, count = self.file or "spikes.units", math.prod(size)
-        _, units = self._in_steps(dt)
+        steps, units = self._in_steps(dt)
+        if not len(units):
+            warn(f"{where}: holds no spikes, so that it gives nothing")
         if len(units) and units.max() >= count:
             raise ValueError(f"{where}: unit {units.max()} is not there; the population has {count}, 0..{count - 1}")
-        steps, units = self._in_steps(dt)
-        twice = len(steps) - len(np.unique(steps * count + units))
+        twice = int(((np.diff(steps) == 0) & (np.diff(units) == 0)).sum())
         if twice:
             warn(
                 f"{where}: {twice:,} of {len(steps):,} spikes share a step of dt = {dt:g} s with one of the same unit, "
@@ -66,10 +68,16 @@ class SpikeTrains:
         if dt not in self._known:
             given = Spikes(np.array(self.times, np.float64), np.array(self.units, np.int64))
             times, units = read_spikes(self.file, self.source) if self.file else given
+            if len(times) and times.max() / dt > COUNTED:
+                raise ValueError(f"{self.file or 'spikes.times'}: {times.max():g} s is beyond what steps can count")
             steps = np.round(times / dt).astype(np.int64)
             order = np.lexsort((units, steps))
             self._known[dt] = steps[order], units[order]
         return self._known[dt]
+
+    def moments(self, dt: float) -> np.ndarray:
+        """The steps of all spikes."""
+        return self._in_steps(dt)[0]
 
     def content(self, dt: float) -> str:
         """A hash of the spikes, of those of a file."""

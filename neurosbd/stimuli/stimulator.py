@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError, nearest
 from neurosbd.filters import whole_steps
 from neurosbd.kinds import declared
 from neurosbd.seeds import generator
-from neurosbd.stimuli.stimulus import FromFile, Span, Stimulation
+from neurosbd.stimuli.stimulus import FromFile, Span, Stimulation, warn_of_late
 
 AHEAD = 64  # steps that are made at once, always from a multiple of it on, so that nothing depends on who asks
 
@@ -58,6 +58,11 @@ class Stimulator:
         self.block = -1  # number of the one that is there
         self._before = list(self.states)  # states at its beginning
         self._now: dict[str, Tensor] = {}
+
+    def warn_of_late(self, steps: int) -> None:
+        """Say which stimuli, or times of them, a run of so many steps is over before."""
+        for number, (given, span) in enumerate(zip(self.stimulations, self.spans, strict=True)):
+            warn_of_late(f"stimulus {number} at '{given.population}'", given.stimulus, span, steps, self.dt)
 
     def drives(self, first: int, steps: int) -> dict[str, Tensor]:
         """What the stimuli add at some steps, {population: [steps, B, *size]}; asked for in the order of time."""

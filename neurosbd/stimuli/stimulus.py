@@ -1,12 +1,16 @@
 """What a stimulus must offer, and where and when it is given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurosbd.constants import Range, constants
+from neurosbd.errors import warn
+from neurosbd.filters import COUNTED
 
 S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers
 
@@ -43,6 +47,15 @@ class FromFile(Protocol):
 
     def content(self, dt: float) -> str:
         """A hash of what was read; '' if nothing was."""
+        ...
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """What happens at given times, some of which a run may be too short for."""
+
+    def moments(self, dt: float) -> np.ndarray:
+        """The steps at which something happens, counted from its beginning."""
         ...
 
 
@@ -110,3 +123,31 @@ class Span:
         last = end if self.last is None else min(self.last, end)
         low = max(self.first, begin)
         return low, max(low, last)
+
+
+def warn_of_late(where: str, given: object, span: Span, steps: int, dt: float) -> None:
+    """Say what would come after the end of a run, which nobody would miss.
+
+    Args:
+        where: what is given, for the message.
+        given: a stimulus, or what earns a reward.
+        span: in which it is given.
+        steps: of the run.
+        dt: s.
+    """
+    first, last = span.within(0, steps)
+    if first == last:
+        warn(f"{where} begins at {span.first * dt:g} s, but the run is over at {steps * dt:g} s; it is never given")
+    elif isinstance(given, Dated) and last == steps:
+        moments = given.moments(dt) + float(first)
+        late = int((moments >= steps).sum())
+        if late:
+            warn(
+                f"{where}: {late:,} of {len(moments):,} times, up to {moments.max() * dt:g} s, come after the end of "
+                f"the run at {steps * dt:g} s and are left out; is it too short, or are the times not in s?"
+            )
+
+
+def steps_at(times: Sequence[float], dt: float) -> np.ndarray:
+    """The steps nearest to some times, s; beyond what can be counted they are the last that can."""
+    return np.round(np.minimum(times, COUNTED * dt) / dt).astype(np.int64)

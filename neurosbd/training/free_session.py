@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd import checkpoints
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
@@ -34,6 +33,7 @@ from neurosbd.tasks import Findings, Panel
 from neurosbd.training.capacity import check_side_by_side
 from neurosbd.training.clock import Clock
 from neurosbd.training.free_findings import findings
+from neurosbd.training.free_restoring import verify
 from neurosbd.training.loggers import Event
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.run_state import as_plain, as_state
@@ -71,6 +71,7 @@ class FreeSession:
             self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
+        self.stimulator.warn_of_late(self.clock.steps)
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
@@ -95,9 +96,11 @@ class FreeSession:
     def _delivery(self, sizes: Mapping[str, tuple[int, ...]]) -> Delivery:
         given, definition, network = self.experiment.reinforcements, self.definition, self.network
         try:
-            return Delivery(given, sizes, network.like, self.examples, network.dt, definition.seed)
+            delivery = Delivery(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
+        delivery.warn_of_late(self.clock.steps)
+        return delivery
 
     @torch.no_grad()
     def _reward(self, t: int, frame: Frame) -> Tensor:
@@ -282,29 +285,13 @@ class FreeSession:
         Raises:
             UsageError: if it is not of this model and its stimuli; names what is not, and nothing has changed.
         """
-        like = self.state_of_parts()
-        lacking = [part for part in (*like, "recorder") if part not in state]
-        if lacking:
-            raise UsageError(f"{source}: the checkpoint has no '{lacking[0]}'; another program wrote it")
-        for part in ("network", "learner", "sums"):
-            checkpoints.check(state[part], like[part], source, part)
-        step, update = state["number"], self.clock.update
-        legal = type(step) is int and 0 < step <= self.clock.steps
-        if not legal or (step % self.clock.report % update and step < self.clock.steps):
-            raise UsageError(f"{source}: the checkpoint was changed: number is {str(step)[:60]}, which counts steps")
-        checkpoints.check(
-            state["stimuli"], {**like["stimuli"], "states": state["stimuli"]["states"]}, source, "stimuli"
-        )
-        if state["stimuli"]["content"] != self.stimulator.content():
-            raise UsageError(f"{source}: a file of spikes has changed since, so that the run cannot go on as it began")
+        verify(self, state, source)
         frame, traces = self._forms()
         place = as_state(state["frame"], frame.state, source, "frame")
         kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
         stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
         rewards = None if self.delivery is None else as_state(state["rewards"], self.delivery.states, source, "rewards")
-        weights = {name: weight.detach() for name, weight in self.network.weights.items() if name in state["at_report"]}
-        checkpoints.check(state["at_report"], weights, source, "at_report")
-        self.step = step
+        self.step = state["number"]
         self._begin_report(state["at_report"])
         self.network.load_state_dict(state["network"])
         if self.learner is not None and self.optimizer is not None:

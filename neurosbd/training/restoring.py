@@ -1,13 +1,16 @@
 """What a checkpoint must be before a session takes it up: nothing in it is used that could not be from this run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from neurosbd.checkpoints import StateDict, check
 from neurosbd.errors import UsageError
-from neurosbd.learning.optimizers import optimizer_state
+from neurosbd.learning.optimizers import OptimizerChoice, optimizer_state
+from neurosbd.network import Network
+from neurosbd.recording import Recorder
 
 if TYPE_CHECKING:
     from neurosbd.training.session import Session
@@ -28,12 +31,13 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
     own = session.state_of_parts()
     for part in ("network", "learner", "tally"):
         check(state[part], own[part], path, part)
-    _check_finite(state["network"], session, path)
-    _check_optimizer(session, state["optimizer"], own["optimizer"], done, path)
+    check_finite(state["network"], session.network, path)
+    check_optimizer(state["optimizer"], session.optimizer, session.experiment.optimizer, done, path)
     check(state["schedule"], own["schedule"], path, "schedule")
     if state["schedule"].get("last_epoch", done) != done:
-        _refuse(path, "schedule.last_epoch", state["schedule"]["last_epoch"], f"{done}, the batches done")
-    _check_recorder(session, state["recorder"], path)
+        refuse(path, "schedule.last_epoch", state["schedule"]["last_epoch"], f"{done}, the batches done")
+    if not session.ranks.rank:  # rank 0 alone records
+        check_recorder(state["recorder"], session.recorder, path)
     if session.stopping is not None:
         session.stopping.verify(state.get("stop"), state["epoch"], path)
     if session.pruning is not None:
@@ -42,7 +46,8 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
         check(state.get("sparing"), session.sparing.state_dict(), path, "sparing")
 
 
-def _refuse(path: Path, where: str, given: object, legal: str) -> None:
+def refuse(path: Path, where: str, given: object, legal: str) -> NoReturn:
+    """Say what in a checkpoint was changed, and what it can only be here."""
     raise UsageError(f"{path}: the checkpoint was changed: {where} is {str(given)[:60]}; here it can only be {legal}")
 
 
@@ -56,40 +61,52 @@ def _position(session: "Session", state: StateDict, path: Path) -> int:
 
 def _check_count(path: Path, where: str, given: object, most: int) -> None:
     if type(given) is not int or not 0 <= given <= most:
-        _refuse(path, where, given, f"a whole number in 0..{most}")
+        refuse(path, where, given, f"a whole number in 0..{most}")
 
 
-def _check_finite(network: dict[str, Tensor], session: "Session", path: Path) -> None:
-    for name, _ in session.network.named_parameters():
-        if not network[name].isfinite().all():
-            _refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
+def check_finite(given: dict[str, Tensor], network: Network, path: Path) -> None:
+    """No run writes a checkpoint of weights that are not finite."""
+    for name, _ in network.named_parameters():
+        if not given[name].isfinite().all():
+            refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
 
 
-def _check_optimizer(session: "Session", given: StateDict, own: StateDict, done: int, path: Path) -> None:
-    """Groups as here but for their rates; for each parameter what this optimizer remembers, laid out like it."""
+def check_optimizer(given: StateDict, optimizer: Optimizer, choice: OptimizerChoice, done: int, path: Path) -> None:
+    """Groups as here but for their rates; for each parameter what this optimizer remembers, laid out like it.
+
+    Args:
+        given: as read.
+        optimizer: that would take it.
+        choice: what it was built of.
+        done: steps that it can have made.
+        path: of the checkpoint.
+    Raises:
+        UsageError: naming what cannot be from this run.
+    """
+    own = optimizer.state_dict()
     if not isinstance(given, dict) or given.keys() != own.keys() or not isinstance(given["state"], dict):
-        _refuse(path, "optimizer", type(given).__name__, "the state of a torch optimizer")
+        refuse(path, "optimizer", type(given).__name__, "the state of a torch optimizer")
     check(given["param_groups"], own["param_groups"], path, "optimizer.param_groups")
     for number, (there, here) in enumerate(zip(given["param_groups"], own["param_groups"], strict=True)):
         for key, value in here.items():
             if (key == "lr" and there[key] < 0) or (key != "lr" and there[key] != value):
                 legal = "at least 0" if key == "lr" else value
-                _refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
-    parameters = [p.detach() for group in session.optimizer.param_groups for p in group["params"]]
-    kept = optimizer_state(session.experiment.optimizer)
+                refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
+    parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+    kept = optimizer_state(choice)
     if given["state"] and not (kept and done):  # a rule may leave weights at rest, which then have none
-        _refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
+        refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")
     for number, entry in given["state"].items():
         if type(number) is not int or not 0 <= number < len(parameters):
-            _refuse(path, "optimizer.state", repr(number), f"of parameters 0..{len(parameters) - 1}")
+            refuse(path, "optimizer.state", repr(number), f"of parameters 0..{len(parameters) - 1}")
         where, parameter = f"optimizer.state.{number}", parameters[number]
         each = {key for key, value in kept.items() if isinstance(value, Tensor) and value.ndim}
         check(entry, {key: parameter if key in each else value for key, value in kept.items()}, path, where)
         for key, value in entry.items():
             if key in each and _steps(value) != _steps(parameter):
-                _refuse(path, f"{where}.{key}", f"laid out by {value.stride()}", f"laid out by {parameter.stride()}")
+                refuse(path, f"{where}.{key}", f"laid out by {value.stride()}", f"laid out by {parameter.stride()}")
             if isinstance(value, Tensor) and key not in each and not 0 <= value.item() <= done:
-                _refuse(path, f"{where}.{key}", value.item(), f"in 0..{done}")
+                refuse(path, f"{where}.{key}", value.item(), f"in 0..{done}")
 
 
 def _steps(tensor: Tensor) -> list[int]:
@@ -97,15 +114,13 @@ def _steps(tensor: Tensor) -> list[int]:
     return [step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
 
 
-def _check_recorder(session: "Session", given: StateDict, path: Path) -> None:
+def check_recorder(given: StateDict, recorder: Recorder | None, path: Path) -> None:
     """Rows of every clock that the file holds, and those that waited."""
-    if session.ranks.rank:  # rank 0 alone records
-        return
-    if session.recorder is None:
+    if recorder is None:
         if given is not None:
-            _refuse(path, "recorder", type(given).__name__, "None: nothing is recorded")
+            refuse(path, "recorder", type(given).__name__, "None: nothing is recorded")
         return
-    gatherings = session.recorder.gatherings
+    gatherings = recorder.gatherings
     like = {"rows": [0] * len(gatherings), "pending": [gathering.state_dict() for gathering in gatherings]}
     check(given, like, path, "recorder")
     for number, (gathering, pending) in enumerate(zip(gatherings, given["pending"], strict=True)):
@@ -113,5 +128,5 @@ def _check_recorder(session: "Session", given: StateDict, path: Path) -> None:
         lengths = {len(part) for name, part in parts.items() if name != "values"}
         if len(lengths) > 1 or max(lengths) > gathering.length:
             legal = f"of one length in 0..{gathering.length}"
-            _refuse(path, f"recorder.pending.{number}", f"of lengths {sorted(lengths)}", legal)
+            refuse(path, f"recorder.pending.{number}", f"of lengths {sorted(lengths)}", legal)
         _check_count(path, f"recorder.rows.{number}", given["rows"][number], 2**62)
