@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.connections.sparse import Listed, Sparse, with_lags
 from neurosbd.constants import Distribution
+from neurosbd.distributions import FromFile
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
 from neurosbd.populations import Connection
@@ -65,7 +66,12 @@ def with_drawn_delays(laid: Listed, connection: Connection, dt: float, generator
         ValueError: naming the connection, if one is longer than can be kept. Warns of those that were under a step.
     """
     assert isinstance(connection.delay, Distribution)
-    steps = connection.delay.draw((len(laid.geometry.lists.post),), generator).double().div(dt).round().long()
+    lists = laid.geometry.lists
+    if isinstance(connection.delay, FromFile):
+        times = connection.delay.of_pairs(lists.post, lists.pre, laid.geometry.shape)
+    else:
+        times = connection.delay.draw((len(lists.post),), generator).double()
+    steps = times.div(dt).round().long()
     where, short = f"connection '{connection.name}'", int((steps < 1).sum())
     if len(steps) and steps.max() > _MOST:
         raise ValueError(

@@ -5,11 +5,13 @@ import math
 from collections.abc import Container
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.array_files import numbers, shaped
 from neurosbd.constants import Distribution, Positive, constants
-from neurosbd.errors import warn
+from neurosbd.errors import UsageError, warn
 from neurosbd.namespace import is_table
 
 
@@ -111,7 +113,43 @@ class OppositeSigns:
         return drawn if unit == shape else drawn[:, :, None, None].expand(shape).clone()
 
 
-DISTRIBUTIONS = {"uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns}
+@constants(called="file")
+class FromFile:
+    """The numbers of a file, in the unit of the constant: s, V, ...
+
+    Args:
+        file: .npy or .npz: one number per unit, in its shape or in a row; one per channel of a map; of a delay one for
+            every pair, [post, pre].
+        array: which one of an .npz that has several.
+    Raises:
+        UsageError: when they are asked for, if there is no such file, or it does not fit.
+    Source: standard.
+    """
+
+    file: str = ""
+    array: str = ""
+
+    @property
+    def least(self) -> float:
+        """The smallest."""
+        found = numbers(self.file, self.array)
+        if not found.size:
+            raise UsageError(f"{self.file}: has no numbers")
+        return float(found.min())
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Values of `shape`, float64; the generator is not advanced."""
+        return _laid_out(torch.from_numpy(numbers(self.file, self.array).astype(np.float64)), shape, self.file)
+
+    def of_pairs(self, post: Tensor, pre: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Those of some pairs of units, [n], float64, of an array [post, pre]."""
+        found = torch.from_numpy(shaped(self.file, self.array, shape, "[post, pre]").astype(np.float64))
+        return found[post.long(), pre.long()]
+
+
+DISTRIBUTIONS = {
+    "uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns, "file": FromFile,
+}  # fmt: skip
 is_table(__name__, DISTRIBUTIONS)
 
 

@@ -10,7 +10,8 @@ PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
     {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
     {"cli_arguments", "files", "hdf5", "inputs", "namespace", "units"},
-    {"checkpoints", "library", "parsing"},
+    {"checkpoints", "library", "npz", "parsing"},
+    {"array_files"},
     {"kinds", "plugins"},
     {"constants"},
     {"losses", "schema"},

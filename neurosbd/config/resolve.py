@@ -70,7 +70,8 @@ def resolve(
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
-    return resolve_table(read_toml(path), path.name, path.stem, rule, settings, recipe, record)
+    raw = _anchored(read_toml(path), path.absolute().parent)
+    return resolve_table(raw, path.name, path.stem, rule, settings, recipe, record)
 
 
 def resolve_table(
@@ -118,6 +119,25 @@ def resolve_table(
     definition = validate(Definition, raw, source, origin)
     check_plausible(definition, raw, source)
     return Resolved(definition, origin)
+
+
+_WITH_FILES = ("population", "connection", "stimulus", "override")
+
+
+def _anchored(raw: JsonTable, folder: Path) -> JsonTable:
+    """The parts of a network and its stimuli with files that lie beside the model file, wherever it is read from."""
+
+    def at(value: Json) -> Json:
+        if isinstance(value, list):
+            return [at(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        named = {key: at(item) for key, item in value.items()}
+        if isinstance(file := named.get("file"), str) and file:
+            named["file"] = str(folder / file)
+        return named
+
+    return {key: at(value) if key in _WITH_FILES else value for key, value in raw.items()}
 
 
 def _check_names(model: object, rule: object, recipe: object) -> None:

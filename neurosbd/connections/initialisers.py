@@ -7,9 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from neurosbd.array_files import shaped
 from neurosbd.constants import NotNegative, Positive, constants
 
 
@@ -306,6 +308,27 @@ class DifferenceOfGaussians:
         return (sign[:, None, None, None] * on).expand(shape).contiguous()
 
 
+@constants(called="file")
+class FromFile:
+    """weight = the numbers of a file.
+
+    Args:
+        file: .npy or .npz of the shape of the weight: [post, pre] of a dense connection; whatever has no synapse is not
+            looked at.
+        array: which one of an .npz that has several.
+    Raises:
+        UsageError: when they are drawn, if there is no such file, or its numbers do not fit.
+    Source: standard.
+    """
+
+    file: str = ""
+    array: str = ""
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Weight of `shape`; the generator is not advanced."""
+        return torch.from_numpy(shaped(self.file, self.array, shape, "[post, pre, ..]").astype(np.float32))
+
+
 INITIALISERS = {
     "kaiming_normal": KaimingNormal,
     "kaiming_uniform": KaimingUniform,
@@ -320,4 +343,5 @@ INITIALISERS = {
     "paired": Paired,
     "on_off": OnOff,
     "difference_of_gaussians": DifferenceOfGaussians,
+    "file": FromFile,
 }

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from neurosbd.array_files import shaped
 from neurosbd.constants import Count, Fraction, Positive, constants
 
 _AT_ONCE = 2**24  # pairs that are drawn at once
@@ -230,9 +231,41 @@ def _pairs(post: int, pre: int, autapses: bool, joined: Callable[[range], Tensor
     return Pairs(pairs[:, 0].contiguous(), pairs[:, 1].contiguous())
 
 
+@constants(called="file")
+class FromFile:
+    """Pairs are joined where the array of a file is not 0.
+
+    Args:
+        file: .npy or .npz, [post, pre].
+        array: which one of an .npz that has several.
+    Raises:
+        UsageError: when they are asked for, if there is no such file, or it does not fit.
+        ValueError: if a unit would reach itself, though it shall not.
+    Source: standard.
+    """
+
+    file: str = ""
+    array: str = ""
+
+    def draw(self, post: int, pre: int, autapses: bool, generator: torch.Generator) -> Pairs:
+        """Where it is not 0; nothing is drawn."""
+        joined = torch.from_numpy(shaped(self.file, self.array, (post, pre), "[post, pre]") != 0)
+        if not autapses and joined.diagonal().any():
+            raise ValueError(
+                f"{self.file}: joins unit {int(joined.diagonal().nonzero()[0])} with itself, but autapses = false; "
+                f"leave out one of the two"
+            )
+        return Pairs(*joined.nonzero().unbind(1))
+
+    def density(self, post: int, pre: int) -> float:
+        """Share of the array that is not 0."""
+        return float((shaped(self.file, self.array, (post, pre), "[post, pre]") != 0).mean())
+
+
 WIRINGS: dict[str, Callable[..., Wiring]] = {
     "indegree": Indegree,
     "outdegree": Outdegree,
     "one_to_one": OneToOne,
     "distance": Distance,
+    "file": FromFile,
 }

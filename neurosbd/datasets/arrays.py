@@ -8,9 +8,9 @@ import numpy as np
 from neurosbd.datasets.classes import numbered
 from neurosbd.datasets.columns import chosen, row_numbers
 from neurosbd.datasets.definition import DatasetFile
-from neurosbd.datasets.npz import keys, load
 from neurosbd.datasets.samples import Samples, Splits, kind_of
 from neurosbd.errors import UsageError
+from neurosbd.npz import keys, load
 
 _WIDEST = 1 << 20  # columns of features
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from neurosbd.datasets import csv_cells, npz
+from neurosbd import npz
+from neurosbd.datasets import csv_cells
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, regular
 from neurosbd.hdf5 import Node, check_heaps, check_lengths, dataset, member

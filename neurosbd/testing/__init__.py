@@ -73,6 +73,7 @@ CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those wit
     "spikes": {"times": (1e-3, 3e-3, 20e-3), "units": (0, 1, 49)},
     "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
 }
+READ = frozenset({"file"})  # shipped parts without a contract of their own: they give what lies in a file
 
 
 def maker(kind: str, name: str) -> Make:
@@ -81,8 +82,8 @@ def maker(kind: str, name: str) -> Make:
 
 
 __all__ = [
-    "CHECKS", "CONSTANTS", "Check", "Make", "check_answer", "check_connection", "check_constraint", "check_contingency",
-    "check_distribution",
+    "CHECKS", "CONSTANTS", "READ", "Check", "Make", "check_answer", "check_connection", "check_constraint",
+    "check_contingency", "check_distribution",
     "check_encoder", "check_expansion", "check_homeostasis", "check_initialiser", "check_layout", "check_loss",
     "check_neuromodulator", "check_neuron", "check_optimizer", "check_plasticity", "check_pooling", "check_process",
     "check_protocol", "check_rule", "check_schedule", "check_short_term", "check_stimulus", "check_surrogate",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neurosbd.errors import UsageError, nearest
 from neurosbd.plugins import load_file, load_packages, registered
 from neurosbd.tables import table
-from neurosbd.testing import CHECKS, maker
+from neurosbd.testing import CHECKS, READ, maker
 from neurosbd.text import say
 
 
@@ -47,14 +47,14 @@ def _parts(kind: str | None, names: Sequence[str]) -> list[tuple[str, str]]:
         UsageError: if there is no such part.
     """
     if kind is None:
-        return [(kind, name) for kind in CHECKS for name in table(kind)]
+        return [(kind, name) for kind in CHECKS for name in table(kind) if name not in READ]
     if "/" in kind:
         raise UsageError(f"'{kind}' is written '{kind.replace('/', ' ')}' now: the kind, then names")
     items = table(kind)
     for name in names:
         if name not in items:
             raise UsageError(f"there is no '{name}' among {kind}{nearest(name, items)}")
-    return [(kind, name) for name in names or items]
+    return [(kind, name) for name in names or items if name not in READ]
 
 
 def _passes(kind: str, name: str) -> bool:
