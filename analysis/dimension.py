@@ -44,6 +44,7 @@ class Result:
     share: np.ndarray = quantity_field("dimensions per unit", "layer", "epoch")
     examples: np.ndarray = quantity_field("1", "layer", "epoch")
     units: np.ndarray = quantity_field("1", "layer")
+    taught: bool = quantity_field("1")  # whether it is a training
 
 
 class Moments:
@@ -108,7 +109,16 @@ def analyse(run: Run) -> Result:
             table[:, i, j] = ratio, unbiased, ratio / len(chosen), moments.count
     layer = tuple(f"{s.where}{'@test' if s.on == 'test' else ''}" for s in signals)
     plain, corrected, share, examples = table
-    return Result(layer, epochs, plain, corrected, share, examples, np.array(units))
+    return Result(
+        layer,
+        epochs,
+        plain,
+        corrected,
+        share,
+        examples,
+        np.array(units),
+        not run.config["definition"].get("simulation"),
+    )
 
 
 def _thinned(units: int) -> np.ndarray:
@@ -159,9 +169,10 @@ def advice(result: Result) -> list[str]:
             continue
         last, corrected = result.participation_ratio[i, known[-1]], result.corrected[i, known[-1]]
         if last < COLLAPSED and result.units[i] >= 10 and result.examples[i, known[-1]] >= 10:
+            remedy = "a smaller learning rate, a larger rule.neuromodulator.scale, or several score channels"
             found.append(
-                f"{layer}: its activity collapsed onto {last:.1f} of {result.units[i]} dimensions; try a smaller "
-                f"learning rate, a stronger random projection (rule.neuromodulator.scale), or several score channels."
+                f"{layer}: its activity collapsed onto {last:.1f} of {result.units[i]} dimensions"
+                f"{f'; try {remedy}' if result.taught else ''}."
             )
         if not corrected < RELIABLE * last:
             found.append(

@@ -9,6 +9,7 @@ The half-life is where r, interpolated, falls to 1/2. Subtracting the mean of a 
 compares it with what that subtraction makes of exp(-lag / tau), and reports tau ln 2; it takes traces for stationary.
 The third estimate looks at single decays: the median of e(t + 1) / e(t) over the steps in which a trace shrinks and
 keeps its sign. It is exact for a leaky sum of sparse pairings, however short the trial.
+Where the eligibility decays by a constant of the rule, tau_e of rstdp and rmax, its half-life is known: tau_e ln 2.
 
 Source: Gerstner et al. 2018, Front. Neural Circuits 12:53 (time scales of eligibility); the autocorrelation of a leaky
 sum of independent increments is exp(-lag / tau) (Campbell's theorem).
@@ -33,6 +34,8 @@ AUDIBLE = 1e-3  # of the largest |e|: below it a shrinking trace is rounding
 class Result:
     """Half-lives of every recorded connection; NaN where a trace is constant or does not fall that far.
 
+    known: tau_e ln 2 of the constants; NaN where the eligibility has no such constant, as that of e-prop, whose gain
+        changes from step to step.
     by_interpolation, by_fit: of the autocorrelation; by_decay: of a trace between increments. The fit is NaN where it
         finds a tau longer than the trial, which no trial can tell.
     window: recorded duration of a trial.
@@ -42,6 +45,7 @@ class Result:
     lag: np.ndarray = quantity_field("s", "connection", "lag")
     autocorrelation: np.ndarray = quantity_field("1", "connection", "lag")
     fitted: np.ndarray = quantity_field("1", "connection", "lag")
+    known: np.ndarray = quantity_field("s", "connection")
     by_interpolation: np.ndarray = quantity_field("s", "connection")
     by_fit: np.ndarray = quantity_field("s", "connection")
     by_decay: np.ndarray = quantity_field("s", "connection")
@@ -65,8 +69,18 @@ def analyse(run: Run) -> Result:
             table[i, : len(one[key])] = one[key]
     numbers = ("by_interpolation", "by_fit", "by_decay", "window", "traces")
     columns = {key: np.array([f[key] for f in found], float) for key in numbers}
+    columns["known"] = np.array([_known(run, s.where) for s in signals])
     names = tuple(f"{s.where}{'@test' if s.on == 'test' else ''}" for s in signals)
     return Result(names, **curves, **columns)
+
+
+def _known(run: Run, connection: str) -> float:
+    """Half-life of the eligibility by the constants of the plasticity of a connection, s."""
+    definition = run.definition
+    own = next((entry.plasticity for entry in definition.connection if entry.name == connection), None)
+    plasticity = own if own is not None else getattr(definition.rule, "plasticity", None)
+    tau = getattr(plasticity, "tau_e", None)
+    return float(tau) * np.log(2) if isinstance(tau, int | float) else np.nan
 
 
 def _of(signal: Any, dt: float) -> dict[str, Any]:
@@ -165,6 +179,8 @@ def figure(result: Result) -> "Figure":
         if np.isfinite(half):
             ax.plot([0, half, half], [0.5, 0.5, np.nanmin([0, *result.autocorrelation[i]])], ":", color="0.3", lw=1)
             ax.plot([half], [0.5], "o", ms=4, color="0.3", label=f"half at {_ms(result.by_interpolation[i])}")
+        if np.isfinite(result.known[i]):
+            ax.plot([], [], " ", label=f"by its constants {_ms(result.known[i])}")
         ax.plot([], [], " ", label=f"single decays {_ms(result.by_decay[i])}")
         ax.set(xlabel="lag, ms", ylabel="autocorrelation", title=name)
         ax.legend(fontsize=7, frameon=False)
@@ -177,15 +193,18 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 0.1 else f"{seconds * 1e3:.0f} ms"
 
 
+def _told(result: Result, i: int) -> str:
+    """What is known and measured of a connection."""
+    known = f"{_ms(result.known[i])} by its constants; measured " if np.isfinite(result.known[i]) else ""
+    return (
+        f"{result.connection[i]} {known}{_ms(result.by_interpolation[i])} (fit {_ms(result.by_fit[i])}, single decays "
+        f"{_ms(result.by_decay[i])}; trials of {_ms(result.window[i])}, {result.traces[i]:.0f} traces)"
+    )
+
+
 def caption(result: Result) -> str:
     """Half-lives of every connection, beside the duration of a trial."""
-    parts = [
-        f"{name} {_ms(a)} (fit {_ms(b)}, single decays {_ms(c)}; trials of {_ms(w)}, {n:.0f} traces)"
-        for name, a, b, c, w, n in zip(
-            result.connection, result.by_interpolation, result.by_fit, result.by_decay, result.window, result.traces,
-            strict=True,
-        )
-    ]  # fmt: skip
+    parts = [_told(result, i) for i in range(len(result.connection))]
     return (
         "Autocorrelation of eligibility traces within trials of the last recorded epoch: how long a synapse remembers "
         f"that it was eligible. Half-lives: {'; '.join(parts)}."
@@ -199,7 +218,7 @@ def advice(result: Result) -> list[str]:
         half, window = result.by_fit[i], result.window[i]
         if not np.isfinite(result.autocorrelation[i]).any():
             found.append(f"{name}: its eligibility never changed, so nothing can be learned there from a third factor.")
-        elif not half < window / 3:
+        elif not half < window / 3 and not np.isfinite(result.known[i]):
             found.append(
                 f"{name}: its half-life is not short beside a trial of {_ms(window)}, so the autocorrelation cannot "
                 f"measure it well; trust the single decays ({_ms(result.by_decay[i])}), or record longer trials."

@@ -4,7 +4,8 @@ Shown is one example of one trial of the last recorded epoch: the first recorded
 batch; of a free run its whole time, or as much of its end as has 50 million values. The rate of a population is the
 number of its spikes per step and recorded neuron over the duration of a step, averaged over 5 steps, in a free run over
 as many as have about 30 spikes. Voltages are those before the reset of the step takes effect, so a spike shows above
-threshold.
+threshold; in mV where the potentials of the neuron are in volts, else in thresholds. Conductances (in units of the
+leak) and currents are those of a connection at its post neurons.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ VOLTAGES = 4  # traces of a population
 SMOOTH = 5  # steps
 COUNTED = 30  # spikes in the window of a rate, where time is long
 MOST = 50_000_000  # values of a signal
+KINDS = ("spikes", "v", "rate", "conductance", "current")
 SILENT, BUSY = 0.0, 0.5  # spikes per step and neuron
 
 
@@ -37,6 +39,7 @@ class Result:
     trial: str = quantity_field("1")
     spiking: tuple[str, ...] = quantity_field("1")
     neurons: np.ndarray = quantity_field("1", "spiking")
+    incoming: np.ndarray = quantity_field("1", "spiking")  # connections onto it
     time: np.ndarray = quantity_field("s", "spiking", "step")
     rates: np.ndarray = quantity_field("Hz", "spiking", "step")
     window: np.ndarray = quantity_field("s", "spiking")  # of these rates
@@ -45,27 +48,36 @@ class Result:
     spike_neuron: np.ndarray = quantity_field("1", "spike")
     voltage_of: tuple[str, ...] = quantity_field("1")
     voltage_time: np.ndarray = quantity_field("s", "voltage_of", "moment")
-    voltage: np.ndarray = quantity_field("threshold", "voltage_of", "neuron", "moment")
-    threshold: np.ndarray = quantity_field("threshold", "voltage_of")
+    voltage_unit: tuple[str, ...] = quantity_field("1", "voltage_of")
+    voltage: np.ndarray = quantity_field("see voltage_unit", "voltage_of", "neuron", "moment")
+    threshold: np.ndarray = quantity_field("see voltage_unit", "voltage_of")
+    flow_of: tuple[str, ...] = quantity_field("1")  # conductances and currents of connections
+    flow_unit: tuple[str, ...] = quantity_field("1", "flow_of")
+    flow_time: np.ndarray = quantity_field("s", "flow_of", "moment")
+    flow: np.ndarray = quantity_field("see flow_unit", "flow_of", "neuron", "moment")
     graded: tuple[str, ...] = quantity_field("1")
     heat_x: str = quantity_field("1")
     heat: np.ndarray = quantity_field("1", "graded", "neuron", "x")
 
 
 def analyse(run: Run) -> Result:
-    """One trial of everything recorded as `spikes`, `v` or `rate`.
+    """One trial of everything recorded as `spikes`, `v`, `rate`, `conductance` or `current`.
 
     Raises:
         NotRecorded: if there is none of them.
     """
     trace = run.trace
-    signals = _of_one_split([signal for signal in trace.need("spikes", "v", "rate") if len(signal)])
+    signals = _of_one_split([signal for signal in trace.need(*KINDS) if len(signal)])
     free = bool((run.config.get("definition") or {}).get("simulation"))
     epoch, batch = _trial(signals)
     parts = [(s, *(_end(s) if free else _rows(s, epoch, batch))) for s in signals]
-    shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in ("spikes", "v", "rate")}
+    shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in KINDS}
     spikes = [(s, time * trace.dt, values[:, 0]) for s, time, values in shown["spikes"]]
-    volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T) for s, time, values in shown["v"]]
+    volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T * _scale(s)) for s, time, values in shown["v"]]
+    flows = [
+        (s, time * trace.dt, values[:, 0, :VOLTAGES].T)
+        for s, time, values in (*shown["conductance"], *shown["current"])
+    ]
     long = any(len(time) > 1 for _, time, _ in shown["rate"])
     heats = [values[:, 0].T if long else values[0].T for _, _, values in shown["rate"]]
     events = [np.nonzero(z) for _, _, z in spikes]
@@ -76,6 +88,7 @@ def analyse(run: Run) -> Result:
         f"free run, example {signals[0].examples[0]}" if free else trial,
         tuple(_shown(s) for s, _, _ in spikes),
         np.array([z.shape[1] for _, _, z in spikes], int),
+        np.array([_onto(run, s.where) for s, _, _ in spikes], int),
         _stacked([time for _, time, _ in spikes]),
         _stacked([_rate(z, time, trace.dt, n) for (_, time, z), n in zip(spikes, windows, strict=True)]),
         np.array(windows) * trace.dt,
@@ -84,12 +97,27 @@ def analyse(run: Run) -> Result:
         np.concatenate([np.zeros(0, int), *(neuron for _, neuron in events)]),
         tuple(_shown(s) for s, _, _ in volts),
         _stacked([time for _, time, _ in volts]),
+        tuple("mV" if s.unit in ("V", "mV") else "thresholds" for s, _, _ in volts),
         _stacked([v for _, _, v in volts], 2),
-        np.array([_threshold(run, s.where) for s, _, _ in volts]),
+        np.array([_threshold(run, s.where) * _scale(s) for s, _, _ in volts]),
+        tuple(s.name for s, _, _ in flows),
+        tuple("leak conductances" if s.what == "conductance" else "drive" for s, _, _ in flows),
+        _stacked([time for _, time, _ in flows]),
+        _stacked([values for _, _, values in flows], 2),
         tuple(_shown(s) for s, _, _ in shown["rate"]),
         f"time, steps of {trace.dt * 1e3:g} ms" if long else "example of the batch",
         _stacked(heats, 2),
     )
+
+
+def _onto(run: Run, population: str) -> int:
+    """How many connections reach a population."""
+    return sum(entry.post == population for entry in run.definition.connection)
+
+
+def _scale(signal: Any) -> float:
+    """From the unit in which a potential is recorded to that in which it is shown."""
+    return 1e3 if signal.unit == "V" else 1.0
 
 
 def _shown(signal: Any) -> str:
@@ -159,10 +187,11 @@ def _threshold(run: Run, population: str) -> float:
 def figure(result: Result) -> "Figure":
     """Rasters, rates and voltages on one axis of time; heat maps of what does not spike."""
     kinds = [("raster", i) for i in range(len(result.spiking))] + [("rate", 0)] * bool(result.spiking)
-    kinds += [("voltage", i) for i in range(len(result.voltage_of))] + [("heat", i) for i in range(len(result.graded))]
+    kinds += [("voltage", i) for i in range(len(result.voltage_of))] + [("flow", i) for i in range(len(result.flow_of))]
+    kinds += [("heat", i) for i in range(len(result.graded))]
     drawing, axes = panels(len(kinds), columns=1, width=7.5, height=1.8)
     timed = [ax for ax, (kind, _) in zip(axes, kinds, strict=True) if kind != "heat"]
-    draw = {"raster": _raster, "rate": _rates, "voltage": _voltage, "heat": _heat}
+    draw = {"raster": _raster, "rate": _rates, "voltage": _voltage, "flow": _flow, "heat": _heat}
     for ax, (kind, i) in zip(axes, kinds, strict=True):
         draw[kind](ax, result, i)
     for ax in timed:
@@ -176,7 +205,7 @@ def figure(result: Result) -> "Figure":
 
 def _span(result: Result) -> tuple[float, float]:
     """First and last moment, ms, with half a step on either side."""
-    times = np.concatenate([result.time.ravel(), result.voltage_time.ravel()]) * 1e3
+    times = np.concatenate([each.ravel() for each in (result.time, result.voltage_time, result.flow_time)]) * 1e3
     steps = np.unique(times[np.isfinite(times)])
     half = np.diff(steps).min() / 2 if len(steps) > 1 else 0.5
     return steps[0] - half, steps[-1] + half
@@ -211,7 +240,16 @@ def _voltage(ax: Any, result: Result, i: int) -> None:
         ax.axhline(result.threshold[i], color="0.3", ls="--", lw=0.8)
     dashed = ", dashed: threshold" if np.isfinite(result.threshold[i]) else ""
     neurons = int(np.isfinite(result.voltage[i, :, 0]).sum())
-    ax.set(ylabel="v, thresholds", title=f"membrane of {neurons} neurons of {result.voltage_of[i]}{dashed}")
+    ax.set(
+        ylabel=f"v, {result.voltage_unit[i]}", title=f"membrane of {neurons} neurons of {result.voltage_of[i]}{dashed}"
+    )
+
+
+def _flow(ax: Any, result: Result, i: int) -> None:
+    for k, values in enumerate(result.flow[i]):
+        ax.plot(result.flow_time[i] * 1e3, values, color=COLOURS[k % len(COLOURS)], lw=0.9)
+    neurons, (where, _, what) = int(np.isfinite(result.flow[i, :, 0]).sum()), result.flow_of[i].rpartition(".")
+    ax.set(ylabel=result.flow_unit[i], title=f"{what} at {neurons} neurons of {where}")
 
 
 def _heat(ax: Any, result: Result, i: int) -> None:
@@ -244,9 +282,12 @@ def advice(result: Result) -> list[str]:
         times = result.time[i][np.isfinite(result.time[i])]
         steps = max(1, len(times))
         share = np.sum(result.spike_population == i) / (steps * max(1, result.neurons[i]))
+        cause = (
+            "the gain of its incoming weights" if result.incoming[i] else "the rate or the amplitude of its stimulus"
+        )
         if share <= SILENT:
             what = "run" if result.trial.startswith("free") else "trial"
-            found.append(f"{name}: not one spike in this {what}; raise the gain of its incoming weights.")
+            found.append(f"{name}: not one spike in this {what}; raise {cause}.")
         elif share > BUSY:
-            found.append(f"{name}: spikes in {share:.0%} of all steps; lower the gain of its incoming weights.")
+            found.append(f"{name}: spikes in {share:.0%} of all steps; lower {cause}.")
     return found

@@ -29,6 +29,7 @@ class Result:
     unit: their numbers in the layer.
     change: final minus initial weight.
     moved: ||final - initial|| / ||initial|| of each.
+    plastic: whether they may learn.
     """
 
     connection: str = quantity_field("1")
@@ -37,6 +38,7 @@ class Result:
     field: np.ndarray = quantity_field("weight", "unit", "channel", "y", "x")
     change: np.ndarray = quantity_field("weight", "unit", "channel", "y", "x")
     moved: np.ndarray = quantity_field("1", "unit")
+    plastic: bool = quantity_field("1")
 
 
 def analyse(run: Run) -> Result:
@@ -58,7 +60,8 @@ def analyse(run: Run) -> Result:
     final, first = (w.reshape(-1, *w.shape[owners:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
     after, before = (_pictures(w[chosen], arriving) for w in (final, first))
-    return Result(connection.name, len(final), chosen, after, after - before, _moved(final[chosen], first[chosen]))
+    moved = _moved(final[chosen], first[chosen])
+    return Result(connection.name, len(final), chosen, after, after - before, moved, connection.plastic)
 
 
 def _initial(run: Run, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -147,7 +150,7 @@ def caption(result: Result) -> str:
 def advice(result: Result) -> list[str]:
     """A first layer that training has left as it was."""
     moved = result.moved[np.isfinite(result.moved)]
-    if len(moved) and np.median(moved) < 0.01:
+    if result.plastic and len(moved) and np.median(moved) < 0.01:
         return [
             f"{result.connection}: its fields moved by only {np.median(moved):.1g} of their initial norm; if the layer "
             f"should learn, raise its learning rate (training.rates) or train longer."

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 
 from neurosbd import library
 from neurosbd.errors import UsageError, nearest
@@ -68,7 +68,11 @@ def catalogue(kind: str) -> list[Row]:
 
 def _about(item: object) -> str:
     """What an item says of itself: a class or function in its docstring, a value of a table in words of its own."""
-    return str(item.about) if isinstance(item, Activation) else inspect.getdoc(item) or ""
+    if isinstance(item, Activation):
+        return str(item.about)
+    text = inspect.getdoc(item) or ""
+    written = isinstance(item, type) and is_dataclass(item) and text.startswith(f"{item.__name__}(")
+    return "(says nothing of itself: it has no docstring)" if written or not text else text
 
 
 def _verdict(name: str) -> str:

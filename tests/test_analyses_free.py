@@ -1,11 +1,15 @@
 """Analyses of free runs: spike statistics, the STDP window that a run shows, weights over time."""
 
+import dataclasses
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import neurosbd
+from neurosbd.errors import UsageError
 from neurosbd.report.analyses import Outcome, chosen, run_analysis
 
 MODEL = """
@@ -68,3 +72,92 @@ def test_what_is_no_free_run_says_so(tmp_path: Path) -> None:
     assert "are of free runs" in found["spike_statistics"] and "are of free runs" in found["weight_distribution"]
     assert "measured from a free run" in found["stdp_window"]
     run.trace.close()
+
+
+CONDUCTING = """
+simulation = { duration = "60 ms", report = "20 ms" }
+stimulus = [
+    { population = "source", kind = "poisson", rate = "100 Hz" },
+    { population = "wave", kind = "sine", amplitude = 1.0, offset = 2.0, frequency = "50 Hz" },
+]
+reward = [{ kind = "poisson", rate = "100 Hz", tau = "20 ms" }]
+rule = { kind = "rmax", neuromodulator = { baseline = 0.0 }, plasticity = { tau_e = "50 ms" } }
+record = { signals = ["*.conductance", "*.current", "reward", "exc.v", "source.spikes", "*.eligibility", "*.drive"] }
+[[connection]]
+pre = "source"
+post = "exc"
+label = "g"
+kind = "dense"
+weight = { kind = "constant", value = 0.1 }
+synapse = "conductance"
+plastic = false
+[[connection]]
+pre = "source"
+post = "cells"
+kind = "dense"
+weight = { kind = "constant", value = 0.1 }
+synapse = "alpha"
+[population]
+source = { size = [20], neuron = "relay" }
+wave = { size = [2], neuron = "relay" }
+cells = { size = [3], neuron = { kind = "escape", tau_mem = "20 ms" } }
+[population.exc]
+size = [10]
+[population.exc.neuron]
+kind = "lif"
+tau_mem = "20 ms"
+v_leak = "-70 mV"
+v_threshold = "-50 mV"
+v_reset = "-60 mV"
+reset = "to_value"
+"""
+
+
+@pytest.fixture(scope="module")
+def conducting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[neurosbd.Run]:
+    folder = tmp_path_factory.mktemp("conducting")
+    (folder / "own.toml").write_text(CONDUCTING)
+    run = neurosbd.simulate(folder / "own.toml", out=folder / "run")
+    yield run
+    run.trace.close()
+
+
+def test_conductances_currents_and_rewards_are_recorded(conducting: neurosbd.Run) -> None:
+    """g decays by its tau and grows by weight x spikes; the mean reward is that of the reports; the current of the only
+    connection is the drive. Must fail when what is recorded has added up over steps (tried)."""
+    trace = conducting.trace
+    g, spikes = trace["source->exc (g).conductance"][:][:, 0, 0], trace["source.spikes"][:][:, 0].sum(1)
+    kept, expected = np.exp(-1e-3 / 5e-3), 0.0
+    for k, arrived in enumerate(spikes):
+        expected = expected * (kept if k else 0.0) + 0.1 * arrived
+        assert g[k] == pytest.approx(expected, rel=1e-5)
+    reward = trace["reward"][:][:, 0].reshape(3, 20).mean(1)
+    assert reward == pytest.approx([line["reward"] for line in conducting.metrics], rel=1e-5) and reward.any()
+    current = trace["source->cells.current"]
+    np.testing.assert_array_equal(current[:], trace["cells.drive"][:])
+    assert current.shape == (60, 1, 3) and "exc.drive" not in trace
+    assert trace["exc.v"].unit == "V" and trace["source->exc (g).conductance"].unit == "leak"
+    assert "wave.activity" in conducting.metrics[0] and "source.rate" in conducting.metrics[0]
+    assert conducting.metrics[0]["wave.activity"] == pytest.approx(2.0, abs=0.01)
+
+
+def test_pages_say_units_known_half_lives_and_no_advice_that_does_not_apply(conducting: neurosbd.Run) -> None:
+    """Must fail when advice asks for the impossible: a score, a test, weights onto what a stimulus drives (tried)."""
+    found = {analysis.name: run_analysis(analysis, conducting) for analysis in chosen(())}
+    raster, eligibility = found["raster"], found["eligibility"]
+    assert raster.result.voltage_unit == ("mV",) and (raster.result.voltage < -40).all()  # type: ignore[attr-defined]
+    assert raster.result.threshold == pytest.approx([-50])  # type: ignore[attr-defined]
+    assert raster.result.flow_unit == ("leak conductances", "drive")  # type: ignore[attr-defined]
+    assert eligibility.result.known == pytest.approx([0.05 * np.log(2)])  # type: ignore[attr-defined]
+    assert "34.7 ms by its constants" in eligibility.caption and not eligibility.advice
+    for name in ("decorrelation", "alignment", "hebbian_alignment"):
+        assert re.match("nobody scores a free run|a free run has no test", str(found[name].problem))
+        assert not found[name].spec
+    busy = dataclasses.replace(raster.result, neurons=np.array([1]))  # type: ignore[type-var]
+    module = next(analysis for analysis in chosen(()) if analysis.name == "raster").load()
+    assert "lower the rate or the amplitude of its stimulus" in module.advice(busy)[0]
+
+
+def test_what_has_no_reward_says_where_rewards_come_from(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no network has reward .*\[\[reward\]\] in a free run"):
+        neurosbd.simulate("stdp-window", record="reward", out=tmp_path / "run")

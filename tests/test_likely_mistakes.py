@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import neurosbd
+from neurosbd.catalogue import _about
 from neurosbd.cli import main
+from neurosbd.config.resolve import load_model
+from neurosbd.constants import TimeConstant, constants
+from neurosbd.errors import UsageError
 from neurosbd.library import find, names
 
 FEW = {"training.epochs": 1}
@@ -125,3 +129,28 @@ def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 1 and answer.stderr == "neurosbd: stopped\n"
+
+
+def test_an_override_changes_an_entry_of_a_list_by_its_number(tmp_path: Path) -> None:
+    """As a setting does, and keeps the rest of it. Must fail when the list is replaced by a table (tried: refused)."""
+    path, text = tmp_path / "model.toml", find("models", "digits-mlp").read_text()
+    path.write_text(f"{text}\n[override.dfa]\nconnection.0.sparsity = 0.5\n")
+    one, other = (load_model(str(path), rule).connection[0] for rule in ("dfa", "sbd"))
+    assert one.sparsity == 0.5 and other.sparsity == 0 and one.pre == other.pre  # type: ignore[attr-defined]
+    for change, said in (
+        ("connection.9.sparsity = 0.5", "'9' must be a number in 0.."),
+        ("connection.0 = 3", "a table"),
+    ):
+        path.write_text(f"{text}\n[override.dfa]\n{change}\n")
+        with pytest.raises(UsageError, match=said):
+            load_model(str(path), "dfa")
+
+
+def test_a_part_without_a_docstring_is_listed_without_the_types_of_its_constants() -> None:
+    """Python writes a dataclass one of its own. Must fail when that is shown (tried: 'typing.Annotated[...')."""
+
+    @constants
+    class Silent:
+        tau: TimeConstant = 0.1
+
+    assert _about(Silent) == "(says nothing of itself: it has no docstring)"

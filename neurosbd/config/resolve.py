@@ -219,11 +219,17 @@ def _choose_rule(raw: JsonTable, rule: str | None, origin: dict[str, str]) -> No
 
 
 def _merge(raw: JsonTable, changes: Mapping[str, object], origin: dict[str, str], source: str, at: str = "") -> None:
-    """Deep-merge changes into raw; a table with a kind replaces what was there."""
+    """Deep-merge changes into raw; a table with a kind replaces what was there; entries of a list go by number."""
     for key, value in changes.items():
-        where = f"{at}{key}"
-        if isinstance(value, dict) and "kind" not in value and isinstance(raw.get(key), dict):
-            _merge(raw[key], value, origin, source, f"{where}.")
+        where, there = f"{at}{key}", raw.get(key)
+        if isinstance(value, dict) and isinstance(there, list):
+            for number, change in value.items():
+                entry, place = there[_index(number, there, f"{source}: {where}")], f"{where}.{number}"
+                if not isinstance(change, dict) or not isinstance(entry, dict):
+                    raise UsageError(f"{source}: {place}: must be a table of what changes, got {brief(repr(change))}")
+                _merge(entry, change, origin, source, f"{place}.")
+        elif isinstance(value, dict) and "kind" not in value and isinstance(there, dict):
+            _merge(there, value, origin, source, f"{where}.")
         else:
             raw[key] = copy.deepcopy(value)
             origin |= {where if not leaf else f"{where}.{leaf}": source for leaf in _leaves(value) or [""]}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import SCORED, Recorded, SignalKind, counted, kind_of, places, size_of, unknown
+from neurosbd.recording.signals import SCORED, Recorded, SignalKind, counted, kind_of, places, size_of, unit_of, unknown
 from neurosbd.seeds import generator
 from neurosbd.tracefiles.series import Clock, Contents, Series, Split
 from neurosbd.tracefiles.sizes import SPIKE_BITS, most_bytes, series_bytes
@@ -70,6 +70,7 @@ class Plan:
         )
 
 
+_ACQUIRED = ("v", "rate", "gain", "drive", "conductance", "current")  # as an experimenter would
 _Timed = tuple[Request, SignalKind, Clock, list[str]]  # what is asked for, when, and of whom
 
 
@@ -104,9 +105,11 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
         for where in wheres:
             size = size_of(request.what, kind, where, recorded, extent.target)
             found = _series(asked, where, size, extent.seed)
-            found = found.model_copy(update={"counted": counted(request.what, kind, where, recorded)})
-            if request.what == "v" and type(recorded.network.populations[where].neuron).__name__ == "Izhikevich":
-                found = found.model_copy(update={"unit": "mV"})
+            told = {
+                "counted": counted(request.what, kind, where, recorded),
+                "unit": unit_of(request.what, kind, where, recorded.network),
+            }
+            found = found.model_copy(update=told)
             if any(found.name == other.name for other in series):
                 raise UsageError(f"recording {request.spec}: '{found.name}' is asked for twice; ask once")
             series.append(found)
@@ -175,6 +178,7 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
     legal = places(request.what, kind, recorded)
     if not legal:
         unscored = "; nobody scores a protocol" if recorded.loss is None and request.what in SCORED else ""
+        unscored += "; rewards are those of [[reward]] in a free run" if request.what == "reward" else ""
         raise UsageError(
             f"recording {request.spec}: no {kind.of} has {request.what} under this model and rule{unscored}"
         )
@@ -262,7 +266,8 @@ def _path(name: str, what: str) -> str:
         plain += f"_{zlib.crc32(name.encode()):08x}"
     if what == "spikes":
         return f"/neurosbd/spikes/{plain}/data"
-    return f"/{'acquisition' if what in ('v', 'rate', 'gain', 'drive') else 'processing/learning'}/{plain}/data"
+    place = "acquisition" if what in _ACQUIRED else "processing/learning"
+    return f"/{place}/{plain}/data"
 
 
 def _counts(clock: Clock, extent: RunExtent) -> dict[str, int]:

@@ -32,6 +32,10 @@ class TrialRecorder(Protocol):
     observers: tuple[Observer, ...]
     learning_observer: LearningObserver | None
 
+    def on_reward(self, reward: Tensor) -> None:
+        """The reward [B] of the step that has just been observed."""
+        ...
+
     def on_gradients(self, repeat: Repeat | None = None) -> None:
         """The gradients are there, nothing has changed yet; `again` makes the same scored trial and noise once more."""
         ...
@@ -46,6 +50,9 @@ class NullRecorder:
 
     observers: tuple[Observer, ...] = ()
     learning_observer: LearningObserver | None = None
+
+    def on_reward(self, reward: Tensor) -> None:
+        """Nothing."""
 
     def on_gradients(self, repeat: Repeat | None = None) -> None:
         """Nothing."""
@@ -213,6 +220,11 @@ class _RowRecorder:
         for gathering, series in self._open("eligibility", connection):
             gathering.put(series.name, eligibility(gathering.examples()))
 
+    def on_reward(self, reward: Tensor) -> None:
+        """See `TrialRecorder`."""
+        for gathering, series in self._open("reward", ""):
+            gathering.put(series.name, reward)
+
     def looks_at(self, connection: str) -> bool:
         """See `LearningObserver`."""
         return connection in self.eligibilities
@@ -230,7 +242,7 @@ class _RowRecorder:
             self.recorder.open(n, time, extent.steps - 1, self.number, self.epoch, np.zeros(0, np.int64))
         measured = {"alignment": {}, "hebbian": {}}
         if self.probing:
-            network, _, _, loss = self.recorder.recorded
+            network, _, _, loss, _ = self.recorder.recorded
             assert loss is not None and repeat is not None
             measured["alignment"] = alignment(network, loss, *repeat())
         if self.correspondence is not None:

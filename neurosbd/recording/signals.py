@@ -13,7 +13,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
-from neurosbd.neurons.neuron import gain
+from neurosbd.neurons.neuron import Conducting, gain
 from neurosbd.transmitting import leak_time
 
 
@@ -24,6 +24,7 @@ class Recorded(NamedTuple):
     signals: RuleSignals  # what its rule lets be seen
     projections: Callable[[], Mapping[str, Tensor]]  # of the score to the populations, those of now
     loss: Loss | None  # None: nobody scores what the network does
+    rewarded: bool = False  # whether reinforcements arrive, as in a free run
 
     @classmethod
     def of(cls, network: Network, learner: Learner, loss: Loss | None) -> "Recorded":
@@ -95,14 +96,14 @@ def drive(network: Network, frame: Frame, where: str) -> Tensor:
 
 
 def _score(view: StepView, where: str) -> Tensor:
-    (network, _, _, loss), batch, t, frame = view
+    (network, _, _, loss, _), batch, t, frame = view
     assert loss is not None and batch is not None
     output = frame.activity[where or network.readout].value
     return loss.score(output, batch.target_at(t)) if batch.weights[t] else torch.zeros_like(output)
 
 
 def _loss(view: StepView, where: str) -> Tensor:
-    (network, _, _, loss), batch, t, frame = view
+    (network, _, _, loss, _), batch, t, frame = view
     assert loss is not None and batch is not None
     output = frame.activity[where or network.readout].value
     return loss.per_example(output, batch.target_at(t)) if batch.weights[t] else output.new_zeros(len(output))
@@ -110,6 +111,15 @@ def _loss(view: StepView, where: str) -> Tensor:
 
 def _drive(view: StepView, where: str) -> Tensor:
     return drive(view.recorded.network, view.frame, where)
+
+
+def _transmitted(view: StepView, where: str) -> Tensor:
+    """What a connection with dynamics gives in this step, [B, *post size]: a current, or a conductance, without the
+    block of its magnesium."""
+    network = view.recorded.network
+    tau_mem = leak_time(network.populations[network.connections[where].post])
+    transmission, state = network.connections[where].transmission, view.frame.state.synapses[where]
+    return transmission.value([state], network.dt, tau_mem)
 
 
 def _target(view: StepView, where: str) -> Tensor:
@@ -126,6 +136,9 @@ SIGNALS: dict[str, SignalKind] = {
     "rate": SignalKind("what the axons send", "1", "population", _UNITS, {}, _rate),
     "gain": SignalKind("d value / d drive", _GAIN, "population", _UNITS, {}, _gain),
     "drive": SignalKind("sum over the incoming connections", "1", "population", _UNITS, {}, _drive),
+    "conductance": SignalKind("g of a connection, held over the step", "leak", "connection", _UNITS, {}, _transmitted),
+    "current": SignalKind("what a connection with dynamics gives", "1", "connection", _UNITS, {}, _transmitted),
+    "reward": SignalKind("sum of the reinforcements of the step", "1", "network", ("example",), {}),
     "third_factor": SignalKind("signal of the neuromodulator", "d loss / d value", "population", _UNITS, {}),
     "score": SignalKind("d loss / d output of one example", _SCORE, "network", ("example", "output"), {}, _score),
     "loss": SignalKind("loss of one example", "1", "network", ("example",), {}, _loss),
@@ -165,7 +178,8 @@ def unknown(what: str, network: Network) -> str:
 
 _MEANT = {  # words of the field for what has another name here
     "voltage": "v", "membrane": "v", "potential": "v", "activity": "rate", "activitie": "rate", "label": "target",
-    "clas": "target", "error": "score", "dw": "dweight", "current": "drive", "modulator": "third_factor",
+    "clas": "target", "error": "score", "dw": "dweight", "modulator": "third_factor", "g": "conductance",
+    "dopamine": "reward",
 }  # fmt: skip
 
 
@@ -182,19 +196,22 @@ def fields(network: Network, population: str) -> tuple[str, ...]:
 def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     """Populations or connections that have this signal; '' for the network, besides heads that have it of their own."""
     network, (third_factors, eligibilities) = recorded.network, recorded.signals
-    if recorded.loss is None and what in SCORED:
+    if (recorded.loss is None and what in SCORED) or (what == "reward" and not recorded.rewarded):
         return []
     if kind.of == "network":
         return ["", *(network.heads if what in ("score", "loss") else ())]
     plastic = [name for name, connection in network.connections.items() if connection.plastic]
-    if what in ("gain", "drive"):  # a conductance drives by what the membrane makes of it
-        return [name for name in network.incoming if what == "gain" or name not in network.conductances]
     found = {
+        "gain": lambda: list(network.incoming),
+        # a conductance drives by what the membrane makes of it, and a stimulus is no connection
+        "drive": lambda: [name for name, onto in network.incoming.items() if onto and name not in network.conductances],
         "spikes": lambda: [name for name in network.incoming if "spike" in fields(network, name)],
         "rate": lambda: [name for name in network.populations if "spike" not in fields(network, name)],
         "third_factor": lambda: list(third_factors),
         "eligibility": lambda: list(eligibilities),
         "weight": lambda: list(network.connections),
+        "conductance": lambda: [name for name in network.transmissions if network.transmissions[name].conducts],
+        "current": lambda: [name for name in network.transmissions if not network.transmissions[name].conducts],
         "dweight": lambda: plastic,
         "alignment": lambda: plastic,
         "hebbian": lambda: plastic,
@@ -203,6 +220,20 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     if what in found:
         return found[what]()
     return [name for name in network.incoming if what in fields(network, name)]
+
+
+def unit_of(what: str, kind: SignalKind, where: str, network: Network) -> str:
+    """In which unit a signal is: potentials in volts where the constants of the neuron are."""
+    neuron = network.populations[where].neuron if what == "v" else None
+    if type(neuron).__name__ == "Izhikevich":
+        return "mV"
+    if isinstance(neuron, Conducting):
+        try:
+            neuron.check_volts()
+        except ValueError:
+            return kind.unit
+        return "V"
+    return kind.unit
 
 
 def projection(recorded: Recorded, population: str) -> Tensor | None:
@@ -223,12 +254,19 @@ def size_of(
         there = projection(recorded, where)
         assert there is not None
         return tuple(there.shape)
-    return network.populations[where].size if kind.of == "population" else tuple(network.weights[where].shape)
+    if kind.of == "population" or kind.axes[-1] == "neuron":
+        return network.populations[_felt_by(where, kind, network)].size
+    return tuple(network.weights[where].shape)
+
+
+def _felt_by(where: str, kind: SignalKind, network: Network) -> str:
+    """The population whose units a row counts through."""
+    return where if kind.of == "population" else network.connections[where].post
 
 
 def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tuple[str, ...]:
     """What the numbers of that shape count: names of the axes of a population; () of anything else."""
     populations = recorded.network.populations
-    if kind.of == "population" and what != "projection":
-        return populations[where].named_axes.names
+    if kind.axes[-1] == "neuron":
+        return populations[_felt_by(where, kind, recorded.network)].named_axes.names
     return populations[where or recorded.network.readout].named_axes.names if "output" in kind.axes else ()

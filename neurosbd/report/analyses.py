@@ -13,6 +13,7 @@ from types import ModuleType
 
 from neurosbd import library
 from neurosbd.errors import RunError, UsageError
+from neurosbd.recording.signals import SCORED
 from neurosbd.report.drawing import Drawing, draw
 from neurosbd.report.quantities import Quantity, quantities
 from neurosbd.tracefiles.reader import NotRecorded
@@ -21,6 +22,7 @@ from neurosbd.training.run import Run
 KIND = "analysis"
 NEEDED = ("analyse", "figure")
 FIRST = ("learning_curves", "layer_health", "decorrelation", "alignment")  # what a person looks at first
+_UNTESTED = {"simulation": "a free run", "protocol": "a protocol"}  # by the key of the definition
 _MOST_SAID = 500  # characters of an exception
 
 
@@ -151,13 +153,30 @@ def run_analysis(analysis: Analysis, run: Run) -> Outcome:
             tuple(str(line) for line in suggest(result)) if suggest else (),
         )
     except NotRecorded as missing:
-        return Outcome(analysis.name, analysis.about, spec=missing.spec, problem=str(missing))
+        never = _never(run, missing.spec)
+        return Outcome(
+            analysis.name, analysis.about, spec=None if never else missing.spec, problem=never or str(missing)
+        )
     except UsageError as problem:
         return Outcome(analysis.name, analysis.about, problem=str(problem))
     except RunError as problem:  # a part of a user's own, in the run that is analysed
         return Outcome(analysis.name, analysis.about, problem=str(problem), failed=True)
     except Exception as problem:
         return Outcome(analysis.name, analysis.about, problem=last_line(problem, analysis.path), failed=True)
+
+
+def _never(run: Run, spec: str) -> str:
+    """Why a signal that was not recorded cannot be, in an experiment without a score or a test; else ''."""
+    definition = run.config.get("definition") or {}
+    kind = next((word for key, word in _UNTESTED.items() if definition.get(key)), "")
+    what = spec.rpartition(".")[2].partition("[")[0]
+    if kind and "on=test" in spec:
+        return f"{kind} has no test, of which this is a picture"
+    if not kind or what not in SCORED:
+        return ""
+    protocol = run.definition.protocol
+    judged = protocol is not None and protocol.build().extent(run.definition.time.dt).loss is not None
+    return "" if judged else f"nobody scores {kind}, so there is no {what}"
 
 
 def last_line(problem: BaseException, path: Path) -> str:

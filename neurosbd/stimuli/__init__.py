@@ -24,7 +24,14 @@ STIMULI: dict[str, Callable[..., Stimulus]] = {
 }
 is_table(__name__, STIMULI)
 
+
+def fires(stimulus: Stimulus) -> bool:
+    """Whether what it gives is spikes, as that of all which are no currents; what is sent on of it has a rate in Hz."""
+    shown = stimulus.shown_as == "poisson" if isinstance(stimulus, Items) else True
+    return shown and not isinstance(stimulus, Current | CurrentSteps | NoiseCurrent | Ramp | Sine)
+
+
 __all__ = [
     "STIMULI", "Current", "CurrentSteps", "Items", "NoiseCurrent", "Poisson", "Ramp", "Regular", "Sine", "SpikeTrains",
-    "Stimulation", "Stimulator", "Stimulus", "check_span",
+    "Stimulation", "Stimulator", "Stimulus", "check_span", "fires",
 ]  # fmt: skip

@@ -22,11 +22,12 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network import INPUT, Frame
+from neurosbd.neurons import Relay
 from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rewards import Delivery
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator
+from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator, fires
 from neurosbd.stimuli.dataset import Place
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings, Panel
@@ -75,6 +76,7 @@ class FreeSession:
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
+        self._graded = _graded(experiment)
         self._plastic = sum(connection.plastic for connection in network.connections.values())
         self._directly: Mapping[str, Directly] = {}  # connections that move at the spikes, for updates at every step
         if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
@@ -108,6 +110,8 @@ class FreeSession:
         assert self.delivery is not None
         reward = self.delivery.after({name: activity.value for name, activity in frame.activity.items()})
         self.rewarded += reward.sum(dtype=torch.float64)
+        if self._trial is not None:
+            self._trial.on_reward(reward)
         return reward
 
     def _nothing(self, steps: int) -> Tensor:
@@ -122,7 +126,7 @@ class FreeSession:
             self.network.dt, self.definition.seed,
         )  # fmt: skip
         signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
-        recorded = Recorded(self.network, signals, dict, None)
+        recorded = Recorded(self.network, signals, dict, None, self.delivery is not None)
         found = plan(asked.signals, asked.limit, recorded, extent)
         return None if found is None else Recorder(found, extent, recorded, self.device)
 
@@ -206,7 +210,7 @@ class FreeSession:
         """
         steps = self.step - (self.epoch - 1) * self.clock.report
         found: dict[str, float] = {"time": self.step * self.network.dt}
-        spiking = {name for name, state in self._states().items() if hasattr(state, "spike")}
+        spiking = {name for name, state in self._states().items() if hasattr(state, "spike")} - self._graded
         for name, total in self.sums.items():
             units = math.prod(self.network.populations[name].size)
             each = total.item() / (steps * self.examples * units)
@@ -338,6 +342,14 @@ class FreeSession:
 def _shifted(observe: Observer, offset: int) -> Observer:
     """An observer that counts steps from the last report on."""
     return lambda t, frame: observe(offset + t, frame)
+
+
+def _graded(experiment: Experiment) -> set[str]:
+    """Populations of relays that something else than spikes reaches, which they send on as it is."""
+    network, given = experiment.network, experiment.stimulations
+    relays = {name for name, population in network.populations.items() if isinstance(population.neuron, Relay)}
+    currents = {each.population for each in given if not fires(each.stimulus)}
+    return {name for name in relays if network.incoming[name] or name in currents}
 
 
 def _silence(experiment: Experiment) -> list[Stimulation]:
