@@ -10,6 +10,7 @@ from neurosbd.stimuli.regular import Regular
 from neurosbd.stimuli.spikes import SpikeTrains
 from neurosbd.stimuli.stimulator import Stimulator
 from neurosbd.stimuli.stimulus import Stimulation, Stimulus, check_span
+from neurosbd.stimuli.voltage_clamp import VoltageClamp
 
 STIMULI: dict[str, Callable[..., Stimulus]] = {
     "poisson": Poisson,
@@ -21,6 +22,7 @@ STIMULI: dict[str, Callable[..., Stimulus]] = {
     "ramp": Ramp,
     "sine": Sine,
     "noise_current": NoiseCurrent,
+    "voltage_clamp": VoltageClamp,
 }
 is_table(__name__, STIMULI)
 
@@ -28,10 +30,10 @@ is_table(__name__, STIMULI)
 def fires(stimulus: Stimulus) -> bool:
     """Whether what it gives is spikes, as that of all which are no currents; what is sent on of it has a rate in Hz."""
     shown = stimulus.shown_as == "poisson" if isinstance(stimulus, Items) else True
-    return shown and not isinstance(stimulus, Current | CurrentSteps | NoiseCurrent | Ramp | Sine)
+    return shown and not isinstance(stimulus, Current | CurrentSteps | NoiseCurrent | Ramp | Sine | VoltageClamp)
 
 
 __all__ = [
     "STIMULI", "Current", "CurrentSteps", "Items", "NoiseCurrent", "Poisson", "Ramp", "Regular", "Sine", "SpikeTrains",
-    "Stimulation", "Stimulator", "Stimulus", "check_span", "fires",
+    "Stimulation", "Stimulator", "Stimulus", "VoltageClamp", "check_span", "fires",
 ]  # fmt: skip

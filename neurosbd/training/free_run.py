@@ -15,6 +15,7 @@ from neurosbd.network import Network
 from neurosbd.parsing import Json
 from neurosbd.rewards import Reinforcement
 from neurosbd.stimuli import Stimulation
+from neurosbd.training.clamping import release
 from neurosbd.training.free_session import FreeSession
 from neurosbd.training.interrupt import Interrupt
 from neurosbd.training.job import Job
@@ -93,6 +94,9 @@ def run_freely(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:
         RunError: if it fails; says what is kept.
         KeyboardInterrupt: after a second Ctrl-C.
     """
-    with naming_own_parts(experiment, UsageError):
-        session = FreeSession(experiment, check_device(job.device))
-    return run_reported(session, job, interrupt)
+    try:
+        with naming_own_parts(experiment, UsageError):
+            session = FreeSession(experiment, check_device(job.device))
+        return run_reported(session, job, interrupt)
+    finally:
+        release(experiment.network)

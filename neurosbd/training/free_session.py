@@ -32,6 +32,7 @@ from neurosbd.stimuli.dataset import Place
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings, Panel
 from neurosbd.training.capacity import check_side_by_side
+from neurosbd.training.clamping import clamp, others
 from neurosbd.training.clock import Clock
 from neurosbd.training.free_findings import findings
 from neurosbd.training.free_restoring import verify
@@ -63,11 +64,12 @@ class FreeSession:
         self.examples = definition.simulation.examples
         check_side_by_side(definition, network, AHEAD)
         network.to(device)
+        clamp(experiment, self.clock.steps)
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
         self.optimizer = experiment.optimizer.build(groups) if plastic else None
         sizes = {name: population.size for name, population in network.populations.items()}
-        given = [*experiment.stimulations, *_silence(experiment)]
+        given = [*others(experiment.stimulations), *_silence(experiment)]
         try:
             self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
