@@ -33,7 +33,7 @@ def stable(rng: np.random.Generator) -> np.ndarray:
 
 
 def test_b1_linear_data_give_back_their_flow_field() -> None:
-    """Must fail when F is transposed, has an intercept, or maps the end of a trial onto the start of the next."""
+    """Must fail when F is transposed, or the end of a trial is mapped onto the start of the next (both tried)."""
     rng = np.random.default_rng(0)
     f = stable(rng)
     assert np.abs(MODULE.flow_field(trajectories(f, 30, 6, rng)) - f).max() < 1e-13
@@ -41,7 +41,7 @@ def test_b1_linear_data_give_back_their_flow_field() -> None:
 
 
 def test_b2_proportional_changes_have_corr_one_and_independent_ones_none() -> None:
-    """Must fail when the absolute cosine is taken, or the cosine of the flattened matrices' norms is missing."""
+    """Must fail when the absolute cosine is taken, or one of the norms is left out (both tried)."""
     rng = np.random.default_rng(0)
     states = rng.standard_normal((50, 10, UNITS))
     change = rng.standard_normal((UNITS, UNITS))
@@ -80,7 +80,7 @@ def test_b4_without_learning_corr_is_zero_on_average() -> None:
 
 
 def test_b5_one_small_step_of_a_linear_network_is_predicted_exactly() -> None:
-    """dF_obs = eta sum M err h^T. Must fail when W^T, or the order of err and h, is wrong: another M has less."""
+    """dF_obs = eta sum M err h^T. Must fail when errors are those of other moments (tried): another M has less."""
     rng = np.random.default_rng(0)
     f, m = stable(rng), rng.standard_normal((UNITS, OUTPUTS))
     session = trajectories(f, 30, 6, rng)
@@ -92,7 +92,7 @@ def test_b5_one_small_step_of_a_linear_network_is_predicted_exactly() -> None:
 
 
 def test_b6_corr_knows_no_scale() -> None:
-    """Scaling of W, of the errors and of the change (eta). Must fail when one of the norms is left out."""
+    """Scaling of W, of the errors and of the change (eta). Must fail when one of the norms is left out (tried)."""
     rng = np.random.default_rng(0)
     w, errors = rng.standard_normal((OUTPUTS, UNITS)), rng.standard_normal((9, 5, OUTPUTS))
     states, observed = rng.standard_normal((9, 5, UNITS)), rng.standard_normal((UNITS, UNITS))

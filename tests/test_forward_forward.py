@@ -105,7 +105,7 @@ def _run(learner: Learner, x: Tensor) -> Any:
 def test_the_next_population_does_not_hear_how_good_the_last_one_was() -> None:
     """F3: weights ten times as strong: the same to the next, bitwise but for rounding; of plain units another.
 
-    Must fail when the drive is divided in place of the value.
+    Must fail when nothing is divided (tried).
     """
     for neuron, told in (("unit_power", False), ("relu", True)):
         network = mlp([6, 8, 7, 3], neuron, bias=False)

@@ -1,6 +1,7 @@
 """Learners against closed forms, autograd and finite differences: the oracles of A8 and DFA."""
 
 import gc
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -264,11 +265,23 @@ def test_zero_weights_wake_up_layer_by_layer_under_dfa_and_never_under_backprop(
                 weight.sub_(weight.grad, alpha=0.1)  # pyright: ignore[reportArgumentType]
 
 
-def test_projection_zero_leaves_hidden_layers_alone() -> None:
-    """D3."""
+def test_projection_zero_leaves_hidden_layers_alone_and_the_readout_a_convex_problem() -> None:
+    """D3: the hidden layer stays bitwise, and the loss of the readout on it falls with every step.
+
+    Must fail for any other projection (tried).
+    """
     network = mlp([5, 7, 3])
-    learned(network, RULES["dfa"](neuromodulator=FixedRandom(scale=0.0)), *batch(network))
-    assert not network.weights["input->hidden1"].grad.any()  # pyright: ignore[reportOptionalMemberAccess]
+    (x, target), start, losses = batch(network), network.weights["input->hidden1"].detach().clone(), []
+    rule = RULES["dfa"](neuromodulator=FixedRandom(scale=0.0))
+    learner = Learner(network, rule, LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    for _ in range(30):
+        network.zero_grad()
+        losses.append(learner.learn(Batch(x[None], target)).loss.item())
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.sub_(weight.grad, alpha=0.1)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(network.weights["input->hidden1"], start)
+    assert all(later < before for before, later in itertools.pairwise(losses))
 
 
 def test_a_hand_computed_two_layer_case() -> None:

@@ -108,7 +108,7 @@ def clones_of_another_head(network: Network, x: Tensor) -> dict[str, Tensor]:
 def test_nothing_comes_back_from_above() -> None:
     """M3: other weights and another head above: the same gradients below, bitwise.
 
-    Must fail when a signal of the readout is added below.
+    Must fail when a signal from above is added below (tried).
     """
     network = mlp([5, 7, 6, 3])
     x = shown(network)
@@ -129,7 +129,7 @@ def test_nothing_comes_back_from_above() -> None:
 def test_a_head_alone_comes_to_the_optimum_of_a_convex_readout() -> None:
     """M4: on frozen activity heads learn softmax regression: from two starts to one loss.
 
-    Must fail when a head ascends.
+    Must fail when a head ascends (tried).
     """
     network = mlp([4, 6, 3])
     x = torch.randn(1, 60, 4, dtype=torch.float64)
@@ -152,7 +152,7 @@ def test_a_head_alone_comes_to_the_optimum_of_a_convex_readout() -> None:
 
 
 def test_heads_of_zero_learn_first() -> None:
-    """M5. Must fail when the head has moved before its signal is sent."""
+    """M5. Must fail when the head has moved before its signal is sent (tried)."""
     network = mlp([5, 7, 3])
     learner = learned(network, shown(network), scale=0.0)
     assert not network.weights["input->hidden1"].grad.any()

@@ -80,7 +80,7 @@ def test_a_small_feedback_broadcasts_the_score_through_the_weights() -> None:
 
 
 def test_one_hidden_layer_with_the_feedback_of_the_weights_is_backprop() -> None:
-    """P3: F = c pinv(W_1) W_2^T, c -> 0. Must fail with -c, which is the anti-gradient."""
+    """P3: F = c pinv(W_1) W_2^T, c -> 0. Must fail with -c, which is the anti-gradient (tried)."""
     network = mlp([7, 5, 3], bias=False)
     x = shown(network)
     w1, w2 = (weight.detach() for weight in network.weights.values())

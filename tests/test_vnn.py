@@ -129,7 +129,7 @@ def test_on_and_off_units_compute_what_half_as_many_of_both_signs_do() -> None:
 
 
 def test_one_component_is_a_relu_network() -> None:
-    """G7: K = 1 and t = 1. Must fail when the gate is shut at a positive drive."""
+    """G7: K = 1 and t = 1. Must fail when the gate is shut at a positive drive (tried)."""
     network, x = vnn(components=1), torch.randn(5, 6, dtype=torch.float64)
     h = x
     for name in ("input->hidden1", "hidden1->hidden2"):
