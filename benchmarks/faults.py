@@ -35,6 +35,7 @@ from faults import kills
 from faults.attempts import Verdict, attempt
 from faults.datafiles import DATA
 from faults.formats import Format
+from faults.freefiles import FREE
 from faults.mutations import mutated
 from faults.runfiles import RUNS
 
@@ -44,7 +45,7 @@ WARM = (
     "neurosbd.training.fit", "neurosbd.training.experiments", "neurosbd.exporting", "neurosbd.report.analysing",
     "neurosbd.report.comparing",
 )  # fmt: skip
-FORMATS: dict[str, Format] = DATA | RUNS
+FORMATS: dict[str, Format] = DATA | FREE | RUNS
 FAULTS = ("silent", "traceback", "hang", "crash")
 OUTCOMES = ("refused", "same", "other", "warned", *FAULTS)
 

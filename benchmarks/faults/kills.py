@@ -24,6 +24,7 @@ from typing import Any
 import neurosbd
 from faults.attempts import TIMES, attempt, confined, digest
 from faults.datafiles import DATA
+from faults.freefiles import spiking_model
 from neurosbd.cli import main as command_line
 
 RUN = Path("run")
@@ -113,6 +114,12 @@ JOBS = {
     "fit": Job(("fit", "digits-mlp", "--set", "training.epochs=12", *_SMALL, *_RATES), _RESUME, _digits, _learned),
     "fit-snn": Job(("fit", "digits-snn", "--set", "training.epochs=4", *_SMALL, *_SPIKES), _RESUME, _digits, _learned),
     "simulate": Job(("simulate", "xor-delayed-reward", *_TASK, *_SPIKES), _RESUME, _digits, _learned),
+    "free": Job(
+        ("simulate", "stdp.toml", "--set", "simulation.duration=0.4", "--out", str(RUN)),
+        _RESUME,
+        spiking_model,
+        _learned,
+    ),
     "analyse": Job(("analyse", str(RUN), "--out", "page"), (), _run, _reported),
     "cache": Job(("data", "check", "pictures"), (), DATA["png"].make, _decoded),
 }

@@ -1,0 +1,151 @@
+"""Files of free runs: models with stimuli and rewards, spikes of every kind of file, and what a run leaves behind."""
+
+import os
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+import neurosbd
+from faults.formats import Format
+from faults.runfiles import contents
+from neurosbd import library
+from neurosbd.catalogue import show
+from neurosbd.training.free_session import FreeSession
+from neurosbd.training.loggers import Event, NullLogger
+
+RUN = Path("run")
+MODEL = """
+about = "spikes of a file reach a network with drawn delays and lists of synapses"
+source = "none"
+simulation = { duration = "60 ms", report = "20 ms" }
+stimulus = [
+    { population = "source", kind = "spikes", file = "FILE" },
+    { population = "exc", kind = "noise_current", mean = 0.06, std = 0.1, tau = "5 ms", start = "2 ms" },
+]
+reward = [{ kind = "times", times = ["10 ms", "30 ms"], delay = "5 ms", longest = "9 ms", tau = "10 ms" }]
+rule = { kind = "RULE" }
+training = { optimizer = { kind = "adam", lr = 1e-3 } }
+record = { signals = ["*.spikes", "exc.v", "exc->exc.weight"] }
+connection = [
+    { pre = "source", post = "exc", kind = "dense", weight = { kind = "constant", value = 0.3 }, plastic = false },
+    { pre = "exc", post = "exc", kind = "dense", sparsity = 0.5, storage = "sparse", delay = { kind = "uniform", low = "1 ms", high = "3 ms" }, weight = { kind = "constant", value = 0.06 }, constraints = [{ kind = "bounds", lower = 0.0, upper = 0.1 }] },
+]
+[population]
+source = { size = [6], neuron = "relay" }
+exc = { size = [8], neuron = { kind = "lif", tau_mem = "20 ms", refractory = "3 ms" } }
+"""  # noqa: E501
+_TEXT = "text without a checksum: another legal text is another legal content"
+_BARE = "values without a checksum: every byte is a legal one"
+
+
+def _spikes(folder: Path, kind: str) -> None:
+    """Thirty spikes of six units, and a model that they reach."""
+    rng = np.random.default_rng(0)
+    times, units, path = np.sort(rng.uniform(0, 0.05, 30)), rng.integers(0, 6, 30), folder / f"spikes.{kind}"
+    if kind == "csv":
+        path.write_text("time,unit\n" + "".join(f"{t:.5f},{u}\n" for t, u in zip(times, units, strict=True)))
+    elif kind == "npz":
+        np.savez_compressed(path, times=times, units=units)
+    else:
+        with h5py.File(path, "w") as file:
+            if kind == "nwb":
+                file["units/spike_times"] = times[np.argsort(units, kind="stable")]
+                file["units/spike_times_index"] = np.cumsum(np.bincount(units, minlength=6))
+                file["units/population"] = ["cells"] * 6
+            else:
+                file.create_dataset("spikes/cells/timestamps", data=times * 1e3, compression="gzip")
+                file["spikes/cells/timestamps"].attrs["units"] = "ms"
+                file["spikes/cells/node_ids"] = units.astype(np.uint64)
+    _model(folder, path.name, ', source = "cells"' if kind == "nwb" else "")
+
+
+def _model(folder: Path, file: str, more: str = "", rule: str = "stdp") -> None:
+    """Rewards are heard by `rmax` alone, which takes neither lists of synapses nor delays of their own."""
+    text = MODEL.replace('"FILE"', f'"{file}"{more}').replace("RULE", rule)
+    if rule == "rmax":
+        text = text.replace('storage = "sparse", delay = { kind = "uniform", low = "1 ms", high = "3 ms" }, ', "")
+        text = text.replace('kind = "lif"', 'kind = "escape"').replace(', refractory = "3 ms"', "")
+    else:
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("reward"))
+    (folder / f"{rule}.toml").write_text(text)
+
+
+def spiking_model(folder: Path) -> None:
+    """A free run with a table of spikes, lists of synapses and drawn delays."""
+    _spikes(folder, "csv")
+
+
+def _simulated(path: Path) -> object:
+    run = neurosbd.simulate("stdp.toml", out=RUN)
+    return run.checkpoint()["network"], run.metrics
+
+
+def _models(folder: Path) -> None:
+    _spikes(folder, "csv")
+    _model(folder, "spikes.csv", rule="rmax")
+    for name in ("balanced-network", "dopamine-conditioning", "tsodyks-trains"):
+        shutil.copy(library.find("models", name), folder)
+
+
+def _begun(path: Path) -> object:
+    """What a model resolves to, and the state after its first updates: a legal duration may be long."""
+    told = show(str(path))
+    definition = neurosbd.load_model(path)
+    if definition.simulation is None:
+        return told
+    session = FreeSession(definition.build(), torch.device("cpu"))
+    for _ in range(3):
+        if not session.over():
+            session.advance()
+    return told, session.state_of_parts()["network"]
+
+
+class StopsAfterOneReport(NullLogger):
+    """Asks the process to end when the first report is over."""
+
+    def on_epoch(self, event: Event) -> None:
+        """Once."""
+        if event["epoch"] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make(folder: Path, rule: str = "stdp") -> None:
+    """A run that was interrupted after a report of three."""
+    _spikes(folder, "csv")
+    _model(folder, "spikes.csv", rule=rule)
+    os.chdir(folder)
+    neurosbd.simulate(f"{rule}.toml", out=RUN, loggers=[StopsAfterOneReport()])
+
+
+def _resumed(path: Path) -> object:
+    rule = "rmax" if Path("rmax.toml").exists() else "stdp"
+    run = neurosbd.simulate(f"{rule}.toml", out=RUN, resume=True)
+    return run.checkpoint()["network"], run.metrics, contents(RUN)
+
+
+def _opened(path: Path) -> object:
+    run = neurosbd.open_run(RUN)
+    return run.config, run.metrics, run.result, run.network().state_dict()
+
+
+_ALL = (_resumed, _resumed, _opened)
+FREE = {
+    "free.toml": Format(_models, ("*.toml",), (_begun,), _TEXT),
+    **{
+        f"spikes.{kind}": Format(
+            partial(_spikes, kind=kind), (f"spikes.{kind}",), (_simulated,), _TEXT if kind == "csv" else _BARE
+        )
+        for kind in ("csv", "npz", "nwb", "h5")
+    },
+    "free checkpoint.pt": Format(make, ("run/checkpoint.pt",), _ALL),
+    "free rewarded.pt": Format(partial(make, rule="rmax"), ("run/checkpoint.pt",), _ALL),
+    "free config.json": Format(make, ("run/config.json",), _ALL, _TEXT),
+    "free metrics.jsonl": Format(make, ("run/metrics.jsonl",), _ALL, _TEXT),
+    "free result.json": Format(make, ("run/result.json",), _ALL, _TEXT),
+    "free trace.h5": Format(make, ("run/trace.h5.partial",), (_resumed,)),
+}  # fmt: skip
