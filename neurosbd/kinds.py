@@ -5,6 +5,7 @@ import numbers
 import types
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
 
 import numpy as np
@@ -101,6 +102,12 @@ def _of_kind(value: object, parts: tuple[object, ...], name: str) -> object:
         return _values(value, name) if float in parts else _tensor(value, name)
     elif isinstance(value, Sequence):
         return _items(value, parts, name)
+    elif (
+        isinstance(value, np.ndarray | Tensor) and value.ndim == 1 and any(get_origin(part) is tuple for part in parts)
+    ):
+        return _items(value.tolist(), parts, name)
+    elif isinstance(value, PurePath) and str in parts:
+        return str(value)
     elif value is not None and not isinstance(value, np.ndarray | Tensor | bool) and _objects(parts):
         return _object(value, parts, name)
     raise ValueError(f"{name} must be {_refusal(value, parts)}")

@@ -388,12 +388,29 @@ def test_what_python_cannot_say_of_a_run_is_refused(tmp_path: Path) -> None:
          [*source, neurosbd.Stimulation("sourec", neurosbd.stimuli["current"]())]),
         ("there is no 'stpd'; did you mean 'stdp'", 0.1, source, "stpd"),
         ("rule 'sbd' waits for the score", 0.1, source, neurosbd.rules["sbd"]()),
+        ("stimuli must be a list, got Stimulation; one alone goes in brackets", 0.1, source[0]),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=said):
             neurosbd.run(network, *arguments, out=tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="network must be a neurosbd"):
         neurosbd.run("digits-mlp", 0.1)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_spike_trains_are_given_as_arrays_and_files_as_paths(tmp_path: Path) -> None:
+    """As numpy and pathlib make them."""
+    (tmp_path / "spikes.csv").write_text("time,unit\n0.001,0\n0.004,3\n")
+    times, units = np.array([0.001, 0.004]), np.array([0, 3])
+    given = neurosbd.stimuli["spikes"]
+    ways = [given(times=times, units=units), given(times=torch.tensor(times), units=[0, 3]),
+            given(file=tmp_path / "spikes.csv")]  # fmt: skip
+    found = [
+        neurosbd.run(_by_hand(), 0.01, [neurosbd.Stimulation("source", way)], record="source.spikes",
+                     out=tmp_path / f"run{n}").trace["source.spikes"][:] for n, way in enumerate(ways)
+    ]  # fmt: skip
+    assert found[0].sum() == 2 and all(np.array_equal(found[0], other) for other in found[1:])
+    with pytest.raises(ValueError, match=r"spikes.units\[0\] must be a whole number"):
+        given(times=times, units=np.array([0.5, 1.0]))
 
 
 def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def test_health_leaves_the_network_as_it_was_and_checks_its_inputs() -> None:
     assert network.training and all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     with pytest.raises(UsageError, match=r"inputs are \[4, 63\], but must be"):
         neurosbd.health(network, torch.rand(4, 63))
+    with pytest.raises(UsageError, match=r"x is \[0, 1, 8, 8\], which has no examples"):
+        neurosbd.health(network, torch.rand(0, 1, 8, 8))
     with pytest.raises(UsageError, match="got ndarray"):
         neurosbd.health(network, np.zeros((4, 1, 8, 8)))  # type: ignore[arg-type]
 

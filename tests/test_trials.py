@@ -107,6 +107,17 @@ def test_a_trial_says_what_does_not_belong_together(options: dict[str, Any], mes
         Batch(**{"inputs": X, "target": LABELS, **options})
 
 
+def test_no_examples_and_drives_that_are_no_numbers_are_a_sentence() -> None:
+    """Must fail when drives are not looked at: spiking units swallow NaN (tried)."""
+    with pytest.raises(UsageError, match="a batch of no examples has no loss"):
+        Batch(torch.ones(5, 0, 3), LABELS[:0])
+    drives = {"output": torch.full((5, 4, 3), math.nan)}
+    with pytest.raises(UsageError, match="60 of 60 values of the drive of 'output' are NaN"):
+        unroll(build("lif", "li"), X, drives=drives)
+    with pytest.raises(UsageError, match="60 of 60 values of the drive of 'output' are NaN"):
+        learner(build("lif", "li")).learn(Batch(X, LABELS, drives=drives))
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -38,6 +38,9 @@ def spelled(
     Raises:
         UsageError: if a part is in no table, so that no file could name it.
     """
+    for name, parts in (("stimuli", stimuli), ("rewards", rewards)):
+        if not isinstance(parts, Sequence) or isinstance(parts, str):
+            raise UsageError(f"{name} must be a list, got {type(parts).__name__}; one alone goes in brackets, too")
     for number, given in enumerate(stimuli):
         if not isinstance(given, Stimulation):
             raise UsageError(

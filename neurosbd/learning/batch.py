@@ -143,6 +143,8 @@ class Batch:
                 f"T = {len(self.weights)}"
             )
         batch = target.shape[1] if each else len(target)
+        if not batch and not self.batch_size:  # the share of a rank may be empty, and knows of how many it is one
+            raise UsageError("a batch of no examples has no loss to learn from; leave it out")
         if self.task is not None and self.task.shape != (batch,):
             raise UsageError(f"task is {list(self.task.shape)}; give an integer per example, [{batch}]")
         if isinstance(self.inputs, Tensor) and self.inputs.ndim > 1 and self.inputs.shape[1] != batch:

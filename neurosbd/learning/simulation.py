@@ -100,6 +100,9 @@ def blocks(
     """
     frame, t = start, 0
     check_given(network, given, drives is not None)
+    if start is None:  # a run that goes on makes its drives itself
+        for name, drive in given.items():
+            _check_finite(drive, f"values of the drive of '{name}'")
     for x in _cut(checked_frames(network, inputs), lengths):
         now = {name: drive[t : t + len(x)] for name, drive in given.items()}
         before = network.init(x[0], generator) if frame is None else frame
@@ -195,7 +198,7 @@ def checked_frames(network: Network, inputs: Tensor | Iterable[Tensor]) -> Tenso
         return (_in_numbers(network, x) for x in inputs)
     if not isinstance(inputs, Iterable) or (isinstance(inputs, Tensor) and (inputs.ndim == 0 or len(inputs))):
         network.check_shown(inputs, steps=True)
-        _check_finite(cast(Tensor, inputs))
+        _check_finite(cast(Tensor, inputs), "input values")
     return inputs if isinstance(inputs, Tensor) else _first_checked(network, inputs)
 
 
@@ -212,10 +215,10 @@ def _in_numbers(network: Network, x: Tensor) -> Tensor:
     return x.to(network.like.dtype) if isinstance(x, Tensor) and x.dtype == torch.bool else x
 
 
-def _check_finite(inputs: Tensor) -> None:
-    """One sum over inputs on the CPU; on another device they are not looked at, since that would wait for it."""
+def _check_finite(inputs: Tensor, what: str) -> None:
+    """One sum over numbers on the CPU; on another device they are not looked at, since that would wait for it."""
     if inputs.device.type == "cpu" and not math.isfinite(inputs.detach().sum().item()) and not inputs.isfinite().all():
         wrong = ~inputs.isfinite()
         first = int(wrong.flatten(1).any(1).nonzero()[0])
         count = f"{int(wrong.sum())} of {inputs.numel()}"
-        raise UsageError(f"{count} input values are NaN or infinite, the first at step {first}")
+        raise UsageError(f"{count} {what} are NaN or infinite, the first at step {first}")

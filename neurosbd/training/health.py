@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import inner
+from neurosbd.errors import UsageError
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.measures import title
@@ -128,6 +129,8 @@ def health(network: Network, x: Tensor, generator: torch.Generator | None = None
     "population 'input'"
     """
     network.check_shown(x, steps=isinstance(x, Tensor) and x.ndim != 1 + len(network.input_size))
+    if not x.numel() and math.prod(network.input_size):
+        raise UsageError(f"x is {list(x.shape)}, which has no examples; give some")
     trial_recorder, mode = HealthCheck(network), network.training
     network.eval()
     try:
