@@ -6,8 +6,9 @@ for every recorded synapse and every two rows of its weight, solved for the wind
 t_post - t_pre, from the arrival of a pre spike at the beginning of its step to a post spike at the end of its own, and
 all pairs count. Rows with a weight at the least or the largest value that was recorded are left out: a bound may have
 cut their change. Of a rule whose changes add up over pairs the window is exact; R2 says how much of the changes it
-explains. Of many synapses so many are taken, evenly, that steps times synapses stay under three millions. Needed are
-the spikes of both populations at every step, and the weight, best as often as there are reports.
+explains. Connections of which no window can be measured are left out, with the reason. Of many synapses so many are
+taken, evenly, that steps times synapses stay under three millions. Needed are the spikes of both populations at every
+step, and the weight, best as often as there are reports.
 
 Source: Bi, Poo 1998, J. Neurosci. 18 (the window, there of one pair at a time).
 """
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurosbd import Run, UsageError
+from neurosbd import Network, Run, UsageError
+from neurosbd.connections.sparse import Sparse
+from neurosbd.constants import Distribution
 from neurosbd.report import COLOURS, panels, quantity_field
 from neurosbd.tracefiles import NotRecorded
 
@@ -37,6 +40,7 @@ class Result:
 
     window: change of the weight by one pair; NaN where no pair had such a lag.
     error: its standard error. explained: R2 of the changes.
+    left_out: plastic connections without a window, and why.
     """
 
     connection: tuple[str, ...] = quantity_field("1")
@@ -44,6 +48,7 @@ class Result:
     window: np.ndarray = quantity_field("weight", "connection", "lag")
     error: np.ndarray = quantity_field("weight", "connection", "lag")
     explained: np.ndarray = quantity_field("1", "connection")
+    left_out: tuple[str, ...] = quantity_field("1")
 
 
 def analyse(run: Run) -> Result:
@@ -51,35 +56,43 @@ def analyse(run: Run) -> Result:
 
     Raises:
         NotRecorded: if no connection has its weight and the spikes of both its populations recorded.
-        UsageError: if the run is no free run, or too few weights have moved.
+        UsageError: if the run is no free run, or no connection has a window; says why of each.
     """
     if not (run.config.get("definition") or {}).get("simulation"):
         raise UsageError("a window is measured from a free run, or from stdp-window, whose figure it is")
     trace = run.trace
     spikes = {s.where: s for s in trace.need("spikes") if len(s)}
     plastic = {name: c for name, c in run.network().connections.items() if c.plastic}
-    found = [
-        (signal.where, *_measured(run, signal, spikes[c.pre], spikes[c.post]))
-        for signal in trace.need("weight")
-        for c in [plastic.get(signal.where)]
-        if c is not None and {c.pre, c.post} <= spikes.keys() and len(signal) > 1
-    ]
+    found, left_out = [], []
+    for signal in trace.need("weight"):
+        c = plastic.get(signal.where)
+        if c is not None and {c.pre, c.post} <= spikes.keys() and len(signal) > 1:
+            try:
+                found.append((signal.where, *_measured(run, signal, spikes[c.pre], spikes[c.post])))
+            except UsageError as problem:
+                left_out.append(str(problem))
+    if not found and left_out:
+        raise UsageError("; ".join(left_out))
     if not found:
         raise NotRecorded(
             "a window needs a plastic connection with the spikes of both its populations and its weight in two rows",
             "*.spikes *.weight",
         )
     names, lags, windows, errors, explained = zip(*found, strict=True)
-    return Result(tuple(names), np.stack(lags), np.stack(windows), np.stack(errors), np.array(explained))
+    return Result(
+        tuple(names), np.stack(lags), np.stack(windows), np.stack(errors), np.array(explained), tuple(left_out)
+    )
 
 
 def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Lags, window, its standard error and R2 of one connection."""
-    dt, columns = run.trace.dt, int(np.prod(pre.size))
-    if len(signal.size) != 2:
-        raise UsageError(f"{signal.where}: a window is measured of synapses between all pairs, not of lists or kernels")
+    dt, network = run.trace.dt, run.network()
+    if isinstance(network.connections[signal.where].delay, Distribution):
+        raise UsageError(
+            f"{signal.where}: its delays are drawn for every synapse; a window is measured where they are one"
+        )
     places = [{unit: n for n, unit in enumerate(s.items.tolist())} for s in (pre, post)]
-    items = [(n, divmod(item, columns)) for n, item in enumerate(signal.items.tolist())]
+    items = [(n, ends) for n, ends in enumerate(zip(*_ends(network, signal, int(np.prod(pre.size))), strict=True))]
     weight = signal[:]
     moved = np.ptp(weight, axis=0) > 0
     kept = [(n, places[0][q], places[1][p]) for n, (p, q) in items if q in places[0] and p in places[1] and moved[n]]
@@ -88,7 +101,7 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
         raise UsageError(f"{signal.where}: no recorded weight has moved, so that it shows no window")
     synapse, source, target = (np.array(part) for part in zip(*moving, strict=True))
     arrived, fired = pre[:][..., source].astype(np.float32), post[:][..., target].astype(np.float32)
-    arrived = _later(arrived, run.network().delays[signal.where])
+    arrived = _later(arrived, network.delays[signal.where])
     rows = np.round(signal.time / dt).astype(int)
     per = max(1, round(LONGEST / BINS / dt))
     pairs = _pairs(arrived, fired, rows, per)
@@ -97,6 +110,16 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
     free = inside[1:] & inside[:-1]
     lags = np.array([_steps(number, per).mean() for number in range(-BINS, BINS)]) * dt
     return lags, *_solved(pairs[:, free].T, np.diff(weight, axis=0)[free], signal.where)
+
+
+def _ends(network: Network, signal: Any, columns: int) -> tuple[list[int], list[int]]:
+    """Numbers of the post and the pre unit of every recorded synapse."""
+    geometry = network.connections[signal.where].geometry
+    if isinstance(geometry, Sparse):
+        return geometry.lists.post[signal.items].tolist(), geometry.lists.pre[signal.items].tolist()
+    if len(signal.size) != 2:
+        raise UsageError(f"{signal.where}: a window is measured of single synapses, not of kernels")
+    return (signal.items // columns).tolist(), (signal.items % columns).tolist()
 
 
 def _later(values: np.ndarray, steps: int) -> np.ndarray:
@@ -154,5 +177,6 @@ def caption(result: Result) -> str:
     parts = [f"{n} {e:.0%}" for n, e in zip(result.connection, result.explained, strict=True)]
     return (
         f"Change of a weight by one pair of spikes, by least squares, of at most {MOST:,} steps times synapses, taken "
-        f"evenly. Explained of their changes: {', '.join(parts)}."
+        f"evenly. Explained of their changes: {', '.join(parts)}.{' Left out: ' if result.left_out else ''}"
+        f"{'; '.join(result.left_out)}"
     )

@@ -227,7 +227,10 @@ def _check_delay(where: str, connection: Connection) -> None:
     delay = connection.delay
     if isinstance(delay, Distribution):
         if not isinstance(connection.geometry, Dense | Sparse) or connection.geometry.bias:
-            raise ValueError(f"{where}: delays are drawn for the synapses of a dense connection without a bias")
+            raise ValueError(
+                f"{where}: delays are drawn for the synapses of a dense connection without a bias; give the others one "
+                f"delay, such as delay = '1.5 ms'"
+            )
         return
     try:
         time = quantity(delay, "s") if isinstance(delay, str) else delay

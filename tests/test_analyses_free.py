@@ -161,3 +161,26 @@ def test_pages_say_units_known_half_lives_and_no_advice_that_does_not_apply(cond
 def test_what_has_no_reward_says_where_rewards_come_from(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no network has reward .*\[\[reward\]\] in a free run"):
         neurosbd.simulate("stdp-window", record="reward", out=tmp_path / "run")
+
+
+def test_a_window_of_listed_synapses_and_one_that_drawn_delays_have_not(tmp_path: Path) -> None:
+    """Lists are measured; beside them a connection with drawn delays is left out by name.
+
+    Must fail when one connection without a window leaves none, or when the numbers of a list are taken for those of a
+    matrix (tried: both).
+    """
+    listed = MODEL.replace("sparsity = 0.2", 'sparsity = 0.2\nlabel = "listed"\nstorage = "sparse"')
+    start = listed.index("[[connection]]")
+    stop = listed.index("[population]")
+    drawn = listed[start:stop].replace('"listed"', '"drawn"').replace(
+        "delay = 3", 'delay = { kind = "uniform", low = "1 ms", high = "4 ms" }'
+    )  # fmt: skip
+    record = '"*.spikes", "source->cell (listed).weight", "source->cell (drawn).weight"'
+    text = (listed[:stop] + drawn + listed[stop:]).replace('"*.spikes", "source->cell.weight"', record)
+    (tmp_path / "own.toml").write_text(text)
+    run = neurosbd.simulate(tmp_path / "own.toml", out=tmp_path / "run")
+    found = next(run_analysis(each, run) for each in chosen(()) if each.name == "stdp_window")
+    assert found.result.connection == ("source->cell (listed)",), found.problem  # type: ignore[attr-defined]
+    assert found.result.explained[0] > 0.99  # type: ignore[attr-defined]
+    assert "source->cell (drawn): its delays are drawn" in found.caption
+    run.trace.close()

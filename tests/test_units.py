@@ -85,3 +85,15 @@ def test_a_bare_time_that_is_hardly_in_seconds_is_said_once(tmp_path: Path, neur
     with pytest.warns(UsageWarning, match=said) as seen:
         load_model(_model(tmp_path, neuron, dt))
     assert len(seen) == 1
+
+
+def test_windows_and_synapses_are_asked_as_well(tmp_path: Path) -> None:
+    """Must fail when neurons alone are (tried)."""
+    window = {"rule": {"kind": "stdp", "plasticity": {"window": {"tau_plus": 20.0}}}}
+    with pytest.warns(
+        UsageWarning, match=r"window.tau_plus = 20 s is long for a window of spike pairs; if 20 ms"
+    ) as seen:
+        load_model("digits-snn", settings=window)
+    assert len(seen) == 1
+    with pytest.warns(UsageWarning, match=r"connection.0.synapse.tau = 5 s is long for a synapse; if 5 ms are meant"):
+        load_model("digits-snn", settings={"connection.0.synapse": {"kind": "exponential", "tau": 5}})

@@ -7,6 +7,8 @@ from neurosbd.errors import warn
 from neurosbd.parsing import Json
 
 _FAST = ("tau_mem", "tau_syn", "refractory")  # times of neurons that are milliseconds wherever they are measured
+_WINDOW = ("tau_plus", "tau_minus")
+_RESPONSE = ("tau", "tau_rise", "tau_decay")
 _LONG = 1.0  # s
 _COARSE = 0.1  # s, of a step
 
@@ -23,9 +25,9 @@ def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str
     if _bare(dt) and dt >= _COARSE:
         warn(f"{source}: time.dt = {dt:g} s is a long step; if {dt:g} ms are meant: time.dt = '{dt:g} ms'", 5)
     trial = definition.time.steps * definition.time.dt
-    for where, key, value in _times(raw):
+    for where, key, value, whose in _times(raw):
         if value >= _LONG:
-            what = "is long for a neuron"
+            what = f"is long for {whose}"
         elif key == "refractory" and definition.time.steps > 1 and value >= trial:
             what = f"is longer than the trial of {trial:g} s, so that no unit spikes twice"
         else:
@@ -33,14 +35,27 @@ def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str
         warn(f"{source}: {where}.{key} = {value:g} s {what}; if {value:g} ms are meant: {key} = '{value:g} ms'", 5)
 
 
-def _times(raw: Mapping[str, Json]) -> Iterator[tuple[str, str, float]]:
-    """Every bare time of a neuron that is fast: where it stands, its key, its value."""
+def _times(raw: Mapping[str, Json]) -> Iterator[tuple[str, str, float, str]]:
+    """Every bare time of what is fast, a neuron, a window or a synapse: where it stands, its key, its value, whose."""
     populations = raw.get("population")
     for name in populations if isinstance(populations, Mapping) else ():
         for key in _FAST:
             value = _at(raw, "population", name, "neuron", key)
             if _bare(value):
-                yield f"population.{name}.neuron", key, value
+                yield f"population.{name}.neuron", key, value, "a neuron"
+    places = [("rule.plasticity.window", _at(raw, "rule", "plasticity", "window"), _WINDOW, "a window of spike pairs")]
+    connections = raw.get("connection")
+    for number, entry in enumerate(connections if isinstance(connections, list) else ()):
+        where = f"connection.{number}"
+        places += [
+            (f"{where}.plasticity.window", _at(entry, "plasticity", "window"), _WINDOW, "a window of spike pairs"),
+            (f"{where}.synapse", _at(entry, "synapse"), _RESPONSE, "a synapse"),
+            (f"{where}.synapse.response", _at(entry, "synapse", "response"), _RESPONSE, "a synapse"),
+        ]
+    for where, table, keys, whose in places:
+        for key in keys:
+            if _bare(value := _at(table, key)):
+                yield where, key, value, whose
 
 
 def _at(raw: Json, *path: str) -> Json:
