@@ -221,11 +221,11 @@ def test_what_a_contract_has_declared_must_be_declared() -> None:
 def test_every_kind_has_a_contract_or_is_closed_and_shipped_items_keep_theirs() -> None:
     """Must fail for a table that is left out of both (tried)."""
     from neurosbd.tables import _check_contract
-    from tests.contracts.tables import made
+    from tests.contracts.tables import READ, made
 
     assert set(TABLES) == {*CONTRACTS, *CLOSED, "rules", "recipes"}
     for kind, contract in CONTRACTS.items():
-        for name in TABLES[kind]:
+        for name in TABLES[kind].keys() - READ:
             _check_contract(made(TABLES[kind], name), contract, "")
 
 

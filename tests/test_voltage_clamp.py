@@ -90,6 +90,7 @@ def test_currents_of_the_axon_are_those_of_its_gates(tmp_path: Path) -> None:
         assert found["clamp"][step, 0] * 0.3e3 == pytest.approx(ionic, rel=2e-2, abs=1.0), step
     assert found["clamp"][45:80, 0].min() < -0.5 < 0.5 < found["clamp"][199, 0]  # inward, then outward
     assert np.array_equal(found["clamp"][:, 0], found["clamp"][:, 2])
+    assert not found["spikes"][:, [0, 2]].any()  # the last command is the very threshold
 
 
 def test_conductances_are_held_against_and_a_stop_changes_nothing(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from neurosbd.neurons.neuron import Activity, Conductances, Conducting, Leaking,
 class Clamped:
     """A neuron under voltage clamp; all else is its own.
 
-        held:  v[t] = command[t],  clamp[t] = (command[t] - v_free[t]) / (d v / d drive)
+        held:  v[t] = command[t],  clamp[t] = (command[t] - v_free[t]) / (d v / d drive),  z[t] = 0
         free:  v[t] = v_free[t],   clamp[t] = 0
 
     v_free is where the step would lead without the clamp. The membrane of every neuron here is linear in its drive
-    within a step, so that one more step with a larger drive tells d v / d drive, and the current is exact.
+    within a step, so that one more step with a larger drive tells d v / d drive, and the current is exact. A unit that
+    is held sends no spikes. What is refractory and clamped by itself takes no current.
 
     Args:
         neuron: whose state has a potential, v.
@@ -61,10 +62,13 @@ class Clamped:
         held = self.held * ((at >= 0) & (at < len(self.command)))
         command = self.command[at.clamp(0, len(self.command) - 1)]
         (_, free), (_, more) = step(inner, drive), step(inner, drive + 1)
-        current = torch.where(held > 0, (command - free.v) / (more.v - free.v), 0.0)
+        slope = more.v - free.v
+        current = torch.where((held > 0) & (slope != 0), (command - free.v) / slope, 0.0)
         activity, after = step(inner, drive + current)
+        value = torch.where(held > 0, 0.0, activity.value)
         after = after._replace(v=torch.where(held > 0, command, after.v))
-        return activity, type(state)(*after, current, state.done + 1)
+        after = after._replace(spike=value) if "spike" in after._fields else after
+        return activity._replace(value=value), type(state)(*after, current, state.done + 1)
 
     def check_volts(self) -> None:
         """Those of the neuron."""
