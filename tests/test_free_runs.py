@@ -1,6 +1,7 @@
 """Free runs: a network by itself under stimuli, its weights moving meanwhile, stopped and taken up at any update."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from neurosbd.report.run_summary import how_it_went, what_ran
 from neurosbd.seeds import generator
 from neurosbd.stimuli import Current
 from neurosbd.training.free_session import FreeSession
+from neurosbd.training.loggers import Event, NullLogger
 
 HEAD = """
 simulation = {{ duration = "{duration}", report = "20 ms"{more} }}
@@ -297,6 +299,27 @@ def test_a_damaged_checkpoint_or_a_changed_file_of_spikes_is_refused(tmp_path: P
     refused("network", network={})
     spikes.write_text("time,unit\n0.02,0\n")
     refused("a file of spikes has changed since")
+
+
+def test_a_line_of_metrics_that_lacks_a_rate_is_left_out_of_the_figure(tmp_path: Path) -> None:
+    """Must fail when lines are taken to be alike: a KeyError at the end of the run (found by damaged files)."""
+    neurosbd.simulate(_model(tmp_path), out=tmp_path / "run", loggers=[_Stops()])
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0].replace("source.rate", "s"), *lines[1:]]) + "\n")
+    with pytest.warns(
+        UsageWarning, match=r"metrics.jsonl: 1 of 5 lines lack .* report 1 source.rate; measures and figure"
+    ):
+        run = neurosbd.simulate(_model(tmp_path), out=tmp_path / "run", resume=True)
+    assert run.result["measures"]["source.rate"] == np.mean([line["source.rate"] for line in run.metrics[1:]])
+
+
+class _Stops(NullLogger):
+    """Interrupts the run at its second report."""
+
+    def on_epoch(self, event: Event) -> None:
+        if event["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_the_model_of_the_page_runs(tmp_path: Path) -> None:

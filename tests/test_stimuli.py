@@ -194,7 +194,7 @@ def test_spikes_of_an_exported_run_come_back(tmp_path: Path) -> None:
         ("time,unit\n0.1,0\n0.2,-1\n", "line 3: needed are a time >= 0 s and a unit 0, 1, 2"),
         ("time,unit\n0.1,0\n0.2,x\n", "line 3: 'x'"),
         ("time,unit\n0.1\n", "line 2 has 1 cells, but the first line has 2"),
-        ("tiem,unit\n0.1,0\n", "line 1: no column 'time'; did you mean 'tiem'"),
+        ("tiem,unit\n0.1,0\n", "line 1: no column 'time', there are tiem, unit; needed are time \\(in s\\) and unit"),
         ("time,unit\n0.1,4\n", "unit 4 is not there; the population has 4, 0..3"),
         ("time;unit\n0.1;4\n", "line 1: the columns are separated by semicolons; separate them by commas"),
         ("time,unit,time\n0.1,4,0.2\n", "line 1: there are 2 columns 'time'; rename all but one"),

@@ -15,6 +15,7 @@ import pytest
 import neurosbd
 from neurosbd.cli import main
 from neurosbd.datasets.csv_cells import number
+from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import load_data
 from neurosbd.errors import UsageError, UsageWarning
 
@@ -227,7 +228,9 @@ def test_features_of_an_npz_have_the_names_of_the_file(tmp_path: Path) -> None:
     assert load_data("diabetes").columns[2] == "bmi" and len(load_data("doctor-visits").columns) == 9
 
 
-def test_a_file_is_known_by_its_suffix_in_any_case_and_named_in_what_is_said(tmp_path: Path) -> None:
+def test_a_file_is_known_by_its_suffix_in_any_case_and_named_in_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Must fail where suffixes are compared as written, or the folder is named in place of the file (both tried)."""
     assert load_data(plain(tmp_path / "A.CSV")).size == (3,)
     bad = X.copy()
@@ -238,6 +241,9 @@ def test_a_file_is_known_by_its_suffix_in_any_case_and_named_in_what_is_said(tmp
     (tmp_path / "c.tsv").write_text("a\tlabel\n")
     with pytest.raises(UsageError, match=r"c\.tsv: is no file that is read here; give a \.csv of numbers"):
         load_data(tmp_path / "c.tsv")
+    monkeypatch.chdir(tmp_path)  # a bare name, which could be that of a set
+    with pytest.raises(UsageError, match=r"c\.tsv: is no file that is read here"):
+        inspect("c.tsv")
 
 
 def test_columns_that_are_constant_or_of_another_unit_in_the_test_are_said(tmp_path: Path) -> None:

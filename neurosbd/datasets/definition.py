@@ -11,6 +11,7 @@ from neurosbd import library
 from neurosbd.constants import Count, Fraction, Range, Whole
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files import legal_path
 from neurosbd.parsing import read_toml
 from neurosbd.schema import Entry, OneOf, Record
 from neurosbd.validation import validate
@@ -123,8 +124,14 @@ def load_file(name: str | Path, readers: Collection[str]) -> DatasetFile:
     """A dataset definition by name or path.
 
     Raises:
-        UsageError: if the file is not valid or names an unknown reader.
+        UsageError: if the file is not valid or names an unknown reader, or is of another kind than .toml.
     """
+    given = legal_path(name)
+    if given.is_file() and given.suffix.lower() != ".toml" and str(name) not in library.names("data"):
+        raise UsageError(
+            f"{given}: is no file that is read here; give a .csv of numbers, an .npz of arrays, a folder of pictures "
+            f"or a .toml that says how to read it"
+        )
     path = library.find("data", name)
     raw = read_toml(path)
     raw.setdefault("name", path.stem)

@@ -232,11 +232,6 @@ def _definition(name: str | Path, root: str | Path | None) -> tuple[DatasetFile,
         return generic.model_copy(update={"name": path.stem, "files": {"all": (path.name,)}}), path.parent
     if path.is_dir() and str(name) not in library.names("data"):
         return load_file("folder", READERS).model_copy(update={"name": path.resolve().name}), path
-    if path.is_file() and suffix != ".toml":
-        raise UsageError(
-            f"{path}: is no file that is read here; give a .csv of numbers, an .npz of arrays, a folder of pictures "
-            f"or a .toml that says how to read it"
-        )
     return load_file(name, READERS), root
 
 

@@ -64,8 +64,8 @@ def _table(path: Path) -> Spikes:
         raise UsageError(f"{path}: line 1: the columns are separated by {mark}; separate them by commas")
     for name in ("time", "unit"):
         if name not in names:
-            there = nearest(name, names) if any(names) else ", the line is empty"
-            raise UsageError(f"{path}: line 1: no column '{name}'{there}; needed: time (in s), unit")
+            there = f"there are {', '.join(names[:20])}" if any(names) else "the line is empty"
+            raise UsageError(f"{path}: line 1: no column '{name}', {there}; needed are time (in s) and unit")
         if names.count(name) > 1:
             raise UsageError(f"{path}: line 1: there are {names.count(name)} columns '{name}'; rename all but one")
     places = names.index("time"), names.index("unit")

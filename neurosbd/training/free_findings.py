@@ -12,7 +12,7 @@ _UNITS = {"rate": "rate, Hz", "activity": "mean activity", "weight": "mean weigh
 
 def findings(metrics: Sequence[JsonTable]) -> Findings:
     """Mean rates and activities over all reports, weights at the end; all of them over time."""
-    return Findings(_measures(metrics), _panels(metrics))
+    return Findings(_measures(metrics), _panels(metrics) if "time" in metrics[-1] else ())
 
 
 def _keys(metrics: Sequence[JsonTable], what: str) -> list[str]:

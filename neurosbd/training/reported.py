@@ -143,12 +143,24 @@ class ReportedRun:
         result: JsonTable = {
             "status": status, "reason": reason, "epochs": len(self.metrics),
             "final": self.metrics[-1] if self.metrics else None, "best": None,
-            "seconds": sum(line["seconds"] for line in self.metrics), "warnings": [],
+            "seconds": sum(line.get("seconds", 0.0) for line in self.metrics), "warnings": [],
         }  # fmt: skip
         if status == "finished" and self.metrics:
-            return keep(self.path, result, self.session.findings(self.metrics))
+            return keep(self.path, result, self.session.findings(self._whole_lines()))
         write_record(self.path / RESULT, result)
         return open_run(self.path)
+
+    def _whole_lines(self) -> list[JsonTable]:
+        """The lines that say all that the last one does; a file that was changed may have others."""
+        whole = [line for line in self.metrics if line.keys() >= self.metrics[-1].keys()]
+        if len(whole) < len(self.metrics):
+            odd = next(line for line in self.metrics if not line.keys() >= self.metrics[-1].keys())
+            lacking = ", ".join(sorted(self.metrics[-1].keys() - odd.keys()))
+            warn(
+                f"{self.path / METRICS}: {len(self.metrics) - len(whole)} of {len(self.metrics)} lines lack what the "
+                f"others say, that of report {odd['epoch']} {lacking}; measures and figure leave them out"
+            )
+        return whole
 
 
 def _reports(session: ReportedSession) -> int:
