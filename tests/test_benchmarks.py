@@ -181,3 +181,26 @@ def test_a_plastic_network_is_measured_and_peers_that_are_not_there_are_left_out
     assert networks.differing({"a": one, "b": one, "c": missing}) == []
     assert networks.differing({"a": one, "b": two}) == ["inh"]
     assert "rates of 'inh' are not alike" in networks.table(net, {"a": one, "b": two, "c": missing})
+
+
+def test_a_bottleneck_of_plasticity_holds_synapses_and_sees_alignment(script: Any) -> None:
+    """A share of the synapses onto the second layer moves; a last hidden layer that is sent the score through
+    the readout's weights is told its gradient, cosine 1. Must fail when the drive is taken for the activity (tried)."""
+    bottleneck = script("bottleneck")
+    sizes = {f"population.hidden{number}.size": [size] for number, size in ((1, 20), (2, 30), (3, 8))}
+    settings = bottleneck.SETTINGS | sizes
+    network = neurosbd.load_model("cifar10-mlp", rule="dfa", settings=settings).network().double()
+    learner = neurosbd.learner(network, rule="dfa", loss="cross_entropy", seed=0)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0)
+    bottleneck.hold(argparse.Namespace(network=network, optimizer=optimizer), 200, torch.Generator().manual_seed(0))
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    x, target = torch.randn(9, 3, 32, 32, dtype=torch.float64), torch.arange(9)
+    learner.learn(neurosbd.Batch(x[None], target))
+    optimizer.step()
+    moved = {name: (weight != before[name]).double().mean().item() for name, weight in network.named_parameters()}
+    assert 0.15 < moved["weights.hidden1->hidden2"] < 0.35 and moved["weights.hidden2->hidden3"] == 1
+    assert 0 < moved["biases.hidden1->hidden2"] < 0.6 and moved["weights.input->hidden1"] == 1
+    sent = learner.rule.projections(learner.state)["hidden3"]
+    sent.copy_(network.weights["hidden3->output"].detach())
+    cosines = bottleneck.alignment(learner, x, target)
+    assert cosines[2] == pytest.approx(1, abs=1e-12) and abs(cosines[0]) < 0.9

@@ -218,7 +218,7 @@ SMALL: dict[str, Any] = {
     "data.name": "digits", "data.subset": 8, "data.test_subset": 2, "population.input.size": [1, 8, 8],
     "population.retina.size": [2, 6, 6], "connection.0.kernel": 3, "population.features.size": [8, 4, 4],
     "connection.1.kernel": 3, "population.pooled.size": [8, 1, 1], "connection.2.pool.window": 4,
-    "population.features.neuron.v_threshold": 3.0, "training.batch_size": 20, "training.epochs": 2,
+    "population.features.neuron.v_threshold": 3.0, "population.output.neuron.v_threshold": 1.0, "training.batch_size": 20, "training.epochs": 2,
 }  # fmt: skip
 
 
@@ -243,13 +243,14 @@ def test_features_learn_alone_and_a_readout_on_top_of_them(tmp_path: Path) -> No
     whole = neurosbd.fit("mnist-stdp-features", settings=SMALL, out=tmp_path / "features")
     kernels, start = whole.network().weights["retina->features"], whole.definition.network()
     assert moved(whole, start) == ["retina->features"]
+    assert "no synapse onto 'output' is plastic, so its loss and accuracy say little" in whole.result["warnings"][-1]
     assert kernels.min() >= 0 and kernels.max() <= 1 and kernels.std() > 1.2 * start.weights["retina->features"].std()
     part = neurosbd.fit("mnist-stdp-features", settings=SMALL, out=tmp_path / "part", loggers=[StopAfter(3)])
     assert part.result["status"] == "interrupted"
     rest = neurosbd.fit("mnist-stdp-features", settings=SMALL, out=tmp_path / "part", resume=True)
     assert torch.equal(rest.network().weights["retina->features"], kernels)
 
-    readout: dict[str, Any] = {"training.epochs": 3, "population.output.neuron.v_threshold": 1.0}
+    readout: dict[str, Any] = {"training.epochs": 3}
     same = neurosbd.fit("mnist-stdp-readout", settings=SMALL | readout, start=whole, out=tmp_path / "readout")
     assert moved(same, whole.network()) == ["pooled->output"]
     pairs = {"population.output.size": [20], "rule.units_per_class": 2, "rule.others": 1}

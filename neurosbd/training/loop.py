@@ -251,6 +251,10 @@ class Training:
         session, last = self.session, self.session.over(self.session.epoch + 1)
         if session.batches.units is None:
             return {}
+        readout = session.network.readout
+        if not any(connection.plastic for connection in session.network.incoming[readout]):
+            said = f"no synapse onto '{readout}' is plastic, so its loss and accuracy say little of what was learned"
+            return {LEARNING: said} if last else {}
         if "test_accuracy" in judged:
             guess = Guess.of(session.loss, session.batches.values, session.batches.tested)
             complaint = guess.complaint(judged, last)
