@@ -218,7 +218,8 @@ SMALL: dict[str, Any] = {
     "data.name": "digits", "data.subset": 8, "data.test_subset": 2, "population.input.size": [1, 8, 8],
     "population.retina.size": [2, 6, 6], "connection.0.kernel": 3, "population.features.size": [8, 4, 4],
     "connection.1.kernel": 3, "population.pooled.size": [8, 1, 1], "connection.2.pool.window": 4,
-    "population.features.neuron.v_threshold": 3.0, "population.output.neuron.v_threshold": 1.0, "training.batch_size": 20, "training.epochs": 2,
+    "population.features.neuron.v_threshold": 3.0, "population.output.neuron.v_threshold": 1.0,
+    "training.batch_size": 20, "training.epochs": 2,
 }  # fmt: skip
 
 
