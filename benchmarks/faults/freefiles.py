@@ -15,6 +15,7 @@ from faults.formats import Format
 from faults.runfiles import contents
 from neurosbd import library
 from neurosbd.catalogue import show
+from neurosbd.stimuli.spike_files import read_spikes
 from neurosbd.training.free_session import FreeSession
 from neurosbd.training.loggers import Event, NullLogger
 
@@ -80,6 +81,10 @@ def spiking_model(folder: Path) -> None:
     _spikes(folder, "csv")
 
 
+def _spikes_of(path: Path) -> object:
+    return tuple(read_spikes(path, "cells" if path.suffix == ".nwb" else ""))
+
+
 def _simulated(path: Path) -> object:
     run = neurosbd.simulate("stdp.toml", out=RUN)
     return run.checkpoint()["network"], run.metrics
@@ -138,7 +143,8 @@ FREE = {
     "free.toml": Format(_models, ("*.toml",), (_begun,), _TEXT),
     **{
         f"spikes.{kind}": Format(
-            partial(_spikes, kind=kind), (f"spikes.{kind}",), (_simulated,), _TEXT if kind == "csv" else _BARE
+            partial(_spikes, kind=kind), (f"spikes.{kind}",), (_spikes_of, _spikes_of, _spikes_of, _simulated),
+            _TEXT if kind == "csv" else _BARE,
         )
         for kind in ("csv", "npz", "nwb", "h5")
     },
