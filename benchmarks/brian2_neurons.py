@@ -187,8 +187,8 @@ an = 0.032 * 5 * exprel((15 - v - 63) / 5) ** -1 : 1
 bn = 0.5 * exp((10 - v - 63) / 40) : 1
 """
 HODGKIN_HUXLEY = {
-    "squid": Channels(120, 36, 0.3, 50, -77, -54.387, 0, 10, SQUID, 0.05),
-    "traub_miles": Channels(100, 30, 0.05, 50, -90, -60, -40, 1, TRAUB_MILES, 0.05),
+    "squid": Channels(120, 36, 0.3, 50, -77, -54.387, 0, 10, SQUID, 0.1),
+    "traub_miles": Channels(100, 30, 0.05, 50, -90, -60, -40, 1, TRAUB_MILES, 0.1),
 }
 
 

@@ -14,7 +14,7 @@ from neurosbd.training.free_session import FreeSession
 
 LIF = 'kind = "lif", v_leak = "-70 mV", v_threshold = "-50 mV", v_reset = "-60 mV", reset = "to_value"'
 MODEL = """
-simulation = { duration = "20 ms", report = "5 ms" }
+simulation = { duration = "20 ms", report = "20 ms" }
 time = { dt = "50 us" }
 record = { signals = ["cells.v", "cells.clamp", "cells.spikes"] }
 stimulus = [
