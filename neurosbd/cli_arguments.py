@@ -28,7 +28,10 @@ before Python itself had started
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors name the nearest legal word."""
+    """argparse whose errors name the nearest legal word, and that takes no part of an option for the whole."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and a line that says what was meant."""
@@ -37,6 +40,15 @@ class Parser(argparse.ArgumentParser):
             legal = message.split("choose from ")[-1].rstrip(")").replace("'", "").split(", ")
             message = f"there is no '{given}' here{nearest(given, legal)}"
         self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """The same, but an option that is not there is refused by the command that it was given to."""
+        known, rest = super().parse_known_args(args, namespace)
+        unknown = next((word.split("=")[0] for word in rest if word.startswith("-")), None)
+        if unknown is not None:
+            options = [name for action in self._actions for name in action.option_strings]
+            self.error(f"there is no option {unknown}{nearest(unknown, options)}")
+        return known, rest
 
     def _print_message(self, message: str, file: Any = None) -> None:
         say(message, file or sys.stderr, end="")

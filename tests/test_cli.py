@@ -148,7 +148,9 @@ BAD = [
     (["show", "projections/grid"], "'projections' are called 'layouts' now"),
     (["show", "digits-mpl"], "did you mean 'digits-mlp'"),
     (["fit"], "required: MODEL"),
-    (["fit", "digits-mlp", "--sead", "3"], "unrecognized arguments"),
+    (["fit", "digits-mlp", "--sead", "3"], "fit: there is no option --sead; did you mean '--seed'?"),
+    (["fit", "digits-mlp", "--rul", "bp"], "fit: there is no option --rul; did you mean '--rule'?"),
+    (["analyse", "run", "--sead=3"], "analyse: there is no option --sead"),
     (["data", "get", "digits"], "needs no download"),
     (["data", "check", "mnist", "--data", "/nowhere"], "there is no such file or folder"),
 ]

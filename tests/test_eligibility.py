@@ -209,6 +209,8 @@ def test_factorised_eligibility_of_maps_is_a_derivative(name: str) -> None:
 class Watching:
     """e-prop that hands nothing out and remembers e (summed over the batch) and ebar of every step."""
 
+    eligibilities = EligibilityPropagation.eligibilities
+
     def __init__(self) -> None:
         self.e: list[Synapses] = []
         self.ebar: list[Synapses] = []

@@ -126,7 +126,7 @@ def test_central_differences_are_exact_to_second_order() -> None:
 
 def test_weights_come_back_when_a_showing_fails() -> None:
     """Must fail without `finally` (tried)."""
-    network = mlp([4, 3, 3])
+    network = mlp([4, 3, 3], "softplus")
     learner, batch = learner_of(network, RULES["weight_perturbation"]()), shown(network)
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     shaken, step = [], network.step_neurons

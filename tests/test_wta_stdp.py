@@ -240,7 +240,7 @@ def moved(run: neurosbd.Run, start: Network) -> list[str]:
 
 def test_features_learn_alone_and_a_readout_on_top_of_them(tmp_path: Path) -> None:
     """A run that is resumed moves the kernels alone, bit for bit; a readout of any size starts from it and moves its
-    own synapses alone. Must fail when the readout of the run is taken for that of another size (tried)."""
+    own synapses alone. Must fail when the readout of the run is taken for that of another size."""
     whole = neurosbd.fit("mnist-stdp-features", settings=SMALL, out=tmp_path / "features")
     kernels, start = whole.network().weights["retina->features"], whole.definition.network()
     assert moved(whole, start) == ["retina->features"]

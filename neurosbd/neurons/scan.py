@@ -1,6 +1,7 @@
 """Neurons over a block of steps at once: what they showed at every step, and the state after each."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Generic, NamedTuple, Protocol, TypeGuard, TypeVar
 
 import torch
@@ -48,8 +49,19 @@ class Scanning(Protocol[S]):
 
 
 def knows_scan(neuron: object) -> TypeGuard[Scanning[NeuronState]]:
-    """Whether a neuron is Scanning, from its type alone: asking the protocol takes 20 us, and this is in every step."""
-    return hasattr(type(neuron), "scan")
+    """Whether a neuron is Scanning, and its scan is that of its own step."""
+    return _scans(type(neuron))
+
+
+@cache
+def _scans(kind: type) -> bool:
+    """From the type alone: asking the protocol takes 20 us, and this is in every step. A neuron that inherits a scan
+    and has a step of its own goes by its step."""
+    defined = [
+        next((k for k, base in enumerate(kind.__mro__) if name in vars(base)), None) for name in ("scan", "step")
+    ]
+    scan, step = defined
+    return scan is not None and (step is None or scan <= step)
 
 
 def scan_of(steps: Sequence[Activity], states: Sequence[S]) -> Scan[S]:

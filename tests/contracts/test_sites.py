@@ -52,7 +52,8 @@ def network_at(geometry: str, unit: str, readout: str, bias: bool = True, place:
         Connection("input", "hidden", CONNECTIONS[geometry](**constants, bias=bias), compartment=place),
         Connection("hidden", "output", CONNECTIONS["dense"](bias=True), plastic=False),
     ]
-    return Network(populations, connections, torch.Generator().manual_seed(0)).double()
+    dt = 1e-4 if unit == "hodgkin_huxley" else 1e-3  # its gates move within a millisecond
+    return Network(populations, connections, torch.Generator().manual_seed(0), dt).double()
 
 
 def learned(network: Network, plasticity: Any, eligibility: Any) -> dict[str, Tensor]:
