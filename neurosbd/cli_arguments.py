@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
             message = f"there is no '{given}' here{nearest(given, legal)}"
         self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         """The same, but an option that is not there is refused by the command that it was given to."""
         known, rest = super().parse_known_args(args, namespace)
         unknown = next((word.split("=")[0] for word in rest if word.startswith("-")), None)

@@ -57,10 +57,8 @@ def knows_scan(neuron: object) -> TypeGuard[Scanning[NeuronState]]:
 def _scans(kind: type) -> bool:
     """From the type alone: asking the protocol takes 20 us, and this is in every step. A neuron that inherits a scan
     and has a step of its own goes by its step."""
-    defined = [
-        next((k for k, base in enumerate(kind.__mro__) if name in vars(base)), None) for name in ("scan", "step")
-    ]
-    scan, step = defined
+    order = [vars(base) for base in kind.__mro__]
+    scan, step = (next((k for k, own in enumerate(order) if name in own), None) for name in ("scan", "step"))
     return scan is not None and (step is None or scan <= step)
 
 
