@@ -5,7 +5,7 @@ batch; of a free run its whole time, or as much of its end as has 50 million val
 number of its spikes per step and recorded neuron over the duration of a step, averaged over 5 steps, in a free run over
 as many as have about 30 spikes. Voltages are those before the reset of the step takes effect, so a spike shows above
 threshold; in mV where the potentials of the neuron are in volts, else in thresholds. Conductances (in units of the
-leak) and currents are those of a connection at its post neurons.
+leak) and currents are those of a connection at its post neurons, `clamp` what it takes to hold a membrane.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ VOLTAGES = 4  # traces of a population
 SMOOTH = 5  # steps
 COUNTED = 30  # spikes in the window of a rate, where time is long
 MOST = 50_000_000  # values of a signal
-KINDS = ("spikes", "v", "rate", "conductance", "current")
+KINDS = ("spikes", "v", "rate", "conductance", "current", "clamp")
 SILENT, BUSY = 0.0, 0.5  # spikes per step and neuron
 
 
@@ -51,7 +51,7 @@ class Result:
     voltage_unit: tuple[str, ...] = quantity_field("1", "voltage_of")
     voltage: np.ndarray = quantity_field("see voltage_unit", "voltage_of", "neuron", "moment")
     threshold: np.ndarray = quantity_field("see voltage_unit", "voltage_of")
-    flow_of: tuple[str, ...] = quantity_field("1")  # conductances and currents of connections
+    flow_of: tuple[str, ...] = quantity_field("1")  # conductances and currents of connections, currents of clamps
     flow_unit: tuple[str, ...] = quantity_field("1", "flow_of")
     flow_time: np.ndarray = quantity_field("s", "flow_of", "moment")
     flow: np.ndarray = quantity_field("see flow_unit", "flow_of", "neuron", "moment")
@@ -61,7 +61,7 @@ class Result:
 
 
 def analyse(run: Run) -> Result:
-    """One trial of everything recorded as `spikes`, `v`, `rate`, `conductance` or `current`.
+    """One trial of everything recorded as `spikes`, `v`, `rate`, `conductance`, `current` or `clamp`.
 
     Raises:
         NotRecorded: if there is none of them.
@@ -76,7 +76,7 @@ def analyse(run: Run) -> Result:
     volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T * _scale(s)) for s, time, values in shown["v"]]
     flows = [
         (s, time * trace.dt, values[:, 0, :VOLTAGES].T)
-        for s, time, values in (*shown["conductance"], *shown["current"])
+        for s, time, values in (*shown["conductance"], *shown["current"], *shown["clamp"])
     ]
     long = any(len(time) > 1 for _, time, _ in shown["rate"])
     heats = [values[:, 0].T if long else values[0].T for _, _, values in shown["rate"]]
@@ -239,17 +239,19 @@ def _voltage(ax: Any, result: Result, i: int) -> None:
     if np.isfinite(result.threshold[i]):
         ax.axhline(result.threshold[i], color="0.3", ls="--", lw=0.8)
     dashed = ", dashed: threshold" if np.isfinite(result.threshold[i]) else ""
-    neurons = int(np.isfinite(result.voltage[i, :, 0]).sum())
-    ax.set(
-        ylabel=f"v, {result.voltage_unit[i]}", title=f"membrane of {neurons} neurons of {result.voltage_of[i]}{dashed}"
-    )
+    neurons = _neurons(int(np.isfinite(result.voltage[i, :, 0]).sum()))
+    ax.set(ylabel=f"v, {result.voltage_unit[i]}", title=f"membrane of {neurons} of {result.voltage_of[i]}{dashed}")
 
 
 def _flow(ax: Any, result: Result, i: int) -> None:
     for k, values in enumerate(result.flow[i]):
         ax.plot(result.flow_time[i] * 1e3, values, color=COLOURS[k % len(COLOURS)], lw=0.9)
     neurons, (where, _, what) = int(np.isfinite(result.flow[i, :, 0]).sum()), result.flow_of[i].rpartition(".")
-    ax.set(ylabel=result.flow_unit[i], title=f"{what} at {neurons} neurons of {where}")
+    ax.set(ylabel=result.flow_unit[i], title=f"{what} at {_neurons(neurons)} of {where}")
+
+
+def _neurons(number: int) -> str:
+    return "1 neuron" if number == 1 else f"{number} neurons"
 
 
 def _heat(ax: Any, result: Result, i: int) -> None:
