@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from rules import ALL, DEPTHS, MODELS, TRAINED, Measured, as_long
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe-Ito
+MARKS = "os^"  # of the first ten rules, the next, ..
 
 
 def draw_costs(axes: Axes, measured: Measured, rules: list[str]) -> None:
@@ -45,21 +46,22 @@ def draw_accuracies(axes: Axes, measured: Measured, rules: list[str], epochs: in
         for count, offset, face in ((epochs, -0.12, BLUE), (as_long(ratio.get(rule, 1.0), epochs), 0.12, "none")):
             tests = [100 * a.test for a in measured.of(TRAINED, rule, count) if a.test is not None]
             axes.plot(tests, [place + offset] * len(tests), "o", markersize=4, color=BLUE, markerfacecolor=face)
-    axes.set(xlabel=f"test accuracy, %: {TRAINED}, {epochs} epochs (filled), as long as backprop (hollow)")
+    axes.set(xlabel=f"test accuracy, %: {TRAINED}, {epochs} epochs\n(filled; hollow: as long as backprop)")
 
 
 def draw_depth(axes: Axes, measured: Measured, rules: list[str], epochs: int) -> None:
-    """Mean over seeds against hidden layers."""
-    for rule in rules:
+    """Mean over seeds against hidden layers; ten colours, then other marks."""
+    for number, rule in enumerate(["bp", *reversed(rules)]):
         means = {}
         for depth in DEPTHS:
             tests = [a.test for a in measured.of(f"{depth} layers", rule, epochs) if a.test is not None]
             if tests:
                 means[depth] = 100 * float(np.mean(tests))
         if means:
-            axes.plot(list(means), list(means.values()), "o-", label=rule)
+            color, mark = "black" if rule == "bp" else f"C{number % 10}", MARKS[number // 10]
+            axes.plot(list(means), list(means.values()), f"{mark}-", label=rule, color=color, markersize=5)
     axes.set(xlabel="hidden layers of 256 units", ylabel=f"test accuracy, %, {epochs} epochs")
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def main() -> None:
