@@ -91,7 +91,8 @@ def test_the_rate_regulariser_is_the_gradient_of_its_cost(make: Any) -> None:
 
 
 def test_the_rate_regulariser_is_its_formula() -> None:
-    """cost (f - f*) (1 / T) sum_t mean_b e, spikes per ms, from the eligibilities of the run."""
+    """cost (f - f*) (1 / T) sum_t mean_b e, spikes per ms, from the eligibilities of the run. Must fail when the pull
+    of every step is added to those before it (tried)."""
     network, watching = layered(ALIF()), Watching()
     task = trial(lively(network))
     learned(network, LocalRule(watching, None, eligibility="exact"), task)  # type: ignore[arg-type]
@@ -105,7 +106,8 @@ def test_the_rate_regulariser_is_its_formula() -> None:
 def test_the_rate_regulariser_alone_leads_to_the_target() -> None:
     """E8: every unit ends within 5 of 100 Hz, which is five spikes in twenty examples of 50 ms.
 
-    The pseudo-derivative is wide, since the regulariser moves no unit whose psi is 0.
+    The pseudo-derivative is wide, since the regulariser moves no unit whose psi is 0. Must fail when the pull has the
+    other sign, or leads to 80 Hz (tried, both).
     """
     network = layered(LIF(tau_mem=10e-3, surrogate=Triangle(width=5.0)))
     inputs = (torch.rand(50, 20, 4, dtype=torch.float64) < 0.3).double()

@@ -19,6 +19,7 @@ from neurosbd.losses import LOSSES
 from neurosbd.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
+from neurosbd.testing.networks import mlp
 
 PATH = Path(__file__).resolve().parents[1] / "analysis" / "hebbian_at_rest.py"
 SPEC = importlib.util.spec_from_file_location("hebbian_at_rest", PATH)
@@ -85,14 +86,22 @@ def test_h3_without_decay_nothing_is_left_at_the_optimum() -> None:
 
 
 def test_h4_activity_that_grows_is_hebbian() -> None:
-    """The positive phase of Forward-Forward, g along y h^T of a linear unit: cosine 1."""
-    generator = torch.Generator().manual_seed(2)
-    h, weight = torch.randn(20, 6, generator=generator).double(), torch.randn(3, 6, generator=generator).double()
-    hebb = (h @ weight.t()).t() @ h / 20
-    assert MODULE.compared(2 * hebb, hebb, weight, 0.0)[0] == pytest.approx(1, abs=1e-12)
+    """Forward-Forward on linear units, whose descent is along y h^T: cosine 1 where only right labels count, since all
+    goodness is below the threshold, and -1 where only wrong ones do. Labels are written as zeros, so that all showings
+    are alike, and Hebb's change is that of each.
+
+    Must fail when both labels have one sign, or the slope of the goodness is not y (tried, both).
+    """
+    x, labels = torch.randn(20, 6, generator=torch.Generator().manual_seed(2)).double(), torch.arange(20) % 3
+    for size, threshold, expected in ((1.0, 1e4, 1.0), (1e3, 1e-3, -1.0)):
+        rule = RULES["forward_forward"](threshold=threshold, high=0.0, low=0.0)
+        learner = Learner(mlp([6, 5, 3], "identity"), rule, LOSSES["cross_entropy"](), torch.Generator())
+        found = MODULE.measured(learner, Batch(size * x[None], labels), 0.0, torch.Generator())
+        assert found["input->hidden1"][0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_h5_learning_the_other_way_turns_the_sign() -> None:
+    """Must fail when the cosine has no sign (tried)."""
     x, y, weight = regression(0.3)
     away = 2 * x @ weight.t() - y  # targets whose score is minus the one of y
     there, other = measured(weight, x, y, 0.3), measured(weight, x, away, 0.3)

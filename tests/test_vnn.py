@@ -98,7 +98,11 @@ def test_signs_agree_with_backprop_where_no_weight_is_negative() -> None:
 
 
 def test_the_readout_and_a_constant_readout_are_backprop() -> None:
-    """G5 and G6: the readout's gradient is exact; behind a readout of constants c the last hidden layer's is BP / c."""
+    """G5 and G6: the readout's gradient is exact; behind a readout of constants c the last hidden layer's is BP / c.
+
+    Must fail when shut units learn, too, or when the sign of the score is sent to the hidden layers (tried, both), or
+    to the readout (tried).
+    """
     network, x = vnn(), torch.randn(4, 6, dtype=torch.float64)
     ours, exact = (gradients(network, rule, x) for rule in ("gevb", "bp"))
     for name in ("weights.hidden2->output", "biases.hidden2->output"):

@@ -152,7 +152,7 @@ def test_no_number_is_negative_where_no_weight_is() -> None:
 
 
 def test_the_readout_and_a_constant_readout_are_backprop() -> None:
-    """G5 and G6, behind convolutions."""
+    """G5 and G6, behind convolutions. Must fail when shut units learn, or the sign of the score is sent (tried)."""
     network, x = vnn(), images()
     ours, exact = (gradients(network, rule, x) for rule in ("gevb", "bp"))
     for name in ("weights.fc->output", "biases.fc->output"):
