@@ -8,28 +8,33 @@ from torch import Tensor
 
 _FARTHEST = 0.2  # V; rates are those of the nearest potential within +-: there every gate is open or shut
 
-Shape = Callable[[Tensor], tuple[Tensor, Tensor]]  # x -> the shape of a rate there, and its derivative by x
 Rates = Literal["squid", "traub_miles"]
 
 
-def exponential(x: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(x)."""
-    value = torch.exp(x)
-    return value, value
+class Shape(NamedTuple):
+    """How a rate depends on the potential, as a function of x."""
+
+    value: Callable[[Tensor], Tensor]  # x -> the rate
+    slope: Callable[[Tensor, Tensor], Tensor]  # x, value there -> its derivative by x
 
 
-def sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
-    """1 / (1 + exp(-x))."""
-    value = torch.sigmoid(x)
-    return value, value * (1 - value)
-
-
-def linear(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x / (1 - exp(-x)), which rises in a straight line far above 0 and is 1 there; both by their series around 0."""
+def _linear(x: Tensor) -> Tensor:
     near = x.abs() < 1e-2
     far = torch.where(near, 1.0, x)
-    value = torch.where(near, 1 + x / 2 + x**2 / 12 - x**4 / 720, -far / torch.expm1(-far))
-    return value, torch.where(near, 1 / 2 + x / 6 - x**3 / 180, value / far * (1 + far - value))
+    square = x * x
+    return torch.where(near, 1 + x / 2 + square / 12 - square * square / 720, -far / torch.expm1(-far))
+
+
+def _linear_slope(x: Tensor, value: Tensor) -> Tensor:
+    near = x.abs() < 1e-2
+    far = torch.where(near, 1.0, x)
+    return torch.where(near, 1 / 2 + x / 6 - x**3 / 180, value / far * (1 + far - value))
+
+
+exponential = Shape(torch.exp, lambda x, value: value)  # exp(x)
+sigmoid = Shape(torch.sigmoid, lambda x, value: value * (1 - value))  # 1 / (1 + exp(-x))
+# x / (1 - exp(-x)), which rises in a straight line far above 0 and is 1 there; both by their series around 0
+linear = Shape(_linear, _linear_slope)
 
 
 class Rate(NamedTuple):
@@ -39,6 +44,15 @@ class Rate(NamedTuple):
     size: float  # 1/s
     middle: float  # V
     width: float  # V; below 0 it falls with the potential
+
+    def at(self, v: Tensor) -> Tensor:
+        """In 1/s."""
+        return self.shape.value((v - self.middle) / self.width) * self.size
+
+    def slope(self, v: Tensor) -> Tensor:
+        """Its derivative by the potential, 1/(V s)."""
+        x = (v - self.middle) / self.width
+        return self.shape.slope(x, self.shape.value(x)) * (self.size / self.width)
 
 
 class Gate(NamedTuple):
@@ -70,31 +84,31 @@ GATES: dict[Rates, Gates] = {
 }
 
 
+def _rates(gate: Gate, v: Tensor) -> tuple[Tensor, Tensor]:
+    held = v.clamp(-_FARTHEST, _FARTHEST)
+    return gate.opening.at(held), gate.closing.at(held)
+
+
 def steady(gate: Gate, v: Tensor) -> Tensor:
     """Share that is open where the potential has long been v, in V."""
-    opening, closing = (_rate(rate, v)[0] for rate in gate)
+    opening, closing = _rates(gate, v)
     return opening / (opening + closing)
 
 
 def step(gate: Gate, share: Tensor, v: Tensor, dt: float) -> Tensor:
     """One step of dt s at the potential v, exactly: goal + (share - goal) exp(-(opening + closing) dt)."""
-    opening, closing = (_rate(rate, v)[0] for rate in gate)
+    opening, closing = _rates(gate, v)
     both = opening + closing
     goal = opening / both
-    return goal + (share - goal) * torch.exp(-both * dt)
+    return goal + (share - goal) * torch.exp(both * -dt)
 
 
 def slopes(gate: Gate, share: Tensor, v: Tensor, dt: float) -> tuple[Tensor, Tensor]:
     """Derivatives of `step` by the share and by the potential, 1/V."""
-    (opening, rise), (closing, fall) = (_rate(rate, v) for rate in gate)
+    opening, closing = _rates(gate, v)
+    held = v.clamp(-_FARTHEST, _FARTHEST)
+    rise, fall = (rate.slope(held) * (held == v) for rate in gate)
     both, change = opening + closing, rise + fall
-    goal, left = opening / both, torch.exp(-both * dt)
+    goal, left = opening / both, torch.exp(both * -dt)
     shifts = (rise - goal * change) / both
     return left, shifts * (1 - left) - (share - goal) * left * dt * change
-
-
-def _rate(rate: Rate, v: Tensor) -> tuple[Tensor, Tensor]:
-    """In 1/s, and its derivative by the potential."""
-    held = v.clamp(-_FARTHEST, _FARTHEST)
-    value, slope = rate.shape((held - rate.middle) / rate.width)
-    return rate.size * value, rate.size / rate.width * slope * (held == v)

@@ -123,7 +123,8 @@ class HodgkinHuxley:
     def _opened(self, state: HodgkinHuxleyState, drive: Tensor) -> tuple[Tensor, Tensor]:
         """All that is open at the beginning of a step, 1/s, and what it pulls with, V/s."""
         leak, sodium, potassium = self._largest()
-        sodium, potassium = sodium * (state.m**3 * state.h), potassium * state.n**4
+        square = state.n * state.n
+        sodium, potassium = sodium * (state.m * state.m * state.m * state.h), potassium * (square * square)
         pull = leak * (number(self.v_leak) + drive) + sodium * number(self.v_na) + potassium * number(self.v_k)
         return sodium + potassium + leak, pull
 
