@@ -56,7 +56,11 @@ def analyse(run: Run) -> Result:
     arriving = pool.size(size) if pool is not None else size
     final = network.weights[connection.name].detach().double().numpy()
     first = _initial(run, connection.name, final.shape)
-    owners = len(connection.geometry.axes(final.shape, size).post)  # axes that say whose the weights are come first
+    axes = connection.geometry.axes(final.shape, size)
+    owners = len(axes.post)  # axes that say whose the weights are come first
+    if axes.pairs is not None:
+        post, pre = (units.numpy() for units in axes.pairs)
+        final, first = (_spread(weight, post, pre, axes.units) for weight in (final, first))
     final, first = (w.reshape(-1, *w.shape[owners:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
     after, before = (_pictures(w[chosen], arriving) for w in (final, first))
@@ -73,6 +77,13 @@ def _initial(run: Run, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if signal.shape[-1] != np.prod(shape) or not len(signal) or signal.batch[0] >= 0:
         return run.definition.network().weights[name].detach().double().numpy()
     return signal[0].reshape(shape).astype(np.float64)
+
+
+def _spread(weight: np.ndarray, post: np.ndarray, pre: np.ndarray, units: tuple[int, int]) -> np.ndarray:
+    """Listed synapses in their places among all pairs of units, 0 elsewhere; several of a pair add up."""
+    matrix = np.zeros(units)
+    np.add.at(matrix, (post, pre), weight)
+    return matrix
 
 
 def _moved(final: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -2,13 +2,13 @@
 
     w(k + 1) - w(k) = sum over lags of  pairs at this lag between k and k + 1  times  window(lag)
 
-for every recorded synapse and every two rows of its weight, solved for the window by least squares. The lag is
-t_post - t_pre, from the arrival of a pre spike at the beginning of its step to a post spike at the end of its own, and
-all pairs count. Rows with a weight at the least or the largest value that was recorded are left out: a bound may have
-cut their change. Of a rule whose changes add up over pairs the window is exact; R2 says how much of the changes it
-explains. Connections of which no window can be measured are left out, with the reason. Of many synapses so many are
-taken, evenly, that steps times synapses stay under three millions. Needed are the spikes of both populations at every
-step, and the weight, best as often as there are reports.
+for every recorded synapse and every two rows of its weight, solved for the window by least squares. The lag is t_post
+- t_pre, from the arrival of a pre spike at the beginning of its step to a post spike at the end of its own, and all
+pairs count; where every synapse has a delay of its own, from there. Rows with a weight at the least or the largest
+value that was recorded are left out: a bound may have cut their change. Of a rule whose changes add up over pairs the
+window is exact; R2 says how much of the changes it explains. Connections of which no window can be measured are left
+out, with the reason. Of many synapses so many are taken, evenly, that steps times synapses stay under three millions.
+Needed are the spikes of both populations at every step, and the weight, best as often as there are reports.
 
 Source: Bi, Poo 1998, J. Neurosci. 18 (the window, there of one pair at a time).
 """
@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurosbd import Network, Run, UsageError
-from neurosbd.connections.sparse import Sparse
-from neurosbd.constants import Distribution
+from neurosbd import Run, UsageError
 from neurosbd.report import COLOURS, panels, quantity_field
 from neurosbd.tracefiles import NotRecorded
 
@@ -86,13 +84,11 @@ def analyse(run: Run) -> Result:
 
 def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Lags, window, its standard error and R2 of one connection."""
-    dt, network = run.trace.dt, run.network()
-    if isinstance(network.connections[signal.where].delay, Distribution):
-        raise UsageError(
-            f"{signal.where}: its delays are drawn for every synapse; a window is measured where they are one"
-        )
+    dt, ends = run.trace.dt, signal.ends
+    delay = run.network().delays[signal.where] if ends.delay is None else ends.delay
+    delays = np.broadcast_to(delay, ends.post.shape)
     places = [{unit: n for n, unit in enumerate(s.items.tolist())} for s in (pre, post)]
-    items = [(n, ends) for n, ends in enumerate(zip(*_ends(network, signal, int(np.prod(pre.size))), strict=True))]
+    items = list(enumerate(zip(ends.post.tolist(), ends.pre.tolist(), strict=True)))
     weight = signal[:]
     moved = np.ptp(weight, axis=0) > 0
     kept = [(n, places[0][q], places[1][p]) for n, (p, q) in items if q in places[0] and p in places[1] and moved[n]]
@@ -101,7 +97,9 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
         raise UsageError(f"{signal.where}: no recorded weight has moved, so that it shows no window")
     synapse, source, target = (np.array(part) for part in zip(*moving, strict=True))
     arrived, fired = pre[:][..., source].astype(np.float32), post[:][..., target].astype(np.float32)
-    arrived = _later(arrived, network.delays[signal.where])
+    for steps in np.unique(delays[synapse]):
+        late = delays[synapse] == steps
+        arrived[..., late] = _later(arrived[..., late], int(steps))
     rows = np.round(signal.time / dt).astype(int)
     per = max(1, round(LONGEST / BINS / dt))
     pairs = _pairs(arrived, fired, rows, per)
@@ -110,16 +108,6 @@ def _measured(run: Run, signal: Any, pre: Any, post: Any) -> tuple[np.ndarray, n
     free = inside[1:] & inside[:-1]
     lags = np.array([_steps(number, per).mean() for number in range(-BINS, BINS)]) * dt
     return lags, *_solved(pairs[:, free].T, np.diff(weight, axis=0)[free], signal.where)
-
-
-def _ends(network: Network, signal: Any, columns: int) -> tuple[list[int], list[int]]:
-    """Numbers of the post and the pre unit of every recorded synapse."""
-    geometry = network.connections[signal.where].geometry
-    if isinstance(geometry, Sparse):
-        return geometry.lists.post[signal.items].tolist(), geometry.lists.pre[signal.items].tolist()
-    if len(signal.size) != 2:
-        raise UsageError(f"{signal.where}: a window is measured of single synapses, not of kernels")
-    return (signal.items // columns).tolist(), (signal.items % columns).tolist()
 
 
 def _later(values: np.ndarray, steps: int) -> np.ndarray:

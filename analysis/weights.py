@@ -4,8 +4,9 @@
     stable rank = ||W||_F^2 / ||W||_2^2        (between 1 and the rank)
 
 W(0) is the first recorded snapshot, usually the one before the first batch. Kernels [out, in, k, k] are read as
-matrices [out, in k k], and local ones [out, height, width, in, k, k] as [out height width, in k k]. Where only some
-synapses were recorded, drift and norm are those of the recorded ones, and there are no singular values.
+matrices [out, in k k], local ones [out, height, width, in, k, k] as [out height width, in k k], and listed synapses as
+the matrix in whose places they stand. Where only some synapses were recorded, drift and norm are those of the recorded
+ones, and there are no singular values; nor are there of lists of more than 4 million pairs of units.
 
 Source: Rudelson, Vershynin 2007, J. ACM 54:21 (stable rank).
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_SPECTRA = 10  # panels
+MOST_PAIRS = 4_000_000  # of units that listed synapses join, whose matrix is made up
 STILL = 1e-3  # drift of a weight that has hardly learned
 EXPLODED = 10.0  # norm of the weights of a unit (root mean square), and its growth; kaiming_normal starts at 1.4
 
@@ -54,7 +56,8 @@ def analyse(run: Run) -> Result:
         NotRecorded: if there is neither.
     """
     signals = run.trace.need("weight", "projection")
-    size, rank = [s.size for s in signals], max((min(_flat(s.size)) for s in signals), default=0)
+    shapes = [_flat(signal) for signal in signals]
+    rank = max((min(shape) for shape in shapes), default=0)
     snapshots = max(len(s) for s in signals)
     progress, drift, norm = np.full((3, len(signals), snapshots), np.nan)
     singular, stable = np.full((len(signals), 2, rank), np.nan), np.full((len(signals), 2), np.nan)
@@ -68,22 +71,41 @@ def analyse(run: Run) -> Result:
             norm[i, rows] = np.linalg.norm(values.astype(np.float64), axis=1)
             away = np.linalg.norm(values - start, axis=1)
             drift[i, rows] = away / norm[i, 0] if norm[i, 0] > 0 else np.nan
-        if signal.shape[-1] == np.prod(size[i]):
+        if signal.shape[-1] == np.prod(signal.size) and min(shapes[i]):
             for k, row in enumerate((0, n - 1)):
-                values = np.linalg.svd(signal[row].reshape(_flat(size[i])).astype(np.float64), compute_uv=False)
+                values = np.linalg.svd(_matrix(signal, row, shapes[i]), compute_uv=False)
                 singular[i, k, : len(values)] = values
                 stable[i, k] = np.sum(values**2) / values[0] ** 2 if values[0] > 0 else np.nan
     names = tuple(s.where if s.what == "weight" else f"projection onto {s.where}" for s in signals)
-    units = np.array([len(np.unique(s.items // _flat(s.size)[1])) for s in signals])
+    units = np.array([_reached(signal) for signal in signals])
     learning = {c.name for c in run.definition.connection if c.plastic}
     plastic = np.array([s.what == "weight" and s.where in learning for s in signals])
     return Result(names, ("first", "last"), progress, drift, norm, singular, stable, units, plastic)
 
 
-def _flat(size: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a weight as a matrix; where every position has a kernel of its own, it is a row."""
-    rows = 3 if len(size) == 6 else 1
-    return int(np.prod(size[:rows])), int(np.prod(size[rows:]))
+def _flat(signal: Any) -> tuple[int, int]:
+    """Rows and columns of a weight as a matrix; where every position has a kernel of its own, it is a row. Of listed
+    synapses up to the last units that have one; (0, 0): too many."""
+    if signal.listed:
+        shape = int(signal.ends.post.max(initial=-1)) + 1, int(signal.ends.pre.max(initial=-1)) + 1
+        return shape if shape[0] * shape[1] <= MOST_PAIRS else (0, 0)
+    rows = 3 if len(signal.size) == 6 else 1
+    return int(np.prod(signal.size[:rows])), int(np.prod(signal.size[rows:]))
+
+
+def _matrix(signal: Any, row: int, shape: tuple[int, int]) -> np.ndarray:
+    """A whole weight as a matrix, float64."""
+    values = signal[row].astype(np.float64)
+    if not signal.listed:
+        return values.reshape(shape)
+    matrix = np.zeros(shape)
+    matrix[signal.ends.post, signal.ends.pre] = values
+    return matrix
+
+
+def _reached(signal: Any) -> int:
+    """Units onto which the recorded synapses lead."""
+    return len(np.unique(signal.ends.post if signal.listed else signal.items // _flat(signal)[1]))
 
 
 def _progress(signal: Any) -> np.ndarray:

@@ -189,7 +189,7 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument("run", metavar="RUN", help="directory of a run, finished or not, or a trace file")
     export.add_argument(
         "--to", required=True, metavar="FORMAT",
-        help="nwb (the trace), sonata (its spikes, potentials and rates) or nir (the trained network)",
+        help="nwb (the trace), sonata (its spikes, potentials, rates and weights) or nir (the trained network)",
     )  # fmt: skip
     export.add_argument(
         "--resets", choices=("loop", "to_value"), metavar="HOW",

@@ -23,8 +23,8 @@ def export(run: Run | str | Path, to: str, path: str | Path, resets: Resets | No
 
     Args:
         run: a run, its directory, or a trace file.
-        to: 'nwb' (the trace; for pynwb, MatNWB, neo), 'sonata' (spikes, potentials and rates; for libsonata) or 'nir'
-            (the network of the last checkpoint; NIR of Pedersen et al. 2024).
+        to: 'nwb' (the trace; for pynwb, MatNWB, neo), 'sonata' (spikes, potentials, rates, edges with weights; for
+            libsonata) or 'nir' (the network of the last checkpoint; NIR of Pedersen et al. 2024).
         path: of the new file.
         resets: for 'nir' alone: what becomes of neurons with a reset that NIR does not have, 'loop' or 'to_value'; see
             `neurosbd.to_nir`. None: they are refused.

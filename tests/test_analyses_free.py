@@ -163,11 +163,11 @@ def test_what_has_no_reward_says_where_rewards_come_from(tmp_path: Path) -> None
         neurosbd.simulate("stdp-window", record="reward", out=tmp_path / "run")
 
 
-def test_a_window_of_listed_synapses_and_one_that_drawn_delays_have_not(tmp_path: Path) -> None:
-    """Lists are measured; beside them a connection with drawn delays is left out by name.
+def test_windows_of_listed_synapses_and_of_drawn_delays(tmp_path: Path) -> None:
+    """Of synapses with delays of their own, too, and a connection that did not move is left out by name.
 
-    Must fail when one connection without a window leaves none, or when the numbers of a list are taken for those of a
-    matrix (tried: both).
+    Must fail when one connection without a window leaves none, when the numbers of a list are taken for those of a
+    matrix, or when all delays are taken for the shortest (tried: all three).
     """
     listed = MODEL.replace("sparsity = 0.2", 'sparsity = 0.2\nlabel = "listed"\nstorage = "sparse"')
     start = listed.index("[[connection]]")
@@ -175,12 +175,16 @@ def test_a_window_of_listed_synapses_and_one_that_drawn_delays_have_not(tmp_path
     drawn = listed[start:stop].replace('"listed"', '"drawn"').replace(
         "delay = 3", 'delay = { kind = "uniform", low = "1 ms", high = "4 ms" }'
     )  # fmt: skip
-    record = '"*.spikes", "source->cell (listed).weight", "source->cell (drawn).weight"'
-    text = (listed[:stop] + drawn + listed[stop:]).replace('"*.spikes", "source->cell.weight"', record)
+    still = (
+        listed[start:stop].replace('"listed"', '"still"')
+        + 'plasticity.kind = "spike_timing"\nplasticity.window = { a_plus = 0.0, a_minus = 0.0 }\n'
+    )
+    record = '"*.spikes", "*.weight"'
+    text = (listed[:stop] + drawn + still + listed[stop:]).replace('"*.spikes", "source->cell.weight"', record)
     (tmp_path / "own.toml").write_text(text)
     run = neurosbd.simulate(tmp_path / "own.toml", out=tmp_path / "run")
     found = next(run_analysis(each, run) for each in chosen(()) if each.name == "stdp_window")
-    assert found.result.connection == ("source->cell (listed)",), found.problem  # type: ignore[attr-defined]
-    assert found.result.explained[0] > 0.99  # type: ignore[attr-defined]
-    assert "source->cell (drawn): its delays are drawn" in found.caption
+    assert found.result.connection == ("source->cell (listed)", "source->cell (drawn)"), found.problem  # type: ignore[attr-defined]
+    assert (found.result.explained > 0.99).all()  # type: ignore[attr-defined]
+    assert "source->cell (still): no recorded weight has moved" in found.caption
     run.trace.close()

@@ -132,3 +132,18 @@ def test_what_is_no_start_is_refused(first: neurosbd.Run, tmp_path: Path) -> Non
     with pytest.raises(neurosbd.UsageError, match="not a readable"):
         neurosbd.fit("digits-mlp", settings=FEW, start=tmp_path / "bare", out=tmp_path / "second")
     assert not (tmp_path / "second").exists()
+
+
+def test_listed_synapses_come_along_with_their_units(tmp_path: Path) -> None:
+    """From a run of another seed, with other synapses and another number of them. Must fail when the weights of other
+    pairs are taken for those of these (tried)."""
+    few = FEW | {"training.epochs": 1, "connection.1.sparsity": 0.8, "connection.1.storage": "sparse", "time.steps": 3}
+    first = neurosbd.fit("digits-snn", settings=few, seed=1, out=tmp_path / "first")
+    network, theirs = first.definition.model_copy(update={"seed": 2}).build().network, first.network()
+    assert len(network.weights["hidden1->hidden2"]) != len(theirs.weights["hidden1->hidden2"])
+    start_from(first, network)
+    x = 4 * torch.rand(9, 4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network.eval()
+    theirs.eval()
+    frames = [neurosbd.unroll(each, x).activity for each in (network, theirs)]
+    assert frames[0]["hidden2"].value.any() and torch.equal(frames[0]["hidden2"].value, frames[1]["hidden2"].value)

@@ -98,9 +98,20 @@ class Sparse:
 
     def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
         """The units of every synapse."""
-        units = self.shape[1] // max(len(self.lags), 1)
+        units = self._units
         pairs = Pairs(self.lists.post, self.lists.pre % units if self.lags else self.lists.pre)
         return WeightAxes((0,), 0, units // pre[0], pairs, (self.shape[0], units))
+
+    @property
+    def _units(self) -> int:
+        """How many arrive, each counted once."""
+        return self.shape[1] // max(len(self.lags), 1)
+
+    def delays(self) -> Tensor | None:
+        """Delay of every synapse in steps, int32 [n]; None: all have the same."""
+        if not self.lags:
+            return None
+        return torch.tensor(self.lags, dtype=torch.int32, device=self.lists.pre.device)[self.lists.pre // self._units]
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """Every synapse once, where all units send something."""

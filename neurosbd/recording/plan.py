@@ -10,8 +10,21 @@ from typing import NamedTuple
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import Network
 from neurosbd.recording.request import Request
-from neurosbd.recording.signals import SCORED, Recorded, SignalKind, counted, kind_of, places, size_of, unit_of, unknown
+from neurosbd.recording.signals import (
+    SCORED,
+    Recorded,
+    SignalKind,
+    counted,
+    is_listed,
+    kind_of,
+    listed_ends,
+    places,
+    size_of,
+    unit_of,
+    unknown,
+)
 from neurosbd.seeds import generator
+from neurosbd.tracefiles.ends import Ends
 from neurosbd.tracefiles.series import Clock, Contents, Series, Split
 from neurosbd.tracefiles.sizes import SPIKE_BITS, most_bytes, series_bytes
 
@@ -51,6 +64,7 @@ class Plan:
     contents: the table of contents of its file.
     limit: largest size of the file, GB.
     bytes: of the file at most, without the spike times of its table of units.
+    ends: of the synapses of every series that lists them, by its name.
     lines: the arithmetic of each series and of what is around them.
     """
 
@@ -58,6 +72,7 @@ class Plan:
     limit: float
     bytes: int
     lines: tuple[str, ...]
+    ends: Mapping[str, Ends]
 
     def estimate(self, epochs: int) -> str:
         """Size and rate in a line."""
@@ -103,13 +118,8 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
     for request, kind, clock, wheres in [*timed, *_targets(timed, recorded, extent)]:
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
         for where in wheres:
-            size = size_of(request.what, kind, where, recorded, extent.target)
-            found = _series(asked, where, size, extent.seed)
-            told = {
-                "counted": counted(request.what, kind, where, recorded),
-                "unit": unit_of(request.what, kind, where, recorded.network),
-            }
-            found = found.model_copy(update=told)
+            found = _series(asked, where, size_of(request.what, kind, where, recorded, extent.target), extent.seed)
+            found = found.model_copy(update=_described(request.what, kind, where, recorded))
             if any(found.name == other.name for other in series):
                 raise UsageError(f"recording {request.spec}: '{found.name}' is asked for twice; ask once")
             series.append(found)
@@ -125,8 +135,9 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
     contents = contents.model_copy(update={"lengths": lengths})
     lines = [_arithmetic(s, contents, extent) for s in series]
     values = sum(series_bytes(contents, s) for s in series)
+    ends = {s.name: listed_ends(s.where, s.items, recorded.network) for s in series if s.listed}
     total = (
-        most_bytes(contents) if values <= limit * GB else values
+        most_bytes(contents, ends) if values <= limit * GB else values
     )  # without asking memory for the tables of absurd ones
     rest = total - values
     lines.append(f"when, whose and where of all that, and tables = {_readable(rest)}")
@@ -137,7 +148,7 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
             f"GB:\n{told}\nTake less of it by {_FILTERS}, or raise record.limit to "
             f"{math.ceil(total / GB * 1.1)}"
         )
-    return Plan(contents, limit, total, tuple(lines))
+    return Plan(contents, limit, total, tuple(lines), ends)
 
 
 def _kind(request: Request, network: Network, extent: RunExtent) -> SignalKind:
@@ -256,6 +267,15 @@ def _series(asked: _Asked, where: str, size: tuple[int, ...], seed: int) -> Seri
         items=items,
         size=size,
     )
+
+
+def _described(what: str, kind: SignalKind, where: str, recorded: Recorded) -> dict[str, object]:
+    """What its numbers count and their unit, and whether they are of listed synapses."""
+    return {
+        "counted": counted(what, kind, where, recorded),
+        "unit": unit_of(what, kind, where, recorded.network),
+        "listed": is_listed(kind, where, recorded.network),
+    }
 
 
 def _path(name: str, what: str) -> str:

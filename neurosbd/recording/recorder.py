@@ -97,7 +97,7 @@ class Recorder:
                 gathering.load_state_dict(state)
             return
         sweep(path)
-        self.writer = TraceWriter.create(path, contents, config, description)
+        self.writer = TraceWriter.create(path, contents, config, description, ends=self.plan.ends)
         for number, gathering in enumerate(self.gatherings):
             if gathering.clock.around:
                 self.open(number, self.extent.start("train", 0, self.tests), -1, -1, 0, np.zeros(0, np.int64))

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.connections.sparse import Sparse
+from neurosbd.connections.wirings import Pairs
 from neurosbd.errors import nearest
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
@@ -14,6 +16,7 @@ from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
 from neurosbd.network import Frame, Network
 from neurosbd.neurons.neuron import Conducting, gain
+from neurosbd.tracefiles.ends import Ends
 from neurosbd.transmitting import leak_time
 
 
@@ -270,3 +273,29 @@ def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tupl
     if kind.axes[-1] == "neuron":
         return populations[_felt_by(where, kind, recorded.network)].named_axes.names
     return populations[where or recorded.network.readout].named_axes.names if "output" in kind.axes else ()
+
+
+def is_listed(kind: SignalKind, where: str, network: Network) -> bool:
+    """Whether a signal is of synapses that are listed one by one."""
+    return kind.of == "connection" and kind.axes[-1] == "synapse" and _pairs(where, network) is not None
+
+
+def listed_ends(where: str, items: tuple[int, ...] | None, network: Network) -> Ends:
+    """The units that synapses of a list join.
+
+    Args:
+        where: name of a connection that is stored as a list.
+        items: which of its synapses; None: all.
+        network: that has it.
+    """
+    geometry, pairs = network.connections[where].geometry, _pairs(where, network)
+    assert pairs is not None
+    chosen = slice(None) if items is None else torch.tensor(items, dtype=torch.long, device=pairs.post.device)
+    delay = geometry.delays() if isinstance(geometry, Sparse) else None
+    return Ends(*(None if each is None else each[chosen].cpu().numpy() for each in (*pairs, delay)))  # type: ignore[arg-type]
+
+
+def _pairs(where: str, network: Network) -> Pairs | None:
+    """The units of the synapses of a connection that lists them."""
+    connection = network.connections[where]
+    return connection.geometry.axes(tuple(network.weights[where].shape), network.populations[connection.pre].size).pairs

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from neurosbd.errors import UsageError
 from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.series import GROUP, Contents, chunk_shape, coordinates, place
 
 _LINE = 3  # numbers per chunk
+_DEFLATE = 1032  # the most that deflate can shrink by
 
 
 class Piece(NamedTuple):
@@ -114,3 +116,10 @@ def unpacked(stored: Node, piece: Piece) -> np.ndarray:
     if len(content) != piece.chunk_bytes:
         raise ValueError(f"holds {len(content)} bytes, a chunk has {piece.chunk_bytes}")
     return np.frombuffer(content, piece.dtype).reshape(piece.chunk)
+
+
+def check_stored(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+    """Refuse what cannot be in the file at all."""
+    stored = data.id.get_storage_size() * (_DEFLATE if data.compression == "gzip" else 1)
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > stored:
+        raise UsageError(f"{where} claims {shape} values of {dtype}, more than the file can hold; refused")

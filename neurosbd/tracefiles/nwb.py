@@ -57,6 +57,8 @@ def describe_series(group: h5py.Group, series: Series) -> None:
     group.attrs["description"] = series.about
     through = [f"{number} {name}" for number, name in zip(series.size, series.counted, strict=False)]
     counted = f"; {series.axes[-1]}s are counted through {' x '.join(through)}, the last fastest" if through[1:] else ""
+    if series.listed:
+        counted = "; synapse n leads from unit pre[n] to unit post[n], see the datasets beside the data"
     group.attrs["comments"] = f"axes: {', '.join(series.axes)}{counted}"
 
 

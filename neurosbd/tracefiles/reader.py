@@ -35,7 +35,6 @@ _MOST_TEXT = 64 << 20  # bytes of the table of contents or the configuration
 _FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
 _FAULTS += (AttributeError, NotImplementedError)  # what h5py has for a file that is not whole
 _MOST_CHUNK = 64 << 20  # bytes
-_DEFLATE = 1032  # the most that deflate can shrink by
 _PADDING = 64 << 20  # bytes that may be missing at the end of a file that grows
 
 
@@ -196,7 +195,7 @@ class Trace:
         where = f"{self.path}: '{path}'"
         self._trying(path, lambda: _check(self.node(path), shape, dtype, where))
         if self.format == 1:  # later ones have a table of what is stored
-            self._trying(path, lambda: _check_stored(self.node(path), shape, dtype, where))
+            self._trying(path, lambda: checks.check_stored(self.node(path), shape, dtype, where))
 
     def _trying(self, path: str, action: Callable[[], T]) -> T:
         """Carry out something that reads. A file that grows is opened anew where that fails."""
@@ -352,13 +351,6 @@ def _check(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: s
         raise UsageError(f"{where} has chunks of {data.chunks}, which a reader would have to unpack whole; refused")
     if data.compression not in (None, "gzip") or data.fletcher32 or data.scaleoffset is not None:
         raise UsageError(f"{where} is stored with a filter that traces do not use; refused")
-
-
-def _check_stored(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    """Refuse what cannot be in the file at all."""
-    stored = data.id.get_storage_size() * (_DEFLATE if data.compression == "gzip" else 1)
-    if int(np.prod(shape, dtype=object)) * dtype.itemsize > stored:
-        raise UsageError(f"{where} claims {shape} values of {dtype}, more than the file can hold; refused")
 
 
 class _Padded:

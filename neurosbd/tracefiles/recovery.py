@@ -63,7 +63,8 @@ def copy(trace: Trace, path: Path, rows: list[int] | None = None, remark: str = 
         remark: behind the description of the run.
     """
     description = describe(trace.config) + remark
-    writer = TraceWriter.create(path, trace.contents, json.dumps(trace.config), description, trace.started)
+    ends = {series.name: trace[series.name].ends for series in trace.contents.series if series.listed}
+    writer = TraceWriter.create(path, trace.contents, json.dumps(trace.config), description, trace.started, ends)
     try:
         for clock, count in enumerate(trace.rows if rows is None else rows):
             for block in _blocks(trace, clock, count):

@@ -59,6 +59,7 @@ class Series(Record):
     items: neurons or synapses of the last axis, counted through; none: all of them.
     size: of the population, shape of the weight.
     counted: what the numbers of `size` count, the names of the axes of a population; () of a weight or anything else.
+    listed: whether it is of synapses that are listed, whose units lie beside the data, see `Ends`.
     """
 
     name: str = Field(min_length=1, max_length=500)
@@ -74,6 +75,7 @@ class Series(Record):
     items: tuple[Size, ...] | None = None
     size: tuple[Size, ...] = ()
     counted: tuple[Annotated[str, Field(max_length=100)], ...] = ()
+    listed: bool = False
 
     @model_validator(mode="after")
     def _axes_fit(self) -> "Series":
@@ -81,6 +83,8 @@ class Series(Record):
             raise ValueError(f"{self.name}: {len(self.axes)} axes, but rows of shape {self.columns}")
         if self.items is not None and self.columns[-1:] != (len(self.items),):
             raise ValueError(f"{self.name}: {len(self.items)} items, but rows of shape {self.columns}")
+        if self.listed and self.axes[-1] != "synapse":
+            raise ValueError(f"{self.name}: {self.axes[-1]}s are no synapses, so that none is listed")
         if self.counted and len(self.counted) != len(self.size):
             raise ValueError(f"{self.name}: a size of {len(self.size)} numbers counts {list(self.counted)}")
         if math.prod(self.columns) >= MOST_COLUMNS:

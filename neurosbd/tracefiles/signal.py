@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from neurosbd.errors import UsageError
+from neurosbd.tracefiles.ends import Ends, read_ends
 from neurosbd.tracefiles.series import Clock, Series, Split
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Signal:
     name, what, where, unit, axes: as in docs/traces.md.
     size: of the population, or shape of the weight.
     counted: what its numbers count: units; channels, height, width; units, components; () of a weight.
+    listed: whether its synapses are numbered one by one, so that only `ends` says which units they join.
     examples: places in the batch [n]; empty for signals per batch.
     clock: when rows were taken.
     """
@@ -32,7 +34,7 @@ class Signal:
         self.trace = trace
         self.name, self.what, self.where = series.name, series.what, series.where
         self.unit, self.axes, self.about = series.unit, series.axes, series.about
-        self.size, self.counted = series.size, series.counted
+        self.size, self.counted, self.listed = series.size, series.counted, series.listed
         self.clock: Clock = trace.contents.clocks[series.clock]
         self.on: Split = self.clock.on
         self.examples = np.array(self.clock.examples, int)
@@ -67,6 +69,16 @@ class Signal:
         if not self.counted:
             return {}
         return dict(zip(self.counted, np.unravel_index(self.items, self.size), strict=True))
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The units that the recorded synapses join: `ends.post[n]`, `ends.pre[n]`, and `ends.delay[n]`, steps, where
+        synapses have delays of their own.
+
+        Raises:
+            UsageError: if these are no synapses between two units each, such as kernels.
+        """
+        return read_ends(self.trace, self._series)
 
     @property
     def nbytes(self) -> int:
@@ -136,6 +148,9 @@ class Signal:
             coords |= {"example": self.examples, "sample": (("row", "example"), self.sample)}
         if self.axes[-1] not in ("row", "example"):
             coords[self.axes[-1]] = self.items
+        if self.axes[-1] == "synapse" and (self.listed or len(self.size) == 2):
+            found = {name: ends for name, ends in self.ends._asdict().items() if ends is not None}
+            coords |= {name: ("synapse", ends) for name, ends in found.items()}
         attributes = {"units": self.unit, "long_name": self.about, "on": self.on}
         return xarray.DataArray(self[:], dims=self.axes, coords=coords, name=self.name, attrs=attributes)
 

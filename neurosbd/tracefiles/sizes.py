@@ -1,9 +1,12 @@
 """How large a trace becomes, before it is written: what lies in the file, in the units in which HDF5 stores it."""
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
+from types import MappingProxyType
 
 from neurosbd.tracefiles.checks import Piece, pieces
+from neurosbd.tracefiles.ends import Ends
 from neurosbd.tracefiles.nwb_tables import MOST_UNITS, TRIAL_BYTES, UNIT_BYTES
 from neurosbd.tracefiles.series import Contents, Series
 from neurosbd.tracefiles.writer import new_file
@@ -15,11 +18,16 @@ _ROUNDED = 1024  # rows of a chunk of a table
 _CONFIG = 6000  # bytes of a resolved run
 
 
-def most_bytes(contents: Contents) -> int:
-    """What a file with all expected rows has at most, without the spike times of its table of units."""
+def most_bytes(contents: Contents, ends: Mapping[str, Ends] = MappingProxyType({})) -> int:
+    """What a file with all expected rows has at most, without the spike times of its table of units.
+
+    Args:
+        contents: of the file.
+        ends: of the synapses of every series that lists them, by its name.
+    """
     everything = [(piece, contents.expected[n]) for n in range(len(contents.clocks)) for piece in pieces(contents, n)]
     return (
-        _empty(contents)
+        _empty(contents, ends)
         + sum(stored(piece, rows) + _index(piece, rows) for piece, rows in everything)
         + _tables(contents)
     )
@@ -42,9 +50,9 @@ def _index(piece: Piece, rows: int) -> int:
     return _NODE * (1 + math.ceil(chunks / _ENTRIES)) if chunks else 0
 
 
-def _empty(contents: Contents) -> int:
+def _empty(contents: Contents, ends: Mapping[str, Ends]) -> int:
     """A file in memory that has no rows yet, with the tables that lie still."""
-    with new_file(BytesIO(), "w", contents, "{}", "", "2000-01-01T00:00:00+00:00") as file:
+    with new_file(BytesIO(), "w", contents, "{}", "", "2000-01-01T00:00:00+00:00", ends) as file:
         return file.id.get_filesize() + _CONFIG
 
 

@@ -1,4 +1,5 @@
-"""A trace as SONATA files: spikes and one report per population, for libsonata, Blue Brain SNAP and the Allen tools.
+"""A trace as SONATA files: spikes and one report per population, edges with their last recorded weights; for libsonata,
+Blue Brain SNAP and the Allen tools.
 
 Source: SONATA data format 0.1 (Dai et al. 2020, PLoS Comput. Biol. 16:e1007696).
 """
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.hdf5 import Node
 from neurosbd.tracefiles.reader import Trace
 from neurosbd.tracefiles.signal import Signal
@@ -31,7 +32,7 @@ class _Trial(NamedTuple):
 
 
 def write_sonata(trace: Trace, file: h5py.File) -> None:
-    """Write the spikes of a trace, and its potentials or rates.
+    """Write the spikes of a trace, its potentials or rates, and its synapses.
 
     SONATA has one time axis and no examples: every example of every recorded batch is a trial, and trials follow one
     another without a gap, batch after batch and in a batch example after example. `node_ids` are the numbers of the
@@ -39,21 +40,26 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
     trial is which says /neurosbd/trials. A last trial that was cut off is left out.
     Populations are named as here, '@test' behind those of test batches; where both v and rate of one were recorded, v
     is its report and the rate is that of 'NAME.rate'.
+    The synapses of every recorded weight are the edges PRE_to_POST, with the weights of its last row as `syn_weight`,
+    and `delay`, ms, where they have delays of their own; `synapse` are their numbers here. Kernels are no edges, and
+    are left out with a warning.
 
     Args:
         trace: to read.
         file: new and empty.
     Raises:
-        NotRecorded: if there are neither spikes nor potentials nor rates.
+        NotRecorded: if there are neither spikes nor potentials nor rates nor weights.
         UsageError: of spikes of vectors: SONATA has no elements that spike.
     """
-    found = trace.need("spikes", *_REPORTED)
+    found = trace.need("spikes", *_REPORTED, "weight")
     file.attrs["magic"] = np.uint32(0x0A7A)
     file.attrs["version"] = np.array([0, 1], np.uint32)
     for signal in found:
         population = signal.name.replace(f".{signal.what}", "")
         if signal.what == "spikes":
             _write_spikes(file, signal, population)
+        elif signal.what == "weight":
+            _write_edges(file, signal)
         else:
             taken = f"report/{population}" in file
             _write_report(file, signal, f"{population}.{signal.what}" if taken else population)
@@ -91,6 +97,28 @@ def _write_report(file: h5py.File, signal: Signal, population: str) -> None:
     mapping["element_ids"] = mapped.elements.astype(np.uint32)
     mapping["time"] = np.array([0, len(data) * trials.dt, trials.dt])
     mapping["time"].attrs["units"] = "ms"
+
+
+def _write_edges(file: h5py.File, signal: Signal) -> None:
+    try:
+        ends = signal.ends
+    except UsageError as problem:
+        warn(f"{problem}; SONATA has no edges for it, so it is left out; 'nwb' keeps it")
+        return
+    pre, post = signal.where.partition(" (")[0].split("->")
+    group, count = file.create_group(f"edges/{signal.where.replace('->', '_to_')}"), len(ends.post)
+    for name, units, population in (("source", ends.pre, pre), ("target", ends.post, post)):
+        group[f"{name}_node_id"] = units.astype(np.uint64)
+        group[f"{name}_node_id"].attrs["node_population"] = population
+    group["edge_type_id"] = np.full(count, -1, np.int64)
+    group["edge_group_id"], group["edge_group_index"] = np.zeros(count, np.uint16), np.arange(count, dtype=np.uint64)
+    group["synapse"] = signal.items.astype(np.uint64)
+    attributes = group.create_group("0")
+    if len(signal):
+        attributes["syn_weight"] = signal[-1]
+        attributes["syn_weight"].attrs["time"] = signal.time[-1] * 1e3
+    if ends.delay is not None:
+        attributes["delay"] = ends.delay * (signal.trace.dt * 1e3)
 
 
 class _Mapping(NamedTuple):

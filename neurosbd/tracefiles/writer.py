@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, BinaryIO
 
 import h5py
@@ -26,6 +26,7 @@ from neurosbd.errors import OUT, RESUME, RunError, UsageError, warn
 from neurosbd.hdf5 import Node
 from neurosbd.parsing import Json
 from neurosbd.tracefiles.compression import compress
+from neurosbd.tracefiles.ends import Ends, write_ends
 from neurosbd.tracefiles.nwb_tables import trials_of, units_of
 from neurosbd.tracefiles.series import (
     FORMAT,
@@ -69,7 +70,13 @@ class TraceWriter:
 
     @classmethod
     def create(
-        cls, path: Path, contents: Contents, config: str, description: str, started: str | None = None
+        cls,
+        path: Path,
+        contents: Contents,
+        config: str,
+        description: str,
+        started: str | None = None,
+        ends: Mapping[str, Ends] = MappingProxyType({}),
     ) -> "TraceWriter":
         """A new file at `path` + '.partial', in place of one that may be there.
 
@@ -79,6 +86,7 @@ class TraceWriter:
             config: JSON of everything that was resolved.
             description: of the run, in a line.
             started: when the run did, an ISO time; none: now.
+            ends: of the synapses of every series that lists them, by its name.
         Raises:
             UsageError: if it cannot be written, or is a link to another place.
         """
@@ -89,7 +97,7 @@ class TraceWriter:
         try:
             unfinished.unlink(missing_ok=True)
             # "x" never leads through a link that appears meanwhile.
-            return cls(path, new_file(unfinished, "x", contents, config, description, started), contents)
+            return cls(path, new_file(unfinished, "x", contents, config, description, started, ends), contents)
         except _FAULTS as problem:
             raise UsageError(f"{unfinished}: cannot be written ({problem})") from None
 
@@ -247,13 +255,18 @@ def refuse_link(path: Path) -> None:
 
 
 def new_file(
-    where: Path | BinaryIO, mode: str, contents: Contents, config: str, description: str, started: str
-) -> h5py.File:
+    where: Path | BinaryIO, mode: str, contents: Contents, config: str, description: str, started: str,
+    ends: Mapping[str, Ends],
+) -> h5py.File:  # fmt: skip
     """A file with everything but rows; see `TraceWriter.create`. If that fails, what was written is still there."""
     file = h5py.File(where, mode, libver=_VERSIONS)
     try:
         nwb.write_header(file, description, started)
         _lay_out(file, contents, config, started)
+        for series in contents.series:
+            if series.listed:
+                data: Node = file[series.path]
+                write_ends(data.parent, ends[series.name])
         file.flush()
     except BaseException:
         with suppress(*_FAULTS):

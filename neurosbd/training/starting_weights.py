@@ -44,6 +44,7 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
     state = run.checkpoint().get("network")
     weights = state if isinstance(state, dict) else {}
     anew = _check(weights, network, run.path)
+    network.take_lists(weights)
     with torch.no_grad():
         for name, here in network.state_dict().items():
             there = weights.get(name)
@@ -63,7 +64,8 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
 
 
 def _check(weights: dict[str, Tensor], network: Network, path: Path) -> list[str]:
-    """Refuse a checkpoint whose parameters are not those of a network; names of those of a readout of another size."""
+    """Refuse a checkpoint whose parameters are not those of a network; names of those of a readout of another size.
+    Listed synapses may be other ones: their lists come along."""
     onto = [c.name for c in network.incoming[network.readout]]
     here = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     there = {
@@ -71,6 +73,10 @@ def _check(weights: dict[str, Tensor], network: Network, path: Path) -> list[str
         for name, value in weights.items()
         if name.startswith(("weights.", "biases.")) and isinstance(value, Tensor)
     }
+    known = network.state_dict()
+    lists = {name: key for name in here if (key := f"lists:{name.partition('.')[2]}:post") in known and key in weights}
+    listed = {name for name, key in lists.items() if there.get(name) == tuple(weights[key].shape)}
+    here, there = ({name: shape for name, shape in each.items() if name not in listed} for each in (here, there))
     anew = [
         name
         for name, shape in here.items()
@@ -83,7 +89,7 @@ def _check(weights: dict[str, Tensor], network: Network, path: Path) -> list[str
                 f"{path}: is a run of another network: '{name}' {in_it} in it, and {in_this} in this model; start from "
                 f"a run of a model with the same populations and connections"
             )
-    bad = next((name for name in here if not bool(weights[name].isfinite().all())), None)
+    bad = next((name for name in [*here, *listed] if not bool(weights[name].isfinite().all())), None)
     if bad is not None:
         raise UsageError(f"{path}: its '{bad}' holds NaN or infinity; start from another run")
     return anew
