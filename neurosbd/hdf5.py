@@ -4,6 +4,8 @@ import mmap
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -15,6 +17,21 @@ _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
 Node = Any  # a group or dataset of h5py, which has no types
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references may be declared to have
+_DEFLATE = 1032  # to 1 at most: what deflate can make of the shortest input
+
+
+@contextmanager
+def opened(path: Path, fix: str) -> Iterator[tuple[h5py.File, mmap.mmap]]:
+    """An open file and its bytes, whose heaps are sound.
+
+    Args:
+        path: of a plain file.
+        fix: what to do about a damaged one.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_heaps(data, path, fix)
+        with h5py.File(path, "r") as file:
+            yield file, data
 
 
 def member(group: Node, name: str, where: str, missing: str) -> Node:
@@ -50,6 +67,28 @@ def dataset(file: object, name: str, path: object, missing: str) -> Node:
     if node.is_virtual or node.external:
         raise UsageError(f"{path}: '{name}' keeps its values in other files; refused")
     return node
+
+
+def row(file: object, name: str, path: object, most: int, missing: str, fix: str) -> np.ndarray:
+    """A row of numbers, looked at before it is read.
+
+    Args:
+        file: an open file.
+        name: of the dataset, with '/'.
+        path: of the file, for messages.
+        most: numbers that may be read.
+        missing: what to say if it is not there.
+        fix: what to do about a damaged one.
+    Raises:
+        UsageError: if it is missing, anything else than a row of so many numbers, or larger than the file can hold.
+    """
+    node = dataset(file, name, path, missing)
+    if node.shape is None or node.shape != (node.size,) or node.dtype.kind not in "fiu" or node.size > most:
+        raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal is a row of up to {most:,} numbers")
+    packed = node.id.get_storage_size() * (1 if node.compression is None else _DEFLATE)
+    if node.size * node.dtype.itemsize > packed:
+        raise UsageError(f"{path}: '{name}' claims {node.size:,} numbers, more than the file can hold; {fix}")
+    return node[:]
 
 
 def check_heaps(data: bytes | mmap.mmap, path: object, fix: str) -> None:

@@ -1,8 +1,6 @@
 """Spike trains from files: tables, arrays, NWB and SONATA, all of unknown origin."""
 
 import mmap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +11,9 @@ from neurosbd import npz
 from neurosbd.datasets import csv_cells
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, regular
-from neurosbd.hdf5 import Node, check_heaps, check_lengths, dataset, member
+from neurosbd.hdf5 import check_lengths, dataset, member, opened, row
 
 _MOST = 200_000_000  # spikes
-_DEFLATE = 1032  # to 1 at most: what deflate can make of the shortest input
 _MILLI = 1e-3
 _SUFFIXES = (".csv", ".npz", ".nwb", ".h5")
 _FIX = "write it again"
@@ -86,7 +83,7 @@ def _table(path: Path) -> Spikes:
 
 def _hdf5(path: Path, source: str) -> Spikes:
     try:
-        with _looked_at(path) as (file, data):
+        with opened(path, _FIX) as (file, data):
             if file.id.links.exists(b"units"):
                 return _nwb(file, data, path, source)
             if file.id.links.exists(b"spikes"):
@@ -96,15 +93,6 @@ def _hdf5(path: Path, source: str) -> Spikes:
     except Exception as problem:  # h5py fails in many ways on bytes that are not its own
         raise UsageError(f"{path}: not a readable HDF5 file ({str(problem)[:100]})") from None
     raise UsageError(f"{path}: holds no spikes; {_WHERE}")
-
-
-@contextmanager
-def _looked_at(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
-    """An open file and its bytes, whose heaps are sound."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        check_heaps(data, path, _FIX)
-        with h5py.File(path, "r") as file:
-            yield file, data
 
 
 def _nwb(file: h5py.File, data: mmap.mmap, path: Path, source: str) -> Spikes:
@@ -153,14 +141,7 @@ def _sonata(file: h5py.File, path: Path, source: str) -> Spikes:
 
 
 def _read(file: h5py.File, name: str, path: Path) -> np.ndarray:
-    """A row of numbers, looked at before it is read."""
-    node: Node = dataset(file, name, path, _WHERE)
-    if len(node.shape) != 1 or node.dtype.kind not in "fiu" or node.shape[0] > _MOST:
-        raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal is a row of up to {_MOST:,} numbers")
-    packed = node.id.get_storage_size() * (1 if node.compression is None else _DEFLATE)
-    if node.shape[0] * node.dtype.itemsize > packed:
-        raise UsageError(f"{path}: '{name}' claims {node.shape[0]:,} numbers, more than the file can hold; {_FIX}")
-    return node[:]
+    return row(file, name, path, _MOST, _WHERE, _FIX)
 
 
 def _checked(found: Spikes, path: Path) -> Spikes:
