@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neurosbd.datasets import Dataset, load_data
     from neurosbd.errors import RunError, UsageError, UsageWarning
     from neurosbd.exporting import export
-    from neurosbd.interchange import from_nir, from_torch, to_nir
+    from neurosbd.interchange import from_nir, from_sonata, from_torch, to_nir
     from neurosbd.learning.batch import Batch
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses.admissibility import Admissibility, admissible
@@ -101,6 +101,7 @@ _HOME = {
     "fit": "training.fit",
     "fit_seeds": "training.fit_seeds",
     "from_nir": "interchange",
+    "from_sonata": "interchange",
     "from_torch": "interchange",
     "health": "training.health",
     "keep_freed_memory": "allocator",
@@ -132,8 +133,8 @@ __all__ = [
     "Admissibility", "Batch", "Comparison", "Connection", "Dataset", "Definition", "Health", "Network",
     "NotRecorded", "Population", "Predictions", "Reinforcement", "Report", "Run", "RunError", "Signal",
     "SpikeTimes", "Stimulation", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export",
-    "fit", "fit_seeds", "from_nir", "from_torch", "health", "keep_freed_memory", "learner", "load_data", "load_model",
-    "open_run", "predict", "register", "run", "simulate", "to_nir", "unroll",
+    "fit", "fit_seeds", "from_nir", "from_sonata", "from_torch", "health", "keep_freed_memory", "learner", "load_data",
+    "load_model", "open_run", "predict", "register", "run", "simulate", "to_nir", "unroll",
 ]  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
             load_file(file)
         status = {
             "fit": _fit, "simulate": _simulate, "analyse": _analyse, "compare": _compare, "predict": _predict,
-            "export": _export,            "list": _list, "show": _show, "data": _data,
+            "export": _export, "import": _import, "list": _list, "show": _show, "data": _data,
         }[options.command](options)  # fmt: skip
         if options.command not in ("fit", "simulate") and sys.stdout is not None:
             sys.stdout.flush()  # text is all that these give; those leave a run, printed or not
@@ -199,6 +199,14 @@ def _export(options: argparse.Namespace) -> int:
     from neurosbd.exporting import export
 
     say(export(options.run, options.to, options.file, options.resets))
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from neurosbd.interchange import from_sonata
+
+    model = from_sonata(options.network, options.folder, options.dt, options.duration, options.within)
+    say(f"{model}\nneurosbd simulate {model}")
     return 0
 
 

@@ -19,6 +19,7 @@ start here:
   neurosbd compare runs/digits-mlp-*          rules and seeds side by side
   neurosbd predict RUN my_table.csv           what a trained network says of examples of yours
   neurosbd export RUN --to nwb run.nwb        a run for other tools: NWB, SONATA, NIR
+  neurosbd import NET --from sonata FOLDER    a network of others as a model of yours, for `simulate`
   neurosbd list models                        what ships; also: data, rules, neurons, losses, ...
   neurosbd show cifar10-small                 every value of a model and where it comes from
 
@@ -70,15 +71,12 @@ def parser() -> Parser:
     _add_compare(commands)
     _add_predict(commands)
     _add_export(commands)
+    _add_import(commands)
     listing = commands.add_parser("list", help="what there is: models, data, rules, neurons, losses, ...")
     listing.add_argument(
         "kind", nargs="?", metavar="KIND", help="models, data, rules, ...; none: which kinds there are"
     )
-    show = commands.add_parser("show", help="the resolved definition of anything in the lists")
-    show.add_argument("name", metavar="NAME", help="a NAME or KIND/NAME of the lists, or a .toml or .py file")
-    show.add_argument("--rule", help="resolve a model under this rule")
-    show.add_argument("--recipe", help="resolve a model under this recipe")
-    show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
+    _add_show(commands)
     data = commands.add_parser("data", help="download and verify data sets")
     action = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (
@@ -196,6 +194,29 @@ def _add_export(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="of neurons that NIR does not have: loop (spelt out, exact) or to_value (the same up to the first spike)",
     )  # fmt: skip
     export.add_argument("file", metavar="FILE", help="to write; must not be there yet")
+
+
+def _add_import(commands: "argparse._SubParsersAction[Parser]") -> None:
+    importing = commands.add_parser("import", help="a network in the files of others as a model of yours: SONATA")
+    importing.add_argument("network", metavar="NETWORK", help="the .json of a simulation or circuit, or its folder")
+    importing.add_argument(
+        "--from", dest="source", required=True, choices=("sonata",), metavar="FORMAT",
+        help="sonata (point neurons of NEST's templates, see docs/interchange.md)",
+    )  # fmt: skip
+    importing.add_argument("--dt", metavar="TIME", help="of a step, '0.1 ms' (default: the network's own)")
+    importing.add_argument("--duration", metavar="TIME", help="of the simulation (default: the network's own)")
+    importing.add_argument(
+        "--within", metavar="DIR", help="read no file that lies outside of it (default: the folder of the .json)"
+    )
+    importing.add_argument("folder", metavar="FOLDER", help="to write model.toml and its arrays into; must be new")
+
+
+def _add_show(commands: "argparse._SubParsersAction[Parser]") -> None:
+    show = commands.add_parser("show", help="the resolved definition of anything in the lists")
+    show.add_argument("name", metavar="NAME", help="a NAME or KIND/NAME of the lists, or a .toml or .py file")
+    show.add_argument("--rule", help="resolve a model under this rule")
+    show.add_argument("--recipe", help="resolve a model under this recipe")
+    show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

@@ -17,9 +17,12 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 
 
-def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def lines(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """The cells of every line that is not empty, and the number of the line in the file, from 1.
 
+    Args:
+        path: of the file.
+        delimiter: between cells; of spaces any number.
     Raises:
         UsageError: if the file is too large or no text; if a line is too long, or a quote is opened and never closed.
     """
@@ -28,7 +31,9 @@ def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     number = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(_pieces(stream, path), strict=True)
+            reader = csv.reader(
+                _pieces(stream, path), strict=True, delimiter=delimiter, skipinitialspace=delimiter == " "
+            )
             for row in reader:
                 if row:
                     yield number, row

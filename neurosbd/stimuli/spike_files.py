@@ -124,20 +124,26 @@ def _populations(file: h5py.File, data: mmap.mmap, path: Path, count: int) -> li
 
 
 def _sonata(file: h5py.File, path: Path, source: str) -> Spikes:
+    """Those of /spikes/POPULATION; in files before SONATA 0.1 of /spikes, or with `gids` for `node_ids`."""
     group = member(file, "spikes", f"{path}: 'spikes'", _WHERE)
     there = list(group)
-    if not source and len(there) != 1:
-        raise UsageError(f"{path}: has spikes of {len(there)} populations; set source to one of {', '.join(there)}")
-    name = source or there[0]
-    if name not in there:
-        raise UsageError(f"{path}: has no spikes of population '{name}'{nearest(name, there)}")
-    times = dataset(file, f"spikes/{name}/timestamps", path, _WHERE)
+    if "timestamps" in there:
+        place, names = "spikes", there
+    else:
+        if not source and len(there) != 1:
+            raise UsageError(f"{path}: has spikes of {len(there)} populations; set source to one of {', '.join(there)}")
+        name = source or there[0]
+        if name not in there:
+            raise UsageError(f"{path}: has no spikes of population '{name}'{nearest(name, there)}")
+        place, names = f"spikes/{name}", list(member(group, name, f"{path}: 'spikes/{name}'", _WHERE))
+    times = dataset(file, f"{place}/timestamps", path, _WHERE)
     unit = times.attrs.get("units", "ms")
     unit = unit.decode() if isinstance(unit, bytes) else str(unit)
     if unit not in ("ms", "s"):
         raise UsageError(f"{path}: timestamps are in '{unit[:20]}'; legal are ms and s")
-    values = _read(file, f"spikes/{name}/timestamps", path) * (_MILLI if unit == "ms" else 1.0)
-    return Spikes(values, _read(file, f"spikes/{name}/node_ids", path))
+    values = _read(file, f"{place}/timestamps", path) * (_MILLI if unit == "ms" else 1.0)
+    nodes = "gids" if "gids" in names and "node_ids" not in names else "node_ids"
+    return Spikes(values, _read(file, f"{place}/{nodes}", path))
 
 
 def _read(file: h5py.File, name: str, path: Path) -> np.ndarray:
