@@ -53,6 +53,25 @@ def test_a_rule_that_finds_nothing_to_learn_from_is_said(rule: str, message: str
         neurosbd.fit("digits-mlp", rule=rule, settings=FEW | {"data.subset": 10}, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("model", "rule", "changes", "message"),
+    [
+        ("mnist-stdp-features", "wta_stdp", {}, "nothing learns from it: rule 'wta_stdp' hears no loss"),
+        ("digits-snn", "stdp", {"rule.readout": "rule"}, "rule 'stdp' hears no loss; .*'sbd'"),
+        ("digits-snn", "stdp", {"connection.2.plastic": False}, "'stdp' only 'output' could, which is not plastic"),
+        ("digits-snn", "rstdp", {"rule.readout": "rule"}, "loss 'brier' judges answers, but nothing learns from it"),
+    ],
+)
+def test_a_loss_from_which_nothing_learns_is_said(model: str, rule: str, changes: Any, message: str) -> None:
+    """Where somebody asks for one; a file names that by which it is judged. Must fail when the rule alone is asked, or
+    only the connections (tried, both)."""
+    with pytest.warns(neurosbd.UsageWarning, match=message):
+        neurosbd.load_model(model, rule=rule, settings={"loss": "brier", **changes})
+    neurosbd.load_model(model, rule=rule, settings=changes)
+    for heard in ({"rule": "stdp"}, {"rule": "dfa"}):  # whose readout descends it
+        neurosbd.load_model("digits-snn", settings={"loss": "brier", **heard})
+
+
 @pytest.mark.parametrize(("model", "rule"), [("digits-corinfomax", "corinfomax"), ("digits-snn", "rstdp")])
 @pytest.mark.filterwarnings("ignore:.*states by how much a weight changes")
 def test_a_rule_that_finds_it_is_not(model: str, rule: str, tmp_path: Path) -> None:

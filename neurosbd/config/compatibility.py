@@ -181,13 +181,14 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
         UsageError: with what is there, what is wanted, and the setting that makes it fit.
     """
     check_wired(experiment)
-    definition, rule = experiment.definition, experiment.rule
+    definition = experiment.definition
     size = definition.input_size()
     if size != data.size:
         raise UsageError(
             f"{definition.name}: the input population has size {list(size)}, but the examples of '{data.name}' are "
             f"{list(data.size)}; choose a model for them or set population.input.size = {list(data.size)}"
         )
+    _check_teacher(experiment, data)
     _check_loss(experiment, data)
     _check_readout(experiment, data)
     _check_answer(experiment, data)
@@ -197,16 +198,6 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_times(experiment, data)
     _check_idle_steps(experiment, data)
     _check_latency(experiment)
-    if data.kind != "classes" and rule.rewarded:
-        raise UsageError(
-            f"{definition.name}: rule '{definition.rule.kind}' is rewarded for the right class, but '{data.name}' has "
-            f"values to predict; choose a rule that is sent the score: sbd, ebd, sbp, dfa, eprop or bp"
-        )
-    if data.kind != "classes" and rule.labelled:
-        raise UsageError(
-            f"{definition.name}: rule '{definition.rule.kind}' learns from labels of classes, but '{data.name}' has "
-            f"values to predict; choose a rule that is sent the score: sbd, sbp, dfa, mono_forward or bp"
-        )
     check_heard(experiment)
 
 
@@ -225,6 +216,20 @@ def _legal(loss: Described, data: Dataset) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _check_teacher(experiment: Experiment, data: Dataset) -> None:
+    """A rule that learns from classes has nothing to learn from in values to predict."""
+    definition, rule = experiment.definition, experiment.rule
+    if data.kind == "classes" or not (rule.rewarded or rule.labelled):
+        return
+    needs, others = "learns from labels of classes", "sbd, sbp, dfa, mono_forward or bp"
+    if rule.rewarded:
+        needs, others = "is rewarded for the right class", "sbd, ebd, sbp, dfa, eprop or bp"
+    raise UsageError(
+        f"{definition.name}: rule '{definition.rule.kind}' {needs}, but '{data.name}' has values to predict; choose a "
+        f"rule that is sent the score: {others}"
+    )
 
 
 def _check_loss(experiment: Experiment, data: Dataset) -> None:

@@ -1,6 +1,6 @@
-"""Does the network have what its plasticities look for?"""
+"""Does the network have what its plasticities look for, and does anything learn from its loss?"""
 
-from neurosbd.config.definition import Experiment
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.errors import warn
 from neurosbd.plasticity import (
     Correlative,
@@ -41,6 +41,27 @@ def check_heard(experiment: Experiment) -> None:
                 f"as a spike; if that is not meant: population.{learning[0]}.neuron = 'lif', or a rule for rates: "
                 f"'sbd', say"
             )
+
+
+def check_loss_heard(definition: Definition) -> None:
+    """Warn where somebody asks for a loss from which no synapse would learn: it judges answers and no more.
+
+    Args:
+        definition: whose loss was chosen for it.
+    """
+    rule, readout = definition.rule.build(), definition.readout
+    judged = [name for name, spec in definition.population.items() if spec.role == "head"]
+    judged += [readout] if rule.hears_loss else []
+    taught = [c.post for c in definition.connection if c.plastic and c.plasticity is None]
+    if any(rule.scored or post in judged for post in taught):
+        return
+    why = f"rule '{definition.rule.kind}' hears no loss"
+    if rule.hears_loss:
+        why = f"under rule '{definition.rule.kind}' only '{readout}' could, which is not plastic"
+    warn(
+        f"{definition.name}: loss '{definition.loss_name}' judges answers, but nothing learns from it: {why}; if that "
+        f"is not meant: a rule that is sent the score, 'sbd', say"
+    )
 
 
 def _check_volts(experiment: Experiment) -> None:

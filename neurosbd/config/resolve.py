@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neurosbd import library
 from neurosbd.config.definition import Definition
+from neurosbd.config.hearing import check_loss_heard
 from neurosbd.config.plausible import check_plausible
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.config.rule_change import carried_over
@@ -118,6 +119,8 @@ def resolve_table(
         origin["loss"] = f"rule {kind}"
     definition = validate(Definition, raw, source, origin)
     check_plausible(definition, raw, source)
+    if needed is None and any(key.split(".")[0] == "loss" for key in settings):
+        check_loss_heard(definition)
     return Resolved(definition, origin)
 
 

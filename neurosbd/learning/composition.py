@@ -113,6 +113,11 @@ class Composition:
         return self.neuromodulator is not None and not self.rewarded
 
     @property
+    def hears_loss(self) -> bool:
+        """Whether a score reaches its neuromodulator, or the readout descends the loss."""
+        return self.scored or self.readout == "gradient"
+
+    @property
     def states_changes(self) -> bool:
         """Whether its gradients are minus changes of the weights whose size is part of the rule, so that an optimizer
         should scale them and no more: plain SGD, where a model names none."""

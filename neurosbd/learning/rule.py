@@ -125,6 +125,11 @@ class Rule(Protocol[S]):
         return True
 
     @property
+    def hears_loss(self) -> bool:
+        """Whether some weights follow the loss: by its score, or as a readout that descends it."""
+        return True
+
+    @property
     def hears_target(self) -> bool:
         """Whether populations below the readout hear the target, so that they learn where the score is 0, too."""
         return False

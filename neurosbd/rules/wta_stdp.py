@@ -42,6 +42,11 @@ class WinnerSTDP(Rule[TensorState]):
         return False
 
     @property
+    def hears_loss(self) -> bool:
+        """Nor does the readout learn from it."""
+        return False
+
+    @property
     def states_changes(self) -> bool:
         """`a_plus` and `a_minus` say by how much a weight changes."""
         return True
