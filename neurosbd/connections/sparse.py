@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from neurosbd.connections.dense import Dense
 from neurosbd.connections.geometry import WeightAxes
 from neurosbd.connections.initialisers import Initialiser
 from neurosbd.connections.pooling import unpooled
+from neurosbd.connections.sides import Sides
 from neurosbd.connections.synapses import Synapses
 from neurosbd.connections.wirings import Pairs, rows_of
 
@@ -106,6 +107,11 @@ class Sparse:
     def _units(self) -> int:
         """How many arrive, each counted once."""
         return self.shape[1] // max(len(self.lags), 1)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """How values of units stand beside its synapses."""
+        return Sides(Pairs(self.lists.post, self.lists.pre), self.shape)
 
     def delays(self) -> Tensor | None:
         """Delay of every synapse in steps, int32 [n]; None: all have the same."""

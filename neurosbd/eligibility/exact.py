@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses, joins_pairs
+from neurosbd.connections.sides import Sides
+from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.factorised import weighted_gains
 from neurosbd.eligibility.local import Arrival, Local, Site
 from neurosbd.neurons.neuron import Activity, Flow, gain, gated
@@ -16,17 +17,18 @@ from neurosbd.surrogates import check_gain
 
 
 class Sensitivity(NamedTuple):
-    """d h / d (weight, bias) for each inner variable h of the postsynaptic units, bias as a last column."""
+    """d h / d (weight, bias) for each inner variable h of the postsynaptic units, as `Sides.joined` has them."""
 
-    eps: tuple[Tensor, ...]  # [B, post, pre + 1] each; (): all are 0
+    eps: tuple[Tensor, ...]  # [B, post, pre + 1] each, of a list [B, synapses + post]; (): all are 0
     flow: Flow  # how it goes on from here
 
 
 @dataclass(frozen=True)
 class PerSynapse:
-    """e[b, i, j] in full, the bias as a last column."""
+    """e[b] of every synapse in full, with that of the biases, as `Sides.joined` has them."""
 
-    e: Tensor  # [B, post, pre + 1]
+    e: Tensor  # [B, post, pre + 1], of a list [B, synapses + post]
+    sides: Sides
 
     @property
     def trace(self) -> Tensor:
@@ -35,18 +37,18 @@ class PerSynapse:
 
     def contract(self, third_factor: Tensor) -> Synapses:
         """sum_b third_factor[b, i] e[b, i, j]."""
-        full = torch.einsum("bi,bij->ij", third_factor, self.e)
-        return Synapses(full[:, :-1], full[:, -1])
+        return self.sides.apart(self.sides.biased.sum_post(third_factor, self.e))
 
     def onto(self, pending: Synapses, kept: float) -> Synapses:
         """kept pending + e."""
         assert pending.bias is not None
-        weight = torch.add(self.e[:, :, :-1], pending.weight, alpha=kept)
-        return Synapses(weight, torch.add(self.e[:, :, -1], pending.bias, alpha=kept))
+        weight, bias = self.sides.apart(self.e)
+        assert bias is not None
+        return Synapses(torch.add(weight, pending.weight, alpha=kept), torch.add(bias, pending.bias, alpha=kept))
 
     def of(self, examples: Tensor, local: Local) -> Tensor:
         """As it stands."""
-        return self.e[examples, :, :-1]
+        return self.sides.apart(self.e[examples]).weight
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,15 @@ class Exact:
         eps[t] = jacobian[t-1] eps[t-1] + entry pre[t];    e[t] = (gain[t] direction + direct) . eps[t]
 
     Exact for every neuron (threshold adaptation, resets to a value, time constants that differ between
-    units), through its own state; not through other neurons. O(B post pre) memory for each inner variable,
-    so dense connections only.
+    units), through its own state; not through other neurons. O(B synapses) memory for each inner variable,
+    so dense connections only, stored as a matrix or as a list.
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equations 13-14 and 24-25 (ALIF); Williams, Zipser 1989.
     """
 
     def check(self, site: Site) -> None:
         """Raise ValueError unless the connection is dense and the neurons have a gain."""
-        if not joins_pairs(site.synapses.weight, site.size):
+        if not site.joins_pairs:
             raise ValueError(
                 f"an exact eligibility keeps a value per synapse, position and example, so it needs a dense "
                 f"connection; this one has weights {list(site.synapses.weight.shape)}. Use "
@@ -81,24 +83,26 @@ class Exact:
     ) -> tuple[PerSynapse, Sensitivity]:
         """Eligibility of this step."""
         state = state if isinstance(state, Sensitivity) else state.after()
-        pre = torch.cat((arrival.pre, torch.ones_like(arrival.pre[:, :1])), 1)[:, None, :]
-        nothing = pre.new_zeros(()).expand(len(pre), len(arrival.synapses.weight), pre.shape[2])
+        sides = arrival.sides.biased
+        pre = sides.of_pre(torch.cat((arrival.pre, torch.ones_like(arrival.pre[:, :1])), 1))
+        shape = torch.broadcast_shapes(sides.of_post(arrival.post.value).shape, pre.shape)
+        nothing = pre.new_zeros(()).expand(shape)
         present = state.eps or (nothing,) * len(state.flow.entry)
         eps = []
         for row, entry in zip(state.flow.jacobian, state.flow.entry, strict=True):
             terms = [(f, e) for f, e in zip(row, present, strict=True) if not _absent(f)]
-            moved = torch.zeros_like(present[0]) if not terms else _per_unit(terms[0][0]) * terms[0][1]
+            moved = torch.zeros_like(present[0]) if not terms else _per_unit(terms[0][0], sides) * terms[0][1]
             for factor, before in terms[1:]:
-                moved = _added(moved, factor, before)
-            eps.append(moved if _absent(entry) else _added(moved, entry, pre))
+                moved = _added(moved, factor, before, sides)
+            eps.append(moved if _absent(entry) else _added(moved, entry, pre, sides))
         (flow,) = _flows(arrival, dt)
         slope = gain(arrival.neuron, arrival.post, dt)
         parts = [(slope * part, moved) for part, moved in zip(flow.direction, eps, strict=True) if not _absent(part)]
         parts += [(_sent(arrival.post), moved) for part, moved in zip(flow.direct, eps, strict=False) if part]
-        e = parts[0][0][..., None] * parts[0][1]
+        e = sides.of_post(parts[0][0]) * parts[0][1]
         for factor, moved in parts[1:]:
-            e = torch.addcmul(e, moved, factor[..., None])
-        return PerSynapse(e), Sensitivity(tuple(eps), flow)
+            e = torch.addcmul(e, moved, sides.of_post(factor))
+        return PerSynapse(e, arrival.sides), Sensitivity(tuple(eps), flow)
 
     def block(
         self, state: "Sensitivity | SensitivityBlock", arrival: Arrival, dt: float
@@ -132,14 +136,15 @@ class SensitivityBlock:
         """Sum over steps and examples of third factor x e, like the synapses; third factor is [K B, *size]."""
         post, late = self._backwards(self.gate(third_factor), third_factor)
         weight, bias = self.arrival.outer(together(post), self.arrival.pre)
+        sides = self.arrival.sides
         for factor, eps in zip(late, self.before.eps, strict=False):
             if isinstance(factor, Tensor):
-                full = torch.einsum("bi,bij->ij", factor, eps)
-                weight, bias = weight.add_(full[:, :-1]), None if bias is None else bias.add_(full[:, -1])
+                late_weight, late_bias = sides.apart(sides.biased.sum_post(factor, eps))
+                weight, bias = weight.add_(late_weight), None if bias is None else bias.add_(late_bias)
         return Synapses(weight, bias)
 
     def each(self, weights: Sequence[float]) -> Synapses:
-        """sum_k weights[k] e[k] for each example, weight [B, post, pre], bias [B, post]."""
+        """sum_k weights[k] e[k] for each example, weight [B, *weight], bias [B, post]."""
         post, late = self._backwards(
             weighted_gains(self.gate, self.arrival, weights),
             weighted_gains(torch.clone, self.arrival, weights) if self.before.flow.direct else None,
@@ -147,8 +152,9 @@ class SensitivityBlock:
         weight, bias = self._paired(post)
         for moved, eps in zip(late, self.before.eps, strict=False):
             if isinstance(moved, Tensor):
-                weight.addcmul_(eps[:, :, :-1], moved[..., None])
-                bias.addcmul_(eps[:, :, -1], moved)
+                before, before_bias = self.arrival.sides.apart(eps)
+                weight.addcmul_(before, self.arrival.sides.of_post(moved))
+                bias.addcmul_(before_bias, moved)
         return Synapses(weight, bias)
 
     def after(self) -> Sensitivity:
@@ -162,10 +168,10 @@ class SensitivityBlock:
         eps = []
         for v in size:
             weight, bias = self._paired([self._full(post[v]) for post in reversed(posts)])
-            whole = torch.cat((weight, bias[..., None]), 2)
+            whole = self.arrival.sides.joined(weight, bias)
             for u, before in zip(size, self.before.eps, strict=False):
                 if not _absent(way[v][u]):
-                    whole = _added(whole, way[v][u], before)
+                    whole = _added(whole, way[v][u], before, self.arrival.sides.biased)
             eps.append(whole)
         return Sensitivity(tuple(eps), self.flows[-1])
 
@@ -236,13 +242,13 @@ def _dot(one: Sequence[float | Tensor], other: Sequence[float | Tensor]) -> floa
     return total
 
 
-def _added(total: Tensor, factor: float | Tensor, value: Tensor) -> Tensor:
+def _added(total: Tensor, factor: float | Tensor, value: Tensor, sides: Sides) -> Tensor:
     """total + factor value, in one pass."""
     if isinstance(factor, Tensor):
-        return torch.addcmul(total, value, factor[..., None])
+        return torch.addcmul(total, value, sides.of_post(factor))
     return torch.add(total, value, alpha=factor)
 
 
-def _per_unit(value: float | Tensor) -> float | Tensor:
-    """One value per post unit, [post] or [B, post], against [B, post, pre]."""
-    return value[..., None] if isinstance(value, Tensor) else value
+def _per_unit(value: float | Tensor, sides: Sides) -> float | Tensor:
+    """One value per post unit, [post] or [B, post], as it goes with the weights."""
+    return sides.of_post(value) if isinstance(value, Tensor) else value

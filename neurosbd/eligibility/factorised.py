@@ -89,14 +89,14 @@ class Factors:
         return Synapses(weight, bias if bias is None or self.age == 1 else bias.mul_(self.age))
 
     def onto(self, pending: Synapses, kept: float) -> Synapses:
-        """kept pending + e multiplied out, in one pass: weight [B, post, pre], bias [B, post]."""
+        """kept pending + e multiplied out, in one pass: weight [B, *weight], bias [B, post]."""
         assert pending.bias is not None
         gain = self.gate(torch.ones_like(self.post))
-        weight = torch.baddbmm(pending.weight, gain[:, :, None], self.trace[:, None, :], beta=kept)
+        weight = self.arrival.sides.onto(pending.weight, kept, gain, self.trace)
         return Synapses(weight, torch.add(gain * self.age, pending.bias, alpha=kept))
 
     def each(self, weights: Sequence[float]) -> Synapses:
-        """sum_k weights[k] e[k] for each example, weight [B, post, pre], bias [B, post]."""
+        """sum_k weights[k] e[k] for each example, weight [B, *weight], bias [B, post]."""
         gains = weighted_gains(self.gate, self.arrival, weights)
         gains, trace = (each.unflatten(0, (self.arrival.steps, -1)) for each in (gains, self.trace))
         return Synapses(self.arrival.each(gains, trace), gains.sum(0).mul_(self.age))
@@ -140,7 +140,7 @@ class FactorBlock:
         return total
 
     def each(self, weights: Sequence[float]) -> Synapses:
-        """sum_k weights[k] e[k] for each example, weight [B, post, pre], bias [B, post]."""
+        """sum_k weights[k] e[k] for each example, weight [B, *weight], bias [B, post]."""
         back, late = self._backwards(weighted_gains(self.gate, self.arrival, weights))
         back, pre = (each.unflatten(0, (self.arrival.steps, -1)) for each in (back, self.arrival.pre))
         weight, bias = self.arrival.each(back, pre), back.sum(0)

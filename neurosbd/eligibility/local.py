@@ -5,8 +5,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.sides import Sides
+from neurosbd.connections.synapses import Synapses, is_matrix
 from neurosbd.neurons.neuron import Activity, Compartment, Neuron, NeuronState
+
+MATRIX = Sides()
 
 
 class Site(NamedTuple):
@@ -18,6 +21,13 @@ class Site(NamedTuple):
     compartment: Compartment  # of that neuron
     kappa: float | None  # decay of the readout per step; None if there is not one for all its units
     dt: float  # duration of a step, s
+    sides: Sides = MATRIX  # of the synapses, where each joins two units
+
+    @property
+    def joins_pairs(self) -> bool:
+        """Whether every weight joins two single values, so that an eligibility can be one number per weight and
+        example."""
+        return (self.sides.listed or is_matrix(self.synapses.weight)) and not self.size[1:]
 
 
 @runtime_checkable
@@ -42,6 +52,7 @@ class Arrival(NamedTuple):
     each: Callable[..., Tensor]  # (posts [K, B, *size], pres [K, B, *arriving]) -> sum_k post x pre per example,
     # [B, *weight]; (posts, pres, e, kept) -> kept e + that, in place of e
     states: Sequence[NeuronState] = ()  # of that neuron, after every step of a block
+    sides: Sides = MATRIX  # how values of units stand beside the weights, where each joins two units
 
     @property
     def steps(self) -> int:
@@ -62,12 +73,12 @@ class Eligible(Protocol):
         ...
 
     def onto(self, pending: Synapses, kept: float) -> Synapses:
-        """kept pending + e per synapse, weight [B, post, pre], bias [B, post]; dense connections only, of one step."""
+        """kept pending + e per synapse, weight [B, *weight], bias [B, post], of one step; where all join two."""
         ...
 
     def each(self, weights: Sequence[float]) -> Synapses:
-        """sum_k weights[k] e[k] over the steps of a block, per example and synapse, weight [B, post, pre], bias
-        [B, post]; dense connections only."""
+        """sum_k weights[k] e[k] over the steps of a block, per example and synapse, weight [B, *weight], bias
+        [B, post]; where synapses join two units."""
         ...
 
     def of(self, examples: Tensor, local: "Local") -> Tensor:
@@ -96,3 +107,4 @@ class Local(NamedTuple):
     steps: int = 1  # K, of a block, where the first axis of all that is [B, ..] counts steps times examples
     membrane: Tensor | None = None  # of the postsynaptic neurons after this step, before the reset of its spikes,
     # [B, *size]; of the last step of a block; None if they have none
+    sides: Sides = MATRIX  # as in `Arrival`

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.connections.sides import Sides
 from neurosbd.connections.sparse import Sparse
 from neurosbd.connections.synapses import Synapses
+from neurosbd.connections.wirings import Pairs
 from neurosbd.constraints import Bounds, Held, Nonnegative
 from neurosbd.eligibility.local import Local
 from neurosbd.network import Connection, Network
-from neurosbd.plasticity.plasticity import EventDriven, takes_lists
+from neurosbd.plasticity.plasticity import takes_events, takes_lists
 
 
 class Directly(NamedTuple):
@@ -56,7 +58,7 @@ def moved_directly(
         held = [*network.held(name), *([limits[name]] if name in limits else [])]
         bound = all(isinstance(each.constraint, Bounds | Nonnegative) for each in held)
         listed = isinstance(connection.geometry, Sparse) and takes_lists(plasticity) and weight.device.type == "cpu"
-        alone = not plasticity.eligibilities and isinstance(plasticity, EventDriven)
+        alone = not plasticity.eligibilities and takes_events(plasticity)
         if listed and bound and alone and id(weight) in rates:
             found[name] = Directly(rates[id(weight)], tuple(held))
     return found
@@ -82,7 +84,8 @@ def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float,
     def outer(post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         return Synapses(post_factor[0].index_select(0, post).mul_(pre_factor[0].index_select(0, pre)), None)
 
-    change, state = plasticity.step(state, local._replace(synapses=Synapses(there, None), outer=outer), dt)
+    some = local._replace(synapses=Synapses(there, None), outer=outer, sides=Sides(Pairs(post, pre), geometry.shape))
+    change, state = plasticity.step(state, some, dt)
     if change is not None and len(which):
         there = there.sub(change.weight, alpha=directly.rate)
         for held in directly.held:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 
 from neurosbd.blocks import Block
+from neurosbd.connections.sides import Sides
 from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
-from neurosbd.eligibility.factorised import Factorised
-from neurosbd.eligibility.local import Arrival, Eligible, Local, Selective, Site, membrane_of
+from neurosbd.eligibility.local import MATRIX, Arrival, Eligible, Local, Selective, Site, membrane_of
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.events import Directly, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
@@ -196,7 +196,7 @@ class LocalRun:
         neuron = self.network.populations[connection.post].neuron
         assert neuron is not None
         outer, each = partial(geometry.outer, synapses), partial(geometry.each, synapses)
-        return Arrival(pre, neuron, state, post, synapses, outer, each)
+        return Arrival(pre, neuron, state, post, synapses, outer, each, sides=_sides(connection))
 
     def _learned(
         self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
@@ -223,7 +223,7 @@ class LocalRun:
         return Local(
             arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
             partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
-            membrane_of(arrival.state),
+            membrane_of(arrival.state), arrival.sides,
         )  # fmt: skip
 
     def _responding(self, connection: Connection, arrival: Arrival, traces: LocalTraces) -> Arrival:
@@ -289,7 +289,8 @@ def check(network: Network, rule: Composition) -> None:
         assert population.neuron is not None
         for plan in each:
             place, synapses = plan.connection.compartment, network.synapses(plan.connection)
-            site = Site(synapses, population.size, population.neuron, place, kappa, network.dt)
+            sides = _sides(plan.connection)
+            site = Site(synapses, population.size, population.neuron, place, kappa, network.dt, sides)
             try:
                 _check_listed(plan, rule)
                 if plan.connection.plasticity is not None:
@@ -306,6 +307,11 @@ def check(network: Network, rule: Composition) -> None:
                 raise ValueError(f"{where}{problem}") from None
 
 
+def _sides(connection: Connection) -> Sides:
+    """How values of units stand beside the weights of a connection."""
+    return connection.geometry.sides if isinstance(connection.geometry, Sparse) else MATRIX
+
+
 def _check_listed(plan: Plan, rule: Composition) -> None:
     """Raise ValueError, naming it, of a connection that is stored sparsely and cannot learn so."""
     geometry = plan.connection.geometry
@@ -313,9 +319,7 @@ def _check_listed(plan: Plan, rule: Composition) -> None:
         return
     kind, why = type(plan.plasticity).__name__, None
     if not takes_lists(plan.plasticity):
-        why = f"{kind} keeps one number for every pair of units and example"
-    elif plan.plasticity.eligibilities and not isinstance(plan.eligibility, Factorised):
-        why = f"the eligibility {type(plan.eligibility).__name__} is one number for every pair of units and example"
+        why = f"{kind} does more with the weights than number by number"
     elif rule.upkeep:
         why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
     if why is not None:

@@ -7,18 +7,18 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.connections.synapses import Synapses, joins_pairs, per_post_unit, shared
+from neurosbd.connections.synapses import Synapses, per_post_unit, shared
 from neurosbd.constants import Hertz, NotNegative, constants
 from neurosbd.eligibility.local import Eligible, Local, Selective, Site
 from neurosbd.neurons.scan import apart
-from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks
+from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
 from neurosbd.surrogates import check_gain
 
 
 class EligibilityTrace(NamedTuple):
     """What waits for the readout, with a block of steps after it that is added when somebody asks for it."""
 
-    ebar: Synapses | None  # weight [B, post, pre], bias [B, post]; None: nothing
+    ebar: Synapses | None  # weight [B, *weight], bias [B, post]; None: nothing
     block: Eligible | None = None
     kappa: float = 0.0
     steps: int = 0  # of the block
@@ -37,8 +37,8 @@ class EligibilityPropagation:
 
         ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b third_factor[b, i, t] ebar[b, i, j, t]
 
-    kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense
-    connections, O(B post pre) memory.
+    kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense connections,
+    stored as a matrix or as a list; O(B synapses) memory.
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equation 28.
     """
@@ -48,12 +48,13 @@ class EligibilityPropagation:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = True
     in_blocks: ClassVar[bool] = True
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("exact",)
 
     def check(self, site: Site) -> None:
         """Raise ValueError unless the connection is dense, the readout has one leak, and the neurons have a gain."""
         weight = site.synapses.weight
-        if not joins_pairs(weight, site.size):
+        if not site.joins_pairs:
             raise ValueError(
                 f"eprop keeps an eligibility per synapse, position and example until the readout has forgotten it, so "
                 f"it needs dense connections; this one has weights {list(weight.shape)}. Use rule 'sbd', 'dfa' or 'ebd'"
@@ -97,19 +98,19 @@ class EligibilityPropagation:
         return gradient, after
 
     def eligibility(self, state: EligibilityTrace, local: Local, examples: Tensor) -> Tensor:
-        """ebar, [E, post, pre]."""
+        """ebar, [E, *weight]."""
         return (state.now() or _nothing(local)).weight[examples]
 
 
 def _nothing(local: Local) -> Synapses:
     weight, batch = local.synapses.weight, len(local.pre) // local.steps
-    return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, len(weight))))
+    return Synapses(weight.new_zeros((batch, *weight.shape)), weight.new_zeros((batch, *local.post.value.shape[1:])))
 
 
 def _met(third_factor: Tensor, waiting: Synapses, local: Local) -> Synapses:
     """sum_b third_factor[b] of what waits, like the synapses."""
     assert waiting.bias is not None
-    weight = torch.einsum("bi,bij->ij", third_factor, waiting.weight)
+    weight = local.sides.sum_post(third_factor, waiting.weight)
     return Synapses(weight, None if local.synapses.bias is None else (third_factor * waiting.bias).sum(0))
 
 
@@ -174,6 +175,11 @@ class RateRegulated:
         """If the rule takes them."""
         return takes_blocks(self.inner)
 
+    @property
+    def per_synapse(self) -> bool:
+        """If the rule is."""
+        return takes_lists(self.inner)
+
     def block(self, state: Regulation, local: Local, dt: float) -> tuple[Synapses | None, Regulation]:
         """The same of several steps."""
         assert isinstance(self.inner, Blockwise)
@@ -190,7 +196,7 @@ class RateRegulated:
         ms = examples * positions * dt * 1e3
         share = self.cost * (spikes / ms - self.target * 1e-3) / ms
         pulled = Synapses(
-            eligible.weight * per_post_unit(share, eligible.weight),
+            eligible.weight * _beside(share, eligible.weight, local),
             None if eligible.bias is None else eligible.bias * per_post_unit(share, eligible.bias),
         )
         change = _sum(pulled, state.pulled, -1)
@@ -202,9 +208,14 @@ class RateRegulated:
         return self.inner.eligibility(state.inner, local, examples)
 
 
+def _beside(values: Tensor, weight: Tensor, local: Local) -> Tensor:
+    """One value per post unit or channel, as it goes with the weights."""
+    return local.sides.of_post(values) if local.sides.listed else per_post_unit(values, weight)
+
+
 def _shared(local: Local) -> tuple[int, ...]:
     """Axes of the activity along which units share weights."""
-    return shared(local.synapses.weight, local.post.value)
+    return () if local.sides.listed else shared(local.synapses.weight, local.post.value)
 
 
 def _sum(one: Synapses, other: Synapses, factor: float = 1.0) -> Synapses:

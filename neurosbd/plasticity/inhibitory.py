@@ -44,6 +44,7 @@ class SymmetricInhibitory:
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     per_synapse: ClassVar[bool] = True
+    by_events: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

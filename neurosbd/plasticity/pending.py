@@ -45,7 +45,7 @@ def joined(
     weighted = torch.cat([_fading(_of_steps(each, local), kept) for each in posts])
     both = torch.cat((pending.posts * faded, weighted)), torch.cat((pending.pres, new))
     # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
-    if len(both[0]) < PENDING and is_matrix(local.synapses.weight):
+    if len(both[0]) < PENDING and (is_matrix(local.synapses.weight) or local.sides.listed):
         return PendingEligibility(pending.folded, fade, *both)
     return PendingEligibility(local.each(*both, pending.folded, fade), 1.0, pending.posts[:0], pending.pres[:0])
 
@@ -99,7 +99,7 @@ def rewarded(third_factor: Tensor | None, pending: PendingEligibility, local: Lo
         one = third_factor.flatten(1)[:, 0] * fade
         weight = (one @ folded.flatten(1)).view(folded.shape[1:])
     elif not inner(third_factor):
-        weight = torch.einsum("bi,bij->ij", third_factor * fade, folded)
+        weight = local.sides.sum_post(third_factor * fade, folded)
     else:
         raise ValueError(
             f"an eligibility [batch, *weight] = {list(folded.shape)} of a map or of vectors takes one third "

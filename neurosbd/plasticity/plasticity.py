@@ -22,9 +22,9 @@ class Plasticity(Protocol[S]):
         rate_regulated: may be drawn to a firing rate besides, by the same eligibility.
         eligibilities: names of those it works with; (): it looks at none.
 
-    One that makes of the weights only what `local.outer` gives, `local.eligible.contract`, and the weights themselves
-    number by number, whatever their shape, may declare `per_synapse = True`: it learns connections that are stored
-    sparsely, whose weight is [synapses].
+    One that makes of the weights only what `local.outer`, `local.each` and `local.eligible` give, values of units as
+    `local.sides` puts them beside the weights, and the weights themselves number by number, may declare `per_synapse
+    = True`: it learns connections that are stored sparsely, whose weight is [synapses].
     """
 
     modulated: ClassVar[bool]
@@ -96,9 +96,15 @@ class Bounded(Protocol):
 class EventDriven(Protocol[F]):
     """A plasticity that leaves a synapse as it is while neither of its units spikes.
 
-    One that is `per_synapse` besides moves, in a free run, only the synapses that spikes reach: its `step` is then
-    given those alone, as if there were no others, and its state, which is of the units, in full.
+    `by_events` says whether it does with these constants. One that is `per_synapse` besides moves, in a free run,
+    only the synapses that spikes reach: its `step` is then given those alone, as if there were no others, and its
+    state, which is of the units, in full.
     """
+
+    @property
+    def by_events(self) -> bool:
+        """Whether it does."""
+        ...
 
     def movers(self, state: F, local: Local) -> tuple[Tensor, Tensor]:
         """(of what arrives, [B, *arriving]; of the post units, [B, *size]): a synapse moves in this step only if one of
@@ -109,3 +115,8 @@ class EventDriven(Protocol[F]):
 def takes_lists(plasticity: object) -> bool:
     """Whether a plasticity learns connections that are stored sparsely."""
     return bool(getattr(plasticity, "per_synapse", False))
+
+
+def takes_events(plasticity: object) -> bool:
+    """Whether a plasticity leaves synapses as they are while neither of their units spikes."""
+    return isinstance(plasticity, EventDriven) and plasticity.by_events

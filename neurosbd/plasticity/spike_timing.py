@@ -47,7 +47,7 @@ class Window:
         nn_restr:         an arrival and a spike with no other spike or arrival between them
 
     The first two are kept as one trace per unit, O(B (pre + post)); 'nn_pre_centered' as one per synapse, and both it
-    and 'nn_restr' make O(B pre post) values in every step.
+    and 'nn_restr' make O(B synapses) values in every step.
 
     Args:
         a_plus: size of potentiation, >= 0.
@@ -146,6 +146,11 @@ class SpikeTiming:
         """Those of the window."""
         return self.window.w_min, self.window.w_max
 
+    @property
+    def by_events(self) -> bool:
+        """If it keeps nothing for each synapse."""
+        return self.window.pairing not in PER_SYNAPSE
+
     def check(self, site: Site) -> None:
         """Raise ValueError where pairs depend on both sides and the synapses do not."""
         check_site(self.window.pairing, site)
@@ -186,7 +191,7 @@ class RewardedSpikeTiming:
 
         e[b] <- exp(-dt / tau_e) e[b] + what the window adds;    d weight = sum_b third_factor[b] e[b]
 
-    O(B post pre) memory; for a convolution O(B kernel), since the third factor is the same at all positions.
+    O(B synapses) memory; for a convolution O(B kernel), since the third factor is the same at all positions.
 
     Args:
         window: the pairing.
@@ -203,6 +208,7 @@ class RewardedSpikeTiming:
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -284,6 +290,7 @@ class PolicyGradient:
     waits: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     in_blocks: ClassVar[bool] = True
+    per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ("factorised", "settled")
 
     def check(self, site: Site) -> None:
