@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
+
 from neurosbd.errors import UsageError
 
+CACHE_VARIABLE = "NEUROSBD_CACHE"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO (named pipe)",
@@ -23,6 +26,11 @@ _KINDS = {
 }
 _LONGEST_PART, _LONGEST_PATH = 255, 4000  # bytes
 _FORGOTTEN = 7 * 24 * 3600.0  # s after which nobody is at work any more, on whatever machine
+
+
+def cache_folder() -> Path:
+    """Where is kept what can be made again: NEUROSBD_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("neurosbd"))
 
 
 def legal_path(path: str | Path) -> Path:

@@ -43,6 +43,14 @@ def first_step_only(lasting: Sequence[str]) -> str:
     )
 
 
+def moments_of_before(adaptive: Iterable[str]) -> str:
+    """What to say where populations that measure their batches have not been told that one is over."""
+    return (
+        f"no after_step() followed the last batch, so that {', '.join(map(repr, adaptive))} act on moments of before "
+        f"it; call learner.after_step() after every optimizer.step()"
+    )
+
+
 def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) -> None:
     """Refuse what cannot be shown to a network; the values are not looked at.
 

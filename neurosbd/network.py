@@ -22,7 +22,7 @@ from neurosbd.delays import arriving, ends_of, shortest_of
 from neurosbd.distributions import check_times
 from neurosbd.dropout import draw_sent, thinned
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.inputs import check_inputs, first_step_only
+from neurosbd.inputs import check_inputs, first_step_only, moments_of_before
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental, NeuronState, Total
 from neurosbd.populations import INPUT, Connection, Frame, Population, State
 from neurosbd.summary import Summary, summarise
@@ -50,6 +50,7 @@ class Network(nn.Module):
         dt: duration of a step, s.
         answer: how an answer is read off the readout over the steps of a trial, see ANSWERS.
         block: steps that are taken at once, >= 1, a choice of speed and memory; None: as many as suit the memory.
+        fused: whether steps and gates of neurons are compiled, see docs/speed.md.
     Raises:
         ValueError: if a name is unknown or repeated, sizes do not fit, a part is of another kind, or dt is no positive
             time. Warns of times that are short beside dt or no whole steps.
@@ -63,6 +64,7 @@ class Network(nn.Module):
         dt: float = 1e-3,
         answer: Answer = _MEAN,
         block: int | None = None,
+        fused: bool = False,
     ) -> None:
         super().__init__()
         order = parts.checked(populations, connections, generator)
@@ -70,8 +72,8 @@ class Network(nn.Module):
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._constants = UnitConstants(self)
         self.populations = {p.name: self._constants.drawn(p, generator) for p in populations}
-        for population in self.populations.values():
-            check_times(population.neuron, self.dt, f"population '{population.name}'")
+        for name, population in self.populations.items():
+            check_times(population.neuron, self.dt, f"population '{name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
         self._moments = {n: neuron.init_moments(self.populations[n].size) for n, neuron in self.adaptive.items()}
         for name, moments in self._moments.items():
@@ -84,7 +86,7 @@ class Network(nn.Module):
         for population in populations:
             if population.name in (self.readout, *self.heads):
                 self.answer = parts.checked_answer(answer, population)
-        self.block = parts.checked_block(block)
+        self.block, self.fused = parts.checked_block(block), fused
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.transmissions = {c.name: c.transmission for c in connections if c.transmission.lasts}
         self.conductances = conductances_of(self.populations, connections)
@@ -93,14 +95,14 @@ class Network(nn.Module):
         self._told_of_time = False
         self._total: Total | None = None  # over the processes that share a batch; None: there is one
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
-        self.weights = nn.ParameterDict()
-        self.biases = nn.ParameterDict()
+        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
         self._lists, self.rewired, self.longest = SynapseLists(self), 0, dict(self.delays)
         self.connections = {c.name: self._grown(c, generator) for c in connections}
         self.incoming: dict[str, list[Connection]] = {name: [] for name in order if name != INPUT}
         self._move_lists()
+        self.train()
 
     def _grown(self, connection: Connection, generator: torch.Generator) -> Connection:
         pre, post, name = self.populations[connection.pre], self.populations[connection.post], connection.name
@@ -108,9 +110,8 @@ class Network(nn.Module):
         self.delays[name], self.longest[name] = ends_of(connection, self.delays[name])
         self._lists.keep(connection)
         check_weights(connection, weight)
-        constraints = with_mask(connection.constraints, present)
         axes = connection.geometry.axes(tuple(weight.shape), pre.size)
-        held = hold(constraints, weight, axes, generator, f"connection '{name}'")
+        held = hold(with_mask(connection.constraints, present), weight, axes, generator, f"connection '{name}'")
         self._held[name] = [(constraint, type(state)) for constraint, state in held]
         for number, (constraint, state) in enumerate(held):
             for field, value in state._asdict().items():
@@ -227,15 +228,14 @@ class Network(nn.Module):
         """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
         super().train(mode)
         if self.unsettled and self.adaptive and not mode:
-            self.unsettled, late = False, ", ".join(map(repr, self.adaptive))
-            warn(
-                f"no after_step() followed the last batch, so that {late} act on moments of before it; call "
-                f"learner.after_step() after every optimizer.step()"
-            )
+            self.unsettled = False
+            warn(moments_of_before(self.adaptive))
         for name, neuron in self.adaptive.items():
             learning = neuron if self._total is None else neuron.together(self._total)
             acting = learning if mode else neuron.with_moments(self.moments(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)
+        if self.fused:
+            self.populations = {name: parts.fused(each, self.like) for name, each in self.populations.items()}
         return self
 
     def share(self, total: Total) -> None:

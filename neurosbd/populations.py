@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from operator import index
@@ -19,6 +19,7 @@ from neurosbd.connections.sparse import Sparse
 from neurosbd.constants import Distribution
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
+from neurosbd.neurons.fused import fused as fused_neuron
 from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState, Stochastic
 from neurosbd.synapses import Delta, ShortTerm, Synapse, Transmission, Transmitting
 from neurosbd.units import quantity
@@ -275,6 +276,14 @@ def check_examples(state: State, x: Tensor) -> None:
                 f"the batch changed from {len(kept[0])} to {len(x)} examples within a run; go on with as many, or "
                 f"start a new run with network.init(x)"
             )
+
+
+def fused(population: Population, like: Tensor) -> Population:
+    """The population whose neurons take each step in one kernel, where that gains; `like` has their type and place."""
+    if population.neuron is None:
+        return population
+    silent = population.named_axes.silence(like, 1)
+    return replace(population, neuron=fused_neuron(population.neuron, population.name, silent))
 
 
 def checked_block(block: object) -> int | None:

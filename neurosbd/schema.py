@@ -203,7 +203,7 @@ def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple
         return Annotated[inner, legal, read], default
     if Tensor in parts:
         if tables:
-            return _constant(tables), default
+            return _or_none(_constant(tables)) if type(None) in parts else _constant(tables), default
         return Union[tuple(part for part in parts if part is not Tensor)], default  # noqa: UP007
     spelled = spell(default, nested)
     if len(parts) == 1 and dataclasses.is_dataclass(hint) and not tables:
@@ -219,7 +219,11 @@ def _field(hint: object, default: object, nested: Mapping[Hint, Table]) -> tuple
     if otherwise is not None:
         default = Field(default_factory=lambda: otherwise, validate_default=True)
     union: Hint = Union[tuple(typed)]  # noqa: UP007
-    return Annotated[union, BeforeValidator(_unless_none)] if type(None) in parts else union, default
+    return _or_none(union) if type(None) in parts else union, default
+
+
+def _or_none(hint: Hint) -> Hint:
+    return Annotated[hint | None, BeforeValidator(_unless_none)]
 
 
 def _unless_none(value: object) -> object:

@@ -10,6 +10,7 @@ import neurosbd
 from neurosbd.config.rule_change import carried_over
 from neurosbd.errors import UsageError
 from neurosbd.neuromodulators import NEUROMODULATORS, Decorrelation, FixedRandom, Forgetting, Grid, Reward, Transposed
+from neurosbd.neurons import NEURONS
 from neurosbd.plasticity import PLASTICITIES, EligibilityPropagation, RewardedSpikeTiming, SpikeTiming, ThreeFactor
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.composed import Parts
@@ -188,3 +189,11 @@ neuromodulator = "reward"
 def test_constants_that_are_no_parts_are_told_where_they_belong() -> None:
     with pytest.raises(ValueError, match=r"a rule has no part 'scale'.*Legal: plasticity.*\(scale=0.1\)"):
         neurosbd.rules["sbd"](scale=0.1)
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_the_constants_of_every_neuron_are_written_down(name: str) -> None:
+    """Without a word, which is an error here: must fail when one that may be left out is none of its type (tried)."""
+    definition = neurosbd.load_model("digits-snn", settings={"population.hidden1.neuron": name})
+    kept = definition.model_dump(mode="json")
+    assert kept["population"]["hidden1"]["neuron"]["kind"] == name

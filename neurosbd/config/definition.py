@@ -17,11 +17,12 @@ from neurosbd.constants import Positive, Range, Whole
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
 from neurosbd.encoders import ENCODERS, Encoder
-from neurosbd.errors import UsageError, nearest
+from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
 from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.network import Network
+from neurosbd.neurons.fused import is_fused
 from neurosbd.parsing import JsonTable
 from neurosbd.plasticity import Window
 from neurosbd.plugins import needed
@@ -106,6 +107,7 @@ class TimeSpec(Record):
     warmup: Whole = 0  # first steps without a score
     answer: AnswerEntry = _named("mean")  # how it is read off the steps that have one
     block: Count | None = None  # steps that are taken at once; none: as many as suit the memory
+    fused: bool = False  # whether steps and gates of neurons are compiled, which takes seconds to begin with
 
     @model_validator(mode="after")
     def _some_step_is_scored(self) -> "TimeSpec":
@@ -316,14 +318,17 @@ class Experiment:
         Raises:
             UsageError: if populations and connections do not fit together.
         """
-        definition = self.definition
+        definition, time = self.definition, self.definition.time
         weights = generator(definition.seed, "weights")
         try:
-            network = Network(
-                self.populations, self.connections, weights, definition.time.dt, self.answer, definition.time.block
-            )
+            network = Network(self.populations, self.connections, weights, time.dt, self.answer, time.block, time.fused)
         except ValueError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
+        if time.fused and not any(is_fused(each.neuron) for each in network.populations.values() if each.neuron):
+            warn(
+                f"{definition.name}: time.fused compiles nothing: a step of every population has so few operations "
+                f"that it is faster as it is written, draws numbers, or measures its batch; leave it out"
+            )
         for name in definition.training.rates:
             if name not in network.incoming and name not in network.connections:
                 there = [*network.incoming, *network.connections]

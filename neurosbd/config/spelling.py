@@ -53,8 +53,11 @@ def spelled(
                 f"rewards[{number}] must be a neurosbd.Reinforcement(neurosbd.rewards['spike_count'](...)), got "
                 f"{type(given).__name__}"
             )
+    time: JsonTable = {"dt": network.dt}
+    time |= {} if network.block is None else {"block": network.block}
+    time |= {"fused": True} if network.fused else {}
     raw: JsonTable = {
-        "time": {"dt": network.dt} | ({} if network.block is None else {"block": network.block}),
+        "time": time,
         "population": {name: _population(each) for name, each in network.populations.items()},
         "connection": [_connection(each) for each in network.connections.values()],
         "stimulus": [_stimulus(number, given) for number, given in enumerate(stimuli)],

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from neurosbd.datasets.definition import DatasetFile
-from neurosbd.datasets.locate import CACHE_VARIABLE, actual, cache_folder, required
+from neurosbd.datasets.locate import actual, required
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits
 from neurosbd.errors import warn
-from neurosbd.files import regular, sweep, workplace
+from neurosbd.files import CACHE_VARIABLE, cache_folder, regular, sweep, workplace
 from neurosbd.parsing import JsonTable
 
 _PURPOSE = "decoding"

@@ -9,21 +9,15 @@ from neurosbd import library
 from neurosbd.datasets.archives import LARGEST, unpack
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.errors import DATA, UsageError
-from neurosbd.files import legal_path, regular
+from neurosbd.files import cache_folder, legal_path, regular
 
 ROOT_VARIABLE = "NEUROSBD_DATA"
-CACHE_VARIABLE = "NEUROSBD_CACHE"
 _DENSEST = 32  # times its published size; pictures and events stay below 4
 
 
 def download_folder() -> Path:
     """Where `neurosbd data get` puts files: NEUROSBD_DATA, or the user's data folder."""
     return Path(os.environ.get(ROOT_VARIABLE) or platformdirs.user_data_dir("neurosbd"))
-
-
-def cache_folder() -> Path:
-    """Where decoded sets are kept: NEUROSBD_CACHE, or the user's cache folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("neurosbd"))
 
 
 def locate(definition: DatasetFile, root: str | Path | None = None) -> Path:

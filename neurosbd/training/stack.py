@@ -217,7 +217,7 @@ def _network(sessions: Sequence[Session]) -> Network:
         for connection in first.connections.values()
     ]
     populations = list(first.populations.values())
-    stacked = Network(populations, connections, torch.Generator(), first.dt, first.answer, first.block)
+    stacked = Network(populations, connections, torch.Generator(), first.dt, first.answer, first.block, first.fused)
     stacked.to(next(first.parameters()))
     for connection in stacked.connections.values():
         present = stacked.present(connection)

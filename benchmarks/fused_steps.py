@@ -1,0 +1,105 @@
+"""What compiling brings to a population of neurons: a step and a gate as written, and in one kernel.
+
+    python benchmarks/fused_steps.py [--json] [--shapes 1x1000 1x20000 64x512] [--repeats 200] [--threads 1]
+        [--neurons lif alif cubalif adex izhikevich hodgkin_huxley]
+
+`written` is the method as it stands, `fused` the same through torch.compile (Inductor), which a C++ compiler must be
+there for, whether `time.fused` would take it or not; `1st s` is the time of its first call, which compiles. `worst` is
+the largest difference that twenty steps make, relative to the largest value. They take turns within one process; times
+are medians of CPU time (time.process_time).
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import neurosbd
+from neurosbd.neurons.fused import Fused
+from neurosbd.training.machine import provenance
+
+DT = 1e-3
+NEURONS = ("lif", "alif", "cubalif", "adex", "izhikevich", "hodgkin_huxley")
+
+
+Step = Callable[..., tuple[Any, Any]]
+
+
+def difference(written: Step, fused: Step, state: Any, drive: Tensor, dt: float) -> float:
+    """The largest in any variable over twenty steps, relative to the largest value of that variable."""
+    states, worst = [state, state], 0.0
+    for _ in range(20):
+        states = [step(each, drive, dt)[1] for step, each in zip((written, fused), states, strict=True)]
+        pairs = [(a, b) for a, b in zip(*states, strict=True) if a is not None]
+        worst = max(worst, *(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in pairs))
+    return worst
+
+
+def measure(name: str, shape: tuple[int, ...], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One neuron at one shape: a row for its step, one for its gate."""
+    torch._dynamo.reset()
+    neuron, drive = neurosbd.neurons[name](), torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    dt, step, gate = min(DT, getattr(neuron, "longest_step", DT)), Fused(neuron.step, name), Fused(neuron.gate, name)
+    activity, state = neuron.step(neuron.init(drive), drive, dt)
+    calls: dict[tuple[str, str], Callable[[], object]] = {
+        ("step", "written"): partial(neuron.step, state, drive, dt), ("step", "fused"): partial(step, state, drive, dt),
+        ("gate", "written"): partial(neuron.gate, activity, drive, dt),
+        ("gate", "fused"): partial(gate, activity, drive, dt),
+    }  # fmt: skip
+    first, spent = {}, {what: [] for what in calls}
+    for what, call in calls.items():
+        start = time.perf_counter()
+        call()
+        first[what] = time.perf_counter() - start
+        call()
+    for turn in range(options.repeats):
+        for what in list(calls)[:: -1 if turn % 2 else 1]:
+            start = time.process_time()
+            calls[what]()
+            spent[what].append(time.process_time() - start)
+    rows = []
+    for method in ("step", "gate"):
+        written, fused = (1e3 * statistics.median(spent[method, how]) for how in ("written", "fused"))
+        rows.append({
+            "neuron": name, "shape": list(shape), "method": method, "written_ms": written, "fused_ms": fused,
+            "first_s": first[method, "fused"], "worst": difference(neuron.step, step, state, drive, dt),
+        })  # fmt: skip
+    return rows
+
+
+@torch.no_grad()
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", default=["1x1000", "1x20000", "64x512"], metavar="BxSIZE")
+    parser.add_argument("--neurons", nargs="+", default=NEURONS)
+    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    neurosbd.keep_freed_memory()  # as `neurosbd fit` does
+    torch.set_num_threads(options.threads)
+    shapes = [tuple(int(n) for n in shape.split("x")) for shape in options.shapes]
+    rows = [row for shape in shapes for name in options.neurons for row in measure(name, shape, options)]
+    told = provenance(torch.device("cpu"))
+    if options.json:
+        print(json.dumps({"rows": rows, "options": vars(options), **told}, indent=1))
+        return
+    print(f"torch {told['versions']['torch']}, {told['device']}, {told['threads']} threads")
+    print(f"{'neuron':<16}{'shape':<14}{'':<6}{'written ms':>11}{'fused ms':>10}{'ratio':>7}{'1st s':>7}{'worst':>9}")
+    for row in rows:
+        shape, ratio = "x".join(map(str, row["shape"])), row["fused_ms"] / row["written_ms"]
+        print(
+            f"{row['neuron']:<16}{shape:<14}{row['method']:<6}{row['written_ms']:>11.3f}{row['fused_ms']:>10.3f}"
+            f"{ratio:>7.2f}{row['first_s']:>7.1f}{row['worst']:>9.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
