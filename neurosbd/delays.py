@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.connections.sparse import Listed, Sparse, with_lags
 from neurosbd.constants import Distribution
-from neurosbd.distributions import FromFile
+from neurosbd.distributions import ConstantsFromFile
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
 from neurosbd.populations import Connection
@@ -67,7 +67,7 @@ def with_drawn_delays(laid: Listed, connection: Connection, dt: float, generator
     """
     assert isinstance(connection.delay, Distribution)
     lists = laid.geometry.lists
-    if isinstance(connection.delay, FromFile):
+    if isinstance(connection.delay, ConstantsFromFile):
         times = connection.delay.of_pairs(lists.post, lists.pre, laid.geometry.shape)
     else:
         times = connection.delay.draw((len(lists.post),), generator).double()

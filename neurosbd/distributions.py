@@ -114,7 +114,7 @@ class OppositeSigns:
 
 
 @constants(called="file")
-class FromFile:
+class ConstantsFromFile:
     """The numbers of a file, in the unit of the constant: s, V, ...
 
     Args:
@@ -148,7 +148,8 @@ class FromFile:
 
 
 DISTRIBUTIONS = {
-    "uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns, "file": FromFile,
+    "uniform": Uniform, "normal": Normal, "log_normal": LogNormal, "opposite_signs": OppositeSigns,
+    "file": ConstantsFromFile,
 }  # fmt: skip
 is_table(__name__, DISTRIBUTIONS)
 

@@ -6,7 +6,9 @@ All are shown as their message alone; a traceback is for our own mistakes.
 import difflib
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 OUT = "--out (in Python out=)"  # as messages call them, whoever reads them
 RESUME = "--resume (in Python resume=True)"
@@ -38,7 +40,29 @@ def warn(message: str, stacklevel: int = 3) -> None:
         message: what is so, with figures, and what to change if it is not meant.
         stacklevel: whose line is named: 3, who called the function that warns.
     """
+    for texts in _collections.get():
+        if message not in texts:
+            texts.append(message)
     warnings.warn(message, UsageWarning, stacklevel=stacklevel)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """The texts of all that `warn` says meanwhile, each once, as it is said."""
+    texts: list[str] = []
+    before = _collections.set((*_collections.get(), texts))
+    try:
+        yield texts
+    finally:
+        _collections.reset(before)
+
+
+def warnings_so_far() -> list[str]:
+    """What the outermost collection of warnings holds; nothing outside of one."""
+    return list(next(iter(_collections.get()), ()))
+
+
+_collections: ContextVar[tuple[list[str], ...]] = ContextVar("collections of warnings", default=())
 
 
 _LISTED = 60  # names that one line may have

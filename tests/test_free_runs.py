@@ -298,7 +298,30 @@ def test_a_damaged_checkpoint_or_a_changed_file_of_spikes_is_refused(tmp_path: P
     refused("traces", traces=[1, 2])
     refused("network", network={})
     spikes.write_text("time,unit\n0.02,0\n")
-    refused("a file of spikes has changed since")
+    refused(r"spikes\.csv has changed since")
+
+
+def test_a_run_goes_on_in_a_folder_that_was_moved_and_keeps_what_it_warned_of(tmp_path: Path) -> None:
+    """Model, spikes and run; to the same bits. Must fail when paths are compared as they were written (tried)."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "late.csv").write_text("time,unit\n0.001,0\n0.0011,0\n0.012,1\n")
+    _model(first)
+    text = (first / "own.toml").read_text()
+    (first / "own.toml").write_text(
+        text.replace("stimulus = [", 'stimulus = [{ population = "source", kind = "spikes", file = "late.csv" },')
+    )
+    with pytest.warns(UsageWarning, match="spikes share a step"):
+        whole = neurosbd.simulate(first / "own.toml", out=first / "whole")
+        halves = neurosbd.simulate(first / "own.toml", out=first / "run", loggers=[_Stops()])
+    assert any("spikes share a step" in text for text in whole.result["warnings"])
+    assert halves.result["status"] == "interrupted" and halves.result["warnings"] == whole.result["warnings"]
+    weights = whole.network().weights["exc->exc"]
+    first.rename(second)
+    with pytest.warns(UsageWarning, match="spikes share a step"):
+        done = neurosbd.simulate(second / "own.toml", out=second / "run", resume=True)
+    assert done.result["status"] == "finished" and all("share a step" in text for text in done.result["warnings"])
+    assert torch.equal(done.network().weights["exc->exc"], weights)
 
 
 def test_a_line_of_metrics_that_lacks_a_rate_is_left_out_of_the_figure(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -281,3 +282,23 @@ def test_an_experiment_that_torchrun_starts_several_times_is_refused(
     with pytest.raises(UsageError, match=r"torchrun has started 2 processes.*start it without torchrun"):
         neurosbd.simulate("stdp-window", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+WAITS = """
+import signal, threading, torch
+from neurosbd.learning.ranks import Place, joined
+from neurosbd.training.interrupt import Interrupt
+with Interrupt():
+    threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)).start()
+    with joined(Place(0, 2, 0, "localhost:{port}", "srun"), torch.device("cpu")):
+        pass
+"""
+
+
+def test_a_rank_that_waits_for_others_ends_at_sigterm() -> None:
+    """Must fail when handlers of Python stay there (tried: it waits for ten minutes)."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    ended = subprocess.run([sys.executable, "-c", WAITS.format(port=port)], timeout=120, check=False)
+    assert ended.returncode == -signal.SIGTERM

@@ -309,7 +309,7 @@ class DifferenceOfGaussians:
 
 
 @constants(called="file")
-class FromFile:
+class WeightsFromFile:
     """weight = the numbers of a file.
 
     Args:
@@ -343,5 +343,5 @@ INITIALISERS = {
     "paired": Paired,
     "on_off": OnOff,
     "difference_of_gaussians": DifferenceOfGaussians,
-    "file": FromFile,
+    "file": WeightsFromFile,
 }

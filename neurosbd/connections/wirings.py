@@ -232,7 +232,7 @@ def _pairs(post: int, pre: int, autapses: bool, joined: Callable[[range], Tensor
 
 
 @constants(called="file")
-class FromFile:
+class WiringFromFile:
     """Pairs are joined where the array of a file is not 0.
 
     Args:
@@ -267,5 +267,5 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "outdegree": Outdegree,
     "one_to_one": OneToOne,
     "distance": Distance,
-    "file": FromFile,
+    "file": WiringFromFile,
 }

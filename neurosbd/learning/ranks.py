@@ -12,6 +12,8 @@ Differs: no wrapper around the network as in DistributedDataParallel, which redu
 
 import hashlib
 import re
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -241,9 +243,10 @@ def joined(place: Place | None, device: torch.device) -> Iterator[Ranks]:
     # torchrun holds the meeting itself, which only torch's own way of reading its variables knows.
     method = "env://" if place.starter == "torchrun" else f"tcp://{place.address}"
     try:
-        distributed.init_process_group(
-            backend, init_method=method, rank=place.rank, world_size=place.size, timeout=PATIENCE
-        )
+        with _ended_by_signals():
+            distributed.init_process_group(
+                backend, init_method=method, rank=place.rank, world_size=place.size, timeout=PATIENCE
+            )
     except (RuntimeError, ValueError) as problem:
         raise RunError(
             f"rank {place.rank} of {place.size} has not met the others at {place.address} "
@@ -253,3 +256,16 @@ def joined(place: Place | None, device: torch.device) -> Iterator[Ranks]:
         yield Group(place.rank, place.size)
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process as the system does it: while C code waits for ranks that do not come, no
+    handler of Python is called. Nothing has been written then."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError, nearest
 from neurosbd.filters import whole_steps
 from neurosbd.kinds import declared
 from neurosbd.seeds import generator
-from neurosbd.stimuli.stimulus import FromFile, Span, Stimulation, warn_of_late
+from neurosbd.stimuli.stimulus import ReadFromFile, Span, Stimulation, warn_of_late
 
 AHEAD = 64  # steps that are made at once, always from a multiple of it on, so that nothing depends on who asks
 
@@ -91,7 +91,7 @@ class Stimulator:
 
     def content(self) -> list[str]:
         """What is in the files of stimuli that come from one; '' of all others."""
-        return [g.stimulus.content(self.dt) if isinstance(g.stimulus, FromFile) else "" for g in self.stimulations]
+        return [g.stimulus.content(self.dt) if isinstance(g.stimulus, ReadFromFile) else "" for g in self.stimulations]
 
     def state(self) -> tuple[int, list[object]]:
         """The block that is there and the states at its beginning, to go on from."""

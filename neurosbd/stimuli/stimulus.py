@@ -42,7 +42,7 @@ class Stimulus(Protocol[S]):
 
 
 @runtime_checkable
-class FromFile(Protocol):
+class ReadFromFile(Protocol):
     """A stimulus that is read from a file, which may have changed when a run goes on."""
 
     def content(self, dt: float) -> str:

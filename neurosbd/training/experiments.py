@@ -9,7 +9,7 @@ import torch
 
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, collected_warnings
 from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.network import Frame
@@ -63,7 +63,7 @@ def simulate(
         KeyboardInterrupt: after Ctrl-C before it has begun, or a second one.
     """
     settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, collected_warnings():
         job = Job(experiment, rule, None, settings, record, out, device, resume, Loggers(loggers))
         definition = job.definition()
         check_alone(os.environ)
@@ -79,7 +79,8 @@ def simulate(
             run = measure(built, built.protocol, job, interrupt)
         else:
             run = run_freely(built, job, interrupt)
-    job.loggers.say_rest(run.result.get("warnings", ()))
+    if built.task is not None:  # whose layers have complaints; of all others everything has been said
+        job.loggers.say_rest(run.result.get("warnings", ()))
     return run
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurosbd.checkpoints import StateDict, check
-from neurosbd.errors import UsageError
+from neurosbd.errors import OUT, UsageError
 from neurosbd.rewards import Delivery
 from neurosbd.rewards.delivery import Underway
 from neurosbd.stimuli.dataset import Place
@@ -77,7 +77,12 @@ def _check_stimuli(stimulator: Stimulator, given: StateDict, step: int, path: Pa
     if given["block"] != block:
         refuse(path, "stimuli.block", given["block"], f"{block}, the one of step {step}")
     if given["content"] != content:
-        raise UsageError(f"{path}: a file of spikes has changed since, so that the run cannot go on as it began")
+        pairs = zip(given["content"], content, stimulator.stimulations, strict=False)
+        files = [getattr(each.stimulus, "file", each.population) for was, now, each in pairs if was != now]
+        raise UsageError(
+            f"{path}: {', '.join(files) or 'a file of spikes'} has changed since, so that the run cannot go on as it "
+            f"began; put the old one back, or start anew in another {OUT}"
+        )
     for number, part in enumerate(_parts(states, len(stimulator.spans), path, "stimuli.states")):
         first, last = stimulator.spans[number].within(0, block * AHEAD)
         _check_done(part, stimulator.states[number], last - first, path, f"stimuli.states.{number}")

@@ -9,7 +9,7 @@ import torch
 from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, resolve_table
 from neurosbd.config.spelling import spelled
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, collected_warnings
 from neurosbd.learning.rule import Rule
 from neurosbd.network import Network
 from neurosbd.parsing import Json
@@ -75,15 +75,13 @@ def run(
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, got {type(network).__name__}; of a model file: simulate")
     check_alone(os.environ)
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, collected_warnings():
         times = {"duration": duration, "update": update, "report": report, "examples": examples}
         raw = spelled(network, stimuli, rewards, rules) | {"seed": seed}
         raw["simulation"] = {key: value for key, value in times.items() if value is not None}
         definition = resolve_table(raw, "run", name, settings=settings, record=as_specs(record)).definition
         job = Job(name, None, None, {}, (), out, device, resume, Loggers(loggers))
-        done = run_freely(definition.build().on(network), job, interrupt)
-    job.loggers.say_rest(done.result.get("warnings", ()))
-    return done
+        return run_freely(definition.build().on(network), job, interrupt)
 
 
 def run_freely(experiment: Experiment, job: Job, interrupt: Interrupt) -> Run:

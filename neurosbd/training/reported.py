@@ -9,7 +9,7 @@ from typing import Protocol
 from neurosbd import checkpoints
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
-from neurosbd.errors import warn
+from neurosbd.errors import warn, warnings_so_far
 from neurosbd.parsing import JsonTable
 from neurosbd.tasks import Findings
 from neurosbd.training import directory
@@ -103,6 +103,7 @@ class ReportedRun:
         self.session, self.start, self.loggers, self.interrupt = session, start, loggers, interrupt
         self.path: Path = start["path"]
         self.metrics = [line for line in open_run(self.path).metrics if line["epoch"] <= _reports(session)]
+        self.warned: list[str] = open_run(self.path).result.get("warnings", [])  # before it was stopped
         self.metrics_file = MetricsFile(self.path, self.metrics, interrupt)
         lacking = _reports(session) - len(self.metrics)
         if lacking > 0:
@@ -143,7 +144,8 @@ class ReportedRun:
         result: JsonTable = {
             "status": status, "reason": reason, "epochs": len(self.metrics),
             "final": self.metrics[-1] if self.metrics else None, "best": None,
-            "seconds": sum(line.get("seconds", 0.0) for line in self.metrics), "warnings": [],
+            "seconds": sum(line.get("seconds", 0.0) for line in self.metrics),
+            "warnings": list(dict.fromkeys([*self.warned, *warnings_so_far()])),
         }  # fmt: skip
         if status == "finished" and self.metrics:
             return keep(self.path, result, self.session.findings(self._whole_lines()))

@@ -9,7 +9,7 @@ from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Definition
 from neurosbd.datasets.in_memory import PREFIX
 from neurosbd.errors import OUT, UsageError, warn
-from neurosbd.parsing import JsonTable
+from neurosbd.parsing import Json, JsonTable
 from neurosbd.recording import Recorder
 from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.training.run import BEST, CHECKPOINT, PREVIOUS, TRACE, open_run
@@ -50,7 +50,9 @@ def take_up(session: Resumable, path: Path) -> None:
     run = open_run(path)
     recorded = run.definition.model_dump(mode="json")
     asked = session.definition.model_dump(mode="json")
-    recorded, asked = ({k: v for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked))
+    recorded, asked = (
+        {k: _placeless(v) for k, v in d.items() if k not in ("about", "source")} for d in (recorded, asked)
+    )
     if recorded != asked:
         changed, data = _differences(recorded, asked), run.definition.data.name
         same = (
@@ -81,6 +83,17 @@ def keep_best(session: Resumable, path: Path) -> None:
     best = session.stopping.epoch if session.stopping is not None else 0
     if best and session.position == (best, 0):
         checkpoints.keep_as(path / CHECKPOINT, path / BEST)
+
+
+def _placeless(value: Json) -> Json:
+    """The same with files by their names alone: who moves a folder goes on with its files. Of spikes the content is
+    compared, arrays are in the checkpoint."""
+    if isinstance(value, list):
+        return [_placeless(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {key: _placeless(item) for key, item in value.items()}
+    return named | ({"file": Path(named["file"]).name} if isinstance(named.get("file"), str) else {})
 
 
 def _differences(old: object, new: object, at: str = "") -> list[str]:
