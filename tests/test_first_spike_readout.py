@@ -295,9 +295,8 @@ def test_a_reward_teaches_the_first_unit_alone_by_how_often_it_was_right() -> No
 
 
 def test_a_punishment_has_sizes_of_its_own() -> None:
-    """What was in time loses anti_plus, the rest gains anti_minus; a reward has the sizes that it had.
-
-    Must fail when both are taken for a reward (tried).
+    """What was in time loses anti_plus, the rest gains anti_minus, by itself an eighth of that; a reward has the sizes
+    that it had. Must fail when both are taken for a reward (tried), or the rest gains a_minus (tried).
     """
     network = readout(3, 3)
     with torch.no_grad():
@@ -306,6 +305,9 @@ def test_a_punishment_has_sizes_of_its_own() -> None:
     right, wrong = (changes(learner, torch.tensor([[2, 3, 4]]), torch.tensor([label])) for label in (0, 1))
     torch.testing.assert_close(right[0], right.new_tensor([1.0, -0.5, -0.5]) * 2 / 3)
     torch.testing.assert_close(wrong[0], wrong.new_tensor([-3.0, 0.25, 0.25]) / 3)
+    plain = made(network, "rstdp_readout", a_plus=1.0, a_minus=0.5)
+    wrong = changes(plain, torch.tensor([[2, 3, 4]]), torch.tensor([1]))
+    torch.testing.assert_close(wrong[0], wrong.new_tensor([-1.0, 0.125, 0.125]) / 3)
 
 
 SMALL: dict[str, Any] = {

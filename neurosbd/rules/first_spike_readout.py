@@ -241,15 +241,18 @@ def rstdp_readout(
 
         error[n] = 1 - accuracy if right, -accuracy if wrong;  the accuracy is that of the epoch before
 
-    A punishment has to weaken a unit: most inputs are not in time, so with `anti_minus` as large as `a_minus` it would
-    make the sum of its weights larger, and one unit would go on spiking first, whatever is shown.
+    A punishment has to weaken a unit. Most inputs are not in time, so with `anti_minus` as large as `anti_plus` it
+    would make the sum of the weights larger, and one unit would go on spiking first, whatever is shown.
 
     Args: as of s2_stdp; units of a class do not compete, each stands for it.
         anti_plus: how much a punished synapse from an input in time loses, >= 0; None: a_plus.
-        anti_minus: how much one from any other input gains, >= 0; None: a_minus.
+        anti_minus: how much one from any other input gains, >= 0; None: an eighth of anti_plus, as in the source.
     Source: Mozafari et al. 2018, IEEE Trans. Neural Netw. Learn. Syst. 29; as in Goupy, Tirilly, Bilasco 2024.
-    Differs: the accuracy before the first epoch is that of a guess; and as s2_stdp.
+    Differs: the accuracy before the first epoch is that of a guess, and later that of an epoch; changes go with
+        w (1 - w) in the former; and as s2_stdp.
     """
+    anti_plus = a_plus if anti_plus is None else anti_plus
+    anti_minus = anti_plus / 8 if anti_minus is None else anti_minus
     return FirstSpikeReadout(
         Rewarded(),
         CausalWindow(a_plus, a_minus, slope, w_min, w_max, anti_plus, anti_minus),
