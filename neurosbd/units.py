@@ -58,6 +58,12 @@ def quantity(text: str, unit: str) -> float | None:
     return float(Decimal(number).scaleb(power - base))
 
 
+def dimension_of(text: str) -> str | None:
+    """'time', 'conductance', ..: what a text with a known unit is; None if it is something else."""
+    found = _QUANTITY.fullmatch(text)
+    return _UNITS[found[2]][0] if found is not None and found[2] in _UNITS else None
+
+
 def _of_dimension(unit: str) -> list[str]:
     """Units that may have been meant; each in letters that a keyboard has."""
     units = _DIMENSIONS[_UNITS[unit][0]] if unit in _UNITS else _UNITS

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,55 @@ def test_windows_and_synapses_are_asked_as_well(tmp_path: Path) -> None:
     assert len(seen) == 1
     with pytest.warns(UsageWarning, match=r"connection.0.synapse.tau = 5 s is long for a synapse; if 5 ms are meant"):
         load_model("digits-snn", settings={"connection.0.synapse": {"kind": "exponential", "tau": 5}})
+
+
+DRIVEN = """
+simulation = {{ duration = "10 ms" }}
+time.dt = "0.1 ms"
+stimulus = [{{ population = "cells", kind = "current_steps", times = [0.0, "5 ms"], values = [0.0, "{current}"] }}]
+[[connection]]
+pre = "source"
+post = "cells"
+kind = "dense"
+weight = {{ kind = "normal", mean = "{weight}", std = 0.0 }}
+{more}
+[population]
+source = {{ size = [2], neuron = "relay" }}
+cells = {{ size = [1], neuron = {{ {neuron} }} }}
+"""
+AXON = 'kind = "hodgkin_huxley", g_leak = "30 nS"'
+VOLTS = 'kind = "lif", v_leak = "-70 mV", v_threshold = "-50 mV", v_reset = "-60 mV", reset = "to_value"'
+
+
+def _driven(folder: Path, weight: str, current: str, neuron: str, more: str = "") -> Any:
+    path = folder / "own.toml"
+    path.write_text(DRIVEN.format(weight=weight, current=current, neuron=neuron, more=more))
+    return load_model(path)
+
+
+def test_weights_and_currents_with_units_are_what_drives_the_neuron(tmp_path: Path) -> None:
+    """Conductances and currents count in the leak of the neuron, potentials in volts. Must fail when a current is
+    divided by the leak in nS (tried)."""
+    axon = _driven(tmp_path, "2 nS", "300 pA", AXON, 'synapse = "conductance"')
+    assert axon.network().weights["source->cells"].tolist() == [pytest.approx([2 / 30] * 2)]
+    assert axon.stimulus[0].model_dump()["values"] == pytest.approx([0.0, 300e-12 / 30e-9])
+    volts = _driven(tmp_path, "0.5 mV", "20 mV", VOLTS)
+    assert volts.network().weights["source->cells"].tolist() == [pytest.approx([0.5e-3] * 2)]
+    assert volts.stimulus[0].model_dump()["values"] == pytest.approx([0.0, 20e-3])
+
+
+@pytest.mark.parametrize(
+    ("weight", "current", "neuron", "more", "said"),
+    [
+        ("2 nS", "0.1 V", VOLTS, 'synapse = "conductance"', "'2 nS' counts in the leak .* 2 nS are 0.2"),
+        ("2 nS", "0.1 V", AXON, "", "weight.mean: must be a potential or a current, .* got the conductance '2 nS'"),
+        ("2 mV", "0.1 V", AXON, 'synapse = "nmda"', "must be a conductance, .* got the potential '2 mV'"),
+        ("2 mV", "10 mV", 'kind = "lif"', "", "'2 mV' is a potential, but those of .* are in thresholds"),
+        ("2 mV", "10 ms", VOLTS, "", "stimulus.0.values: must be a potential or a current, .* got the time '10 ms'"),
+    ],
+)  # fmt: skip
+def test_units_that_a_neuron_has_not_are_refused(
+    tmp_path: Path, weight: str, current: str, neuron: str, more: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        _driven(tmp_path, weight, current, neuron, more)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neurosbd import library
 from neurosbd.config.definition import Definition
+from neurosbd.config.drive_units import convert_drives
 from neurosbd.config.hearing import check_loss_heard
 from neurosbd.config.plausible import check_plausible
 from neurosbd.config.recipes import PREFERRED, changes
@@ -117,6 +118,7 @@ def resolve_table(
         _refuse_other_loss(settings, kind, needed)
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
+    convert_drives(raw, source)
     definition = validate(Definition, raw, source, origin)
     check_plausible(definition, raw, source)
     if needed is None and any(key.split(".")[0] == "loss" for key in settings):
