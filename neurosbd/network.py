@@ -83,9 +83,8 @@ class Network(nn.Module):
         self.register_buffer("like", torch.zeros(0), persistent=False)
         self.readout = parts.readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
-        for population in populations:
-            if population.name in (self.readout, *self.heads):
-                self.answer = parts.checked_answer(answer, population)
+        for population in (p for p in populations if p.name in (self.readout, *self.heads)):
+            self.answer = parts.checked_answer(answer, population)
         self.block, self.fused = parts.checked_block(block), fused
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.transmissions = {c.name: c.transmission for c in connections if c.transmission.lasts}
@@ -97,6 +96,7 @@ class Network(nn.Module):
         self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
+        self.postponed: tuple[type, ...] = ()  # constraints that whoever runs the network applies now and then
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
         self._lists, self.rewired, self.longest = SynapseLists(self), 0, dict(self.delays)
         self.connections = {c.name: self._grown(c, generator) for c in connections}
@@ -143,8 +143,8 @@ class Network(nn.Module):
             names: of connections; None: all.
         """
         for name in self.weights if names is None else names:
-            held = [*self.held(name), *([also[name]] if name in also else [])]
-            obey(self.weights[name], held, self.present(self.connections[name]))
+            own = (each for each in self.held(name) if not isinstance(each.constraint, self.postponed))
+            obey(self.weights[name], [*own, *filter(None, [also.get(name)])], self.present(self.connections[name]))
 
     def constrain_step(self, also: Mapping[str, Held] = MappingProxyType({}), without: Iterable[str] = ()) -> None:
         """The same after a step along masked gradients. It moves no absent synapse, so that a mask alone costs nothing,

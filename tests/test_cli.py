@@ -91,7 +91,9 @@ def test_show_says_where_each_value_comes_from(capsys: pytest.CaptureFixture[str
     assert lines["training.batch_size"].endswith("digits-mlp.toml") and lines["time.dt"].endswith("default")
 
 
-ALIKE = ("bcm-orientation", "clopath-pairing", "inhibitory-balance", "sjostrom-pairing", "tsodyks-trains")  # free runs
+ALIKE = (  # free runs
+    "bcm-orientation", "clopath-pairing", "diehl-cook", "inhibitory-balance", "sjostrom-pairing", "tsodyks-trains",
+)  # fmt: skip
 PAIRS = [(model, rule) for model in SMALL for rule in RULES if model not in ALIKE or rule in ("stdp", "bp")]
 
 

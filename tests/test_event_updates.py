@@ -31,6 +31,7 @@ PLASTICITIES: dict[str, dict[str, Any]] = {
     "multiplicative": {"kind": "spike_timing", "window": STDP | {"bounds": "multiplicative"}},
     "power_law": {"kind": "spike_timing", "window": STDP | {"bounds": "power_law", "mu": 0.4}},
     "triplet": {"kind": "triplet", "w_max": 0.2, "a3_minus": 0.01},
+    "nearest triplets": {"kind": "triplet", "w_max": 0.2, "a3_minus": 0.01, "pairing": "nn_symm"},
     "symmetric_inhibitory": {"kind": "symmetric_inhibitory", "w_min": -0.5},
 }
 

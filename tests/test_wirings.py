@@ -9,7 +9,7 @@ import torch
 import neurosbd
 from neurosbd.connections import WIRINGS, Dense
 from neurosbd.connections import wirings as module
-from neurosbd.connections.wirings import Distance, Indegree, OneToOne, Outdegree, by_chance
+from neurosbd.connections.wirings import Distance, Indegree, OneToOne, OneToOthers, Outdegree, by_chance
 from neurosbd.errors import UsageError
 from neurosbd.testing import check_wiring
 
@@ -44,6 +44,13 @@ def test_parts_are_drawn_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mask is not None and torch.equal(torch.stack(whole[-1], 1), mask.nonzero())
 
 
+def test_others_are_all_but_oneself() -> None:
+    """Must fail when unit n reaches unit n (tried)."""
+    mask = Dense(wiring=OneToOthers()).mask((5, 5), seeded())
+    assert mask is not None and torch.equal(mask, 1 - torch.eye(5))
+    assert OneToOthers().density(5, 5) == pytest.approx(mask.mean().item())
+
+
 @pytest.mark.parametrize("profile", ["gaussian", "exponential"])
 @pytest.mark.parametrize(("space", "units"), [("ring", 100), ("grid", 100), ("torus", 100)])
 def test_probability_falls_with_distance(profile: str, space: str, units: int) -> None:
@@ -70,6 +77,7 @@ def test_probability_falls_with_distance(profile: str, space: str, units: int) -
         (Dense(wiring=Outdegree(9)), 5, "outdegree: 9 different post units are to be drawn out of 6"),
         (Dense(wiring=OneToOne()), 5, "one_to_one joins populations of one size, got 5 units onto 6"),
         (Dense(wiring=OneToOne(), autapses=False), 6, "one_to_one without autapses joins nobody"),
+        (Dense(wiring=OneToOthers()), 5, "one_to_others joins populations of one size, of two units or more, got 5"),
         (Dense(wiring=Distance(space="grid")), 4, "must be a square number, got 6; make it 4 or 9"),
     ],
 )

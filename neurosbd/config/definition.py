@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.pruning import PruningSpec, maskable
-from neurosbd.config.simulation import ReinforcementEntry, SimulationSpec, StimulusEntry
+from neurosbd.config.simulation import LabellingSpec, ReinforcementEntry, SimulationSpec, StimulusEntry
 from neurosbd.config.wiring import NESTED, Count, GeometryEntry, PopulationSpec
 from neurosbd.connections.precision import Precision
 from neurosbd.constants import Positive, Range, Whole
@@ -190,6 +190,7 @@ class Definition(Record):
     protocol: ProtocolEntry | None = None  # for `neurosbd simulate`: a measurement of its own
     simulation: SimulationSpec | None = None  # for `neurosbd simulate`: a free run under stimuli
     stimulus: tuple[StimulationEntry, ...] = ()
+    labelling: LabellingSpec | None = None  # of units, after a free run under items of a data set
     reward: tuple[RewardEntry, ...] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     record: RecordSpec = RecordSpec()

@@ -19,7 +19,16 @@ class SimulationSpec(Record):
     duration: Time
     update: Time | None = None  # from one update of the weights to the next; none: every step
     report: Time | None = None  # from one line of metrics, row of weights and checkpoint to the next; none: 20 in all
+    normalise: Time | None = None  # from one restoring of norms of weights to the next; none: at every update
     examples: Annotated[int, Range(least=1, most=2**31 - 1)] = 1  # side by side: same weights, noise of their own
+
+
+class LabellingSpec(Record):
+    """[labelling]: after a free run, which class each unit answers to, and how well they say it of other items."""
+
+    population: str
+    labelled: Annotated[int, Range(least=1)] = 1000  # items of the training split that say what a unit answers to
+    tested: Annotated[int, Range(least=1)] = 1000  # items of the test split that they answer then
 
 
 class StimulusEntry(Entry):

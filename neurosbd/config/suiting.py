@@ -18,7 +18,7 @@ def suit_free_run(raw: JsonTable, source: str, origin: dict[str, str]) -> None:
             f"see the model dopamine-conditioning and docs/free-runs.md"
         )
     if "simulation" not in raw:
-        stray = next((key for key in ("stimulus", "reward") if key in raw), None)
+        stray = next((key for key in ("stimulus", "reward", "labelling") if key in raw), None)
         if stray is not None:
             raise UsageError(
                 f"{source}: [[{stray}]] is for a free run; add [simulation] with a duration, such as "

@@ -115,6 +115,27 @@ class OneToOne:
         return 1 / pre
 
 
+@dataclass(frozen=True)
+class OneToOthers:
+    """Unit n reaches all units but unit n: lateral inhibition by way of units that are joined one to one.
+
+    Source: Diehl, Cook 2015, Front. Comput. Neurosci. 9:99, section 2.3.
+    """
+
+    def draw(self, post: int, pre: int, autapses: bool, generator: torch.Generator) -> Pairs:
+        """The pairs (n, m), n not m; nothing is drawn."""
+        if post != pre or post < 2:
+            raise ValueError(
+                f"one_to_others joins populations of one size, of two units or more, got {pre:,} units onto {post:,}; "
+                f"make them alike, or leave the wiring out to join all pairs"
+            )
+        return Pairs(*(~torch.eye(post, dtype=torch.bool)).nonzero().unbind(1))
+
+    def density(self, post: int, pre: int) -> float:
+        """All but one of the pre units."""
+        return 1 - 1 / pre
+
+
 @constants
 class Distance:
     """Each pair is joined with a probability that falls with the distance of its units.
@@ -266,6 +287,7 @@ WIRINGS: dict[str, Callable[..., Wiring]] = {
     "indegree": Indegree,
     "outdegree": Outdegree,
     "one_to_one": OneToOne,
+    "one_to_others": OneToOthers,
     "distance": Distance,
     "file": WiringFromFile,
 }

@@ -55,7 +55,8 @@ def moved_directly(
     found = {}
     for connection, plasticity in plasticities:
         name, weight = connection.name, network.weights[connection.name]
-        held = [*network.held(name), *([limits[name]] if name in limits else [])]
+        own = (each for each in network.held(name) if not isinstance(each.constraint, network.postponed))
+        held = [*own, *([limits[name]] if name in limits else [])]
         bound = all(isinstance(each.constraint, Bounds | Nonnegative) for each in held)
         listed = isinstance(connection.geometry, Sparse) and takes_lists(plasticity) and weight.device.type == "cpu"
         alone = not plasticity.eligibilities and takes_events(plasticity)

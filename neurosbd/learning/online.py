@@ -72,7 +72,8 @@ class LocalRule(Composition, Rule[LocalState]):
             run.continuation.directly,
         )
         rewarded = run.scored[-1] if self.rewarded else None
-        for t, block in run.blocks(batch, alone=rewarded):
+        most = 1 if run.continuation.directly else None  # weights that move at the spikes are others at the next step
+        for t, block in run.blocks(batch, most=most, alone=rewarded):
             local.learn(block, self._broadcast(run, batch, t, block))
         local.regularise_weights()
         run.continuation.traces = local.traces

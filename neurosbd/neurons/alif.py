@@ -1,6 +1,6 @@
 """LIF neuron with an adaptive threshold: memory over seconds."""
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, NamedTuple
 
 import torch
@@ -90,6 +90,10 @@ class ALIF:
         a = a - self.rate * dt if self.rate else a
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
+
+    def settled(self, state: ALIFState) -> "ALIF":
+        """The same neuron with every threshold where it is now, mean over the examples, for good."""
+        return replace(self, v_threshold=number(self.v_threshold) + number(self.beta) * state.a.mean(0), beta=0.0)
 
     def check_volts(self) -> None:
         """Those of its constants."""

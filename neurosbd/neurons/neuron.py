@@ -148,6 +148,15 @@ class Leaking(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol[S]):
+    """A neuron that adapts to how often it spikes, and can be told to stay as it is."""
+
+    def settled(self, state: S) -> Neuron[S]:
+        """The same neuron, adapted as it is in this state, that adapts no more."""
+        ...
+
+
+@runtime_checkable
 class Compartmental(Protocol):
     """A neuron with compartments: its `step` takes the drive of each by name, {compartment: [B, *size]}."""
 

@@ -95,8 +95,8 @@ def paired(
     """
     fired, found = state.fired, state.post * kept_post
     pre = state.pre * kept_pre
-    pre = pre + local.pre if pairing in ("all_to_all", "nn_pre_centered") else _replaced(pre, local.pre)
-    post = found + fired if pairing == "all_to_all" else _replaced(found, fired)
+    pre = pre + local.pre if pairing in ("all_to_all", "nn_pre_centered") else latest(pre, local.pre)
+    post = found + fired if pairing == "all_to_all" else latest(found, fired)
     now, after = Instant(local.pre, fired, pre, found), PairTraces(pre, post, local.post.value)
     if state.paired is not None:
         met = state.paired * kept_pre
@@ -114,6 +114,6 @@ def paired(
     return now, after
 
 
-def _replaced(trace: Tensor, spikes: Tensor) -> Tensor:
+def latest(trace: Tensor, spikes: Tensor) -> Tensor:
     """A trace of the latest spike alone."""
     return torch.where(spikes > 0, spikes, trace)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -28,8 +28,14 @@ class Place(NamedTuple):
 class Loaded(NamedTuple):
     """The items of a split."""
 
-    values: np.ndarray  # 0..1, float32 [N, n]
+    values: np.ndarray  # 0..maximum, as they are stored, [N, n]
+    maximum: float
     labels: np.ndarray  # [N]
+    classes: int
+
+    def level(self, numbers: np.ndarray) -> np.ndarray:
+        """Values 0..1 of some items, float32 [len(numbers), n]."""
+        return self.values[numbers].astype(np.float32) / np.float32(self.maximum)
 
 
 @constants(called="dataset")
@@ -68,7 +74,7 @@ class Items:
         self._steps(dt)
         if self.shown_as == "poisson":
             probability(self.rate, dt, "dataset.rate")
-        there, units = self._loaded().values.shape[1], math.prod(size)
+        there, units = self.loaded().values.shape[1], math.prod(size)
         if there != units:
             raise ValueError(f"an item of '{self.data}' has {there} values, but the population has {units} units")
 
@@ -77,26 +83,28 @@ class Items:
         item = whole_steps(self.duration, dt, "dataset.duration")
         return item, item + (whole_steps(self.pause, dt, "dataset.pause") if self.pause else 0)
 
-    def _loaded(self) -> Loaded:
+    def loaded(self) -> Loaded:
         """Read once."""
         if "" not in self._known:
             data = load_data(self.data)
             samples = data.train if self.split == "train" else data.test
             if data.duration or data.kind != "classes":
                 raise UsageError(f"'{self.data}' has no pictures or features of classes that could be shown as items")
-            values = np.asarray(samples.values, np.float32) / data.maximum
+            values = np.asarray(samples.values)
             values = np.moveaxis(values, -1, 1) if values.ndim > 2 else values  # channels first, as a network sees them
-            if values.min() < 0 or values.max() > 1:
-                raise UsageError(
-                    f"'{self.data}' has features of {values.min():g} to {values.max():g}; items need values in 0..1"
-                )
-            self._known[""] = Loaded(values.reshape(len(values), -1), np.asarray(samples.targets))
+            low, high = (float(end) / data.maximum for end in (values.min(), values.max()))
+            if low < 0 or high > 1:
+                raise UsageError(f"'{self.data}' has features of {low:g} to {high:g}; items need values in 0..1")
+            labels, values = np.asarray(samples.targets), values.reshape(len(values), -1)
+            self._known[""] = Loaded(values, data.maximum, labels, int(max(labels.max(), data.test.targets.max())) + 1)
         return self._known[""]
 
     def content(self, dt: float) -> str:
         """A hash of the items."""
-        values, labels = self._loaded()
-        return hashlib.sha256(values.tobytes() + labels.tobytes()).hexdigest()
+        values, _, labels, _ = self.loaded()
+        found = hashlib.sha256(values.tobytes())
+        found.update(labels.tobytes())
+        return found.hexdigest()
 
     def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Place:
         """Its beginning."""
@@ -106,15 +114,25 @@ class Items:
         """The items at the next steps, [steps, B, *size]."""
         item, period = self._steps(dt)
         at = np.arange(state.done, state.done + steps)
-        values = self._loaded().values[self._numbers(at // period, state.seed)] * (at % period < item)[:, None]
+        shown_now = self._numbers(at // period, state.seed)
+        values = self.loaded().level(shown_now) * (at % period < item)[:, None]
         level = torch.from_numpy(values).to(like).view(steps, 1, *like.shape[1:])
+        return self.drive(level, state, like, dt), state._replace(done=state.done + steps)
+
+    def cut(self, steps: int, dt: float) -> int:
+        """Of the last item, unless all of it is shown."""
+        item, period = self._steps(dt)
+        return steps % period if steps % period < item else 0
+
+    def drive(self, level: Tensor, state: Place, like: Tensor, dt: float) -> Tensor:
+        """What values 0..1 come to at the next steps: spikes or a current, [steps, B, *size]."""
         if self.shown_as == "poisson":
-            level = uniforms(state.key, state.done, steps, like) < level * (self.rate * dt)
-        return shown(level * self.amplitude, like), state._replace(done=state.done + steps)
+            level = uniforms(state.key, state.done, len(level), like) < level * (self.rate * dt)
+        return shown(level * self.amplitude, like)
 
     def _numbers(self, positions: np.ndarray, seed: int) -> np.ndarray:
         """Which items are shown at these positions, counted over all passes."""
-        count = len(self._loaded().values)
+        count = len(self.loaded().values)
         if self.order == "given":
             return positions % count
         return np.array([self._order(seed, int(p) // count, count)[int(p) % count] for p in positions])
@@ -130,4 +148,31 @@ class Items:
         """When each item of the first steps begins, s since the beginning of the stimulus, and its label."""
         period = self._steps(dt)[1]
         positions = np.arange(-(-steps // period))
-        return positions * period * dt, self._loaded().labels[self._numbers(positions, state.seed)]
+        return positions * period * dt, self.loaded().labels[self._numbers(positions, state.seed)]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Items of a data set at once, each to an example of its own, for as long as it lasts.
+
+    Args:
+        items: how they are shown; of its times and order nothing is asked.
+        numbers: which of them, as many as examples.
+    """
+
+    items: Items
+    numbers: np.ndarray
+
+    def check(self, size: tuple[int, ...], dt: float) -> None:
+        """As the items."""
+        self.items.check(size, dt)
+
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Place:
+        """Its beginning."""
+        return self.items.init(like, dt, generator)
+
+    def block(self, state: Place, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Place]:
+        """[steps, B, *size]."""
+        level = torch.from_numpy(self.items.loaded().level(self.numbers)).to(like).view(like.shape)
+        drive = self.items.drive(level.expand(steps, *like.shape), state, like, dt)
+        return drive, state._replace(done=state.done + steps)

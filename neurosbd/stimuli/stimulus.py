@@ -59,6 +59,15 @@ class Dated(Protocol):
         ...
 
 
+@runtime_checkable
+class Itemised(Protocol):
+    """What is shown item after item, the last of which a run may cut short."""
+
+    def cut(self, steps: int, dt: float) -> int:
+        """Steps for which the last item of so many steps was shown, if that is not all of it; else 0."""
+        ...
+
+
 class Clock(NamedTuple):
     """State of a stimulus that is a function of time alone."""
 
@@ -136,6 +145,9 @@ def warn_of_late(where: str, given: object, span: Span, steps: int, dt: float) -
         dt: s.
     """
     first, last = span.within(0, steps)
+    cut = given.cut(last - first, dt) if isinstance(given, Itemised) else 0
+    if cut:
+        warn(f"{where} ends within an item, of which {cut * dt:g} s are shown; let it end after one")
     if first == last:
         warn(f"{where} begins at {span.first * dt:g} s, but the run is over at {steps * dt:g} s; it is never given")
     elif isinstance(given, Dated) and last == steps:

@@ -38,7 +38,8 @@ def clamp(experiment: Experiment, steps: int) -> None:
 
 
 def release(network: Network) -> None:
-    """Put the neurons back that were held."""
+    """Put the neurons back that were held; constraints are applied after every step again."""
+    network.postponed = ()
     for name, population in network.populations.items():
         if isinstance(population.neuron, Clamped):
             network.populations[name] = replace(population, neuron=population.neuron.neuron)

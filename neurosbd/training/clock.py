@@ -27,6 +27,7 @@ class Clock:
             self.steps = whole_steps(spec.duration, dt, f"{where}.duration")
             default = 1 if plastic else AHEAD  # where no weight moves, an update is as many steps as are made at once
             self.update = default if spec.update is None else whole_steps(spec.update, dt, f"{where}.update")
+            self.normalise = None if spec.normalise is None else whole_steps(spec.normalise, dt, f"{where}.normalise")
             report = None if spec.report is None else whole_steps(spec.report, dt, f"{where}.report")
         except ValueError as problem:
             raise UsageError(str(problem)) from None
@@ -37,8 +38,11 @@ class Clock:
             )
         self.update = min(self.update, self.steps)
         self.report = report or _report(self.steps, self.update if plastic else 1)
-        for name, whole, part in (("duration", self.steps, self.report), ("report", self.report, self.update)):
-            of = {"duration": "report", "report": "update"}[name]
+        for name, whole, of, part in (
+            ("duration", self.steps, "report", self.report),
+            ("report", self.report, "update", self.update),
+            ("normalise", self.normalise or self.update, "update", self.update),
+        ):
             if plastic and whole % part:
                 low = whole // part * part
                 raise UsageError(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from neurosbd.parsing import JsonTable
+from neurosbd.stimuli import Items, Stimulator
+from neurosbd.stimuli.dataset import Place
 from neurosbd.tasks import Findings, Panel
 
 _UNITS = {"rate": "rate, Hz", "activity": "mean activity", "weight": "mean weight"}
@@ -39,3 +41,14 @@ def _panels(metrics: Sequence[JsonTable]) -> tuple[Panel, ...]:
         if lines:
             panels.append(Panel(label.partition(",")[0], "time, s", label, lines))
     return tuple(panels)
+
+
+def labels_shown(stimulator: Stimulator, steps: int) -> Panel | None:
+    """The labels of the items of data sets, if any were shown, over the time of a run of so many steps."""
+    lines = {}
+    for given, state, span in zip(stimulator.stimulations, stimulator.states, stimulator.spans, strict=True):
+        if isinstance(given.stimulus, Items) and isinstance(state, Place):
+            low, high = span.within(0, steps)
+            times, labels = given.stimulus.labels(state, high - low, stimulator.dt)
+            lines[f"items at {given.population}"] = times + given.start, labels.astype(float)
+    return Panel("items", "time, s", "label", lines, frozenset(lines)) if lines else None

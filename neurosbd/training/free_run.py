@@ -39,6 +39,7 @@ def run(
     seed: int = 0,
     update: float | str | None = None,
     report: float | str | None = None,
+    normalise: float | str | None = None,
     examples: int = 1,
     settings: Mapping[str, object] | None = None,
     device: str | torch.device = "cpu",
@@ -58,7 +59,7 @@ def run(
         out: run directory; none: runs/NAME-RULE-seedN, numbered if taken.
         name: of the model, for the directory and reports.
         seed: of stimuli and noise.
-        update, report, examples: see docs/free-runs.md.
+        update, report, normalise, examples: see docs/free-runs.md.
         settings: further values of a model file by dotted key, {"training.optimizer.lr": 0.5}.
         device: 'auto', 'cpu' or 'cuda'; the network moves there.
         resume: go on from the checkpoint in the run directory, bit for bit; if no run is there, it starts.
@@ -76,7 +77,7 @@ def run(
         raise UsageError(f"network must be a neurosbd.Network, got {type(network).__name__}; of a model file: simulate")
     check_alone(os.environ)
     with Interrupt() as interrupt, collected_warnings():
-        times = {"duration": duration, "update": update, "report": report, "examples": examples}
+        times = {"duration": duration, "update": update, "report": report, "normalise": normalise, "examples": examples}
         raw = spelled(network, stimuli, rewards, rules) | {"seed": seed}
         raw["simulation"] = {key: value for key, value in times.items() if value is not None}
         definition = resolve_table(raw, "run", name, settings=settings, record=as_specs(record)).definition

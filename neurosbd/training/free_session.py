@@ -12,6 +12,7 @@ from torch import Tensor
 from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
+from neurosbd.constraints import Norm, obey
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.events import Directly
@@ -23,19 +24,20 @@ from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network import INPUT, Frame
 from neurosbd.neurons import Relay
+from neurosbd.neurons.neuron import NeuronState
 from neurosbd.parsing import JsonTable
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rewards import Delivery
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Items, Stimulation, Stimulator, fires
-from neurosbd.stimuli.dataset import Place
+from neurosbd.stimuli import STIMULI, Stimulation, Stimulator, fires
 from neurosbd.stimuli.stimulator import AHEAD
-from neurosbd.tasks import Findings, Panel
+from neurosbd.tasks import Findings
 from neurosbd.training.capacity import check_side_by_side
 from neurosbd.training.clamping import clamp, others
 from neurosbd.training.clock import Clock
-from neurosbd.training.free_findings import findings
+from neurosbd.training.free_findings import findings, labels_shown
 from neurosbd.training.free_restoring import verify
+from neurosbd.training.labelling import check_labelling, label_and_test
 from neurosbd.training.loggers import Event
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.run_state import as_plain, as_state
@@ -60,10 +62,12 @@ class FreeSession:
         self.experiment, self.definition, self.network, self.device = experiment, definition, network, device
         plastic = any(entry.plastic for entry in definition.connection)
         check_free(experiment, plastic)
+        check_labelling(experiment)
         self.clock = Clock(experiment, plastic)
         self.examples = definition.simulation.examples
         check_side_by_side(definition, network, AHEAD)
         network.to(device)
+        network.postponed = _postponed(experiment, plastic)
         clamp(experiment, self.clock.steps)
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
@@ -155,7 +159,7 @@ class FreeSession:
         """The steps to the next update, and the update."""
         first, clock = self.step, self.clock
         to_report = clock.report - first % clock.report
-        steps = min(clock.update, to_report, clock.steps - first)
+        steps = min(self._at_once, to_report, clock.steps - first)
         trial = self._watched()
         offset = first % clock.report
         observers = (self._count, *(_shifted(observe, offset) for observe in trial.observers))
@@ -168,10 +172,20 @@ class FreeSession:
             reward = None if self.delivery is None else self._reward
             self._learn(Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=drives), observers, trial)
         self.step += steps
+        if self.clock.normalise and self.step % self.clock.normalise == 0:
+            self._normalise()
         if self.reports_now:
             trial.on_gradients()
             trial.on_update()
             self._trial = None
+
+    @property
+    def _at_once(self) -> int:
+        """Steps that are taken together: to the next update, or many whose updates are all made at the spikes."""
+        if not self.step or not self._directly or len(self._directly) < self._plastic:
+            return self.clock.update
+        together = self.clock.normalise or AHEAD
+        return min(AHEAD, together - self.step % together)
 
     def _learn(self, batch: Batch, observers: tuple[Observer, ...], trial: TrialRecorder) -> None:
         assert self.learner is not None and self.optimizer is not None
@@ -185,6 +199,13 @@ class FreeSession:
         if gradients:
             apply(self.optimizer)
         self.learner.after_step()
+
+    @torch.no_grad()
+    def _normalise(self) -> None:
+        """Bring weights that learn back to their norms."""
+        for name, connection in self.network.connections.items():
+            if connection.plastic:
+                obey(self.network.weights[name], self.network.held(name), self.network.present(connection))
 
     def _watched(self) -> TrialRecorder:
         """How the steps up to the next report are watched."""
@@ -236,24 +257,18 @@ class FreeSession:
             )
         return found
 
-    def _states(self) -> Mapping[str, object]:
+    def _states(self) -> Mapping[str, NeuronState]:
         assert self.continuation.frame is not None
         return self.continuation.frame.state.neurons
 
     def findings(self, metrics: Sequence[JsonTable]) -> Findings:
         """Mean rates and activities over all reports, weights at the end; all of them over time."""
-        found, labels = findings(metrics), self._labels()
-        return found if labels is None else Findings(found.measures, (*found.panels, labels))
-
-    def _labels(self) -> Panel | None:
-        """Which items of a data set were shown when, if any were."""
-        stimuli, lines = self.stimulator, {}
-        for given, state, span in zip(stimuli.stimulations, stimuli.states, stimuli.spans, strict=True):
-            if isinstance(given.stimulus, Items) and isinstance(state, Place):
-                low, high = span.within(0, self.step)
-                times, labels = given.stimulus.labels(state, high - low, self.network.dt)
-                lines[f"items at {given.population}"] = times + given.start, labels.astype(float)
-        return Panel("items", "time, s", "label", lines, frozenset(lines)) if lines else None
+        found, labels = findings(metrics), labels_shown(self.stimulator, self.step)
+        found = found if labels is None else Findings(found.measures, (*found.panels, labels))
+        if self.definition.labelling is None:
+            return found
+        tested = label_and_test(self.experiment, self._states()).findings()
+        return Findings({**found.measures, **tested.measures}, (*found.panels, *tested.panels))
 
     def introduction(self) -> Event:
         """What is about to happen."""
@@ -352,6 +367,21 @@ def _graded(experiment: Experiment) -> set[str]:
     relays = {name for name, population in network.populations.items() if isinstance(population.neuron, Relay)}
     currents = {each.population for each in given if not fires(each.stimulus)}
     return {name for name in relays if network.incoming[name] or name in currents}
+
+
+def _postponed(experiment: Experiment, plastic: bool) -> tuple[type, ...]:
+    """The constraints that are not applied after every update."""
+    definition = experiment.definition
+    assert definition.simulation is not None
+    if definition.simulation.normalise is None:
+        return ()
+    learning = [connection for connection in experiment.network.connections.values() if connection.plastic]
+    if not plastic or not any(isinstance(each, Norm) for connection in learning for each in connection.constraints):
+        raise UsageError(
+            f"{definition.name}: simulation.normalise says how often norms are restored, but no connection that learns "
+            f"has one; give it constraints = [{{ kind = 'norm' }}], or leave simulation.normalise out"
+        )
+    return (Norm,)
 
 
 def _silence(experiment: Experiment) -> list[Stimulation]:
