@@ -8,7 +8,7 @@ from neurosbd import npz
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files import legal_path, regular
 
-_DAMAGED = (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def numbers(file: str, array: str = "") -> np.ndarray:
@@ -34,9 +34,10 @@ def numbers(file: str, array: str = "") -> np.ndarray:
     where = f"{path}: '{array}'" if array else str(path)
     if found.dtype.kind not in "biuf":
         raise UsageError(f"{where} holds {found.dtype}; needed are numbers")
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
-        wrong = np.argwhere(~np.isfinite(found))[0].tolist()
-        raise UsageError(f"{where} is {found[tuple(wrong)]} at {wrong}; all its numbers must be finite")
+    legal = np.abs(found) <= _LARGEST if found.dtype.kind == "f" else np.True_
+    if not legal.all():
+        wrong = np.argwhere(~legal)[0].tolist()
+        raise UsageError(f"{where} is {found[tuple(wrong)]} at {wrong}; all its numbers must be finite in float32")
     return found
 
 
@@ -60,7 +61,7 @@ def shaped(file: str, array: str, shape: tuple[int, ...], what: str) -> np.ndarr
 def _plain(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)  # a size that is not there cannot be mapped
-    except _DAMAGED as problem:
+    except npz.DAMAGED as problem:
         raise UsageError(f"{path}: not a readable .npy file of plain numbers ({str(problem)[:100]})") from None
 
 

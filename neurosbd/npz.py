@@ -14,7 +14,7 @@ import numpy as np
 from neurosbd.errors import UsageError, nearest
 
 _DEFLATES = 1032  # to 1 at most: what deflate can make of the shortest input
-_DAMAGED = (
+DAMAGED = (  # what numpy and zipfile raise of bytes that are not theirs
     zipfile.BadZipFile, zlib.error, struct.error, OSError, ValueError, EOFError, RuntimeError, NotImplementedError,
     TypeError, LookupError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError,
 )  # fmt: skip
@@ -26,7 +26,7 @@ def keys(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except _DAMAGED:
+    except DAMAGED:
         return []
 
 
@@ -47,7 +47,7 @@ def load(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
             return {key: _array(archive, key, path) for key in wanted}
     except UsageError:
         raise
-    except _DAMAGED as problem:
+    except DAMAGED as problem:
         raise UsageError(
             f"{path}: not a readable .npz file of plain arrays ({str(problem)[:100] or type(problem).__name__})"
         ) from None

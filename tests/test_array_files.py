@@ -91,6 +91,7 @@ def test_a_run_goes_on_bit_for_bit_when_its_files_have_changed(model: Path, tmp_
     [
         (WEIGHT.T, r"is \[4, 3\]; needed are \[3, 4\], \[post, pre, ..\]; transpose it"),
         (np.where(WEIGHT > 1.5, np.nan, WEIGHT), r"is nan at \[2, 3\]; all its numbers must be finite"),
+        (np.where(WEIGHT > 1.5, 1e300, WEIGHT), r"is 1e\+300 at \[2, 3\]; all its numbers must be finite in float32"),
         (np.array([["a"]]), r"holds <U1; needed are numbers"),
         (np.array([[object()]], dtype=object), r"not a readable .npy file of plain numbers|holds Python objects"),
         (None, r"No such file"),
@@ -110,6 +111,17 @@ def test_what_does_not_fit_is_said(model: Path, array: Any, said: str) -> None:
         model.write_text(text.replace("other.npy", "other.npz"))
         with pytest.raises(UsageError, match=r"other.npz"):
             neurosbd.load_model(model).network()
+
+
+def test_a_header_that_is_cut_off_is_said(model: Path) -> None:
+    """numpy reads headers as Python text, and not all that is wrong with that is a ValueError.
+
+    Must fail when a tokenize.TokenError is let through (tried).
+    """
+    data = (model.parent / "delay.npy").read_bytes()
+    (model.parent / "delay.npy").write_bytes(data.replace(b"'shape': (3, 4)", b"'shape': ((((((("))
+    with pytest.raises(UsageError, match=r"delay.npy: not a readable .npy file of plain numbers"):
+        neurosbd.load_model(model).network()
 
 
 def test_what_is_no_array_is_said(model: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CHEAP = ("model.toml", "data.toml", "npz", "csv", "png", "pgm", "idx", "idx.gz", "cifar", "shd", "nir", "zip", "tar.gz",
-         "loss.py", "spikes.csv", "spikes.nwb", "spikes.h5")  # fmt: skip
+         "loss.py", "spikes.csv", "spikes.nwb", "spikes.h5", "arrays.npy", "sonata.h5")  # fmt: skip
 EACH = 20  # files of every format
 
 

@@ -1,6 +1,7 @@
 """SONATA networks of point neurons as models of ours: against one written by hand, and against NEST 3.10.0."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -127,25 +128,25 @@ def by_hand(folder: Path) -> Path:
     return folder / "model.toml"
 
 
-def spikes_of(model: Path, out: Path, *names: str) -> dict[str, np.ndarray]:
-    trace = neurosbd.simulate(model, out=out, loggers=[]).trace
-    return {name: trace[f"{name}.spikes"][:][:, 0] for name in names}
+def recorded(model: Path, out: Path, *signals: str) -> list[np.ndarray]:
+    trace = neurosbd.simulate(model, out=out, loggers=[], settings={"record.signals": list(signals)}).trace
+    return [trace[name][:][:, 0] for name in signals]
 
 
 def test_a_network_fires_as_the_one_that_is_written_by_hand(config: Path, tmp_path: Path) -> None:
-    """Spike for spike: types, constants of single nodes, groups, several edges of a pair, signs, nsyns, node sets.
+    """In spikes and potentials: types, constants of nodes, groups, several edges of a pair, signs, nsyns, node sets.
 
     Must fail when the index of the group is left out, when the second edge of a pair is added to the first, when a
-    delay is a step shorter, or nsyns is 1.
+    delay is a step shorter, or nsyns is 1 (tried: all four).
     """
     with pytest.warns(UsageWarning, match=r"edges 'given': weights are multiplied by nsyns"):
         model = neurosbd.from_sonata(config, tmp_path / "out")
-    names = {"slow": "cells-slow", "quick": "cells-quick", "outside": "outside"}
-    theirs = spikes_of(by_hand(tmp_path / "hand"), tmp_path / "theirs", *names)
-    ours = spikes_of(model, tmp_path / "ours", *names.values())
-    for name, other in names.items():
-        assert np.array_equal(theirs[name], ours[other]), name
-    assert [theirs[name].sum() for name in names] == [5, 6, 17]
+    signals = ("outside.spikes", "slow.spikes", "quick.spikes", "slow.v", "quick.v")
+    theirs = recorded(by_hand(tmp_path / "hand"), tmp_path / "theirs", *signals)
+    ours = recorded(model, tmp_path / "ours", *(re.sub("^(slow|quick)", r"cells-\1", name) for name in signals))
+    for name, one, other in zip(signals, theirs, ours, strict=True):
+        assert np.allclose(one, other, rtol=0, atol=1e-7), name
+    assert [each.sum() for each in theirs[:3]] == [17, 5, 6]
     arrays = np.load(model.parent / "arrays.npz")
     assert arrays["cells-slow node_id"].tolist() == [10, 12] and arrays["cells-quick node_id"].tolist() == [11]
 
@@ -186,7 +187,7 @@ def test_networks_fire_as_in_nest(networks: ModuleType, name: str, tmp_path: Pat
     """30 cells of five types and 100 virtual nodes for 60 ms, spike for spike, all of them.
 
     Must fail when currents act a step earlier, deltas a step later, membranes are let go a step earlier, or start at
-    rest wherever V_m is.
+    rest wherever V_m is (tried: all four).
     """
     found = simulated(networks, name, tmp_path)
     assert (len(found), networks.weighted(found)) == NEST[name]
@@ -195,7 +196,7 @@ def test_networks_fire_as_in_nest(networks: ModuleType, name: str, tmp_path: Pat
 def test_a_network_of_conductances_is_near_that_of_nest(networks: ModuleType, tmp_path: Path) -> None:
     """NEST solves within a step of 0.25 ms; first spikes within one step of its own.
 
-    Must fail when reversal potentials are exchanged.
+    Must fail when reversal potentials are exchanged (tried).
     """
     found = networks.first_of_each(simulated(networks, "iaf_cond_alpha", tmp_path))
     late = np.array(found) - FIRST
@@ -203,7 +204,7 @@ def test_a_network_of_conductances_is_near_that_of_nest(networks: ModuleType, tm
 
 
 def test_spikes_in_the_older_layouts_of_sonata_are_the_same(config: Path) -> None:
-    """Must fail when `gids` are not looked for."""
+    """Must fail when `gids` are not looked for (tried)."""
     whole, path = read_spikes(config.parent / "spikes.h5"), config.parent / "old.h5"
     for place in ("spikes", "spikes/outside"):
         with h5py.File(path, "w") as file:
@@ -317,7 +318,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.filterwarnings("ignore::neurosbd.UsageWarning")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_said_here_is_refused_by_name(name: str, config: Path, tmp_path: Path) -> None:
-    """And nothing is left behind. Must fail when a template falls back on another."""
+    """And nothing is left behind. Must fail when a template falls back on another (tried)."""
     change, said = REFUSED[name]
     change(config.parent)
     with pytest.raises(UsageError, match=said):
@@ -361,7 +362,7 @@ SAID: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.filterwarnings("ignore::neurosbd.UsageWarning")
 @pytest.mark.parametrize("name", SAID)
 def test_what_is_left_out_or_rounded_is_said(name: str, config: Path, tmp_path: Path) -> None:
-    """Must fail when it is done in silence."""
+    """Must fail when it is done in silence (tried)."""
     change, said = SAID[name]
     change(config.parent)
     with pytest.warns(UsageWarning, match=said):

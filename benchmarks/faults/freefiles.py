@@ -5,9 +5,11 @@ import shutil
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import sonata_network
 import torch
 
 import neurosbd
@@ -40,6 +42,20 @@ connection = [
 source = { size = [6], neuron = "relay" }
 exc = { size = [8], neuron = { kind = "lif", tau_mem = "20 ms", refractory = "3 ms" } }
 """  # noqa: E501
+ARRAYS = """
+simulation = { duration = "10 ms" }
+[[connection]]
+pre = "source"
+post = "exc"
+kind = "dense"
+plastic = false
+weight = FILE_weight
+wiring = FILE_joined
+delay = FILE_delay
+[population]
+source = { size = [6], neuron = "relay" }
+exc = { size = [8], neuron = { kind = "lif", tau_mem = FILE_tau } }
+"""
 _TEXT = "text without a checksum: another legal text is another legal content"
 _BARE = "values without a checksum: every byte is a legal one"
 
@@ -138,6 +154,41 @@ def _opened(path: Path) -> object:
     return run.config, run.metrics, run.result, run.network().state_dict()
 
 
+def _arrays(folder: Path, kind: str) -> None:
+    """A model whose weights, synapses, delays and constants lie in .npz files, packed or not, or in .npy files."""
+    rng, names = np.random.default_rng(0), ("weight", "joined", "delay", "tau")
+    values = (rng.uniform(0.1, 0.5, (8, 6)), rng.random((8, 6)) < 0.7, rng.integers(1, 4, (8, 6)) * 1e-3,
+              rng.uniform(10e-3, 20e-3, 8))  # fmt: skip
+    text = ARRAYS
+    for name, value in zip(names, values, strict=True):
+        file = {"npy": f'"{name}.npy"'}.get(kind, f'"arrays.npz", array = "{name}"')
+        text = text.replace(f"FILE_{name}", f'{{ kind = "file", file = {file} }}')
+        if kind == "npy":
+            np.save(folder / f"{name}.npy", value)
+    if kind != "npy":
+        save: Any = np.savez_compressed if kind == "packed" else np.savez
+        save(folder / "arrays.npz", **dict(zip(names, values, strict=True)))
+    (folder / "arrays.toml").write_text(text)
+
+
+def _network_of_arrays(path: Path) -> object:
+    network: Any = neurosbd.load_model("arrays.toml").network()
+    geometry = network.connections["source->exc"].geometry
+    return network.state_dict(), network.populations["exc"].neuron.tau_mem, geometry.lags, geometry.lists
+
+
+def _sonata(folder: Path) -> None:
+    sonata_network.write(folder / "net", sonata_network.Options(cells=10, duration=30.0, dt=1.0))
+
+
+def _imported(path: Path) -> object:
+    """What a damaged network is written as: the model file, all its arrays; it makes a network."""
+    model = neurosbd.from_sonata("net", "model")
+    neurosbd.load_model(model).network()
+    arrays = [dict(np.load(file)) for file in sorted(model.parent.glob("*.npz"))]
+    return model.read_text(), [sorted((name, value.tobytes()) for name, value in each.items()) for each in arrays]
+
+
 _ALL = (_resumed, _resumed, _opened)
 FREE = {
     "free.toml": Format(_models, ("*.toml",), (_begun,), _TEXT),
@@ -148,6 +199,15 @@ FREE = {
         )
         for kind in ("csv", "npz", "nwb", "h5")
     },
+    **{
+        f"arrays.{kind}": Format(
+            partial(_arrays, kind=kind), ("*.npy", "*.npz"), (_network_of_arrays,), "" if kind == "packed" else _BARE
+        )
+        for kind in ("npy", "npz", "packed")
+    },
+    "sonata.h5": Format(_sonata, ("net/*/*.h5",), (_imported,), _BARE),
+    "sonata.json": Format(_sonata, ("net/*.json", "net/components/*/*.json"), (_imported,), _TEXT),
+    "sonata.csv": Format(_sonata, ("net/*/*.csv",), (_imported,), _TEXT),
     "free checkpoint.pt": Format(make, ("run/checkpoint.pt",), _ALL),
     "free rewarded.pt": Format(partial(make, rule="rmax"), ("run/checkpoint.pt",), _ALL),
     "free config.json": Format(make, ("run/config.json",), _ALL, _TEXT),
