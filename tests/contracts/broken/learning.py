@@ -119,6 +119,16 @@ class Grained(FeedbackAlignment):
 
 
 @dataclass(frozen=True)
+class Left(FeedbackAlignment):
+    """What it keeps stays on the CPU."""
+
+    def begin(self, network: Any, loss: Any, generator: Any) -> Any:
+        state = super().begin(network, loss, generator)
+        state.tensors["scale"] = torch.ones(())
+        return state
+
+
+@dataclass(frozen=True)
 class Followed(FeedbackAlignment):
     """It lets autograd follow what it does, and does not say so."""
 
@@ -312,6 +322,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("rules", Added, "The gradient of 'input->hidden1' changes when every example comes twice"),
     ("rules", Drifting, "The score is 0 and 'input->hidden1' gets a gradient; declare `hears_target`"),
     ("rules", Grained, "The gradient of 'input->hidden1' is another one in float32"),
+    ("rules", Left, "'state.tensors.scale' of the state is on cpu, where the network is not"),
     ("rules", Followed, "Autograd follows what the rule shows; set `differentiates` if it must"),
     ("layouts", Loud, "Coordinates of variance 1 do not reach every unit with variance 1"),
     ("expansions", Narrow, "The columns are not as many as `width` says"),
