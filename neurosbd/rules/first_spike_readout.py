@@ -1,6 +1,6 @@
 """A readout that learns when to spike first, with competing units of a class: S2-STDP, SSTDP, reward-modulated STDP."""
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import ClassVar
 
 import torch
@@ -252,9 +252,7 @@ def rstdp_readout(
         w (1 - w) in the former; and as s2_stdp.
     """
     anti_plus = a_plus if anti_plus is None else anti_plus
-    anti_minus = anti_plus / 8 if anti_minus is None else anti_minus
-    return FirstSpikeReadout(
-        Rewarded(),
-        CausalWindow(a_plus, a_minus, slope, w_min, w_max, anti_plus, anti_minus),
-        Competition(units_per_class),
-    )
+    window = CausalWindow(a_plus, a_minus, slope, w_min, w_max, anti_plus, 0.0 if anti_minus is None else anti_minus)
+    if anti_minus is None:  # by now it is known that anti_plus is a number
+        window = replace(window, anti_minus=anti_plus / 8)
+    return FirstSpikeReadout(Rewarded(), window, Competition(units_per_class))
