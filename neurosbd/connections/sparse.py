@@ -1,7 +1,7 @@
 """Dense connections of which only the synapses that are there are kept, one number each."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -187,10 +187,16 @@ class Sparse:
         """Values of the synapses [n] as those of all pairs, 0 where there is none, [post, pre]."""
         return values.new_zeros(self.shape).index_put_((self.lists.post.long(), self.lists.pre.long()), values)
 
+    @cached_property
+    def _of_each(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Of each pre unit the numbers of its synapses, and their post units: views that lie in a row, so that those of
+        a few units are copied together, which is a fifth of the time of looking them up one by one."""
+        fan_out, post = self.lists.fan_out.tolist(), self.lists.post.index_select(0, self.lists.sent)
+        return self.lists.sent.split(fan_out), post.split(fan_out)
+
     def sent_by(self, units: Tensor) -> Tensor:
         """Numbers of the synapses of these pre units, one unit after the other."""
-        fan_out = self.lists.fan_out.index_select(0, units)
-        return self.lists.sent.index_select(0, _in_a_row(self.lists.of.index_select(0, units), fan_out))
+        return _joined(self._of_each[0], units.tolist(), self.lists.sent)
 
     def onto(self, units: Tensor) -> Tensor:
         """Numbers of the synapses onto these post units, one unit after the other."""
@@ -202,13 +208,13 @@ class Sparse:
         drive = weight.new_zeros(rows * post)
         if len(where):
             row, unit = where.unbind(1)
-            fan_out = self.lists.fan_out.index_select(0, unit)
-            synapses = self.lists.sent.index_select(0, _in_a_row(self.lists.of.index_select(0, unit), fan_out))
+            synapses, place = (_joined(each, unit.tolist(), self.lists.sent) for each in self._of_each)
             sends = arriving[0].index_select(0, unit) if rows == 1 else arriving[row, unit]
-            values = weight.index_select(0, synapses).mul_(torch.repeat_interleave(sends, fan_out))
-            place = self.lists.post.index_select(0, synapses)
+            values = weight.index_select(0, synapses)
+            if any(each != 1 for each in sends.tolist()):
+                values.mul_(torch.repeat_interleave(sends, self.lists.fan_out.index_select(0, unit)))
             if rows > 1:
-                place = place + torch.repeat_interleave(row * post, fan_out)
+                place = place + torch.repeat_interleave(row * post, self.lists.fan_out.index_select(0, unit))
             drive.index_add_(0, place, values)
         return drive.view(rows, post)
 
@@ -286,6 +292,11 @@ def _drawn(dense: Dense, shape: tuple[int, int], pairs: Pairs, generator: torch.
         weight[done:until] = rows[post - first, pre]
         done = until
     return weight
+
+
+def _joined(parts: Sequence[Tensor], units: list[int], empty: Tensor) -> Tensor:
+    """Those parts of a list, one after the other."""
+    return torch.cat([parts[unit] for unit in units]) if units else empty[:0]
 
 
 def _in_a_row(first: Tensor, length: Tensor) -> Tensor:

@@ -95,14 +95,20 @@ def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, d
         after = leak(v, factor, drive)
         return after.sub_(z, alpha=threshold) if isinstance(threshold, float | int) else after - threshold * z
     if neuron.reset == "to_value":
-        v = v * (1 - z) + number(neuron.v_reset) * z
+        v = to_value(neuron, v, z)
     return leak(v, factor, drive)
+
+
+def to_value(neuron: Resetting, v: Tensor, z: Tensor) -> Tensor:
+    """The membrane, at v_reset where `z`, a spike or a wait, is above 0."""
+    reset = number(neuron.v_reset)
+    return v.masked_fill(z > 0, reset) if isinstance(reset, float | int) else torch.where(z > 0, reset, v)
 
 
 def after_reset(neuron: Resetting, v: Tensor, z: Tensor) -> Tensor:
     """The membrane at the beginning of a step, after the reset of the spike of the last one."""
     if neuron.reset == "to_value":
-        return v * (1 - z.detach()) + number(neuron.v_reset) * z.detach()
+        return to_value(neuron, v, z)
     return v - number(neuron.v_threshold) * z.detach() if neuron.reset == "subtract" else v
 
 
@@ -145,7 +151,7 @@ def held(neuron: Clampable, v: Tensor, refractory: Tensor | None) -> Tensor:
     """
     if refractory is None or neuron.refractoriness == "integrating":
         return v
-    return torch.where(refractory > 0, torch.as_tensor(number(neuron.v_reset), dtype=v.dtype, device=v.device), v)
+    return to_value(neuron, v, refractory)
 
 
 def resting(drive: Tensor, factor: float | Tensor, rest: float | Tensor) -> Tensor:
@@ -209,7 +215,7 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         dt: step, s.
     """
     if refractory is not None:
-        potential = torch.where(refractory > 0, QUIET, potential)
+        potential = potential.masked_fill(refractory > 0, QUIET)
     threshold, unit = number(neuron.v_threshold), neuron.unit
     if not (torch.is_grad_enabled() and potential.requires_grad):
         value = above(potential, threshold)
@@ -218,7 +224,7 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
     if refractory is not None:
         silent = max(round(neuron.refractory / dt) - 1, 0)  # steps between two spikes that are `refractory` apart
-        refractory = torch.where(value.detach() > 0, float(silent), (refractory - 1).clamp(min=0))
+        refractory = (refractory - 1).clamp_(min=0).masked_fill_(value.detach() > 0, float(silent))
     return Activity(value, potential), refractory
 
 
