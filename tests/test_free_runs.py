@@ -302,7 +302,7 @@ def test_a_damaged_checkpoint_or_a_changed_file_of_spikes_is_refused(tmp_path: P
 
 
 def test_a_run_goes_on_in_a_folder_that_was_moved_and_keeps_what_it_warned_of(tmp_path: Path) -> None:
-    """Model, spikes and run; to the same bits. Must fail when paths are compared as they were written (tried)."""
+    """Model, spikes and run; to the same bits. Must fail when paths are compared as they were written."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     (first / "late.csv").write_text("time,unit\n0.001,0\n0.0011,0\n0.012,1\n")

@@ -89,7 +89,7 @@ def test_edges_of_sonata_are_the_pairs_with_their_last_weights(
 
 
 def test_analyses_show_the_same_of_both(both: tuple[neurosbd.Run, neurosbd.Run]) -> None:
-    """Must fail when units are counted as synapses, or a list is drawn as one row of weights (tried, both)."""
+    """Must fail when units are counted as synapses, or a list is drawn as one row of weights."""
     found = {}
     for name in ("weights", "receptive_fields"):
         analysis = next(each for each in chosen(()) if each.name == name)
