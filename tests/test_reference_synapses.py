@@ -167,7 +167,10 @@ def late(name: str, finer: int) -> float:
 
 @pytest.mark.parametrize("name", NEST_CURRENTS)
 def test_currents_spike_as_in_nest(name: str) -> None:
-    """Step for step; its weights are 275 pA for 250 pF and 20 ms, which are 22 mV. Must fail as for Brian2."""
+    """Step for step; its weights are 275 pA for 250 pF and 20 ms, which are 22 mV.
+
+    Must fail for the value at the beginning of each step (tried).
+    """
     weight, synapse = CURRENTS[name]
     assert spiking(UNIT, [(slice(10), weight, synapse)], SPIKES) == NEST_CURRENTS[name]
 

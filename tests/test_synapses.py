@@ -82,7 +82,7 @@ CLOSED = {
 @pytest.mark.parametrize("name", CLOSED)
 def test_a_leaky_membrane_goes_the_way_of_the_closed_form(name: str) -> None:
     """An arrival at the beginning of step 3, seen at the end of every step. Must fail when what is felt over a step is
-    its value at the beginning (tried: off by 1 %), or comes a step late."""
+    its value at the beginning (off by 1 %), or comes a step late (tried: both)."""
     synapse, closed = CLOSED[name]
     arrivals = torch.zeros(150)
     arrivals[3] = 1
@@ -105,7 +105,7 @@ def test_responses_have_a_peak_of_1() -> None:
 
 def test_conductances_pull_towards_their_reversal_potential() -> None:
     """A lasting g ends at (v_leak + g E) / (1 + g), however large g dt is; a magnesium block opens with the potential:
-    Jahr, Stevens 1990, half open at -20.5 mV in 1 mM. Must fail for an Euler step, which explodes."""
+    Jahr, Stevens 1990, half open at -20.5 mV in 1 mM. Must fail for an Euler step, which explodes (tried)."""
     for g in (1.0, 1e4):
         v = alone(Conductance(-60e-3, Exponential(1e3)), LIF(TAU, **VOLTS), torch.tensor([g] + [0.0] * 999))
         assert v[-1].item() == pytest.approx((-70e-3 - g * 60e-3) / (1 + g), rel=1e-3)
@@ -117,7 +117,7 @@ def test_conductances_pull_towards_their_reversal_potential() -> None:
 def test_two_connections_of_one_source_keep_their_own_time() -> None:
     """AMPA and NMDA between the same two populations: together they do what one neuron makes of both conductances.
 
-    Must fail when their states share a name."""
+    Must fail when their states share a name (tried)."""
     populations = [Population("input", (1,), None), Population("n", (2,), LIF(TAU, **VOLTS))]
     one = Dense(weight=INITIALISERS["constant"](0.1))
     fast = Connection("input", "n", one, label="ampa", synapse=Conductance())
@@ -174,7 +174,7 @@ def test_blocks_of_time_change_nothing(synapse: Synapse, recurrent: bool) -> Non
 
 @pytest.mark.parametrize("synapse", KINDS, ids=lambda s: type(s).__name__)
 def test_a_run_split_in_two_is_the_whole_run_bitwise(synapse: Synapse) -> None:
-    """Must fail when the state leaves out what was felt."""
+    """Must fail when the state leaves out what was felt (tried)."""
     network = lasting(synapse, None)
     inputs, found = spikes(network), []
 
@@ -193,7 +193,8 @@ def test_a_run_split_in_two_is_the_whole_run_bitwise(synapse: Synapse) -> None:
 @pytest.mark.parametrize("synapse", KINDS[:3], ids=lambda s: type(s).__name__)
 def test_eligibility_through_a_synapse_is_the_gradient(synapse: Synapse, unit: Neuron, block: int | None) -> None:
     """e-prop onto one hidden layer is backprop through time: the response of what arrived is d drive / d weight, behind
-    short-term plasticity as well. Must fail for the arrivals themselves, and when a block starts afresh."""
+    short-term plasticity as well. Must fail for the arrivals themselves, and when a block starts
+    afresh (tried: both)."""
     populations = [Population("input", (6,), None), Population("hidden", (5,), unit), Population("output", (3,), LI())]
     connections = [
         Connection("input", "hidden", Dense(), synapse=synapse, short_term=SHORT),
@@ -385,7 +386,7 @@ def test_drawn_delays_say_what_they_cannot() -> None:
 
 
 def test_a_file_says_delays_that_are_drawn() -> None:
-    """What a run keeps of its definition is read again as it was. Must fail when only the kind is kept."""
+    """What a run keeps of its definition is read again as it was. Must fail when only the kind is kept (tried)."""
     entry = {"kind": "dense", "pre": "a", "post": "b", "delay": {"kind": "uniform", "low": "1 ms", "high": "3 ms"}}
     kept = TypeAdapter(GeometryEntry).validate_python(entry).model_dump(mode="json")
     assert kept["delay"] == {"kind": "uniform", "low": 1e-3, "high": 3e-3}
