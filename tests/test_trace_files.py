@@ -203,7 +203,7 @@ def _attribute(path: Path, name: str, value: object) -> None:
 def read_all(path: Path) -> None:
     with open_trace(path) as trace:
         assert trace.config and trace.started
-        for name in trace.names:
+        for name in trace:
             assert len(trace[name].items) == trace[name].shape[-1]
         check(trace)
 

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -265,6 +265,10 @@ class Trace:
             for s in self.contents.series
         ]
         return html_table(str(self.path), rows, ("signal", "axes", "shape", "type", "unit"))
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of its signals, as of a dictionary."""
+        return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
         return name in self._series
