@@ -1,16 +1,15 @@
 """Connections with dynamics: what they keep, and where what they make of their arrivals enters a population."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from neurosbd.delays import lags_of
-from neurosbd.neurons.membrane import times
 from neurosbd.neurons.neuron import Activity, Conductances, Conducting, Neuron, NeuronState
 from neurosbd.populations import Connection, Population
-from neurosbd.synapses import Conductive, Transmitting
+from neurosbd.synapses import Blocked, Conductive, Transmitting
 
 
 def untransmitted(connection: Connection, populations: Mapping[str, Population], example: Tensor) -> Transmitting:
@@ -54,15 +53,22 @@ def passed(
     return connection.transmission.value(states[-steps:], dt, leak_time(post))
 
 
+class Pull(NamedTuple):
+    """How a conductance acts on its post neurons."""
+
+    reversal: float  # V, towards which it pulls
+    block: Blocked | None  # what the potential leaves open of it; None: all
+
+
 def conductances_of(
     populations: Mapping[str, Population], connections: Sequence[Connection]
-) -> dict[str, dict[str, Conductive]]:
+) -> dict[str, dict[str, Pull]]:
     """The conductances onto every population that has some, by connection.
 
     Raises:
         ValueError: naming the connection, if its post neurons cannot have any.
     """
-    found: dict[str, dict[str, Conductive]] = {}
+    found: dict[str, dict[str, Pull]] = {}
     for connection in connections:
         neuron, synapse = populations[connection.post].neuron, connection.synapse
         if not isinstance(synapse, Conductive):
@@ -77,7 +83,8 @@ def conductances_of(
             neuron.check_volts()
         except ValueError as problem:
             raise ValueError(f"{where}: {problem}") from None
-        found.setdefault(connection.post, {})[connection.name] = synapse
+        block = synapse if isinstance(synapse, Blocked) else None
+        found.setdefault(connection.post, {})[connection.name] = Pull(synapse.reversal, block)
     return found
 
 
@@ -92,22 +99,25 @@ def check_weights(connection: Connection, weight: Tensor) -> None:
 
 
 def conducted(
-    neuron: Neuron, state: NeuronState, synapses: Mapping[str, Conductive], drives: Mapping[str, Tensor], dt: float
+    neuron: Neuron, state: NeuronState, pulls: Mapping[str, Pull], drives: Mapping[str, Tensor], dt: float
 ) -> tuple[Activity, NeuronState]:
     """One step of neurons with conductances.
 
     Args:
         neuron: of the population.
         state: of it.
-        synapses: its conductances, by connection.
+        pulls: of its conductances, by connection.
         drives: the current, 'soma', if there is any, and g of every connection.
         dt: s.
     """
     neuron = cast(Conducting, neuron)  # asked when the network was built; to ask at every step takes 20 us
-    v = neuron.membrane(state)
-    total, pull = torch.zeros_like(v), torch.zeros_like(v)
-    for name, synapse in synapses.items():
-        g = times(drives[name], synapse.unblocked(v))
-        total, pull = total + g, torch.add(pull, g, alpha=synapse.reversal)
+    opened = {name: drives[name] for name in pulls}
+    if any(pull.block is not None for pull in pulls.values()):
+        v = neuron.membrane(state)
+        opened = {n: g if (block := pulls[n].block) is None else g * block.unblocked(v) for n, g in opened.items()}
+    (first, total), *others = opened.items()
+    pull = total * pulls[first].reversal
+    for name, g in others:
+        total, pull = total + g, torch.add(pull, g, alpha=pulls[name].reversal)
     soma = drives.get("soma")
-    return neuron.conduct(state, torch.zeros_like(v) if soma is None else soma, Conductances(total, pull), dt)
+    return neuron.conduct(state, torch.zeros_like(total) if soma is None else soma, Conductances(total, pull), dt)

@@ -6,7 +6,7 @@ from neurosbd.namespace import is_table
 from neurosbd.synapses.conductances import NMDA, Conductance
 from neurosbd.synapses.responses import Alpha, Delta, DoubleExponential, Exponential
 from neurosbd.synapses.short_term import ShortTerm, TsodyksMarkram
-from neurosbd.synapses.synapse import Conductive, Response, Synapse
+from neurosbd.synapses.synapse import Blocked, Conductive, Response, Synapse
 from neurosbd.synapses.transmission import Transmission, Transmitting
 
 RESPONSES: dict[str, Callable[..., Response]] = {
@@ -29,6 +29,7 @@ __all__ = [
     "SHORT_TERMS",
     "SYNAPSES",
     "Alpha",
+    "Blocked",
     "Conductance",
     "Conductive",
     "Delta",

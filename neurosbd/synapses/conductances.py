@@ -44,10 +44,6 @@ class Conductance:
         """g at the beginning of the step."""
         return self.response.value(state, dt, None)
 
-    def unblocked(self, v: Tensor) -> float:
-        """All of it."""
-        return 1.0
-
 
 @constants
 class NMDA:

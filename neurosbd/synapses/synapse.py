@@ -48,13 +48,18 @@ class Response(Synapse[S], Protocol[S]):
 
 @runtime_checkable
 class Conductive(Protocol):
-    """A synapse whose response is a conductance: the current is g unblocked(v) (reversal - v)."""
+    """A synapse whose response is a conductance: the current is g (reversal - v)."""
 
     @property
     def reversal(self) -> float:
         """Potential at which no current flows, V."""
         ...
 
-    def unblocked(self, v: Tensor) -> Tensor | float:
+
+@runtime_checkable
+class Blocked(Conductive, Protocol):
+    """A conductance that the potential shuts: the current is g unblocked(v) (reversal - v)."""
+
+    def unblocked(self, v: Tensor) -> Tensor:
         """Share of the conductance that is open at a potential in V, [B, *size]."""
         ...
