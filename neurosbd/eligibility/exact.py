@@ -140,7 +140,8 @@ class SensitivityBlock:
         for factor, eps in zip(late, self.before.eps, strict=False):
             if isinstance(factor, Tensor):
                 late_weight, late_bias = sides.apart(sides.biased.sum_post(factor, eps))
-                weight, bias = weight.add_(late_weight), None if bias is None else bias.add_(late_bias)
+                weight.add_(late_weight)
+                bias = bias if bias is None or late_bias is None else bias.add_(late_bias)
         return Synapses(weight, bias)
 
     def each(self, weights: Sequence[float]) -> Synapses:
@@ -153,6 +154,7 @@ class SensitivityBlock:
         for moved, eps in zip(late, self.before.eps, strict=False):
             if isinstance(moved, Tensor):
                 before, before_bias = self.arrival.sides.apart(eps)
+                assert before_bias is not None, "sensitivities have one for the bias, whether there is one or not"
                 weight.addcmul_(before, self.arrival.sides.of_post(moved))
                 bias.addcmul_(before_bias, moved)
         return Synapses(weight, bias)

@@ -53,7 +53,8 @@ def read_ends(trace: "Trace", series: Series) -> Ends:
     if not series.listed:
         return _of_matrix(trace, series)
     folder = series.path.removesuffix("data")
-    later = ("delay",) if "delay" in trace.node(series.path).parent else ()
+    parent = trace.node(series.path).parent
+    later = ("delay",) if isinstance(parent, h5py.Group) and "delay" in parent else ()
     return Ends(*(_numbers(trace, folder + name, series.columns[-1]) for name in ("post", "pre", *later)))
 
 
