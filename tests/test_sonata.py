@@ -305,6 +305,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
         _exchanged("sets.json", "outside", "cells"),
         r"is given to 'cells', which is no population of virtual nodes|no spikes of population 'cells'",
     ),
+    "some nodes": (
+        _exchanged("sets.json", '"node_id": [0, 1, 2]', '"ei": "e"'),
+        r"inputs.s.node_set: a node set is read by population and node_id, .* got ei; name the nodes by those",
+    ),
     "link": (_external, r"'edges/inside/0/delay' is a link to another place; refused"),
     "no file": (lambda folder: (folder / "nodes.h5").unlink(), r"nodes.h5: No such file"),
     "no HDF5": (_put("nodes.h5", "no"), r"nodes.h5: not a readable HDF5 file"),
@@ -350,6 +354,10 @@ SAID: dict[str, tuple[Callable[[Path], None], str]] = {
     "report": (
         _exchanged("config.json", '"inputs"', '"reports": {"v": {}}, "inputs"'),
         r"left out: reports \(say what to record",
+    ),
+    "some nodes": (
+        _exchanged("sets.json", "[0, 1, 2]", "[1, 2]"),
+        r"spikes.h5: \d+ of 17 spikes are of nodes outside of the node set: left out",
     ),
     "silent": (_exchanged("config.json", '"inputs"', '"other"'), r"virtual population 'outside' is given no spikes"),
     "off steps": (

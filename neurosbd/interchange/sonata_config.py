@@ -29,6 +29,7 @@ class Given(NamedTuple):
 
     population: str
     file: Path
+    nodes: tuple[int, ...] | None  # that hear them; None: all
 
 
 class Circuit(NamedTuple):
@@ -192,7 +193,7 @@ def _spikes(config: _Config) -> list[Given]:
             )
             continue
         file = config.place(_text(entry["input_file"], config.path, f"{where}.input_file"), f"{where}.input_file")
-        found.append(Given(_population(entry.get("node_set"), sets, config.path, f"{where}.node_set"), file))
+        found.append(_given(entry.get("node_set"), sets, config.path, f"{where}.node_set", file))
     return found
 
 
@@ -206,15 +207,25 @@ def _node_sets(config: _Config) -> JsonTable:
     return sets
 
 
-def _population(node_set: Json, sets: JsonTable, path: Path, where: str) -> str:
-    """Of a node set, which is the name of one, a population, or a table."""
+def _given(node_set: Json, sets: JsonTable, path: Path, where: str, file: Path) -> Given:
+    """To a node set, which is the name of one, a population, or a table of a population and some of its nodes."""
     chosen = sets.get(node_set, node_set) if isinstance(node_set, str) else node_set
-    population = chosen.get("population") if isinstance(chosen, dict) else chosen
-    if not isinstance(population, str):
+    chosen = {"population": chosen} if isinstance(chosen, str) else chosen
+    population = chosen.get("population") if isinstance(chosen, dict) else None
+    if not isinstance(chosen, dict) or not isinstance(population, str):
         raise UsageError(
             f"{path}: {where}: needed is a population, its name or {{'population': NAME}}, got {node_set!r:.60}"
         )
-    return population
+    nodes = chosen.get("node_id")
+    listed = nodes if isinstance(nodes, list) else [] if nodes is None else [nodes]
+    numbers = tuple(number for number in listed if type(number) is int)
+    other = sorted(chosen.keys() - {"population", "node_id", "model_type"})
+    if other or len(numbers) < len(listed):
+        raise UsageError(
+            f"{path}: {where}: a node set is read by population and node_id, a list of whole numbers, got "
+            f"{brief(other[0]) if other else repr(nodes)[:60]}; name the nodes by those"
+        )
+    return Given(population, file, None if nodes is None else numbers)
 
 
 def _text(value: Json, path: Path, where: str) -> str:

@@ -94,8 +94,7 @@ def connections_of(edges: Edges, parts: Mapping[str, list[Part]], circuit: Circu
         if shape[0] * shape[1] > _MOST_PAIRS:
             raise UsageError(
                 f"{edges.where}: {shape[1]:,} x {shape[0]:,} pairs from '{source.name}' to '{target.name}' are "
-                "more than "
-                f"the {_MOST_PAIRS:,} that are written; split the node types into smaller ones"
+                f"more than the {_MOST_PAIRS:,} that are written; split the node types into smaller ones"
             )
         for side, label in _SIDES.items():
             chosen = scaled >= 0 if side == "ex" else scaled < 0
@@ -166,8 +165,7 @@ def _values(edges: Edges, circuit: Circuit) -> tuple[np.ndarray, np.ndarray]:
             elif missing.any() and key != "nsyns":
                 raise UsageError(
                     f"{edges.where}: edges of type {type_id} have no {key}; give it as a column of the table of "
-                    "types, or "
-                    f"for every edge"
+                    f"types, or for every edge"
                 )
     several = np.nan_to_num(found["nsyns"], nan=1.0)
     if (several != 1).any():
@@ -182,8 +180,7 @@ def _type_of(edges: Edges, type_id: int, circuit: Circuit) -> dict[str, float]:
     if kind not in _SYNAPSES:
         raise UsageError(
             f"{where}: model_template '{kind:.60}' is not read here; legal is static_synapse. Plasticity is added "
-            "to the "
-            f"model by hand: rule, plasticity, short_term"
+            f"to the model by hand: rule, plasticity, short_term"
         )
     ignored = sorted(cells.keys() - _OF_TYPES - _ANNOTATIONS)
     given = {key: _number(cells[key], f"{where}: {key}") for key in ("syn_weight", "delay", "nsyns") if key in cells}
@@ -240,7 +237,6 @@ def _steps(delays: np.ndarray, dt: float, where: str) -> np.ndarray:
     if off:
         warn(
             f"{where}: {off:,} of {len(delays):,} delays are no whole number of steps of dt = {dt:g} ms and are "
-            "rounded, to "
-            f"one step at least; take a dt that divides them: --dt (in Python dt=)"
+            f"rounded, to one step at least; take a dt that divides them: --dt (in Python dt=)"
         )
     return steps

@@ -212,8 +212,7 @@ def synapse_of(template: Template, values: Values, side: str) -> Table | None:
         if (found != found[0]).any():
             raise UsageError(
                 f"{key}_{side} differs between units of one type, from {found.min():g} to {found.max():g}; all "
-                "synapses of a "
-                f"connection share it: make a node type for each value"
+                f"synapses of a connection share it: make a node type for each value"
             )
         return float(found[0])
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import legal_path, workplace
-from neurosbd.interchange.sonata_config import Circuit, read_circuit
+from neurosbd.interchange.sonata_config import Circuit, Given, read_circuit
 from neurosbd.interchange.sonata_edges import Joined, Part, connections_of, parameters
 from neurosbd.interchange.sonata_neurons import constants_of, template_of
 from neurosbd.interchange.sonata_tables import Nodes, read_edges, read_nodes
@@ -179,23 +179,24 @@ class _Writer:
         if key in _SHARED:
             raise UsageError(
                 f"'{part.name}': {key} (t_ref) differs between nodes of one type; all units of a population share "
-                "it: make a "
-                f"node type for each value"
+                f"it: make a node type for each value"
             )
         return self._stored(archive, f"{part.name} {key}", value)
 
     def _stimuli(self, parts: dict[str, list[Part]], archive: zipfile.ZipFile) -> None:
-        given = {name for name, _ in self.circuit.spikes}
+        given = {each.population for each in self.circuit.spikes}
         for found in parts.values():
             for part in found:
                 if part.made is None and part.source not in given:
                     warn(f"{self.circuit.path}: virtual population '{part.source}' is given no spikes: it stays silent")
                 self._currents(part, archive)
-        for number, (population, file) in enumerate(self.circuit.spikes):
-            virtual = [part for part in parts.get(population, []) if part.made is None]
+        for number, each in enumerate(self.circuit.spikes):
+            virtual = [part for part in parts.get(each.population, []) if part.made is None]
             if not virtual:
-                raise UsageError(f"{file}: is given to '{brief(population)}', which is no population of virtual nodes")
-            self._spikes(number, population, file, virtual)
+                raise UsageError(
+                    f"{each.file}: is given to '{brief(each.population)}', which is no population of virtual nodes"
+                )
+            self._spikes(number, each, virtual)
 
     def _currents(self, part: Part, archive: zipfile.ZipFile) -> None:
         """I_e, and what brings a membrane in the first step to where it starts there."""
@@ -209,9 +210,18 @@ class _Writer:
                     "[[stimulus]]", {"population": part.name, "kind": "current", "amplitude": amplitude, **stop}
                 )
 
-    def _spikes(self, number: int, population: str, file: Path, virtual: list[Part]) -> None:
+    def _spikes(self, number: int, given: Given, virtual: list[Part]) -> None:
         """A spike at t is one of the step that ends at t."""
+        population, file = given.population, given.file
         times, nodes = read_spikes(file, population)
+        if given.nodes is not None:
+            meant = np.isin(nodes, given.nodes)
+            if not meant.all():
+                warn(
+                    f"{file}: {(~meant).sum():,} of {len(times):,} spikes are of nodes outside of the node set: left "
+                    f"out"
+                )
+            times, nodes = times[meant], nodes[meant]
         steps = np.rint(times / self.dt).astype(np.int64)
         early, off = int((steps < 1).sum()), int((np.abs(times / self.dt - steps) > 1e-3).sum())
         if off or early:
@@ -257,8 +267,7 @@ def _parts(nodes: Nodes, circuit: Circuit, dt: float, taken: set[str]) -> list[P
         if kind not in _POINTS:
             raise UsageError(
                 f"{where}: model_type '{kind:.60}' is not read here; legal are {', '.join(_POINTS)} and virtual: "
-                "neurons are "
-                f"points, without morphology"
+                f"neurons are points, without morphology"
             )
         template = template_of(cells.get("model_template", ""), where)
         given = {}

@@ -1,5 +1,4 @@
-"""Nodes and edges of SONATA: HDF5 files of what differs, CSV files of what a type shares; looked at before they "
-"are read."""
+"""Nodes and edges of SONATA: HDF5 files of what differs, CSV files of what a type shares. Both are looked at first."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
