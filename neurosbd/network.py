@@ -50,7 +50,7 @@ class Network(nn.Module):
         dt: duration of a step, s.
         answer: how an answer is read off the readout over the steps of a trial, see ANSWERS.
         block: steps that are taken at once, >= 1, a choice of speed and memory; None: as many as suit the memory.
-        fused: whether steps and gates of neurons are compiled, see docs/speed.md.
+        fused: whether steps of neurons with many operations are compiled, see docs/speed.md.
     Raises:
         ValueError: if a name is unknown or repeated, sizes do not fit, a part is of another kind, or dt is no positive
             time. Warns of times that are short beside dt or no whole steps.

@@ -107,7 +107,7 @@ class TimeSpec(Record):
     warmup: Whole = 0  # first steps without a score
     answer: AnswerEntry = _named("mean")  # how it is read off the steps that have one
     block: Count | None = None  # steps that are taken at once; none: as many as suit the memory
-    fused: bool = False  # whether steps and gates of neurons are compiled, which takes seconds to begin with
+    fused: bool = False  # whether long steps of neurons are compiled, which takes seconds to begin with
 
     @model_validator(mode="after")
     def _some_step_is_scored(self) -> "TimeSpec":

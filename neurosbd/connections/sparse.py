@@ -37,18 +37,15 @@ class Lists(NamedTuple):
     onto: Tensor  # the first synapse onto each post unit, and n, [post + 1]
     fan_in: Tensor  # how many there are onto each, [post]
     sent: Tensor  # numbers of the synapses in the order of their pre units, [n]
-    of: Tensor  # where in `sent` those of each pre unit begin, [pre]
     fan_out: Tensor  # how many there are of each, [pre]
 
 
 def listed(post: Tensor, pre: Tensor, shape: tuple[int, int]) -> Lists:
     """The lists of synapses in order, from the numbers of their units, [n] each, of so many post and pre units."""
     sent = torch.argsort(pre, stable=True)
-    onto, of = (
-        torch.searchsorted(units.contiguous(), torch.arange(count + 1, device=post.device).to(units)).int()
-        for units, count in ((post, shape[0]), (pre[sent], shape[1]))
-    )
-    return Lists(post.int(), pre.int(), onto, onto.diff(), sent.int(), of[:-1].contiguous(), of.diff())
+    onto = torch.searchsorted(post.contiguous(), torch.arange(shape[0] + 1, device=post.device).to(post)).int()
+    fan_out = torch.bincount(pre, minlength=shape[1]).int()
+    return Lists(post.int(), pre.int(), onto, onto.diff(), sent.int(), fan_out)
 
 
 class Listed(NamedTuple):
