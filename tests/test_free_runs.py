@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 import neurosbd
 from neurosbd import load_model
@@ -509,3 +510,15 @@ def test_a_run_of_several_processes_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(neurosbd.UsageError, match="started 2 processes"):
         neurosbd.run(_by_hand(), "100 ms", STIMULI, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_single_report_is_drawn_as_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line through one point is nothing. Must fail when it is drawn as one (tried)."""
+    drawn: list[tuple[int, str]] = []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, x, y, look, **k: drawn.append((len(x), look)) or plot(axes, x, y, look, **k)
+    )
+    for duration in ("20 ms", "40 ms"):
+        neurosbd.simulate(_model(tmp_path, duration), out=tmp_path / duration)
+    assert {(1, "o"), (2, "-")} <= set(drawn) and (1, "-") not in drawn

@@ -39,7 +39,8 @@ def _draw(panels: Sequence[Panel], path: Path) -> None:
     figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for label, (x, y) in panel.lines.items():
-            axes.plot(x, y, "o" if label in panel.points else "-", label=label, markersize=4)
+            alone = len(x) == 1  # a line through one point is nothing
+            axes.plot(x, y, "o" if alone or label in panel.points else "-", label=label, markersize=4)
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
         axes.axhline(0, color="0.8", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
