@@ -19,7 +19,7 @@ import torch
 
 from neurosbd import Run, UsageError
 from neurosbd.report import COLOURS, panels, quantity_field
-from neurosbd.training.prediction import Prediction, predicted
+from neurosbd.runs.prediction import Prediction, predicted
 
 DRAWS = 1000  # per target
 BINS = 20

@@ -28,9 +28,9 @@ from neurosbd import Batch, Run, UsageError
 from neurosbd.learning.learner import Learner
 from neurosbd.recording.probes import Correspondence
 from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.runs.batches import DatasetBatches, data_of
+from neurosbd.runs.run import CHECKPOINT
 from neurosbd.seeds import generator
-from neurosbd.training.batches import DatasetBatches, data_of
-from neurosbd.training.run import CHECKPOINT
 
 FLOOR = 1e-6  # of |W|; below, a direction of the descent is rounding
 MOST = 10_000  # examples

@@ -19,8 +19,8 @@ import neurosbd
 from neurosbd.config.resolve import parse_setting
 from neurosbd.measures import MEASURES, shown, title
 from neurosbd.report.run_summary import judged_by
-from neurosbd.training.machine import check_device, provenance
-from neurosbd.training.progress import duration
+from neurosbd.runs.machine import check_device, provenance
+from neurosbd.runs.progress import duration
 
 
 class Row(NamedTuple):

@@ -87,7 +87,7 @@ def stepping(point: Point, ranks: Any) -> tuple[Callable[[], object], int]:
     import torch
 
     import neurosbd
-    from neurosbd.training.batches import DatasetBatches, data_of
+    from neurosbd.runs.batches import DatasetBatches, data_of
     from neurosbd.training.session import Session
     from neurosbd.training.stack import Stack
 

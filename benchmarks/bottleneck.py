@@ -20,8 +20,8 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.learning.learner import Learner
+from neurosbd.runs.batches import DatasetBatches
 from neurosbd.seeds import generator
-from neurosbd.training.batches import DatasetBatches
 from neurosbd.training.session import Session
 
 HIDDEN = ("hidden1", "hidden2", "hidden3")

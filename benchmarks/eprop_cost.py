@@ -24,7 +24,7 @@ import torch
 from step_cost import allocated
 
 import neurosbd
-from neurosbd.training.machine import provenance
+from neurosbd.runs.machine import provenance
 
 RULES, DENSITY = ("eprop", "sbd", "dfa", "bptt"), 0.1
 

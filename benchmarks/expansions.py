@@ -37,9 +37,9 @@ from neurosbd.learning.online import LocalRule
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.measures import MEASURES
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.machine import provenance
 from neurosbd.seeds import generator
-from neurosbd.training.batches import DatasetBatches
-from neurosbd.training.machine import provenance
 from neurosbd.training.session import Session
 
 

@@ -41,8 +41,8 @@ from faults.runfiles import RUNS
 
 # Loaded once, so that no attempt has to.
 WARM = (
-    "h5py", "jinja2", "matplotlib.pyplot", "nir", "PIL.Image", "scipy.stats", "torch._dynamo", "neurosbd.cli",
-    "neurosbd.training.fit", "neurosbd.training.experiments", "neurosbd.exporting", "neurosbd.report.analysing",
+    "h5py", "jinja2", "matplotlib.pyplot", "nir", "PIL.Image", "scipy.stats", "torch._dynamo", "neurosbd.cli.main",
+    "neurosbd.training.fit", "neurosbd.experiments.simulate", "neurosbd.runs.exporting", "neurosbd.report.analysing",
     "neurosbd.report.comparing",
 )  # fmt: skip
 FORMATS: dict[str, Format] = DATA | FREE | RUNS

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.neurons.fused import Fused
-from neurosbd.training.machine import provenance
+from neurosbd.runs.machine import provenance
 
 DT = 1e-3
 NEURONS = ("lif", "alif", "cubalif", "adex", "izhikevich", "hodgkin_huxley")

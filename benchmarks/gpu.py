@@ -47,7 +47,7 @@ import neurosbd
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.capture import Captured
 from neurosbd.learning.optimizers import apply
-from neurosbd.training.machine import provenance
+from neurosbd.runs.machine import provenance
 
 DT, TAU, DENSITY = 1e-3, 10e-3, 0.05
 PARTS = ("epoch", "batch", "layer")

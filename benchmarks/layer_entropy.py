@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.regularisers import LayerEntropy
+from neurosbd.runs.machine import provenance
 from neurosbd.testing.regularisers import pulled
-from neurosbd.training.machine import provenance
 
 WAYS = ("woodbury", "cholesky")
 Pulling = Callable[[Any, Tensor], Any]

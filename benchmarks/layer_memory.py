@@ -22,7 +22,7 @@ def network_of(kind: str, layers: int, width: int) -> Any:
     import torch
 
     from neurosbd.connections import Conv2d, Dense
-    from neurosbd.network import Connection, Network, Population
+    from neurosbd.network.network import Connection, Network, Population
     from neurosbd.neurons import Identity, ReLU
 
     maps, names = kind == "cnn", ["input", *(f"hidden{n}" for n in range(layers)), "output"]

@@ -57,7 +57,7 @@ def neurosbd(x: Any, batches: int, folder: Path) -> Monitored:
     from neurosbd.learning.learner import Learner
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses import LOSSES
-    from neurosbd.network import Connection, Network, Population
+    from neurosbd.network.network import Connection, Network, Population
     from neurosbd.neurons import LIF
     from neurosbd.recording import Recorded, Recorder, RunExtent, plan
     from neurosbd.rules import RULES

@@ -87,7 +87,7 @@ def neurosbd_(net: Net) -> Ran:
     import torch
 
     import neurosbd
-    from neurosbd.training.loggers import NullLogger
+    from neurosbd.runs.loggers import NullLogger
 
     torch.set_num_threads(1)
     dense, constant, rest = neurosbd.connections["dense"], neurosbd.initialisers["constant"], 1 - net.density

@@ -25,8 +25,8 @@ from neurosbd.datasets.load import Dataset
 from neurosbd.errors import RunError, UsageError
 from neurosbd.neurons import Standardised
 from neurosbd.neurons.neuron import Activity
-from neurosbd.training.batches import DatasetBatches
-from neurosbd.training.machine import provenance
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.machine import provenance
 from neurosbd.training.session import Session
 
 UNITS: dict[str, dict[str, Any] | None] = {

@@ -22,7 +22,7 @@ import numpy as np
 WAYS = {"given back": {"GLIBC_TUNABLES": "", "THP_MEM_ALLOC_ENABLE": "0"}, "kept": {}}
 CHILD = """
 import json, resource, sys
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 status = main(sys.argv[1:])
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([status, used.ru_utime, used.ru_stime, used.ru_minflt]))

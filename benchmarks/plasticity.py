@@ -53,11 +53,11 @@ def _ours(name: str, every: int = 1) -> Step:
     """A step of the rule, with a reward at one of `every` steps."""
     import torch
 
-    from neurosbd.blocks import block_of
     from neurosbd.connections import Dense
     from neurosbd.learning.local_run import LocalRun
     from neurosbd.learning.rule_state import init_rule_state
-    from neurosbd.network import Connection, Frame, Network, Population, State
+    from neurosbd.network.blocks import block_of
+    from neurosbd.network.network import Connection, Frame, Network, Population, State
     from neurosbd.neuromodulators.neuromodulator import Broadcast
     from neurosbd.neurons import LIF
     from neurosbd.neurons.neuron import Activity

@@ -43,9 +43,9 @@ from neurosbd.neuromodulators.decorrelation import Feedback
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
 from neurosbd.neuromodulators.prediction import Predicting
 from neurosbd.rules import LocalRule
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.machine import provenance
 from neurosbd.seeds import generator
-from neurosbd.training.batches import DatasetBatches
-from neurosbd.training.machine import provenance
 from neurosbd.training.session import Session
 
 Correction = Callable[[Tensor], Tensor]

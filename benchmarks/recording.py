@@ -66,7 +66,7 @@ def sessions(net: str, voltages: str, folder: Path, steps: int) -> tuple[Any, An
 
     from neurosbd.config.resolve import load_model
     from neurosbd.datasets.load import load_data, resolve_data
-    from neurosbd.training.batches import DatasetBatches
+    from neurosbd.runs.batches import DatasetBatches
     from neurosbd.training.session import Session
 
     model: str | Path = {"dense": folder / "dense.toml", "conv": "cifar10-snn", "digits": "digits-mlp"}[net]

@@ -32,9 +32,9 @@ from step_cost import Step
 
 import neurosbd
 from neurosbd.config.resolve import parse_setting
-from neurosbd.files import write_text
+from neurosbd.files.writing import write_text
 from neurosbd.rules import RULES
-from neurosbd.training.machine import provenance
+from neurosbd.runs.machine import provenance
 
 MODELS = ("cifar10-mlp", "cifar10-small")  # of the steps
 TRAINED = "cifar10-small"

@@ -31,11 +31,11 @@ from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.losses.targets import CLASSES
-from neurosbd.network import INPUT
+from neurosbd.network.network import INPUT
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
+from neurosbd.runs.machine import provenance
 from neurosbd.seeds import generator
-from neurosbd.training.machine import provenance
 
 PLAIN = {"bp": ("bp", {}), "dfa": ("dfa", {}), "sbd": ("sbd", {}), "sbp": ("sbp", {})}
 FUNCTIONS = (("identity", "square"), ("identity", "tanh"), ("identity", "cosine", "sine"))

@@ -279,7 +279,7 @@ def main() -> None:
     import torch
 
     from neurosbd.allocator import room
-    from neurosbd.training.machine import provenance
+    from neurosbd.runs.machine import provenance
 
     torch.set_num_threads(options.threads)
     sweeps = [chosen(sweep, options.largest) for sweep in SWEEPS if sweep.name in options.only]

@@ -26,8 +26,8 @@ from neurosbd.config.resolve import load_model
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
+from neurosbd.runs.machine import provenance
 from neurosbd.seeds import generator
-from neurosbd.training.machine import provenance
 
 MODELS = ("cifar10-mlp", "cifar10-cnn", "tinyimagenet-cnn")
 RULES = ("sbd", "dfa", "bp")

@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from neurosbd.config.resolve import load_model
     from neurosbd.datasets import Dataset, load_data
     from neurosbd.errors import RunError, UsageError, UsageWarning
-    from neurosbd.exporting import export
+    from neurosbd.experiments.free_run import run
+    from neurosbd.experiments.simulate import simulate
     from neurosbd.interchange import from_nir, from_sonata, from_torch, to_nir
     from neurosbd.learning.batch import Batch
     from neurosbd.learning.simulation import unroll
     from neurosbd.losses.admissibility import Admissibility, admissible
-    from neurosbd.network import Connection, Network, Population
+    from neurosbd.network.network import Connection, Network, Population
     from neurosbd.report.analysing import Report, analyse
     from neurosbd.report.comparing import Comparison, compare
     from neurosbd.report.predicting import Predictions, predict
     from neurosbd.rewards import Reinforcement
     from neurosbd.rules.custom_loop import learner
+    from neurosbd.runs.exporting import export
+    from neurosbd.runs.run import Run, open_run
     from neurosbd.spike_statistics import SpikeTimes
     from neurosbd.stimuli import Stimulation
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
-    from neurosbd.training.experiments import simulate
     from neurosbd.training.fit import fit
     from neurosbd.training.fit_seeds import fit_seeds
-    from neurosbd.training.free_run import run
     from neurosbd.training.health import Health, health
-    from neurosbd.training.run import Run, open_run
 
     answers: Mapping[str, Callable[..., _tables.Answer]]
     connections: Mapping[str, Callable[..., _tables.Geometry]]
@@ -76,17 +76,17 @@ _HOME = {
     "Admissibility": "losses.admissibility",
     "Batch": "learning.batch",
     "Comparison": "report.comparing",
-    "Connection": "network",
+    "Connection": "network.network",
     "Dataset": "datasets",
     "Definition": "config.definition",
     "Health": "training.health",
-    "Network": "network",
+    "Network": "network.network",
     "NotRecorded": "tracefiles",
-    "Population": "network",
+    "Population": "network.network",
     "Predictions": "report.predicting",
     "Reinforcement": "rewards",
     "Report": "report.analysing",
-    "Run": "training.run",
+    "Run": "runs.run",
     "RunError": "errors",
     "Signal": "tracefiles",
     "SpikeTimes": "spike_statistics",
@@ -97,7 +97,7 @@ _HOME = {
     "admissible": "losses.admissibility",
     "analyse": "report.analysing",
     "compare": "report.comparing",
-    "export": "exporting",
+    "export": "runs.exporting",
     "fit": "training.fit",
     "fit_seeds": "training.fit_seeds",
     "from_nir": "interchange",
@@ -108,11 +108,11 @@ _HOME = {
     "learner": "rules.custom_loop",
     "load_data": "datasets",
     "load_model": "config.resolve",
-    "open_run": "training.run",
+    "open_run": "runs.run",
     "register": "tables",
     "predict": "report.predicting",
-    "run": "training.free_run",
-    "simulate": "training.experiments",
+    "run": "experiments.free_run",
+    "simulate": "experiments.simulate",
     "to_nir": "interchange",
     "unroll": "learning.simulation",
 }

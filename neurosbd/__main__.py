@@ -2,14 +2,14 @@
 
 import sys
 
-from neurosbd.training.interrupt import Interrupt
+from neurosbd.runs.interrupt import Interrupt
 
 
 def run() -> int:
     """The command line; Ctrl-C while it is still being imported ends like any other."""
     try:
         with Interrupt():
-            from neurosbd.cli import main
+            from neurosbd.cli.main import main
     except KeyboardInterrupt:
         print("neurosbd: stopped", file=sys.stderr)
         return 1

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from neurosbd.constants import constants
-from neurosbd.namespace import is_table
+from neurosbd.schema.constants import constants
+from neurosbd.schema.namespace import is_table
 
 S = TypeVar("S")  # what has been read so far
 

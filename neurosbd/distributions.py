@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.array_files import numbers, shaped
-from neurosbd.constants import Distribution, Positive, constants
 from neurosbd.errors import UsageError, warn
-from neurosbd.namespace import is_table
+from neurosbd.files.arrays import numbers, shaped
+from neurosbd.schema.constants import Distribution, Positive, constants
+from neurosbd.schema.namespace import is_table
 
 
 @constants

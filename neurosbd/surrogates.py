@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Positive, constants
-from neurosbd.namespace import is_table
+from neurosbd.schema.constants import Positive, constants
+from neurosbd.schema.namespace import is_table
 
 
 class Surrogate(Protocol):

@@ -10,14 +10,12 @@ from typing import Any, Unpack, get_origin, get_type_hints
 
 from pydantic import PydanticUserError
 
-from neurosbd import plugins
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.config.definition import Definition
 from neurosbd.config.recipes import RECIPES
 from neurosbd.config.simulation import ReinforcementEntry, StimulusEntry
 from neurosbd.config.wiring import ConnectionEntry
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Geometry, Initialiser, Pooling, Wiring
-from neurosbd.constants import Distribution
 from neurosbd.constraints import CONSTRAINTS, Constraint
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.processes import PROCESSES, Process
@@ -37,7 +35,9 @@ from neurosbd.plasticity import PLASTICITIES, Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, Homeostasis, Upkeep
 from neurosbd.rewards import REWARDS, Contingency
 from neurosbd.rules import RULES, Rule
-from neurosbd.schema import Entry, check_tables
+from neurosbd.schema import plugins
+from neurosbd.schema.constants import Distribution
+from neurosbd.schema.schema import Entry, check_tables
 from neurosbd.stimuli import STIMULI, Stimulus
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.synapses import SHORT_TERMS, SYNAPSES, ShortTerm, Synapse

@@ -11,7 +11,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import LI
 from neurosbd.neurons.neuron import Neuron, gain
 

@@ -15,7 +15,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.meters import AnswerMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
 

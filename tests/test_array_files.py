@@ -10,7 +10,7 @@ import torch
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.training.free_session import FreeSession
+from neurosbd.experiments.free_session import FreeSession
 
 MODEL = """
 simulation = { duration = "40 ms" }

@@ -8,9 +8,9 @@ import torch
 
 import neurosbd
 from neurosbd.axes import LEGAL, components, inner, is_map, named, per_component, per_example, per_unit, whole
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.connections import Dense
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 

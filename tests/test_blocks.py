@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurosbd.blocks import stages
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.connections.synapses import Synapses
@@ -22,7 +21,8 @@ from neurosbd.learning.ranks import Alone
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.blocks import stages
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LI, LIF, NEURONS
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.regularisers import HOMEOSTASES

@@ -37,9 +37,9 @@ def test_killed_runs_end_as_if_they_had_not_been() -> None:
 
 def test_the_page_on_safety_says_what_is_so() -> None:
     """Its figures are those of the code."""
-    from neurosbd import parsing
     from neurosbd.datasets import archives, pixels
-    from neurosbd.files import _LONGEST_PART
+    from neurosbd.files import parsing
+    from neurosbd.files.writing import _LONGEST_PART
 
     text = re.sub(r"\s+", " ", (ROOT / "docs/security.md").read_text())
     assert (

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.errors import UsageError
-from neurosbd.training.experiments import simulate
+from neurosbd.experiments.simulate import simulate
 from neurosbd.training.fit import fit
 
 ABSURD = [
@@ -113,6 +113,6 @@ def test_memory_that_ends_anywhere_is_one_line(
     def fail(kind: str) -> None:
         raise problem
 
-    monkeypatch.setattr("neurosbd.catalogue.catalogue", fail)
+    monkeypatch.setattr("neurosbd.cli.catalogue.catalogue", fail)
     assert main(["list", "models"]) == 1
     assert capsys.readouterr().err.startswith("neurosbd: the memory does not suffice (")

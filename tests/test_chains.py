@@ -15,7 +15,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import TensorState
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.network.network import INPUT, Connection, Network, Population
 from neurosbd.neuromodulators import FixedRandom, Frozen, Full
 from neurosbd.neurons import NEURONS
 from neurosbd.plasticity import ThreeFactor

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from neurosbd import checkpoints
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.files import checkpoints
 from neurosbd.learning.optimizers import SCHEDULES
+from neurosbd.runs.run import open_run
 from neurosbd.training.fit import fit
-from neurosbd.training.run import open_run
 
 SMALL = {"training.epochs": 3, "data.subset": 12, "population.hidden1.size": [16], "population.hidden2.size": [8]}
 EPOCH = 4  # batches

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from neurosbd.catalogue import LIBRARY
-from neurosbd.cli import main
+from neurosbd.cli.catalogue import LIBRARY
+from neurosbd.cli.main import main
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError, warn
-from neurosbd.library import find, names
+from neurosbd.files.library import find, names
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.rules import RULES
 from neurosbd.tables import TABLES
@@ -30,7 +30,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 def test_help_is_quick_and_imports_no_torch() -> None:
     code = (
-        "import sys; from neurosbd.cli import main\n"
+        "import sys; from neurosbd.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: assert 'torch' not in sys.modules"
     )
@@ -275,7 +275,7 @@ def test_a_warning_is_one_line_and_no_place_in_the_code(
         warn("a is 3; give a = 4 if that is meant")
         raise UsageError("over")
 
-    monkeypatch.setattr("neurosbd.catalogue.catalogue", warned)
+    monkeypatch.setattr("neurosbd.cli.catalogue.catalogue", warned)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         status, _, err = told(capsys, "list", "models")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.training.run import write_metrics, write_record
+from neurosbd.runs.run import write_metrics, write_record
 
 
 def made(

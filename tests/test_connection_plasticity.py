@@ -12,7 +12,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import LIF
 from neurosbd.plasticity import Plasticity, RewardedSpikeTiming, SpikeTiming, SymmetricInhibitory, Triplet, Window
 from neurosbd.rules import RULES, Rule

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.connections import Conv2d, Dense, Local2d
 from neurosbd.connections.initialisers import Constant
 from neurosbd.constraints import CONSTRAINTS, Bounds, Constraint, Dale, Mask, Nonnegative, Norm
@@ -16,7 +16,7 @@ from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import deep, mlp

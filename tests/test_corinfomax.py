@@ -18,7 +18,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS, CorInfoMax
 from neurosbd.plasticity.correlative import followed
 from neurosbd.rules import RULES
@@ -333,7 +333,7 @@ SHORT = {"training.epochs": 2, "data.subset": 20, "data.test_subset": 5, "time.s
 
 def test_a_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """B included, which no optimizer holds. Must fail when what B follows waits for the next batch (tried)."""
-    from neurosbd.training.batches import DatasetBatches
+    from neurosbd.runs.batches import DatasetBatches
     from neurosbd.training.session import Session
 
     definition = neurosbd.load_model("digits-corinfomax", settings=SHORT)

@@ -18,7 +18,7 @@ from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import READERS, load_data, measure, resolve_data
 from neurosbd.datasets.stream import Stream, resident
 from neurosbd.errors import RunError, UsageError
-from neurosbd.library import names
+from neurosbd.files.library import names
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ import neurosbd
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neuromodulators import LAYOUTS, DirectKolenPollack, Full
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import cnn, lc, mlp

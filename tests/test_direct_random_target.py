@@ -14,7 +14,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import TensorState
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import Tanh
 from neurosbd.rules import RULES

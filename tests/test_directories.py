@@ -8,8 +8,8 @@ import pytest
 
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
-from neurosbd.files import beside, sweep_files, write_text
-from neurosbd.library import find
+from neurosbd.files.library import find
+from neurosbd.files.writing import beside, sweep_files, write_text
 
 
 @pytest.mark.parametrize(

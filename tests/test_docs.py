@@ -16,7 +16,7 @@ BLOCKS = [(page, code) for page in PAGES for code in re.findall(r"```python\n(.*
 
 @pytest.mark.parametrize(("page", "code"), BLOCKS, ids=lambda v: v.name if isinstance(v, Path) else "")
 def test_python_examples_run(page: Path, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neurosbd import plugins
+    from neurosbd.schema import plugins
 
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
@@ -63,7 +63,7 @@ def test_every_rule_neuron_loss_is_in_the_readme() -> None:
 def test_every_measure_and_regression_set_is_in_its_page() -> None:
     from neurosbd.datasets.definition import load_file
     from neurosbd.datasets.load import READERS
-    from neurosbd.library import names
+    from neurosbd.files.library import names
     from neurosbd.measures import MEASURES
 
     text = (ROOT / "docs" / "regression.md").read_text()
@@ -102,7 +102,7 @@ def test_every_layout_and_recipe_is_in_its_page() -> None:
 
 
 def test_every_analysis_is_in_its_page() -> None:
-    from neurosbd.library import names
+    from neurosbd.files.library import names
 
     text = (ROOT / "docs" / "analysis.md").read_text()
     for name in names("analysis"):

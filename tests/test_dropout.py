@@ -15,11 +15,11 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import NEUROMODULATORS
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
-from neurosbd.training.loggers import NullLogger
+from neurosbd.runs.loggers import NullLogger
 from tests.contracts.tables import seeded
 
 LABELS = torch.tensor([0, 2, 1, 1])

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Constant, Potential
 from neurosbd.distributions import Uniform
 from neurosbd.eligibility import Exact, Factorised
 from neurosbd.eligibility.local import Arrival, Local, Site
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neuromodulators import Transposed
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import ALIF, LI, LIF, NEURONS
@@ -24,6 +23,7 @@ from neurosbd.neurons.neuron import Coupled, Neuron
 from neurosbd.plasticity import EligibilityPropagation, ThreeFactor
 from neurosbd.plasticity.eligibility_propagation import EligibilityTrace
 from neurosbd.rules import RULES, LocalRule
+from neurosbd.schema.constants import Constant, Potential
 from neurosbd.surrogates import Boxcar
 from tests.spiking import DT, STEPS, differ, layered, learned, lively, maps, noise, same, trial
 

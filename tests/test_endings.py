@@ -14,15 +14,16 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
-from neurosbd import checkpoints, files
 from neurosbd.errors import RunError, UsageError, UsageWarning
+from neurosbd.experiments.simulate import simulate
+from neurosbd.files import checkpoints
+from neurosbd.files import writing as files
 from neurosbd.recording import Recorder
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.loggers import Console, Event, NullLogger
+from neurosbd.runs.run import open_run
 from neurosbd.tasks import TrialSequence
-from neurosbd.training.experiments import simulate
 from neurosbd.training.fit import fit
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.loggers import Console, Event, NullLogger
-from neurosbd.training.run import open_run
 from neurosbd.training.session import Session
 
 QUICK: dict[str, Any] = {"training.epochs": 3, "data.subset": 12}
@@ -174,7 +175,8 @@ def test_sigusr1_before_the_first_step_is_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delay", [0.1, 0.6, 1.5])
 def test_a_signal_at_any_moment_of_a_command(tmp_path: Path, number: int, delay: float) -> None:
     """Imports included: one sentence, and either no directory or one that goes on."""
-    line = [sys.executable, "-c", "import sys, neurosbd.cli; print('up', flush=True); sys.exit(neurosbd.cli.main())"]
+    code = "import sys; from neurosbd.cli.main import main; print('up', flush=True); sys.exit(main())"
+    line = [sys.executable, "-c", code]
     line += ["fit", "digits-mlp", "--set", "training.epochs=2", "--set", "data.subset=8", "--out", "run"]
     process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -204,7 +206,7 @@ def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path, monkeypatch: py
 def test_an_experiment_in_a_module_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported all the while. Must fail when who looks for imports goes past who opened the context (tried)."""
     (tmp_path / "experiment.py").write_text(
-        "import pathlib, signal\nfrom neurosbd.training.interrupt import Interrupt\n"
+        "import pathlib, signal\nfrom neurosbd.runs.interrupt import Interrupt\n"
         "with Interrupt():\n    signal.raise_signal(signal.SIGINT)\n    pathlib.Path('on').touch()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

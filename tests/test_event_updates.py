@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neurosbd import load_model
-from neurosbd.training.free_session import FreeSession
+from neurosbd.experiments.free_session import FreeSession
 
 MODEL = """
 simulation = { duration = "200 ms", report = "50 ms" }

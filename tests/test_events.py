@@ -20,7 +20,7 @@ from neurosbd.datasets.load import READERS, Dataset, load_data
 from neurosbd.datasets.samples import EventSamples, joined
 from neurosbd.datasets.stream import Stream, resident
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.hdf5 import check_lengths
+from neurosbd.files.hdf5 import check_lengths
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]

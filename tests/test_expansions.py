@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd import checkpoints
-from neurosbd.catalogue import show
+from neurosbd.cli.catalogue import show
 from neurosbd.errors import UsageError
 from neurosbd.expansions import (
     EXPANSIONS,
@@ -27,6 +26,7 @@ from neurosbd.expansions import (
     matched,
     silent_moments,
 )
+from neurosbd.files import checkpoints
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, from_function

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from neurosbd import library
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.resolve import describe, load_model, resolve
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.experiments.simulate import simulate
+from neurosbd.files import library
 from neurosbd.learning.batch import BatchResult
 from neurosbd.rules import RULES
+from neurosbd.runs.batches import TaskBatches
 from neurosbd.tasks import PROTOCOLS, TASKS
 from neurosbd.tasks.evidence import EvidenceAccumulation
-from neurosbd.training.batches import TaskBatches
-from neurosbd.training.experiments import simulate
 from neurosbd.training.session import Session
 
 # Its rewards of a batch are an estimate, which Adam makes steps of: meant, as its header says.

@@ -10,7 +10,7 @@ import pytest
 from recorded import check, write
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.tracefiles import Trace
 
 RECORD = ["*.spikes[examples=0:4, every=10 batches]", "hidden1.v[examples=[1, 3], neurons=[5, 2, 9], every=3 steps]",

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd import plugins
-from neurosbd.cli import main
+from neurosbd.cli.main import main
+from neurosbd.schema import plugins
 from neurosbd.testing import __main__ as testing
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from neurosbd.errors import UsageError
-from neurosbd.files import regular, sweep, workplace
-from neurosbd.library import path_component, relative_path
+from neurosbd.files.library import path_component, relative_path
+from neurosbd.files.writing import regular, sweep, workplace
 
 NO_NAMES = [
     "",
@@ -77,7 +77,7 @@ def test_a_workplace_follows_the_umask_and_is_removed(tmp_path: Path) -> None:
 
 def test_only_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
     """Must fail when the process is not asked for: the workplace of the living goes too (tried)."""
-    build = "import sys, pathlib, neurosbd.files as f; w = f.workplace(pathlib.Path(sys.argv[1]), 'decoding'); "
+    build = "import sys, pathlib, neurosbd.files.writing as f; w = f.workplace(pathlib.Path(sys.argv[1]), 'decoding'); "
     build += "p = w.__enter__(); print(p, flush=True); sys.stdin.read()"
     living, killed = (
         subprocess.Popen(

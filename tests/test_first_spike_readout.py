@@ -18,7 +18,7 @@ from neurosbd.constraints import Bounds, Norm
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import IF, LIF
 from neurosbd.rules import RULES
 from neurosbd.rules.competition import CausalWindow, Competition

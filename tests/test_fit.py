@@ -21,11 +21,11 @@ from neurosbd.config.resolve import load_model
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import RunError, UsageError, UsageWarning
 from neurosbd.rules import RULES
-from neurosbd.training.batches import DatasetBatches
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.loggers import Event, NullLogger
+from neurosbd.runs.run import open_run, write_metrics
 from neurosbd.training.fit import fit
-from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.loop import _merit
-from neurosbd.training.run import open_run, write_metrics
 from neurosbd.training.session import Session
 
 FAST = {"training.epochs": 3, "data.subset": 40}
@@ -233,7 +233,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_reason(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     fit("digits-mlp", settings=FAST | {"training.epochs": 1}, out=tmp_path / "well")
-    monkeypatch.setattr("neurosbd.checkpoints.save", full)
+    monkeypatch.setattr("neurosbd.files.checkpoints.save", full)
     with pytest.raises(RunError, match=r"No space left on device.*No epoch was finished"):
         fit("digits-mlp", settings=FAST, out=tmp_path / "run")
 

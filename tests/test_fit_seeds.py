@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.datasets import load
 from neurosbd.errors import RunError, UsageError
-from neurosbd.training import batches
+from neurosbd.runs import batches
+from neurosbd.runs.lock import take
+from neurosbd.runs.loggers import Event, NullLogger
 from neurosbd.training.fit_seeds import MOST, fit_seeds, parse_seeds
-from neurosbd.training.lock import take
-from neurosbd.training.loggers import Event, NullLogger
 from tests.test_fit import FAST, StopAfter, same
 
 ALONE = "fa"  # a rule whose seeds are trained one after another
@@ -148,6 +148,6 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert main(["compare", f"runs/digits-mlp-{ALONE}-seeds"]) == 0
     assert f"digits-mlp  {ALONE}    2" in capsys.readouterr().out
     assert main([*line, "--out", "no\0name"]) == 2
-    monkeypatch.setattr("neurosbd.cli._loggers", lambda options: [StopAfter(9, signal.SIGTERM)])
+    monkeypatch.setattr("neurosbd.cli.main._loggers", lambda options: [StopAfter(9, signal.SIGTERM)])
     assert main([*line, "--out", "stopped"]) == 1
     assert "interrupted: 1 of 2 seeds are finished; everything is kept in stopped" in capsys.readouterr().err

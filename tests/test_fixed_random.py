@@ -12,7 +12,7 @@ import neurosbd
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators import LAYOUTS, FixedRandom, Full
 from neurosbd.neuromodulators.projection import first_columns
 from neurosbd.rules import RULES

@@ -12,8 +12,8 @@ import neurosbd
 from neurosbd.datasets.samples import Samples
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.losses import LOSSES, Gaussian, GaussianCRPS, Pinball, register
-from neurosbd.network import Frame, Network
-from neurosbd.training.batches import DatasetBatches, data_of
+from neurosbd.network.network import Frame, Network
+from neurosbd.runs.batches import DatasetBatches, data_of
 from neurosbd.training.session import Session
 from tests.test_events import nmnist as nmnist  # a fixture: a small set of recordings
 

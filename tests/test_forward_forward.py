@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neurons import NEURONS, Tanh
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import cnn, mlp

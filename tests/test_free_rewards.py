@@ -10,8 +10,8 @@ import torch
 
 import neurosbd
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.experiments.free_session import FreeSession
 from neurosbd.rewards import Coincidence, Delivery, Reinforcement, SpikeCount, Times
-from neurosbd.training.free_session import FreeSession
 
 SIZES = {"pre": (2,), "post": (1,)}
 

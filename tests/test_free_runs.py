@@ -16,14 +16,14 @@ from matplotlib.axes import Axes
 import neurosbd
 from neurosbd import load_model
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.experiments.free_session import FreeSession
 from neurosbd.plasticity import Window
 from neurosbd.report.analyses import chosen, run_analysis
 from neurosbd.report.checked_run import with_trace
 from neurosbd.report.run_summary import how_it_went, what_ran
+from neurosbd.runs.loggers import Event, NullLogger
 from neurosbd.seeds import generator
 from neurosbd.stimuli import Current
-from neurosbd.training.free_session import FreeSession
-from neurosbd.training.loggers import Event, NullLogger
 
 HEAD = """
 simulation = {{ duration = "{duration}", report = "20 ms"{more} }}
@@ -118,7 +118,7 @@ def test_a_stop_at_any_update_changes_nothing(tmp_path: Path) -> None:
 
 KILL = """
 import os, signal, sys, neurosbd
-from neurosbd.training.loggers import NullLogger
+from neurosbd.runs.loggers import NullLogger
 
 class Kill(NullLogger):
     def on_checkpoint(self, event):

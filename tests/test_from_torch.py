@@ -19,7 +19,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import IF, LI, LIF, CubaLIF, Identity
 from neurosbd.neurons.neuron import gain
 from neurosbd.rules import RULES, LocalRule

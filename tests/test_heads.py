@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd import catalogue
+from neurosbd.cli import catalogue
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.expansions import EXPANSIONS
@@ -24,10 +24,10 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
-from neurosbd.training.loggers import NullLogger
+from neurosbd.runs.loggers import NullLogger
 
 T, B = 7, 5
 MODEL = """

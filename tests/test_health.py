@@ -14,7 +14,7 @@ from neurosbd.connections import Dense
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.training.health import Guess, HealthCheck, remedy, unexplained
 

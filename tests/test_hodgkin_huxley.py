@@ -12,7 +12,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.errors import UsageWarning
-from neurosbd.network import Network, Population
+from neurosbd.network.network import Network, Population
 from neurosbd.neurons import HodgkinHuxley
 from neurosbd.neurons.neuron import Conductances
 

@@ -17,17 +17,17 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES, from_function
 from neurosbd.losses.curvature import curved
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.neuromodulators.layouts import NO_BASIS
 from neurosbd.neurons import LIF, Normalised
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS, LayerEntropy, Power, Sparsity, WeightEntropy
 from neurosbd.rules import RULES
 from neurosbd.rules.broadcast import LocalRule, ThreeFactor
+from neurosbd.runs.loggers import Event, NullLogger
+from neurosbd.runs.run import open_run
 from neurosbd.testing.regularisers import pulled
 from neurosbd.training.fit import fit
-from neurosbd.training.loggers import Event, NullLogger
-from neurosbd.training.run import open_run
 from tests.compositions import rule_of, state_of
 from tests.conftest import cnn, mlp
 from tests.spiking import layered
@@ -463,7 +463,7 @@ class Interrupted(NullLogger):
 def test_a_run_with_everything_resumes_bit_for_bit(tmp_path: Path, stop: int) -> None:
     """Through `neurosbd fit --resume`, in the middle of a refresh and at the end of an epoch. Must fail when the age of
     an inverse is not kept."""
-    from neurosbd.cli import main
+    from neurosbd.cli.main import main
 
     whole = fit("digits-mlp", settings=ALIVE, out=tmp_path / "whole")
     fit("digits-mlp", settings=ALIVE, out=tmp_path / "parts", loggers=[Interrupted(stop)])

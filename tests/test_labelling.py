@@ -11,10 +11,10 @@ import torch
 import neurosbd
 from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError, UsageWarning
+from neurosbd.experiments.free_session import FreeSession
+from neurosbd.experiments.labelling import answers_of, labels_of
 from neurosbd.neurons.alif import ALIF, ALIFState
 from neurosbd.stimuli.dataset import Items, SideBySide
-from neurosbd.training.free_session import FreeSession
-from neurosbd.training.labelling import answers_of, labels_of
 
 SMALL = {
     "stimulus.0.data": "digits", "population.pixels.size": [64], "population.exc.size": [8], "population.inh.size": [8],

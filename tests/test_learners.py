@@ -17,7 +17,7 @@ from neurosbd.learning.rule_state import widths
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.losses.targets import CLASSES
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neuromodulators import LAYOUTS, Decorrelation, Feedback, FixedRandom, Forgetting, Frozen, Full, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.plasticity import ThreeFactor

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd.catalogue import _about
-from neurosbd.cli import main
+from neurosbd.cli.catalogue import _about
+from neurosbd.cli.main import main
 from neurosbd.config.resolve import load_model
-from neurosbd.constants import TimeConstant, constants
 from neurosbd.errors import UsageError
-from neurosbd.library import find, names
+from neurosbd.files.library import find, names
+from neurosbd.schema.constants import TimeConstant, constants
 
 FEW = {"training.epochs": 1}
 X = np.random.default_rng(0).random((200, 1, 8, 8), np.float32)
@@ -139,7 +139,7 @@ def test_ctrl_c_while_the_command_is_imported_is_a_line(tmp_path: Path) -> None:
     code = (
         "import sys, builtins\n"
         "def interrupted(name, *rest, real=builtins.__import__):\n"
-        "    if name == 'neurosbd.cli_arguments':\n"
+        "    if name == 'neurosbd.cli.arguments':\n"
         "        raise KeyboardInterrupt\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = interrupted\n"

@@ -16,7 +16,7 @@ from neurosbd.interchange import to_nir
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES

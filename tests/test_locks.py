@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from neurosbd.errors import UsageError
+from neurosbd.runs.lock import LOCK, Holder, InUse, is_held, take
+from neurosbd.runs.loggers import Event, NullLogger
+from neurosbd.runs.run import open_run
 from neurosbd.training.fit import fit
-from neurosbd.training.lock import LOCK, Holder, InUse, is_held, take
-from neurosbd.training.loggers import Event, NullLogger
-from neurosbd.training.run import open_run
 
 QUICK = {"training.epochs": 1, "data.subset": 8}
 HERE = platform.node()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.errors import RunError, UsageError, UsageWarning
-from neurosbd.training.loggers import EVENTS, Console, Event, NullLogger, TensorBoard
+from neurosbd.runs.loggers import EVENTS, Console, Event, NullLogger, TensorBoard
 
 QUICK: dict[str, Any] = {"training.epochs": 2, "data.subset": 10, "data.test_subset": 5}
 PROTOCOL = {"protocol.longest": 20, "protocol.period": 50}

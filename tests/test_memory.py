@@ -17,7 +17,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neurons import LIF
 from neurosbd.rules import RULES
 from tests.spiking import layered, maps

@@ -13,7 +13,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.upward import upward
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neuromodulators import LAYOUTS
 from neurosbd.rules import RULES
 from neurosbd.testing.networks import cnn, lc, mlp

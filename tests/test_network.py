@@ -6,7 +6,7 @@ import torch
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from tests.conftest import cnn, mlp
 

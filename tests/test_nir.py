@@ -19,7 +19,7 @@ from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.pooling import AveragePool, MaxPool, SumPool
 from neurosbd.errors import UsageError
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import ALIF, IF, LI, LIF, CubaLIF, Identity, ReLU
 from neurosbd.surrogates import ArcTan, FastSigmoid
 

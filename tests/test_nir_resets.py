@@ -10,7 +10,7 @@ import torch
 import neurosbd
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.errors import UsageError
-from neurosbd.network import Connection, Network
+from neurosbd.network.network import Connection, Network
 from neurosbd.neurons import IF, LIF, CubaLIF
 from neurosbd.surrogates import ArcTan
 from tests.test_nir import DT, built, inputs, spikes

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.errors import UsageError
 from neurosbd.losses import LOSSES, CustomLoss, from_function, register
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd import plugins
-from neurosbd.cli import main
+from neurosbd.cli.main import main
+from neurosbd.schema import plugins
 from neurosbd.training.session import Session
 
 PARTS = '''

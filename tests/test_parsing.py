@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import neurosbd
-from neurosbd import library
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.config.resolve import load_model, parse_settings
 from neurosbd.errors import UsageError
-from neurosbd.parsing import parse_json, read_json, read_toml
+from neurosbd.files import library
+from neurosbd.files.parsing import parse_json, read_json, read_toml
 
 DIGITS = library.find("models", "digits-mlp").read_text()
 

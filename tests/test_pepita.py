@@ -13,11 +13,11 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.rules import RULES
 from neurosbd.rules.mirrors import Mirrors
+from neurosbd.runs.loggers import NullLogger
 from neurosbd.testing.networks import cnn, mlp
-from neurosbd.training.loggers import NullLogger
 from tests.contracts.tables import seeded
 
 LABELS = torch.tensor([0, 2, 1, 1])

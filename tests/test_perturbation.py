@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.noise import normal
 from neurosbd.rules import RULES, Rule
 from neurosbd.testing.networks import cnn, lc, mlp

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.datasets.load import load_data, resolve_data
 from neurosbd.datasets.pixels import Seen, read_pictures
 from neurosbd.errors import UsageError, UsageWarning

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd import plugins
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError
 from neurosbd.neuromodulators import FixedRandom
 from neurosbd.neurons import NEURONS, ReLU
 from neurosbd.rules import RULES, LocalRule
 from neurosbd.rules.broadcast import dfa
+from neurosbd.schema import plugins
 from neurosbd.tables import CLOSED, CONTRACTS, TABLES
 from neurosbd.training.session import Session
 
@@ -320,13 +320,13 @@ def test_packages_are_loaded_when_a_name_is_missing_and_not_before(tmp_path: Pat
         "print(neurosbd.load_model('digits-mlp', settings={'population.hidden1.neuron': 'loud'}, rule='quiet').rule)",
     )
     assert answer.returncode == 0 and "kind='quiet'" in answer.stdout, answer.stderr
-    listed = python(tmp_path, "from neurosbd.cli import main; main(['list', 'neurons'])")
+    listed = python(tmp_path, "from neurosbd.cli.main import main; main(['list', 'neurons'])")
     assert "loud" in listed.stdout
 
 
 def test_a_broken_package_is_said_and_is_no_obstacle(tmp_path: Path) -> None:
     package(tmp_path, "raise OSError('no licence')")
-    answer = python(tmp_path, "from neurosbd.cli import main; sys.exit(main(['list', 'recipes']))")
+    answer = python(tmp_path, "from neurosbd.cli.main import main; sys.exit(main(['list', 'recipes']))")
     assert answer.returncode == 0 and "standard" in answer.stdout
     assert "plugin 'mine' of package 'offered': OSError: no licence; its parts are not there" in answer.stderr
 

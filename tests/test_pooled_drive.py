@@ -19,7 +19,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, Identity, Tanh
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.rules import RULES

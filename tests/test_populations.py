@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neurosbd.connections import Conv2d, Dense, Local2d
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import LIF, ReLU
 from neurosbd.rules import RULES
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd import library
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.connections import CONNECTIONS
 from neurosbd.connections.precision import in_precision
 from neurosbd.connections.synapses import Synapses
+from neurosbd.files import library
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
-from neurosbd.network import Network
-from neurosbd.training.machine import deterministic_algorithms, failure
+from neurosbd.network.network import Network
+from neurosbd.runs.machine import deterministic_algorithms, failure
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.session import Session
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.datasets.load import load_data
 
 MODEL = """

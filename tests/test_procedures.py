@@ -11,8 +11,8 @@ import neurosbd
 from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.online import LocalRule
 from neurosbd.rules import RULES
+from neurosbd.runs.loggers import NullLogger
 from neurosbd.testing.networks import mlp
-from neurosbd.training.loggers import NullLogger
 
 PROCEDURES = [  # on rates; those of spike times are in test_first_spike_readout, corinfomax_ep has neurons of its own
     name

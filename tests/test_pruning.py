@@ -10,7 +10,7 @@ import torch
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.training.loggers import NullLogger
+from neurosbd.runs.loggers import NullLogger
 from neurosbd.training.pruning import grouped, strongest
 
 QUICK = {"training.epochs": 3, "data.subset": 20, "population.hidden1.size": [16], "population.hidden2.size": [8]}

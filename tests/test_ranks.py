@@ -287,7 +287,7 @@ def test_an_experiment_that_torchrun_starts_several_times_is_refused(
 WAITS = """
 import signal, threading, torch
 from neurosbd.learning.ranks import Place, joined
-from neurosbd.training.interrupt import Interrupt
+from neurosbd.runs.interrupt import Interrupt
 with Interrupt():
     threading.Timer(0.5, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)).start()
     with joined(Place(0, 2, 0, "localhost:{port}", "srun"), torch.device("cpu")):

@@ -16,7 +16,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Aligned, Transposed, overlapping
 from neurosbd.neurons import NEURONS, LeakyRate
 from neurosbd.rules import RULES, Rule

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 import neurosbd
-from neurosbd import library
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.config.recipes import RECIPES, changes
 from neurosbd.config.resolve import describe, load_model, resolve
 from neurosbd.errors import UsageError
-from neurosbd.parsing import read_toml
+from neurosbd.files import library
+from neurosbd.files.parsing import read_toml
 
 TINY = """
 rule = { kind = "sbd", neuromodulator = { scale = 0.7 } }

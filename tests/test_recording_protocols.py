@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd import library
 from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
+from neurosbd.files import library
 
 WINDOW = {"protocol.longest": 20, "protocol.every": 5, "protocol.period": 60, "protocol.pairs": 2}
 REWARD = {"protocol.duration": 0.45, "protocol.batch": 4, "protocol.update": 20}

@@ -11,10 +11,10 @@ from test_recording import SMALL, SPIKING, model
 import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.recording import Plan
+from neurosbd.runs.batches import DatasetBatches
 from neurosbd.tracefiles import Clock, Contents, Rows, Series, TraceWriter, series
 from neurosbd.tracefiles.nwb_tables import SPIKE_BYTES
 from neurosbd.tracefiles.sizes import most_bytes
-from neurosbd.training.batches import DatasetBatches
 from neurosbd.training.session import Session
 
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import neurosbd
 from neurosbd.recording.gathering import SeriesRows
+from neurosbd.runs.batches import DatasetBatches
 from neurosbd.tracefiles import series
-from neurosbd.training.batches import DatasetBatches
 from neurosbd.training.session import Session
 
 BLOCK, BATCHES = 6, 5  # rows, training steps

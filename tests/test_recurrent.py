@@ -10,7 +10,7 @@ from torch.nn import functional
 from neurosbd.connections import Dense
 from neurosbd.filters import decay
 from neurosbd.learning.batch import Batch
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import Transposed
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import ALIF, LI, LIF

@@ -18,7 +18,7 @@ from neurosbd.eligibility.local import Local
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.passes import Continuation
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF
 from neurosbd.neurons.neuron import Activity
 from neurosbd.plasticity import (

@@ -14,7 +14,7 @@ from benchmarks.brian2_synapses import DT, SOURCES, STEPS, arrivals
 from neurosbd.connections import Dense
 from neurosbd.connections.initialisers import INITIALISERS
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import LIF, HodgkinHuxley
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.synapses import (

@@ -10,18 +10,18 @@ import torch
 from scipy.optimize import minimize
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.config.compatibility import fitting
 from neurosbd.config.resolve import load_model
 from neurosbd.datasets.load import Dataset, load_data
 from neurosbd.errors import UsageError
+from neurosbd.files.library import names
 from neurosbd.learning.batch import Batch, BatchResult
-from neurosbd.library import names
 from neurosbd.losses import LOSSES, NegativeBinomial, Pinball, Poisson, PredictsMean, SquaredError
 from neurosbd.losses.deviance import Deviance
 from neurosbd.measures import MEASURES, Accuracy, measures_of, right_class, shown, title
-from neurosbd.training.batches import DatasetBatches
-from neurosbd.training.prediction import predicted
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.prediction import predicted
 from neurosbd.training.session import Session
 from tests.synthetic import analysis
 from tests.targets import example

@@ -13,7 +13,7 @@ from neurosbd.datasets.load import load_data
 from neurosbd.datasets.processes import PROCESSES, Heteroscedastic, OrientationTuned
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.losses import Gaussian
-from neurosbd.training.batches import DatasetBatches
+from neurosbd.runs.batches import DatasetBatches
 from tests.values import SHIPPED, generator
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd.catalogue import catalogue, show
-from neurosbd.cli import main
+from neurosbd.cli.catalogue import catalogue, show
+from neurosbd.cli.main import main
 from neurosbd.errors import UsageError
-from neurosbd.library import names
+from neurosbd.files.library import names
 from neurosbd.report import quantity_field
 from neurosbd.report.quantities import quantities, tables, tidy
 from neurosbd.report.statistics import estimate
@@ -275,7 +275,7 @@ def test_what_is_not_installed_is_named(run: Path, missing: str) -> None:
     code = (
         "import sys, importlib.util as u; real = u.find_spec\n"
         f"u.find_spec = lambda name, *a: None if name == {missing!r} else real(name, *a)\n"
-        f"from neurosbd.cli import main; sys.exit(main(['analyse', {str(run)!r}]))"
+        f"from neurosbd.cli.main import main; sys.exit(main(['analyse', {str(run)!r}]))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 2 and f"need {missing}: pip install 'neurosbd[report]'" in answer.stderr

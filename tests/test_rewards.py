@@ -16,7 +16,7 @@ from neurosbd.eligibility.local import Local
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Reward
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons import NEURONS

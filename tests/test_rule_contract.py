@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import neurosbd
-from neurosbd import plugins
 from neurosbd.connections import Dense
 from neurosbd.errors import RunError, UsageError
 from neurosbd.learning.batch import Batch, BatchResult
@@ -18,13 +17,14 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import LOSSES, Loss
-from neurosbd.network import INPUT, Connection, Frame, Network, Population
+from neurosbd.network.network import INPUT, Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.rules import RULES
+from neurosbd.runs.loggers import NullLogger
+from neurosbd.schema import plugins
 from neurosbd.tables import register
 from neurosbd.testing.networks import cnn, lc, mlp
 from neurosbd.testing.rules import RULE_CHECKS
-from neurosbd.training.loggers import NullLogger
 from tests.contracts.tables import seeded
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.constants import Constant
 from neurosbd.distributions import LogNormal, Normal, Uniform
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import LIF, NEURONS, Escape
 from neurosbd.neurons.neuron import Neuron, gain
+from neurosbd.schema.constants import Constant
 from tests.spiking import legal_step
 
 DT = 1e-3

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd import checkpoints
 from neurosbd.errors import UsageError
+from neurosbd.files import checkpoints
 from neurosbd.learning.batch import Batch, share_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import ALONE, Group
-from neurosbd.training.run import CHECKPOINT
+from neurosbd.runs.run import CHECKPOINT
 from neurosbd.training.sharing import check_sharing
 from tests.test_ranks import bare, by_hand, started
 

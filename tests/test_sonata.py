@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.stimuli.spike_files import read_spikes
 from tests.synthetic import loaded

@@ -11,7 +11,7 @@ import torch
 import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Learner
-from neurosbd.training.loggers import NullLogger
+from neurosbd.runs.loggers import NullLogger
 from neurosbd.training.sparing import LargeScores, Speculation
 
 QUICK = {"training.epochs": 3, "data.subset": 10, "population.hidden1.size": [16], "population.hidden2.size": [8]}

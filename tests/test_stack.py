@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.datasets.stream import Resident
 from neurosbd.errors import RunError, UsageError
 from neurosbd.learning.batch import Batch
+from neurosbd.runs.batches import DatasetBatches, data_of
+from neurosbd.runs.loggers import Event, NullLogger
 from neurosbd.training import capacity
-from neurosbd.training.batches import DatasetBatches, data_of
 from neurosbd.training.fit_seeds import fit_seeds
-from neurosbd.training.loggers import Event, NullLogger
 from neurosbd.training.session import Session
 from neurosbd.training.stack import Stack, why_apart
 from tests.test_fit import FAST, StopAfter, same

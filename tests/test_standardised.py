@@ -12,7 +12,7 @@ from neurosbd.connections import Conv2d, Dense
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import FixedRandom, Frozen, Full
 from neurosbd.neurons import LIF, NEURONS, ReLU, Standardised, Tanh
 from neurosbd.plasticity import ThreeFactor

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.cli import main
-from neurosbd.training.batches import DatasetBatches, data_of
-from neurosbd.training.loggers import Event, NullLogger
+from neurosbd.cli.main import main
+from neurosbd.runs.batches import DatasetBatches, data_of
+from neurosbd.runs.loggers import Event, NullLogger
 from neurosbd.training.session import Session
 from neurosbd.training.starting_weights import start_from
 

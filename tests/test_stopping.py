@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.errors import UsageError
-from neurosbd.training.loggers import Event, NullLogger
+from neurosbd.runs.loggers import Event, NullLogger
+from neurosbd.runs.stopping import Stopping
 from neurosbd.training.session import Session
-from neurosbd.training.stopping import Stopping
 
 # so fast that the validation loss is soon worse again
 QUICK: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_a_run_stops_early_says_why_and_keeps_the_best(tmp_path: Path, capsys: p
 
 
 def _loss(learner: Any, run: neurosbd.Run, held: Any) -> float:
-    from neurosbd.training.forward import predict
+    from neurosbd.runs.forward import predict
 
     outputs = predict(learner, run.definition.build(), run.units(), held)
     return torch.nn.functional.cross_entropy(outputs, torch.from_numpy(held.targets)).item()

@@ -16,7 +16,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Transposed
 from neurosbd.neurons import ALIF, LI, LIF
 from neurosbd.neurons.neuron import Neuron

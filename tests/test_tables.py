@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.datasets.csv_cells import number
 from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.load import load_data

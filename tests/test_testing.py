@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neurosbd import plugins
+from neurosbd.schema import plugins
 from neurosbd.tables import TABLES
 from neurosbd.testing import __main__ as command
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import neurosbd
-from neurosbd.cli import main
+from neurosbd.cli.main import main
 from neurosbd.report.drawing import draw
 from neurosbd.report.page import render
 from neurosbd.report.quantities import Quantity, tidy

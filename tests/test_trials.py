@@ -15,7 +15,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators import Forgetting
 from neurosbd.neurons import LIF
 from neurosbd.rules import RULES
@@ -28,7 +28,7 @@ LABELS = torch.tensor([0, 1, 2, 0])
 def build(neuron: str = "relu", readout: str = "identity") -> Network:
     """3 - 6 - 3 units."""
     from neurosbd.connections import Dense
-    from neurosbd.network import Connection, Population
+    from neurosbd.network.network import Connection, Population
     from neurosbd.neurons import NEURONS
 
     populations = [

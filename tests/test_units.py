@@ -9,7 +9,7 @@ import pytest
 from neurosbd import load_model
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.neurons import LIF
-from neurosbd.units import quantity
+from neurosbd.schema.units import quantity
 
 MODEL = """
 [time]

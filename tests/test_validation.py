@@ -13,7 +13,7 @@ from neurosbd.datasets.holdout import hold_out
 from neurosbd.datasets.load import load_data
 from neurosbd.datasets.samples import Samples
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.training.batches import data_of
+from neurosbd.runs.batches import data_of
 
 QUICK: dict[str, Any] = {"training.epochs": 2, "data.subset": 20, "data.test_subset": 5}
 
@@ -139,7 +139,7 @@ def test_pages_and_curves_show_it(tmp_path: Path) -> None:
 
 
 def test_the_console_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from neurosbd.cli import main
+    from neurosbd.cli.main import main
 
     settings = [f"--set={key}={value}" for key, value in (QUICK | {"data.validation": 0.1}).items()]
     assert main(["fit", "digits-mlp", *settings, "--out", str(tmp_path / "run")]) == 0

@@ -17,7 +17,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.regularisers import LayerEntropy, Power
 from neurosbd.regularisers.regulariser import Part

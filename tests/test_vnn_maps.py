@@ -17,7 +17,7 @@ from neurosbd.distributions import OppositeSigns
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import NEURONS, CtReLU
 from neurosbd.rules import RULES
 from tests.contracts.tables import seeded

@@ -10,7 +10,7 @@ import torch
 
 import neurosbd
 from neurosbd.errors import UsageError
-from neurosbd.training.free_session import FreeSession
+from neurosbd.experiments.free_session import FreeSession
 
 LIF = 'kind = "lif", v_leak = "-70 mV", v_threshold = "-50 mV", v_reset = "-60 mV", reset = "to_value"'
 MODEL = """

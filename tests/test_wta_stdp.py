@@ -14,7 +14,7 @@ from neurosbd.connections.initialisers import Normal
 from neurosbd.errors import UsageWarning
 from neurosbd.learning.batch import UNTAUGHT, Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import IF, LIF
 from neurosbd.rules import RULES
 from neurosbd.rules.first_spikes import Spikes

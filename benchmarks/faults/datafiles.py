@@ -15,14 +15,14 @@ from PIL import Image
 
 import neurosbd
 from faults.formats import Format
-from neurosbd import library
-from neurosbd.catalogue import show
+from neurosbd.cli.catalogue import show
 from neurosbd.connections import Dense
 from neurosbd.datasets.archives import unpack
 from neurosbd.datasets.inspect import inspect
 from neurosbd.datasets.pictures import SUFFIXES
+from neurosbd.files import library
 from neurosbd.losses.custom import read as read_loss
-from neurosbd.network import Connection, Population
+from neurosbd.network.network import Connection, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.report.analyses import chosen
 

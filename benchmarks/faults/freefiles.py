@@ -15,11 +15,11 @@ import torch
 import neurosbd
 from faults.formats import Format
 from faults.runfiles import contents
-from neurosbd import library
-from neurosbd.catalogue import show
+from neurosbd.cli.catalogue import show
+from neurosbd.experiments.free_session import FreeSession
+from neurosbd.files import library
+from neurosbd.runs.loggers import Event, NullLogger
 from neurosbd.stimuli.spike_files import read_spikes
-from neurosbd.training.free_session import FreeSession
-from neurosbd.training.loggers import Event, NullLogger
 
 RUN = Path("run")
 MODEL = """

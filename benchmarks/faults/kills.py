@@ -25,7 +25,7 @@ import neurosbd
 from faults.attempts import TIMES, attempt, confined, digest
 from faults.datafiles import DATA
 from faults.freefiles import spiking_model
-from neurosbd.cli import main as command_line
+from neurosbd.cli.main import main as command_line
 
 RUN = Path("run")
 SIGNALS = ("KILL",) * 7 + ("INT KILL", "TERM KILL", "USR1 KILL", "INT INT", "INT", "TERM")

@@ -8,7 +8,7 @@ from typing import Any
 
 import neurosbd
 from faults.formats import Format
-from neurosbd.training.loggers import Event, NullLogger
+from neurosbd.runs.loggers import Event, NullLogger
 
 WHOLE, HALF = Path("whole"), Path("half")
 ASKED: dict[str, Any] = {

@@ -15,9 +15,9 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.losses.targets import CLASSES, REALS
+from neurosbd.network.populations import INPUT
 from neurosbd.neuromodulators import Reward
 from neurosbd.neurons import Standardised
-from neurosbd.populations import INPUT
 from neurosbd.seeds import generator
 from neurosbd.tasks import Protocol, Task
 

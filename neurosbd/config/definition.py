@@ -13,30 +13,30 @@ from neurosbd.config.pruning import PruningSpec, maskable
 from neurosbd.config.simulation import LabellingSpec, ReinforcementEntry, SimulationSpec, StimulusEntry
 from neurosbd.config.wiring import NESTED, Count, GeometryEntry, PopulationSpec
 from neurosbd.connections.precision import Precision
-from neurosbd.constants import Positive, Range, Whole
 from neurosbd.datasets.definition import Columns
 from neurosbd.datasets.holdout import legal_share
 from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest, warn
+from neurosbd.files.library import path_component
+from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
-from neurosbd.library import path_component
 from neurosbd.losses import LOSSES, CustomLoss, Described
-from neurosbd.network import Network
-from neurosbd.neurons.fused import is_fused
-from neurosbd.parsing import JsonTable
-from neurosbd.plasticity import Window
-from neurosbd.plugins import needed
-from neurosbd.populations import (
+from neurosbd.network.network import Network
+from neurosbd.network.populations import (
     INPUT,
     Connection,
     Population,
     legal_name,
     readout_of,
 )
+from neurosbd.neurons.fused import is_fused
+from neurosbd.plasticity import Window
 from neurosbd.recording import Request
 from neurosbd.rewards import REWARDS, Reinforcement
 from neurosbd.rules import RULES, Rule
-from neurosbd.schema import Entry, OneOf, Record, entries
+from neurosbd.schema.constants import Positive, Range, Whole
+from neurosbd.schema.plugins import needed
+from neurosbd.schema.schema import Entry, OneOf, Record, entries
 from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation
 from neurosbd.tasks import PROTOCOLS, TASKS, Protocol, Task

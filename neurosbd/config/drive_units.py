@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosbd.errors import UsageError
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.neurons import NEURONS
 from neurosbd.neurons.neuron import Conducting
-from neurosbd.parsing import Json, JsonTable
+from neurosbd.schema.units import dimension_of, quantity
 from neurosbd.synapses import SYNAPSES
 from neurosbd.synapses.synapse import Conductive
-from neurosbd.units import dimension_of, quantity
 
 _WEIGHTS = ("value", "mean", "std", "low", "high", "median")  # of an initialiser, in the unit of the weight
 _DRIVES = ("amplitude", "offset", "mean", "std", "low", "high", "values")  # of a stimulus, in that of the drive

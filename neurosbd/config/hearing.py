@@ -2,6 +2,7 @@
 
 from neurosbd.config.definition import Definition, Experiment
 from neurosbd.errors import warn
+from neurosbd.network.populations import spikes
 from neurosbd.plasticity import (
     Correlative,
     RewardedSpikeTiming,
@@ -10,7 +11,6 @@ from neurosbd.plasticity import (
     Triplet,
     VoltageBased,
 )
-from neurosbd.populations import spikes
 
 _FAR = 0.3  # V, between two thresholds of one membrane
 _PAIRING = (SpikeTiming, RewardedSpikeTiming, Triplet, SymmetricInhibitory)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from neurosbd.config.definition import Definition
 from neurosbd.errors import warn
-from neurosbd.parsing import Json
+from neurosbd.files.parsing import Json
 
 _FAST = ("tau_mem", "tau_syn", "refractory")  # times of neurons that are milliseconds wherever they are measured
 _WINDOW = ("tau_plus", "tau_minus")

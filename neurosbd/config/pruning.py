@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from neurosbd.constants import Count, Range
 from neurosbd.constraints import Mask
-from neurosbd.populations import Connection
-from neurosbd.schema import Record
+from neurosbd.network.populations import Connection
+from neurosbd.schema.constants import Count, Range
+from neurosbd.schema.schema import Record
 
 
 class PruningSpec(Record):

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files.parsing import Json, JsonTable
+from neurosbd.network.populations import INPUT, readout_of
 from neurosbd.neurons.rate import RATES
-from neurosbd.parsing import Json, JsonTable
-from neurosbd.plugins import find
-from neurosbd.populations import INPUT, readout_of
+from neurosbd.schema.plugins import find
 
 Recipe = Callable[[Mapping[str, Json], str], JsonTable]
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosbd import library
 from neurosbd.config.definition import Definition
 from neurosbd.config.drive_units import convert_drives
 from neurosbd.config.hearing import check_loss_heard
@@ -15,10 +14,11 @@ from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.config.rule_change import carried_over
 from neurosbd.config.suiting import suit_free_run, suit_optimizer, suit_rule
 from neurosbd.errors import UsageError
-from neurosbd.parsing import Json, JsonTable, brief, check_plain, read_toml
-from neurosbd.plugins import find, nearest_part
+from neurosbd.files import library
+from neurosbd.files.parsing import Json, JsonTable, brief, check_plain, read_toml
 from neurosbd.rules import RULES
-from neurosbd.validation import validate
+from neurosbd.schema.plugins import find, nearest_part
+from neurosbd.schema.validation import validate
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 
-from neurosbd.parsing import Json, JsonTable
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.rules import RULES
 from neurosbd.rules.composed import Parts
-from neurosbd.schema import parameters
+from neurosbd.schema.schema import parameters
 
 _COMPONENTS = ("plasticity", "neuromodulator")
 

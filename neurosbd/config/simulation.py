@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import model_validator
 
-from neurosbd.constants import Range
 from neurosbd.rewards import Reinforcement, check_delay
 from neurosbd.rewards.contingency import Delay
-from neurosbd.schema import Entry, Record
+from neurosbd.schema.constants import Range
+from neurosbd.schema.schema import Entry, Record
 from neurosbd.stimuli import Stimulation, check_span
 
 Time = Annotated[float, Range(above=0, unit="s")]

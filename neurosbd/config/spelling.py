@@ -12,11 +12,11 @@ from neurosbd.connections import CONNECTIONS
 from neurosbd.connections.sparse import Sparse
 from neurosbd.constraints import CONSTRAINTS, Mask
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.learning.rule import Rule
-from neurosbd.network import Network
+from neurosbd.network.network import Network
+from neurosbd.network.populations import Connection, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.parsing import Json, JsonTable
-from neurosbd.populations import Connection, Population
 from neurosbd.rewards import REWARDS, Reinforcement
 from neurosbd.rules import RULES
 from neurosbd.stimuli import STIMULI, Stimulation

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from neurosbd.errors import UsageError
-from neurosbd.parsing import JsonTable
+from neurosbd.files.parsing import JsonTable
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.rules import RULES
-from neurosbd.schema import parameters
+from neurosbd.schema.schema import parameters
 
 
 def suit_free_run(raw: JsonTable, source: str, origin: dict[str, str]) -> None:

@@ -8,23 +8,23 @@ from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny, mode
 from neurosbd.axes import DEFAULTS, AxisName, named
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Initialiser, Pooling, Wiring
 from neurosbd.connections.precision import Precision, in_precision
-from neurosbd.constants import Distribution, Range, Share
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
+from neurosbd.network.populations import Connection, Role, connection_name, legal_label
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
 from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neurons import NEURONS, RATES
 from neurosbd.neurons.neuron import Compartment, Neuron
 from neurosbd.plasticity import PLASTICITIES, Plasticity
-from neurosbd.populations import Connection, Role, connection_name, legal_label
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
-from neurosbd.schema import Entry, OneOf, Record
+from neurosbd.schema.constants import Distribution, Range, Share
+from neurosbd.schema.schema import Entry, OneOf, Record
+from neurosbd.schema.units import quantity
 from neurosbd.surrogates import SURROGATES, Surrogate
 from neurosbd.synapses import RESPONSES, SHORT_TERMS, SYNAPSES, Response, ShortTerm, Synapse
-from neurosbd.units import quantity
 
 Count = Annotated[int, Range(least=1, most=2**31 - 1)]
 

@@ -12,7 +12,7 @@ from neurosbd.connections.vector import Vector
 from neurosbd.connections.vector_conv2d import VectorConv2d
 from neurosbd.connections.vector_local2d import VectorLocal2d
 from neurosbd.connections.wirings import WIRINGS, Wiring
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 CONNECTIONS: dict[str, Callable[..., Geometry]] = {
     "dense": Dense,

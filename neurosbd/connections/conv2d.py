@@ -13,7 +13,7 @@ from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import driven, fitted, spread
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Count, Share, Whole, constants
+from neurosbd.schema.constants import Count, Share, Whole, constants
 
 
 @constants

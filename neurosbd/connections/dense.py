@@ -13,7 +13,7 @@ from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.connections.wirings import Pairs, Wiring, by_chance
-from neurosbd.constants import Share, constants
+from neurosbd.schema.constants import Share, constants
 
 Storage = Literal["automatic", "dense", "sparse"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.array_files import shaped
-from neurosbd.constants import NotNegative, Positive, constants
+from neurosbd.files.arrays import shaped
+from neurosbd.schema.constants import NotNegative, Positive, constants
 
 
 class Initialiser(Protocol):

@@ -14,7 +14,7 @@ from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.kernels import fitted, spread
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Count, Share, Whole, constants
+from neurosbd.schema.constants import Count, Share, Whole, constants
 
 # Patches are copied side by side, some rows of the map at a time: this many numbers still fit into the cache, while
 # all at once they are k^2 maps, whose page faults cost more than the product (twice the time on 64x16x16, k = 5).

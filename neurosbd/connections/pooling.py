@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.constants import Count, Range, constants
+from neurosbd.schema.constants import Count, Range, constants
 
 
 class Pooling(Protocol):

@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.synapses import Synapses, is_matrix
-from neurosbd.constants import Share, constants
+from neurosbd.schema.constants import Share, constants
 
 
 @constants

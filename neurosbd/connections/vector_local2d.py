@@ -11,7 +11,7 @@ from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.connections.local2d import Local2d, laid
 from neurosbd.connections.pooling import Pooling
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Count, Share, Whole, constants
+from neurosbd.schema.constants import Count, Share, Whole, constants
 
 
 @constants

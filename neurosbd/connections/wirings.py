@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.array_files import shaped
-from neurosbd.constants import Count, Fraction, Positive, constants
+from neurosbd.files.arrays import shaped
+from neurosbd.schema.constants import Count, Fraction, Positive, constants
 
 _AT_ONCE = 2**24  # pairs that are drawn at once
 

@@ -9,7 +9,7 @@ from neurosbd.constraints.holding import buffer_name, change_mask, hold, obey, w
 from neurosbd.constraints.mask import Mask
 from neurosbd.constraints.nonnegative import Nonnegative
 from neurosbd.constraints.norm import Norm
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 CONSTRAINTS: dict[str, Callable[..., Constraint]] = {
     "nonnegative": Nonnegative,

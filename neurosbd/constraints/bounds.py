@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import constants
 from neurosbd.constraints.constraint import Nothing
+from neurosbd.schema.constants import constants
 
 
 class Limits(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import Fraction, constants
+from neurosbd.schema.constants import Fraction, constants
 
 
 class Signs(NamedTuple):

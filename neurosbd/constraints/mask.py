@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import Legal, constants
+from neurosbd.schema.constants import Legal, constants
 
 
 class Present(NamedTuple):

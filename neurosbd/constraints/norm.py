@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.geometry import WeightAxes
-from neurosbd.constants import Positive, constants
+from neurosbd.schema.constants import Positive, constants
 
 Size = Literal["l1", "l2", "fan_in"]
 

@@ -11,8 +11,8 @@ import zlib
 from pathlib import Path
 
 from neurosbd.errors import UsageError
-from neurosbd.files import sweep, workplace
-from neurosbd.library import path_component
+from neurosbd.files.library import path_component
+from neurosbd.files.writing import sweep, workplace
 
 LARGEST = 8 << 30  # bytes that any archive may unpack to
 _MOST = 1_000_000  # members; Tiny ImageNet has 120,000

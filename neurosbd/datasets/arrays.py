@@ -10,7 +10,7 @@ from neurosbd.datasets.columns import chosen, row_numbers
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits, kind_of
 from neurosbd.errors import UsageError
-from neurosbd.npz import keys, load
+from neurosbd.files.npz import keys, load
 
 _WIDEST = 1 << 20  # columns of features
 

@@ -17,8 +17,8 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import actual, required
 from neurosbd.datasets.samples import EventSamples, S, Samples, Splits
 from neurosbd.errors import warn
-from neurosbd.files import CACHE_VARIABLE, cache_folder, regular, sweep, workplace
-from neurosbd.parsing import JsonTable
+from neurosbd.files.parsing import JsonTable
+from neurosbd.files.writing import CACHE_VARIABLE, cache_folder, regular, sweep, workplace
 
 _PURPOSE = "decoding"
 _FORMAT = 5

@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from neurosbd import library
-from neurosbd.constants import Count, Fraction, Range, Whole
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.errors import UsageError, nearest
-from neurosbd.files import legal_path
-from neurosbd.parsing import read_toml
-from neurosbd.schema import Entry, OneOf, Record
-from neurosbd.validation import validate
+from neurosbd.files import library
+from neurosbd.files.parsing import read_toml
+from neurosbd.files.writing import legal_path
+from neurosbd.schema.constants import Count, Fraction, Range, Whole
+from neurosbd.schema.schema import Entry, OneOf, Record
+from neurosbd.schema.validation import validate
 
 Spread = Annotated[float, Range(above=0, most=1)]
 ProcessEntry = Annotated[Entry, OneOf(PROCESSES)]

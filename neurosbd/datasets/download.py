@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from neurosbd.datasets.definition import DatasetFile, Download
 from neurosbd.datasets.locate import download_folder
 from neurosbd.errors import DATA, RunError, UsageError
-from neurosbd.files import legal_path, regular
+from neurosbd.files.writing import legal_path, regular
 
 if TYPE_CHECKING:
     import requests

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from neurosbd import library
 from neurosbd.datasets.arrays import read_unsplit
 from neurosbd.datasets.csv_cells import quoted
 from neurosbd.datasets.load import Dataset, load_data
@@ -14,7 +13,8 @@ from neurosbd.datasets.pictures import read_unsorted
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.tables import read_lines
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.files import legal_path, regular
+from neurosbd.files import library
+from neurosbd.files.writing import legal_path, regular
 
 _MOST_NAMED = 5
 

@@ -14,7 +14,7 @@ from neurosbd.datasets.locate import actual, locate, required
 from neurosbd.datasets.normalisation import limits, measure
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.errors import RunError, UsageError
-from neurosbd.files import legal_path
+from neurosbd.files.writing import legal_path
 
 
 @dataclass(frozen=True)

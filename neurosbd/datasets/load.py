@@ -7,7 +7,6 @@ from typing import Generic
 
 import numpy as np
 
-from neurosbd import library
 from neurosbd.datasets.arrays import read_arrays, read_digits, read_table
 from neurosbd.datasets.cache import cached
 from neurosbd.datasets.cifar import read as read_cifar
@@ -25,7 +24,8 @@ from neurosbd.datasets.samples import EventSamples, S, Samples, Splits, check
 from neurosbd.datasets.shd import read as read_shd
 from neurosbd.datasets.tables import read_csv
 from neurosbd.errors import DATA, UsageError, warn
-from neurosbd.files import legal_path, regular
+from neurosbd.files import library
+from neurosbd.files.writing import legal_path, regular
 from neurosbd.seeds import generator
 from neurosbd.text import html_table, one_line
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import platformdirs
 
-from neurosbd import library
 from neurosbd.datasets.archives import LARGEST, unpack
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.errors import DATA, UsageError
-from neurosbd.files import cache_folder, legal_path, regular
+from neurosbd.files import library
+from neurosbd.files.writing import cache_folder, legal_path, regular
 
 ROOT_VARIABLE = "NEUROSBD_DATA"
 _DENSEST = 32  # times its published size; pictures and events stay below 4

@@ -15,8 +15,8 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.locate import actual
 from neurosbd.datasets.samples import EventSamples, Splits, joined
 from neurosbd.errors import UsageError
-from neurosbd.files import regular
-from neurosbd.library import path_component
+from neurosbd.files.library import path_component
+from neurosbd.files.writing import regular
 
 _EVENT = 5  # bytes
 _SIDE = 34  # pixels

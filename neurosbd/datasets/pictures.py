@@ -12,8 +12,8 @@ from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.pixels import Seen, read_pictures
 from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import DATA, UsageError, warn
-from neurosbd.files import regular
-from neurosbd.library import path_component
+from neurosbd.files.library import path_component
+from neurosbd.files.writing import regular
 
 SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".pbm", ".ppm", ".pnm"}
 # Pictures to any user, but not read here.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.files import regular
+from neurosbd.files.writing import regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, NotNegative, Positive, Range, Seconds, constants
 from neurosbd.datasets.samples import Samples, Truth
 from neurosbd.losses import Gaussian, NegativeBinomial, Poisson
+from neurosbd.schema.constants import Count, NotNegative, Positive, Range, Seconds, constants
 
 
 class Drawn(NamedTuple):

@@ -12,7 +12,7 @@ from neurosbd.datasets.idx import content
 from neurosbd.datasets.locate import actual
 from neurosbd.datasets.samples import EventSamples, Splits, joined
 from neurosbd.errors import UsageError
-from neurosbd.hdf5 import Node
+from neurosbd.files.hdf5 import Node
 
 _CHANNELS = 700
 _LONGEST = 2000.0  # s; what int32 microseconds can count
@@ -40,7 +40,7 @@ def read(definition: DatasetFile, folder: Path) -> Splits[EventSamples]:
 def _split(path: Path) -> EventSamples:
     import h5py
 
-    from neurosbd.hdf5 import check_heaps
+    from neurosbd.files.hdf5 import check_heaps
 
     try:
         if path.suffix == ".gz":
@@ -59,7 +59,7 @@ def _split(path: Path) -> EventSamples:
 
 
 def _recordings(file: object, data: bytes | mmap.mmap, path: Path) -> EventSamples:
-    from neurosbd.hdf5 import check_lengths
+    from neurosbd.files.hdf5 import check_lengths
 
     times, units, labels = (_dataset(file, name, path) for name in _LAYOUT)
     if not len(times) == len(units) == len(labels):
@@ -96,7 +96,7 @@ def _dataset(file: object, name: str, path: Path) -> Node:
     """A dataset that lies in this very file and is what the layout says, before a byte of it is read."""
     import h5py
 
-    from neurosbd.hdf5 import dataset
+    from neurosbd.files.hdf5 import dataset
 
     node = dataset(file, name, path, f"needed: {', '.join(_LAYOUT)}; is this a file of SHD?")
     lists = name != "labels"

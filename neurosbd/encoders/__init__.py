@@ -10,7 +10,7 @@ from neurosbd.encoders.delta import Delta
 from neurosbd.encoders.encoder import Encoder
 from neurosbd.encoders.latency import Latency
 from neurosbd.encoders.poisson import Poisson
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     "constant": Constant,

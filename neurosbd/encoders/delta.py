@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Positive, constants
+from neurosbd.schema.constants import Positive, constants
 
 
 class DeltaState(NamedTuple):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Fraction, Seconds, constants
+from neurosbd.schema.constants import Fraction, Seconds, constants
 
 
 class LatencyState(NamedTuple):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Hertz, constants
 from neurosbd.noise import new_key, uniform
+from neurosbd.schema.constants import Hertz, constants
 
 
 class PoissonState(NamedTuple):

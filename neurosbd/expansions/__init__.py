@@ -9,7 +9,7 @@ from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
 from neurosbd.expansions.scaling import Moments, followed, loudness, matched, silent_moments
 from neurosbd.expansions.waves import Waves
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 EXPANSIONS: dict[str, Callable[..., Expansion]] = {
     "gated": Gated,

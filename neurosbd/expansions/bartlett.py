@@ -6,11 +6,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, Whole, constants
 from neurosbd.errors import UsageError
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.schema.constants import NotNegative, Whole, constants
 
 
 class Pairs(NamedTuple):

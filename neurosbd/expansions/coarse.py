@@ -5,9 +5,9 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, NotNegative, Range, constants
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.schema.constants import Count, NotNegative, Range, constants
 
 
 class Groups(NamedTuple):

@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, constants
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
 from neurosbd.losses.loss import Loss
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.schema.constants import NotNegative, constants
 
 Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
 # Every family has one optimum, whatever the distribution of the target: the probabilities of the labels as a softmax,

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, Whole, constants
 from neurosbd.errors import nearest
 from neurosbd.losses import HasProbabilities
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.schema.constants import NotNegative, Whole, constants
 
 MEMORY = 0.99  # of the running mean of a gate, per batch
 TOP = "top"

@@ -5,10 +5,10 @@ from typing import Annotated, cast
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Legal, NotNegative, Positive, constants
 from neurosbd.errors import UsageError
 from neurosbd.losses import HasDistribution
 from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.schema.constants import Legal, NotNegative, Positive, constants
 
 
 @constants

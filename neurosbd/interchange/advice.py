@@ -8,7 +8,7 @@ from torch import nn
 from neurosbd.errors import warn
 from neurosbd.interchange.adapter import Cell
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neurons import IF, LIF, CubaLIF
 
 _TRIAL = 50  # steps

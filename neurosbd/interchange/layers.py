@@ -9,7 +9,7 @@ from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.kernels import driven as sides
 from neurosbd.connections.pooling import AveragePool, MaxPool
 from neurosbd.interchange.surrogates import Foreign
-from neurosbd.network import Connection
+from neurosbd.network.network import Connection
 from neurosbd.neurons import HardSigmoid, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from neurosbd.neurons.neuron import Neuron
 

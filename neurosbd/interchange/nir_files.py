@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.files import legal_path, regular
+from neurosbd.files.writing import legal_path, regular
 from neurosbd.interchange.surrogates import Foreign
 
 _LARGEST = 2**32  # bytes of all arrays together, unpacked
@@ -63,7 +63,7 @@ def _contents(path: Path) -> dict[str, Foreign]:
     """All values below 'node', groups as dictionaries."""
     import h5py
 
-    from neurosbd.hdf5 import check_heaps
+    from neurosbd.files.hdf5 import check_heaps
 
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -118,7 +118,7 @@ def _size(node: Foreign, data: mmap.mmap, where: str) -> int:
     """Bytes that reading a dataset takes, without reading it."""
     import h5py
 
-    from neurosbd.hdf5 import check_lengths
+    from neurosbd.files.hdf5 import check_lengths
 
     if node.shape is None:
         raise UsageError(f"{where} is empty; {_FIX}")

@@ -19,7 +19,7 @@ from neurosbd.interchange.nir_resets import joined
 from neurosbd.interchange.nir_steps import second, warn_of_silence
 from neurosbd.interchange.surrogates import Foreign
 from neurosbd.interchange.wiring import Wire, assembled, relay
-from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.network.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import torch
 from neurosbd.errors import warn
 from neurosbd.interchange.nir_graph import Flat, kind_of
 from neurosbd.interchange.nir_neurons import CONSTANTS, NEURON_NODES, TIMES, numbers
-from neurosbd.network import Connection, Network
+from neurosbd.network.network import Connection, Network
 from neurosbd.neurons import IF
 
 _NORSE_DT = 1e-3  # s; by which norse.torch.to_nir multiplies time constants where it is not told another

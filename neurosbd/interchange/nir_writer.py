@@ -17,7 +17,7 @@ from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
 from neurosbd.interchange.nir_resets import spelt
 from neurosbd.interchange.surrogates import Foreign
-from neurosbd.network import INPUT, Connection, Network
+from neurosbd.network.network import INPUT, Connection, Network
 
 if TYPE_CHECKING:
     import nir

@@ -27,7 +27,7 @@ from neurosbd.interchange.layers import (
 )  # fmt: skip
 from neurosbd.interchange.translate import translated
 from neurosbd.interchange.wiring import MOST_UNITS, Wire, assembled, relay, renamed
-from neurosbd.network import INPUT, Connection, Network, Population
+from neurosbd.network.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import Identity
 from neurosbd.neurons.neuron import Neuron
 

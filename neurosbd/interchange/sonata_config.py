@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.files import legal_path, regular
-from neurosbd.parsing import Json, JsonTable, brief, read_json
+from neurosbd.files.parsing import Json, JsonTable, brief, read_json
+from neurosbd.files.writing import legal_path, regular
 
 _NAMES = ("simulation_config.json", "config.json", "circuit_config.json")  # that a folder is searched for, in order
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")

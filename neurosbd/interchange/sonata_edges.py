@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from neurosbd.errors import UsageError, warn
+from neurosbd.files.parsing import JsonTable, brief, read_json
 from neurosbd.interchange.sonata_config import Circuit, Folder
 from neurosbd.interchange.sonata_neurons import Made, Table, Template, Values, synapse_of
 from neurosbd.interchange.sonata_tables import Edges
-from neurosbd.parsing import JsonTable, brief, read_json
 
 _MOST_PAIRS = 2**28  # of one connection: 2 GiB of weights
 _SIDES = {"ex": "exc", "in": "inh"}  # of NEST's synapses -> label

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from neurosbd.errors import UsageError, warn
-from neurosbd.files import legal_path, workplace
+from neurosbd.files.parsing import brief
+from neurosbd.files.writing import legal_path, workplace
 from neurosbd.interchange.sonata_config import Circuit, Given, read_circuit
 from neurosbd.interchange.sonata_edges import Joined, Part, connections_of, parameters
 from neurosbd.interchange.sonata_neurons import constants_of, template_of
 from neurosbd.interchange.sonata_tables import Nodes, read_edges, read_nodes
-from neurosbd.parsing import brief
-from neurosbd.populations import INPUT
+from neurosbd.network.populations import INPUT
+from neurosbd.schema.units import quantity
 from neurosbd.stimuli.spike_files import read_spikes
-from neurosbd.units import quantity
 
 _ARRAYS = "arrays.npz"
 _POINTS = ("point_neuron", "point_process")

@@ -9,10 +9,10 @@ import numpy as np
 
 from neurosbd.datasets import csv_cells
 from neurosbd.errors import UsageError, warn
-from neurosbd.files import regular
-from neurosbd.hdf5 import Node, member, opened, row
+from neurosbd.files.hdf5 import Node, member, opened, row
+from neurosbd.files.parsing import brief
+from neurosbd.files.writing import regular
 from neurosbd.interchange.sonata_config import Tables
-from neurosbd.parsing import brief
 
 Types = dict[int, dict[str, str]]  # number of a type -> column -> cell
 _MOST_NODES, _MOST_EDGES, _MOST_GROUPS = 10_000_000, 500_000_000, 10_000

@@ -10,8 +10,8 @@ from torch import Tensor
 from neurosbd.connections import Conv2d, Dense, Pooling
 from neurosbd.connections.sparse import Sparse
 from neurosbd.learning.simulation import check_given
-from neurosbd.network import Connection, Network, Population
-from neurosbd.synapse_lists import list_key
+from neurosbd.network.network import Connection, Network, Population
+from neurosbd.network.synapse_lists import list_key
 
 MOST_UNITS = 2**28  # of one population
 _MOST_RELAYED = 4096  # units or channels that a relay may join; its weight is square

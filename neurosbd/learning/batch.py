@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
-from neurosbd.inputs import Frames, gone_once_shown
 from neurosbd.learning.ranks import Ranks
-from neurosbd.network import Frame, Network
+from neurosbd.network.inputs import Frames, gone_once_shown
+from neurosbd.network.network import Frame, Network
 
 UNTAUGHT = torch.empty(0)  # the target of a batch that has none
 UNSCORED = "no step of the trial was scored: give at least one weight above 0"

@@ -15,12 +15,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.errors import warn
-from neurosbd.inputs import Frames
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.online import LocalRule
+from neurosbd.network.inputs import Frames
 from neurosbd.noise import KeyPlaces, key_places, noting
 
 _EAGER = 2  # batches before the first that is captured, in which gradients get their places and libraries their buffers

@@ -5,7 +5,6 @@ from dataclasses import field
 from functools import cached_property
 from typing import Annotated, Literal
 
-from neurosbd.constants import Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
 from neurosbd.expansions import EXPANSIONS
@@ -16,6 +15,7 @@ from neurosbd.plasticity import PLASTICITIES, Bounded, RateRegulated, ThreeFacto
 from neurosbd.plasticity.plasticity import Plasticity
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
+from neurosbd.schema.constants import Hertz, NotNegative, Range, Seconds, constants
 
 Delay = Annotated[int, Range(least=0, unit="steps")]
 ReadoutName = Literal["gradient", "rule", "score"]

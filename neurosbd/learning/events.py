@@ -17,7 +17,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.connections.wirings import Pairs
 from neurosbd.constraints import Bounds, Held, Nonnegative
 from neurosbd.eligibility.local import Local
-from neurosbd.network import Connection, Network
+from neurosbd.network.network import Connection, Network
 from neurosbd.plasticity.plasticity import takes_events, takes_lists
 
 

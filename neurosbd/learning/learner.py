@@ -10,10 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.errors import UsageError, warn
-from neurosbd.inputs import gone_once_shown
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.events import Directly, moved_directly
 from neurosbd.learning.online import LocalRule
@@ -22,9 +21,10 @@ from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network.inputs import gone_once_shown
+from neurosbd.network.network import Network
+from neurosbd.network.populations import check_generator
 from neurosbd.neurons.neuron import Compartment, Particular
-from neurosbd.populations import check_generator
 
 
 class Learner:

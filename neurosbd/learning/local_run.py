@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
-from neurosbd.blocks import Block
 from neurosbd.connections.sides import Sides
 from neurosbd.connections.sparse import Sparse, needs_dense
 from neurosbd.connections.synapses import Synapses
@@ -22,14 +21,15 @@ from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule_state import LocalState, planned, plastic
 from neurosbd.learning.third_factors import ThirdFactors
-from neurosbd.network import Connection, Network
+from neurosbd.network.blocks import Block
+from neurosbd.network.network import Connection, Network
+from neurosbd.network.transmitting import leak_time
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.neurons.neuron import Activity, Coupled, Neuron, NeuronState, Stochastic
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
 from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
 from neurosbd.synapses import Transmitting
-from neurosbd.transmitting import leak_time
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import UNSCORED, Batch, BatchResult
 from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neurons.neuron import Activity
 from neurosbd.neurons.scan import apart
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from neurosbd.blocks import Block
 from neurosbd.constraints import Held
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
@@ -25,7 +24,8 @@ from neurosbd.learning.rule_state import (
     widths,
 )
 from neurosbd.losses import Loss
-from neurosbd.network import Connection, Network
+from neurosbd.network.blocks import Block
+from neurosbd.network.network import Connection, Network
 from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.plasticity import Tracking

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-from neurosbd.checkpoints import StateDict
-from neurosbd.constants import Count, Fraction, Legal, Range, Share, constants
+from neurosbd.files.checkpoints import StateDict
+from neurosbd.schema.constants import Count, Fraction, Legal, Range, Share, constants
 
 Groups = list[dict[str, Any]]  # {"params": [...], "lr": float}
 

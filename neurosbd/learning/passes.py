@@ -9,10 +9,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.blocks import Block
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.inputs import gone_once_shown
 from neurosbd.learning.batch import START, UNSCORED, Batch, BatchResult, Progress, checked_reward
 from neurosbd.learning.events import Directly
 from neurosbd.learning.meters import Adaptation, LossMeter
@@ -20,7 +18,9 @@ from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
-from neurosbd.network import Connection, Frame, Network
+from neurosbd.network.blocks import Block
+from neurosbd.network.inputs import gone_once_shown
+from neurosbd.network.network import Connection, Frame, Network
 from neurosbd.neurons.neuron import gated
 
 

@@ -7,12 +7,12 @@ from typing import ClassVar, NamedTuple, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.constraints import Held
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 
 
 class RuleState(Protocol):

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.connections.synapses import is_matrix
 from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.composition import Composition
 from neurosbd.losses import Loss
-from neurosbd.network import Connection, Network
+from neurosbd.network.network import Connection, Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons.neuron import Activity
 from neurosbd.plasticity import Bounded

@@ -9,9 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from neurosbd.blocks import Block, advance, automatic, block_of
 from neurosbd.errors import UsageError, nearest
-from neurosbd.network import Frame, Network
+from neurosbd.network.blocks import Block, advance, automatic, block_of
+from neurosbd.network.network import Frame, Network
 
 Observer = Callable[[int, Frame], None]
 Drives = Callable[[int, Frame | None], Mapping[str, Tensor]]
@@ -53,7 +53,7 @@ def unroll(
 
     >>> import torch
     >>> from neurosbd.connections import Dense
-    >>> from neurosbd.network import Connection, Population
+    >>> from neurosbd.network.network import Connection, Population
     >>> from neurosbd.neurons import NEURONS
     >>> populations = [Population("input", (2,), None), Population("output", (3,), NEURONS["tanh"]())]
     >>> network = Network(populations, [Connection("input", "output", Dense())], torch.Generator())

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from neurosbd.blocks import Block
 from neurosbd.connections.synapses import is_matrix
 from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
@@ -16,7 +15,8 @@ from neurosbd.learning.composition import Composition
 from neurosbd.learning.ranks import Ranks
 from neurosbd.learning.rule_state import LocalState, Planned
 from neurosbd.losses.curvature import curved
-from neurosbd.network import Network
+from neurosbd.network.blocks import Block
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Correlating, HasHead, Neuromodulator, Reading, Receiver
 from neurosbd.neurons.neuron import gated
 from neurosbd.neurons.scan import apart, together

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from neurosbd.dropout import thinned
-from neurosbd.network import INPUT, Frame, Network
+from neurosbd.network.dropout import thinned
+from neurosbd.network.network import INPUT, Frame, Network
 from neurosbd.neurons.neuron import Activity
 
 

@@ -20,7 +20,7 @@ from neurosbd.losses.predictive_distribution import (
 from neurosbd.losses.scoring_rules import Brier, RankedProbability, Spherical
 from neurosbd.losses.squared_error import SquaredError
 from neurosbd.losses.targets import TARGETS, Targets
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 LOSSES: dict[str, Callable[..., Predictive]] = {
     "cross_entropy": CrossEntropy,

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from neurosbd.constants import Share, constants
 from neurosbd.losses.cross_entropy import Weights, laid_out
 from neurosbd.losses.deviance import BERNOULLI
 from neurosbd.losses.predictive_distribution import one_hot_covariance
 from neurosbd.losses.targets import BINARY, as_vector
 from neurosbd.noise import happens
+from neurosbd.schema.constants import Share, constants
 
 
 @constants

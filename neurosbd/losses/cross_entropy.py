@@ -5,10 +5,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Legal, Range, Share, constants
 from neurosbd.errors import UsageError
 from neurosbd.losses.predictive_distribution import information_of_labels, one_hot_covariance
 from neurosbd.losses.targets import CLASSES, as_vector, row
+from neurosbd.schema.constants import Legal, Range, Share, constants
 
 _Weight = Annotated[float, Range(above=0, hint="with a weight of 0 its output would have no minimiser")]
 Weights = Annotated[tuple[_Weight, ...], Legal("one positive number per output", bool)]

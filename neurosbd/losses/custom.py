@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor
 
 from neurosbd.errors import UsageError
-from neurosbd.files import legal_path
+from neurosbd.files.writing import legal_path
 from neurosbd.losses.generic import PerExample, from_function
 from neurosbd.losses.loss import Loss
 from neurosbd.losses.targets import REALS, Targets

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from neurosbd.constants import Positive, constants
 from neurosbd.losses.deviance import GAMMA, POISSON, Deviance, negative_binomial
 from neurosbd.losses.predictive_distribution import PredictiveDistribution, polar
 from neurosbd.losses.targets import COUNTS, POSITIVE, as_values
+from neurosbd.schema.constants import Positive, constants
 
 
 @dataclass(frozen=True)

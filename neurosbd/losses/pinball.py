@@ -6,8 +6,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Legal, constants
 from neurosbd.losses.targets import REALS, as_values, row
+from neurosbd.schema.constants import Legal, constants
 
 
 def _rising(levels: tuple[float, ...]) -> bool:

@@ -10,7 +10,7 @@ from neurosbd.measures.accuracy import Accuracy
 from neurosbd.measures.coverage import Coverage
 from neurosbd.measures.explained import ExplainedDeviance, ExplainedPinball, RSquared
 from neurosbd.measures.measure import Measure
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 
 MEASURES: dict[str, type[Accuracy | RSquared | ExplainedDeviance | ExplainedPinball | Coverage]] = {
     "accuracy": Accuracy,

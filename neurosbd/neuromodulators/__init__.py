@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.aligned import Aligned, overlapping
 from neurosbd.neuromodulators.componentwise import Componentwise
@@ -16,6 +15,7 @@ from neurosbd.neuromodulators.neuromodulator import HasHead, Neuromodulator
 from neurosbd.neuromodulators.prediction import Predicting, Prediction
 from neurosbd.neuromodulators.reward import Expectation, Reward
 from neurosbd.neuromodulators.transposed import Followed, Following, Transposed
+from neurosbd.schema.namespace import is_table
 
 NEUROMODULATORS: dict[str, Callable[..., Neuromodulator]] = {
     "decorrelation": Decorrelation,

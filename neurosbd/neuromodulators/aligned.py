@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Fraction, constants
 from neurosbd.neuromodulators.fixed_random import Frozen
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.schema.constants import Fraction, constants
 
 
 @constants

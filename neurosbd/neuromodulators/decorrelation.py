@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Legal, NotNegative, constants
 from neurosbd.neuromodulators.activations import ACTIVATIONS, Activation, ActivationName
 from neurosbd.neuromodulators.forgetting import Forgetting
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import draw_projection
+from neurosbd.schema.constants import Legal, NotNegative, constants
 
 
 class Feedback(NamedTuple):

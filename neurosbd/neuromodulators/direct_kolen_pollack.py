@@ -6,10 +6,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neurosbd.constants import NotNegative, Positive, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
 from neurosbd.neuromodulators.projection import draw_projection
+from neurosbd.schema.constants import NotNegative, Positive, constants
 
 
 class Descending(NamedTuple):

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurosbd.axes import is_map
-from neurosbd.constants import Count, NotNegative, Whole, constants
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.schema.constants import Count, NotNegative, Whole, constants
 
 
 class Kernels(NamedTuple):

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import columns, draw_projection, first_columns
+from neurosbd.schema.constants import NotNegative, constants
 
 
 class Frozen(NamedTuple):

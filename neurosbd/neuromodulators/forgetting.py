@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from neurosbd.constants import Fraction, constants
+from neurosbd.schema.constants import Fraction, constants
 
 Shape = Literal["linear", "geometric"]
 SHAPES: tuple[str, ...] = get_args(Shape)

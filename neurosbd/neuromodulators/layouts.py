@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurosbd.axes import inner, is_map
-from neurosbd.constants import Count, Range, constants
+from neurosbd.schema.constants import Count, Range, constants
 
 NO_BASIS = torch.empty(0)  # of the layouts that need none
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import per_example
-from neurosbd.constants import Count, Fraction, NotNegative, constants
 from neurosbd.neuromodulators.layouts import Full, Layout
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neuromodulators.projection import draw_projection
+from neurosbd.schema.constants import Count, Fraction, NotNegative, constants
 
 
 class Expectation(NamedTuple):

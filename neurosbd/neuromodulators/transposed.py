@@ -6,8 +6,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Fraction, NotNegative, constants
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.schema.constants import Fraction, NotNegative, constants
 
 
 def _readout_weight(receiver: Receiver, name: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
 from neurosbd.neurons.adex import AdEx
 from neurosbd.neurons.alif import ALIF
 from neurosbd.neurons.corinfomax import CorInfoMax
@@ -21,6 +20,7 @@ from neurosbd.neurons.rate import RATES, HardSigmoid, Identity, LeakyReLU, ReLU,
 from neurosbd.neurons.relay import Relay
 from neurosbd.neurons.standardised import Standardised
 from neurosbd.neurons.unit_power import UnitPower
+from neurosbd.schema.namespace import is_table
 
 NEURONS: dict[str, Callable[..., Neuron]] = {
     **RATES,

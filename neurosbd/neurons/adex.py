@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
+from neurosbd.schema.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 _STEEPEST = 40.0  # the exponent is held here, where exp is finite in float32 and a spike within the step is certain

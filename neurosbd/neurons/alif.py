@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, Potential, Range, TimeConstant, constants
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
+from neurosbd.schema.constants import Constant, PositiveConstant, Potential, Range, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.constants import NotNegative, Positive, Seconds, constants
 from neurosbd.neurons.neuron import Activity, Compartment, Flow
+from neurosbd.schema.constants import NotNegative, Positive, Seconds, constants
 
 _aten = torch.ops.aten
 

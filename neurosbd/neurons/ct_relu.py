@@ -5,10 +5,10 @@ from typing import cast
 from torch import Tensor
 
 from neurosbd.axes import components
-from neurosbd.constants import Constant, constants
 from neurosbd.neurons.membrane import number
 from neurosbd.neurons.neuron import Activity
 from neurosbd.neurons.rate import forgetful, stateless, unfiltered
+from neurosbd.schema.constants import Constant, constants
 
 
 @constants

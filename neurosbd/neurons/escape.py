@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.noise import new_key, uniform
+from neurosbd.schema.constants import Constant, PositiveConstant, TimeConstant, constants
 
 
 class EscapeState(NamedTuple):

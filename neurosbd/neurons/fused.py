@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from neurosbd.errors import warn
-from neurosbd.files import cache_folder
+from neurosbd.files.writing import cache_folder
 from neurosbd.neurons.neuron import Adaptive, Compartmental, Neuron
 from neurosbd.noise import noting
 

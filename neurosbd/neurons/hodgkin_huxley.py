@@ -8,11 +8,11 @@ from torch import Tensor
 
 import neurosbd.neurons.gating as gating
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, Range, constants
 from neurosbd.distributions import check_above
 from neurosbd.neurons.gating import GATES, Gates, Rates
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
+from neurosbd.schema.constants import Constant, Range, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 Capacitance = Annotated[Constant, Range(above=0, unit="F")]

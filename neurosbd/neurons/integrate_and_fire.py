@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import PositiveConstant, Potential, constants
 from neurosbd.neurons.lif import LIFState
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.scan import Scan, apart
+from neurosbd.schema.constants import PositiveConstant, Potential, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import Constant, constants
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.schema.constants import Constant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 _CURVATURE = 0.04  # 1 / (mV ms)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import PositiveConstant, TimeConstant, constants
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import number
 from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.schema.constants import PositiveConstant, TimeConstant, constants
 
 
 class LIState(NamedTuple):

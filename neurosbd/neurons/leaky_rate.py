@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, Seconds, constants
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.rate import RateNeuron, Tanh
 from neurosbd.noise import new_key, normal_by_place
+from neurosbd.schema.constants import NotNegative, Seconds, constants
 
 
 class LeakyRateState(NamedTuple):

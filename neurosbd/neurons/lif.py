@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
-from neurosbd.constants import PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.neurons.scan import Scan, apart
+from neurosbd.schema.constants import PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 

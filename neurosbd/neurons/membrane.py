@@ -10,10 +10,10 @@ from typing import Annotated, Literal, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Constant, Range
 from neurosbd.filters import leak
 from neurosbd.neurons.neuron import Activity, Conductances
 from neurosbd.neurons.scan import apart
+from neurosbd.schema.constants import Constant, Range
 from neurosbd.surrogates import Surrogate, above, spike
 
 QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import whole
-from neurosbd.constants import Positive, constants
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.rate import RateNeuron, ReLU
+from neurosbd.schema.constants import Positive, constants
 
 By = Literal["deviation", "power"]
 Over = Literal["population", "channels"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurosbd.constants import Legal, Range, constants
 from neurosbd.neurons.neuron import Activity, Flow, Neuron
 from neurosbd.neurons.scan import Scan, apart
+from neurosbd.schema.constants import Legal, Range, constants
 
 _aten = torch.ops.aten
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import inner, per_unit
-from neurosbd.constants import Fraction, Positive, constants
 from neurosbd.neurons.neuron import Activity, Total
 from neurosbd.neurons.rate import RateNeuron, ReLU, forgetful, stateless, unfiltered
+from neurosbd.schema.constants import Fraction, Positive, constants
 
 _aten = torch.ops.aten
 

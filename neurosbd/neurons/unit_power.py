@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import whole
-from neurosbd.constants import Positive, constants
 from neurosbd.neurons.neuron import Activity
 from neurosbd.neurons.rate import RateNeuron, ReLU, forgetful, stateless, unfiltered
+from neurosbd.schema.constants import Positive, constants
 
 
 class Direction(NamedTuple):

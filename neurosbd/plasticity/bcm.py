@@ -5,10 +5,10 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.filters import decay
 from neurosbd.plasticity.rates import Rates, averaged
+from neurosbd.schema.constants import NotNegative, Seconds, constants
 
 
 class Sliding(NamedTuple):

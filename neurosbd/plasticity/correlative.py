@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, joins_pairs
-from neurosbd.constants import NotNegative, Range, constants
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.neurons.neuron import Compartmental
+from neurosbd.schema.constants import NotNegative, Range, constants
 from neurosbd.surrogates import check_gain
 
 

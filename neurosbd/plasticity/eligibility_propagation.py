@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, per_post_unit, shared
-from neurosbd.constants import Hertz, NotNegative, constants
 from neurosbd.eligibility.local import Eligible, Local, Selective, Site
 from neurosbd.neurons.scan import apart
 from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
+from neurosbd.schema.constants import Hertz, NotNegative, constants
 from neurosbd.surrogates import check_gain
 
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Hertz, NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.plasticity.spike_timing import PairTraces, Window, check_bounds, within
+from neurosbd.schema.constants import Hertz, NotNegative, Seconds, constants
 
 
 @constants(called="symmetric_inhibitory")

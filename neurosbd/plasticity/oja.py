@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.plasticity.rates import Rates, averaged
+from neurosbd.schema.constants import NotNegative, Seconds, constants
 
 
 @constants(called="oja")

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Fraction, NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Stochastic
 from neurosbd.neurons.scan import apart, together
 from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, rewarded_block, standing
+from neurosbd.schema.constants import Fraction, NotNegative, Seconds, constants
 
 Bounds = Literal["additive", "multiplicative", "power_law"]
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Hertz, Legal, Seconds, constants
 from neurosbd.eligibility.local import Local, Selective, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
 from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking, takes_lists
+from neurosbd.schema.constants import Hertz, Legal, Seconds, constants
 
 
 class Scaled(NamedTuple):

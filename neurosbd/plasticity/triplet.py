@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import NotNegative, Seconds, constants
 from neurosbd.eligibility.local import Local
 from neurosbd.filters import decay
 from neurosbd.plasticity.pairing import latest
 from neurosbd.plasticity.spike_timing import check_bounds, within
+from neurosbd.schema.constants import NotNegative, Seconds, constants
 
 
 class TripletTraces(NamedTuple):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import NotNegative, Positive, Seconds, Span, Volts, constants
 from neurosbd.eligibility.local import Local, Site, membrane_of
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
 from neurosbd.plasticity.spike_timing import check_bounds, within
+from neurosbd.schema.constants import NotNegative, Positive, Seconds, Span, Volts, constants
 
 
 class VoltageTraces(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.checkpoints import StateDict
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.recording.picking import Picking
 from neurosbd.tracefiles.series import Clock, Rows, Series
 

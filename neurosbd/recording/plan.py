@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.recording.request import Request
 from neurosbd.recording.signals import (
     SCORED,

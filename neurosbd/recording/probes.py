@@ -7,7 +7,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.recording.signals import drive
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.checkpoints import StateDict
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.passes import LearningObserver
 from neurosbd.learning.simulation import Observer
-from neurosbd.network import Frame
+from neurosbd.network.network import Frame
 from neurosbd.recording.gathering import Gathering
 from neurosbd.recording.plan import GB, Plan, RunExtent
 from neurosbd.recording.probes import Correspondence, alignment

@@ -14,10 +14,10 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
+from neurosbd.network.transmitting import leak_time
 from neurosbd.neurons.neuron import Conducting, gain
 from neurosbd.tracefiles.ends import Ends
-from neurosbd.transmitting import leak_time
 
 
 class Recorded(NamedTuple):

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, NotNegative, Positive, Share, constants
 from neurosbd.neuromodulators.layouts import NO_BASIS, Shared
 from neurosbd.regularisers.regulariser import Part
+from neurosbd.schema.constants import Count, NotNegative, Positive, Share, constants
 
 WAITING = 64  # activities; products with fewer of them at once are dearer, with more they take memory
 CHANNELS = Shared()  # the coordinates of a map: the mean of each channel over its positions

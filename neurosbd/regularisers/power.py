@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import per_unit
-from neurosbd.constants import NotNegative, Positive, Share, constants
 from neurosbd.regularisers.regulariser import Part
+from neurosbd.schema.constants import NotNegative, Positive, Share, constants
 
 
 class MeanSquare(NamedTuple):

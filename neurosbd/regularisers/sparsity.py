@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, constants
 from neurosbd.regularisers.regulariser import Part
+from neurosbd.schema.constants import NotNegative, constants
 
 
 @constants

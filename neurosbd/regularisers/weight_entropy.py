@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses, has_kernels, rolled, unrolled
-from neurosbd.constants import Count, NotNegative, Range, constants
+from neurosbd.schema.constants import Count, NotNegative, Range, constants
 
 Which = Literal["all", "kernels"]
 

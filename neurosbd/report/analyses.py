@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from neurosbd import library
 from neurosbd.errors import RunError, UsageError
+from neurosbd.files import library
 from neurosbd.recording.signals import SCORED
 from neurosbd.report.drawing import Drawing, draw
 from neurosbd.report.quantities import Quantity, quantities
+from neurosbd.runs.run import Run
 from neurosbd.tracefiles.reader import NotRecorded
-from neurosbd.training.run import Run
 
 KIND = "analysis"
 NEEDED = ("analyse", "figure")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurosbd.errors import UsageError, recorded_by
-from neurosbd.files import legal_path
-from neurosbd.parsing import JsonTable
+from neurosbd.files.parsing import JsonTable
+from neurosbd.files.writing import legal_path
 from neurosbd.report import run_summary
 from neurosbd.report.analyses import Analysis, Outcome, chosen, run_analysis
 from neurosbd.report.checked_run import opened, run_directories, with_trace
 from neurosbd.report.drawing import check_installed, embed_png
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import plain, tables, tidy, words
-from neurosbd.training.progress import Reporter, Silent
-from neurosbd.training.run import Run
+from neurosbd.runs.progress import Reporter, Silent
+from neurosbd.runs.run import Run
 
 FIGURES, JSON, CSV = "figures", "metrics.json", "metrics.csv"
 _INCH = 100  # pixels of the page per inch of a figure

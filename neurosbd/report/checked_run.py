@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from neurosbd.errors import UsageError
-from neurosbd.files import legal_path
+from neurosbd.files.writing import legal_path
+from neurosbd.runs.directory import holds_run, runs_in
+from neurosbd.runs.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
 from neurosbd.tracefiles import NotRecorded, Trace
 from neurosbd.tracefiles.series import Contents
-from neurosbd.training.directory import holds_run, runs_in
-from neurosbd.training.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
 
 
 class Untraced(Trace):

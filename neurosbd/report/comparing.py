@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from neurosbd.errors import UsageError
-from neurosbd.files import legal_path
+from neurosbd.files.writing import legal_path
 from neurosbd.report.checked_run import opened, run_directories
 from neurosbd.report.comparison_figure import KEYS, figure, is_percent
 from neurosbd.report.drawing import check_installed, draw
@@ -16,8 +16,8 @@ from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
 from neurosbd.report.run_summary import number, setting
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
+from neurosbd.runs.run import Run
 from neurosbd.text import csv_table, html_table, one_line
-from neurosbd.training.run import Run
 
 _INCH = 88  # pixels of the page per inch of the figure
 

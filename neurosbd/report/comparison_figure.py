@@ -9,7 +9,7 @@ from neurosbd.measures import MEASURES, title
 from neurosbd.report.grouping import Group
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.statistics import Estimate
-from neurosbd.training.run import Run
+from neurosbd.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

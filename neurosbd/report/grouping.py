@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurosbd.report.run_summary import setting, settings, text
-from neurosbd.training.run import Run
+from neurosbd.runs.run import Run
 
 # The seed is what a group is a sample over; the others change nothing that is learned.
 _NOT_COMPARED = ("seed", "about", "source", "record", "data.root", "training.checkpoint_every")

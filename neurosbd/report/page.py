@@ -4,7 +4,7 @@ from pathlib import Path
 
 from neurosbd import __version__
 from neurosbd.errors import OUT, UsageError
-from neurosbd.files import write_atomic
+from neurosbd.files.writing import write_atomic
 from neurosbd.report.run_summary import number
 from neurosbd.text import printable
 

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from neurosbd.datasets.examples import Examples, Expected, of_dataset, read_examples
 from neurosbd.errors import OUT, UsageError
-from neurosbd.files import legal_path, write_atomic, write_text
+from neurosbd.files.writing import legal_path, write_atomic, write_text
 from neurosbd.losses import HasProbabilities, PredictsInterval, PredictsMean
 from neurosbd.measures import shown, title
 from neurosbd.report.confusion_figure import confusion_figure
 from neurosbd.report.drawing import draw
+from neurosbd.runs.batches import data_of
+from neurosbd.runs.forward import Units
+from neurosbd.runs.prediction import Judged, judged
+from neurosbd.runs.run import Run, open_run, write_record
 from neurosbd.text import csv_table, one_line
-from neurosbd.training.batches import data_of
-from neurosbd.training.forward import Units
-from neurosbd.training.prediction import Judged, judged
-from neurosbd.training.run import Run, open_run, write_record
 
 TABLE, CONFUSION, FIGURE, METRICS = "predictions.csv", "confusion.csv", "confusion.png", "metrics.json"
 OWN_TEST = "test"  # what the test split of the run's own data is asked for by

@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from neurosbd import library
 from neurosbd.errors import RESUME, UsageError
+from neurosbd.files import library
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.measures import MEASURES, shown, title
-from neurosbd.parsing import Json, JsonTable
-from neurosbd.training.progress import duration
-from neurosbd.training.run import Run
+from neurosbd.runs.progress import duration
+from neurosbd.runs.run import Run
 
 _SMALL_PNG = 5_000_000  # bytes
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
 from neurosbd.rewards.coincidence import Coincidence
 from neurosbd.rewards.contingency import Contingency, Reinforcement, check_delay
 from neurosbd.rewards.delivery import Delivery
 from neurosbd.rewards.spike_count import SpikeCount
 from neurosbd.rewards.unearned import RandomTimes, Times
+from neurosbd.schema.namespace import is_table
 
 REWARDS: dict[str, Callable[..., Contingency]] = {
     "times": Times,

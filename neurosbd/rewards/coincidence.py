@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Seconds, Whole, constants
 from neurosbd.filters import whole_steps
 from neurosbd.rewards.contingency import check_unit, fired
+from neurosbd.schema.constants import Seconds, Whole, constants
 
 
 class Since(NamedTuple):

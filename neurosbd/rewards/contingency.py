@@ -7,8 +7,8 @@ from typing import Annotated, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, constants
 from neurosbd.errors import nearest
+from neurosbd.schema.constants import Range, constants
 from neurosbd.stimuli.stimulus import check_span
 
 S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers

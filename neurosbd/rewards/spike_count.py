@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, Seconds, Whole, constants
 from neurosbd.filters import whole_steps
 from neurosbd.rewards.contingency import check_unit
+from neurosbd.schema.constants import Count, Seconds, Whole, constants
 
 
 class Counted(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, constants
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniform
+from neurosbd.schema.constants import Range, constants
 from neurosbd.stimuli.stimulus import Clock, KeyedClock, steps_at
 
 

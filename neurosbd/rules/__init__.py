@@ -5,7 +5,6 @@ from collections.abc import Callable
 from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.online import LocalRule
 from neurosbd.learning.rule import Rule
-from neurosbd.namespace import is_table
 from neurosbd.rules.backprop import bp, bptt
 from neurosbd.rules.broadcast import dfa, dkp, ebd, gevb, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
@@ -23,6 +22,7 @@ from neurosbd.rules.reward import reinforce, rmax, rstdp, stdp
 from neurosbd.rules.rflo import rflo
 from neurosbd.rules.sign_symmetry import SignSymmetry
 from neurosbd.rules.wta_stdp import wta_stdp
+from neurosbd.schema.namespace import is_table
 
 RULES: dict[str, Callable[..., Rule]] = {
     "sbd": sbd,

@@ -14,7 +14,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run, add_gradient
 from neurosbd.learning.rule import RuleSignals
-from neurosbd.network import INPUT, Connection, Network
+from neurosbd.network.network import INPUT, Connection, Network
 from neurosbd.rules.one_step import check_one_step
 
 NONE: Mapping[str, nn.Parameter] = {}

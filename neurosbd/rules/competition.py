@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, Fraction, NotNegative, Range, Whole, constants
 from neurosbd.rules.first_spikes import Spikes, desired_times, winners
+from neurosbd.schema.constants import Count, Fraction, NotNegative, Range, Whole, constants
 
 Gap = Annotated[float, Range(above=0, below=1)]
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import TypedDict
 
-from neurosbd.constants import Hertz, NotNegative, Seconds
 from neurosbd.eligibility import EligibilityName
 from neurosbd.errors import nearest
 from neurosbd.expansions.expansion import Expansion
@@ -14,6 +13,7 @@ from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plasticity.plasticity import Plasticity
 from neurosbd.regularisers.regulariser import Homeostasis, Upkeep
+from neurosbd.schema.constants import Hertz, NotNegative, Seconds
 
 
 class Parts(TypedDict, total=False):

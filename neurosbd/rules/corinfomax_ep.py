@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import joins_pairs
-from neurosbd.constants import Count, NotNegative, Positive, Range, constants
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.losses.targets import as_vector
-from neurosbd.network import Connection, Frame, Network
+from neurosbd.network.network import Connection, Frame, Network
 from neurosbd.neurons import CorInfoMax
 from neurosbd.noise import new_key, uniform
 from neurosbd.plasticity.correlative import followed
+from neurosbd.schema.constants import Count, NotNegative, Positive, Range, constants
 
 
 @constants(called="corinfomax_ep")

@@ -8,9 +8,9 @@ from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, Loss
 from neurosbd.losses.custom import as_loss
 from neurosbd.losses.generic import PerExample
-from neurosbd.network import Network
-from neurosbd.plugins import find, nearest_part
+from neurosbd.network.network import Network
 from neurosbd.rules import RULES, Rule
+from neurosbd.schema.plugins import find, nearest_part
 from neurosbd.seeds import generator
 
 T = TypeVar("T")

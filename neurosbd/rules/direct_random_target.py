@@ -5,15 +5,15 @@ from dataclasses import field
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, constants
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
 from neurosbd.losses.targets import as_vector
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators import Full, Layout
 from neurosbd.rules.one_step import check_one_step
+from neurosbd.schema.constants import NotNegative, constants
 
 
 @constants(called="drtp")

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from neurosbd.connections import Dense
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Count, Fraction, NotNegative, Whole, constants
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.rules.competition import CausalWindow, Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
 from neurosbd.rules.first_spikes import answer_of, check_adding, first_spikes, show, threshold_of, winners
+from neurosbd.schema.constants import Count, Fraction, NotNegative, Whole, constants
 
 
 @constants(called="first_spike_readout")

@@ -12,10 +12,10 @@ from torch import Tensor
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.passes import Run
 from neurosbd.learning.simulation import checked_frames
-from neurosbd.network import INPUT
+from neurosbd.network.network import INPUT
+from neurosbd.network.populations import Population
 from neurosbd.neurons import IF
 from neurosbd.neurons.membrane import number
-from neurosbd.populations import Population
 
 
 class Spikes(NamedTuple):

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import per_example
-from neurosbd.constants import Positive, constants
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neurons import UnitPower
 from neurosbd.rules.one_step import check_one_step
+from neurosbd.schema.constants import Positive, constants
 
 
 @constants

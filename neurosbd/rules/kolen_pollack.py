@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.constants import constants
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.rules.chain import check_chain, drawn, learn_back, told
+from neurosbd.schema.constants import constants
 
 
 @constants(called="kolen_pollack")

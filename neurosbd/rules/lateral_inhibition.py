@@ -10,8 +10,8 @@ from torch.nn import functional
 from neurosbd.axes import is_map
 from neurosbd.connections import Conv2d, Dense
 from neurosbd.connections.geometry import Geometry
-from neurosbd.constants import Count, Whole, constants
 from neurosbd.rules.first_spikes import Spikes
+from neurosbd.schema.constants import Count, Whole, constants
 
 
 class Winners(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.network import Connection, Network
+from neurosbd.network.network import Connection, Network
 
 
 class Mirrors(NamedTuple):

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from neurosbd.constants import NotNegative, constants
 from neurosbd.errors import nearest
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.neuromodulators import Full, Layout
 from neurosbd.rules.one_step import check_one_step
+from neurosbd.schema.constants import NotNegative, constants
 
 
 @constants

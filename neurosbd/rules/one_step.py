@@ -2,7 +2,7 @@
 
 import torch
 
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 
 
 def check_one_step(network: Network, why: str, instead: str = "'sbd', 'dfa', 'bptt'") -> None:

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import has_kernels
-from neurosbd.constants import Count, NotNegative, Whole, constants
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import CrossEntropy, Loss, SquaredError
 from neurosbd.losses.targets import as_vector
-from neurosbd.network import INPUT, Network
+from neurosbd.network.network import INPUT, Network
 from neurosbd.rules.mirrors import Mirrors
 from neurosbd.rules.one_step import check_one_step
+from neurosbd.schema.constants import Count, NotNegative, Whole, constants
 
 
 @constants

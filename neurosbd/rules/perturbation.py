@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
-from neurosbd.constants import Positive, constants
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.noise import new_key, normal
 from neurosbd.rules.one_step import check_one_step
+from neurosbd.schema.constants import Positive, constants
 
 Difference = Literal["forward", "central"]
 

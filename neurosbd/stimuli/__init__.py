@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 from neurosbd.stimuli.currents import Current, CurrentSteps, NoiseCurrent, Ramp, Sine
 from neurosbd.stimuli.dataset import Items
 from neurosbd.stimuli.poisson import Poisson

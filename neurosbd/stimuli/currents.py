@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Constant, Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.filters import decay
 from neurosbd.noise import new_key, normal, normals
+from neurosbd.schema.constants import Constant, Hertz, NotNegative, Range, Seconds, constants
 from neurosbd.stimuli.stimulus import Clock, shown, steps_at, times
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, Seconds, constants
 from neurosbd.datasets.load import load_data
 from neurosbd.errors import UsageError
 from neurosbd.filters import probability, whole_steps
 from neurosbd.noise import new_key, uniforms
+from neurosbd.schema.constants import Range, Seconds, constants
 from neurosbd.stimuli.stimulus import shown
 
 

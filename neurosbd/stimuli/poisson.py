@@ -6,9 +6,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Constant, Count, Range, constants
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniforms
+from neurosbd.schema.constants import Constant, Count, Range, constants
 from neurosbd.stimuli.stimulus import KeyedClock, shown
 
 _LEFT_OUT = 1e-13  # probability of counts beyond those that are tabled

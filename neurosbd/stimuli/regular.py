@@ -5,8 +5,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Constant, Range, constants
 from neurosbd.filters import probability
+from neurosbd.schema.constants import Constant, Range, constants
 from neurosbd.stimuli.stimulus import Clock, shown, times
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from neurosbd import npz
 from neurosbd.datasets import csv_cells
 from neurosbd.errors import UsageError, nearest
-from neurosbd.files import legal_path, regular
-from neurosbd.hdf5 import check_lengths, dataset, member, opened, row
+from neurosbd.files import npz
+from neurosbd.files.hdf5 import check_lengths, dataset, member, opened, row
+from neurosbd.files.writing import legal_path, regular
 
 _MOST = 200_000_000  # spikes
 _MILLI = 1e-3

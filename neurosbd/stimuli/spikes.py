@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, Whole, constants
 from neurosbd.errors import warn
 from neurosbd.filters import COUNTED
+from neurosbd.schema.constants import Range, Whole, constants
 from neurosbd.stimuli.spike_files import Spikes, read_spikes
 from neurosbd.stimuli.stimulus import Clock
 

@@ -6,11 +6,11 @@ from typing import get_type_hints
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Distribution
 from neurosbd.distributions import sample_constants
 from neurosbd.errors import UsageError, nearest
 from neurosbd.filters import whole_steps
-from neurosbd.kinds import declared
+from neurosbd.schema.constants import Distribution
+from neurosbd.schema.kinds import declared
 from neurosbd.seeds import generator
 from neurosbd.stimuli.stimulus import ReadFromFile, Span, Stimulation, warn_of_late
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, constants
 from neurosbd.errors import warn
 from neurosbd.filters import COUNTED
+from neurosbd.schema.constants import Range, constants
 
 S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, Whole, constants
+from neurosbd.schema.constants import Range, Whole, constants
 from neurosbd.stimuli.stimulus import Clock, shown
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 from neurosbd.synapses.conductances import NMDA, Conductance
 from neurosbd.synapses.responses import Alpha, Delta, DoubleExponential, Exponential
 from neurosbd.synapses.short_term import ShortTerm, TsodyksMarkram

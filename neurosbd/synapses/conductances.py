@@ -6,7 +6,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.constants import NotNegative, Range, constants
+from neurosbd.schema.constants import NotNegative, Range, constants
 from neurosbd.synapses.responses import DoubleExponential, Exponential
 from neurosbd.synapses.synapse import Response, SynapseState
 

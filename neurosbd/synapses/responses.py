@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Seconds, constants
+from neurosbd.schema.constants import Seconds, constants
 
 
 class Pulse(NamedTuple):

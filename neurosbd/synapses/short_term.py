@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Range, Seconds, constants
+from neurosbd.schema.constants import Range, Seconds, constants
 
 S = TypeVar("S")  # its state
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from neurosbd.namespace import is_table
+from neurosbd.schema.namespace import is_table
 from neurosbd.tasks.cursor import CursorControl
 from neurosbd.tasks.delayed_xor import DelayedXor
 from neurosbd.tasks.evidence import EvidenceAccumulation

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections.synapses import is_matrix
-from neurosbd.constants import Count, Fraction, Milliseconds, NotNegative, constants
 from neurosbd.filters import whole_steps
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.rule import Rule
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.neuromodulators import Transposed, overlapping
 from neurosbd.rules.rflo import rflo
+from neurosbd.schema.constants import Count, Fraction, Milliseconds, NotNegative, constants
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, Teaching
 

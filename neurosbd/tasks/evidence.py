@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, Hertz, Legal, Milliseconds, Range, constants
 from neurosbd.filters import probability, whole_steps
-from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.network.inputs import Frames
 from neurosbd.noise import happens
+from neurosbd.schema.constants import Count, Hertz, Legal, Milliseconds, Range, constants
 from neurosbd.tasks.findings import Panel
 
 _GROUPS = ("left", "right", "recall", "noise")

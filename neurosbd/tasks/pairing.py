@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, Milliseconds, constants
 from neurosbd.errors import warn
 from neurosbd.filters import whole_steps
-from neurosbd.inputs import Frames
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.rule import Rule
-from neurosbd.network import Frame, Network
+from neurosbd.network.inputs import Frames
+from neurosbd.network.network import Frame, Network
+from neurosbd.schema.constants import Count, Milliseconds, constants
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, check_synapses
 

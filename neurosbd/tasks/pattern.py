@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd.constants import Count, Hertz, Milliseconds, constants
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.noise import happens
+from neurosbd.schema.constants import Count, Hertz, Milliseconds, constants
 from neurosbd.seeds import generator as seeded
 from neurosbd.tasks.findings import Panel
 

@@ -12,7 +12,7 @@ from neurosbd.connections.synapses import is_matrix
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.tasks.findings import Findings, Panel
 
 

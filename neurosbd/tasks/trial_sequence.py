@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosbd import checkpoints
-from neurosbd.checkpoints import StateDict
 from neurosbd.errors import UsageError
+from neurosbd.files import checkpoints
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
@@ -18,7 +18,7 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.recording import NullRecorder, TrialRecorder
 from neurosbd.tasks.findings import Findings
 from neurosbd.tasks.task import Protocol, ProtocolTrial, Stage

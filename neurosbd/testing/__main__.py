@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from neurosbd.errors import UsageError, nearest
-from neurosbd.plugins import load_file, load_packages, registered
+from neurosbd.schema.plugins import load_file, load_packages, registered
 from neurosbd.tables import table
 from neurosbd.testing import CHECKS, READ, maker
 from neurosbd.text import say

@@ -9,7 +9,7 @@ from neurosbd.connections import CONNECTIONS, Conv2d, Dense, Local2d, Vector
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.constraints import Nonnegative
 from neurosbd.distributions import OppositeSigns
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons import IF, NEURONS, CorInfoMax, CtReLU
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from neurosbd.connections import Dense
 from neurosbd.learning.simulation import unroll
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neurons.neuron import Adaptive, Coupled, gain
 from neurosbd.testing.judging import DT, Check, Make, close, demand, drawn, identical, no_values, seeded
 

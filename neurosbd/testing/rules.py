@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network import Frame, Network
+from neurosbd.network.network import Frame, Network
 from neurosbd.testing.judging import Check, Make, close, demand, drawn, identical, seeded
 from neurosbd.testing.networks import cnn, lc, mlp
 

@@ -12,7 +12,7 @@ from neurosbd.learning.meters import LossMeter
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS
 from neurosbd.recording import NullRecorder
 from neurosbd.rules import RULES

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
-from neurosbd.hdf5 import Node
+from neurosbd.files.hdf5 import Node
 from neurosbd.tracefiles.series import GROUP, Contents, chunk_shape, coordinates, place
 
 _LINE = 3  # numbers per chunk

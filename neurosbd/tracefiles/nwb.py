@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import h5py
 import numpy as np
 
-from neurosbd.hdf5 import Node
+from neurosbd.files.hdf5 import Node
 from neurosbd.tracefiles.series import Series
 
 VERSION = "2.8.0"

@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neurosbd.hdf5 import Node
+from neurosbd.files.hdf5 import Node
 from neurosbd.tracefiles.series import Contents, Series, place
 
 MOST_UNITS = 200_000  # rows of a table that people and viewers can still open

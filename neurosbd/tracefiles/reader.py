@@ -18,16 +18,16 @@ import numpy as np
 
 import neurosbd.tracefiles.checks as checks
 from neurosbd.errors import UsageError, recorded_by
-from neurosbd.files import legal_path
-from neurosbd.hdf5 import Node, dataset
-from neurosbd.parsing import Json, JsonTable
+from neurosbd.files.hdf5 import Node, dataset
+from neurosbd.files.parsing import Json, JsonTable
+from neurosbd.files.writing import legal_path
+from neurosbd.schema.validation import validate
 from neurosbd.text import html_table, sides
 from neurosbd.tracefiles.checked_values import CheckedValues
 from neurosbd.tracefiles.checks import Piece
 from neurosbd.tracefiles.selection import read
 from neurosbd.tracefiles.series import FORMAT, GROUP, PARTIAL, Contents, Split, coordinates, place
 from neurosbd.tracefiles.signal import Signal
-from neurosbd.validation import validate
 
 T = TypeVar("T")
 _TRIES = 10  # a living writer may be in the middle of a commit

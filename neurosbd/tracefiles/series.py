@@ -7,9 +7,9 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from neurosbd.constants import Range, Seconds
-from neurosbd.parsing import JsonTable
-from neurosbd.schema import Record
+from neurosbd.files.parsing import JsonTable
+from neurosbd.schema.constants import Range, Seconds
+from neurosbd.schema.schema import Record
 
 FORMAT = 2  # 1: epochs counted from 0, no checksums
 GROUP = "/neurosbd"

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError, warn
-from neurosbd.hdf5 import Node
+from neurosbd.files.hdf5 import Node
 from neurosbd.tracefiles.reader import Trace
 from neurosbd.tracefiles.signal import Signal
 

@@ -23,8 +23,8 @@ import numpy as np
 import neurosbd.tracefiles.checks as checks
 import neurosbd.tracefiles.nwb as nwb
 from neurosbd.errors import OUT, RESUME, RunError, UsageError, warn
-from neurosbd.hdf5 import Node
-from neurosbd.parsing import Json
+from neurosbd.files.hdf5 import Node
+from neurosbd.files.parsing import Json
 from neurosbd.tracefiles.compression import compress
 from neurosbd.tracefiles.ends import Ends, write_ends
 from neurosbd.tracefiles.nwb_tables import trials_of, units_of

@@ -1,1 +1,1 @@
-"""Trainings and experiments: from a definition to a run directory."""
+"""Trainings: a network learns from a data set or a task, batch by batch, on one process or several."""

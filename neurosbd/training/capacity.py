@@ -10,7 +10,7 @@ from neurosbd.allocator import room
 from neurosbd.config.definition import Definition
 from neurosbd.errors import UsageError
 from neurosbd.learning.optimizers import optimizer_state
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.tasks import Extent
 
 if TYPE_CHECKING:

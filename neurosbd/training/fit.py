@@ -10,22 +10,22 @@ from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.datasets.load import Dataset, resolve_data
 from neurosbd.errors import UsageError
+from neurosbd.files.parsing import Json
 from neurosbd.learning.ranks import joined, place_of
 from neurosbd.losses import Loss
 from neurosbd.losses.custom import entry
 from neurosbd.losses.generic import PerExample
-from neurosbd.parsing import Json
-from neurosbd.training import directory
-from neurosbd.training.batches import DatasetBatches, data_in_memory, data_of
+from neurosbd.runs import directory
+from neurosbd.runs.batches import DatasetBatches, data_in_memory, data_of
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.job import Job
+from neurosbd.runs.loggers import Logger, Loggers
+from neurosbd.runs.machine import check_device
+from neurosbd.runs.own_parts import naming_own_parts
+from neurosbd.runs.records import read_config
+from neurosbd.runs.run import CONFIG, Run
 from neurosbd.training.following import follow, leading
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.job import Job
-from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
-from neurosbd.training.machine import check_device
-from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.records import read_config
-from neurosbd.training.run import CONFIG, Run
 from neurosbd.training.session import Session
 from neurosbd.training.sharing import in_turn
 from neurosbd.training.starting_weights import Start, check_same_start, start_from

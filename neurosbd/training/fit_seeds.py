@@ -18,17 +18,17 @@ from neurosbd.learning.ranks import place_of
 from neurosbd.losses import Loss
 from neurosbd.losses.generic import PerExample
 from neurosbd.measures import shown, title
-from neurosbd.training import directory
-from neurosbd.training.batches import DatasetBatches
+from neurosbd.runs import directory
+from neurosbd.runs.batches import DatasetBatches
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.job import Job
+from neurosbd.runs.loggers import Logger, Loggers
+from neurosbd.runs.machine import check_device
+from neurosbd.runs.own_parts import naming_own_parts
+from neurosbd.runs.run import Run
 from neurosbd.training.capacity import too_large_at_once
 from neurosbd.training.fit import chosen_values, definition_on, loader, starting_point
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.job import Job
-from neurosbd.training.loggers import Logger, Loggers
 from neurosbd.training.loop import Training, entered
-from neurosbd.training.machine import check_device
-from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.run import Run
 from neurosbd.training.session import Session
 from neurosbd.training.stack import why_apart
 from neurosbd.training.starting_weights import Start

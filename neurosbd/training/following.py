@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from neurosbd import checkpoints
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.loggers import Event
-from neurosbd.training.machine import deterministic_algorithms
-from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.run import CHECKPOINT, PREVIOUS, Run, open_run
+from neurosbd.files import checkpoints
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.loggers import Event
+from neurosbd.runs.machine import deterministic_algorithms
+from neurosbd.runs.own_parts import naming_own_parts
+from neurosbd.runs.run import CHECKPOINT, PREVIOUS, Run, open_run
 from neurosbd.training.session import Session
 from neurosbd.training.sharing import Requests, told_by_first
 

@@ -13,7 +13,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.simulation import unroll
 from neurosbd.losses import Loss
 from neurosbd.measures import title
-from neurosbd.network import INPUT, Frame, Network
+from neurosbd.network.network import INPUT, Frame, Network
 from neurosbd.text import html_table
 
 DEAD_FRACTION = 0.9  # of a layer's units or channels silent, or spiking all the time, on the whole test set

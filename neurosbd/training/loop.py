@@ -9,20 +9,19 @@ from pathlib import Path
 
 import torch
 
-from neurosbd import checkpoints
 from neurosbd.errors import UsageError, warn
-from neurosbd.parsing import JsonTable
-from neurosbd.training import directory
-from neurosbd.training.attempt import Attempt
-from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.job import Job
-from neurosbd.training.loggers import LEARNING, Event, Loggers, MetricsFile
-from neurosbd.training.machine import deterministic_algorithms, peak_memory
-from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.records import read_config
-from neurosbd.training.resuming import keep_best, start_recording, take_up
-from neurosbd.training.run import (
+from neurosbd.files import checkpoints
+from neurosbd.files.parsing import JsonTable
+from neurosbd.runs import directory
+from neurosbd.runs.attempt import Attempt
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.job import Job
+from neurosbd.runs.loggers import LEARNING, Event, Loggers, MetricsFile
+from neurosbd.runs.machine import deterministic_algorithms, peak_memory
+from neurosbd.runs.own_parts import naming_own_parts
+from neurosbd.runs.records import read_config
+from neurosbd.runs.resuming import keep_best, start_recording, take_up
+from neurosbd.runs.run import (
     CHECKPOINT,
     CONFIG,
     METRICS,
@@ -31,6 +30,7 @@ from neurosbd.training.run import (
     open_run,
     write_record,
 )
+from neurosbd.training.health import Guess, Health, HealthCheck, remedy, unexplained
 from neurosbd.training.session import Session
 from neurosbd.training.sharing import Requests
 from neurosbd.training.starting_weights import Start

@@ -1,10 +1,10 @@
 """Which parameters an optimizer moves, at which rate."""
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.learner import Learner
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 
 
 def parameter_groups(network: Network, experiment: Experiment, learner: Learner | None = None) -> list[StateDict]:

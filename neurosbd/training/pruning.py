@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.config.pruning import PruningSpec
 from neurosbd.errors import UsageError
-from neurosbd.network import Network
+from neurosbd.files.checkpoints import StateDict
+from neurosbd.network.network import Network
 
 
 class Pruning:

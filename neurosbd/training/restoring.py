@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NoReturn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from neurosbd.checkpoints import StateDict, check
 from neurosbd.errors import UsageError
+from neurosbd.files.checkpoints import StateDict, check
 from neurosbd.learning.optimizers import OptimizerChoice, optimizer_state
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.recording import Recorder
 
 if TYPE_CHECKING:

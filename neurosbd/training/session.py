@@ -9,32 +9,32 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError, warn
-from neurosbd.inputs import Frames
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
+from neurosbd.network.inputs import Frames
 from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.runs.batches import BatchSource
+from neurosbd.runs.machine import to_device
+from neurosbd.runs.metric_sums import MetricSums
+from neurosbd.runs.own_parts import broken_contract
+from neurosbd.runs.stopping import Stopping
 from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
-from neurosbd.training.batches import BatchSource
 from neurosbd.training.capacity import check_capacity
-from neurosbd.training.machine import to_device
-from neurosbd.training.metric_sums import MetricSums
-from neurosbd.training.own_parts import broken_contract
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.sparing import sparing_of
-from neurosbd.training.stopping import Stopping
 
 
 class Session:

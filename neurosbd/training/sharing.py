@@ -11,7 +11,7 @@ from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import Ranks
-from neurosbd.network import Network
+from neurosbd.network.network import Network
 from neurosbd.tracefiles import Series
 
 _OF_A_BATCH = ("alignment", "hebbian")  # signals that need all examples of a batch

@@ -7,14 +7,14 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError
-from neurosbd.inputs import gone_once_shown
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, examples_of
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import Ranks
 from neurosbd.losses.loss import Described
+from neurosbd.network.inputs import gone_once_shown
 
 
 class Sparing(Protocol):

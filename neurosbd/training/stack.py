@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from neurosbd.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.connections.dense import Dense
 from neurosbd.connections.stacked import Stacked
 from neurosbd.constraints import Mask
 from neurosbd.eligibility.factorised import Factorised
-from neurosbd.inputs import Frames
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
@@ -23,7 +22,8 @@ from neurosbd.learning.online import LocalRule
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.rule_state import LocalState
-from neurosbd.network import Network
+from neurosbd.network.inputs import Frames
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import ThreeFactor

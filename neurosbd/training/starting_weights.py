@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import FROM, OUT, UsageError, warn
-from neurosbd.network import Network
-from neurosbd.training.run import CHECKPOINT, Run, open_run
+from neurosbd.network.network import Network
+from neurosbd.runs.run import CHECKPOINT, Run, open_run
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from neurosbd.errors import RunError, UsageWarning
-from neurosbd.parsing import JsonTable
-from neurosbd.training.interrupt import Interrupt
-from neurosbd.training.loggers import Loggers
+from neurosbd.files.parsing import JsonTable
+from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.loggers import Loggers
+from neurosbd.runs.machine import deterministic_algorithms
+from neurosbd.runs.own_parts import naming_own_parts
+from neurosbd.runs.run import Run
 from neurosbd.training.loop import Training
-from neurosbd.training.machine import deterministic_algorithms
-from neurosbd.training.own_parts import naming_own_parts
-from neurosbd.training.run import Run
 from neurosbd.training.stack import Stack
 
 

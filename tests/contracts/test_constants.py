@@ -14,27 +14,27 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from neurosbd.catalogue import show
+from neurosbd.cli.catalogue import show
 from neurosbd.config.wiring import NESTED
 from neurosbd.connections import CONNECTIONS, INITIALISERS, POOLINGS, WIRINGS, Dense
-from neurosbd.constants import Range
 from neurosbd.constraints import CONSTRAINTS
 from neurosbd.datasets.processes import PROCESSES
 from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.kinds import declared
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Network, Population
+from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS
 from neurosbd.neurons import LIF, NEURONS, AdEx, Escape, Izhikevich
 from neurosbd.neurons.escape import EscapeState
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.regularisers import HOMEOSTASES, UPKEEPS
 from neurosbd.rules import RULES
-from neurosbd.schema import Entry, OneOf, parameters
+from neurosbd.schema.constants import Range
+from neurosbd.schema.kinds import declared
+from neurosbd.schema.schema import Entry, OneOf, parameters
 from neurosbd.surrogates import SURROGATES
 from neurosbd.tasks import PROTOCOLS, TASKS
 from tests.contracts.tables import CONSTANTS

@@ -15,7 +15,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.online import LocalRule
 from neurosbd.losses import LOSSES
-from neurosbd.network import Connection, Frame, Network, Population
+from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import NEUROMODULATORS
 from neurosbd.neurons import NEURONS
 from neurosbd.plasticity import PLASTICITIES, ThreeFactor

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neurosbd.catalogue import catalogue
+from neurosbd.cli.catalogue import catalogue
 from neurosbd.tables import TABLES
 from tests.contracts.tables import made
 

@@ -1,0 +1,399 @@
+"""A free run in progress: everything that changes from update to update, and one update of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurosbd.config.compatibility import check_free
+from neurosbd.config.definition import Experiment
+from neurosbd.constraints import Norm, obey
+from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.experiments.clamping import clamp, others
+from neurosbd.experiments.clock import Clock
+from neurosbd.experiments.free_findings import findings, labels_shown
+from neurosbd.experiments.free_restoring import verify
+from neurosbd.experiments.labelling import check_labelling, label_and_test
+from neurosbd.experiments.run_state import as_plain, as_state
+from neurosbd.files.checkpoints import StateDict
+from neurosbd.files.parsing import JsonTable
+from neurosbd.learning.batch import Batch
+from neurosbd.learning.events import Directly
+from neurosbd.learning.learner import Learner
+from neurosbd.learning.local_run import LocalTraces
+from neurosbd.learning.optimizers import apply
+from neurosbd.learning.passes import Continuation
+from neurosbd.learning.rule import RuleSignals
+from neurosbd.learning.simulation import Observer, unroll
+from neurosbd.network.network import INPUT, Frame
+from neurosbd.neurons import Relay
+from neurosbd.neurons.neuron import NeuronState
+from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
+from neurosbd.rewards import Delivery
+from neurosbd.runs.loggers import Event
+from neurosbd.runs.stopping import Stopping
+from neurosbd.seeds import generator
+from neurosbd.stimuli import STIMULI, Stimulation, Stimulator, fires
+from neurosbd.stimuli.stimulator import AHEAD
+from neurosbd.tasks import Findings
+from neurosbd.training.capacity import check_side_by_side
+from neurosbd.training.parameter_groups import parameter_groups
+
+_REWARDED = "(reward)"  # among sums, where all other names are those of populations
+
+
+class FreeSession:
+    """Network, stimuli, rule and optimizer of a free run, and how far it is.
+
+    Args:
+        experiment: what to carry out; its network runs, and learns where its connections are plastic.
+        device: where everything lives.
+    Raises:
+        UsageError: if rule, stimuli and network do not fit, or it cannot be recorded as asked.
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        definition, network = experiment.definition, experiment.network
+        assert definition.simulation is not None
+        self.experiment, self.definition, self.network, self.device = experiment, definition, network, device
+        plastic = any(entry.plastic for entry in definition.connection)
+        check_free(experiment, plastic)
+        check_labelling(experiment)
+        self.clock = Clock(experiment, plastic)
+        self.examples = definition.simulation.examples
+        check_side_by_side(definition, network, AHEAD)
+        network.to(device)
+        network.postponed = _postponed(experiment, plastic)
+        clamp(experiment, self.clock.steps)
+        self.learner = self._learner() if plastic else None
+        groups = parameter_groups(network, experiment, self.learner) if plastic else []
+        self.optimizer = experiment.optimizer.build(groups) if plastic else None
+        sizes = {name: population.size for name, population in network.populations.items()}
+        given = [*others(experiment.stimulations), *_silence(experiment)]
+        try:
+            self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
+        except UsageError as problem:
+            raise UsageError(f"{definition.name}: {problem}") from None
+        self.stimulator.warn_of_late(self.clock.steps)
+        self.delivery = self._delivery(sizes) if experiment.reinforcements else None
+        self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
+        self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
+        self._graded = _graded(experiment)
+        self._plastic = sum(connection.plastic for connection in network.connections.values())
+        self._directly: Mapping[str, Directly] = {}  # connections that move at the spikes, for updates at every step
+        if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
+            self._directly = self.learner.moved_directly(self.optimizer)
+        self.step = 0
+        self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
+        self.stopping: Stopping | None = None
+        self.recorder = self._recorder()
+        self._trial: TrialRecorder | None = None
+        self._at_report: dict[str, Tensor] = {}  # plastic weights at the last report, where their change is recorded
+
+    def _learner(self) -> Learner:
+        definition = self.definition
+        try:
+            return Learner(self.network, self.experiment.rule, None, generator(definition.seed, "projection"))
+        except ValueError as problem:
+            raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+
+    def _delivery(self, sizes: Mapping[str, tuple[int, ...]]) -> Delivery:
+        given, definition, network = self.experiment.reinforcements, self.definition, self.network
+        try:
+            delivery = Delivery(given, sizes, network.like, self.examples, network.dt, definition.seed)
+        except UsageError as problem:
+            raise UsageError(f"{definition.name}: {problem}") from None
+        delivery.warn_of_late(self.clock.steps)
+        return delivery
+
+    @torch.no_grad()
+    def _reward(self, t: int, frame: Frame) -> Tensor:
+        """The reward of the step that has just been made, [B]."""
+        assert self.delivery is not None
+        reward = self.delivery.after({name: activity.value for name, activity in frame.activity.items()})
+        self.rewarded += reward.sum(dtype=torch.float64)
+        if self._trial is not None:
+            self._trial.on_reward(reward)
+        return reward
+
+    def _nothing(self, steps: int) -> Tensor:
+        """What the input shows where nothing is given to it, [steps, B, *input size]."""
+        return self.network.like.new_zeros((steps, self.examples, *self.network.input_size))
+
+    def _recorder(self) -> Recorder | None:
+        asked, clock = self.definition.record, self.clock
+        reports = -(-clock.steps // clock.report)
+        extent = RunExtent(
+            clock.report, reports, {"train": 1, "test": 0}, {"train": self.examples, "test": self.examples},
+            self.network.dt, self.definition.seed,
+        )  # fmt: skip
+        signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
+        recorded = Recorded(self.network, signals, dict, None, self.delivery is not None)
+        found = plan(asked.signals, asked.limit, recorded, extent)
+        return None if found is None else Recorder(found, extent, recorded, self.device)
+
+    @property
+    def epoch(self) -> int:
+        """Reports that are through."""
+        return -(-self.step // self.clock.report) if self.step == self.clock.steps else self.step // self.clock.report
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """How many reports are through, and steps since."""
+        return self.epoch, 0 if self.over() else self.step % self.clock.report
+
+    def over(self, epochs: int = 0) -> bool:
+        """Whether the run has come to its end."""
+        return self.step >= self.clock.steps
+
+    @property
+    def reports_now(self) -> bool:
+        """Whether the step before this one ended a report."""
+        return self.step % self.clock.report == 0 or self.over()
+
+    def advance(self) -> None:
+        """The steps to the next update, and the update."""
+        first, clock = self.step, self.clock
+        to_report = clock.report - first % clock.report
+        steps = min(self._at_once, to_report, clock.steps - first)
+        trial = self._watched()
+        offset = first % clock.report
+        observers = (self._count, *(_shifted(observe, offset) for observe in trial.observers))
+        drives = self.stimulator.drives(first, steps)
+        shown = drives.pop(INPUT, self._nothing(steps))
+        if self.learner is None:
+            frame = unroll(self.network, shown, observers, self.continuation.frame, drives=drives)
+            self.continuation.frame = Frame(frame.state, {}, {})
+        else:
+            reward = None if self.delivery is None else self._reward
+            self._learn(Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=drives), observers, trial)
+        self.step += steps
+        if self.clock.normalise and self.step % self.clock.normalise == 0:
+            self._normalise()
+        if self.reports_now:
+            trial.on_gradients()
+            trial.on_update()
+            self._trial = None
+
+    @property
+    def _at_once(self) -> int:
+        """Steps that are taken together: to the next update, or many whose updates are all made at the spikes."""
+        if not self.step or not self._directly or len(self._directly) < self._plastic:
+            return self.clock.update
+        together = self.clock.normalise or AHEAD
+        return min(AHEAD, together - self.step % together)
+
+    def _learn(self, batch: Batch, observers: tuple[Observer, ...], trial: TrialRecorder) -> None:
+        assert self.learner is not None and self.optimizer is not None
+        self.learner.progress = self.step / self.clock.steps
+        # The first update looks at all weights, which may begin outside of their bounds.
+        self.continuation.directly = self._directly if self.step else {}
+        gradients = len(self.continuation.directly) < self._plastic
+        if gradients:
+            self.optimizer.zero_grad()
+        self.learner.learn(batch, observers, None, trial.learning_observer, self.continuation)
+        if gradients:
+            apply(self.optimizer)
+        self.learner.after_step()
+
+    @torch.no_grad()
+    def _normalise(self) -> None:
+        """Bring weights that learn back to their norms."""
+        for name, connection in self.network.connections.items():
+            if connection.plastic:
+                obey(self.network.weights[name], self.network.held(name), self.network.present(connection))
+
+    def _watched(self) -> TrialRecorder:
+        """How the steps up to the next report are watched."""
+        if self._trial is None:
+            plastic = {name: weight for name, weight in self.network.weights.items() if weight.requires_grad}
+            changes = self.recorder is not None and any(s.what == "dweight" for s in self.recorder.plan.contents.series)
+            self._at_report = {name: weight.detach().clone() for name, weight in plastic.items()} if changes else {}
+            number, rows = self.step // self.clock.report, np.arange(self.examples)
+            there = self.recorder
+            self._trial = NullRecorder() if there is None else there.trial("train", number, 0, None, rows)
+        return self._trial
+
+    @torch.no_grad()
+    def _count(self, t: int, frame: Frame) -> None:
+        """Add up the activity of a step."""
+        for name, activity in frame.activity.items():
+            self.sums[name] += activity.value.sum(dtype=torch.float64)
+
+    @torch.no_grad()
+    def read(self) -> dict[str, float]:
+        """What happened since the last report: rates (Hz, of what spikes) or mean activities, and mean weights now.
+
+        Raises:
+            RunError: if one of them is not finite.
+        """
+        steps = self.step - (self.epoch - 1) * self.clock.report
+        found: dict[str, float] = {"time": self.step * self.network.dt}
+        spiking = {name for name, state in self._states().items() if hasattr(state, "spike")} - self._graded
+        for name, total in self.sums.items():
+            units = math.prod(self.network.populations[name].size)
+            each = total.item() / (steps * self.examples * units)
+            found[f"{name}.rate" if name in spiking else f"{name}.activity"] = (
+                each / self.network.dt if name in spiking else each
+            )
+            total.zero_()
+        if self.delivery is not None:
+            found["reward"] = self.rewarded.item() / (steps * self.examples)
+            self.rewarded.zero_()
+        for name, weight in self.network.weights.items():
+            if weight.requires_grad:
+                present = self.network.present(self.network.connections[name])
+                count = weight.numel() if present is None else present.sum().item()
+                found[f"{name}.weight"] = weight.sum(dtype=torch.float64).item() / max(count, 1)
+        wrong = [name for name, value in found.items() if not np.isfinite(value)]
+        if wrong:
+            raise RunError(
+                f"{wrong[0]} is not finite at {found['time']:g} s; take a smaller training.optimizer.lr, weaker "
+                f"weights or stimuli, bounds for the weights, or a smaller time.dt"
+            )
+        return found
+
+    def _states(self) -> Mapping[str, NeuronState]:
+        assert self.continuation.frame is not None
+        return self.continuation.frame.state.neurons
+
+    def findings(self, metrics: Sequence[JsonTable]) -> Findings:
+        """Mean rates and activities over all reports, weights at the end; all of them over time."""
+        found, labels = findings(metrics), labels_shown(self.stimulator, self.step)
+        found = found if labels is None else Findings(found.measures, (*found.panels, labels))
+        if self.definition.labelling is None:
+            return found
+        tested = label_and_test(self.experiment, self._states()).findings()
+        return Findings({**found.measures, **tested.measures}, (*found.panels, *tested.panels))
+
+    def introduction(self) -> Event:
+        """What is about to happen."""
+        assert self.definition.simulation is not None
+        return {
+            "rule": self.definition.rule.kind if self.learner is not None else None, "device": self.device,
+            "duration": self.definition.simulation.duration, "time": self.step * self.network.dt,
+            "units": {name: population.size for name, population in self.network.populations.items()},
+        }  # fmt: skip
+
+    def state_dict(self) -> StateDict:
+        """Everything needed to go on bit for bit, as tensors and plain values."""
+        recorder = None if self.recorder is None else self.recorder.state_dict()
+        return {**self.state_of_parts(), "recorder": recorder, **self.definition.plugins()}
+
+    def state_of_parts(self) -> StateDict:
+        """The same without the record."""
+        frame, traces = self.continuation.frame, cast(LocalTraces | None, self.continuation.traces)
+        assert frame is not None
+        block, stimuli = self.stimulator.state()
+        return {
+            "network": self.network.state_dict(),
+            "learner": None if self.learner is None else self.learner.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "epoch": self.epoch, "number": self.step, "frame": as_plain(tuple(frame.state)),
+            "traces": None if traces is None else as_plain(vars(traces)),
+            "stimuli": {"block": block, "states": as_plain(stimuli), "content": self.stimulator.content()},
+            "rewards": None if self.delivery is None else as_plain(self.delivery.states),
+            "sums": {**self.sums, _REWARDED: self.rewarded}, "at_report": dict(self._at_report),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: StateDict, source: Path) -> None:
+        """Go on from what `state_dict` gave; the session must not have begun.
+
+        Raises:
+            UsageError: if it is not of this model and its stimuli; names what is not, and nothing has changed.
+        """
+        verify(self, state, source)
+        frame, traces = self._forms()
+        place = as_state(state["frame"], frame.state, source, "frame")
+        kept = None if traces is None else as_state(state["traces"], vars(traces), source, "traces")
+        stimuli = as_state(state["stimuli"]["states"], self.stimulator.state()[1], source, "stimuli")
+        rewards = None if self.delivery is None else as_state(state["rewards"], self.delivery.states, source, "rewards")
+        self.step = state["number"]
+        self._begin_report(state["at_report"])
+        self.network.load_state_dict(state["network"])
+        if self.learner is not None and self.optimizer is not None:
+            self.learner.load_state_dict(state["learner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.continuation.traces = None if kept is None else LocalTraces(**kept)
+        self.continuation.frame = Frame(place, {}, {})
+        self.stimulator.go_on(state["stimuli"]["block"], stimuli)
+        if self.delivery is not None and rewards is not None:
+            self.delivery.states = rewards
+        for name, total in {**self.sums, _REWARDED: self.rewarded}.items():
+            total.copy_(state["sums"][name])
+        if self.recorder is not None:
+            self.recorder.load_state_dict(state["recorder"])
+
+    @torch.no_grad()
+    def _begin_report(self, weights: Mapping[str, Tensor]) -> None:
+        """Watch the rest of a report that a stop has cut in two; what it changes began with these weights."""
+        if not self.step % self.clock.report or self.over():
+            return
+        for name, weight in weights.items():
+            self.network.weights[name].copy_(weight)
+        self._watched()
+
+    def _forms(self) -> tuple[Frame, LocalTraces | None]:
+        """Frame and traces after an update, for their form: of a network at rest that nothing reaches."""
+        network, steps = self.network, self.clock.update
+        given = {
+            name: network.like.new_zeros((steps, self.examples, *network.populations[name].size))
+            for name in self.stimulator.driven if name != INPUT
+        }  # fmt: skip
+        shown, start = self._nothing(steps), Continuation(network.init(self._nothing(1)[0], torch.Generator()))
+        if self.learner is None:
+            return unroll(network, shown, (), start.frame, drives=given), None
+        reward = None if self.delivery is None else lambda t, frame: network.like.new_zeros(self.examples)
+        batch = Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=given)
+        self._learner().learn(batch, continuation=start)
+        for parameter in network.parameters():
+            parameter.grad = None
+        assert start.frame is not None
+        return start.frame, cast(LocalTraces, start.traces)
+
+
+def _shifted(observe: Observer, offset: int) -> Observer:
+    """An observer that counts steps from the last report on."""
+    return lambda t, frame: observe(offset + t, frame)
+
+
+def _graded(experiment: Experiment) -> set[str]:
+    """Populations of relays that something else than spikes reaches, which they send on as it is."""
+    network, given = experiment.network, experiment.stimulations
+    relays = {name for name, population in network.populations.items() if isinstance(population.neuron, Relay)}
+    currents = {each.population for each in given if not fires(each.stimulus)}
+    return {name for name in relays if network.incoming[name] or name in currents}
+
+
+def _postponed(experiment: Experiment, plastic: bool) -> tuple[type, ...]:
+    """The constraints that are not applied after every update."""
+    definition = experiment.definition
+    assert definition.simulation is not None
+    if definition.simulation.normalise is None:
+        return ()
+    learning = [connection for connection in experiment.network.connections.values() if connection.plastic]
+    if not plastic or not any(isinstance(each, Norm) for connection in learning for each in connection.constraints):
+        raise UsageError(
+            f"{definition.name}: simulation.normalise says how often norms are restored, but no connection that learns "
+            f"has one; give it constraints = [{{ kind = 'norm' }}], or leave simulation.normalise out"
+        )
+    return (Norm,)
+
+
+def _silence(experiment: Experiment) -> list[Stimulation]:
+    """No drive for populations that nothing reaches, which is said."""
+    network, stimulated = experiment.network, {given.population for given in experiment.stimulations}
+    if stimulated - network.populations.keys():
+        return []  # of which something else is said
+    deaf = [name for name, onto in network.incoming.items() if not onto and name not in stimulated]
+    deaf += [INPUT] if INPUT in network.populations and INPUT not in stimulated else []
+    for name in deaf:
+        warn(
+            f"{experiment.definition.name}: nothing reaches population '{name}': it has neither an incoming connection "
+            f"nor a stimulus; add [[stimulus]] population = '{name}', or leave it out"
+        )
+    return [Stimulation(name, STIMULI["current"](amplitude=0.0)) for name in deaf]

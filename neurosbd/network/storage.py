@@ -1,0 +1,96 @@
+"""How the weights of a connection are stored, and whether they fit into the memory."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from neurosbd.allocator import room
+from neurosbd.connections import Dense
+from neurosbd.connections.sparse import is_few, laid_out
+from neurosbd.connections.synapses import Synapses
+from neurosbd.constraints import Mask
+from neurosbd.network.delays import with_drawn_delays
+from neurosbd.network.populations import Connection, Population, spikes
+from neurosbd.schema.constants import Distribution
+
+
+class Start(NamedTuple):
+    """How a connection begins: it may be stored otherwise than it was given."""
+
+    connection: Connection
+    synapses: Synapses
+    present: Tensor | None  # 1 where there is a synapse, as its geometry draws them; None: wherever there is a weight
+
+
+def started(connection: Connection, pre: Population, post: Population, generator: torch.Generator, dt: float) -> Start:
+    """Weights, synapses and delays of a connection drawn, stored as suits it, for steps of dt, s.
+
+    Raises:
+        ValueError: naming the connection, if its units cannot be joined so.
+    """
+    geometry = connection.geometry
+    shape = geometry.weight_shape(pre.size, post.size)
+    try:
+        if isinstance(geometry, Dense) and stored_sparsely(connection, pre, shape):
+            laid = laid_out(geometry, (shape[0], shape[1]), post.size, generator)
+            if isinstance(connection.delay, Distribution):
+                laid = with_drawn_delays(laid, connection, dt, generator)
+            return Start(replace(connection, geometry=laid.geometry), laid.synapses, None)
+        synapses = geometry.start(shape, post.size, generator)
+        return Start(connection, synapses, geometry.mask(shape, generator))
+    except ValueError as problem:
+        where = f"connection '{connection.name}': "
+        raise ValueError(f"{where}{str(problem).removeprefix(where)}") from None
+
+
+def stored_sparsely(connection: Connection, pre: Population, shape: tuple[int, ...]) -> bool:
+    """Whether a dense connection with a weight of `shape` is stored as a list of its synapses.
+
+    Raises:
+        ValueError: if that is asked for and something else asks for all pairs.
+    """
+    dense, masked = connection.geometry, any(isinstance(each, Mask) for each in connection.constraints)
+    assert isinstance(dense, Dense)
+    if isinstance(connection.delay, Distribution):
+        if masked or type(dense) is not Dense:
+            raise ValueError(
+                "delays are drawn for the synapses that are there, in float32, so that there is nothing for a "
+                "mask, for pruning or for training.precision; leave out one of them, or give it one delay"
+            )
+        return True
+    if dense.storage == "automatic":
+        return type(dense) is Dense and not masked and is_few(dense, shape) and spikes(pre)
+    if dense.storage == "sparse" and masked:
+        raise ValueError(
+            "storage = 'sparse' keeps no pairs without a synapse, so that there is nothing for a mask or for pruning; "
+            "leave out one of them, or set storage = 'dense'"
+        )
+    if dense.storage == "sparse" and type(dense) is not Dense:
+        raise ValueError("storage = 'sparse' multiplies in float32; set training.precision to it, or storage = 'dense'")
+    return dense.storage == "sparse"
+
+
+def check_room(populations: Sequence[Population], connections: Sequence[Connection]) -> None:
+    """Raise ValueError of what no machine could hold, before memory is asked for."""
+    by_name = {population.name: population for population in populations}
+    wanted = {f"population '{p.name}' of {math.prod(p.size):,} units": math.prod(p.size) for p in populations}
+    for c in connections:
+        pre, post = by_name[c.pre], by_name[c.post]
+        try:
+            shape = c.geometry.weight_shape(pre.size, post.size)
+            count, each = math.prod(shape), 2  # and their gradients
+            if isinstance(c.geometry, Dense) and stored_sparsely(c, pre, shape):
+                count, each = round(count * c.geometry.density(shape)), 5  # and three lists
+        except ValueError as problem:
+            raise ValueError(f"connection '{c.name}': {problem}") from None
+        wanted[f"connection '{c.name}' of {count:,} weights"] = each * count
+    largest, there = max(wanted, key=lambda name: wanted[name]), room()
+    if 4 * sum(wanted.values()) > there:
+        raise ValueError(
+            f"{largest}: the network needs {4 * sum(wanted.values()) / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}; "
+            f"make it smaller"
+        )
