@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.report import panels, quantity_field
+from neurosbd.report import matrix_of_list, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def analyse(run: Run) -> Result:
     owners = len(axes.post)  # axes that say whose the weights are come first
     if axes.pairs is not None:
         post, pre = (units.numpy() for units in axes.pairs)
-        final, first = (_spread(weight, post, pre, axes.units) for weight in (final, first))
+        final, first = (matrix_of_list(weight, post, pre, axes.units) for weight in (final, first))
     final, first = (w.reshape(-1, *w.shape[owners:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
     after, before = (_pictures(w[chosen], arriving) for w in (final, first))
@@ -77,13 +77,6 @@ def _initial(run: Run, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if signal.shape[-1] != np.prod(shape) or not len(signal) or signal.batch[0] >= 0:
         return run.definition.network().weights[name].detach().double().numpy()
     return signal[0].reshape(shape).astype(np.float64)
-
-
-def _spread(weight: np.ndarray, post: np.ndarray, pre: np.ndarray, units: tuple[int, int]) -> np.ndarray:
-    """Listed synapses in their places among all pairs of units, 0 elsewhere; several of a pair add up."""
-    matrix = np.zeros(units)
-    np.add.at(matrix, (post, pre), weight)
-    return matrix
 
 
 def _moved(final: np.ndarray, first: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.report import COLOURS, matrix_of_list, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,9 +98,7 @@ def _matrix(signal: Any, row: int, shape: tuple[int, int]) -> np.ndarray:
     values = signal[row].astype(np.float64)
     if not signal.listed:
         return values.reshape(shape)
-    matrix = np.zeros(shape)
-    matrix[signal.ends.post, signal.ends.pre] = values
-    return matrix
+    return matrix_of_list(values, signal.ends.post, signal.ends.pre, shape)
 
 
 def _reached(signal: Any) -> int:

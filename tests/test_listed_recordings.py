@@ -10,6 +10,7 @@ import pytest
 
 import neurosbd
 from neurosbd.errors import UsageError
+from neurosbd.report import matrix_of_list
 from neurosbd.report.analyses import chosen, run_analysis
 
 RECORD = ["*.weight", "*.dweight", "input->hidden1.eligibility[synapses=random 40, examples=0:2]",
@@ -102,6 +103,14 @@ def test_analyses_show_the_same_of_both(both: tuple[neurosbd.Run, neurosbd.Run])
     dense, listed = found["receptive_fields"]
     assert dense.field.shape == listed.field.shape == (32, 1, 8, 8) and dense.unit.tolist() == listed.unit.tolist()
     np.testing.assert_allclose(listed.field, dense.field, atol=2e-6)
+
+
+def test_several_synapses_of_a_pair_add_up_in_a_matrix() -> None:
+    """Must fail when the last of them stands for all (tried)."""
+    post, pre = np.array([1, 0, 1]), np.array([2, 0, 2])
+    found = matrix_of_list(np.array([0.5, 3.0, 0.25], np.float32), post, pre, (2, 4))
+    np.testing.assert_array_equal(found, [[3, 0, 0, 0], [0, 0, 0.75, 0]])
+    assert found.dtype == np.float64
 
 
 def test_damaged_and_missing_ends_are_refused(both: tuple[neurosbd.Run, neurosbd.Run], tmp_path: Path) -> None:

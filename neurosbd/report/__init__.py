@@ -1,7 +1,10 @@
 """Analyses of runs: what they must offer, how they are drawn, the page that shows them."""
 
+from neurosbd.report.lists import matrix_of_list
 from neurosbd.report.panels import COLOURS, panels
 from neurosbd.report.quantities import quantity_field
 from neurosbd.report.smoothing import batches_learned, smoothed, start_and_end
 
-__all__ = ["COLOURS", "batches_learned", "panels", "quantity_field", "smoothed", "start_and_end"]
+__all__ = [
+    "COLOURS", "batches_learned", "matrix_of_list", "panels", "quantity_field", "smoothed", "start_and_end",
+]  # fmt: skip
