@@ -1,1 +1,1 @@
-"""Runs: a directory each, with its records, log, checkpoints and lock; how they begin, go on, end and are opened again."""
+"""Runs, a directory each: records, log, lock, checkpoints; how they begin, go on, end and are opened again."""

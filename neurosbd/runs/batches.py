@@ -19,9 +19,9 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.losses.targets import REALS
 from neurosbd.measures import Accuracy, Measure, measures_of
+from neurosbd.runs.forward import Units, stimulus_of, tested, width_of_test
 from neurosbd.seeds import generator
 from neurosbd.tracefiles import Split
-from neurosbd.runs.forward import Units, stimulus_of, tested, width_of_test
 
 
 class BatchSource(Protocol):

@@ -10,10 +10,9 @@ import torch
 
 from neurosbd.config.definition import Definition
 from neurosbd.errors import OUT, RESUME, RunError, UsageError
-from neurosbd.files.writing import legal_path, sweep_files, write_text
 from neurosbd.files.parsing import JsonTable
+from neurosbd.files.writing import legal_path, sweep_files, write_text
 from neurosbd.recording import Recorder
-from neurosbd.tracefiles.writer import PARTIAL
 from neurosbd.runs.forward import Units
 from neurosbd.runs.lock import InUse, Lock, take
 from neurosbd.runs.machine import provenance
@@ -29,6 +28,7 @@ from neurosbd.runs.run import (
     TRACE,
     write_record,
 )
+from neurosbd.tracefiles.writer import PARTIAL
 
 RUNS = Path("runs")
 

@@ -13,9 +13,9 @@ from neurosbd.files.writing import legal_path
 from neurosbd.interchange import to_nir
 from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Resets
+from neurosbd.runs.run import Run, open_run
 from neurosbd.tracefiles.recovery import copy
 from neurosbd.tracefiles.sonata import write_sonata
-from neurosbd.runs.run import Run, open_run
 
 
 def export(run: Run | str | Path, to: str, path: str | Path, resets: Resets | None = None) -> Path:

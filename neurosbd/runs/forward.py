@@ -12,18 +12,18 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from neurosbd.config.definition import Definition, Experiment
-from neurosbd.schema.constants import Count, Positive, Range
 from neurosbd.datasets.events import EventBatch, EventResident
 from neurosbd.datasets.load import Dataset
 from neurosbd.datasets.samples import EventSamples, Samples
 from neurosbd.datasets.stream import Resident, resident
 from neurosbd.encoders import Encoder, encode
 from neurosbd.errors import UsageError, warn
-from neurosbd.network.inputs import Frames
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import Equivariant
+from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Frame
+from neurosbd.schema.constants import Count, Positive, Range
 from neurosbd.schema.schema import Record
 from neurosbd.seeds import generator
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from neurosbd.schema import plugins
 from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import resolve
-from neurosbd.files.writing import legal_path
 from neurosbd.files.parsing import Json
+from neurosbd.files.writing import legal_path
 from neurosbd.runs.directory import RUNS
 from neurosbd.runs.loggers import Loggers
 from neurosbd.runs.records import read_config
 from neurosbd.runs.run import CONFIG
+from neurosbd.schema import plugins
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from neurosbd.errors import RunError
-from neurosbd.files.writing import write_atomic
 from neurosbd.files.parsing import JsonTable
-from neurosbd.tasks import Findings, Panel
+from neurosbd.files.writing import write_atomic
 from neurosbd.runs.run import FIGURE, RESULT, Run, open_run, write_curves, write_record
+from neurosbd.tasks import Findings, Panel
 
 
 def keep(path: Path, result: JsonTable, findings: Findings) -> Run:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from neurosbd.errors import RunError, UsageError, nearest, warn
-from neurosbd.measures import shown, title
 from neurosbd.files.parsing import Json, JsonTable
+from neurosbd.measures import shown, title
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.machine import first_line
 from neurosbd.runs.progress import Reporter, duration, epoch_line, free_line, protocol_line

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import RunError, UsageError, nearest
-from neurosbd.learning.ranks import place_of
 from neurosbd.files.parsing import JsonTable
+from neurosbd.learning.ranks import place_of
 
 
 def provenance(device: torch.device) -> JsonTable:

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from neurosbd.schema import plugins
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import RunError, UsageError
 from neurosbd.network.network import Connection, Network
 from neurosbd.runs.machine import exhausted, first_line
+from neurosbd.schema import plugins
 
 _ENGINE = Path(__file__).parents[1]
 _AT_CONNECTIONS = ("plasticities", "upkeeps", "connections")

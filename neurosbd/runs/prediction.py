@@ -17,12 +17,12 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of
-from neurosbd.seeds import generator
 from neurosbd.runs.batches import DatasetBatches, data_of
 from neurosbd.runs.forward import Units, in_units, outputs, samples_of, stimulus_of, tested
 from neurosbd.runs.metric_sums import MetricSums
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.run import CHECKPOINT, Run
+from neurosbd.seeds import generator
 
 
 @dataclass(frozen=True)

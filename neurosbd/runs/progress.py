@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from neurosbd.errors import warn
-from neurosbd.measures import MEASURES, shown, title
 from neurosbd.files.parsing import JsonTable
+from neurosbd.measures import MEASURES, shown, title
 from neurosbd.text import say
 
 if TYPE_CHECKING:

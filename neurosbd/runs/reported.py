@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from neurosbd.files import checkpoints
-from neurosbd.files.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import warn, warnings_so_far
+from neurosbd.files import checkpoints
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import JsonTable
-from neurosbd.tasks import Findings
 from neurosbd.runs import directory
 from neurosbd.runs.attempt import Attempt
 from neurosbd.runs.interrupt import Interrupt
@@ -22,6 +21,7 @@ from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.records import read_config
 from neurosbd.runs.resuming import Resumable, start_recording, take_up
 from neurosbd.runs.run import CHECKPOINT, CONFIG, METRICS, RESULT, Run, open_run, write_record
+from neurosbd.tasks import Findings
 
 
 class ReportedSession(Resumable, Protocol):

@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import Protocol
 
-from neurosbd.files import checkpoints
-from neurosbd.files.checkpoints import StateDict
 from neurosbd.config.definition import Definition
 from neurosbd.datasets.in_memory import PREFIX
 from neurosbd.errors import OUT, UsageError, warn
+from neurosbd.files import checkpoints
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.recording import Recorder
-from neurosbd.tracefiles.writer import PARTIAL, describe
 from neurosbd.runs.run import BEST, CHECKPOINT, PREVIOUS, TRACE, open_run
 from neurosbd.runs.stopping import Stopping
+from neurosbd.tracefiles.writer import PARTIAL, describe
 
 
 class Resumable(Protocol):

@@ -11,28 +11,27 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from neurosbd.files import checkpoints
-
-from neurosbd.schema import plugins
-from neurosbd.files.checkpoints import StateDict
 from neurosbd.config.definition import Definition
 from neurosbd.errors import RESUME, UsageError, nearest, recorded_by
+from neurosbd.files import checkpoints
+from neurosbd.files.checkpoints import StateDict
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.files.writing import legal_path, write_text
 from neurosbd.learning.learner import Learner
 from neurosbd.network.network import Network
-from neurosbd.files.parsing import Json, JsonTable
-from neurosbd.seeds import generator
-from neurosbd.tasks import Panel
-from neurosbd.text import csv_table
-from neurosbd.tracefiles import NotRecorded, Trace, open_trace
-from neurosbd.tracefiles.writer import PARTIAL
 from neurosbd.runs.batches import DatasetBatches, data_of
 from neurosbd.runs.forward import Raw, Units, predict
 from neurosbd.runs.lock import is_held
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.records import check_config, read_config, read_metrics, read_result
 from neurosbd.runs.run_card import card, line
+from neurosbd.schema import plugins
 from neurosbd.schema.validation import validate
+from neurosbd.seeds import generator
+from neurosbd.tasks import Panel
+from neurosbd.text import csv_table
+from neurosbd.tracefiles import NotRecorded, Trace, open_trace
+from neurosbd.tracefiles.writer import PARTIAL
 
 CONFIG, METRICS, RESULT, CHECKPOINT = "config.json", "metrics.jsonl", "result.json", "checkpoint.pt"
 PREVIOUS = checkpoints.before(Path(CHECKPOINT)).name

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neurosbd.measures import MEASURES, shown, title
 from neurosbd.files.parsing import Json
+from neurosbd.measures import MEASURES, shown, title
 from neurosbd.text import html_table, one_line
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 180, 36  # pixels

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from neurosbd.files.checkpoints import StateDict
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files.checkpoints import StateDict
 from neurosbd.runs.batches import BatchSource
 
 
