@@ -51,13 +51,13 @@ def moments_of_before(adaptive: Iterable[str]) -> str:
     )
 
 
-def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) -> None:
+def check_inputs(x: object, size: tuple[int, ...], like: Tensor, steps: bool) -> None:
     """Refuse what cannot be shown to a network; the values are not looked at.
 
     Args:
-        x: must be [B, *size], in the type and on the device of the weights.
+        x: must be [B, *size], in the type and on the device of `like`.
         size: of the input population.
-        weight: any of the network.
+        like: of the type and on the device of the weights.
         steps: whether it has an axis of steps before: [T, B, *size].
     Raises:
         UsageError: with what is there, what is wanted, and how to get it.
@@ -69,13 +69,13 @@ def check_inputs(x: object, size: tuple[int, ...], weight: Tensor, steps: bool) 
         raise UsageError(f"inputs must be a tensor {wanted}, got {type(x).__name__}{how}")
     if x.shape[len(leading) :] != size or x.ndim != len(leading) + len(size):
         raise UsageError(f"inputs are {list(x.shape)}, but must be {wanted}{_mended(tuple(x.shape), size, leading)}")
-    if x.dtype != weight.dtype:
+    if x.dtype != like.dtype:
         raise UsageError(
-            f"inputs are {x.dtype}, but the weights are {weight.dtype}; use x.to({weight.dtype}), "
+            f"inputs are {x.dtype}, but the weights are {like.dtype}; use x.to({like.dtype}), "
             f"and normalise values such as grey levels 0..255 (run.predict does both)"
         )
-    if x.device != weight.device:
-        raise UsageError(f"inputs are on {x.device}, but the weights are on {weight.device}; use x.to(...)")
+    if x.device != like.device:
+        raise UsageError(f"inputs are on {x.device}, but the weights are on {like.device}; use x.to(...)")
 
 
 def _mended(shape: tuple[int, ...], size: tuple[int, ...], leading: tuple[str, ...]) -> str:

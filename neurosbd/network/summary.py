@@ -111,8 +111,8 @@ def summarise(
 
     Args:
         populations, connections: by name.
-        roles: of the input, the readout and the heads.
         parameters: of each connection: its weight, and its bias if it has one.
+        roles: of the input, the readout and the heads.
     """
     rows = []
     for name, connection in connections.items():

@@ -22,7 +22,8 @@ class Activity(NamedTuple):
     value: Tensor  # what its axons send, rate or spike, [B, *size]
     potential: Tensor  # where the gain is read, [B, *size]: the value of a rate neuron, the distance of a
     # spiking one from its momentary threshold plus its resting threshold
-    cache: Any = None  # what else a gate needs, for neurons whose gain is no function of the potential; of one with
+    cache: Any = None  # what else a gate needs, of neurons whose gain is no function of the potential; of one with
+    # compartments the potential of each, by its name
     sent: Tensor | None = None  # share of the value that is sent, 0 or 1 / (1 - dropout), [B, *size]; None: all of it
 
 

@@ -1,4 +1,4 @@
-"""Records a training: an observer of its runs and a witness of its learning that changes neither."""
+"""Records a training: an observer of its runs and of its learning, which changes neither."""
 
 import contextlib
 from collections.abc import Callable
@@ -26,8 +26,7 @@ Repeat = Callable[[], tuple[Batch, torch.Generator]]
 
 
 class TrialRecorder(Protocol):
-    """How one trial is watched, by whoever drives it: give the observers and the witness along, then say what was
-    done."""
+    """How one trial is watched, by whoever drives it: give its observers along, then say what was done."""
 
     observers: tuple[Observer, ...]
     learning_observer: LearningObserver | None
@@ -37,7 +36,7 @@ class TrialRecorder(Protocol):
         ...
 
     def on_gradients(self, repeat: Repeat | None = None) -> None:
-        """The gradients are there, nothing has changed yet; `again` makes the same scored trial and noise once more."""
+        """The gradients are there, nothing has changed; `repeat` makes the same scored trial and noise once more."""
         ...
 
     def on_update(self) -> None:

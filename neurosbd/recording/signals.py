@@ -53,7 +53,7 @@ class SignalKind:
     of: what it belongs to.
     axes: of a row.
     every: how often unless asked otherwise, unit -> stride; {}: at every step of every trial.
-    read: off a moment of a trial; none: it comes from the learning, or from between two batches.
+    read: it off a `StepView`; None: it comes from the learning, or from between two batches.
     around: whether there is also a row before the first batch, and one at the end.
     """
 

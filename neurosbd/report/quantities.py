@@ -68,7 +68,8 @@ def quantities(result: object) -> tuple[Quantity, ...]:
     """
     if not dataclasses.is_dataclass(result) or isinstance(result, type):
         raise TypeError(
-            f"analyse(run) returned {type(result).__name__}; legal is a dataclass with fields made by measured(...)"
+            f"analyse(run) returned {type(result).__name__}; legal is a dataclass with fields made by "
+            f"quantity_field(...)"
         )
     found = []
     for field in dataclasses.fields(result):

@@ -90,9 +90,9 @@ def _optimizer(run: Run) -> str | None:
 
 def _duration(run: Run) -> str | None:
     seconds = [line.get("seconds") for line in run.metrics]
-    quantity_field = [value for value in seconds if isinstance(value, int | float)]
-    total = sum(quantity_field)
-    return None if not quantity_field else f"{total:.1f} s" if total < 60 else duration(total)
+    known = [value for value in seconds if isinstance(value, int | float)]
+    total = sum(known)
+    return None if not known else f"{total:.1f} s" if total < 60 else duration(total)
 
 
 def how_it_went(run: Run) -> list[tuple[str, str, str]]:

@@ -69,5 +69,5 @@ class Transmission(NamedTuple):
             states.append(Transmitting(resources[k] if resources else (), response))
 
     def value(self, states: Sequence[Transmitting], dt: float, tau_mem: float | Tensor | None) -> Tensor:
-        """What stands for the response over each of these steps, [K B, *post size]; see `Synapse.felt`."""
+        """What stands for the response over each of these steps, [K B, *post size]; see `Synapse.value`."""
         return together([self.synapse.value(state.response, dt, tau_mem) for state in states])
