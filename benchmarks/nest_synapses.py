@@ -1,4 +1,4 @@
-"""What NEST makes of synapses and of Hodgkin's and Huxley's neuron: the figures that tests/test_nest_synapses.py keeps.
+"""What NEST makes of synapses and of Hodgkin's and Huxley's neuron, for tests/test_reference_synapses.py.
 
     python benchmarks/nest_synapses.py        # with nest (3.10.0 made the figures) and numpy
 

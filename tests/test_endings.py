@@ -73,7 +73,7 @@ def disturb(patch: pytest.MonkeyPatch, names: Sequence[str], act: Callable[[], A
     def write_atomic(path: Path, write: Callable[[Any], object]) -> None:
         real(path, lambda stream: write(Stream(stream, act)) if not names or path.name in names else write(stream))
 
-    for module in ("files", "checkpoints", "training.keeping"):
+    for module in ("files.writing", "files.checkpoints", "runs.keeping"):
         patch.setattr(f"neurosbd.{module}.write_atomic", write_atomic)
 
 

@@ -18,8 +18,8 @@ from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neuromodulators import Transposed
-from neurosbd.neurons import ALIF, LI, LIF
-from neurosbd.neurons.neuron import Neuron
+from neurosbd.neurons import ALIF, LI, LIF, AdEx, HodgkinHuxley
+from neurosbd.neurons.neuron import Conductances, Conducting, Neuron
 from neurosbd.plasticity import PLASTICITIES
 from neurosbd.plasticity.spike_timing import Window
 from neurosbd.rules import RULES
@@ -112,6 +112,37 @@ def test_conductances_pull_towards_their_reversal_potential() -> None:
     block = NMDA().unblocked(torch.tensor([-65e-3, -math.log(3.57) / 62, 40e-3]).double())
     torch.testing.assert_close(block, torch.tensor([0.0596682, 0.5, 0.9770802]).double(), rtol=1e-5, atol=0)
     assert (NMDA(magnesium=0).unblocked(torch.tensor([-65e-3])) == 1).all()
+
+
+RESTED: dict[str, Any] = {"refractory": 2e-3, "refractoriness": "clamped"}
+SHARE = 1 - math.exp(-DT / TAU)
+CONDUCTING: dict[str, tuple[Conducting[Any], float]] = {  # and the largest drive
+    "lif": (LIF(TAU, **VOLTS), 60e-3 * SHARE),
+    "lif, refractory": (LIF(TAU, **VOLTS, **RESTED), 60e-3 * SHARE),
+    "alif": (ALIF(TAU, beta=2e-3, **VOLTS), 60e-3 * SHARE),
+    "alif, drawn to a rate": (ALIF(TAU, beta=2e-3, rate=10.0, **VOLTS, **RESTED), 60e-3 * SHARE),
+    "adex": (AdEx(), 2.0),
+    "hodgkin_huxley": (HodgkinHuxley(), 60e-3),
+}
+
+
+@pytest.mark.parametrize("name", CONDUCTING)
+def test_with_no_conductance_open_a_step_is_the_step_without(name: str) -> None:
+    """Every variable of the neuron over 3,000 steps in which it spikes. Must fail for a term that one of both leaves
+    out (tried: the `rate` of alif)."""
+    neuron, largest = CONDUCTING[name]
+    drives = largest * torch.rand(3000, 2, 3, generator=seeded(), dtype=torch.float64)
+    none = Conductances(torch.zeros(2, 3).double(), torch.zeros(2, 3).double())
+    state = other = neuron.init(drives[0], seeded())
+    spikes = torch.zeros(2, 3).double()
+    for drive in drives:
+        activity, state = neuron.step(state, drive, DT)
+        _, other = neuron.conduct(other, drive, none, DT)
+        spikes += activity.value
+    assert (spikes > 3).all()
+    for one, two in zip(state, other, strict=True):
+        if one is not None:
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
 
 
 def test_two_connections_of_one_source_keep_their_own_time() -> None:

@@ -86,10 +86,14 @@ class ALIF:
         alpha = decay(number(self.tau_mem), dt)
         drive = membrane.resting(drive, alpha, number(self.v_leak))
         v = membrane.held(self, membrane.integrate(self, state.v, state.spike, alpha, drive), state.refractory)
-        a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
-        a = a - self.rate * dt if self.rate else a
+        a = self._adapted(state, dt)
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
+
+    def _adapted(self, state: ALIFState, dt: float) -> Tensor:
+        """a[t], of what the step before left."""
+        a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
+        return a - self.rate * dt if self.rate else a
 
     def settled(self, state: ALIFState) -> "ALIF":
         """The same neuron with every threshold where it is now, mean over the examples, for good."""
@@ -108,7 +112,7 @@ class ALIF:
         alpha, v = decay(number(self.tau_mem), dt), membrane.after_reset(self, state.v, state.spike)
         resting = number(self.v_leak) + drive * (number(self.r) / (1 - alpha))
         v = membrane.held(self, membrane.conduct(v, alpha, resting, opened), state.refractory)
-        a = leak(state.a, decay(number(self.tau_adapt), dt), state.spike)
+        a = self._adapted(state, dt)
         activity, refractory = membrane.fire(self, v - number(self.beta) * a, state.refractory, dt)
         return activity, ALIFState(v, a, activity.value, refractory)
 
