@@ -1,15 +1,13 @@
 """Do a definition and what it is trained on fit? Asked before anything is written."""
 
-import math
-
 import numpy as np
 import torch
 
 from neurosbd.answers import ANSWERS
 from neurosbd.config.definition import Definition, Experiment, TrainingSpec
 from neurosbd.config.hearing import check_heard
+from neurosbd.config.timing import check_timing
 from neurosbd.datasets.load import Dataset
-from neurosbd.encoders import Latency
 from neurosbd.errors import UsageError, warn
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import beyond_scaling
@@ -195,9 +193,7 @@ def check_fit(experiment: Experiment, data: Dataset) -> None:
     _check_augmentation(definition, data)
     _check_batch(experiment, len(data.train))
     _check_delay(experiment)
-    _check_times(experiment, data)
-    _check_idle_steps(experiment, data)
-    _check_latency(experiment)
+    check_timing(experiment, data)
     check_heard(experiment)
 
 
@@ -317,51 +313,6 @@ def _check_delay(experiment: Experiment) -> None:
         raise UsageError(
             f"{definition.name}: rule.delay is {rule.delay}, but {longest} of the {time.steps} steps of an example "
             f"come after its first score, so that no hidden synapse would learn; set rule.delay to at most {longest}"
-        )
-
-
-def _check_times(experiment: Experiment, data: Dataset) -> None:
-    """A rule that goes by the times of spikes needs several steps, and inputs that do not all come in the first, unless
-    units in between make times of them."""
-    definition, network = experiment.definition, experiment.network
-    if not experiment.rule.timed:
-        return
-    taught = [network.incoming[name] for name in experiment.rule.populations(network)]
-    directly = any(connection.pre == INPUT for incoming in taught for connection in incoming)
-    where = f"{definition.name}: rule '{definition.rule.kind}' goes by the steps in which units spike first, but"
-    if definition.time.steps == 1:
-        raise UsageError(f"{where} time.steps is 1; take a model such as mnist-s2stdp, or set time.steps = 64, say")
-    if directly and definition.data.encoder.kind == "constant" and not data.duration:
-        raise UsageError(
-            f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "
-            f"{{ kind = 'latency', duration = {definition.time.steps * definition.time.dt:g} }}"
-        )
-
-
-def _check_idle_steps(experiment: Experiment, data: Dataset) -> None:
-    """Warn of steps that show a network without a memory what it has seen in the first."""
-    definition, network = experiment.definition, experiment.network
-    still = definition.data.encoder.kind == "constant" and not data.duration
-    lasting = any(network.delays.values()) or network.transmissions or experiment.rule.delay
-    if definition.time.steps == 1 or not still or lasting:
-        return
-    start = network.init(network.like.new_zeros((1, *network.input_size)), torch.Generator())
-    if not any(start.state.neurons.values()):
-        warn(
-            f"{definition.name}: time.steps is {definition.time.steps}, but the examples stand still and no population "
-            f"remembers the step before, so that all steps are alike and take as many times as long; set time.steps = 1"
-        )
-
-
-def _check_latency(experiment: Experiment) -> None:
-    """Warn of times of spikes that come after the end of a trial."""
-    definition, encoder = experiment.definition, experiment.encoder
-    trial = definition.time.steps * definition.time.dt
-    if isinstance(encoder, Latency) and round(encoder.duration / definition.time.dt, 6) > definition.time.steps:
-        warn(
-            f"{definition.name}: data.encoder has a duration of {encoder.duration:g} s and the trial one of "
-            f"{trial:g} s, so that inputs below {1 - trial / encoder.duration:.2g} of the largest make no spike; set "
-            f"data.encoder.duration = {trial:g}, or time.steps = {math.ceil(encoder.duration / definition.time.dt)}"
         )
 
 
