@@ -1,5 +1,6 @@
 """Data that a user has in memory: arrays, data sets of torch, iterables of batches; and what is no data."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def test_frames_over_time_of_any_length(tmp_path: Path) -> None:
     settings = {"training.epochs": 4, "time.steps": 7, "data.encoder": "constant", "population.output.size": [2]}
     run = neurosbd.fit("digits-snn", data=Examples(x, y), settings=settings, out=tmp_path / "run")
     assert run.result["status"] == "finished" and run.config["examples"] == {"train": 24, "test": 6}
+
+
+def test_frames_after_the_end_of_a_trial_are_said(tmp_path: Path) -> None:
+    """A third of the recordings have 8 frames, the others 4, and 6 steps are shown: of 16 frames, all alike, 2 are not.
+    Must fail when nothing is said, or of recordings that just fit (tried)."""
+    frame = (torch.arange(64) % 2).float().reshape(1, 1, 8, 8)
+    data = Examples([frame.expand(steps, 1, 8, 8) for steps in [4, 4, 8] * 10], [0, 1, 1] * 10)
+    settings = {"training.epochs": 1, "data.encoder": "constant", "population.output.size": [2]}
+    for steps, times in ((6, 1), (8, 0)):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            out = tmp_path / f"{steps}"
+            neurosbd.fit("digits-snn", data=data, settings=settings | {"time.steps": steps}, out=out)
+        told = [str(w.message) for w in heard if "never shown" in str(w.message)]
+        assert len(told) == times
+        assert not told or ("10 of 30 recordings" in told[0] and "12.5% of all events" in told[0])
+        assert not told or "time.steps = 8" in told[0]
 
 
 def test_names_of_classes_come_along(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from neurosbd.config.definition import Experiment
 from neurosbd.datasets.load import Dataset
+from neurosbd.datasets.samples import EventSamples
 from neurosbd.encoders import Latency
 from neurosbd.errors import UsageError, warn
 from neurosbd.network.populations import INPUT
@@ -20,6 +21,7 @@ def check_timing(experiment: Experiment, data: Dataset) -> None:
     _check_times(experiment, data)
     _check_idle_steps(experiment, data)
     _check_latency(experiment)
+    _check_recordings(experiment, data)
 
 
 def _check_times(experiment: Experiment, data: Dataset) -> None:
@@ -64,4 +66,19 @@ def _check_latency(experiment: Experiment) -> None:
             f"{definition.name}: data.encoder has a duration of {encoder.duration:g} s and the trial one of "
             f"{trial:g} s, so that inputs below {1 - trial / encoder.duration:.2g} of the largest make no spike; set "
             f"data.encoder.duration = {trial:g}, or time.steps = {math.ceil(encoder.duration / definition.time.dt)}"
+        )
+
+
+def _check_recordings(experiment: Experiment, data: Dataset) -> None:
+    """Warn of recordings that go on after the end of a trial."""
+    definition, time = experiment.definition, experiment.definition.time
+    recordings = [split for split in data.splits.values() if isinstance(split, EventSamples)]
+    late = [split.after(time.steps, time.dt) for split in recordings]
+    if sum(events for _, events in late):
+        share = sum(events for _, events in late) / sum(len(split.time) for split in recordings)
+        warn(
+            f"{definition.name}: {sum(count for count, _ in late)} of {sum(map(len, recordings))} recordings of "
+            f"'{data.name}' go on after the end of the trial, {time.steps * time.dt:g} s after its start, "
+            f"so that {share:.1%} of all events are never shown; set time.steps = "
+            f"{math.ceil(round(data.duration / time.dt, 6))} to show all"
         )

@@ -107,6 +107,17 @@ class EventSamples:
         """Time that covers every event, s."""
         return (int(self.time.max(initial=-1)) + 1) * 1e-6
 
+    def after(self, steps: int, dt: float) -> tuple[int, int]:
+        """How many recordings go on after so many steps, and how many events they have there.
+
+        >>> times = [np.array([0, 2000, 3000], np.int32), np.array([1999], np.int32)]
+        >>> joined(times, [np.zeros(3, np.int32), np.zeros(1, np.int32)], [0, 1], (1,)).after(2, 1e-3)
+        (1, 2)
+        """
+        end = -(-steps * round(dt * 1e9) // 1000)  # us
+        late = np.flatnonzero(self.time >= end)
+        return len(np.unique(np.searchsorted(self.offsets, late, side="right"))), len(late)
+
     def take(self, index: np.ndarray) -> "EventSamples":
         """The recordings with these numbers."""
         counts = np.diff(self.offsets)[index]
