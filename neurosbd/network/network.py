@@ -16,7 +16,6 @@ import neurosbd.network.populations as parts
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constraints import Constraint, Held, Mask, buffer_name, change_mask, hold, obey, with_mask
-from neurosbd.distributions import check_times
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.network import storage
 from neurosbd.network.delays import arriving, ends_of, shortest_of
@@ -28,6 +27,7 @@ from neurosbd.network.synapse_lists import SynapseLists
 from neurosbd.network.transmitting import check_weights, conductances_of, conducted, passed, place_of, untransmitted
 from neurosbd.network.unit_constants import UnitConstants
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental, NeuronState, Total
+from neurosbd.neurons.step_length import check_step_length
 from neurosbd.schema.constants import positive
 from neurosbd.synapses import Transmitting
 
@@ -73,7 +73,7 @@ class Network(nn.Module):
         self._constants = UnitConstants(self)
         self.populations = {p.name: self._constants.drawn(p, generator) for p in populations}
         for name, population in self.populations.items():
-            check_times(population.neuron, self.dt, f"population '{name}'")
+            check_step_length(population.neuron, self.dt, f"population '{name}'")
         self.adaptive = {n: p.neuron for n, p in self.populations.items() if isinstance(p.neuron, Adaptive)}
         self._moments = {n: neuron.init_moments(self.populations[n].size) for n, neuron in self.adaptive.items()}
         for name, moments in self._moments.items():
