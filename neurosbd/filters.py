@@ -1,6 +1,7 @@
 """Times in steps: the one place where time constants become factors, and durations numbers of steps."""
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -8,6 +9,10 @@ from torch import Tensor
 COUNTED = 2.0**53  # above it not every whole number is a float
 
 
+@overload
+def decay(tau: float, dt: float) -> float: ...
+@overload
+def decay(tau: Tensor, dt: float) -> Tensor: ...
 def decay(tau: float | Tensor, dt: float) -> float | Tensor:
     """exp(-dt / tau): what is left after one step.
 

@@ -1,12 +1,12 @@
 """Rate neuron that forgets slowly, with noise of its own: the unit of recurrent rate networks."""
 
-import math
 from dataclasses import field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Activity, Flow
 from neurosbd.neurons.rate import RateNeuron, Tanh
 from neurosbd.noise import new_key, normal_by_place
@@ -51,7 +51,7 @@ class LeakyRate:
 
     def step(self, state: LeakyRateState, drive: Tensor, dt: float) -> tuple[Activity, LeakyRateState]:
         """value, [B, *size]; its potential is f(drive)."""
-        kept = math.exp(-dt / self.tau_mem)
+        kept = decay(self.tau_mem, dt)
         rate = self.neuron.step((), drive, dt)[0].value
         xi = normal_by_place(state.key, state.steps, rate) if self.noise else None
         shaken = rate if xi is None else torch.add(rate, xi, alpha=self.noise)
@@ -60,7 +60,7 @@ class LeakyRate:
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """third factor * (1 - kept) f'(drive)."""
-        return self._sloped(activity, third_factor, dt) * (1 - math.exp(-dt / self.tau_mem))
+        return self._sloped(activity, third_factor, dt) * (1 - decay(self.tau_mem, dt))
 
     def _sloped(self, activity: Activity, factor: Tensor, dt: float) -> Tensor:
         """factor * f'(drive)."""
@@ -85,6 +85,6 @@ class LeakyRate:
 
     def flow(self, state: LeakyRateState, activity: Activity, dt: float) -> Flow:
         """Of the drive of this step, and of what is left in the value from before: value = kept value + gain drive."""
-        kept = math.exp(-dt / self.tau_mem)
+        kept = decay(self.tau_mem, dt)
         passed = kept * self.gate(activity, torch.ones_like(activity.potential), dt)
         return Flow(((0.0, 0.0), (passed, kept)), (1.0, 0.0), (1.0, 0.0), (0.0, 1.0))

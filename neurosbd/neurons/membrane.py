@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Protocol
 import torch
 from torch import Tensor
 
-from neurosbd.filters import leak
+from neurosbd.filters import decay, leak
 from neurosbd.neurons.neuron import Activity, Conductances
 from neurosbd.neurons.scan import apart
 from neurosbd.schema.constants import Constant, Range
@@ -288,5 +288,5 @@ def uniform(*constants: Constant) -> bool:
 def cascade(dt: float, *taus: Constant) -> tuple[float, ...] | None:
     """Decays per step of time constants, one after the other; None if one differs between units, since then no
     presynaptic filter serves them all."""
-    found = tuple(math.exp(-dt / tau) for tau in taus if isinstance(tau, float | int))
+    found = tuple(decay(tau, dt) for tau in taus if isinstance(tau, float | int))
     return found if len(found) == len(taus) else None

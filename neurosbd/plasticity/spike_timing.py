@@ -1,6 +1,5 @@
 """Spike-timing-dependent plasticity: the pairing of spikes, and the same waiting for a reward."""
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -233,7 +232,7 @@ class RewardedSpikeTiming:
         """The waiting pairings times the third factor, when there is one."""
         now, traces = self.window.after(state.traces, local, dt)
         plus, minus = self.window.factors(local.synapses.weight)
-        kept = math.exp(-dt / self.tau_e)
+        kept = decay(self.tau_e, dt)
         if self.window.soft or self.window.pairing in PER_SYNAPSE:  # no factors of two units: nothing to put off
             e = state.pending.folded.mul_(kept)
             pairs = now.potentiation_of_each(local)
@@ -254,7 +253,7 @@ class RewardedSpikeTiming:
         plus, minus = self.window.factors(local.synapses.weight)
         fired, found, pre = (together([getattr(now, name) for now in instants]) for name in ("fired", "post", "pre"))
         posts, pres = [fired * plus, found * -minus], [pre, local.pre]
-        kept = math.exp(-dt / self.tau_e)
+        kept = decay(self.tau_e, dt)
         gradient = rewarded_block(state.pending, posts, pres, kept, local)
         return gradient, Tagged(traces, joined(state.pending, posts, pres, kept, local))
 
@@ -307,13 +306,13 @@ class PolicyGradient:
 
     def step(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
         """What waits times the third factor, when there is one."""
-        kept = math.exp(-dt / self.tau_e)
+        kept = decay(self.tau_e, dt)
         pending = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
         return rewarded(local.third_factor, pending, local), pending
 
     def block(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
         """The same of several steps, whose surprises and traces are one product."""
-        posts, pres, kept = [local.surprise()], [local.eligible.trace], math.exp(-dt / self.tau_e)
+        posts, pres, kept = [local.surprise()], [local.eligible.trace], decay(self.tau_e, dt)
         gradient = rewarded_block(state, posts, pres, kept, local)
         return gradient, joined(state, posts, pres, kept, local)
 

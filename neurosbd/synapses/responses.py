@@ -1,12 +1,17 @@
 """Responses in closed form: each step takes them exactly to the next, whatever its duration."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from neurosbd.filters import decay
 from neurosbd.schema.constants import Seconds, constants
+
+_Share = Callable[[float, float, Tensor], Tensor]  # tau, dt, tau_mem of every unit -> what of a response a step takes
 
 
 class Pulse(NamedTuple):
@@ -64,7 +69,7 @@ class Exponential:
 
     def arrive(self, state: Decaying, arrived: Tensor, dt: float) -> Decaying:
         """Decayed, and what arrives added."""
-        return Decaying(torch.add(arrived, state.i, alpha=math.exp(-dt / self.tau)))
+        return Decaying(torch.add(arrived, state.i, alpha=decay(self.tau, dt)))
 
     def value(self, state: Decaying, dt: float, tau_mem: float | Tensor | None) -> Tensor:
         """i times its mean over the step."""
@@ -99,7 +104,7 @@ class Alpha:
 
     def arrive(self, state: Rising, arrived: Tensor, dt: float) -> Rising:
         """One step later, and what arrives added to what drives it up."""
-        left = math.exp(-dt / self.tau)
+        left = decay(self.tau, dt)
         i = torch.add(state.i, state.a, alpha=dt / self.tau).mul_(left)
         return Rising(i, torch.mul(arrived, math.e).add_(state.a, alpha=left))
 
@@ -153,7 +158,7 @@ class DoubleExponential:
     def arrive(self, state: Difference, arrived: Tensor, dt: float) -> Difference:
         """Both decayed, and what arrives added to both."""
         arrived = arrived * self.norm
-        slow, fast = (math.exp(-dt / tau) for tau in (self.tau_decay, self.tau_rise))
+        slow, fast = (decay(tau, dt) for tau in (self.tau_decay, self.tau_rise))
         return Difference(torch.add(arrived, state.slow, alpha=slow), torch.add(arrived, state.fast, alpha=fast))
 
     def value(self, state: Difference, dt: float, tau_mem: float | Tensor | None) -> Tensor:
@@ -169,11 +174,19 @@ def mean(tau: float, dt: float, tau_mem: float | Tensor | None) -> float | Tenso
     >>> mean(5e-3, 1e-3, None), round(mean(5e-3, 1e-3, 20e-3), 6)
     (1.0, 0.905592)
     """
-    if tau_mem is None:
-        return 1.0
-    if not isinstance(tau_mem, Tensor):
-        return float(_mean(tau, dt, torch.tensor(tau_mem, dtype=torch.float64)))
-    return _mean(tau, dt, tau_mem.double()).to(tau_mem.dtype)
+    return 1.0 if tau_mem is None else _of_each(_mean, tau, dt, tau_mem)
+
+
+def _of_each(share: _Share, tau: float, dt: float, tau_mem: float | Tensor) -> float | Tensor:
+    """The share of a step, in double precision, of one time constant of the membrane or of one per unit."""
+    if isinstance(tau_mem, Tensor):
+        return share(tau, dt, tau_mem.double()).to(tau_mem.dtype)
+    return _of_number(share, tau, dt, tau_mem)
+
+
+@functools.lru_cache(256)  # it is asked for in every step, and of numbers it is always the same
+def _of_number(share: _Share, tau: float, dt: float, tau_mem: float) -> float:
+    return float(share(tau, dt, torch.tensor(tau_mem, dtype=torch.float64)))
 
 
 def _mean(tau: float, dt: float, tau_mem: Tensor) -> Tensor:
@@ -194,11 +207,7 @@ def mean_ramp(tau: float, dt: float, tau_mem: float | Tensor | None) -> float | 
     >>> mean_ramp(5e-3, 1e-3, None), round(mean_ramp(5e-3, 1e-3, 20e-3), 6)
     (0.0, 0.088296)
     """
-    if tau_mem is None:
-        return 0.0
-    if not isinstance(tau_mem, Tensor):
-        return float(_mean_ramp(tau, dt, torch.tensor(tau_mem, dtype=torch.float64)))
-    return _mean_ramp(tau, dt, tau_mem.double()).to(tau_mem.dtype)
+    return 0.0 if tau_mem is None else _of_each(_mean_ramp, tau, dt, tau_mem)
 
 
 def _mean_ramp(tau: float, dt: float, tau_mem: Tensor) -> Tensor:

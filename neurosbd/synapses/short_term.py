@@ -1,11 +1,11 @@
 """Short-term plasticity: how much of a synapse is left for the next spike, whatever learns its weight."""
 
-import math
 from typing import Annotated, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from neurosbd.filters import decay
 from neurosbd.schema.constants import Range, Seconds, constants
 
 S = TypeVar("S")  # its state
@@ -59,8 +59,8 @@ class TsodyksMarkram:
     def step(self, state: Resources, arriving: Tensor, dt: float) -> tuple[Tensor, Resources]:
         """arriving u x."""
         spike = (arriving != 0).to(arriving.dtype)
-        u = state.u * (math.exp(-dt / self.tau_facil) if self.tau_facil else 0.0)
-        x = 1 - (1 - state.x) * math.exp(-dt / self.tau_rec)
+        u = state.u * (decay(self.tau_facil, dt) if self.tau_facil else 0.0)
+        x = 1 - (1 - state.x) * decay(self.tau_rec, dt)
         u = u + self.u_0 * (1 - u) * spike
         taken = u * x * spike
         return arriving * taken, Resources(u, x - taken)
