@@ -15,10 +15,10 @@ import numpy as np
 from neurosbd.datasets.definition import DatasetFile
 from neurosbd.datasets.samples import Samples, Splits
 from neurosbd.errors import UsageError
+from neurosbd.files.deflate import unpacked_at_most
 
 _LARGEST = 1 << 32  # bytes; no idx file of bytes that fits the memory of a training machine is larger
 _DENSEST = 64  # times the size of a gzip file; published ones unpack to 5 times that
-_DEFLATE = 1032  # times its size is all that gzip can hold
 
 
 def read(definition: DatasetFile, folder: Path) -> Splits:
@@ -85,7 +85,7 @@ def _array(path: Path, rank: int) -> np.ndarray:
         )
     shape = struct.unpack(f">{rank}I", header[4:])
     expected = length + math.prod(shape)
-    room = path.stat().st_size * (_DEFLATE if path.suffix == ".gz" else 1)
+    room = unpacked_at_most(path.stat().st_size, deflated=path.suffix == ".gz")
     data = b"" if expected > min(_LARGEST, room) else _read(path, expected + 1)
     if len(data) != expected:
         there = f"more than {expected:,}" if len(data) > expected else f"{len(data):,}" if data else "far fewer"

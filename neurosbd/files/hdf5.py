@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
+from neurosbd.files.deflate import unpacked_at_most
 
 _HARD_LINK = 0  # H5L_TYPE_HARD of the HDF5 library
 Node = Any  # a group or dataset of h5py, which has no types
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a list or text, where it lies
 _FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)  # that chunks of references may be declared to have
-_DEFLATE = 1032  # to 1 at most: what deflate can make of the shortest input
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def row(file: object, name: str, path: object, most: int, missing: str, fix: str
     node = dataset(file, name, path, missing)
     if node.shape is None or node.shape != (node.size,) or node.dtype.kind not in "fiu" or node.size > most:
         raise UsageError(f"{path}: '{name}' is {node.dtype} {node.shape}; legal is a row of up to {most:,} numbers")
-    packed = node.id.get_storage_size() * (1 if node.compression is None else _DEFLATE)
-    if node.size * node.dtype.itemsize > packed:
+    most_bytes = unpacked_at_most(node.id.get_storage_size(), deflated=node.compression is not None)
+    if node.size * node.dtype.itemsize > most_bytes:
         raise UsageError(f"{path}: '{name}' claims {node.size:,} numbers, more than the file can hold; {fix}")
     return node[:]
 

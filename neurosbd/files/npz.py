@@ -12,8 +12,8 @@ from typing import IO
 import numpy as np
 
 from neurosbd.errors import UsageError, nearest
+from neurosbd.files.deflate import unpacked_at_most
 
-_DEFLATES = 1032  # to 1 at most: what deflate can make of the shortest input
 DAMAGED = (  # what numpy and zipfile raise of bytes that are not theirs
     zipfile.BadZipFile, zlib.error, struct.error, OSError, ValueError, EOFError, RuntimeError, NotImplementedError,
     TypeError, LookupError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError,
@@ -60,7 +60,7 @@ def _array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
             f"{path}: '{key}' is packed in a way that numpy never does; write it with numpy.savez_compressed"
         )
     packed = min(member.compress_size, path.stat().st_size)
-    if member.file_size > _DEFLATES * packed + 1024:
+    if member.file_size > unpacked_at_most(packed, deflated=True) + 1024:
         raise UsageError(
             f"{path}: '{key}' says that it is {member.file_size:,} bytes, but the {packed:,} that are there cannot "
             f"hold them; the file is damaged or hostile"

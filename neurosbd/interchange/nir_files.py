@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from neurosbd.errors import UsageError
+from neurosbd.files.deflate import unpacked_at_most
 from neurosbd.files.writing import legal_path, regular
 from neurosbd.interchange.surrogates import Foreign
 
@@ -19,7 +20,6 @@ _DEEPEST = 32  # groups inside each other; a file whose groups contain themselve
 _LONGEST = 2**20  # bytes of all texts of one array together
 _HARD_LINK = 0  # H5L_TYPE_HARD; soft and external links lead elsewhere
 _FILTERS = (None, "gzip", "lzf", "szip")  # what nir.write offers
-_DEFLATE = 1032  # the most that deflate can shrink by
 _FAULTS = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
 _FIX = "write it again with nir.write"
 _SHAPES = {"Input": "input_type", "Output": "output_type"}  # fields that a file calls 'shape'
@@ -133,7 +133,7 @@ def _size(node: Foreign, data: mmap.mmap, where: str) -> int:
         raise UsageError(f"{where} claims {max(count, chunk):,} texts; refused")
     if text is not None and text.length is None:
         check_lengths(node, data, _LONGEST, where, _FIX)
-    most = node.id.get_storage_size() * (1 if node.compression is None else _DEFLATE)
+    most = unpacked_at_most(node.id.get_storage_size(), deflated=node.compression is not None)
     if count * node.dtype.itemsize > most:
         raise UsageError(f"{where} claims {list(node.shape)} {node.dtype}, more than the file can hold; refused")
     return max(count, chunk) * node.dtype.itemsize

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 
 from neurosbd.errors import UsageError
+from neurosbd.files.deflate import unpacked_at_most
 from neurosbd.files.hdf5 import Node
 from neurosbd.tracefiles.series import GROUP, Contents, chunk_shape, coordinates, place
 
 _LINE = 3  # numbers per chunk
-_DEFLATE = 1032  # the most that deflate can shrink by
 
 
 class Piece(NamedTuple):
@@ -120,6 +120,6 @@ def unpacked(stored: Node, piece: Piece) -> np.ndarray:
 
 def check_stored(data: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
     """Refuse what cannot be in the file at all."""
-    stored = data.id.get_storage_size() * (_DEFLATE if data.compression == "gzip" else 1)
-    if int(np.prod(shape, dtype=object)) * dtype.itemsize > stored:
+    most = unpacked_at_most(data.id.get_storage_size(), deflated=data.compression == "gzip")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > most:
         raise UsageError(f"{where} claims {shape} values of {dtype}, more than the file can hold; refused")
