@@ -11,7 +11,7 @@ from typing import Any
 from neurosbd.errors import UsageError
 from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.neurons import NEURONS
-from neurosbd.neurons.neuron import Conducting
+from neurosbd.neurons.units import in_volts, leak_conductance
 from neurosbd.schema.units import dimension_of, quantity
 from neurosbd.synapses import SYNAPSES
 from neurosbd.synapses.synapse import Conductive
@@ -58,13 +58,13 @@ def _number(text: Json, raw: JsonTable, post: Json, conducts: bool, where: str) 
     if given not in wanted:
         raise UsageError(f"{where}: must be {legal}, or a bare number, got the {given} '{text}'")
     if given == "potential":
-        if not _in_volts(neuron):
+        if not in_volts(neuron):
             raise UsageError(
                 f"{where}: '{text}' is a potential, but those of population '{post}' are in thresholds; give it "
                 f"v_leak, v_threshold and v_reset in volts, or write a bare number of thresholds"
             )
         return quantity(text, "V")
-    leak = getattr(neuron, "g_leak", None)
+    leak = leak_conductance(neuron)
     if not isinstance(leak, float):
         raise UsageError(
             f"{where}: '{text}' counts in the leak conductance of population '{post}', whose neuron names none: write "
@@ -104,12 +104,3 @@ def _neuron(raw: JsonTable, post: Json) -> object:
     except (ValueError, TypeError):
         return None
 
-
-def _in_volts(neuron: object) -> bool:
-    if not isinstance(neuron, Conducting):
-        return False
-    try:
-        neuron.check_volts()
-    except ValueError:
-        return False
-    return True

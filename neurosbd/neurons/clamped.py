@@ -72,7 +72,8 @@ class Clamped:
 
     def check_volts(self) -> None:
         """Those of the neuron."""
-        assert isinstance(self.neuron, Conducting)
+        if not isinstance(self.neuron, Conducting):
+            raise ValueError(f"nothing says that potentials of {type(self.neuron).__name__} neurons are in volts")
         self.neuron.check_volts()
 
     def membrane(self, state: Any) -> Tensor:

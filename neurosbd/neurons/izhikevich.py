@@ -1,7 +1,7 @@
 """Izhikevich's quadratic neuron with recovery."""
 
 from dataclasses import field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
+from neurosbd.neurons.units import Units
 from neurosbd.schema.constants import Constant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
@@ -73,6 +74,7 @@ class Izhikevich:
 
     reset: Reset = field(default="to_value", init=False)
     refractory: float = field(default=0.0, init=False)
+    units: ClassVar[Units] = Units("mV", "V/s")  # mV per ms
 
     @property
     def v_reset(self) -> Constant:

@@ -16,7 +16,8 @@ from neurosbd.learning.rule import RuleSignals
 from neurosbd.losses import Loss
 from neurosbd.network.network import Frame, Network
 from neurosbd.network.transmitting import leak_time
-from neurosbd.neurons.neuron import Conducting, gain
+from neurosbd.neurons.neuron import gain
+from neurosbd.neurons.units import units_of
 from neurosbd.tracefiles.ends import Ends
 
 
@@ -226,17 +227,8 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
 
 
 def unit_of(what: str, kind: SignalKind, where: str, network: Network) -> str:
-    """In which unit a signal is: potentials in volts where the constants of the neuron are."""
-    neuron = network.populations[where].neuron if what == "v" else None
-    if type(neuron).__name__ == "Izhikevich":
-        return "mV"
-    if isinstance(neuron, Conducting):
-        try:
-            neuron.check_volts()
-        except ValueError:
-            return kind.unit
-        return "V"
-    return kind.unit
+    """In which unit a signal is: potentials in that of their neuron."""
+    return units_of(network.populations[where].neuron).potential if what == "v" else kind.unit
 
 
 def projection(recorded: Recorded, population: str) -> Tensor | None:
