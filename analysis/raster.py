@@ -4,8 +4,9 @@ Shown is one example of one trial of the last recorded epoch: the first recorded
 batch; of a free run its whole time, or as much of its end as has 50 million values. The rate of a population is the
 number of its spikes per step and recorded neuron over the duration of a step, averaged over 5 steps, in a free run over
 as many as have about 30 spikes. Voltages are those before the reset of the step takes effect, so a spike shows above
-threshold; in mV where the potentials of the neuron are in volts, else in thresholds. Conductances (in units of the
-leak) and currents are those of a connection at its post neurons, `clamp` what it takes to hold a membrane.
+threshold. Conductances and currents are those of a connection at its post neurons, `clamp` what it takes to hold a
+membrane, a drive, drawn where it is in volts, what all connections give. All are in mV, nS and pA where the constants
+of the neuron say them, else in thresholds, in leaks (conductances over that of the leak of the post neuron), or bare.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.report import COLOURS, panels, quantity_field, shown_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +25,9 @@ SMOOTH = 5  # steps
 COUNTED = 30  # spikes in the window of a rate, where time is long
 MOST = 50_000_000  # values of a signal
 KINDS = ("spikes", "v", "rate", "conductance", "current", "clamp")
+FLOWS = ("conductance", "current", "clamp", "drive")
+BARE = "1"
+PLURALS = {"threshold": "thresholds", "leak": "leaks"}
 SILENT, BUSY = 0.0, 0.5  # spikes per step and neuron
 
 
@@ -51,7 +55,7 @@ class Result:
     voltage_unit: tuple[str, ...] = quantity_field("1", "voltage_of")
     voltage: np.ndarray = quantity_field("see voltage_unit", "voltage_of", "neuron", "moment")
     threshold: np.ndarray = quantity_field("see voltage_unit", "voltage_of")
-    flow_of: tuple[str, ...] = quantity_field("1")  # conductances and currents of connections, currents of clamps
+    flow_of: tuple[str, ...] = quantity_field("1")  # conductances and currents of connections, of clamps, drives
     flow_unit: tuple[str, ...] = quantity_field("1", "flow_of")
     flow_time: np.ndarray = quantity_field("s", "flow_of", "moment")
     flow: np.ndarray = quantity_field("see flow_unit", "flow_of", "neuron", "moment")
@@ -61,23 +65,24 @@ class Result:
 
 
 def analyse(run: Run) -> Result:
-    """One trial of everything recorded as `spikes`, `v`, `rate`, `conductance`, `current` or `clamp`.
+    """One trial of whatever is recorded of `KINDS`, and of drives in volts.
 
     Raises:
         NotRecorded: if there is none of them.
     """
     trace = run.trace
-    signals = _of_one_split([signal for signal in trace.need(*KINDS) if len(signal)])
+    driven = [signal for signal in trace.all("drive") if signal.unit != BARE]
+    recorded = [*(signal for kind in KINDS for signal in trace.all(kind)), *driven] or trace.need(*KINDS)
+    signals = _of_one_split([signal for signal in recorded if len(signal)])
     free = bool((run.config.get("definition") or {}).get("simulation"))
     epoch, batch = _trial(signals)
     parts = [(s, *(_end(s) if free else _rows(s, epoch, batch))) for s in signals]
-    shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in KINDS}
+    shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in (*KINDS, "drive")}
     spikes = [(s, time * trace.dt, values[:, 0]) for s, time, values in shown["spikes"]]
-    volts = [(s, time * trace.dt, values[:, 0, :VOLTAGES].T * _scale(s)) for s, time, values in shown["v"]]
-    flows = [
-        (s, time * trace.dt, values[:, 0, :VOLTAGES].T)
-        for s, time, values in (*shown["conductance"], *shown["current"], *shown["clamp"])
-    ]
+    volts, flows = (
+        [(s, time * trace.dt, *_in_its_unit(s, values)) for kind in kinds for s, time, values in shown[kind]]
+        for kinds in (("v",), FLOWS)
+    )
     long = any(len(time) > 1 for _, time, _ in shown["rate"])
     heats = [values[:, 0].T if long else values[0].T for _, _, values in shown["rate"]]
     events = [np.nonzero(z) for _, _, z in spikes]
@@ -95,15 +100,15 @@ def analyse(run: Run) -> Result:
         np.concatenate([np.zeros(0), *(time[when] for (_, time, _), (when, _) in zip(spikes, events, strict=True))]),
         np.concatenate([np.zeros(0, int), *where]),
         np.concatenate([np.zeros(0, int), *(neuron for _, neuron in events)]),
-        tuple(_shown(s) for s, _, _ in volts),
-        _stacked([time for _, time, _ in volts]),
-        tuple("mV" if s.unit in ("V", "mV") else "thresholds" for s, _, _ in volts),
-        _stacked([v for _, _, v in volts], 2),
-        np.array([_threshold(run, s.where) * _scale(s) for s, _, _ in volts]),
-        tuple(s.name for s, _, _ in flows),
-        tuple("leak conductances" if s.what == "conductance" else "drive" for s, _, _ in flows),
-        _stacked([time for _, time, _ in flows]),
-        _stacked([values for _, _, values in flows], 2),
+        tuple(_shown(s) for s, *_ in volts),
+        _stacked([time for _, time, *_ in volts]),
+        tuple(unit for *_, unit in volts),
+        _stacked([values for _, _, values, _ in volts], 2),
+        np.array([_threshold(run, s.where) * shown_unit(s.unit)[1] for s, *_ in volts]),
+        tuple(s.name for s, *_ in flows),
+        tuple(unit for *_, unit in flows),
+        _stacked([time for _, time, *_ in flows]),
+        _stacked([values for _, _, values, _ in flows], 2),
         tuple(_shown(s) for s, _, _ in shown["rate"]),
         f"time, steps of {trace.dt * 1e3:g} ms" if long else "example of the batch",
         _stacked(heats, 2),
@@ -115,9 +120,11 @@ def _onto(run: Run, population: str) -> int:
     return sum(entry.post == population for entry in run.definition.connection)
 
 
-def _scale(signal: Any) -> float:
-    """From the unit in which a potential is recorded to that in which it is shown."""
-    return 1e3 if signal.unit == "V" else 1.0
+def _in_its_unit(signal: Any, values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Some neurons of the first example, [neuron, T], in the unit in which they are shown, and that unit."""
+    some = values[:, 0, :VOLTAGES].T
+    unit, factor = shown_unit(signal.unit, float(np.abs(some[np.isfinite(some)]).max(initial=0.0)))
+    return some * factor, PLURALS.get(unit, unit)
 
 
 def _shown(signal: Any) -> str:
@@ -247,7 +254,14 @@ def _flow(ax: Any, result: Result, i: int) -> None:
     for k, values in enumerate(result.flow[i]):
         ax.plot(result.flow_time[i] * 1e3, values, color=COLOURS[k % len(COLOURS)], lw=0.9)
     neurons, (where, _, what) = int(np.isfinite(result.flow[i, :, 0]).sum()), result.flow_of[i].rpartition(".")
-    ax.set(ylabel=result.flow_unit[i], title=f"{what} at {_neurons(neurons)} of {where}")
+    ax.set(ylabel=_quantity(what, result.flow_unit[i]), title=f"{what} at {_neurons(neurons)} of {where}")
+
+
+def _quantity(what: str, unit: str) -> str:
+    """What an axis counts: a current that is in no amperes is a drive."""
+    if unit == BARE:
+        return "drive"
+    return f"{'g' if what.startswith('conductance') else 'I' if unit.endswith('A') else 'drive'}, {unit}"
 
 
 def _neurons(number: int) -> str:

@@ -147,7 +147,7 @@ def test_pages_say_units_known_half_lives_and_no_advice_that_does_not_apply(cond
     raster, eligibility = found["raster"], found["eligibility"]
     assert raster.result.voltage_unit == ("mV",) and (raster.result.voltage < -40).all()  # type: ignore[attr-defined]
     assert raster.result.threshold == pytest.approx([-50])  # type: ignore[attr-defined]
-    assert raster.result.flow_unit == ("leak conductances", "drive")  # type: ignore[attr-defined]
+    assert raster.result.flow_unit == ("leaks", "mV", "1")  # type: ignore[attr-defined]
     assert eligibility.result.known == pytest.approx([0.05 * np.log(2)])  # type: ignore[attr-defined]
     assert "34.7 ms by its constants" in eligibility.caption and not eligibility.advice
     for name in ("decorrelation", "alignment", "hebbian_alignment"):

@@ -87,8 +87,8 @@ def test_currents_of_the_axon_are_those_of_its_gates(tmp_path: Path) -> None:
             a / (a + b) + (x - a / (a + b)) * math.exp(-(a + b) * t) for (a, b), x in zip(rates, gates, strict=True)
         )
         ionic = 120 * m**3 * h * (-30 - 50) + 36 * n**4 * (-30 + 77) + 0.3 * (-30 + 54.387)
-        assert found["clamp"][step, 0] * 0.3e3 == pytest.approx(ionic, rel=2e-2, abs=1.0), step
-    assert found["clamp"][45:80, 0].min() < -0.5 < 0.5 < found["clamp"][199, 0]  # inward, then outward
+        assert found["clamp"][step, 0] * 1e10 == pytest.approx(ionic, rel=2e-2, abs=1.0), step
+    assert found["clamp"][45:80, 0].min() < -15e-9 < 15e-9 < found["clamp"][199, 0]  # A, inward, then outward
     assert np.array_equal(found["clamp"][:, 0], found["clamp"][:, 2])
     assert not found["spikes"][:, [0, 2]].any()  # the last command is the very threshold
 

@@ -103,4 +103,3 @@ def _neuron(raw: JsonTable, post: Json) -> object:
         return make(**constants)
     except (ValueError, TypeError):
         return None
-

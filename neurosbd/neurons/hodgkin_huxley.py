@@ -48,7 +48,8 @@ class HodgkinHuxley:
         z[t] = 1 if v[t] > v_threshold >= v[t-1] else 0
 
     v and the gates each take an exponential Euler step: exact with the others held where they were. Only ratios of the
-    capacitance and the conductances matter, so that they may be those of a membrane, or of a square metre of it.
+    capacitance and the conductances matter, so that they may be those of a membrane, or of a square metre of it; then
+    recorded currents and conductances are those of a square metre, too.
 
     Args:
         capacitance: F, > 0.

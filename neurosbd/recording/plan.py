@@ -20,9 +20,9 @@ from neurosbd.recording.signals import (
     listed_ends,
     places,
     size_of,
-    unit_of,
     unknown,
 )
+from neurosbd.recording.units import unit_of
 from neurosbd.seeds import generator
 from neurosbd.tracefiles.ends import Ends
 from neurosbd.tracefiles.series import Clock, Contents, Series, Split
@@ -273,7 +273,7 @@ def _described(what: str, kind: SignalKind, where: str, recorded: Recorded) -> d
     """What its numbers count and their unit, and whether they are of listed synapses."""
     return {
         "counted": counted(what, kind, where, recorded),
-        "unit": unit_of(what, kind, where, recorded.network),
+        "unit": unit_of(what, kind, where, recorded.network).name,
         "listed": is_listed(kind, where, recorded.network),
     }
 

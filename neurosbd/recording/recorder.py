@@ -18,6 +18,7 @@ from neurosbd.recording.gathering import Gathering
 from neurosbd.recording.plan import GB, Plan, RunExtent
 from neurosbd.recording.probes import Correspondence, alignment
 from neurosbd.recording.signals import Recorded, StepView, kind_of, projection
+from neurosbd.recording.units import reading
 from neurosbd.tracefiles.recovery import resume, sweep
 from neurosbd.tracefiles.series import Series, Split
 from neurosbd.tracefiles.writer import TraceWriter
@@ -74,11 +75,11 @@ class Recorder:
         self.plan = plan
         self.extent = extent
         self.recorded = recorded
-        contents = plan.contents
-        kinds = {series.what: kind_of(series.what, recorded.network) for series in contents.series}
-        reads = {what: kind.read if kind else None for what, kind in kinds.items()}
+        contents, network = plan.contents, recorded.network
+        kinds = {what: kind_of(what, network) for what in dict.fromkeys(series.what for series in contents.series)}
+        reads = {s.name: reading(s.what, kind, s.where, network) for s in contents.series if (kind := kinds[s.what])}
         self.readings = [  # of each clock: (name, how it is read, where)
-            [(s.name, read, s.where) for s in contents.of(n) if (read := reads[s.what]) is not None]
+            [(s.name, read, s.where) for s in contents.of(n) if (read := reads.get(s.name)) is not None]
             for n in range(len(contents.clocks))
         ]
         self.gatherings = [

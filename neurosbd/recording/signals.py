@@ -17,7 +17,6 @@ from neurosbd.losses import Loss
 from neurosbd.network.network import Frame, Network
 from neurosbd.network.transmitting import leak_time
 from neurosbd.neurons.neuron import gain
-from neurosbd.neurons.units import units_of
 from neurosbd.tracefiles.ends import Ends
 
 
@@ -126,6 +125,18 @@ def _transmitted(view: StepView, where: str) -> Tensor:
     return transmission.value([state], network.dt, tau_mem)
 
 
+def _current(view: StepView, where: str) -> Tensor:
+    """What a connection with dynamics gives in this step, [B, *post size]; of a conductance g (reversal - v), with what
+    its magnesium leaves open of g, at the potential at the end of the step."""
+    network, given = view.recorded.network, _transmitted(view, where)
+    post = network.connections[where].post
+    pull = network.conductances.get(post, {}).get(where)
+    if pull is None:
+        return given
+    v = _state("v")(view, post)
+    return (given if pull.block is None else given * pull.block.unblocked(v)) * (pull.reversal - v)
+
+
 def _target(view: StepView, where: str) -> Tensor:
     assert view.batch is not None
     return view.batch.target_at(view.t)
@@ -141,7 +152,7 @@ SIGNALS: dict[str, SignalKind] = {
     "gain": SignalKind("d value / d drive", _GAIN, "population", _UNITS, {}, _gain),
     "drive": SignalKind("sum over the incoming connections", "1", "population", _UNITS, {}, _drive),
     "conductance": SignalKind("g of a connection, held over the step", "leak", "connection", _UNITS, {}, _transmitted),
-    "current": SignalKind("what a connection with dynamics gives", "1", "connection", _UNITS, {}, _transmitted),
+    "current": SignalKind("what a connection with dynamics gives", "1", "connection", _UNITS, {}, _current),
     "reward": SignalKind("sum of the reinforcements of the step", "1", "network", ("example",), {}),
     "third_factor": SignalKind("signal of the neuromodulator", "d loss / d value", "population", _UNITS, {}),
     "score": SignalKind("d loss / d output of one example", _SCORE, "network", ("example", "output"), {}, _score),
@@ -215,7 +226,7 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
         "eligibility": lambda: list(eligibilities),
         "weight": lambda: list(network.connections),
         "conductance": lambda: [name for name in network.transmissions if network.transmissions[name].conducts],
-        "current": lambda: [name for name in network.transmissions if not network.transmissions[name].conducts],
+        "current": lambda: [name for name in network.transmissions if _gives_current(name, network)],
         "dweight": lambda: plastic,
         "alignment": lambda: plastic,
         "hebbian": lambda: plastic,
@@ -226,9 +237,10 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
     return [name for name in network.incoming if what in fields(network, name)]
 
 
-def unit_of(what: str, kind: SignalKind, where: str, network: Network) -> str:
-    """In which unit a signal is: potentials in that of their neuron."""
-    return units_of(network.populations[where].neuron).potential if what == "v" else kind.unit
+def _gives_current(connection: str, network: Network) -> bool:
+    """Whether a connection with dynamics is a current, or a conductance onto a membrane that shows its potential."""
+    post = network.connections[connection].post
+    return not network.transmissions[connection].conducts or "v" in fields(network, post)
 
 
 def projection(recorded: Recorded, population: str) -> Tensor | None:
@@ -250,11 +262,11 @@ def size_of(
         assert there is not None
         return tuple(there.shape)
     if kind.of == "population" or kind.axes[-1] == "neuron":
-        return network.populations[_felt_by(where, kind, network)].size
+        return network.populations[felt_by(where, kind, network)].size
     return tuple(network.weights[where].shape)
 
 
-def _felt_by(where: str, kind: SignalKind, network: Network) -> str:
+def felt_by(where: str, kind: SignalKind, network: Network) -> str:
     """The population whose units a row counts through."""
     return where if kind.of == "population" else network.connections[where].post
 
@@ -263,7 +275,7 @@ def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tupl
     """What the numbers of that shape count: names of the axes of a population; () of anything else."""
     populations = recorded.network.populations
     if kind.axes[-1] == "neuron":
-        return populations[_felt_by(where, kind, recorded.network)].named_axes.names
+        return populations[felt_by(where, kind, recorded.network)].named_axes.names
     return populations[where or recorded.network.readout].named_axes.names if "output" in kind.axes else ()
 
 

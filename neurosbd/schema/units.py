@@ -18,6 +18,13 @@ _DIMENSIONS: Mapping[str, Mapping[str, int]] = {  # unit -> power of ten of the 
 _EXAMPLES = {"time": "'20 ms'", "rate": "'10 Hz'", "potential": "'-65 mV'", "current": "'100 pA'"} | {
     "conductance": "'2 nS'", "capacitance": "'200 pF'", "resistance": "'100 MOhm'",
 }  # fmt: skip
+_FIGURES: Mapping[str, tuple[tuple[str, float], ...]] = {  # unit -> those that a figure may show it in, finest first
+    "V": (("mV", 1e3),),
+    "A": (("pA", 1e12), ("nA", 1e9), ("µA", 1e6)),
+    "S": (("nS", 1e9), ("µS", 1e6)),
+    "V/s": (("mV/ms", 1.0),),
+}
+_LARGEST = 1e4  # of numbers on an axis
 _UNITS = {unit: (dimension, power) for dimension, units in _DIMENSIONS.items() for unit, power in units.items()}
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([A-Za-zµμ%/]+)\s*")
 
@@ -62,6 +69,20 @@ def dimension_of(text: str) -> str | None:
     """'time', 'conductance', ..: what a text with a known unit is; None if it is something else."""
     found = _QUANTITY.fullmatch(text)
     return _UNITS[found[2]][0] if found is not None and found[2] in _UNITS else None
+
+
+def shown_unit(unit: str, largest: float = 0.0) -> tuple[str, float]:
+    """The unit that electrophysiologists would read a signal in, and what its values are multiplied by.
+
+    Args:
+        unit: of the signal.
+        largest: magnitude of its values; beyond 10,000 pA, say, they are in nA.
+
+    >>> shown_unit("V"), shown_unit("S", 2e-9), shown_unit("A", 3e-8), shown_unit("threshold")
+    (('mV', 1000.0), ('nS', 1000000000.0), ('nA', 1000000000.0), ('threshold', 1.0))
+    """
+    choices = _FIGURES.get(unit, ((unit, 1.0),))
+    return next((choice for choice in choices if largest * choice[1] < _LARGEST), choices[-1])
 
 
 def _of_dimension(unit: str) -> list[str]:

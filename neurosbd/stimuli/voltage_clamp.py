@@ -13,8 +13,9 @@ from neurosbd.stimuli.stimulus import Clock, shown
 class VoltageClamp:
     """The membranes of units are held: from times[n] on at values[n], whatever reaches them.
 
-    The current that it takes is recorded as `clamp` of the population, in the unit of its drive: what the held membrane
-    needs in a step besides what its synapses and other stimuli give it. Up to times[0] nothing is held.
+    The current that it takes is recorded as `clamp` of the population, in A where the neuron knows its g_leak, else in
+    the unit of its drive: what the held membrane needs in a step besides what its synapses and other stimuli give it.
+    Up to times[0] nothing is held.
 
     Args:
         times: s, >= 0, ascending, in whole steps.

@@ -39,6 +39,12 @@ def resume(path: Path, contents: Contents, rows: list[int]) -> TraceWriter:
                 f"{unfinished}: was written by an earlier version of neurosbd; it can be read and exported, but not "
                 f"gone on with. Start anew in another {OUT}"
             )
+        other = _other_unit(trace.contents, contents)
+        if other:
+            raise UsageError(
+                f"{unfinished}: {other}, so that it was begun by an earlier version of neurosbd; it can be read and "
+                f"exported, but not gone on with. Start anew in another {OUT}"
+            )
         if trace.contents != contents or any(have < want for have, want in zip(trace.rows, rows, strict=False)):
             raise UsageError(
                 f"{unfinished}: is not the trace of this checkpoint (rows {trace.rows}, the checkpoint was at {rows}, "
@@ -51,6 +57,16 @@ def resume(path: Path, contents: Contents, rows: list[int]) -> TraceWriter:
                 raise RunError(f"{unfinished}: cannot be copied to go on with ({problem}); it is as it was") from None
             os.replace(copied, unfinished)
     return TraceWriter.reopened(path, contents)
+
+
+def _other_unit(there: Contents, asked: Contents) -> str:
+    """Which signal of the same recording is in another unit; '' if that is not all that is different."""
+    units = {series.name: series.unit for series in asked.series}
+    alike = [series.model_copy(update={"unit": units.get(series.name, series.unit)}) for series in there.series]
+    if there.model_copy(update={"series": tuple(alike)}) != asked:
+        return ""
+    moved = next((series for series in there.series if series.unit != units[series.name]), None)
+    return f"holds '{moved.name}' in {moved.unit}, where it is in {units[moved.name]} now" if moved else ""
 
 
 def copy(trace: Trace, path: Path, rows: list[int] | None = None, remark: str = "") -> TraceWriter:

@@ -12,11 +12,13 @@ import numpy as np
 
 from neurosbd.errors import UsageError, warn
 from neurosbd.files.hdf5 import Node
+from neurosbd.schema.units import shown_unit
 from neurosbd.tracefiles.reader import Trace
 from neurosbd.tracefiles.signal import Signal
 
 _SORTING = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype="u1")
-_REPORTED = ("v", "rate")
+_NAMESAKES = ("v", "rate")  # whose report has the name of its population
+_REPORTED = (*_NAMESAKES, "drive", "clamp", "current", "conductance")
 _CHUNK = 1 << 18  # bytes
 
 
@@ -32,14 +34,16 @@ class _Trial(NamedTuple):
 
 
 def write_sonata(trace: Trace, file: h5py.File) -> None:
-    """Write the spikes of a trace, its potentials or rates, and its synapses.
+    """Write the spikes of a trace, its potentials, rates, drives, currents and conductances, and its synapses.
 
     SONATA has one time axis and no examples: every example of every recorded batch is a trial, and trials follow one
     another without a gap, batch after batch and in a batch example after example. `node_ids` are the numbers of the
     neurons in their population; the components of a unit whose value is a vector are the elements of one node. Which
     trial is which says /neurosbd/trials. A last trial that was cut off is left out.
     Populations are named as here, '@test' behind those of test batches; where both v and rate of one were recorded, v
-    is its report and the rate is that of 'NAME.rate'.
+    is its report and the rate is that of 'NAME.rate'. Drives and currents of clamps are reports 'NAME.drive' and
+    'NAME.clamp', what a connection gives to its post neurons 'PRE_to_POST.current' and 'PRE_to_POST.conductance', whose
+    `node_ids` name their `node_population`. Volts, amperes and siemens are in mV, pA and nS there.
     The synapses of every recorded weight are the edges PRE_to_POST, with the weights of its last row as `syn_weight`,
     and `delay`, ms, where they have delays of their own; `synapse` are their numbers here. Kernels are no edges, and
     are left out with a warning.
@@ -48,7 +52,7 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
         trace: to read.
         file: new and empty.
     Raises:
-        NotRecorded: if there are neither spikes nor potentials nor rates nor weights.
+        NotRecorded: if there is none of them.
         UsageError: of spikes of vectors: SONATA has no elements that spike.
     """
     found = trace.need("spikes", *_REPORTED, "weight")
@@ -61,8 +65,9 @@ def write_sonata(trace: Trace, file: h5py.File) -> None:
         elif signal.what == "weight":
             _write_edges(file, signal)
         else:
-            taken = f"report/{population}" in file
-            _write_report(file, signal, f"{population}.{signal.what}" if taken else population)
+            plain = signal.what in _NAMESAKES and f"report/{population}" not in file
+            named = population if plain else f"{population}.{signal.what}"
+            _write_report(file, signal, named.replace("->", "_to_"))
 
 
 def _write_spikes(file: h5py.File, signal: Signal, population: str) -> None:
@@ -86,13 +91,15 @@ def _write_report(file: h5py.File, signal: Signal, population: str) -> None:
     group = file.create_group(f"report/{population}")
     count = len(signal.items)
     data = _growing(group, "data", "f4", (count,))
-    data.attrs["units"] = "" if signal.unit == "1" else signal.unit
+    unit, factor = shown_unit(signal.unit)
+    data.attrs["units"] = "" if unit == "1" else unit
     mapped, trials = _mapping(signal), _Trials(file, signal)
     for trial in trials:
-        _append(data, trial.values[:, mapped.columns])
+        _append(data, trial.values[:, mapped.columns] * factor)
     mapping = group.create_group("mapping")
     mapping["node_ids"] = mapped.nodes.astype(np.uint64)
     mapping["node_ids"].attrs["sorted"] = np.uint8((np.diff(mapped.nodes) > 0).all())
+    mapping["node_ids"].attrs["node_population"] = signal.where.partition(" (")[0].rpartition("->")[2]
     mapping["index_pointers"] = np.append(mapped.first, count).astype(np.uint64)
     mapping["element_ids"] = mapped.elements.astype(np.uint32)
     mapping["time"] = np.array([0, len(data) * trials.dt, trials.dt])
