@@ -78,6 +78,7 @@ def test_python_refuses_another_dimension_with_the_constant() -> None:
     [
         ("tau_mem = 20", "1e-3", r"tau_mem = 20 s is long for a neuron; if 20 ms are meant: tau_mem = '20 ms'"),
         ("refractory = 0.005", "1e-3", r"refractory = 0.005 s is longer than the trial of 0.005 s"),
+        ("tau_mem = 0.0005", "1e-3", r"tau_mem = 0.0005 s is no longer than a step, time.dt = 0.001 s; take a smaller"),
         ('tau_mem = "9 s"', "1", r"time.dt = 1 s is a long step; if 1 ms are meant: time.dt = '1 ms'"),
     ],
 )
@@ -133,6 +134,12 @@ def test_weights_and_currents_with_units_are_what_drives_the_neuron(tmp_path: Pa
     volts = _driven(tmp_path, "0.5 mV", "20 mV", VOLTS)
     assert volts.network().weights["source->cells"].tolist() == [pytest.approx([0.5e-3] * 2)]
     assert volts.stimulus[0].model_dump()["values"] == pytest.approx([0.0, 20e-3])
+
+
+def test_a_refractory_period_is_asked_beside_a_free_run_too(tmp_path: Path) -> None:
+    """Must fail when trials alone are looked at (tried: as it was)."""
+    with pytest.warns(UsageWarning, match=r"refractory = 0.5 s is longer than the run of 0.01 s, so that no unit"):
+        _driven(tmp_path, "0.5 mV", "20 mV", VOLTS + ", refractory = 0.5")
 
 
 @pytest.mark.parametrize(

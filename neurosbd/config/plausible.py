@@ -1,10 +1,12 @@
 """Bare numbers of a model file that are legal in SI units, but are likelier meant in another."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from neurosbd.config.definition import Definition
 from neurosbd.errors import warn
 from neurosbd.files.parsing import Json
+from neurosbd.neurons.step_length import GONE
 
 _FAST = ("tau_mem", "tau_syn", "refractory")  # times of neurons that are milliseconds wherever they are measured
 _WINDOW = ("tau_plus", "tau_minus")
@@ -24,15 +26,27 @@ def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str
     dt = _at(raw, "time", "dt")
     if _bare(dt) and dt >= _COARSE:
         warn(f"{source}: time.dt = {dt:g} s is a long step; if {dt:g} ms are meant: time.dt = '{dt:g} ms'", 5)
-    trial = definition.time.steps * definition.time.dt
+    whole, shown = _shown(definition)
     for where, key, value, whose in _times(raw):
+        meant = f"if {value:g} ms are meant: {key} = '{value:g} ms'"
         if value >= _LONG:
             what = f"is long for {whose}"
-        elif key == "refractory" and definition.time.steps > 1 and value >= trial:
-            what = f"is longer than the trial of {trial:g} s, so that no unit spikes twice"
+        elif key == "refractory" and value >= whole:
+            what = f"is longer than the {shown} of {whole:g} s, so that no unit spikes twice"
+        elif key.startswith("tau") and definition.time.dt >= value and math.exp(-definition.time.dt / value) >= GONE:
+            what = f"is no longer than a step, time.dt = {definition.time.dt:g} s"
+            meant = "take a smaller time.dt, or a larger " + key
         else:
             continue
-        warn(f"{source}: {where}.{key} = {value:g} s {what}; if {value:g} ms are meant: {key} = '{value:g} ms'", 5)
+        warn(f"{source}: {where}.{key} = {value:g} s {what}; {meant}", 5)
+
+
+def _shown(definition: Definition) -> tuple[float, str]:
+    """How long the network is shown anything, s, and what that is called; without time, for ever."""
+    if definition.simulation is not None:
+        return definition.simulation.duration, "run"
+    steps = definition.time.steps
+    return (steps * definition.time.dt if steps > 1 else math.inf), "trial"
 
 
 def _times(raw: Mapping[str, Json]) -> Iterator[tuple[str, str, float, str]]:

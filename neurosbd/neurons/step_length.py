@@ -8,6 +8,8 @@ from torch import Tensor
 from neurosbd.errors import warn
 from neurosbd.filters import decay
 
+GONE = 0.01  # of a leak: what is left after a step when it is over within it
+
 
 def check_step_length(neuron: object, dt: float, where: str) -> None:
     """Warn of times of a neuron that steps of dt, s, cannot show, and refuse a step that makes another neuron of it.
@@ -30,7 +32,7 @@ def check_step_length(neuron: object, dt: float, where: str) -> None:
         if field.startswith("tau_") and isinstance(value, float | Tensor):
             least = torch.as_tensor(value).min().item()
             left = decay(least, dt)
-            if least < dt if by_euler else left < 0.01:
+            if least < dt if by_euler else left < GONE:
                 what = "its Euler step overshoots" if by_euler else f"{left:.1g} of it is left after one"
                 warn(
                     f"{where}: {name}.{field} = {least:g} s is short beside a step of dt = {dt:g} s: {what}; times are "
