@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -119,7 +119,7 @@ class ConstantsFromFile:
 
     Args:
         file: .npy or .npz: one number per unit, in its shape or in a row; one per channel of a map; of a delay one for
-            every pair, [post, pre].
+            every weight, [post, pre, ..].
         array: which one of an .npz that has several.
     Raises:
         UsageError: when they are asked for, if there is no such file, or it does not fit.
@@ -141,10 +141,11 @@ class ConstantsFromFile:
         """Values of `shape`, float64; the generator is not advanced."""
         return _laid_out(torch.from_numpy(numbers(self.file, self.array).astype(np.float64)), shape, self.file)
 
-    def of_pairs(self, post: Tensor, pre: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Those of some pairs of units, [n], float64, of an array [post, pre]."""
-        found = torch.from_numpy(shaped(self.file, self.array, shape, "[post, pre]").astype(np.float64))
-        return found[post.long(), pre.long()]
+    def of_synapses(self, where: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+        """Those of some synapses, float64 [n], of an array like their weight, [post, pre, ..], from their places along
+        its axes, [n] each."""
+        found = torch.from_numpy(shaped(self.file, self.array, shape, "[post, pre, ..]").astype(np.float64))
+        return found[tuple(along.long() for along in where)]
 
 
 DISTRIBUTIONS = {

@@ -408,8 +408,6 @@ def test_drawn_delays_say_what_they_cannot() -> None:
     short = neurosbd.distributions["uniform"](0.0, 4e-4)
     with pytest.warns(neurosbd.UsageWarning, match=r"of 6 delays that were drawn are under a step of dt = 0.0001 s"):
         built(delay=short)
-    with pytest.raises(ValueError, match="drawn for the synapses of a dense connection without a bias"):
-        built(delay=short, geometry=Dense(bias=True))
     with pytest.raises(ValueError, match=r"the longest is .* s, .* steps; the most is 100,000"):
         built(delay=neurosbd.distributions["uniform"](100.0, 200.0))
     with pytest.raises(ValueError, match="the synapses of connection 'input->n' have delays of their own, but"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.config.definition import NESTED
 from neurosbd.connections import CONNECTIONS
-from neurosbd.connections.sparse import Sparse
+from neurosbd.connections.delayed import as_given
 from neurosbd.constraints import CONSTRAINTS, Mask
 from neurosbd.errors import UsageError, nearest
 from neurosbd.files.parsing import Json, JsonTable
@@ -79,9 +79,7 @@ def _population(population: Population) -> JsonTable:
 def _connection(connection: Connection) -> JsonTable:
     where = f"connection '{connection.name}'"
     said = {"pre": connection.pre, "post": connection.post, **_changed(connection, ("geometry", "constraints"))}
-    geometry = connection.geometry
-    given = geometry.dense if isinstance(geometry, Sparse) else geometry
-    said |= _entry(given, CONNECTIONS, "connections", where)
+    said |= _entry(as_given(connection.geometry), CONNECTIONS, "connections", where)
     constraints = [
         {"kind": "mask"} if isinstance(each, Mask) else _entry(each, CONSTRAINTS, "constraints", where)
         for each in connection.constraints

@@ -34,8 +34,9 @@ class Dense:
         weight: initialiser of the weights.
         wiring: which pairs of units are joined, in place of `sparsity`, see WIRINGS; None: as `sparsity` says.
         storage: 'dense': all pairs, those that are not joined as well; 'sparse': the synapses that are there, see
-            `Sparse`; 'automatic': sparse where spikes arrive at fewer than a tenth of many pairs. A choice of speed and
-            memory, which changes synapses and weights no more than by the order of sums.
+            `Sparse`; 'automatic': sparse where spikes arrive at fewer than a tenth of many pairs, or synapses have
+            delays of their own. A choice of speed and memory, which changes synapses and weights no more than by the
+            order of sums.
     Raises:
         ValueError: if `sparsity` is out of range or there is a wiring besides, or the sizes of the populations do not
             fit.

@@ -19,11 +19,14 @@ class Sides:
 
     Args:
         pairs: the units of each synapse of a list; None: weights are a matrix [post, pre].
-        units: of a list, how many there are of either, (post, arriving).
+        units: of a list, or with delays, how many there are of either, (post, arriving).
+        heard: of a matrix whose weights have delays of their own, which of what arrives each hears, [post, pre]; None:
+            all of a column hear the same.
     """
 
     pairs: Pairs | None = None
     units: tuple[int, int] = (0, 0)
+    heard: Tensor | None = None
 
     @property
     def listed(self) -> bool:
@@ -35,8 +38,11 @@ class Sides:
         return values[..., None] if self.pairs is None else values.index_select(-1, self.pairs.post)
 
     def of_pre(self, values: Tensor) -> Tensor:
-        """What arrives, [.., pre], as it goes with the weights, [.., 1, pre] or [.., n]."""
-        return values[..., None, :] if self.pairs is None else values.index_select(-1, self.pairs.pre)
+        """What arrives, [.., arriving], as it goes with the weights: [.., 1, pre], [.., post, pre] with delays of their
+        own, or [.., n]."""
+        if self.pairs is not None:
+            return values.index_select(-1, self.pairs.pre)
+        return values[..., None, :] if self.heard is None else values[..., self.heard]
 
     def sum_post(self, factor: Tensor, e: Tensor) -> Tensor:
         """sum_b factor[b, post] e[b], like the weight.
@@ -50,14 +56,14 @@ class Sides:
         return torch.einsum("bn,bn->n", self.of_post(factor), e)
 
     def sum_pre(self, factor: Tensor, e: Tensor) -> Tensor:
-        """sum_b factor[b, pre] e[b], like the weight; factor is [B, pre]."""
-        if self.pairs is None:
+        """sum_b factor[b, arriving] e[b], like the weight; factor is [B, arriving]."""
+        if self.pairs is None and self.heard is None:
             return torch.einsum("bij,bj->ij", e, factor)
-        return torch.einsum("bn,bn->n", self.of_pre(factor), e)
+        return torch.einsum("b...,b...->...", self.of_pre(factor), e)
 
     def onto(self, pending: Tensor, kept: float, post: Tensor, pre: Tensor) -> Tensor:
         """kept pending[b] + post[b] x pre[b] of every example, in one pass, [B, *weight]."""
-        if self.pairs is None:
+        if self.pairs is None and self.heard is None:
             return torch.baddbmm(pending, post[:, :, None], pre[:, None, :], beta=kept)
         return torch.addcmul(pending * kept, self.of_post(post), self.of_pre(pre))
 
@@ -65,6 +71,9 @@ class Sides:
     def biased(self) -> "Sides":
         """The same with a bias of every post unit among the weights: a last column, or behind the list. It hears one
         more unit, the last of what arrives, that always sends 1."""
+        if self.heard is not None:
+            last = self.heard.new_full((len(self.heard), 1), self.units[1])
+            return Sides(units=(self.units[0], self.units[1] + 1), heard=torch.cat((self.heard, last), 1))
         if self.pairs is None:
             return self
         post, pre = self.pairs

@@ -90,9 +90,9 @@ class Sparse:
         """Whether each post unit has a bias."""
         return self.dense.bias
 
-    def to(self, lists: Lists) -> "Sparse":
-        """The same with its lists in another place."""
-        return replace(self, lists=lists)
+    def to(self, lists: Lists, lags: tuple[int, ...]) -> "Sparse":
+        """The same with its lists in another place, or with others, of synapses with these delays."""
+        return replace(self, shape=(self.shape[0], self._units * max(len(lags), 1)), lists=lists, lags=lags)
 
     def weight_shape(self, pre: tuple[int, ...], post: tuple[int, ...]) -> tuple[int, ...]:
         """(synapses,)."""
@@ -266,13 +266,6 @@ def with_lags(laid: Listed, steps: Tensor) -> Listed:
 def is_few(dense: Dense, shape: tuple[int, ...]) -> bool:
     """Whether so few of the pairs of a connection are joined that it is better stored sparsely."""
     return shape[0] * shape[1] >= _PAIRS and dense.density(shape) < SHARE * (1 - 1e-9)
-
-
-def needs_dense(name: str, geometry: Sparse, why: str) -> str:
-    """What to say of a connection that is stored sparsely where it cannot be."""
-    if geometry.lags:
-        return f"the synapses of connection '{name}' have delays of their own, but {why}; give them one delay"
-    return f"connection '{name}' is stored sparsely, but {why}; set storage = 'dense' of it"
 
 
 def _rows(dense: Dense, shape: tuple[int, int], generator: torch.Generator) -> Iterator[tuple[int, Tensor]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.connections import Conv2d, Dense, Geometry, Pooling
+from neurosbd.connections.delayed import as_given
 from neurosbd.connections.pooling import AveragePool, SumPool
 from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError, warn
@@ -17,6 +18,7 @@ from neurosbd.interchange.nir_files import nir_package
 from neurosbd.interchange.nir_neurons import Exported, Resets, exported, scaled
 from neurosbd.interchange.nir_resets import spelt
 from neurosbd.interchange.surrogates import Foreign
+from neurosbd.network.delays import lags_of
 from neurosbd.network.network import INPUT, Connection, Network
 
 if TYPE_CHECKING:
@@ -185,7 +187,7 @@ class _Writer:
     def _way(self, connection: Connection, size: tuple[int, ...], late: bool) -> list[tuple[Foreign, str]]:
         """Nodes between the activity and the weights."""
         geometry, way = connection.geometry, []
-        pool = getattr(geometry.dense if isinstance(geometry, Sparse) else geometry, "pool", None)
+        pool = getattr(as_given(geometry), "pool", None)
         if pool is not None:
             way.append((self._pooling(connection, pool), "pool"))
             size = pool.size(size)
@@ -202,6 +204,11 @@ class _Writer:
     def _all_pairs(self, connection: Connection) -> tuple[Geometry, Tensor, Tensor | None]:
         """Geometry, weight and mask; of a list of synapses those of all pairs, since NIR knows no lists."""
         geometry, weight = connection.geometry, self.network.weights[connection.name]
+        if lags_of(connection):
+            raise UsageError(
+                f"connection '{connection.name}': its synapses have delays of their own, and NIR has one delay for all "
+                f"that a unit sends; give it one, such as delay = '1.5 ms'"
+            )
         if isinstance(geometry, Sparse):
             return geometry.dense, geometry.spread(weight.detach()), geometry.spread(torch.ones_like(weight))
         return geometry, weight, self.network.present(connection)

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurosbd.connections.sparse import Sparse, needs_dense
+from neurosbd.connections.delayed import Delayed, needs_dense
+from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
@@ -290,7 +291,7 @@ def _check_storage(network: Network, rule: Rule) -> None:
     """Raise ValueError of plastic connections that are stored in a form which the rule does not learn."""
     for name, connection in network.connections.items():
         geometry = connection.geometry
-        if isinstance(geometry, Sparse) and connection.plastic and not rule.takes_lists:
+        if isinstance(geometry, Sparse | Delayed) and connection.plastic and not rule.takes_lists:
             raise ValueError(needs_dense(name, geometry, "this rule needs the weights of all pairs as a matrix"))
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
+from neurosbd.connections.delayed import Delayed, needs_dense
 from neurosbd.connections.sides import Sides
-from neurosbd.connections.sparse import Sparse, needs_dense
+from neurosbd.connections.sparse import Sparse
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
 from neurosbd.eligibility.local import MATRIX, Arrival, Eligible, Local, Selective, Site, membrane_of
@@ -309,18 +310,18 @@ def check(network: Network, rule: Composition) -> None:
 
 def _sides(connection: Connection) -> Sides:
     """How values of units stand beside the weights of a connection."""
-    return connection.geometry.sides if isinstance(connection.geometry, Sparse) else MATRIX
+    return connection.geometry.sides if isinstance(connection.geometry, Sparse | Delayed) else MATRIX
 
 
 def _check_listed(plan: Plan, rule: Composition) -> None:
-    """Raise ValueError, naming it, of a connection that is stored sparsely and cannot learn so."""
+    """Raise ValueError, naming it, of a connection that is stored sparsely, or with delays, and cannot learn so."""
     geometry = plan.connection.geometry
-    if not isinstance(geometry, Sparse):
+    if not isinstance(geometry, Sparse | Delayed):
         return
     kind, why = type(plan.plasticity).__name__, None
     if not takes_lists(plan.plasticity):
         why = f"{kind} does more with the weights than number by number"
-    elif rule.upkeep:
+    elif rule.upkeep and isinstance(geometry, Sparse):
         why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
     if why is not None:
         raise ValueError(needs_dense(plan.connection.name, geometry, why))

@@ -1,12 +1,14 @@
 """How long what a population shows is on its way through a connection: in steps, for all synapses or for each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
+from neurosbd.connections.delayed import Delayed, lags_in
+from neurosbd.connections.geometry import Geometry
 from neurosbd.connections.sparse import Listed, Sparse, with_lags
 from neurosbd.distributions import ConstantsFromFile
 from neurosbd.errors import warn
@@ -14,8 +16,9 @@ from neurosbd.filters import whole_steps
 from neurosbd.network.populations import Connection
 from neurosbd.schema.constants import Distribution
 from neurosbd.schema.units import quantity
+from neurosbd.seeds import generator as generator_of
 
-_MOST = 100_000  # steps
+MOST = 100_000  # steps
 
 
 def shortest_of(connection: Connection, late: bool, dt: float) -> int:
@@ -54,8 +57,8 @@ def _steps(delay: float | str, dt: float, where: str) -> int:
     return whole_steps(seconds, dt, f"{where}: delay")
 
 
-def with_drawn_delays(laid: Listed, connection: Connection, dt: float, generator: torch.Generator) -> Listed:
-    """A connection each of whose synapses has a delay of its own, to the nearest step, and at least one step.
+def listed_with_delays(laid: Listed, connection: Connection, dt: float, generator: torch.Generator) -> Listed:
+    """A connection that is stored as a list, each of whose synapses has a delay of its own.
 
     Args:
         laid: its synapses.
@@ -65,36 +68,77 @@ def with_drawn_delays(laid: Listed, connection: Connection, dt: float, generator
     Raises:
         ValueError: naming the connection, if one is longer than can be kept. Warns of those that were under a step.
     """
-    assert isinstance(connection.delay, Distribution)
     lists = laid.geometry.lists
-    if isinstance(connection.delay, ConstantsFromFile):
-        times = connection.delay.of_pairs(lists.post, lists.pre, laid.geometry.shape)
-    else:
-        times = connection.delay.draw((len(lists.post),), generator).double()
-    steps = times.div(dt).round().long()
+    times = _times(connection, (lists.post, lists.pre), laid.geometry.shape, generator)
+    return with_lags(laid, _checked_steps(times, connection, dt))
+
+
+def with_delays(
+    geometry: Geometry, weight: Tensor, present: Tensor | None, axis: int, connection: Connection, dt: float,
+    generator: torch.Generator,
+) -> Delayed:  # fmt: skip
+    """A connection each of whose weights has a delay of its own; of synapses that are there the same as in a list.
+
+    Args:
+        geometry: its own.
+        weight: of it.
+        present: 1 where there is a synapse; None: everywhere. The others are drawn besides, in case they return.
+        axis: of the weight, along which it counts pre units or channels.
+        connection, dt, generator: as above.
+    Raises:
+        ValueError: as above.
+    """
+    there = torch.ones(weight.shape, dtype=torch.bool) if present is None else present != 0
+    steps, shape, where = torch.empty(weight.shape, dtype=torch.int32), tuple(weight.shape), there.nonzero().unbind(1)
+    steps[there] = _checked_steps(_times(connection, where, shape, generator), connection, dt).int()
+    others = generator_of(generator.initial_seed(), "delays of absent synapses", connection.name)
+    steps[~there] = _steps_of(_times(connection, (~there).nonzero().unbind(1), shape, others), dt).clamp(1, MOST).int()
+    return Delayed(geometry, axis, steps, lags_in(steps))
+
+
+def _times(
+    connection: Connection, where: Sequence[Tensor], shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """Delays of some synapses of a weight, s, float64 [n], at their places along its axes, [n] each."""
+    delay = connection.delay
+    assert isinstance(delay, Distribution)
+    if isinstance(delay, ConstantsFromFile):
+        return delay.of_synapses(where, shape)
+    return delay.draw((len(where[0]),), generator).double()
+
+
+def _steps_of(times: Tensor, dt: float) -> Tensor:
+    """To the nearest step."""
+    return times.div(dt).round().long()
+
+
+def _checked_steps(times: Tensor, connection: Connection, dt: float) -> Tensor:
+    """Delays in steps, to the nearest, at least one, which is said; ValueError of one that is too long."""
+    steps = _steps_of(times, dt)
     where, short = f"connection '{connection.name}'", int((steps < 1).sum())
-    if len(steps) and steps.max() > _MOST:
+    if len(steps) and steps.max() > MOST:
         raise ValueError(
             f"{where}: of the delays that were drawn the longest is {int(steps.max()) * dt:g} s, {int(steps.max()):,} "
-            f"steps; the most is {_MOST:,}. Times are in s; with a unit, '1.5 ms'"
+            f"steps; the most is {MOST:,}. Times are in s; with a unit, '1.5 ms'"
         )
     if short:
         warn(
             f"{where}: {short} of {len(steps)} delays that were drawn are under a step of dt = {dt:g} s and are one "
             f"step; if that is not meant, draw longer ones, or take a smaller time.dt"
         )
-    return with_lags(laid, steps.clamp(min=1))
+    return steps.clamp(min=1)
 
 
-def ends_of(connection: Connection, shortest: int) -> tuple[int, int]:
-    """(shortest, longest) delay of its synapses, in steps."""
-    lags = lags_of(connection) or (shortest,)
-    return lags[0], lags[-1]
+def ends_of(connections: Iterable[Connection], shortest: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """The shortest and the longest delay of the synapses of every connection, in steps; `shortest` is the one delay of
+    those whose synapses have none of their own."""
+    lags = {c.name: lags_of(c) or (shortest[c.name],) for c in connections}
+    return {name: each[0] for name, each in lags.items()}, {name: each[-1] for name, each in lags.items()}
 
 
 def lags_of(connection: Connection) -> tuple[int, ...]:
     """The delays that its synapses have, in steps, where they have delays of their own; (): they have one delay."""
-    return connection.geometry.lags if isinstance(connection.geometry, Sparse) else ()
+    return connection.geometry.lags if isinstance(connection.geometry, Sparse | Delayed) else ()
 
 
 def arriving(connection: Connection, way: Sequence[Tensor], longest: int, k: int = 0) -> Tensor:

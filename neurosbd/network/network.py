@@ -98,7 +98,7 @@ class Network(nn.Module):
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self.postponed: tuple[type, ...] = ()  # constraints that whoever runs the network applies now and then
         self._pruned: set[str] = set()  # connections whose mask has changed, so that old momentum moves what is absent
-        self._lists, self.rewired, self.longest = SynapseLists(self), 0, dict(self.delays)
+        self._lists, self.rewired = SynapseLists(self), 0
         self.connections = {c.name: self._grown(c, generator) for c in connections}
         self.incoming: dict[str, list[Connection]] = {name: [] for name in order if name != INPUT}
         self._move_lists()
@@ -107,7 +107,6 @@ class Network(nn.Module):
     def _grown(self, connection: Connection, generator: torch.Generator) -> Connection:
         pre, post, name = self.populations[connection.pre], self.populations[connection.post], connection.name
         connection, (weight, bias), present = storage.started(connection, pre, post, generator, self.dt)
-        self.delays[name], self.longest[name] = ends_of(connection, self.delays[name])
         self._lists.keep(connection)
         check_weights(connection, weight)
         axes = connection.geometry.axes(tuple(weight.shape), pre.size)
@@ -176,6 +175,7 @@ class Network(nn.Module):
         """Connections have the lists of their synapses where those are now, and nobody has planned with them."""
         self.rewired += 1
         self.connections |= {name: self._lists.moved(each) for name, each in self.connections.items()}
+        self.delays, self.longest = ends_of(self.connections.values(), self.delays)
         for name, onto in self.incoming.items():
             onto[:] = [connection for connection in self.connections.values() if connection.post == name]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neurosbd.answers import ANSWERS, Answer
 from neurosbd.axes import Axes, AxisName, named
-from neurosbd.connections import Dense, Geometry
-from neurosbd.connections.sparse import Sparse
+from neurosbd.connections import Conv2d, Dense, Geometry, Local2d
+from neurosbd.connections.delayed import as_given
 from neurosbd.constraints import Constraint, check_together
 from neurosbd.errors import nearest
 from neurosbd.neurons.fused import fused as fused_neuron
@@ -227,10 +227,10 @@ def _check_delay(where: str, connection: Connection) -> None:
     """A number of steps, a time, or what times are drawn from."""
     delay = connection.delay
     if isinstance(delay, Distribution):
-        if not isinstance(connection.geometry, Dense | Sparse) or connection.geometry.bias:
+        if not isinstance(as_given(connection.geometry), Dense | Conv2d | Local2d):
             raise ValueError(
-                f"{where}: delays are drawn for the synapses of a dense connection without a bias; give the others one "
-                f"delay, such as delay = '1.5 ms'"
+                f"{where}: delays are drawn for the weights of dense, conv2d and local2d connections; give this one, a "
+                f"{type(connection.geometry).__name__}, one delay, such as delay = '1.5 ms'"
             )
         return
     try:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from neurosbd.allocator import room
 from neurosbd.connections import Dense
-from neurosbd.connections.sparse import is_few, laid_out
+from neurosbd.connections.sparse import Listed, Sparse, is_few, laid_out
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constraints import Mask
-from neurosbd.network.delays import with_drawn_delays
+from neurosbd.network.delays import lags_of, listed_with_delays, with_delays
 from neurosbd.network.populations import Connection, Population, spikes
 from neurosbd.schema.constants import Distribution
 
@@ -34,14 +34,21 @@ def started(connection: Connection, pre: Population, post: Population, generator
     """
     geometry = connection.geometry
     shape = geometry.weight_shape(pre.size, post.size)
+    drawn = isinstance(connection.delay, Distribution) and not lags_of(connection)
     try:
-        if isinstance(geometry, Dense) and stored_sparsely(connection, pre, shape):
+        if isinstance(geometry, Sparse):
+            laid = Listed(geometry, geometry.start(shape, post.size, generator))
+        elif isinstance(geometry, Dense) and stored_sparsely(connection, pre, shape):
             laid = laid_out(geometry, (shape[0], shape[1]), post.size, generator)
-            if isinstance(connection.delay, Distribution):
-                laid = with_drawn_delays(laid, connection, dt, generator)
-            return Start(replace(connection, geometry=laid.geometry), laid.synapses, None)
-        synapses = geometry.start(shape, post.size, generator)
-        return Start(connection, synapses, geometry.mask(shape, generator))
+        else:
+            synapses, present = geometry.start(shape, post.size, generator), geometry.mask(shape, generator)
+            if drawn:
+                axis = geometry.axes(shape, pre.size).pre
+                geometry = with_delays(geometry, synapses.weight, present, axis, connection, dt, generator)
+            return Start(replace(connection, geometry=geometry), synapses, present)
+        if drawn:
+            laid = listed_with_delays(laid, connection, dt, generator)
+        return Start(replace(connection, geometry=laid.geometry), laid.synapses, None)
     except ValueError as problem:
         where = f"connection '{connection.name}': "
         raise ValueError(f"{where}{str(problem).removeprefix(where)}") from None
@@ -55,15 +62,9 @@ def stored_sparsely(connection: Connection, pre: Population, shape: tuple[int, .
     """
     dense, masked = connection.geometry, any(isinstance(each, Mask) for each in connection.constraints)
     assert isinstance(dense, Dense)
-    if isinstance(connection.delay, Distribution):
-        if masked or type(dense) is not Dense:
-            raise ValueError(
-                "delays are drawn for the synapses that are there, in float32, so that there is nothing for a "
-                "mask, for pruning or for training.precision; leave out one of them, or give it one delay"
-            )
-        return True
     if dense.storage == "automatic":
-        return type(dense) is Dense and not masked and is_few(dense, shape) and spikes(pre)
+        drawn = isinstance(connection.delay, Distribution)  # a list takes no more time for more different delays
+        return type(dense) is Dense and not masked and (drawn or (is_few(dense, shape) and spikes(pre)))
     if dense.storage == "sparse" and masked:
         raise ValueError(
             "storage = 'sparse' keeps no pairs without a synapse, so that there is nothing for a mask or for pruning; "
@@ -85,6 +86,8 @@ def check_room(populations: Sequence[Population], connections: Sequence[Connecti
             count, each = math.prod(shape), 2  # and their gradients
             if isinstance(c.geometry, Dense) and stored_sparsely(c, pre, shape):
                 count, each = round(count * c.geometry.density(shape)), 5  # and three lists
+            elif isinstance(c.delay, Distribution):
+                each = 6  # and delays, what each weight hears, and at least once all in their places
         except ValueError as problem:
             raise ValueError(f"connection '{c.name}': {problem}") from None
         wanted[f"connection '{c.name}' of {count:,} weights"] = each * count

@@ -7,7 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.connections.delayed import Delayed
 from neurosbd.connections.sparse import Sparse
+from neurosbd.connections.synapses import is_matrix
 from neurosbd.connections.wirings import Pairs
 from neurosbd.errors import nearest
 from neurosbd.learning.batch import Batch
@@ -280,7 +282,8 @@ def counted(what: str, kind: SignalKind, where: str, recorded: Recorded) -> tupl
 
 
 def is_listed(kind: SignalKind, where: str, network: Network) -> bool:
-    """Whether a signal is of synapses that are listed one by one."""
+    """Whether a signal is of synapses whose units are listed one by one, which says their delays, too, if each has its
+    own."""
     return kind.of == "connection" and kind.axes[-1] == "synapse" and _pairs(where, network) is not None
 
 
@@ -288,18 +291,20 @@ def listed_ends(where: str, items: tuple[int, ...] | None, network: Network) -> 
     """The units that synapses of a list join.
 
     Args:
-        where: name of a connection that is stored as a list.
+        where: name of a connection that is stored as a list, or as a matrix with delays of its own.
         items: which of its synapses; None: all.
         network: that has it.
     """
     geometry, pairs = network.connections[where].geometry, _pairs(where, network)
     assert pairs is not None
     chosen = slice(None) if items is None else torch.tensor(items, dtype=torch.long, device=pairs.post.device)
-    delay = geometry.delays() if isinstance(geometry, Sparse) else None
-    return Ends(*(None if each is None else each[chosen].cpu().numpy() for each in (*pairs, delay)))  # type: ignore[arg-type]
+    delay = geometry.delays() if isinstance(geometry, Sparse | Delayed) else None
+    return Ends(*(None if each is None else each.flatten()[chosen].cpu().numpy() for each in (*pairs, delay)))  # type: ignore[arg-type]
 
 
 def _pairs(where: str, network: Network) -> Pairs | None:
-    """The units of the synapses of a connection that lists them."""
+    """The units of the synapses of a connection that lists them, or has a matrix of delays."""
     connection = network.connections[where]
+    if isinstance(connection.geometry, Delayed) and is_matrix(connection.geometry.delays()):
+        return Pairs(*torch.ones_like(connection.geometry.delays()).nonzero().int().unbind(1))
     return connection.geometry.axes(tuple(network.weights[where].shape), network.populations[connection.pre].size).pairs

@@ -67,10 +67,10 @@ class FirstSpikeReadout(Rule[TensorState]):
                     f"{where}: this rule teaches the readout alone; choose a model such as mnist-s2stdp, or set "
                     f"plastic = false where the network is to stay as it is"
                 )
-            if onto and (not isinstance(connection.geometry, Dense) or connection.geometry.bias):
-                raise ValueError(f"{where}: this rule learns dense connections without a bias; set bias = false")
             if onto and network.delays[connection.name]:
                 raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
+            if onto and (not isinstance(connection.geometry, Dense) or connection.geometry.bias):
+                raise ValueError(f"{where}: this rule learns dense connections without a bias; set bias = false")
         check_adding(readout)
         if readout.size[0] % units:
             raise ValueError(

@@ -60,6 +60,8 @@ class WinnerSTDP(Rule[TensorState]):
 
     def _check(self, network: Network, connection: Connection) -> None:
         geometry, where = connection.geometry, f"connection '{connection.name}'"
+        if network.delays[connection.name]:
+            raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
         if not isinstance(geometry, Dense | Conv2d) or geometry.bias:
             raise ValueError(
                 f"{where}: this rule learns dense and convolutional connections without a bias; set kind = 'conv2d', "
@@ -70,8 +72,6 @@ class WinnerSTDP(Rule[TensorState]):
                 f"{where}: this rule learns from the inputs of one winner, but pool_drive joins several positions; "
                 f"set pool of the next connection instead"
             )
-        if network.delays[connection.name]:
-            raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
 
     def why_alone(self) -> None:
         """Several processes can share a batch: all is a sum over examples."""
