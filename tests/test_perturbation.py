@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosbd.connections import Dense
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
-from neurosbd.network.network import INPUT, Network
+from neurosbd.network.network import INPUT, Connection, Network, Population
+from neurosbd.neurons import NEURONS
 from neurosbd.noise import normal
 from neurosbd.rules import RULES, Rule
 from neurosbd.testing.networks import cnn, lc, mlp
@@ -85,8 +87,17 @@ def test_nodes_are_told_the_slope_along_their_noise(make: Any, difference: str) 
             torch.testing.assert_close(found[f"weights.{name}"], expected, rtol=1e-3, atol=1e-5)
 
 
+def listed() -> Network:
+    """Of synapses one by one, with biases."""
+    rate = NEURONS["softplus"]()
+    populations = [Population(INPUT, (5,), None), Population("hidden", (7,), rate), Population("output", (3,), rate)]
+    dense = Dense(bias=True, sparsity=0.4, storage="sparse")
+    connections = [Connection(INPUT, "hidden", dense), Connection("hidden", "output", dense)]
+    return Network(populations, connections, seeded()).double()
+
+
 @pytest.mark.parametrize("difference", ["forward", "central"])
-@pytest.mark.parametrize("make", NETWORKS)
+@pytest.mark.parametrize("make", [*NETWORKS, listed])
 def test_synapses_are_told_the_slope_along_their_noise(make: Any, difference: str) -> None:
     """xi (slope . xi), and every weight is bit for bit what it was. Must fail when absent synapses are shaken, weights
     are not put back, or the noise is that of another batch."""

@@ -165,11 +165,11 @@ def test_every_rule_learns_it_or_says_that_it_needs_it_dense() -> None:
         for key, weight in both[1].weights.items():
             want, got = both[0].weights[key].grad, weight.grad
             assert (want is None) == (got is None)
-            if want is not None:
+            if want is not None and name != "weight_perturbation":  # whose noise goes by places: see test_perturbation
                 torch.testing.assert_close(got, want[pairs_of(both[1], key)], rtol=0, atol=1e-12)
         learned.append(name)
-    assert {"sbd", "dfa", "sbp", "bptt", "ebd", "stdp", "eprop", "rstdp", "rflo"} <= {*learned}
-    assert refused == ["corinfomax", "weight_perturbation"]
+    assert {"sbd", "dfa", "sbp", "bptt", "ebd", "stdp", "eprop", "rstdp", "rflo", "weight_perturbation"} <= {*learned}
+    assert refused == ["corinfomax"]
 
 
 def _rstdp(**window: Any) -> Any:

@@ -94,6 +94,8 @@ class WeightPerturbation(Rule[TensorState]):
         d weight = (l~ - l) / size xi
 
     It is the gradient on average, with noise that grows with the number of synapses: the weakest control there is.
+    A connection that is stored as a list tries noise at the synapses that are there, by their places in the list, so
+    that it is other noise than that of a matrix, of the same kind.
 
     Args:
         size: of the noise, in units of the weight, > 0.
@@ -105,6 +107,7 @@ class WeightPerturbation(Rule[TensorState]):
 
     showings: ClassVar[int] = 3
     estimates: ClassVar[bool] = True
+    takes_lists: ClassVar[bool] = True
     spares_silent: ClassVar[bool] = False  # each synapse moves, whatever arrives at it
 
     size: Positive = 1e-3
