@@ -58,9 +58,8 @@ class Piece(NamedTuple):
 def pieces(contents: Contents, clock: int) -> list[Piece]:
     """The datasets of a clock in the order of their chunks."""
     found, first, length = [], 0, contents.block_rows(clock)
-    for name, kind in coordinates(contents.clocks[clock]).items():
-        columns = (len(contents.clocks[clock].examples),) if name == "sample" else ()
-        found.append(Piece(place(clock, name), np.dtype(kind), columns, (length, *columns), False, first))
+    for name, (dtype, columns) in coordinates(contents.clocks[clock]).items():
+        found.append(Piece(place(clock, name), np.dtype(dtype), columns, (length, *columns), False, first))
         first += found[-1].chunks
     for series in contents.of(clock):
         chunk, dtype = chunk_shape(series, length), np.dtype(series.dtype)

@@ -312,10 +312,9 @@ class Trace:
     def coordinate(self, clock: int, name: str) -> np.ndarray:
         """A coordinate of all rows of a clock."""
         if (clock, name) not in self._coordinates:
-            columns = (len(self.contents.clocks[clock].examples),) if name == "sample" else ()
+            dtype, columns = coordinates(self.contents.clocks[clock])[name]
             shape = (self.rows[clock], *columns)
-            kind = np.dtype(coordinates(self.contents.clocks[clock])[name])
-            self.check(place(clock, name), shape, kind)
+            self.check(place(clock, name), shape, np.dtype(dtype))
             values = self.read(place(clock, name), shape, ...)
             if name == "epoch" and self.format == 1:  # that counted from 0, and the test before it as -1
                 values = values + (self.coordinate(clock, "batch") >= 0)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from neurosbd.files.parsing import JsonTable
 from neurosbd.schema.constants import Range, Seconds
 from neurosbd.schema.schema import Record
 
@@ -18,7 +17,6 @@ BLOCK_BYTES = 8 << 20  # what a clock's series gather before they are moved and 
 MOST_ROWS = 512  # per block
 MOST_BLOCKS = 1024  # of a clock whose length is not known before
 CHUNK_BYTES = 1 << 20  # what a reader has to load at least
-DTYPES = ("uint8", "float32")
 MOST_COLUMNS = 2**31  # values of a row
 
 Split = Literal["train", "test"]
@@ -171,9 +169,17 @@ class Rows(NamedTuple):
         return Rows(self.time, self.step, self.batch, self.epoch, self.sample, values)
 
 
-def coordinates(clock: Clock) -> JsonTable:
-    """Datasets that say when the rows of a clock were taken, and their types."""
-    return {"time": "f8", "step": "i4", "batch": "i4", "epoch": "i4"} | ({"sample": "i8"} if clock.examples else {})
+class Coordinate(NamedTuple):
+    """What says of every row of a clock when it was taken, or of which examples: its type, and the shape of a row."""
+
+    dtype: str
+    columns: tuple[int, ...] = ()
+
+
+def coordinates(clock: Clock) -> dict[str, Coordinate]:
+    """Those of a clock, by name."""
+    found = {"time": Coordinate("f8"), "step": Coordinate("i4"), "batch": Coordinate("i4"), "epoch": Coordinate("i4")}
+    return found | ({"sample": Coordinate("i8", (len(clock.examples),))} if clock.examples else {})
 
 
 def place(clock: int, coordinate: str) -> str:

@@ -287,10 +287,9 @@ def _lay_out(file: h5py.File, contents: Contents, config: str, started: str) -> 
     own["committed"] = np.zeros(len(contents.clocks), np.int64)
     for number, clock in enumerate(contents.clocks):
         length = contents.block_rows(number)
-        for name, kind in coordinates(clock).items():
-            columns = (len(clock.examples),) if name == "sample" else ()
+        for name, (dtype, columns) in coordinates(clock).items():
             at = place(number, name)
-            data = file.create_dataset(at, (0, *columns), kind, maxshape=(None, *columns), chunks=(length, *columns))
+            data = file.create_dataset(at, (0, *columns), dtype, maxshape=(None, *columns), chunks=(length, *columns))
             if name == "time":
                 nwb.describe_time(data)
     for series in contents.series:
