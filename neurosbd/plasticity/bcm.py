@@ -7,6 +7,7 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
 from neurosbd.filters import decay
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.rates import Rates, averaged
 from neurosbd.schema.constants import NotNegative, Seconds, constants
 
@@ -47,6 +48,7 @@ class BCM:
     rate_regulated: ClassVar[bool] = False
     per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     def init(self, local: Local) -> Sliding:
         """Nothing has been averaged."""
@@ -59,7 +61,3 @@ class BCM:
         threshold = square if state.threshold is None else state.threshold
         change = local.outer(y * (threshold - y), rates.pre).weight.mul_(self.eta / len(y))
         return Synapses(change, None), Sliding(rates, threshold.lerp(square, 1 - decay(self.tau_threshold, dt)))
-
-    def eligibility(self, state: Sliding, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("bcm waits for nothing, so it has no eligibility; record dweight instead")

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.spike_timing import PairTraces, Window, check_bounds, within
 from neurosbd.schema.constants import Hertz, NotNegative, Seconds, constants
 
@@ -46,6 +47,7 @@ class SymmetricInhibitory:
     per_synapse: ClassVar[bool] = True
     by_events: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     def __post_init__(self) -> None:
         check_bounds("symmetric_inhibitory", self.w_min, self.w_max)
@@ -81,7 +83,3 @@ class SymmetricInhibitory:
         arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(size)
         firing = local.outer(now.fired, now.pre).weight.mul_(size)
         return Synapses(within(arriving, firing, local.synapses.weight, self.bounds).add_(firing), None), state
-
-    def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("symmetric_inhibitory waits for nothing, so it has no eligibility; record dweight instead")

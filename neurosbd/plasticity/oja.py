@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.rates import Rates, averaged
 from neurosbd.schema.constants import NotNegative, Seconds, constants
 
@@ -36,6 +36,7 @@ class Oja:
     rate_regulated: ClassVar[bool] = False
     per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     def init(self, local: Local) -> Rates | None:
         """Nothing has been averaged."""
@@ -48,7 +49,3 @@ class Oja:
         hebbian = local.outer(rates.post, rates.pre).weight
         change = square.mul_(local.synapses.weight).sub_(hebbian).mul_(self.eta / len(rates.pre))
         return Synapses(change, None), rates
-
-    def eligibility(self, state: Rates | None, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("oja waits for nothing, so it has no eligibility; record dweight instead")

@@ -42,7 +42,8 @@ class Plasticity(Protocol[S]):
         ...
 
     def eligibility(self, state: S, local: Local, examples: Tensor) -> Tensor:
-        """What a third factor would meet after this step, of some examples [E]: [E, *weight]. For looking at it.
+        """What a third factor would meet after this step, of some examples [E]: [E, *weight]. For looking at it;
+        `no_eligibility` of a plasticity that does not wait.
 
         Raises:
             ValueError: if this plasticity keeps nothing that waits.
@@ -66,6 +67,12 @@ class Blockwise(Protocol[S]):
         """The sum of the gradients of `local.steps` steps, up to the order of summation; in `local` steps count as
         examples, and `eligible` sums over them."""
         ...
+
+
+def no_eligibility(plasticity: object, state: object, local: Local, examples: Tensor) -> Tensor:
+    """There is none: every change is made at once."""
+    name = type(plasticity).__name__
+    raise ValueError(f"{name} waits for nothing, so it has no eligibility; record dweight instead")
 
 
 def takes_blocks(plasticity: object) -> bool:

@@ -13,6 +13,7 @@ from neurosbd.neurons.neuron import Stochastic
 from neurosbd.neurons.scan import apart, together
 from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
 from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, rewarded_block, standing
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.schema.constants import Fraction, NotNegative, Seconds, constants
 
 Bounds = Literal["additive", "multiplicative", "power_law"]
@@ -139,6 +140,7 @@ class SpikeTiming:
     rate_regulated: ClassVar[bool] = False
     per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -171,10 +173,6 @@ class SpikeTiming:
         down = within(down, up, weight, self.bounds)
         up.mul_(self.window.factors(weight - down if self.window.soft else weight)[0])
         return Synapses(down.sub_(up), None), state
-
-    def eligibility(self, state: PairTraces, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every pairing changes the weight at once."""
-        raise ValueError("stdp waits for nothing, so it has no eligibility; record dweight instead")
 
 
 class Tagged(NamedTuple):

@@ -10,7 +10,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local, Selective, Site
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
-from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking, takes_lists
+from neurosbd.plasticity.plasticity import Bounded, Plasticity, Tracking, no_eligibility, takes_lists
 from neurosbd.schema.constants import Hertz, Legal, Seconds, constants
 
 
@@ -62,6 +62,7 @@ class SynapticScaling:
     waits: ClassVar[bool] = False
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     @property
     def per_synapse(self) -> bool:
@@ -100,7 +101,3 @@ class SynapticScaling:
             more, beside = self.beside.step(beside, local, dt)
             change = change if more is None else change.add_(more.weight)
         return Synapses(change, None), Scaled(rate, beside)
-
-    def eligibility(self, state: Scaled, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("synaptic_scaling waits for nothing, so it has no eligibility; record dweight instead")

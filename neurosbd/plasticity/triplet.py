@@ -9,6 +9,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
 from neurosbd.filters import decay
 from neurosbd.plasticity.pairing import latest
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.spike_timing import check_bounds, within
 from neurosbd.schema.constants import NotNegative, Seconds, constants
 
@@ -73,6 +74,7 @@ class Triplet:
     per_synapse: ClassVar[bool] = True
     by_events: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
+    eligibility = no_eligibility
 
     def __post_init__(self) -> None:
         check_bounds("triplet", self.w_min, self.w_max)
@@ -102,7 +104,3 @@ class Triplet:
         down = within(down, up, local.synapses.weight, self.bounds)
         after = TripletTraces(r1, follow(r2, local.pre), follow(o1, fired), follow(o2, fired), local.post.value)
         return Synapses(down.sub_(up), None), after
-
-    def eligibility(self, state: TripletTraces, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("triplet waits for nothing, so it has no eligibility; record dweight instead")

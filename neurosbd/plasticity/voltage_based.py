@@ -9,6 +9,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local, Site, membrane_of
 from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
+from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.spike_timing import check_bounds, within
 from neurosbd.schema.constants import NotNegative, Positive, Seconds, Span, Volts, constants
 
@@ -82,6 +83,7 @@ class VoltageBased:
     rate_regulated: ClassVar[bool] = False
     eligibilities: ClassVar[tuple[str, ...]] = ()
     per_synapse: ClassVar[bool] = True
+    eligibility = no_eligibility
 
     def __post_init__(self) -> None:
         check_bounds("voltage_based", self.w_min, self.w_max)
@@ -124,10 +126,6 @@ class VoltageBased:
         plus = _later(state.plus, u, 1 - decay(self.tau_plus, dt), kept)
         depolarised = torch.lerp(state.depolarised, u - self.v_rest, 1 - decay(self.tau_ref, dt))
         return Synapses(down.sub_(up), None), VoltageTraces(pre, minus, plus, depolarised, spiking)
-
-    def eligibility(self, state: VoltageTraces, local: Local, examples: Tensor) -> Tensor:
-        """There is none: every change is made at once."""
-        raise ValueError("voltage_based waits for nothing, so it has no eligibility; record dweight instead")
 
 
 def _membrane(local: Local) -> Tensor:
