@@ -6,8 +6,10 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
+from neurosbd.filters import decay
+from neurosbd.plasticity.pairing import PairTraces, no_spike, paired
 from neurosbd.plasticity.plasticity import no_eligibility
-from neurosbd.plasticity.spike_timing import PairTraces, Window, check_bounds, within
+from neurosbd.plasticity.spike_timing import check_bounds, within
 from neurosbd.schema.constants import Hertz, NotNegative, Seconds, constants
 
 
@@ -65,11 +67,7 @@ class SymmetricInhibitory:
 
     def init(self, local: Local) -> PairTraces:
         """No spike yet."""
-        return self._traces.init(local)
-
-    @property
-    def _traces(self) -> Window:
-        return Window(tau_plus=self.tau, tau_minus=self.tau)
+        return no_spike("all_to_all", local)
 
     def movers(self, state: PairTraces, local: Local) -> tuple[Tensor, Tensor]:
         """What arrives, and the spikes of the last step."""
@@ -77,7 +75,8 @@ class SymmetricInhibitory:
 
     def step(self, state: PairTraces, local: Local, dt: float) -> tuple[Synapses, PairTraces]:
         """What arrivals change, then what spikes do; a gradient, which is taken off a weight."""
-        now, state = self._traces.after(state, local, dt)
+        kept = decay(self.tau, dt)
+        now, state = paired("all_to_all", state, local, kept, kept)
         sign = 1 if self.w_max <= 0 else -1
         size, alpha = sign * self.eta / len(local.pre), 2 * self.rate * self.tau
         arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(size)

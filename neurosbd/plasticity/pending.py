@@ -26,28 +26,68 @@ class PendingEligibility(NamedTuple):
     posts: Tensor  # as faded as their step is old, [K, B, *size], K < PENDING
     pres: Tensor  # [K, B, *arriving]
 
+    @classmethod
+    def empty(cls, local: Local) -> "PendingEligibility":
+        """No pairing yet."""
+        weight = local.synapses.weight
+        post, pre = (apart(each, local.steps)[0] for each in (local.post.value, local.pre))
+        folded = weight.new_zeros((len(pre), *weight.shape))
+        return cls(folded, 1.0, post.new_empty((0, *post.shape)), pre.new_empty((0, *pre.shape)))
 
-def nothing(local: Local) -> PendingEligibility:
-    """No pairing yet."""
-    weight = local.synapses.weight
-    post, pre = (apart(each, local.steps)[0] for each in (local.post.value, local.pre))
-    folded = weight.new_zeros((len(pre), *weight.shape))
-    return PendingEligibility(folded, 1.0, post.new_empty((0, *post.shape)), pre.new_empty((0, *pre.shape)))
+    def append(self, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local) -> "PendingEligibility":
+        """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]; of a block, after all of its steps."""
+        faded = kept**local.steps
+        fade = self.fade * faded
+        new = torch.cat([_of_steps(each, local) for each in pres])
+        weighted = torch.cat([_fading(_of_steps(each, local), kept) for each in posts])
+        both = torch.cat((self.posts * faded, weighted)), torch.cat((self.pres, new))
+        # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
+        if len(both[0]) < PENDING and (is_matrix(local.synapses.weight) or local.sides.listed):
+            return PendingEligibility(self.folded, fade, *both)
+        return PendingEligibility(local.each(*both, self.folded, fade), 1.0, self.posts[:0], self.pres[:0])
 
+    def materialise(self, local: Local, examples: Tensor | slice) -> Tensor:
+        """e of these examples, in memory of its own, [E, *weight]."""
+        posts, pres = self.posts[:, examples], self.pres[:, examples]
+        return local.each(posts, pres, self.folded[examples].clone(), self.fade)
 
-def joined(
-    pending: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
-) -> PendingEligibility:
-    """One step later: e[b] <- kept e[b] + sum_k posts[k][b] x pres[k][b]; of a block, after all of its steps."""
-    faded = kept**local.steps
-    fade = pending.fade * faded
-    new = torch.cat([_of_steps(each, local) for each in pres])
-    weighted = torch.cat([_fading(_of_steps(each, local), kept) for each in posts])
-    both = torch.cat((pending.posts * faded, weighted)), torch.cat((pending.pres, new))
-    # The factors of a convolution are maps, larger than the kernels they make up: they do not wait.
-    if len(both[0]) < PENDING and (is_matrix(local.synapses.weight) or local.sides.listed):
-        return PendingEligibility(pending.folded, fade, *both)
-    return PendingEligibility(local.each(*both, pending.folded, fade), 1.0, pending.posts[:0], pending.pres[:0])
+    def contract(self, third_factor: Tensor | None, local: Local) -> Synapses | None:
+        """sum_b third_factor[b, i] e[b, i, ...]; one factor per example, expanded over i, is not multiplied out."""
+        if third_factor is None:
+            return None
+        if not any(third_factor.stride()[1:]):
+            one = third_factor.flatten(1)[:, 0] * self.fade
+            weight = (one @ self.folded.flatten(1)).view(self.folded.shape[1:])
+        elif not inner(third_factor):
+            weight = local.sides.sum_post(third_factor * self.fade, self.folded)
+        else:
+            raise ValueError(
+                f"an eligibility [batch, *weight] = {list(self.folded.shape)} of a map or of vectors takes one third "
+                f"factor per example [batch], "
+                f"got [batch, *size] = {list(third_factor.shape)}"
+            )
+        if len(self.posts):
+            posts, pres = (self.posts * third_factor).flatten(0, 1), self.pres.flatten(0, 1)
+            weight += local.outer(posts, pres).weight
+        return Synapses(weight, None)
+
+    def contract_block(self, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local) -> Synapses | None:
+        """What `contract` gives after each of K calls of `append`, summed; asked before `append` folds what waits.
+
+        sum_k third_factor[k] e[k] = kept late[0] e[-1] + sum_k (late[k] posts[k]) x pres[k]
+        late[k] = third_factor[k] + kept late[k+1]
+        """
+        if local.third_factor is None:
+            return None
+        late = local.third_factor.clone()
+        each = apart(late, local.steps)
+        for now, later in zip(reversed(each[:-1]), reversed(each[1:]), strict=True):
+            now.add_(later, alpha=kept)
+        total = self.contract(each[0] * kept, local)
+        for post, pre in zip(posts, pres, strict=True):
+            assert total is not None
+            total.weight.add_(local.outer(late * post, pre).weight)
+        return total
 
 
 def _of_steps(block: Tensor, local: Local) -> Tensor:
@@ -61,52 +101,3 @@ def _fading(steps: Tensor, kept: float) -> Tensor:
         return steps
     left = steps.new_tensor([kept ** (len(steps) - 1 - k) for k in range(len(steps))])
     return torch.einsum("k,k...->k...", left, steps)
-
-
-def rewarded_block(
-    pending: PendingEligibility, posts: list[Tensor], pres: list[Tensor], kept: float, local: Local
-) -> Synapses | None:
-    """What K calls of `rewarded` after as many of `joined` add up to; asked before `joined` folds what waits.
-
-    sum_k third_factor[k] e[k] = kept late[0] e[-1] + sum_k (late[k] posts[k]) x pres[k]
-    late[k] = third_factor[k] + kept late[k+1]
-    """
-    if local.third_factor is None:
-        return None
-    late = local.third_factor.clone()
-    each = apart(late, local.steps)
-    for now, later in zip(reversed(each[:-1]), reversed(each[1:]), strict=True):
-        now.add_(later, alpha=kept)
-    total = rewarded(each[0] * kept, pending, local)
-    for post, pre in zip(posts, pres, strict=True):
-        assert total is not None
-        total.weight.add_(local.outer(late * post, pre).weight)
-    return total
-
-
-def standing(pending: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
-    """e of these examples, in memory of its own, [E, *weight]."""
-    posts, pres = pending.posts[:, examples], pending.pres[:, examples]
-    return local.each(posts, pres, pending.folded[examples].clone(), pending.fade)
-
-
-def rewarded(third_factor: Tensor | None, pending: PendingEligibility, local: Local) -> Synapses | None:
-    """sum_b third_factor[b, i] e[b, i, ...]; one factor per example, expanded over i, is not multiplied out."""
-    if third_factor is None:
-        return None
-    folded, fade = pending.folded, pending.fade
-    if not any(third_factor.stride()[1:]):
-        one = third_factor.flatten(1)[:, 0] * fade
-        weight = (one @ folded.flatten(1)).view(folded.shape[1:])
-    elif not inner(third_factor):
-        weight = local.sides.sum_post(third_factor * fade, folded)
-    else:
-        raise ValueError(
-            f"an eligibility [batch, *weight] = {list(folded.shape)} of a map or of vectors takes one third "
-            f"factor per example [batch], "
-            f"got [batch, *size] = {list(third_factor.shape)}"
-        )
-    if len(pending.posts):
-        posts, pres = (pending.posts * third_factor).flatten(0, 1), pending.pres.flatten(0, 1)
-        weight += local.outer(posts, pres).weight
-    return Synapses(weight, None)

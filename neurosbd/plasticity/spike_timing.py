@@ -12,11 +12,11 @@ from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Stochastic
 from neurosbd.neurons.scan import apart, together
 from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
-from neurosbd.plasticity.pending import PendingEligibility, joined, nothing, rewarded, rewarded_block, standing
+from neurosbd.plasticity.pending import PendingEligibility
 from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.schema.constants import Fraction, NotNegative, Seconds, constants
 
-Bounds = Literal["additive", "multiplicative", "power_law"]
+WeightDependence = Literal["additive", "multiplicative", "power_law"]
 
 
 def check_bounds(name: str, w_min: float, w_max: float) -> None:
@@ -77,7 +77,7 @@ class Window:
     tau_minus: Seconds = 20e-3
     w_min: float = -1.0
     w_max: float = 1.0
-    bounds: Bounds = "additive"
+    bounds: WeightDependence = "additive"
     pairing: Pairing = "all_to_all"
     mu: Fraction | None = None
 
@@ -224,7 +224,7 @@ class RewardedSpikeTiming:
 
     def init(self, local: Local) -> Tagged:
         """Nothing waits."""
-        return Tagged(self.window.init(_each(local)[0]), nothing(local))
+        return Tagged(self.window.init(_each(local)[0]), PendingEligibility.empty(local))
 
     def step(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
         """The waiting pairings times the third factor, when there is one."""
@@ -239,8 +239,8 @@ class RewardedSpikeTiming:
             pending = state.pending._replace(folded=e)
         else:
             posts, pres = [now.fired * plus, now.post * -minus], [now.pre, now.arrived]
-            pending = joined(state.pending, posts, pres, kept, local)
-        return rewarded(local.third_factor, pending, local), Tagged(traces, pending)
+            pending = state.pending.append(posts, pres, kept, local)
+        return pending.contract(local.third_factor, local), Tagged(traces, pending)
 
     def block(self, state: Tagged, local: Local, dt: float) -> tuple[Synapses | None, Tagged]:
         """The same of several steps: the traces of units go step by step, the pairs of all steps are one product."""
@@ -252,12 +252,12 @@ class RewardedSpikeTiming:
         fired, found, pre = (together([getattr(now, name) for now in instants]) for name in ("fired", "post", "pre"))
         posts, pres = [fired * plus, found * -minus], [pre, local.pre]
         kept = decay(self.tau_e, dt)
-        gradient = rewarded_block(state.pending, posts, pres, kept, local)
-        return gradient, Tagged(traces, joined(state.pending, posts, pres, kept, local))
+        gradient = state.pending.contract_block(posts, pres, kept, local)
+        return gradient, Tagged(traces, state.pending.append(posts, pres, kept, local))
 
     def eligibility(self, state: Tagged, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
-        return standing(state.pending, local, examples)
+        return state.pending.materialise(local, examples)
 
 
 def _each(local: Local) -> list[Local]:
@@ -300,20 +300,20 @@ class PolicyGradient:
 
     def init(self, local: Local) -> PendingEligibility:
         """Nothing waits."""
-        return nothing(local)
+        return PendingEligibility.empty(local)
 
     def step(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
         """What waits times the third factor, when there is one."""
         kept = decay(self.tau_e, dt)
-        pending = joined(state, [local.surprise()], [local.eligible.trace], kept, local)
-        return rewarded(local.third_factor, pending, local), pending
+        pending = state.append([local.surprise()], [local.eligible.trace], kept, local)
+        return pending.contract(local.third_factor, local), pending
 
     def block(self, state: PendingEligibility, local: Local, dt: float) -> tuple[Synapses | None, PendingEligibility]:
         """The same of several steps, whose surprises and traces are one product."""
         posts, pres, kept = [local.surprise()], [local.eligible.trace], decay(self.tau_e, dt)
-        gradient = rewarded_block(state, posts, pres, kept, local)
-        return gradient, joined(state, posts, pres, kept, local)
+        gradient = state.contract_block(posts, pres, kept, local)
+        return gradient, state.append(posts, pres, kept, local)
 
     def eligibility(self, state: PendingEligibility, local: Local, examples: Tensor | slice) -> Tensor:
         """e of these examples after the last step, [E, *weight]; for a look now and then, it is made up anew."""
-        return standing(state, local, examples)
+        return state.materialise(local, examples)
