@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+from neurosbd.expansions.expansion import no_statistics
 from neurosbd.losses import Informative
 from neurosbd.losses.targets import CLASSES
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast, unchanged
 from neurosbd.schema.constants import NotNegative, Whole, constants
 
 
@@ -44,6 +45,9 @@ class Bartlett:
     features: Whole = 0
     weight: NotNegative = 1.0
 
+    statistics = no_statistics
+    update = unchanged
+
     def width(self, broadcast: Broadcast) -> int:
         """C (C + 1) / 2, or `features`."""
         outputs = broadcast.score.shape[1]
@@ -75,11 +79,3 @@ class Bartlett:
             return seen - torch.einsum("bij,im,jm->bm", expected, *state)
         i, j = torch.triu_indices(*expected.shape[1:], device=expected.device)
         return broadcast.score[:, i] * broadcast.score[:, j] * batch - expected[:, i, j]
-
-    def statistics(self, state: Pairs | tuple[()], broadcast: Broadcast) -> tuple[()]:
-        """Nothing is followed."""
-        return ()
-
-    def update(self, state: Pairs | tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> Pairs | tuple[()]:
-        """As it was."""
-        return state

@@ -5,8 +5,9 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import Tensor
 
+from neurosbd.expansions.expansion import no_statistics
 from neurosbd.losses import Brier, CrossEntropy, RankedProbability, Spherical
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast, unchanged
 from neurosbd.schema.constants import Count, NotNegative, Range, constants
 
 
@@ -41,6 +42,9 @@ class Coarse:
     groups: Annotated[int, Range(least=2)] = 3
     weight: NotNegative = 1.0
 
+    statistics = no_statistics
+    update = unchanged
+
     def width(self, broadcast: Broadcast) -> int:
         """L C."""
         return self.groupings * broadcast.score.shape[1]
@@ -64,11 +68,3 @@ class Coarse:
         members = log_p[:, None, :].masked_fill(state.together == 0, -torch.inf)
         share = torch.exp(log_p.repeat(1, self.groupings) - torch.logsumexp(members, 2))
         return share * score
-
-    def statistics(self, state: Groups, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is followed."""
-        return ()
-
-    def update(self, state: Groups, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Groups:
-        """As it was."""
-        return state

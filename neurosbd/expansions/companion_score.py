@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from neurosbd.expansions.expansion import no_statistics
 from neurosbd.losses import Brier, CrossEntropy, NegativeBinomial, Poisson, RankedProbability, Spherical
 from neurosbd.losses.log_link import Gamma
 from neurosbd.losses.loss import Loss
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast, unchanged
 from neurosbd.schema.constants import NotNegative, constants
 
 Name = Literal["cross_entropy", "brier", "spherical", "ranked_probability", "poisson", "negative_binomial"]
@@ -44,6 +45,9 @@ class CompanionScore:
     loss: Name = "brier"
     weight: NotNegative = 1.0
 
+    statistics = no_statistics
+    update = unchanged
+
     def width(self, broadcast: Broadcast) -> int:
         """C."""
         return broadcast.score.shape[1]
@@ -65,14 +69,6 @@ class CompanionScore:
         """[B, C]."""
         other = (_SOFTMAX | _LOG_MEAN)[self.loss]
         return other.score(broadcast.output, broadcast.target) / broadcast.examples
-
-    def statistics(self, state: tuple[()], broadcast: Broadcast) -> tuple[()]:
-        """Nothing is followed."""
-        return ()
-
-    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
-        """As it was."""
-        return state
 
 
 def _family(loss: object) -> Mapping[str, Loss]:

@@ -47,3 +47,8 @@ class Expansion(Protocol[S]):
     def update(self, state: S, sums: tuple[Tensor, ...], broadcast: Broadcast) -> S:
         """The state with this step in it."""
         ...
+
+
+def no_statistics(expansion: object, state: object, broadcast: Broadcast) -> tuple[()]:
+    """Nothing is followed: `statistics` of a block whose state stays, beside `unchanged`."""
+    return ()

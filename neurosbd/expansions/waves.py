@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import UsageError
+from neurosbd.expansions.expansion import no_statistics
 from neurosbd.losses import HasDistribution
-from neurosbd.neuromodulators.neuromodulator import Broadcast
+from neurosbd.neuromodulators.neuromodulator import Broadcast, unchanged
 from neurosbd.schema.constants import Legal, NotNegative, Positive, constants
 
 
@@ -35,6 +36,9 @@ class Waves:
     frequencies: Annotated[tuple[Positive, ...], Legal("one frequency or more", bool)] = (1.0, 2.0)
     weight: NotNegative = 1.0
 
+    statistics = no_statistics
+    update = unchanged
+
     def width(self, broadcast: Broadcast) -> int:
         """2 k frequencies."""
         return 2 * len(self.frequencies) * broadcast.score.shape[1] // getattr(broadcast.loss, "parameters", 1)
@@ -60,11 +64,3 @@ class Waves:
             cosine, sine = distribution.characteristic(frequency)
             columns += [torch.cos(frequency * residual) - cosine, torch.sin(frequency * residual) - sine]
         return torch.cat(columns, 1) / broadcast.examples
-
-    def statistics(self, state: tuple[()], broadcast: Broadcast) -> tuple[()]:
-        """Nothing is followed."""
-        return ()
-
-    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
-        """As it was."""
-        return state

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.fixed_random import Frozen
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_statistics, unchanged
 from neurosbd.schema.constants import Fraction, constants
 
 
@@ -29,6 +29,8 @@ class Aligned:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     overlap: Fraction = 0.5
 
@@ -40,14 +42,6 @@ class Aligned:
                 "learning population to the readout; use neuromodulator 'fixed_random' for deeper populations"
             )
         return Frozen(overlapping(receiver.readout_weight.detach(), self.overlap, generator))
-
-    def statistics(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is learned."""
-        return ()
-
-    def update(self, state: Frozen, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Frozen:
-        """As it was."""
-        return state
 
     def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score M, [B, units]."""

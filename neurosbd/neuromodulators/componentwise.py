@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import components, per_component
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_statistics, unchanged
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Componentwise:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing is kept; ValueError unless units have a component for each output."""
@@ -36,14 +38,6 @@ class Componentwise:
                 f"'sbd', 'dfa'"
             )
         return ()
-
-    def statistics(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is learned."""
-        return ()
-
-    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
-        """There is none."""
-        return state
 
     def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """The score, [B, units, C], at every position of a map; an expanded view, nothing is written."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver, no_statistics, unchanged
 from neurosbd.neuromodulators.projection import draw_projection
 from neurosbd.schema.constants import NotNegative, Positive, constants
 
@@ -45,6 +45,8 @@ class DirectKolenPollack:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     layout: Layout = field(default_factory=Grid)
     relative_rate: Positive = 1.0
@@ -62,14 +64,6 @@ class DirectKolenPollack:
     def read(self, state: Descending, receiver: Receiver, broadcast: Broadcast) -> Reading:
         """The activity in the coordinates of B, and the score that is broadcast in place of one of its own."""
         return Reading(self.layout.summary(receiver.value, state.basis), broadcast.score)
-
-    def statistics(self, state: Descending, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """None: B learns by its gradient."""
-        return ()
-
-    def update(self, state: Descending, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Descending:
-        """As it was, until the optimizer moves B."""
-        return state
 
     def third_factor(self, state: Descending, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """The score through B, [B, *size]."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neurosbd.axes import is_map
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_statistics, unchanged
 from neurosbd.schema.constants import Count, NotNegative, Whole, constants
 
 
@@ -42,6 +42,8 @@ class FixedKernels:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     kernel: Count = 3
     stride: Count = 1
@@ -74,14 +76,6 @@ class FixedKernels:
         )
         seen = functional.pad(seen, (0, across, 0, down))
         return seen[:, self.padding : self.padding + height, self.padding : self.padding + width].flatten(1)
-
-    def statistics(self, state: Kernels, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is learned."""
-        return ()
-
-    def update(self, state: Kernels, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Kernels:
-        """As it was."""
-        return state
 
     def third_factor(self, state: Kernels, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """The score back through the kernels, [B, *size]."""

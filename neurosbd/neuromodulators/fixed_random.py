@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import NO_BASIS, Layout, Shared
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_statistics, unchanged
 from neurosbd.neuromodulators.projection import columns, draw_projection, first_columns
 from neurosbd.schema.constants import NotNegative, constants
 
@@ -48,6 +48,8 @@ class FixedRandom:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     layout: Layout = field(default_factory=Shared)
     scale: NotNegative = 0.02
@@ -65,14 +67,6 @@ class FixedRandom:
         frozen, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator, draw)
         count = (broadcast.score.shape[1] - broadcast.n_expanded) * frozen.shape[1]
         return Frozen(frozen / math.sqrt(count) if self.per == "projection" else frozen, basis)
-
-    def statistics(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is learned."""
-        return ()
-
-    def update(self, state: Frozen, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Frozen:
-        """As it was."""
-        return state
 
     def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score R0, or sign(score) R0 / B, spread over the population, [B, *size]."""

@@ -14,6 +14,7 @@ from neurosbd.neurons.scan import apart
 NOTHING = torch.empty(0)
 
 S = TypeVar("S")  # its state
+T = TypeVar("T")  # a state that stays
 F = TypeVar("F", contravariant=True)  # a state that is only looked at
 
 
@@ -107,7 +108,8 @@ class Neuromodulator(Protocol[S]):
     Its state lives as long as the experiment and is checkpointed with it. Declared are:
         rewarded: it wants a reward, not a score.
         reads_activity: what it sends depends on the activity of the receiver.
-        steady: it measures nothing and its state stays as it is, so that several steps can be sent at once.
+        steady: it measures nothing and its state stays as it is (`no_statistics`, `unchanged`), so that several steps
+            can be sent at once.
     """
 
     rewarded: ClassVar[bool]
@@ -145,6 +147,16 @@ class Neuromodulator(Protocol[S]):
         """What the score or reward is projected by at this moment, [C, units or channels]; None if by nothing of its
         own."""
         ...
+
+
+def no_statistics(modulator: object, state: object, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
+    """Nothing is measured: `statistics` of one that is steady."""
+    return ()
+
+
+def unchanged(modulator: object, state: T, sums: tuple[Tensor, ...], broadcast: Broadcast) -> T:
+    """The state as it was: `update` of one that is steady."""
+    return state
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.neuromodulators.layouts import NO_BASIS, Grid, Layout
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Reading, Receiver, no_statistics, unchanged
 from neurosbd.neuromodulators.projection import draw_projection
 from neurosbd.schema.constants import Fraction, NotNegative, Positive, constants
 
@@ -57,6 +57,8 @@ class Prediction:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = True
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     layout: Layout = field(default_factory=Grid)
     relative_rate: Positive = 2.0
@@ -78,14 +80,6 @@ class Prediction:
         """The activity h in the coordinates of V, and the own score of the prediction V h."""
         activity = self.layout.summary(receiver.value, state.basis)
         return Reading(activity, broadcast.score_of(activity @ state.prediction.mT))
-
-    def statistics(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """None: V learns by its gradient."""
-        return ()
-
-    def update(self, state: Predicting, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Predicting:
-        """As it was, until the optimizer moves V."""
-        return state
 
     def third_factor(self, state: Predicting, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """Broadcast and own score through V, [B, *size]."""

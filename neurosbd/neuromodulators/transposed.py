@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
+from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_statistics, unchanged
 from neurosbd.schema.constants import Fraction, NotNegative, constants
 
 
@@ -36,19 +36,13 @@ class Transposed:
     rewarded: ClassVar[bool] = False
     reads_activity: ClassVar[bool] = False
     steady: ClassVar[bool] = True
+    statistics = no_statistics
+    update = unchanged
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
         _readout_weight(receiver, "symmetric")
         return ()
-
-    def statistics(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> tuple[()]:
-        """Nothing is learned."""
-        return ()
-
-    def update(self, state: tuple[()], sums: tuple[Tensor, ...], broadcast: Broadcast) -> tuple[()]:
-        """There is none."""
-        return state
 
     def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score gain W_out, [B, units]."""
