@@ -17,14 +17,11 @@ class Backprop(Rule[TensorState]):
     Heads descend their own loss, of which the populations that they read hear nothing.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     teaches_heads: ClassVar[bool] = True
     takes_lists: ClassVar[bool] = True
     transmits: ClassVar[bool] = True
     differentiates: ClassVar[bool] = True
-
-    def why_alone(self) -> str | None:
-        """A gradient is a sum over examples."""
-        return None
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """One showing that autograd follows."""

@@ -99,6 +99,8 @@ class Rule(Protocol[S]):
         spares_silent: synapses from units that are silent in a batch stay as they are.
         estimates: its gradient is right on average only, over noise that it draws itself.
         differentiates: autograd follows what it shows.
+        sums_over_examples: all that it learns are sums over examples, of scores that carry the 1/B of the whole batch,
+            or go through `run.ranks`, so that several processes can share a batch.
     """
 
     loss: str | None = None
@@ -113,6 +115,7 @@ class Rule(Protocol[S]):
     spares_silent: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False
+    sums_over_examples: ClassVar[bool] = False
 
     @property
     def rewarded(self) -> bool:
@@ -204,9 +207,9 @@ class Rule(Protocol[S]):
         return {}
 
     def why_alone(self) -> str | None:
-        """Why several processes cannot share a batch under this rule; None: all that it learns are sums over examples,
-        of scores that carry the 1/B of the whole batch, or go through `run.ranks`."""
-        return f"{type(self).__name__} does not say that what it learns is a sum over examples"
+        """Why several processes cannot share a batch under this rule; None: they can."""
+        silent = f"{type(self).__name__} does not say that what it learns is a sum over examples"
+        return None if self.sums_over_examples else silent
 
     def parts(self) -> Mapping[str, tuple[object, ...]]:
         """What it is composed of, by the kind of their tables."""

@@ -1,6 +1,7 @@
 """Direct random target projection by name."""
 
 from dataclasses import field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class DirectRandomTarget(Rule[TensorState]):
     Differs: B is Gaussian and of one size for all populations, there uniform in +-sqrt(6 / units).
     """
 
+    sums_over_examples: ClassVar[bool] = True
+
     layout: Layout = field(default_factory=Full)
     scale: NotNegative = 0.02
 
@@ -44,10 +47,6 @@ class DirectRandomTarget(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "drtp sends the target of one step")
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B [C, M] of every hidden population, and the basis of its layout."""

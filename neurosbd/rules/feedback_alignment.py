@@ -30,6 +30,7 @@ class FeedbackAlignment(Rule[TensorState]):
         2108.13446).
     """
 
+    sums_over_examples: ClassVar[bool] = True
     teaches_heads: ClassVar[bool] = True
 
     feedback: Initialiser = field(default_factory=KaimingNormal)
@@ -37,10 +38,6 @@ class FeedbackAlignment(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """Whether a signal can go back within a step."""
         check_chain(network, "fa")
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""

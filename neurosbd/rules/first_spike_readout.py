@@ -32,6 +32,7 @@ class FirstSpikeReadout(Rule[TensorState]):
         competition: among the units of one class.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     labelled: ClassVar[bool] = True
     timed: ClassVar[bool] = True
     spares_silent: ClassVar[bool] = False
@@ -77,10 +78,6 @@ class FirstSpikeReadout(Rule[TensorState]):
                 f"population '{readout.name}': rule.units_per_class = {units} does not divide its {readout.size[0]} "
                 f"units; set its size to classes x {units}"
             )
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def populations(self, network: Network) -> tuple[str, ...]:
         """The readout."""

@@ -44,6 +44,7 @@ class ForwardForward(Rule[TensorState]):
     Differs: negative labels are drawn evenly unless `negatives` is 'hard', as there.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     showings: ClassVar[int] = 3
     spares_silent: ClassVar[bool] = False  # labels are written over inputs
     labelled: ClassVar[bool] = True
@@ -74,10 +75,6 @@ class ForwardForward(Rule[TensorState]):
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """The key of the wrong labels."""
         return TensorState({"key": torch.randint(2**31, (), generator=generator)})
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples, and wrong labels are drawn for all."""
-        return None
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """A neutral label for the readout, then the right and a wrong one."""

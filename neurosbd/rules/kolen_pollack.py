@@ -31,6 +31,7 @@ class KolenPollack(Rule[TensorState]):
     Source: Kolen, Pollack 1994, IEEE Int. Conf. Neural Netw.; Akrout et al. 2019, NeurIPS, arXiv 1904.05391.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     teaches_heads: ClassVar[bool] = True
 
     feedback: Initialiser = field(default_factory=KaimingNormal)
@@ -38,10 +39,6 @@ class KolenPollack(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """Whether a signal can go back within a step."""
         check_chain(network, "kolen_pollack")
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""

@@ -1,7 +1,7 @@
 """Mono-Forward: every population descends the loss of a head of its own."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class MonoForward(Rule[TensorState]):
         share of the training, there until it has converged.
     """
 
+    sums_over_examples: ClassVar[bool] = True
+
     layout: Layout = Full()
     heads: tuple[str, ...] = ()
     order: Literal["simultaneous", "sequential"] = "simultaneous"
@@ -51,10 +53,6 @@ class MonoForward(Rule[TensorState]):
     def hears_target(self) -> bool:
         """By its heads."""
         return True
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: gradients of heads and populations are sums over examples."""
-        return None
 
     def check(self, network: Network) -> None:
         """Neurons without a past, connections without a delay."""

@@ -105,6 +105,7 @@ class WeightPerturbation(Rule[TensorState]):
         Trans. Autom. Control 37 (there with signs for Gaussian noise).
     """
 
+    sums_over_examples: ClassVar[bool] = True
     showings: ClassVar[int] = 3
     estimates: ClassVar[bool] = True
     takes_lists: ClassVar[bool] = True
@@ -112,10 +113,6 @@ class WeightPerturbation(Rule[TensorState]):
 
     size: Positive = 1e-3
     difference: Difference = "forward"
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: the change of the loss is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per parameter that learns, and how many batches there have been."""

@@ -32,6 +32,7 @@ class SignSymmetry(Rule[TensorState]):
         the source adds, are left to the optimizer and the neurons.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     teaches_heads: ClassVar[bool] = True
 
     magnitude: Literal["fixed", "drawn", "equal"] = "fixed"
@@ -40,10 +41,6 @@ class SignSymmetry(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """Whether a signal can go back within a step."""
         check_chain(network, "sign_symmetry")
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """|B|, for each connection; of magnitudes that are drawn anew the seed of the first batch."""

@@ -30,6 +30,7 @@ class WinnerSTDP(Rule[TensorState]):
         inhibition: who wins.
     """
 
+    sums_over_examples: ClassVar[bool] = True
     timed: ClassVar[bool] = True
     spares_silent: ClassVar[bool] = False
 
@@ -72,10 +73,6 @@ class WinnerSTDP(Rule[TensorState]):
                 f"{where}: this rule learns from the inputs of one winner, but pool_drive joins several positions; "
                 f"set pool of the next connection instead"
             )
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: all is a sum over examples."""
-        return None
 
     def begin(self, network: Network, loss: object, generator: torch.Generator) -> TensorState:
         """Nothing is kept beside the weights."""
