@@ -21,7 +21,8 @@ from neurosbd.learning.learner import Learner
 from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import IF, LIF
 from neurosbd.rules import RULES
-from neurosbd.rules.competition import CausalWindow, Competition
+from neurosbd.rules.causal_window import CausalWindow
+from neurosbd.rules.competition import Competition
 from neurosbd.rules.first_spikes import Spikes, answer_of, desired_times, first_spikes, winners
 from tests.contracts.tables import seeded
 from tests.test_fit import StopAfter

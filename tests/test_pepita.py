@@ -168,7 +168,7 @@ def test_mirrors_learn_the_weights_backwards_from_noise() -> None:
     Must fail when the noise is not the one that was shown (tried).
     """
     network = mlp([6, 8, 3], "relu", bias=False)
-    mirrors = Mirrors.drawn(network, 1.0, seeded())
+    mirrors = Mirrors.draw(network, 1.0, seeded())
     for mirror in mirrors.weights.values():
         mirror.zero_()
     mirrors.learn(network, 200_000, 1.0, 0.0, sigma=0.5)
@@ -181,7 +181,7 @@ def test_mirrors_lead_from_the_output_to_the_input() -> None:
     """F = B_1 B_2 with the spread that is asked for; feedback through mirrors that are the weights descends. Must fail
     when the size of F is not kept (tried)."""
     network = mlp([6, 8, 3], bias=False)
-    mirrors = Mirrors.drawn(network, 0.3, seeded())
+    mirrors = Mirrors.draw(network, 0.3, seeded())
     mirrors.learn(network, 50, 0.1, 0.5)
     mirrors.keep_size()
     one, two = mirrors.weights.values()

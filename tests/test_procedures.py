@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import neurosbd
-from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.online import LocalRule
 from neurosbd.rules import RULES
+from neurosbd.rules.backprop import Backprop
 from neurosbd.runs.loggers import NullLogger
 from neurosbd.testing.networks import mlp
 

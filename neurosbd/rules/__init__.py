@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.online import LocalRule
 from neurosbd.learning.rule import Rule
-from neurosbd.rules.backprop import bp, bptt
+from neurosbd.rules.backprop import Backprop, bp, bptt
 from neurosbd.rules.broadcast import dfa, dkp, ebd, gevb, local, sbd, sbp
 from neurosbd.rules.corinfomax import corinfomax
 from neurosbd.rules.corinfomax_ep import CorInfoMaxEP

@@ -1,6 +1,36 @@
-"""Backpropagation by name."""
+"""Backpropagation: the reference that every local rule is measured against."""
 
-from neurosbd.learning.backprop import Backprop
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from neurosbd.learning.batch import Batch, BatchResult
+from neurosbd.learning.passes import Run
+from neurosbd.learning.rule import Rule, TensorState
+
+
+@dataclass(frozen=True)
+class Backprop(Rule[TensorState]):
+    """Fill the same `.grad` by automatic differentiation through the same network, through time if there is any.
+
+    Heads descend their own loss, of which the populations that they read hear nothing.
+    """
+
+    sums_over_examples: ClassVar[bool] = True
+    teaches_heads: ClassVar[bool] = True
+    takes_lists: ClassVar[bool] = True
+    transmits: ClassVar[bool] = True
+    differentiates: ClassVar[bool] = True
+
+    def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
+        """One showing that autograd follows."""
+        with torch.enable_grad():
+            run.show(batch)
+            costs = [meter.total.sum() for meter in (run.meter, *run.heads.values()) if meter.total is not None]
+            if costs:
+                torch.autograd.backward(costs)
+        return run.result()
 
 
 def bp() -> Backprop:

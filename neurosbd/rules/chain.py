@@ -63,7 +63,7 @@ def _step_back(p: Pass, backward: Callable[[Connection], Tensor], mirrored: Mapp
                 signals[connection.pre] = signal if before is None else before + signal
 
 
-def drawn(network: Network, how: Initialiser, generator: torch.Generator) -> dict[str, Tensor]:
+def draw_feedback(network: Network, how: Initialiser, generator: torch.Generator) -> dict[str, Tensor]:
     """Weights of the way back, by connection, each as if it were that of its connection; none along which nothing goes
     back."""
     found = {}
@@ -91,6 +91,6 @@ def check_chain(network: Network, rule: str) -> None:
         reaching |= {connection.pre for connection in network.incoming[name]}
 
 
-def told(network: Network) -> RuleSignals:
+def chain_signals(network: Network) -> RuleSignals:
     """What such a rule lets a recording see: the signals of all hidden populations."""
     return RuleSignals(tuple(name for name in network.incoming if name not in (network.readout, *network.heads)))

@@ -1,4 +1,4 @@
-"""Direct random target projection by name."""
+"""Direct random target projection: the target itself goes to every population, through random weights."""
 
 from dataclasses import field
 from typing import ClassVar

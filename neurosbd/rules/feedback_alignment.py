@@ -1,4 +1,4 @@
-"""Feedback alignment by name."""
+"""Feedback alignment: the score goes back from population to population through fixed random weights."""
 
 from dataclasses import field
 from typing import ClassVar
@@ -11,7 +11,7 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.chain import check_chain, drawn, learn_back, told
+from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
@@ -41,7 +41,7 @@ class FeedbackAlignment(Rule[TensorState]):
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""
-        return TensorState(drawn(network, self.feedback, generator))
+        return TensorState(draw_feedback(network, self.feedback, generator))
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """From the readout down through B."""
@@ -49,4 +49,4 @@ class FeedbackAlignment(Rule[TensorState]):
 
     def signals(self, network: Network) -> RuleSignals:
         """The signals."""
-        return told(network)
+        return chain_signals(network)

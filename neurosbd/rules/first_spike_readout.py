@@ -14,7 +14,8 @@ from neurosbd.learning.passes import Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.competition import CausalWindow, Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
+from neurosbd.rules.causal_window import CausalWindow
+from neurosbd.rules.competition import Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
 from neurosbd.rules.first_spikes import answer_of, check_adding, first_spikes, show, threshold_of, winners
 from neurosbd.schema.constants import Count, Fraction, NotNegative, Whole, constants
 

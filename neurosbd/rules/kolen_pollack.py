@@ -1,4 +1,4 @@
-"""Kolen-Pollack by name."""
+"""Kolen-Pollack: weights of the way back that take the same steps as those forward."""
 
 from dataclasses import field
 from typing import ClassVar
@@ -12,7 +12,7 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.chain import check_chain, drawn, learn_back, told
+from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
@@ -42,7 +42,7 @@ class KolenPollack(Rule[TensorState]):
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""
-        start = drawn(network, self.feedback, generator)
+        start = draw_feedback(network, self.feedback, generator)
         return TensorState(parameters={name: nn.Parameter(b) for name, b in start.items()})
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
@@ -51,4 +51,4 @@ class KolenPollack(Rule[TensorState]):
 
     def signals(self, network: Network) -> RuleSignals:
         """The signals."""
-        return told(network)
+        return chain_signals(network)

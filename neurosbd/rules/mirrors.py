@@ -31,7 +31,7 @@ class Mirrors(NamedTuple):
     key: Tensor
 
     @classmethod
-    def drawn(cls, network: Network, spread: float, generator: torch.Generator) -> "Mirrors":
+    def draw(cls, network: Network, spread: float, generator: torch.Generator) -> "Mirrors":
         """Gaussian, so that F has the standard deviation `spread`; ValueError unless the network is a dense chain."""
         chain, some = _chain(network), next(network.parameters())
         widths = [network.weights[c.name].shape[::-1] for c in chain]

@@ -77,7 +77,7 @@ class Pepita(Rule[TensorState]):
         pre, post = (network.populations[name].size for name in (INPUT, network.readout))
         bound = self.scale * math.sqrt(6 / math.prod(pre))
         if self.mirror:
-            mirrors = Mirrors.drawn(network, bound / math.sqrt(3), generator)
+            mirrors = Mirrors.draw(network, bound / math.sqrt(3), generator)
             return TensorState({**mirrors.tensors(), "epoch": torch.zeros((), dtype=torch.int64)})
         drawn = (2 * torch.rand(*post, *pre, generator=generator) - 1) * bound
         return TensorState({"feedback": drawn.to(next(network.parameters()))})

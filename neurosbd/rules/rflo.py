@@ -1,4 +1,4 @@
-"""Random-feedback local online learning, by name."""
+"""Random-feedback local online learning by name."""
 
 from typing import Unpack
 

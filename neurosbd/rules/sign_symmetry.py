@@ -1,4 +1,4 @@
-"""Sign symmetry by name."""
+"""Sign symmetry: the score goes back through weights that share only their signs with those forward."""
 
 from dataclasses import field
 from typing import ClassVar, Literal
@@ -12,7 +12,7 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Connection, Network
-from neurosbd.rules.chain import check_chain, drawn, learn_back, told
+from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
@@ -46,7 +46,7 @@ class SignSymmetry(Rule[TensorState]):
         """|B|, for each connection; of magnitudes that are drawn anew the seed of the first batch."""
         if self.magnitude == "drawn":
             return TensorState({"seed": _seed(generator)})
-        drawn_once = drawn(network, self.feedback, generator)
+        drawn_once = draw_feedback(network, self.feedback, generator)
         if self.magnitude == "fixed":
             return TensorState({name: b.abs() for name, b in drawn_once.items()})
         return TensorState({name: b.square().mean().sqrt() for name, b in drawn_once.items()})
@@ -56,7 +56,7 @@ class SignSymmetry(Rule[TensorState]):
         size = state.tensors
         if self.magnitude == "drawn":
             generator = torch.Generator().manual_seed(int(size["seed"]))
-            size = {name: b.abs() for name, b in drawn(run.network, self.feedback, generator).items()}
+            size = {name: b.abs() for name, b in draw_feedback(run.network, self.feedback, generator).items()}
             state.tensors["seed"].copy_(_seed(generator))
 
         def backward(connection: Connection) -> Tensor:
@@ -66,7 +66,7 @@ class SignSymmetry(Rule[TensorState]):
 
     def signals(self, network: Network) -> RuleSignals:
         """The signals."""
-        return told(network)
+        return chain_signals(network)
 
 
 def _seed(generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.network.network import Connection, Network
-from neurosbd.rules.competition import CausalWindow
+from neurosbd.rules.causal_window import CausalWindow
 from neurosbd.rules.first_spikes import check_adding, first_spikes, show, threshold_of
 from neurosbd.rules.lateral_inhibition import LateralInhibition, receptive_fields
 from neurosbd.schema.constants import Count, NotNegative, Whole, constants

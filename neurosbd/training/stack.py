@@ -14,7 +14,6 @@ from neurosbd.connections.stacked import Stacked
 from neurosbd.constraints import Mask
 from neurosbd.eligibility.factorised import Factorised
 from neurosbd.files.checkpoints import StateDict
-from neurosbd.learning.backprop import Backprop
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import plans
@@ -27,6 +26,7 @@ from neurosbd.network.network import Network
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.plasticity import ThreeFactor
+from neurosbd.rules.backprop import Backprop
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.session import Session, plain_state
 
