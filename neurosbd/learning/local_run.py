@@ -6,42 +6,30 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 from torch import Tensor
 
-from neurosbd.connections.delayed import Delayed, needs_dense
-from neurosbd.connections.sides import Sides
 from neurosbd.connections.sparse import Sparse
 from neurosbd.connections.synapses import Synapses
-from neurosbd.eligibility import ELIGIBILITIES, EligibilityName
-from neurosbd.eligibility.local import MATRIX, Arrival, Eligible, Local, Selective, Site, membrane_of
+from neurosbd.eligibility.local import Arrival, Eligible, Local, membrane_of
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.events import Directly, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
+from neurosbd.learning.plans import NetworkPlan, Plan, sides_of
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.rule_state import LocalState, planned, plastic
+from neurosbd.learning.rule_state import LocalState
 from neurosbd.learning.third_factors import ThirdFactors
 from neurosbd.network.blocks import Block
 from neurosbd.network.network import Connection, Network
 from neurosbd.network.transmitting import leak_time
 from neurosbd.neuromodulators.neuromodulator import Broadcast
-from neurosbd.neurons.neuron import Activity, Coupled, Neuron, NeuronState, Stochastic
+from neurosbd.neurons.neuron import Activity, Neuron, NeuronState, Stochastic
 from neurosbd.neurons.scan import Scan, apart
-from neurosbd.plasticity import PLASTICITIES, ThreeFactor, Tracking
-from neurosbd.plasticity.plasticity import Blockwise, Plasticity, takes_blocks, takes_lists
+from neurosbd.plasticity.plasticity import Blockwise
 from neurosbd.synapses import Transmitting
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
-
-
-class Plan(NamedTuple):
-    """How the synapses of a connection learn: which plasticity and eligibility they follow."""
-
-    connection: Connection
-    plasticity: Plasticity
-    eligibility: Any  # an entry of ELIGIBILITIES
-    in_blocks: bool  # whether several steps at once
 
 
 @dataclass
@@ -100,13 +88,13 @@ class LocalRun:
         self.ranks = ranks
         self.directly = directly
         self.learning_observer = learning_observer
-        if rule_state.planned is None or not rule_state.planned.holds(network):
-            rule_state.planned = planned(network, rule, (_kappa(network), plans(network, rule)))
-        self.kappa, self.plans = rule_state.planned.found
+        if rule_state.network_plan is None or not rule_state.network_plan.holds(network):
+            rule_state.network_plan = NetworkPlan.of(network, rule)
+        self.network_plan = rule_state.network_plan
         self.traces = traces or LocalTraces()
         self.afterwards = [] if afterwards is None else afterwards
         self.third_factors = ThirdFactors(
-            network, rule, rule_state, rule_state.planned, ranks, self.traces.filtered, self.traces.underway
+            network, rule, rule_state, rule_state.network_plan, ranks, self.traces.filtered, self.traces.underway
         )
 
     def learn(self, block: Block, broadcast: Broadcast) -> None:
@@ -118,7 +106,7 @@ class LocalRun:
         """
         broadcast = self.third_factors.complete(broadcast, block)
         # From the input up: the largest maps go first, before the gradients pile up.
-        for name, plans in self.plans.items():
+        for name, plans in self.network_plan.plans.items():
             scan = block.scans.pop(name)
             third_factor = self.third_factors.of(name, scan.value, broadcast)
             if self.learning_observer is not None:
@@ -183,12 +171,10 @@ class LocalRun:
         shown = None if third_factor is None else apart(third_factor, steps)[k]
         self.learning_observer.on_third_factor(name, shown)
 
-    def _show_eligibility(
-        self, plan: Plan, steps: list[tuple[Arrival, Tensor | None]], traces: LocalTraces, k: int
-    ) -> None:
+    def _show_eligibility(self, plan: Plan, parts: list[Reached], traces: LocalTraces, k: int) -> None:
         """What waits after step k of a block; the steps are gone through once more, with traces of their own."""
         assert self.learning_observer is not None
-        _, waiting = self._learned(plan, *steps[k], traces)
+        _, waiting = self._learned(plan, *parts[k], traces)
         self.learning_observer.on_eligibility(plan.connection.name, waiting)
 
     def _arrival(self, connection: Connection, pre: Tensor, post: Activity, state: NeuronState) -> Arrival:
@@ -197,7 +183,7 @@ class LocalRun:
         neuron = self.network.populations[connection.post].neuron
         assert neuron is not None
         outer, each = partial(geometry.outer, synapses), partial(geometry.each, synapses)
-        return Arrival(pre, neuron, state, post, synapses, outer, each, sides=_sides(connection))
+        return Arrival(pre, neuron, state, post, synapses, outer, each, sides=sides_of(connection))
 
     def _learned(
         self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, traces: LocalTraces
@@ -222,9 +208,10 @@ class LocalRun:
 
     def _local(self, plan: Plan, arrival: Arrival, third_factor: Tensor | None, eligible: Eligible) -> Local:
         return Local(
-            arrival.pre, arrival.post, third_factor, arrival.synapses, eligible, arrival.outer, arrival.each,
-            partial(_surprise, arrival.neuron, arrival.post), self.kappa, plan.connection.compartment, arrival.steps,
-            membrane_of(arrival.state), arrival.sides,
+            pre=arrival.pre, post=arrival.post, third_factor=third_factor, synapses=arrival.synapses, eligible=eligible,
+            outer=arrival.outer, each=arrival.each, surprise=partial(_surprise, arrival.neuron, arrival.post),
+            kappa=self.network_plan.kappa, compartment=plan.connection.compartment, steps=arrival.steps,
+            membrane=membrane_of(arrival.state), sides=arrival.sides,
         )  # fmt: skip
 
     def _responding(self, connection: Connection, arrival: Arrival, traces: LocalTraces) -> Arrival:
@@ -251,141 +238,7 @@ class LocalRun:
         return None, lambda examples: plan.plasticity.eligibility(after, local, examples)
 
 
-def plans(network: Network, rule: Composition) -> dict[str, list[Plan]]:
-    """How the plastic connections onto every population learn, by population.
-
-    Raises:
-        ValueError: naming the population, if one cannot.
-    """
-    found: dict[str, list[Plan]] = {}
-    for name in network.incoming:
-        by_gradient = name in network.heads or (name == network.readout and rule.readout == "gradient")
-        each = [_plan(network, rule, connection, by_gradient) for connection in plastic(network, name)]
-        if each:
-            found[name] = each
-    return found
-
-
-def _plan(network: Network, rule: Composition, connection: Connection, by_gradient: bool) -> Plan:
-    """How a connection learns: by its own plasticity, by the gradient of a readout, or as the rule says."""
-    name, asked = connection.post, rule.eligibility
-    # The readout's own gradient needs no waiting: its eligibility is filtered by its own leak already.
-    plasticity = ThreeFactor() if by_gradient else rule.regulated
-    if connection.plasticity is not None:
-        plasticity = cast(Plasticity, connection.plasticity)
-        legal = plasticity.eligibilities or ("factorised",)
-        asked = asked if asked in legal else cast(EligibilityName, legal[0])
-    elif by_gradient:
-        asked = "exact"
-    _check_coupled(network, name, plasticity)
-    blocks = takes_blocks(plasticity) and name not in network.adaptive
-    return Plan(connection, plasticity, _eligibility(network, name, asked), blocks)
-
-
-def check(network: Network, rule: Composition) -> None:
-    """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
-    kappa = _kappa(network)
-    for name, each in plans(network, rule).items():
-        population = network.populations[name]
-        assert population.neuron is not None
-        for plan in each:
-            place, synapses = plan.connection.compartment, network.synapses(plan.connection)
-            sides = _sides(plan.connection)
-            site = Site(synapses, population.size, population.neuron, place, kappa, network.dt, sides)
-            try:
-                _check_listed(plan, rule)
-                if plan.connection.plasticity is not None:
-                    _check_own(plan.plasticity, rule)
-                if network.transmissions and plan.plasticity.eligibilities:
-                    _check_response(network, plan.connection)
-                for part in (
-                    (plan.eligibility, plan.plasticity) if plan.plasticity.eligibilities else (plan.plasticity,)
-                ):
-                    if isinstance(part, Selective):
-                        part.check(site)
-            except ValueError as problem:
-                where = "" if str(problem).startswith("connection '") else f"connection '{plan.connection.name}': "
-                raise ValueError(f"{where}{problem}") from None
-
-
-def _sides(connection: Connection) -> Sides:
-    """How values of units stand beside the weights of a connection."""
-    return connection.geometry.sides if isinstance(connection.geometry, Sparse | Delayed) else MATRIX
-
-
-def _check_listed(plan: Plan, rule: Composition) -> None:
-    """Raise ValueError, naming it, of a connection that is stored sparsely, or with delays, and cannot learn so."""
-    geometry = plan.connection.geometry
-    if not isinstance(geometry, Sparse | Delayed):
-        return
-    kind, why = type(plan.plasticity).__name__, None
-    if not takes_lists(plan.plasticity):
-        why = f"{kind} does more with the weights than number by number"
-    elif rule.upkeep and isinstance(geometry, Sparse):
-        why = f"{type(rule.upkeep[0]).__name__} looks at rows of a matrix of weights"
-    if why is not None:
-        raise ValueError(needs_dense(plan.connection.name, geometry, why))
-
-
-def _check_response(network: Network, connection: Connection) -> None:
-    """Raise ValueError unless what a synapse did is known from what arrived at it and the gain of its post unit."""
-    opened = next(iter(network.conductances.get(connection.post, ())), None)
-    if opened is not None:
-        which = "it is" if opened == connection.name else f"'{opened}' is"
-        raise ValueError(
-            f"{which} a conductance, which changes the leak of the membrane, so that no gain and trace say what a "
-            f"synapse did; take a plasticity of spike times, such as plasticity = 'spike_timing', set plastic = "
-            f"false, or make it a current, such as synapse = 'exponential'; rule 'bptt' differentiates through it"
-        )
-    tau_mem = leak_time(network.populations[connection.post])
-    if connection.name in network.transmissions and isinstance(tau_mem, Tensor):
-        raise ValueError(
-            f"its synapse '{type(connection.synapse).__name__}' is felt by membranes of different tau_mem, so that no "
-            f"response before the weights says what a synapse did; give population '{connection.post}' one tau_mem"
-        )
-
-
-def _check_own(plasticity: Plasticity, rule: Composition) -> None:
-    """Raise ValueError of a plasticity that a connection cannot have to itself."""
-    name = next((name for name, make in PLASTICITIES.items() if make is type(plasticity)), type(plasticity).__name__)
-    if isinstance(plasticity, Tracking):
-        raise ValueError(f"plasticity '{name}' moves weights by a statistic and is that of a whole rule; name it there")
-    if plasticity.modulated and rule.neuromodulator is None:
-        raise ValueError(
-            f"plasticity '{name}' changes nothing without a third factor; give the rule a neuromodulator, or take one "
-            f"that needs none, such as 'spike_timing'"
-        )
-
-
-def _check_coupled(network: Network, name: str, plasticity: object) -> None:
-    """Raise ValueError if a plasticity wants the gain of every unit by itself and there is none."""
-    neuron = network.populations[name].neuron
-    if isinstance(neuron, Coupled) and not isinstance(plasticity, ThreeFactor):
-        raise ValueError(
-            f"population '{name}': the units of a {type(neuron).__name__} share {neuron.coupled}, so that none has an "
-            f"eligibility of its own; use rule 'sbd', 'ebd', 'sbp' or 'dfa' without rate_cost, or 'bp'"
-        )
-
-
 def _surprise(neuron: Neuron, activity: Activity) -> Tensor:
     if not isinstance(neuron, Stochastic):
         raise ValueError(f"local.surprise() is of neurons that draw their spikes, such as 'escape', got {neuron!r}")
     return neuron.surprise(activity)
-
-
-def _kappa(network: Network) -> float | None:
-    """Decay of the readout per step; 0 for one that forgets at once, None where there is not one for all, or where
-    synapses onto it remember as well."""
-    if any(connection.name in network.transmissions for connection in network.incoming[network.readout]):
-        return None
-    neuron = network.populations[network.readout].neuron
-    assert neuron is not None
-    filters = neuron.filters(network.dt)
-    return (0.0, *filters)[-1] if filters is not None and len(filters) < 2 else None
-
-
-def _eligibility(network: Network, name: str, asked: EligibilityName) -> Any:
-    """What was asked for; where the factors are exact already, they are enough."""
-    neuron = network.populations[name].neuron
-    assert neuron is not None
-    return ELIGIBILITIES["factorised" if neuron.factorises else asked]()

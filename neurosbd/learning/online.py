@@ -12,17 +12,11 @@ from torch import Tensor
 from neurosbd.constraints import Held
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
-from neurosbd.learning.local_run import LocalRun, LocalTraces, check, plans
+from neurosbd.learning.local_run import LocalRun, LocalTraces
 from neurosbd.learning.passes import Run
+from neurosbd.learning.plans import check, plans, rule_bounds, ruled_populations
 from neurosbd.learning.rule import Rule, RuleSignals
-from neurosbd.learning.rule_state import (
-    LocalState,
-    broadcastable,
-    init_rule_state,
-    rule_bounds,
-    ruled_populations,
-    widths,
-)
+from neurosbd.learning.rule_state import LocalState, broadcastable, init_rule_state, widths
 from neurosbd.losses import Loss
 from neurosbd.network.blocks import Block
 from neurosbd.network.network import Connection, Network

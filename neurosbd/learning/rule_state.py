@@ -1,39 +1,21 @@
 """What a local rule has learned outside the synapses: projections, expectations, running statistics."""
 
-import math
-import weakref
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neurosbd.connections.synapses import is_matrix
-from neurosbd.constraints import Bounds, Held, Nothing
 from neurosbd.expansions import Moments, silent_moments
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.composition import Composition
+from neurosbd.learning.plans import NetworkPlan, outgoing, plastic, ruled_populations
 from neurosbd.losses import Loss
-from neurosbd.network.network import Connection, Network
+from neurosbd.network.network import Network
 from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver
 from neurosbd.neurons.neuron import Activity
-from neurosbd.plasticity import Bounded
 
 State = Any  # a NamedTuple of tensors, or ()
-
-
-class Planned(NamedTuple):
-    """What a rule has made of a network before it runs, for as long as that stays as it is wired."""
-
-    network: weakref.ref[Network]
-    rewired: int
-    ruled: list[str]  # see `ruled_populations`
-    outgoing: dict[str, str]  # see `outgoing`, by population that has such a connection
-    found: Any
-
-    def holds(self, network: Network) -> bool:
-        """Whether it is of this network as it is."""
-        return self.network() is network and self.rewired == network.rewired
 
 
 @dataclass
@@ -48,7 +30,7 @@ class LocalState:
         moments: of every block, by which it is made as loud as the score.
         n_expanded: columns of that expansion.
         traces: of the last batch, for weights that follow the activity when the optimizer has moved; not kept.
-        planned: how the connections of a network learn, and how often it had been rewired by then; not kept.
+        network_plan: how the connections of the network learn; not kept.
     """
 
     modulators: dict[str, State] = field(default_factory=dict)
@@ -58,7 +40,7 @@ class LocalState:
     moments: list[Moments] = field(default_factory=list)
     n_expanded: int = 0
     traces: dict[str, State] = field(default_factory=dict)
-    planned: Planned | None = None
+    network_plan: NetworkPlan | None = None
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -128,11 +110,11 @@ def _check_shapes(name: str, present: State, saved: dict[str, Tensor]) -> None:
 
 
 def init_rule_state(network: Network, rule: Composition, loss: Loss | None, generator: torch.Generator) -> LocalState:
-    """The memory of a rule before any learning; projections are drawn from `generator`.
+    """The state of a rule before any learning; projections are drawn from `generator`.
 
     Args:
         network: with its parameters on their device.
-        rule: whose memory it is.
+        rule: whose state it is.
         loss: whose score is expanded; None for rules that get no score.
         generator: source of everything random.
     Raises:
@@ -192,47 +174,3 @@ def broadcastable(network: Network, activity: dict[str, Activity]) -> dict[str, 
         return activity
     others = {n: a for n, a in activity.items() if n != readout and n not in network.heads}
     return others | {readout: activity[readout]}
-
-
-def ruled_populations(network: Network, rule: Composition) -> list[str]:
-    """Populations with plastic synapses that follow the rule; heads, and a readout that descends its own gradient, do
-    not."""
-    names = [name for name in network.incoming if plastic(network, name) and name not in network.heads]
-    return [name for name in names if name != network.readout or rule.readout == "rule"]
-
-
-def plastic(network: Network, name: str) -> list[Connection]:
-    """Plastic connections onto a population."""
-    return [connection for connection in network.incoming[name] if connection.plastic]
-
-
-def rule_bounds(network: Network, rule: Composition) -> dict[str, Held]:
-    """Connection -> bounds that its plasticity, its own or that of the rule, sets to its weights, for
-    `Network.constrain`; {}: none."""
-    found, ruled = {}, ruled_populations(network, rule)
-    for connection in (c for name in network.incoming for c in plastic(network, name)):
-        own = connection.plasticity
-        bounds = rule.bounds if own is None and connection.post in ruled else None
-        bounds = own.bounds if isinstance(own, Bounded) else bounds
-        if bounds == (-math.inf, math.inf):
-            bounds = None
-        if bounds is not None:
-            found[connection.name] = Held(Bounds(*bounds), Nothing())
-    return found
-
-
-def outgoing(network: Network, name: str) -> str | None:
-    """A dense connection without pooling from a population to the readout, weight [C, units], if there is one."""
-    for connection in network.incoming[network.readout]:
-        weight = network.weights[connection.name]
-        size = network.populations[name].size
-        if connection.pre == name and name != network.readout and is_matrix(weight) and weight.shape[1:] == size:
-            return connection.name
-    return None
-
-
-def planned(network: Network, rule: Composition, found: Any) -> Planned:
-    """What is asked of a network once, beside what somebody has `found` of it."""
-    ruled = ruled_populations(network, rule)
-    ahead = {name: connection for name in ruled if (connection := outgoing(network, name)) is not None}
-    return Planned(weakref.ref(network), network.rewired, ruled, ahead, found)

@@ -12,8 +12,9 @@ from neurosbd.connections.synapses import is_matrix
 from neurosbd.expansions import followed, loudness, matched
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
+from neurosbd.learning.plans import NetworkPlan
 from neurosbd.learning.ranks import Ranks
-from neurosbd.learning.rule_state import LocalState, Planned
+from neurosbd.learning.rule_state import LocalState
 from neurosbd.losses.curvature import curved
 from neurosbd.network.blocks import Block
 from neurosbd.network.network import Network
@@ -32,7 +33,7 @@ class ThirdFactors:
         network: that runs.
         rule: what to carry out.
         rule_state: of the rule; brought up to date as it goes on.
-        planned: which populations follow it, and which of them the readout hears.
+        network_plan: which populations follow it, and which of them the readout hears.
         ranks: processes that share the batch.
         filtered: activity as the neuromodulator sees it, by population; brought up to date.
         underway: third factors on their way, by population; brought up to date.
@@ -43,7 +44,7 @@ class ThirdFactors:
         network: Network,
         rule: Composition,
         rule_state: LocalState,
-        planned: Planned,
+        network_plan: NetworkPlan,
         ranks: Ranks,
         filtered: dict[str, Tensor],
         underway: dict[str, deque[Tensor | None]],
@@ -54,7 +55,7 @@ class ThirdFactors:
         self.ranks = ranks
         self.filtered = filtered
         self.underway = underway
-        self.planned = planned
+        self.network_plan = network_plan
         self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
         self.seen: dict[str, Tensor] = {}  # activity of a block as the neuromodulator sees it, by population
         self.receivers: dict[str, list[Receiver]] = {}  # of every step, by population that a neuromodulator measures
@@ -102,7 +103,7 @@ class ThirdFactors:
     def _measure(self, broadcast: Broadcast, block: Block) -> None:
         """The statistics of every population at every step, of its neuromodulator and of its homeostasis."""
         modulator, part, own = self.rule.neuromodulator, Part(broadcast.examples, broadcast.first), {}
-        for name in self.planned.ruled:
+        for name in self.network_plan.ruled:
             value, steps = block.scans[name].value, broadcast.steps
             self.seen[name] = self._filtered(name, value, steps)
             if modulator is not None and not modulator.steady and self._sends(broadcast):
@@ -166,7 +167,7 @@ class ThirdFactors:
 
     def _receiver(self, modulator: Neuromodulator, name: str, value: Tensor, broadcast: Broadcast) -> Receiver:
         """A population as its neuromodulator sees it; its head, if there is one, reads it and gets its gradient."""
-        ahead, state = self.planned.outgoing.get(name), self.rule_state.modulators[name]
+        ahead, state = self.network_plan.outgoing.get(name), self.rule_state.modulators[name]
         receiver = Receiver(value, None if ahead is None else self.network.weights[ahead])
         if not self.rule.reads:
             return receiver

@@ -16,9 +16,9 @@ from neurosbd.eligibility.factorised import Factorised
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.local_run import plans
 from neurosbd.learning.online import LocalRule
 from neurosbd.learning.optimizers import apply
+from neurosbd.learning.plans import plans
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network.inputs import Frames
