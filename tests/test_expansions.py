@@ -21,15 +21,15 @@ from neurosbd.expansions import (
     Gated,
     Moments,
     Waves,
-    followed,
     loudness,
-    matched,
+    match_loudness,
     silent_moments,
+    update_moments,
 )
 from neurosbd.files import checkpoints
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.losses import LOSSES, from_function
+from neurosbd.losses import LOSSES, HasDistribution, from_function
 from neurosbd.losses.targets import CLASSES
 from neurosbd.neuromodulators import Decorrelation
 from neurosbd.plasticity import ThreeFactor
@@ -220,7 +220,7 @@ def test_gates_are_bounded_and_know_no_scale() -> None:
         (Coarse(groups=4), LOSSES["cross_entropy"](), "fewer than the 4 classes"),
         (Waves(), LOSSES["cross_entropy"](), "linear in the score already"),
         (Waves(), LOSSES["bernoulli"](), "linear in the score already"),
-        (Waves(), LOSSES["pinball"](), "law of values or counts"),
+        (Waves(), LOSSES["pinball"](), "distribution of values or counts"),
     ],
 )
 def test_what_would_not_average_to_zero_or_adds_nothing_is_refused(block: Any, loss: Any, reason: str) -> None:
@@ -240,11 +240,11 @@ def test_constants_out_of_range_are_refused() -> None:
             make()
 
 
-# Laws ---------------------------------------------------------------------------------------------
+# Distributions ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", [name for name, loss in FORMS.items() if hasattr(loss, "law")])
-def test_laws_are_those_of_the_model(form: str) -> None:
+@pytest.mark.parametrize("form", [name for name, loss in FORMS.items() if isinstance(loss, HasDistribution)])
+def test_distributions_are_those_of_the_model(form: str) -> None:
     """Mean, spread and waves by quadrature. Must fail when the spread is the variance (tried)."""
     loss: Any = FORMS[form]
     output = outputs(loss)
@@ -269,7 +269,7 @@ def test_a_block_becomes_as_loud_as_the_score() -> None:
     moments, score, louder = silent_moments(torch.zeros(1, 3)), torch.zeros(0), torch.zeros(0)
     for number in range(400):
         score, block = torch.randn(50, 3), 7 * torch.randn(50, 8)
-        louder, moments = matched(moments, block, 0.5), followed(moments, loudness(score, block), 1.0)
+        louder, moments = match_loudness(moments, block, 0.5), update_moments(moments, loudness(score, block), 1.0)
         assert (number > 0) == bool(louder.any())  # before anything is known, silence
     assert louder.square().sum() / score.square().sum() == pytest.approx(0.25, rel=0.2)
     assert moments.block / moments.score == pytest.approx(49 * 8 / 3, rel=0.1)
@@ -278,7 +278,7 @@ def test_a_block_becomes_as_loud_as_the_score() -> None:
 def test_the_scale_is_that_of_earlier_batches() -> None:
     """Else labels of this one were in it, and a mean of 0 would not survive."""
     moments, block = Moments(torch.tensor(2.0), torch.tensor(3.0)), torch.randn(5, 4)
-    torch.testing.assert_close(matched(moments, block, 1.0), block * (2 / 3) ** 0.5)
+    torch.testing.assert_close(match_loudness(moments, block, 1.0), block * (2 / 3) ** 0.5)
 
 
 def test_the_columns_of_a_first_batch_are_silent() -> None:
@@ -293,13 +293,13 @@ def test_the_columns_of_a_first_batch_are_silent() -> None:
 def test_steps_of_a_batch_count_as_parts_of_it() -> None:
     score, block = torch.ones(1, 1), torch.ones(1, 1)
     sums = loudness(score, block)
-    whole = followed(silent_moments(score), sums, 1.0)
-    torch.testing.assert_close(followed(followed(silent_moments(score), sums, 0.5), sums, 0.5), whole)
+    whole = update_moments(silent_moments(score), sums, 1.0)
+    torch.testing.assert_close(update_moments(update_moments(silent_moments(score), sums, 0.5), sums, 0.5), whole)
 
 
 def test_matching_is_finite_when_nothing_is_wrong_any_more() -> None:
     tiny = Moments(torch.tensor(0.0), torch.tensor(1e-38))
-    assert torch.isfinite(matched(tiny, torch.zeros(2, 3), 1.0)).all()
+    assert torch.isfinite(match_loudness(tiny, torch.zeros(2, 3), 1.0)).all()
 
 
 # In a network -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from neurosbd.expansions.coarse import Coarse, Groups
 from neurosbd.expansions.companion_score import CompanionScore
 from neurosbd.expansions.expansion import Expansion
 from neurosbd.expansions.gated import Gated, Gates
-from neurosbd.expansions.scaling import Moments, followed, loudness, matched, silent_moments
+from neurosbd.expansions.scaling import Moments, loudness, match_loudness, silent_moments, update_moments
 from neurosbd.expansions.waves import Waves
 from neurosbd.schema.namespace import is_table
 
@@ -31,8 +31,8 @@ __all__ = [
     "Moments",
     "Pairs",
     "Waves",
-    "followed",
     "loudness",
-    "matched",
+    "match_loudness",
     "silent_moments",
+    "update_moments",
 ]  # fmt: skip

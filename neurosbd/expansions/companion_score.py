@@ -21,6 +21,7 @@ _SOFTMAX = {
     "ranked_probability": RankedProbability(),
 }  # fmt: skip
 _LOG_MEAN = {"poisson": Poisson(), "negative_binomial": NegativeBinomial()}
+_ALL: Mapping[str, Loss] = {**_SOFTMAX, **_LOG_MEAN}
 
 
 @constants
@@ -67,8 +68,7 @@ class CompanionScore:
 
     def columns(self, state: tuple[()], broadcast: Broadcast) -> Tensor:
         """[B, C]."""
-        other = (_SOFTMAX | _LOG_MEAN)[self.loss]
-        return other.score(broadcast.output, broadcast.target) / broadcast.examples
+        return _ALL[self.loss].score(broadcast.output, broadcast.target) / broadcast.examples
 
 
 def _family(loss: object) -> Mapping[str, Loss]:

@@ -10,7 +10,7 @@ from neurosbd.losses import HasProbabilities
 from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.schema.constants import NotNegative, Whole, constants
 
-MEMORY = 0.99  # of the running mean of a gate, per batch
+FORGETTING = 0.99  # of the running mean of a gate, per batch
 TOP = "top"
 FORECAST = "forecast"
 
@@ -73,7 +73,7 @@ class Gated:
 
     def update(self, state: Gates, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Gates:
         """The running mean with this step in it."""
-        return state._replace(mean=torch.lerp(sums[0], state.mean, MEMORY**broadcast.step_share))
+        return state._replace(mean=torch.lerp(sums[0], state.mean, FORGETTING**broadcast.step_share))
 
     def _gates(self, state: Gates, broadcast: Broadcast) -> Tensor:
         """a(x), [B, M]."""

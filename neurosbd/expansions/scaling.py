@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MEMORY = 0.99  # of the running moments, per batch
+FORGETTING = 0.99  # of the running moments, per batch
 
 
 class Moments(NamedTuple):
@@ -20,7 +20,7 @@ def silent_moments(score: Tensor) -> Moments:
     return Moments(score.new_zeros(()), score.new_zeros(()))
 
 
-def matched(moments: Moments, block: Tensor, weight: float) -> Tensor:
+def match_loudness(moments: Moments, block: Tensor, weight: float) -> Tensor:
     """A block as loud as the score, times `weight`.
 
         block <- weight sqrt(M_score / M_block) block
@@ -43,6 +43,6 @@ def loudness(score: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
     return score.square().sum(), block.square().sum()
 
 
-def followed(moments: Moments, sums: tuple[Tensor, ...], share: float) -> Moments:
+def update_moments(moments: Moments, sums: tuple[Tensor, ...], share: float) -> Moments:
     """M <- m M + (1 - m) sum_b |.[b]|^2, of a step that stands for the share of a batch; m is to the power of it."""
-    return Moments(*(torch.lerp(x, before, MEMORY**share) for before, x in zip(moments, sums, strict=True)))
+    return Moments(*(torch.lerp(x, before, FORGETTING**share) for before, x in zip(moments, sums, strict=True)))

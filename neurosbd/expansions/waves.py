@@ -28,7 +28,7 @@ class Waves:
         frequencies: in radians per standard deviation, > 0. Far below 1 a wave is the score (sin) or its square (cos).
         weight: of the block, when it has been made as loud as the score, >= 0.
     Raises:
-        ValueError: if a constant is out of range; at the start, if the loss has no law of values or counts.
+        ValueError: if a constant is out of range; at the start, if the loss has no distribution of values or counts.
         UsageError: at the first step, if targets are labels.
     Source: this project's own reading, docs/expansions.md.
     """
@@ -47,7 +47,7 @@ class Waves:
         """Nothing of its own."""
         if not isinstance(broadcast.loss, HasDistribution):
             raise ValueError(
-                f"the expansion 'waves' wants a loss with a law of values or counts, not "
+                f"the expansion 'waves' wants a loss with a distribution of values or counts, not "
                 f"{type(broadcast.loss).__name__}: of labels, or of yes and no, every function is linear in the score "
                 f"already"
             )

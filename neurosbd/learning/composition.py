@@ -103,7 +103,7 @@ class Composition:
         }.get(part, False)
 
     @cached_property
-    def reads(self) -> bool:
+    def has_heads(self) -> bool:
         """Whether its neuromodulator has heads that read populations; asked once, since the answer takes 20 us."""
         return isinstance(self.neuromodulator, HasHead)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosbd.connections.synapses import is_matrix
-from neurosbd.expansions import followed, loudness, matched
+from neurosbd.expansions import loudness, match_loudness, update_moments
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.plans import NetworkPlan
@@ -92,10 +92,10 @@ class ThirdFactors:
             columns = [step.score]
             for number, block in enumerate(self.rule.expansion):
                 column = block.columns(states[number], step)
-                columns.append(matched(moments[number], column, block.weight))
+                columns.append(match_loudness(moments[number], column, block.weight))
                 measured = (*loudness(step.score, column), *block.statistics(states[number], step))
                 score_power, power, *sums = self.ranks.total(*measured)
-                moments[number] = followed(moments[number], (score_power, power), step.step_share)
+                moments[number] = update_moments(moments[number], (score_power, power), step.step_share)
                 states[number] = block.update(states[number], tuple(sums), step)
             scores.append(torch.cat(columns, 1))
         return together(scores)
@@ -169,7 +169,7 @@ class ThirdFactors:
         """A population as its neuromodulator sees it; its head, if there is one, reads it and gets its gradient."""
         ahead, state = self.network_plan.outgoing.get(name), self.rule_state.modulators[name]
         receiver = Receiver(value, None if ahead is None else self.network.weights[ahead])
-        if not self.rule.reads:
+        if not self.rule.has_heads:
             return receiver
         reader = cast(HasHead, modulator)
         reading = reader.read(state, receiver, broadcast)

@@ -1,4 +1,4 @@
-"""What the outputs of a loss say of the target beyond the optimum: second moments of the score, laws, chances."""
+"""What the outputs of a loss say of the target beyond the optimum: second moments of the score, distributions."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,8 @@ class PredictiveDistribution(NamedTuple):
 
     mean: Tensor  # [B, k]
     spread: Tensor  # standard deviation, [B, k]
-    characteristic: Callable[
-        [float], tuple[Tensor, Tensor]
-    ]  # frequency f -> means of cos(f w) and sin(f w), [B, k] or [], where
-    # w = (y - mean) / spread
+    # frequency f -> means of cos(f w) and sin(f w), w = (y - mean) / spread, [B, k] or []
+    characteristic: Callable[[float], tuple[Tensor, Tensor]]
 
 
 @runtime_checkable
