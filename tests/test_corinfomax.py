@@ -20,7 +20,7 @@ from neurosbd.learning.simulation import unroll
 from neurosbd.losses import LOSSES
 from neurosbd.network.network import Connection, Frame, Network, Population
 from neurosbd.neurons import NEURONS, CorInfoMax
-from neurosbd.plasticity.correlative import followed
+from neurosbd.plasticity.correlative import update_inverse
 from neurosbd.rules import RULES
 from tests.compositions import rule_of
 from tests.conftest import mlp
@@ -182,14 +182,15 @@ def test_lateral_weights_are_the_inverse_correlation() -> None:
 def test_a_batch_is_its_examples_in_turn() -> None:
     """Woodbury = Sherman-Morrison one by one, so no example has to know another: one number, h . z, per layer."""
     inverse, h, lam = torch.eye(4, dtype=torch.float64) + 0.2, torch.rand(5, 4, dtype=torch.float64), 0.9
-    together, one_by_one = followed(inverse, h, lam), inverse / lam
+    together, one_by_one = update_inverse(inverse, h, lam), inverse / lam
     for example in h:
         z = one_by_one @ example
         share = (1 - lam) / len(h)
         one_by_one = one_by_one - torch.outer(z, z) * (share / (1 + share * example @ z))
     torch.testing.assert_close(together, one_by_one, rtol=1e-12, atol=1e-12)
     nearly = (inverse - 1e-6 / (1 - 1e-6) * (inverse @ h.t()) @ (inverse @ h.t()).t() / 5) / (1 - 1e-6)
-    torch.testing.assert_close(followed(inverse, h, 1 - 1e-6), nearly, rtol=1e-9, atol=1e-9)  # the papers' first order
+    # the papers' first order
+    torch.testing.assert_close(update_inverse(inverse, h, 1 - 1e-6), nearly, rtol=1e-9, atol=1e-9)
 
 
 def test_an_inverse_that_is_not_symmetric_is_followed_too() -> None:
@@ -200,7 +201,7 @@ def test_an_inverse_that_is_not_symmetric_is_followed_too() -> None:
         0.9,
     )
     direct = torch.linalg.inv(lam * torch.linalg.inv(inverse) + (1 - lam) * h.t() @ h / len(h))
-    torch.testing.assert_close(followed(inverse, h, lam), direct, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(update_inverse(inverse, h, lam), direct, rtol=1e-12, atol=1e-12)
 
 
 def test_two_steps_worked_out_by_hand() -> None:

@@ -119,11 +119,11 @@ class Decorrelation:
         """lam R + (1 - lam) mean score^T g(h), with a lam of their own for the rows of an expansion."""
         lam = self.forgetting.factor_of(broadcast.step_share, broadcast.progress)
         if not broadcast.n_expanded:
-            return _followed(learned, measured, lam)
+            return _running_mean(learned, measured, lam)
         own = self.expanded.factor_of(broadcast.step_share, broadcast.progress)
         sizes = (len(learned) - broadcast.n_expanded, broadcast.n_expanded)
         parts = zip(learned.split(sizes), measured.split(sizes), (lam, own), strict=True)
-        return torch.cat([_followed(r, m, f) for r, m, f in parts])
+        return torch.cat([_running_mean(r, m, f) for r, m, f in parts])
 
     def _signal(self, function: Activation, share: Tensor, value: Tensor, basis: Tensor) -> Tensor:
         """What one function asks of every unit, [B, *size]."""
@@ -131,7 +131,7 @@ class Decorrelation:
         return spread if function.slope is None else spread * function.slope(value)
 
 
-def _followed(running: Tensor, measured: Tensor, lam: float | Tensor) -> Tensor:
+def _running_mean(running: Tensor, measured: Tensor, lam: float | Tensor) -> Tensor:
     """lam running + (1 - lam) measured in one pass; lam is near 1, so that it is 1 - lam that is rounded."""
     new = 1 - lam
     return torch.lerp(running, measured, new.to(running) if isinstance(new, Tensor) else new)

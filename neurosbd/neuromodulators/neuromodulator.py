@@ -24,16 +24,16 @@ class Broadcast(NamedTuple):
     That of a block of K steps is one as well, where the first axis of whatever is [B, ..] counts steps times examples.
     """
 
-    score: Tensor  # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]; [B, 0]
-    # where the step has no score
+    # d mean-loss / d output, so each row carries its 1/B; then its expansion, if any, [B, C + D]; [B, 0]: no score
+    score: Tensor
     output: Tensor = NOTHING  # where the score was taken, [B, C]
     target: Tensor = NOTHING  # labels [B] or targets [B, k]
     loss: Loss | None = None  # whose score it is, an entry of LOSSES; None where there is no target
     output_drive_score: Tensor | None = None  # d mean-loss / d drive of the readout: score times its gain, [B, C]
     reward: Tensor | None = None  # one per example, [B], where there is any at this step
     task: Tensor | None = None  # which task or state an example belongs to, [B], integers from 0
-    activity: Mapping[str, Activity] = MappingProxyType({})  # of every population at this step, the input's first, the
-    # readout's last; only an expansion of the score may look at it
+    # of every population at this step, the input's first, the readout's last; for expansions of the score alone
+    activity: Mapping[str, Activity] = MappingProxyType({})
     weight: float = 1.0  # of this step in the loss
     step_share: float = 1.0  # of a batch that this step stands for: 1 / number of steps with a score
     progress: float | Tensor = 0.0  # how much of the training is done, 0..1, a number or []; drives schedules

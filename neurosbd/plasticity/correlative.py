@@ -110,7 +110,7 @@ class Correlative:
         if not isinstance(state, Correlated) or not len(state.pre):
             return weight
         if self.memory < 1:
-            weight = followed(weight, state.pre, self.memory)
+            weight = update_inverse(weight, state.pre, self.memory)
         return weight if state.change is None else torch.sub(weight, state.change, alpha=self.lateral)
 
     def eligibility(self, state: Correlated | tuple[()], local: Local, examples: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Correlative:
         return local.eligible.of(examples, local)
 
 
-def followed(inverse: Tensor, pre: Tensor, memory: float) -> Tensor:
+def update_inverse(inverse: Tensor, pre: Tensor, memory: float) -> Tensor:
     """inverse(lam R + (1 - lam) mean_b pre pre^T) from inverse(R) = B, in O(units^2 B + B^3), [units, units].
 
         B <- (B - Z (B_examples lam / (1 - lam) I + H^T Z)^-1 Y^T) / lam,    H = pre^T, Z = B H, Y = B^T H

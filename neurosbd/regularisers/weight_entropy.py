@@ -11,7 +11,7 @@ from neurosbd.schema.constants import Count, NotNegative, Range, constants
 Which = Literal["all", "kernels"]
 
 
-class Held(NamedTuple):
+class HeldPull(NamedTuple):
     """State of a weight entropy."""
 
     pull: Tensor  # as it was last taken, like the weight
@@ -47,24 +47,24 @@ class WeightEntropy:
     refresh: Count = 10
     on: Which = "kernels"
 
-    def init(self, synapses: Synapses) -> Held | tuple[()]:
+    def init(self, synapses: Synapses) -> HeldPull | tuple[()]:
         """A pull of 0, due at once; nothing where nothing is to be kept up."""
         if self.on == "kernels" and not has_kernels(synapses.weight):
             return ()
         unrolled(synapses.weight)
-        return Held(torch.zeros_like(synapses.weight), torch.tensor(float(self.refresh), dtype=torch.float64))
+        return HeldPull(torch.zeros_like(synapses.weight), torch.tensor(float(self.refresh), dtype=torch.float64))
 
     def step(
-        self, state: Held | tuple[()], synapses: Synapses, present: Tensor | None
-    ) -> tuple[Synapses | None, Held | tuple[()]]:
+        self, state: HeldPull | tuple[()], synapses: Synapses, present: Tensor | None
+    ) -> tuple[Synapses | None, HeldPull | tuple[()]]:
         """-weight (W W^T + epsilon I)^-1 W, like the synapses."""
-        if not isinstance(state, Held):
+        if not isinstance(state, HeldPull):
             return None, state
         pull, age = state.pull, state.age
         if age >= self.refresh:
             pull, age = self._taken(synapses.weight, pull), torch.zeros_like(age)
             pull = pull if present is None else pull.mul_(present)
-        return Synapses(pull, None), Held(pull, age + 1)
+        return Synapses(pull, None), HeldPull(pull, age + 1)
 
     def _taken(self, weight: Tensor, before: Tensor) -> Tensor:
         """The pull of this weight, laid out like it; the one before if the weight is not finite."""

@@ -14,7 +14,7 @@ from neurosbd.losses.targets import as_vector
 from neurosbd.network.network import Connection, Frame, Network
 from neurosbd.neurons import CorInfoMax
 from neurosbd.noise import new_key, uniform
-from neurosbd.plasticity.correlative import followed
+from neurosbd.plasticity.correlative import update_inverse
 from neurosbd.schema.constants import Count, NotNegative, Positive, Range, constants
 
 
@@ -57,7 +57,7 @@ class CorInfoMaxEP(Rule[TensorState]):
         return True
 
     @property
-    def settles(self) -> bool:
+    def acts_after_step(self) -> bool:
         """B follows the activity."""
         return True
 
@@ -131,7 +131,7 @@ class CorInfoMaxEP(Rule[TensorState]):
             rates = state.tensors.pop(f"rates {connection.name}", None)
             if rates is not None and connection.plastic and self.memory < 1:
                 weight = network.weights[connection.name]
-                weight.copy_(followed(weight, rates, self.memory))
+                weight.copy_(update_inverse(weight, rates, self.memory))
 
 
 def _unpredicted(phase: Pass, connection: Connection) -> tuple[Tensor, Tensor]:
