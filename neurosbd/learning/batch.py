@@ -22,9 +22,7 @@ class BatchResult(NamedTuple):
     """What a batch gave, for bookkeeping; on the device, without a graph."""
 
     loss: Tensor  # mean loss of the batch, weighted mean over the scored steps, []; of several networks [networks]
-    output: (
-        Tensor  # the answer: the weighted mean of the readout over the scored steps, unless the network says, [B, C]
-    )
+    output: Tensor  # the answer, [B, C]: mean of the readout over the scored steps, unless the network says otherwise
     heads: Mapping[str, "BatchResult"] = MappingProxyType({})  # the same of every head
 
 

@@ -21,19 +21,19 @@ from neurosbd.network.network import Connection, Network
 from neurosbd.plasticity.plasticity import takes_events, takes_lists
 
 
-class Directly(NamedTuple):
+class DirectUpdate(NamedTuple):
     """How the synapses of a connection move without a gradient for all of them."""
 
     rate: float  # of learning
     held: tuple[Held, ...]  # what they obey, each by itself
 
 
-def moved_directly(
+def direct_updates(
     network: Network,
     plasticities: Iterable[tuple[Connection, Any]],
     limits: Mapping[str, Held],
     optimizer: torch.optim.Optimizer,
-) -> dict[str, Directly]:
+) -> dict[str, DirectUpdate]:
     """The connections whose synapses may move at the spikes; {}: none.
 
     They are stored sparsely, on the CPU, follow a plasticity that is event-driven, are bound number by number if at
@@ -61,11 +61,11 @@ def moved_directly(
         listed = isinstance(connection.geometry, Sparse) and takes_lists(plasticity) and weight.device.type == "cpu"
         alone = not plasticity.eligibilities and takes_events(plasticity)
         if listed and bound and alone and id(weight) in rates:
-            found[name] = Directly(rates[id(weight)], tuple(held))
+            found[name] = DirectUpdate(rates[id(weight)], tuple(held))
     return found
 
 
-def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float, directly: Directly) -> Any:
+def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float, update: DirectUpdate) -> Any:
     """Move the synapses of one connection that a step changes; the state of its plasticity after the step.
 
     Args:
@@ -74,7 +74,7 @@ def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float,
         local: of the connection, of one example and step.
         geometry: of the connection.
         dt: step, s.
-        directly: how they move.
+        update: how they move.
     """
     arrived, fired = plasticity.movers(state, local)
     which = touched(geometry, arrived[0], fired[0])
@@ -88,8 +88,8 @@ def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float,
     some = local._replace(synapses=Synapses(there, None), outer=outer, sides=Sides(Pairs(post, pre), geometry.shape))
     change, state = plasticity.step(state, some, dt)
     if change is not None and len(which):
-        there = there.sub(change.weight, alpha=directly.rate)
-        for held in directly.held:
+        there = there.sub(change.weight, alpha=update.rate)
+        for held in update.held:
             held.apply(there)
         weight.scatter_(0, which.long(), there)
     return state

@@ -15,7 +15,7 @@ from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
-from neurosbd.learning.events import Directly, moved_directly
+from neurosbd.learning.events import DirectUpdate, direct_updates
 from neurosbd.learning.online import LocalRule
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
@@ -68,8 +68,8 @@ class Learner:
         rule.check(network)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
-        self._directly: Mapping[str, Directly] = {}  # connections that the last batch moved, within their bounds
-        self._settling = Settling(network, rule.settles or bool(self._limits), rule.schedules())
+        self._direct_updates: Mapping[str, DirectUpdate] = {}  # that the last batch made, within bounds
+        self._reminders = Reminders(network, rule.acts_after_step or bool(self._limits), rule.schedules())
 
     def __repr__(self) -> str:
         parts = [type(part).__name__ for items in self.rule.parts().values() for part in items]
@@ -120,28 +120,28 @@ class Learner:
             continuation: of a run that goes on over several batches; none: the trial starts at rest and ends.
         """
         check_start(self.network, batch, self.rule.rewarded, self.rule.scored)
-        self._settling.begin()
-        self._settling.check_heads(self.parameters)
+        self._reminders.begin()
+        self._reminders.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
         run = Run(self.network, self.loss, batch, watchers, noise, self._now(), continuation, self.ranks)
-        self._directly = run.continuation.directly
+        self._direct_updates = run.continuation.direct_updates
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)
         self.network.mask_gradients()
         self._moments = run.adaptation.moments
-        self._settling.due()
+        self._reminders.due()
         return result
 
     @property
     def measured(self) -> Mapping[str, tuple[Tensor, ...]]:
-        """What adaptive neurons have measured since the weights last settled, by population."""
+        """What adaptive neurons have measured since the last `after_step`, by population."""
         return self._moments
 
     def learned(self, measured: Mapping[str, tuple[Tensor, ...]]) -> None:
         """A batch has been learned from in another way than by `learn`, and adaptive neurons have measured this."""
-        self._settling.begin()
+        self._reminders.begin()
         self._moments = measured
-        self._settling.due()
+        self._reminders.due()
 
     @torch.no_grad()
     def answer(
@@ -161,19 +161,19 @@ class Learner:
     def after_step(self) -> None:
         """After the optimizer's step: weights that follow a statistic move, all go back to where their constraints and
         those of the rule allow them, adaptive neurons remember what they saw."""
-        self._settling.done(self.progress)
+        self._reminders.done(self.progress)
         self.network.set_moments(self._moments)
         self.rule.after_step(self.state, self.network)
-        if self.rule.settles:
+        if self.rule.acts_after_step:
             self.network.constrain(self._limits)
         else:
-            self.network.constrain_step(self._limits, self._directly)
+            self.network.constrain_step(self._limits, self._direct_updates)
 
-    def moved_directly(self, optimizer: torch.optim.Optimizer) -> dict[str, Directly]:
-        """Connections whose synapses may move at the spikes, as `Continuation.directly` takes them."""
+    def direct_updates(self, optimizer: torch.optim.Optimizer) -> dict[str, DirectUpdate]:
+        """Connections whose synapses may move at the spikes, as `Continuation.direct_updates` takes them."""
         if not isinstance(self.rule, LocalRule) or self.rule.upkeep:
             return {}
-        return moved_directly(self.network, self.rule.plasticities(self.network), self._limits, optimizer)
+        return direct_updates(self.network, self.rule.plasticities(self.network), self._limits, optimizer)
 
     @torch.no_grad()
     def after_epoch(self, epochs: int) -> None:
@@ -189,12 +189,12 @@ class Learner:
         self.state.load_state_dict(saved)
 
 
-class Settling:
+class Reminders:
     """Notices, once each, what a loop of one's own has forgotten: `after_step`, and `progress`.
 
     Args:
         network: that learns.
-        needed: whether the rule itself has something to settle, such as bounds of the weights.
+        needed: whether the rule itself has something to do in `after_step`, such as bounds of the weights.
         scheduled: what follows the progress of the training, in words; none: nothing.
     """
 
@@ -206,7 +206,7 @@ class Settling:
         self.scheduled = scheduled
         self.steps = 0
         self.heads = True  # whether what they have left is looked at
-        self.pending: tuple[int, int] | None = None  # what a trial has left behind, until it is settled
+        self.pending: tuple[int, int] | None = None  # what a trial has left behind, until `after_step`
 
     def _left(self) -> tuple[int, int]:
         """How often the weights were written, which fused optimizers do not count, and how many gradients wait."""
@@ -214,7 +214,8 @@ class Settling:
         return sum(weight._version for weight in weights), sum(weight.grad is not None for weight in weights)
 
     def begin(self) -> None:
-        """Before a trial: the last one was to be settled if the weights have moved since, or its gradients are gone."""
+        """Before a trial: `after_step` was to follow the last one if the weights have moved since, or its gradients are
+        gone."""
         if self.needed and self.pending is not None and self.pending != self._left():
             self.needed = False
             warn(
@@ -238,11 +239,11 @@ class Settling:
     def due(self) -> None:
         """After a trial."""
         if self.needed:
-            self.pending, self.network.unsettled = self._left(), True
+            self.pending, self.network.moments_pending = self._left(), True
 
     def done(self, progress: float) -> None:
-        """The trial is settled."""
-        self.pending, self.network.unsettled, self.steps = None, False, self.steps + 1
+        """`after_step` has followed the trial."""
+        self.pending, self.network.moments_pending, self.steps = None, False, self.steps + 1
         if self.scheduled and self.steps == self.PATIENCE and progress == 0:
             warn(
                 f"learner.progress is still 0 after {self.steps} steps, so {self.scheduled} stay where they start; set "

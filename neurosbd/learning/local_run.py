@@ -14,7 +14,7 @@ from neurosbd.connections.sparse import Sparse
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Arrival, Eligible, Local, membrane_of
 from neurosbd.learning.composition import Composition
-from neurosbd.learning.events import Directly, move
+from neurosbd.learning.events import DirectUpdate, move
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.plans import NetworkPlan, Plan, sides_of
 from neurosbd.learning.ranks import ALONE, Ranks
@@ -68,7 +68,7 @@ class LocalRun:
         traces: to go on from; none: nothing has happened yet.
         afterwards: takes what is to be shown of every step of a block.
         ranks: processes that share the batch.
-        directly: connections whose synapses move at the spikes, without a gradient.
+        direct_updates: connections whose synapses move at the spikes, without a gradient.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class LocalRun:
         traces: LocalTraces | None = None,
         afterwards: list[Callable[[int], None]] | None = None,
         ranks: Ranks = ALONE,
-        directly: Mapping[str, Directly] = MappingProxyType({}),
+        direct_updates: Mapping[str, DirectUpdate] = MappingProxyType({}),
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
         self.ranks = ranks
-        self.directly = directly
+        self.direct_updates = direct_updates
         self.learning_observer = learning_observer
         if rule_state.network_plan is None or not rule_state.network_plan.holds(network):
             rule_state.network_plan = NetworkPlan.of(network, rule)
@@ -190,7 +190,7 @@ class LocalRun:
     ) -> tuple[Synapses | None, Callable[[Tensor], Tensor]]:
         """The gradient of a connection at a step, or of a whole block of them, and what waits then, of examples [E]."""
         name, dt, single = plan.connection.name, self.network.dt, arrival.steps == 1
-        if name in self.directly:
+        if name in self.direct_updates:
             return self._moved(plan, arrival, third_factor, traces)
         lasting = name in self.network.transmissions and plan.plasticity.eligibilities
         responding = self._responding(plan.connection, arrival, traces) if lasting else arrival
@@ -233,7 +233,7 @@ class LocalRun:
         assert isinstance(geometry, Sparse)
         # What is event-driven looks at no eligibility.
         local, before = self._local(plan, arrival, third_factor, cast(Eligible, None)), traces.plasticity[name]
-        after = move(plan.plasticity, before, local, geometry, dt, self.directly[name])
+        after = move(plan.plasticity, before, local, geometry, dt, self.direct_updates[name])
         traces.plasticity[name] = after
         return None, lambda examples: plan.plasticity.eligibility(after, local, examples)
 

@@ -63,15 +63,16 @@ class LocalRule(Composition, Rule[LocalState]):
             traces,
             run.afterwards,
             run.ranks,
-            run.continuation.directly,
+            run.continuation.direct_updates,
         )
         rewarded = run.scored[-1] if self.rewarded else None
-        most = 1 if run.continuation.directly else None  # weights that move at the spikes are others at the next step
+        # Weights that move at the spikes are others at the next step.
+        most = 1 if run.continuation.direct_updates else None
         for t, block in run.blocks(batch, most=most, alone=rewarded):
             local.learn(block, self._broadcast(run, batch, t, block))
         local.regularise_weights()
         run.continuation.traces = local.traces
-        state.traces = local.traces.plasticity if self.settles else {}
+        state.traces = local.traces.plasticity if self.acts_after_step else {}
         return run.result()
 
     def _broadcast(self, run: Run, batch: Batch, t: int, block: Block) -> Broadcast:
@@ -101,7 +102,7 @@ class LocalRule(Composition, Rule[LocalState]):
 
     def after_step(self, state: LocalState, network: Network) -> None:
         """Move the weights that follow the activity."""
-        if self.settles and isinstance(self.plasticity, Tracking):
+        if self.acts_after_step and isinstance(self.plasticity, Tracking):
             for name, traces in state.traces.items():
                 weight = network.weights[name]
                 weight.copy_(self.plasticity.track(traces, weight))
@@ -114,7 +115,7 @@ class LocalRule(Composition, Rule[LocalState]):
         return None
 
     @cached_property
-    def settles(self) -> bool:  # type: ignore[override]
+    def acts_after_step(self) -> bool:  # type: ignore[override]
         """Whether weights follow the activity after every step of the optimizer."""
         return isinstance(self.plasticity, Tracking)
 
@@ -165,7 +166,7 @@ class LocalRule(Composition, Rule[LocalState]):
             f"in place of {2 * score * rows:,}",
         ]
 
-    def expanded(self, state: LocalState) -> int:
+    def n_expanded(self, state: LocalState) -> int:
         """Those of its expansion."""
         return state.n_expanded
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.learning.batch import START, UNSCORED, Batch, BatchResult, Progress, checked_reward
-from neurosbd.learning.events import Directly
+from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.meters import Adaptation, LossMeter
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
@@ -46,12 +46,12 @@ class Continuation:
 
     frame: the last one; None: at rest.
     traces: what the rule follows in a run, in a form of its own; None: nothing yet.
-    directly: connections whose synapses move at the spikes, in place of a gradient for all of them.
+    direct_updates: connections whose synapses move at the spikes, in place of a gradient for all of them.
     """
 
     frame: Frame | None = None
     traces: object = None
-    directly: Mapping[str, Directly] = field(default_factory=dict)
+    direct_updates: Mapping[str, DirectUpdate] = field(default_factory=dict)
 
 
 class Watchers(NamedTuple):

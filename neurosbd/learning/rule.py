@@ -154,7 +154,7 @@ class Rule(Protocol[S]):
         return False
 
     @property
-    def settles(self) -> bool:
+    def acts_after_step(self) -> bool:
         """Whether `after_step` has something to do."""
         return False
 
@@ -223,7 +223,7 @@ class Rule(Protocol[S]):
         """What there is to say of it on a network, such as what it costs; lines."""
         return []
 
-    def expanded(self, state: S) -> int:
+    def n_expanded(self, state: S) -> int:
         """How many columns are broadcast beside those of the score."""
         return 0
 

@@ -93,7 +93,7 @@ class Network(nn.Module):
         self.delays = {c.name: shortest_of(c, order[c.pre] >= order[c.post], self.dt) for c in connections}
         self._told_of_time = False
         self._total: Total | None = None  # over the processes that share a batch; None: there is one
-        self.unsettled = False  # whether a learner has measured what adaptive neurons do not remember yet
+        self.moments_pending = False  # whether a learner has measured what adaptive neurons do not remember yet
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         self._held: dict[str, list[tuple[Constraint, type]]] = {}  # constraints, a mask first, and what kind they keep
         self.postponed: tuple[type, ...] = ()  # constraints that whoever runs the network applies now and then
@@ -227,8 +227,8 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> "Network":
         """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
         super().train(mode)
-        if self.unsettled and self.adaptive and not mode:
-            self.unsettled = False
+        if self.moments_pending and self.adaptive and not mode:
+            self.moments_pending = False
             warn(moments_of_before(self.adaptive))
         for name, neuron in self.adaptive.items():
             learning = neuron if self._total is None else neuron.together(self._total)
