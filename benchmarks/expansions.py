@@ -176,7 +176,7 @@ def trained(definition: Definition, data: Dataset, form: Form) -> dict[str, Any]
         "value": found[merit],
         "train": train,
         "loss": found["loss"],
-        "columns": session.learner.rule.expanded(session.learner.state),
+        "columns": session.learner.rule.n_expanded(session.learner.state),
         "cpu_seconds_per_epoch": seconds,
     }
 

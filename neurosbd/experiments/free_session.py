@@ -22,7 +22,7 @@ from neurosbd.experiments.run_state import as_plain, as_state
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.events import Directly
+from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.optimizers import apply
@@ -40,7 +40,7 @@ from neurosbd.seeds import generator
 from neurosbd.stimuli import STIMULI, Stimulation, Stimulator, fires
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings
-from neurosbd.training.capacity import check_side_by_side
+from neurosbd.training.capacity import check_free_run
 from neurosbd.training.parameter_groups import parameter_groups
 
 _REWARDED = "(reward)"  # among sums, where all other names are those of populations
@@ -65,7 +65,7 @@ class FreeSession:
         check_labelling(experiment)
         self.clock = Clock(experiment, plastic)
         self.examples = definition.simulation.examples
-        check_side_by_side(definition, network, AHEAD)
+        check_free_run(definition, network, AHEAD)
         network.to(device)
         network.postponed = _postponed(experiment, plastic)
         clamp(experiment, self.clock.steps)
@@ -84,9 +84,9 @@ class FreeSession:
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
         self._graded = _graded(experiment)
         self._plastic = sum(connection.plastic for connection in network.connections.values())
-        self._directly: Mapping[str, Directly] = {}  # connections that move at the spikes, for updates at every step
+        self._direct_updates: Mapping[str, DirectUpdate] = {}  # at the spikes, where an update is one step
         if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
-            self._directly = self.learner.moved_directly(self.optimizer)
+            self._direct_updates = self.learner.direct_updates(self.optimizer)
         self.step = 0
         self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
         self.stopping: Stopping | None = None
@@ -182,7 +182,7 @@ class FreeSession:
     @property
     def _at_once(self) -> int:
         """Steps that are taken together: to the next update, or many whose updates are all made at the spikes."""
-        if not self.step or not self._directly or len(self._directly) < self._plastic:
+        if not self.step or not self._direct_updates or len(self._direct_updates) < self._plastic:
             return self.clock.update
         together = self.clock.normalise or AHEAD
         return min(AHEAD, together - self.step % together)
@@ -191,8 +191,8 @@ class FreeSession:
         assert self.learner is not None and self.optimizer is not None
         self.learner.progress = self.step / self.clock.steps
         # The first update looks at all weights, which may begin outside of their bounds.
-        self.continuation.directly = self._directly if self.step else {}
-        gradients = len(self.continuation.directly) < self._plastic
+        self.continuation.direct_updates = self._direct_updates if self.step else {}
+        gradients = len(self.continuation.direct_updates) < self._plastic
         if gradients:
             self.optimizer.zero_grad()
         self.learner.learn(batch, observers, None, trial.learning_observer, self.continuation)

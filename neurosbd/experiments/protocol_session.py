@@ -30,7 +30,7 @@ from neurosbd.training.parameter_groups import parameter_groups
 _REPORTS = 50  # about; a stage ends with one
 
 
-def measure(experiment: Experiment, protocol: Protocol, job: Job, interrupt: Interrupt) -> Run:
+def run_protocol(experiment: Experiment, protocol: Protocol, job: Job, interrupt: Interrupt) -> Run:
     """Carry out a protocol in its directory, or go on with the run that is there.
 
     Raises:

@@ -11,8 +11,7 @@ from neurosbd.config.definition import Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import UsageError, collected_warnings
 from neurosbd.experiments.free_run import run_freely
-from neurosbd.experiments.protocol_session import measure
-from neurosbd.learning.meters import LossMeter
+from neurosbd.experiments.protocol_session import run_protocol
 from neurosbd.learning.simulation import unroll
 from neurosbd.network.network import Frame
 from neurosbd.runs.batches import TaskBatches
@@ -76,7 +75,7 @@ def simulate(
         if built.task is not None:
             run = _train(built, built.task, place, job, interrupt)
         elif built.protocol is not None:
-            run = measure(built, built.protocol, job, interrupt)
+            run = run_protocol(built, built.protocol, job, interrupt)
         else:
             run = run_freely(built, job, interrupt)
     if built.task is not None:  # whose layers have complaints; of all others everything has been said
@@ -115,6 +114,5 @@ def _example(session: Session, task: Task) -> Panel:
         outputs.append(frame.activity[session.network.readout].value.cpu())
 
     noise = generator(session.definition.seed, "noise", "test", 0)
-    meter = LossMeter(batch, session.loss, session.network)
-    unroll(session.network.eval(), batch.inputs, (meter, keep), generator=noise)
+    unroll(session.network.eval(), batch.inputs, (keep,), generator=noise)
     return task.picture(batch, torch.stack(outputs), session.network.dt)

@@ -92,7 +92,7 @@ def check_extent(definition: Definition, network: Network, extent: Extent) -> No
         )
 
 
-def check_side_by_side(definition: Definition, network: Network, ahead: int) -> None:
+def check_free_run(definition: Definition, network: Network, ahead: int) -> None:
     """Refuse a free run of which the least that it will ask for does not fit: of every example its activity, and the
     stimuli of so many steps.
 

@@ -131,14 +131,14 @@ def health(network: Network, x: Tensor, generator: torch.Generator | None = None
     network.check_shown(x, steps=isinstance(x, Tensor) and x.ndim != 1 + len(network.input_size))
     if not x.numel() and math.prod(network.input_size):
         raise UsageError(f"x is {list(x.shape)}, which has no examples; give some")
-    trial_recorder, mode = HealthCheck(network), network.training
+    health_check, mode = HealthCheck(network), network.training
     network.eval()
     try:
         shown = x if x.ndim == 2 + len(network.input_size) else x[None]
-        unroll(network, shown, (trial_recorder,), generator=generator or torch.Generator().manual_seed(0))
+        unroll(network, shown, (health_check,), generator=generator or torch.Generator().manual_seed(0))
     finally:
         network.train(mode)
-    return Health(tuple(trial_recorder.read()))
+    return Health(tuple(health_check.read()))
 
 
 class HealthCheck:

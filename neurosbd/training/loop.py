@@ -80,7 +80,7 @@ def _introduction(session: Session) -> Event:
         "rule": definition.rule.kind,
         "loss": definition.loss_name,
         "weights": sum(p.numel() for p in session.network.parameters()),
-        "expanded": learner.rule.expanded(learner.state),
+        "expanded": learner.rule.n_expanded(learner.state),
         "data": batches.name,
         "train": batches.examples,
         "validation": batches.validated,
