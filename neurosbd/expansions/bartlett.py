@@ -29,9 +29,9 @@ class Bartlett:
         column[b, m] = v_m^T (s s^T - I) w_m,                v, w ~ N(0, 1) / sqrt(C)    D = features
 
     At the optimum the model is the distribution of the target, and by the second Bartlett identity the mean is 0.
-    For labels it is so whatever their distribution; for values only if the loss has their distribution right, and several
-    values are independent. For softmax and labels the column is p_i s_j + p_j s_i - [i = j] s_i: the symmetric part of
-    p (x) s.
+    For labels it is so whatever their distribution; for values only if the loss has their distribution right, and
+    several values are independent. For softmax and labels the column is p_i s_j + p_j s_i - [i = j] s_i: the symmetric
+    part of p (x) s.
 
     Args:
         features: 0: all pairs; else the number of random quadratic forms, for outputs with many components.
