@@ -12,7 +12,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES
 from neurosbd.network.network import INPUT, Connection, Network, Population
 from neurosbd.neurons import NEURONS
-from neurosbd.noise import normal
+from neurosbd.noise import normal, normal_by_place
 from neurosbd.rules import RULES, Rule
 from neurosbd.testing.networks import cnn, lc, mlp
 from tests.contracts.tables import seeded
@@ -75,7 +75,7 @@ def test_nodes_are_told_the_slope_along_their_noise(make: Any, difference: str) 
     keys = learner.state_dict()["tensors"]
     for number in range(3):
         found = gradients(learner, batch)
-        xi = {name: normal(keys[name], torch.tensor(number), each) for name, each in slope.items()}
+        xi = {name: normal_by_place(keys[name], torch.tensor(number), each) for name, each in slope.items()}
         along = torch.stack([(slope[name] * xi[name]).flatten(1).sum(1) for name in slope]).sum(0)
         for name, connection in network.connections.items():
             post = xi[connection.post]

@@ -96,6 +96,8 @@ CASES: list[tuple[str, str, dict[str, object]]] = [
     ("digits-mlp", "pepita", {}),
     ("digits-mlp", "mono_forward", {}),
     ("digits-mlp", "forward_forward", {}),
+    ("digits-mlp", "node_perturbation", {"rule.size": 0.1}),  # what rounding does to losses counts 1 / size times
+    ("digits-mlp", "weight_perturbation", {"rule.size": 0.1}),
     ("digits-mlp", "dfa", {"population.hidden1.dropout": 0.5}),
     ("digits-snn", "sbd", {}),
     ("digits-snn", "sbp", {}),
@@ -261,6 +263,14 @@ def test_a_rank_that_is_killed_ends_the_others(tmp_path: Path) -> None:
     ("model", "settings", "reason"),
     [
         ("digits-corinfomax", {}, "Correlative changes is no sum over examples"),
+        ("digits-corinfomax-ep", {}, "the lateral weights of corinfomax_ep follow the rates"),
+        ("digits-snn", {"rule": "stdp"}, "SpikeTiming changes is no sum over examples"),
+        ("digits-mlp", {"rule": {"kind": "pepita", "form": "time_local"}}, "pepita with form time_local moves weights"),
+        (
+            "digits-snn",
+            {"connection.0.plasticity": "spike_timing"},
+            "'input->hidden1' changes by a plasticity of its own",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused(model: str, settings: dict[str, Any], reason: str) -> None:

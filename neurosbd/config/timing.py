@@ -34,7 +34,10 @@ def _check_times(experiment: Experiment, data: Dataset) -> None:
     directly = any(connection.pre == INPUT for incoming in taught for connection in incoming)
     where = f"{definition.name}: rule '{definition.rule.kind}' goes by the steps in which units spike first, but"
     if definition.time.steps == 1:
-        raise UsageError(f"{where} time.steps is 1; take a model such as mnist-s2stdp, or set time.steps = 64, say")
+        raise UsageError(
+            f"{where} time.steps is 1; take a model such as mnist-s2stdp, or, without labels, mnist-stdp-features, "
+            f"or set time.steps = 64, say"
+        )
     if directly and definition.data.encoder.kind == "constant" and not data.duration:
         raise UsageError(
             f"{where} data.encoder is 'constant', with which every input comes in the first step; set data.encoder = "

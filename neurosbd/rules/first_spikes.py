@@ -90,7 +90,7 @@ def check_adding(population: Population) -> None:
         raise ValueError(
             f"population '{population.name}': this rule goes by the first spikes of units that add up what arrives; "
             f"so its neuron must be {{ kind = 'if', reset = 'none' }} without refractoriness, got {neuron!r:.80}; "
-            f"model mnist-s2stdp has it"
+            f"models mnist-s2stdp and mnist-stdp-features have it"
         )
 
 

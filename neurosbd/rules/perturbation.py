@@ -13,7 +13,7 @@ from neurosbd.learning.passes import Pass, Run, add_gradient
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.noise import new_key, normal
+from neurosbd.noise import new_key, normal, normal_by_place
 from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import Positive, constants
 
@@ -49,9 +49,9 @@ class NodePerturbation(Rule[TensorState]):
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "node_perturbation compares showings step by step")
 
-    def why_alone(self) -> str:
-        """Noise has the places of examples for a counter."""
-        return "the noise of node_perturbation goes by the places of examples in the batch at hand"
+    def why_alone(self) -> None:
+        """Several processes can share a batch: an example has the noise of its place in the whole."""
+        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per population, and how many batches there have been."""
@@ -64,10 +64,10 @@ class NodePerturbation(Rule[TensorState]):
         network, keys, steps = run.network, state.tensors, len(batch.weights)
         sizes = {name: network.populations[name].size for name in network.incoming}
         some = next(network.parameters())
-
         step, count = keys["batches"] * steps, len(batch.target_at(0))
+        placed = {name: torch.stack((keys[name], torch.full_like(keys[name], batch.first))) for name in sizes}
         noise = [
-            {name: normal(keys[name], step + t, some.new_empty((count, *size))) for name, size in sizes.items()}
+            {name: normal_by_place(placed[name], step + t, some.new_empty((count, *sizes[name]))) for name in sizes}
             for t in range(steps)
         ]
 
@@ -78,7 +78,7 @@ class NodePerturbation(Rule[TensorState]):
         lower = calm if self.difference == "forward" else shaken(-1.0)
         span = self.size if self.difference == "forward" else 2 * self.size
         for first, less, more in zip(calm, lower, shaken(1.0), strict=True):
-            worse = (_losses(more) - _losses(less)) * (first.weight / span / len(first.value(network.readout)))
+            worse = (_losses(more) - _losses(less)) * (first.weight / span / batch.examples(count))
             for name, xi in noise[first.t].items():
                 for connection in network.incoming[name]:
                     first.deposit(connection, xi * worse.view(-1, *(1,) * len(sizes[name])))
