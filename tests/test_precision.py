@@ -18,6 +18,7 @@ from neurosbd.files import library
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
+from neurosbd.losses.loss import Described
 from neurosbd.network.network import Network
 from neurosbd.runs.machine import deterministic_algorithms, failure
 from neurosbd.training.parameter_groups import parameter_groups
@@ -148,17 +149,29 @@ def _trained(network: Network, device: torch.device, definition: Any) -> tuple[L
     learner = Learner(network, experiment.rule, experiment.loss, torch.Generator(device).manual_seed(0))
     optimizer = experiment.optimizer.build(parameter_groups(network, experiment, learner))
     x = torch.rand(min(steps, 8), 16, *size, device=device)
-    classes = definition.output_size()[0]
-    target = torch.randint(classes, (16,), device=device)
+    loss = experiment.loss
+    assert isinstance(loss, Described)
+    some = loss.targets.support(definition.output_size()[0] // loss.parameters, torch.Generator().manual_seed(1))
+    some = some[:10]  # of ten classes, where several units compete for each
+    target = some[torch.randint(len(some), (16,))].to(device, some.dtype if some.dtype == torch.int64 else x.dtype)
     return learner, optimizer, Batch(x, target)
 
 
+def _fits(model: str) -> bool:
+    """Whether it learns a data set, so that `fit` takes it."""
+    definition = neurosbd.load_model(model)
+    return definition.simulation is None and definition.task is None and definition.protocol is None
+
+
+FITTED = [model for model in library.names("models") if _fits(model)]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize(
-    "model", [m for m in library.names("models") if m.startswith(("digits", "mnist", "cifar", "tiny"))]
-)
+@pytest.mark.parametrize("model", FITTED)
 def test_no_step_waits_for_the_device(model: str) -> None:
-    """20 steps under `set_sync_debug_mode("error")`, after two that allocate. Must fail for a `.item()` in a step."""
+    """Of every model that learns a data set: 20 steps under `set_sync_debug_mode("error")`, after two that allocate.
+
+    Must fail for a `.item()` in a step."""
     device, definition = torch.device("cuda"), neurosbd.load_model(model)
     learner, optimizer, batch = _trained(definition.network().to(device), device, definition)
     noise = torch.Generator(device).manual_seed(1)
