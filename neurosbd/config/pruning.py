@@ -1,20 +1,20 @@
 """What of a network is to be pruned, and when: [training.pruning]."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from neurosbd.constraints import Mask
 from neurosbd.network.populations import Connection
-from neurosbd.schema.constants import Count, Range
+from neurosbd.schema.constants import Count, Share
 from neurosbd.schema.schema import Record
 
 
 class PruningSpec(Record):
     """[training.pruning]: synapses are taken out of every plastic connection, see `neurosbd.training.pruning`."""
 
-    share: Annotated[float, Range(least=0, below=1)] = 0.5  # of the synapses of a connection, in the end
+    share: Share = 0.5  # of the synapses of a connection, in the end
     by: Literal["magnitude", "saliency"] = "magnitude"
     first: Count | None = None  # epoch after which some go; none: the last one
     last: Count | None = None  # epoch after which the share is reached; none: the last of the training

@@ -5,21 +5,18 @@ from typing import Annotated
 from pydantic import model_validator
 
 from neurosbd.rewards import Reinforcement, check_delay
-from neurosbd.rewards.contingency import Delay
-from neurosbd.schema.constants import Range
+from neurosbd.schema.constants import NotNegativeSeconds, Range, Seconds
 from neurosbd.schema.schema import Entry, Record
 from neurosbd.stimuli import Stimulation, check_span
-
-Time = Annotated[float, Range(above=0, unit="s")]
 
 
 class SimulationSpec(Record):
     """[simulation]: a network runs by itself for a time, and its weights move meanwhile."""
 
-    duration: Time
-    update: Time | None = None  # from one update of the weights to the next; none: every step
-    report: Time | None = None  # from one line of metrics, row of weights and checkpoint to the next; none: 20 in all
-    normalise: Time | None = None  # from one restoring of norms of weights to the next; none: at every update
+    duration: Seconds
+    update: Seconds | None = None  # from one update of the weights to the next; none: every step
+    report: Seconds | None = None  # from a line of metrics, row of weights and checkpoint to the next; none: 20 in all
+    normalise: Seconds | None = None  # from one restoring of norms of weights to the next; none: at every update
     examples: Annotated[int, Range(least=1, most=2**31 - 1)] = 1  # side by side: same weights, noise of their own
 
 
@@ -35,8 +32,8 @@ class StimulusEntry(Entry):
     """[[stimulus]]: the population that it drives, when, and what is given."""
 
     population: str
-    start: Annotated[float, Range(least=0, unit="s")] = 0.0
-    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
+    start: NotNegativeSeconds = 0.0
+    stop: Seconds | None = None  # none: to the end
 
     @model_validator(mode="after")
     def _stops_after_it_starts(self) -> "StimulusEntry":
@@ -52,11 +49,11 @@ class ReinforcementEntry(Entry):
     """[[reward]]: what earns it, and how it arrives; see `rewards.Reinforcement`."""
 
     amplitude: float = 1.0
-    delay: Delay = 0.0
-    longest: Delay | None = None  # none: all delays are the same
-    tau: Delay = 0.0
-    start: Annotated[float, Range(least=0, unit="s")] = 0.0
-    stop: Annotated[float, Range(above=0, unit="s")] | None = None  # none: to the end
+    delay: NotNegativeSeconds = 0.0
+    longest: NotNegativeSeconds | None = None  # none: all delays are the same
+    tau: NotNegativeSeconds = 0.0
+    start: NotNegativeSeconds = 0.0
+    stop: Seconds | None = None  # none: to the end
 
     @model_validator(mode="after")
     def _in_order(self) -> "ReinforcementEntry":

@@ -8,9 +8,18 @@ from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
-from neurosbd.schema.constants import Constant, PositiveConstant, Potential, Range, TimeConstant, constants
+from neurosbd.schema.constants import (
+    Constant,
+    NotNegativeHertz,
+    NotNegativeSeconds,
+    PositiveConstant,
+    Potential,
+    Range,
+    TimeConstant,
+    constants,
+)
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -61,11 +70,11 @@ class ALIF:
     v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
-    refractory: Refractory = 0.0
+    refractory: NotNegativeSeconds = 0.0
     refractoriness: Refractoriness = "integrating"
     v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
-    rate: Annotated[float, Range(least=0, unit="Hz")] = 0.0
+    rate: NotNegativeHertz = 0.0
 
     def __post_init__(self) -> None:
         membrane.check("ALIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)

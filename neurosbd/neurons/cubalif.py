@@ -8,9 +8,9 @@ from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
 from neurosbd.filters import decay, leak
-from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Reset, number
 from neurosbd.neurons.neuron import Activity, Flow
-from neurosbd.schema.constants import PositiveConstant, Potential, TimeConstant, constants
+from neurosbd.schema.constants import NotNegativeSeconds, PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -53,7 +53,7 @@ class CubaLIF:
     v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
-    refractory: Refractory = 0.0
+    refractory: NotNegativeSeconds = 0.0
     refractoriness: Refractoriness = "integrating"
     v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)

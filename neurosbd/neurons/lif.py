@@ -8,10 +8,10 @@ from torch import Tensor
 
 import neurosbd.neurons.membrane as membrane
 from neurosbd.filters import decay
-from neurosbd.neurons.membrane import Refractoriness, Refractory, Reset, number
+from neurosbd.neurons.membrane import Refractoriness, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.neurons.scan import Scan, apart
-from neurosbd.schema.constants import PositiveConstant, Potential, TimeConstant, constants
+from neurosbd.schema.constants import NotNegativeSeconds, PositiveConstant, Potential, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -56,7 +56,7 @@ class LIF:
     v_reset: Potential = 0.0
     reset: Reset = "subtract"
     r: PositiveConstant = 1.0
-    refractory: Refractory = 0.0
+    refractory: NotNegativeSeconds = 0.0
     refractoriness: Refractoriness = "integrating"
     surrogate: Surrogate = field(default_factory=Triangle)
 

@@ -5,7 +5,7 @@ is not differentiated (Bellec et al. 2020), in the gates as in the backprop refe
 """
 
 import math
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from neurosbd.filters import decay, leak
 from neurosbd.neurons.neuron import Activity, Conductances
 from neurosbd.neurons.scan import apart
-from neurosbd.schema.constants import Constant, Range
+from neurosbd.schema.constants import Constant
 from neurosbd.surrogates import Surrogate, above, spike
 
 QUIET = -1e30  # potential of a refractory unit as its threshold sees it: no spike, no gain
@@ -22,7 +22,6 @@ _MOST_VOLTS = 0.2  # beyond, no potential of a membrane is in volts
 
 Reset = Literal["subtract", "to_value", "none"]
 Refractoriness = Literal["integrating", "clamped"]
-Refractory = Annotated[float, Range(least=0, unit="s")]  # least time from one spike to the next
 
 
 class Resetting(Protocol):

@@ -11,7 +11,7 @@ from neurosbd.filters import decay
 from neurosbd.neurons.neuron import Compartmental
 from neurosbd.plasticity.plasticity import no_eligibility
 from neurosbd.plasticity.spike_timing import check_bounds, within
-from neurosbd.schema.constants import NotNegative, Positive, Seconds, Span, Volts, constants
+from neurosbd.schema.constants import NotNegative, NotNegativeSeconds, Positive, Seconds, Volts, constants
 
 
 class VoltageTraces(NamedTuple):
@@ -72,8 +72,8 @@ class VoltageBased:
     tau_ref: Seconds = 1.0
     v_rest: Volts = -70.6e-3
     peak: Volts = 33e-3
-    width: Span = 2e-3
-    delay: Span = 4e-3
+    width: NotNegativeSeconds = 2e-3
+    delay: NotNegativeSeconds = 4e-3
     w_min: float = 0.0
     w_max: float = 1.0
 

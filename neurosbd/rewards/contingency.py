@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from neurosbd.errors import nearest
-from neurosbd.schema.constants import Range, constants
+from neurosbd.schema.constants import NotNegativeSeconds, Seconds, constants
 from neurosbd.stimuli.stimulus import check_span
 
 S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers
-Delay = Annotated[float, Range(least=0, unit="s")]
 
 
 class Contingency(Protocol[S]):
@@ -59,11 +58,11 @@ class Reinforcement:
 
     contingency: Contingency
     amplitude: float = 1.0
-    delay: Delay = 0.0
-    longest: Delay | None = None
-    tau: Delay = 0.0
-    start: Annotated[float, Range(least=0, unit="s")] = 0.0
-    stop: Annotated[float, Range(above=0, unit="s")] | None = None
+    delay: NotNegativeSeconds = 0.0
+    longest: NotNegativeSeconds | None = None
+    tau: NotNegativeSeconds = 0.0
+    start: NotNegativeSeconds = 0.0
+    stop: Seconds | None = None
 
     def __post_init__(self) -> None:
         check_delay(self.delay, self.longest)

@@ -1,7 +1,6 @@
 """Rewards that come by themselves: at given times, or at random."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniform
-from neurosbd.schema.constants import Range, constants
+from neurosbd.schema.constants import NotNegativeHertz, NotNegativeSeconds, constants
 from neurosbd.stimuli.stimulus import Clock, KeyedClock, steps_at
 
 
@@ -24,7 +23,7 @@ class Times:
     Source: Izhikevich 2007, Cereb. Cortex 17 (dopamine at given times: classical conditioning).
     """
 
-    times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = (0.5,)
+    times: tuple[NotNegativeSeconds, ...] = (0.5,)
 
     def check(self, sizes: Mapping[str, tuple[int, ...]], dt: float) -> None:
         """Some time."""
@@ -57,7 +56,7 @@ class RandomTimes:
     Source: Rescorla 1967, Psychol. Rev. 74 (the truly random control).
     """
 
-    rate: Annotated[float, Range(least=0, unit="Hz")] = 1.0
+    rate: NotNegativeHertz = 1.0
 
     def check(self, sizes: Mapping[str, tuple[int, ...]], dt: float) -> None:
         """At most one per step."""

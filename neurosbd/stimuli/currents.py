@@ -1,7 +1,7 @@
 """Currents that are functions of time, and noise."""
 
 import math
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neurosbd.filters import decay
 from neurosbd.noise import new_key, normal, normals
-from neurosbd.schema.constants import Constant, Hertz, NotNegative, Range, Seconds, constants
+from neurosbd.schema.constants import Constant, Hertz, NotNegative, NotNegativeSeconds, Seconds, constants
 from neurosbd.stimuli.stimulus import Clock, shown, steps_at, times
 
 
@@ -49,7 +49,7 @@ class CurrentSteps:
     Source: standard.
     """
 
-    times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = (0.0,)
+    times: tuple[NotNegativeSeconds, ...] = (0.0,)
     values: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
@@ -178,7 +178,7 @@ class NoiseCurrent:
 
     mean: float = 0.0
     std: NotNegative = 1.0
-    tau: Annotated[float, Range(least=0, unit="s")] = 0.0
+    tau: NotNegativeSeconds = 0.0
 
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Always possible."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from neurosbd.datasets.load import load_data
 from neurosbd.errors import UsageError
 from neurosbd.filters import probability, whole_steps
 from neurosbd.noise import new_key, uniforms
-from neurosbd.schema.constants import Range, Seconds, constants
+from neurosbd.schema.constants import NotNegativeHertz, NotNegativeSeconds, Seconds, constants
 from neurosbd.stimuli.stimulus import shown
 
 
@@ -61,10 +61,10 @@ class Items:
     data: str = "digits"
     split: Literal["train", "test"] = "train"
     shown_as: Literal["poisson", "current"] = "poisson"
-    rate: Annotated[float, Range(least=0, unit="Hz")] = 63.75
+    rate: NotNegativeHertz = 63.75
     amplitude: float = 1.0
     duration: Seconds = 0.35
-    pause: Annotated[float, Range(least=0, unit="s")] = 0.15
+    pause: NotNegativeSeconds = 0.15
     order: Literal["drawn", "given"] = "drawn"
     _known: dict[str, Loaded] = field(default_factory=dict, init=False, repr=False, compare=False)
     _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -3,7 +3,6 @@
 import hashlib
 import math
 from dataclasses import field
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from neurosbd.errors import warn
 from neurosbd.filters import COUNTED
-from neurosbd.schema.constants import Range, Whole, constants
+from neurosbd.schema.constants import NotNegativeSeconds, Whole, constants
 from neurosbd.stimuli.spike_files import Spikes, read_spikes
 from neurosbd.stimuli.stimulus import Clock
 
@@ -31,7 +30,7 @@ class SpikeTrains:
     Source: SONATA (Dai et al. 2020) and NWB (Rubel et al. 2022) for the files; SpikeGeneratorGroup of Brian.
     """
 
-    times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = ()
+    times: tuple[NotNegativeSeconds, ...] = ()
     units: tuple[Whole, ...] = ()
     file: str = ""
     source: str = ""

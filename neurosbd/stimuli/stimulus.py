@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosbd.errors import warn
 from neurosbd.filters import COUNTED
-from neurosbd.schema.constants import Range, constants
+from neurosbd.schema.constants import NotNegativeSeconds, Seconds, constants
 
 S = TypeVar("S")  # its state: a NamedTuple of tensors and numbers
 
@@ -107,8 +107,8 @@ class Stimulation:
 
     population: str
     stimulus: Stimulus
-    start: Annotated[float, Range(least=0, unit="s")] = 0.0
-    stop: Annotated[float, Range(above=0, unit="s")] | None = None
+    start: NotNegativeSeconds = 0.0
+    stop: Seconds | None = None
 
     def __post_init__(self) -> None:
         check_span(self.start, self.stop)

@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from neurosbd.schema.constants import Range, Whole, constants
+from neurosbd.schema.constants import NotNegativeSeconds, Range, Whole, constants
 from neurosbd.stimuli.stimulus import Clock, shown
 
 
@@ -26,7 +26,7 @@ class VoltageClamp:
     Source: Hodgkin, Huxley, Katz 1952, J. Physiol. 116; the ideal clamp, without a series resistance.
     """
 
-    times: tuple[Annotated[float, Range(least=0, unit="s")], ...] = (0.0,)
+    times: tuple[NotNegativeSeconds, ...] = (0.0,)
     values: tuple[Annotated[float, Range(unit="V")], ...] = (-20e-3,)
     units: tuple[Whole, ...] = ()
 

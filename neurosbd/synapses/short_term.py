@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.filters import decay
-from neurosbd.schema.constants import Range, Seconds, constants
+from neurosbd.schema.constants import NotNegativeSeconds, Range, Seconds, constants
 
 S = TypeVar("S")  # its state
 
@@ -50,7 +50,7 @@ class TsodyksMarkram:
 
     u_0: Annotated[float, Range(above=0, most=1)] = 0.5
     tau_rec: Seconds = 0.8
-    tau_facil: Annotated[float, Range(least=0, unit="s")] = 0.0
+    tau_facil: NotNegativeSeconds = 0.0
 
     def init(self, arriving: Tensor) -> Resources:
         """Rested: u = 0, x = 1."""

@@ -11,7 +11,7 @@ from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import happens
-from neurosbd.schema.constants import Count, Hertz, Legal, Milliseconds, Range, constants
+from neurosbd.schema.constants import Count, Hertz, Legal, Milliseconds, NotNegativeHertz, Range, constants
 from neurosbd.tasks.findings import Panel
 
 _GROUPS = ("left", "right", "recall", "noise")
@@ -48,7 +48,7 @@ class EvidenceAccumulation:
     group: Count = 10
     bias: Annotated[float, Range(least=0.5, most=1)] = 0.7
     rate: Hertz = 40.0
-    noise: Annotated[float, Range(least=0, unit="Hz")] = 10.0
+    noise: NotNegativeHertz = 10.0
 
     def __post_init__(self) -> None:
         if self.cue > self.pause:
