@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosbd.filters import decay
 from neurosbd.noise import new_key, normal, normals
 from neurosbd.schema.constants import Constant, Hertz, NotNegative, NotNegativeSeconds, Seconds, constants
-from neurosbd.stimuli.stimulus import Clock, shown, steps_at, times
+from neurosbd.stimuli.stimulus import Clock, check_steps, shown, stepped, steps_at, times
 
 
 @constants(called="current")
@@ -53,12 +53,7 @@ class CurrentSteps:
     values: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if len(self.times) != len(self.values) or not self.times:
-            raise ValueError(
-                f"current_steps needs a value for every time, got {len(self.times)} times and {len(self.values)} values"
-            )
-        if any(later <= earlier for earlier, later in zip(self.times, self.times[1:], strict=False)):
-            raise ValueError(f"current_steps.times must ascend, got {list(self.times)}")
+        check_steps(self.times, self.values, "current_steps")
 
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Always possible."""
@@ -73,10 +68,7 @@ class CurrentSteps:
 
     def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
         """[steps, B, *size]."""
-        jumps = torch.from_numpy(self.moments(dt)).to(like.device)
-        values = torch.tensor([0.0, *self.values], dtype=torch.float64, device=like.device)
-        now = torch.arange(state.done, state.done + steps, device=like.device)
-        current = values[torch.searchsorted(jumps, now, right=True)]
+        current = stepped(self.times, self.values, state.done, steps, dt, like.device)
         return shown(current.view(steps, *(1 for _ in like.shape)), like), Clock(state.done + steps)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -163,3 +164,21 @@ def warn_of_late(where: str, given: object, span: Span, steps: int, dt: float) -
 def steps_at(times: Sequence[float], dt: float) -> np.ndarray:
     """The steps nearest to some times, s; beyond what can be counted they are the last that can."""
     return np.round(np.minimum(times, COUNTED * dt) / dt).astype(np.int64)
+
+
+def check_steps(times: Sequence[float], values: Sequence[float], name: str) -> None:
+    """Raise ValueError unless there is a value for every time, and the times ascend; `name` begins the message."""
+    if len(times) != len(values) or not times:
+        raise ValueError(f"{name} needs a value for every time, got {len(times)} times and {len(values)} values")
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise ValueError(f"{name}.times must ascend, got {list(times)}")
+
+
+def stepped(
+    times: Sequence[float], values: Sequence[float], done: int, steps: int, dt: float, device: torch.device
+) -> Tensor:
+    """values[n] from times[n], s, on and 0 before the first of them, at the `steps` steps after `done`: float64."""
+    jumps = torch.from_numpy(steps_at(times, dt)).to(device)
+    levels = torch.tensor([0.0, *values], dtype=torch.float64, device=device)
+    now = torch.arange(done, done + steps, device=device)
+    return levels[torch.searchsorted(jumps, now, right=True)]

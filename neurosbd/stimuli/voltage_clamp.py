@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.schema.constants import NotNegativeSeconds, Range, Whole, constants
-from neurosbd.stimuli.stimulus import Clock, shown
+from neurosbd.stimuli.stimulus import Clock, check_steps, shown, stepped
 
 
 @constants(called="voltage_clamp")
@@ -31,12 +31,7 @@ class VoltageClamp:
     units: tuple[Whole, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.times) != len(self.values) or not self.times:
-            raise ValueError(
-                f"voltage_clamp needs a value for every time, got {len(self.times)} times and {len(self.values)} values"
-            )
-        if any(later <= earlier for earlier, later in zip(self.times, self.times[1:], strict=False)):
-            raise ValueError(f"voltage_clamp.times must ascend, got {list(self.times)}")
+        check_steps(self.times, self.values, "voltage_clamp")
 
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Units that are there."""
@@ -57,10 +52,7 @@ class VoltageClamp:
 
     def command(self, done: int, steps: int, dt: float, device: torch.device) -> Tensor:
         """Potential that is commanded at the next steps, [steps], float64; 0 before times[0]."""
-        jumps = torch.tensor([round(time / dt) for time in self.times], device=device)
-        values = torch.tensor([0.0, *self.values], dtype=torch.float64, device=device)
-        now = torch.arange(done, done + steps, device=device)
-        return values[torch.searchsorted(jumps, now, right=True)]
+        return stepped(self.times, self.values, done, steps, dt, device)
 
     def held(self, like: Tensor) -> Tensor:
         """1 for units that are held, 0 for the others, [*size]."""
