@@ -28,7 +28,7 @@ from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
-from neurosbd.learning.simulation import Observer, unroll
+from neurosbd.learning.simulation import Observer, counted_from, unroll
 from neurosbd.network.network import INPUT, Frame
 from neurosbd.neurons import Relay
 from neurosbd.neurons.neuron import NeuronState
@@ -162,7 +162,7 @@ class FreeSession:
         steps = min(self._at_once, to_report, clock.steps - first)
         trial = self._watched()
         offset = first % clock.report
-        observers = (self._count, *(_shifted(observe, offset) for observe in trial.observers))
+        observers = (self._count, *(counted_from(observe, offset) for observe in trial.observers))
         drives = self.stimulator.drives(first, steps)
         shown = drives.pop(INPUT, self._nothing(steps))
         if self.learner is None:
@@ -354,11 +354,6 @@ class FreeSession:
             parameter.grad = None
         assert start.frame is not None
         return start.frame, cast(LocalTraces, start.traces)
-
-
-def _shifted(observe: Observer, offset: int) -> Observer:
-    """An observer that counts steps from the last report on."""
-    return lambda t, frame: observe(offset + t, frame)
 
 
 def _graded(experiment: Experiment) -> set[str]:

@@ -18,6 +18,11 @@ Drives = Callable[[int, Frame | None], Mapping[str, Tensor]]
 Lengths = Callable[[Tensor], Iterable[int]]
 
 
+def counted_from(observe: Observer, begun: int) -> Observer:
+    """An observer to which the steps of a run that begins at step `begun` of a longer one are those of the longer."""
+    return lambda t, frame: observe(begun + t, frame)
+
+
 def unroll(
     network: Network,
     inputs: Tensor | Iterable[Tensor],

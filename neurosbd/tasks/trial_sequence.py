@@ -16,7 +16,7 @@ from neurosbd.learning.learner import Learner
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
-from neurosbd.learning.simulation import Observer
+from neurosbd.learning.simulation import Observer, counted_from
 from neurosbd.losses import Loss
 from neurosbd.network.network import Frame, Network
 from neurosbd.recording import NullRecorder, TrialRecorder
@@ -130,7 +130,7 @@ class TrialSequence:
         silence = self.network.like.new_zeros((self.examples, *self.network.input_size))
         continuation = Continuation(self.network.init(silence, self.generator))
         for begun, batch in _pieces(trial.batch, stage.update):
-            looking = tuple(_shifted(observe, begun) for observe in observers)
+            looking = tuple(counted_from(observe, begun) for observe in observers)
             self._learn(learner, trial, batch, looking, watch, continuation)
 
     def _learn(
@@ -202,11 +202,6 @@ class TrialSequence:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.found = [tuple(row) for row in state["found"].tolist()]
-
-
-def _shifted(observe: Observer, begun: int) -> Observer:
-    """An observer that counts the steps of the trial."""
-    return lambda t, frame: observe(begun + t, frame)
 
 
 def _pieces(batch: Batch, update: int) -> Iterator[tuple[int, Batch]]:
