@@ -8,7 +8,7 @@ import pytest
 
 from neurosbd import load_model
 from neurosbd.errors import UsageError, UsageWarning
-from neurosbd.neurons import LIF
+from neurosbd.neurons import ALIF, LIF, AdEx
 from neurosbd.schema.units import quantity
 
 MODEL = """
@@ -50,6 +50,16 @@ def test_constants_take_units_in_files_and_in_python(tmp_path: Path) -> None:
     drawn = load_model(_model(tmp_path, 'tau_mem = { kind = "normal", mean = "20 ms", std = "1 ms", least = "5 ms" }'))
     assert drawn.model_dump()["population"]["output"]["neuron"]["tau_mem"]["mean"] == 20e-3
     assert load_model(path, settings={"population.output.neuron.tau_mem": "7 ms"})
+
+
+def test_every_potential_of_adex_and_the_rise_of_the_threshold_take_millivolts() -> None:
+    """Must fail where a constant is a bare number (tried: all six of AdEx, and beta of ALIF, were)."""
+    millivolts = {"b": 10, "v_leak": -58, "v_rheobase": -50, "sharpness": 2, "v_threshold": 0, "v_reset": -46}
+    written = {name: f"{value} mV" for name, value in millivolts.items()}
+    assert AdEx(**written) == AdEx(**{name: value / 1000 for name, value in millivolts.items()})  # type: ignore[arg-type]
+    assert ALIF(beta="1 mV") == ALIF(beta=1e-3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"sharpness must be a positive value in V, got -0\.002"):
+        AdEx(sharpness="-2 mV")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Adaptive exponential integrate-and-fire neuron."""
 
 from dataclasses import field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
-from neurosbd.schema.constants import Constant, PositiveConstant, TimeConstant, constants
+from neurosbd.schema.constants import Constant, Potential, Range, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 _STEEPEST = 40.0  # the exponent is held here, where exp is finite in float32 and a spike within the step is certain
@@ -26,7 +26,7 @@ class AdExState(NamedTuple):
 
 @constants
 class AdEx:
-    """Exponential integrate-and-fire with an adaptation current; potentials in units of the spike's peak.
+    """Exponential integrate-and-fire with an adaptation current; potentials in units of the spike's peak, or V.
 
         v[t] = v + dt / tau_mem (v_leak - v + sharpness exp((v - v_rheobase) / sharpness) - w + drive[t])
         w[t] = w + dt / tau_adapt (a (v - v_leak) - w)
@@ -36,8 +36,8 @@ class AdEx:
     Args:
         tau_mem: membrane time constant, s, > 0.
         tau_adapt: time constant of the adaptation, s, > 0.
-        a: subthreshold adaptation.
-        b: rise of w per spike.
+        a: subthreshold adaptation, in units of the leak.
+        b: rise of w per spike; w is a current over the leak, and counts as potentials do.
         v_leak: resting potential; also the start.
         v_rheobase: where the exponential takes off.
         sharpness: of the take-off, > 0 (Delta_T).
@@ -56,12 +56,12 @@ class AdEx:
     tau_mem: TimeConstant = 10e-3
     tau_adapt: TimeConstant = 100e-3
     a: Constant = 0.0
-    b: Constant = 0.1
-    v_leak: Constant = 0.0
-    v_rheobase: Constant = 0.5
-    sharpness: PositiveConstant = 0.1
-    v_threshold: Constant = 1.0
-    v_reset: Constant = 0.0
+    b: Potential = 0.1
+    v_leak: Potential = 0.0
+    v_rheobase: Potential = 0.5
+    sharpness: Annotated[Constant, Range(above=0, unit="V")] = 0.1
+    v_threshold: Potential = 1.0
+    v_reset: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
 
     def __post_init__(self) -> None:

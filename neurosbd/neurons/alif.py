@@ -47,7 +47,7 @@ class ALIF:
     Args:
         tau_mem: membrane time constant, s, > 0.
         tau_adapt: time constant of the threshold, s, > 0.
-        beta: rise of the threshold per spike, >= 0; with 0 this is exactly a LIF.
+        beta: rise of the threshold per spike, >= 0, in its unit; with 0 this is exactly a LIF.
         v_threshold: resting threshold, > v_reset.
         v_reset: where reset = 'to_value' puts the membrane.
         reset: 'subtract', 'to_value' or 'none'.
@@ -65,7 +65,7 @@ class ALIF:
 
     tau_mem: TimeConstant = 20e-3
     tau_adapt: TimeConstant = 200e-3
-    beta: Annotated[Constant, Range(least=0)] = 0.1
+    beta: Annotated[Constant, Range(least=0, unit="V")] = 0.1
     v_threshold: Potential = 1.0
     v_reset: Potential = 0.0
     reset: Reset = "subtract"
