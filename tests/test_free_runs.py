@@ -522,3 +522,50 @@ def test_a_single_report_is_drawn_as_a_point(tmp_path: Path, monkeypatch: pytest
     for duration in ("20 ms", "40 ms"):
         neurosbd.simulate(_model(tmp_path, duration), out=tmp_path / duration)
     assert {(1, "o"), (2, "-")} <= set(drawn) and (1, "-") not in drawn
+
+
+def _relays(folder: Path, *stimuli: str) -> Path:
+    path = folder / "relays.toml"
+    given = ", ".join(f'{{ population = "source", {each} }}' for each in stimuli)
+    path.write_text(
+        f'simulation = {{ duration = "50 ms" }}\nstimulus = [{given}]\nrecord = {{ signals = ["*.spikes"] }}\n'
+        f'[population]\nsource = {{ size = [3], neuron = "relay" }}\n'
+    )
+    return path
+
+
+SOME, MANY = 'kind = "poisson", rate = "50 Hz"', 'kind = "poisson", rate = "50 Hz", sources = 40'
+LISTED = 'kind = "spikes", times = ["10 ms"], units = [{unit}]'
+
+
+@pytest.mark.parametrize("stimuli", [(MANY,), (SOME, SOME), (SOME, LISTED.format(unit=0))])
+def test_spikes_that_a_recording_merges_are_said(tmp_path: Path, stimuli: tuple[str, ...]) -> None:
+    """The rate of a run counts all spikes of a step, its recording one. Must fail without the warning (tried)."""
+    with pytest.warns(UsageWarning, match=r"'source' may send several spikes in one step of dt = 0\.001 s"):
+        neurosbd.simulate(_relays(tmp_path, *stimuli), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "stimuli",
+    [(SOME + ', stop = "20 ms"', SOME + ', start = "20 ms"'), (LISTED.format(unit=0), LISTED.format(unit=1))],
+)
+def test_spikes_that_cannot_coincide_are_not_warned_of(tmp_path: Path, stimuli: tuple[str, ...]) -> None:
+    """Every spike that is counted is recorded. Must fail when any two stimuli are warned of (tried)."""
+    run = neurosbd.simulate(_relays(tmp_path, *stimuli), out=tmp_path / "run")
+    counted = run.result["measures"]["source.rate"]
+    assert run.trace["source.spikes"][:].mean() / 1e-3 == pytest.approx(counted, rel=1e-6)
+
+
+def test_synapses_are_drawn_from_those_that_are_there(tmp_path: Path) -> None:
+    """Of a matrix with 20 synapses among 400 places. Must fail when places are drawn, which record zeros (tried)."""
+    network = NETWORK.replace("size = [6]", "size = [20]").replace("size = [8]", "size = [20]")
+    wired = network.replace("sparsity = 0.5", 'wiring = "one_to_one"')
+    path = _model(tmp_path, network=wired, head=HEAD.replace('"exc->exc.weight", "exc->exc.dweight"', '"exc.spikes"'))
+    path.write_text(path.read_text().replace('"exc.v", "exc.spikes"', '"exc->exc.weight[synapses=random 12]"'))
+    run = neurosbd.simulate(path, out=tmp_path / "run")
+    weights = run.trace["exc->exc.weight"]
+    assert weights.shape[1] == 12 and (weights[0] == 0.0625).all()
+    assert (np.asarray(weights.ends.post) == np.asarray(weights.ends.pre)).all()
+    path.write_text(path.read_text().replace("random 12", "random 21"))
+    with pytest.raises(UsageError, match="random 21 of 20; legal is 1 to 20"):
+        neurosbd.simulate(path, out=tmp_path / "more")

@@ -19,6 +19,7 @@ from neurosbd.experiments.free_findings import findings, labels_shown
 from neurosbd.experiments.free_restoring import verify
 from neurosbd.experiments.labelling import check_labelling, label_and_test
 from neurosbd.experiments.run_state import as_plain, as_state
+from neurosbd.experiments.spike_sources import graded, warn_of_coinciding_spikes
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.batch import Batch
@@ -30,14 +31,13 @@ from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import Observer, counted_from, unroll
 from neurosbd.network.network import INPUT, Frame
-from neurosbd.neurons import Relay
 from neurosbd.neurons.neuron import NeuronState
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.rewards import Delivery
 from neurosbd.runs.loggers import Event
 from neurosbd.runs.stopping import Stopping
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Stimulation, Stimulator, fires
+from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings
 from neurosbd.training.capacity import check_free_run
@@ -82,7 +82,7 @@ class FreeSession:
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
-        self._graded = _graded(experiment)
+        self._graded = graded(experiment)
         self._plastic = sum(connection.plastic for connection in network.connections.values())
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # at the spikes, where an update is one step
         if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
@@ -134,6 +134,8 @@ class FreeSession:
         signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
         recorded = Recorded(self.network, signals, dict, None, self.delivery is not None)
         found = plan(asked.signals, asked.limit, recorded, extent)
+        if found is not None:
+            warn_of_coinciding_spikes(self.experiment, [each.name for each in found.contents.series])
         return None if found is None else Recorder(found, extent, recorded, self.device)
 
     @property
@@ -354,14 +356,6 @@ class FreeSession:
             parameter.grad = None
         assert start.frame is not None
         return start.frame, cast(LocalTraces, start.traces)
-
-
-def _graded(experiment: Experiment) -> set[str]:
-    """Populations of relays that something else than spikes reaches, which they send on as it is."""
-    network, given = experiment.network, experiment.stimulations
-    relays = {name for name, population in network.populations.items() if isinstance(population.neuron, Relay)}
-    currents = {each.population for each in given if not fires(each.stimulus)}
-    return {name for name in relays if network.incoming[name] or name in currents}
 
 
 def _postponed(experiment: Experiment, plastic: bool) -> tuple[type, ...]:

@@ -20,6 +20,7 @@ from neurosbd.recording.signals import (
     listed_ends,
     places,
     size_of,
+    synapses,
     unknown,
 )
 from neurosbd.recording.units import unit_of
@@ -118,7 +119,9 @@ def plan(specs: Sequence[str], limit: float, recorded: Recorded, extent: RunExte
     for request, kind, clock, wheres in [*timed, *_targets(timed, recorded, extent)]:
         asked = _Asked(request, kind, clock, clocks.setdefault(clock, len(clocks)))
         for where in wheres:
-            found = _series(asked, where, size_of(request.what, kind, where, recorded, extent.target), extent.seed)
+            size = size_of(request.what, kind, where, recorded, extent.target)
+            there = None if request.items.random is None else synapses(kind, where, recorded)
+            found = _series(asked, where, size, there, extent.seed)
             found = found.model_copy(update=_described(request.what, kind, where, recorded))
             if any(found.name == other.name for other in series):
                 raise UsageError(f"recording {request.spec}: '{found.name}' is asked for twice; ask once")
@@ -244,11 +247,12 @@ def _clock(request: Request, kind: SignalKind, extent: RunExtent) -> Clock:
     )  # fmt: skip
 
 
-def _series(asked: _Asked, where: str, size: tuple[int, ...], seed: int) -> Series:
+def _series(asked: _Asked, where: str, size: tuple[int, ...], there: Sequence[int] | None, seed: int) -> Series:
     request, kind, clock, number = asked
-    chosen = request.items.at_most(math.prod(size)) if request.where == "*" else request.items
+    count = math.prod(size)
+    chosen = request.items.at_most(count if there is None else len(there)) if request.where == "*" else request.items
     try:
-        items = chosen.indices(math.prod(size), generator(seed, "record", request.spec, where))
+        items = chosen.indices(count, generator(seed, "record", request.spec, where), there)
     except ValueError as problem:
         raise UsageError(f"recording {request.spec}: {where or request.what}: {kind.axes[-1]}s: {problem}") from None
     name = f"{where}.{request.what}".lstrip(".") + ("@test" if clock.on == "test" else "")

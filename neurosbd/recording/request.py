@@ -1,6 +1,7 @@
 """What a user asks to be recorded: WHERE.WHAT[filters], and which neurons, synapses or examples a filter means."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -16,7 +17,7 @@ _WRITE = 'write WHERE.WHAT[filters], for example "hidden.v[neurons=random 100, e
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of a row of things: all, a slice, a list, or so many drawn at random.
+    """Some of a row of things: all, a slice, a list, or so many drawn at random from those that are there.
 
     >>> Selection.parse("random 2").indices(10, torch.Generator().manual_seed(0))
     (1, 4)
@@ -49,16 +50,24 @@ class Selection:
         """The same, with no more drawn than there are."""
         return self if self.random is None or self.random <= count else Selection()
 
-    def indices(self, count: int, generator: torch.Generator) -> tuple[int, ...] | None:
+    def indices(
+        self, count: int, generator: torch.Generator, there: Sequence[int] | None = None
+    ) -> tuple[int, ...] | None:
         """What is selected of 0..count-1; None: all.
 
+        Args:
+            count: of the row.
+            generator: that draws.
+            there: those that are drawn from; None: all.
         Raises:
             ValueError: if that is nothing, or not there.
         """
         if self.random is not None:
-            if not 1 <= self.random <= count:
-                raise ValueError(f"random {self.random} of {count}; legal is 1 to {count}")
-            return tuple(sorted(torch.randperm(count, generator=generator)[: self.random].tolist()))
+            legal = range(count) if there is None else there
+            if not 1 <= self.random <= len(legal):
+                raise ValueError(f"random {self.random} of {len(legal)}; legal is 1 to {len(legal)}")
+            drawn = torch.randperm(len(legal), generator=generator)[: self.random].tolist()
+            return tuple(sorted(legal[each] for each in drawn))
         if self.chosen is None:
             return None
         found = tuple(range(*self.chosen.indices(count))) if isinstance(self.chosen, slice) else self.chosen

@@ -268,6 +268,14 @@ def size_of(
     return tuple(network.weights[where].shape)
 
 
+def synapses(kind: SignalKind, where: str, recorded: Recorded) -> list[int] | None:
+    """Places of the synapses that a matrix has, where a signal is of them; None: all its places."""
+    if kind.of != "connection" or kind.axes[-1] != "synapse":
+        return None
+    present = recorded.network.present(recorded.network.connections[where])
+    return None if present is None else present.flatten().nonzero().flatten().tolist()
+
+
 def felt_by(where: str, kind: SignalKind, network: Network) -> str:
     """The population whose units a row counts through."""
     return where if kind.of == "population" else network.connections[where].post
