@@ -53,7 +53,8 @@ def test_b2_proportional_changes_have_corr_one_and_independent_ones_none() -> No
 
 
 def test_b3_the_same_hypothesis_twice_has_the_same_corr() -> None:
-    """M = W_bmi1^T: identical, not nearly so. Must fail when errors or states are changed in place for the next."""
+    """M = W_bmi1^T: identical, not nearly so. Must fail when errors or states are changed in place for the next
+    (tried)."""
     rng = np.random.default_rng(0)
     w, errors = rng.standard_normal((OUTPUTS, UNITS)), rng.standard_normal((9, 5, OUTPUTS))
     states, observed = rng.standard_normal((9, 5, UNITS)), rng.standard_normal((UNITS, UNITS))

@@ -197,7 +197,8 @@ def test_sstdp_rests_when_both_inequalities_hold_and_s2_stdp_does_not() -> None:
 
 
 def test_groups_of_one_are_s2_stdp() -> None:
-    """S6: the competition of one unit per class decides nothing, thresholds stay. Bitwise."""
+    """S6: the competition of one unit per class decides nothing, thresholds stay. Bitwise. Must fail when the threshold
+    of a unit without rivals moves (tried: no balance within a group)."""
     step, label = drawn_steps(6), torch.tensor([0, 1, 2, 0, 1, 2])
     plain = made(readout(), "s2_stdp")
     grouped = made(readout(), "s2_stdp", units_per_class=1, others=0, threshold_rate=0.5)

@@ -74,11 +74,15 @@ def test_all_populations_take_the_first_columns_of_one_matrix(entries: Any) -> N
 
 
 def test_chance_alignment_is_1_over_the_root_of_the_units() -> None:
-    """D4: cosine of two projected scores that know nothing of each other: mean 0, deviation 1 / sqrt(n)."""
+    """D4: cosine of two projected scores that know nothing of each other: mean 0, deviation 1 / sqrt(n).
+
+    Must fail when both go through one projection: they are then as far apart as in 10 dimensions (tried: below)."""
     score = torch.randn(20_000, 10, generator=seeded())
     one, two = (first_columns(seed, "normal", 10, 400) for seed in (1, 2))
     cosines = torch.cosine_similarity(score[:10_000] @ one, score[10_000:] @ two)
     assert abs(cosines.mean()) < 0.005 and cosines.std().item() == pytest.approx(1 / math.sqrt(400), rel=0.35)
+    shared = torch.cosine_similarity(score[:10_000] @ one, score[10_000:] @ one)
+    assert shared.std().item() == pytest.approx(1 / math.sqrt(10), rel=0.1)
 
 
 def test_signs_are_signs_of_every_example() -> None:

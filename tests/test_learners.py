@@ -247,13 +247,16 @@ def test_at_the_optimum_of_a_convex_readout_score_and_activity_are_orthogonal() 
 
 
 def test_zero_weights_wake_up_layer_by_layer_under_dfa_and_never_under_backprop() -> None:
-    """D7: no biases, tanh, all weights 0: layer l first moves at step l."""
+    """D7: no biases, tanh, all weights 0: layer l first moves at step l; none under backprop. Must fail when a layer
+    hears of the score through the weights above it (tried: 'bp' for 'dfa')."""
     network = mlp([5, 7, 6, 3], bias=False)
     with torch.no_grad():
         for weight in network.parameters():
             weight.zero_()
     x, target = batch(network)
-    learner = Learner(network, rule_of("dfa", scale=1.0), LOSSES["cross_entropy"](), torch.Generator().manual_seed(0))
+    Learner(network, RULES["bp"](), LOSSES["cross_entropy"](), torch.Generator()).learn(Batch(x[None], target))
+    assert not any(weight.grad.any() for weight in network.parameters())  # pyright: ignore[reportOptionalMemberAccess]
+    learner = Learner(network, rule_of("dfa", scale=1.0), LOSSES["cross_entropy"](), torch.Generator())
     names = ["input->hidden1", "hidden1->hidden2", "hidden2->output"]
     for step in range(3):
         network.zero_grad()

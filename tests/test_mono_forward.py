@@ -84,7 +84,8 @@ def test_a_head_is_the_slope_of_its_loss() -> None:
 
 
 def test_one_hidden_layer_with_its_head_for_readout_is_backprop() -> None:
-    """M2: the same weights of head and readout: the same gradients, 1e-14. Must fail for another head."""
+    """M2: the same weights of head and readout: the same gradients, 1e-14. Must fail for another head
+    (tried: below)."""
     network = mlp([5, 7, 3], bias=False)
     x = shown(network)
     learner = Learner(network, RULES["mono_forward"](), LOSSES["cross_entropy"](), seeded())

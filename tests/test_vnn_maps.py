@@ -178,7 +178,7 @@ def test_on_and_off_channels_are_opposite_at_every_position() -> None:
 
 
 def test_one_component_is_a_convolutional_relu_network() -> None:
-    """G7: K = 1 and t = 1. Must fail when a channel has another direction at another position, too."""
+    """G7: K = 1 and t = 1. Must fail when a channel has another direction at another position, too (tried)."""
     network, x = vnn(components=1, bias=False), images()
     w = {name: weight.detach() for name, weight in network.weights.items()}
     h = torch.relu(torch.nn.functional.conv2d(x, w["input->conv1"][:, 0], padding=1))
@@ -231,7 +231,7 @@ SMALL = {
 @pytest.mark.parametrize("rule", ["gevb", "bp"])
 def test_it_learns_digits_from_a_model_and_is_recorded(tmp_path: Path, rule: str) -> None:
     """G9: no weight behind the first layer is negative after training, weights of the first are; a unit is picked in a
-    recording by its number as units are, and the axes are named."""
+    recording by its number as units are, and the axes are named. Must fail without the constraint (tried)."""
     run = neurosbd.fit(
         "mnist-vnn-cnn", rule=rule, data="digits", settings=SMALL,
         record=["conv2.rate[neurons=0:5, every=9 batches, examples=0]"], out=tmp_path / "run",
