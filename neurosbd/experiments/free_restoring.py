@@ -9,13 +9,13 @@ from neurosbd.rewards import Delivery
 from neurosbd.rewards.delivery import Underway
 from neurosbd.stimuli.dataset import Place
 from neurosbd.stimuli.stimulator import AHEAD, Stimulator
-from neurosbd.stimuli.stimulus import Clock, KeyedClock
+from neurosbd.stimuli.stimulus import KeyedStepsDone, StepsDone
 from neurosbd.training.restoring import check_finite, check_optimizer, check_recorder, refuse
 
 if TYPE_CHECKING:
     from neurosbd.experiments.free_session import FreeSession
 
-_COUNTING = (Clock, KeyedClock, Place, Underway)  # states that count their steps as `done`
+_COUNTING = (StepsDone, KeyedStepsDone, Place, Underway)  # states that count their steps as `done`
 
 
 def verify(session: "FreeSession", state: StateDict, path: Path) -> None:
@@ -37,7 +37,7 @@ def verify(session: "FreeSession", state: StateDict, path: Path) -> None:
         check(state["optimizer"], None, path, "optimizer")
     else:
         choice = session.experiment.optimizer
-        check_optimizer(state["optimizer"], session.optimizer, choice, step // session.clock.update, path)
+        check_optimizer(state["optimizer"], session.optimizer, choice, step // session.times.update, path)
     check_recorder(state["recorder"], session.recorder, path)
     _check_weights_at_report(session, state["at_report"], path)
     _check_stimuli(session.stimulator, state["stimuli"], step, path)
@@ -49,14 +49,14 @@ def verify(session: "FreeSession", state: StateDict, path: Path) -> None:
 
 def _check_step(session: "FreeSession", state: StateDict, path: Path) -> int:
     """The step that it is of, at which an update ends."""
-    step, clock = state["number"], session.clock
+    step, times = state["number"], session.times
     if (
         type(step) is not int
-        or not 0 < step <= clock.steps
-        or (step % clock.report % clock.update and step < clock.steps)
+        or not 0 < step <= times.steps
+        or (step % times.report % times.update and step < times.steps)
     ):
-        refuse(path, "number", step, f"a step in 1..{clock.steps} at which an update ends")
-    if state["epoch"] != (reports := -(-step // clock.report) if step == clock.steps else step // clock.report):
+        refuse(path, "number", step, f"a step in 1..{times.steps} at which an update ends")
+    if state["epoch"] != (reports := -(-step // times.report) if step == times.steps else step // times.report):
         refuse(path, "epoch", state["epoch"], f"{reports}, the reports of {step} steps")
     return step
 

@@ -14,11 +14,11 @@ from neurosbd.config.definition import Experiment
 from neurosbd.constraints import Norm, obey
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.experiments.clamping import clamp, others
-from neurosbd.experiments.clock import Clock
 from neurosbd.experiments.free_findings import findings, labels_shown
 from neurosbd.experiments.free_restoring import verify
 from neurosbd.experiments.labelling import check_labelling, label_and_test
 from neurosbd.experiments.run_state import as_plain, as_state
+from neurosbd.experiments.run_times import RunTimes
 from neurosbd.experiments.spike_sources import graded, warn_of_coinciding_spikes
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import JsonTable
@@ -63,12 +63,12 @@ class FreeSession:
         plastic = any(entry.plastic for entry in definition.connection)
         check_free(experiment, plastic)
         check_labelling(experiment)
-        self.clock = Clock(experiment, plastic)
+        self.times = RunTimes(experiment, plastic)
         self.examples = definition.simulation.examples
         check_free_run(definition, network, AHEAD)
         network.to(device)
         network.postponed = _postponed(experiment, plastic)
-        clamp(experiment, self.clock.steps)
+        clamp(experiment, self.times.steps)
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
         self.optimizer = experiment.optimizer.build(groups) if plastic else None
@@ -78,14 +78,14 @@ class FreeSession:
             self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
-        self.stimulator.warn_of_late(self.clock.steps)
+        self.stimulator.warn_of_late(self.times.steps)
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
         self._graded = graded(experiment)
         self._plastic = sum(connection.plastic for connection in network.connections.values())
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # at the spikes, where an update is one step
-        if self.learner is not None and self.optimizer is not None and self.clock.update == self.examples == 1:
+        if self.learner is not None and self.optimizer is not None and self.times.update == self.examples == 1:
             self._direct_updates = self.learner.direct_updates(self.optimizer)
         self.step = 0
         self.sums = {name: network.like.new_zeros((), dtype=torch.float64) for name in network.populations}
@@ -107,7 +107,7 @@ class FreeSession:
             delivery = Delivery(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
-        delivery.warn_of_late(self.clock.steps)
+        delivery.warn_of_late(self.times.steps)
         return delivery
 
     @torch.no_grad()
@@ -125,10 +125,10 @@ class FreeSession:
         return self.network.like.new_zeros((steps, self.examples, *self.network.input_size))
 
     def _recorder(self) -> Recorder | None:
-        asked, clock = self.definition.record, self.clock
-        reports = -(-clock.steps // clock.report)
+        asked, times = self.definition.record, self.times
+        reports = -(-times.steps // times.report)
         extent = RunExtent(
-            clock.report, reports, {"train": 1, "test": 0}, {"train": self.examples, "test": self.examples},
+            times.report, reports, {"train": 1, "test": 0}, {"train": self.examples, "test": self.examples},
             self.network.dt, self.definition.seed,
         )  # fmt: skip
         signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
@@ -141,29 +141,29 @@ class FreeSession:
     @property
     def epoch(self) -> int:
         """Reports that are through."""
-        return -(-self.step // self.clock.report) if self.step == self.clock.steps else self.step // self.clock.report
+        return -(-self.step // self.times.report) if self.step == self.times.steps else self.step // self.times.report
 
     @property
     def position(self) -> tuple[int, int]:
         """How many reports are through, and steps since."""
-        return self.epoch, 0 if self.over() else self.step % self.clock.report
+        return self.epoch, 0 if self.over() else self.step % self.times.report
 
     def over(self, epochs: int = 0) -> bool:
         """Whether the run has come to its end."""
-        return self.step >= self.clock.steps
+        return self.step >= self.times.steps
 
     @property
     def reports_now(self) -> bool:
         """Whether the step before this one ended a report."""
-        return self.step % self.clock.report == 0 or self.over()
+        return self.step % self.times.report == 0 or self.over()
 
     def advance(self) -> None:
         """The steps to the next update, and the update."""
-        first, clock = self.step, self.clock
-        to_report = clock.report - first % clock.report
-        steps = min(self._at_once, to_report, clock.steps - first)
+        first, times = self.step, self.times
+        to_report = times.report - first % times.report
+        steps = min(self._at_once, to_report, times.steps - first)
         trial = self._watched()
-        offset = first % clock.report
+        offset = first % times.report
         observers = (self._count, *(counted_from(observe, offset) for observe in trial.observers))
         drives = self.stimulator.drives(first, steps)
         shown = drives.pop(INPUT, self._nothing(steps))
@@ -174,7 +174,7 @@ class FreeSession:
             reward = None if self.delivery is None else self._reward
             self._learn(Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=drives), observers, trial)
         self.step += steps
-        if self.clock.normalise and self.step % self.clock.normalise == 0:
+        if self.times.normalise and self.step % self.times.normalise == 0:
             self._normalise()
         if self.reports_now:
             trial.on_gradients()
@@ -185,13 +185,13 @@ class FreeSession:
     def _at_once(self) -> int:
         """Steps that are taken together: to the next update, or many whose updates are all made at the spikes."""
         if not self.step or not self._direct_updates or len(self._direct_updates) < self._plastic:
-            return self.clock.update
-        together = self.clock.normalise or AHEAD
+            return self.times.update
+        together = self.times.normalise or AHEAD
         return min(AHEAD, together - self.step % together)
 
     def _learn(self, batch: Batch, observers: tuple[Observer, ...], trial: TrialRecorder) -> None:
         assert self.learner is not None and self.optimizer is not None
-        self.learner.progress = self.step / self.clock.steps
+        self.learner.progress = self.step / self.times.steps
         # The first update looks at all weights, which may begin outside of their bounds.
         self.continuation.direct_updates = self._direct_updates if self.step else {}
         gradients = len(self.continuation.direct_updates) < self._plastic
@@ -215,7 +215,7 @@ class FreeSession:
             plastic = {name: weight for name, weight in self.network.weights.items() if weight.requires_grad}
             changes = self.recorder is not None and any(s.what == "dweight" for s in self.recorder.plan.contents.series)
             self._at_report = {name: weight.detach().clone() for name, weight in plastic.items()} if changes else {}
-            number, rows = self.step // self.clock.report, np.arange(self.examples)
+            number, rows = self.step // self.times.report, np.arange(self.examples)
             there = self.recorder
             self._trial = NullRecorder() if there is None else there.trial("train", number, 0, None, rows)
         return self._trial
@@ -233,7 +233,7 @@ class FreeSession:
         Raises:
             RunError: if one of them is not finite.
         """
-        steps = self.step - (self.epoch - 1) * self.clock.report
+        steps = self.step - (self.epoch - 1) * self.times.report
         found: dict[str, float] = {"time": self.step * self.network.dt}
         spiking = {name for name, state in self._states().items() if hasattr(state, "spike")} - self._graded
         for name, total in self.sums.items():
@@ -333,7 +333,7 @@ class FreeSession:
     @torch.no_grad()
     def _begin_report(self, weights: Mapping[str, Tensor]) -> None:
         """Watch the rest of a report that a stop has cut in two; what it changes began with these weights."""
-        if not self.step % self.clock.report or self.over():
+        if not self.step % self.times.report or self.over():
             return
         for name, weight in weights.items():
             self.network.weights[name].copy_(weight)
@@ -341,7 +341,7 @@ class FreeSession:
 
     def _forms(self) -> tuple[Frame, LocalTraces | None]:
         """Frame and traces after an update, for their form: of a network at rest that nothing reaches."""
-        network, steps = self.network, self.clock.update
+        network, steps = self.network, self.times.update
         given = {
             name: network.like.new_zeros((steps, self.examples, *network.populations[name].size))
             for name in self.stimulator.driven if name != INPUT

@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniform
 from neurosbd.schema.constants import NotNegativeHertz, NotNegativeSeconds, constants
-from neurosbd.stimuli.stimulus import Clock, KeyedClock, steps_at
+from neurosbd.stimuli.stimulus import KeyedStepsDone, StepsDone, steps_at
 
 
 @constants(called="times")
@@ -34,15 +34,15 @@ class Times:
         """The steps in which a reward comes."""
         return steps_at(self.times, dt)
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def step(self, state: Clock, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, Clock]:
+    def step(self, state: StepsDone, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, StepsDone]:
         """How many of the times are in this step."""
         like = next(iter(activity.values()))
         count = (self.moments(dt) == state.done).sum()
-        return like.new_full((len(like),), float(count)), Clock(state.done + 1)
+        return like.new_full((len(like),), float(count)), StepsDone(state.done + 1)
 
 
 @constants(called="poisson")
@@ -62,12 +62,12 @@ class RandomTimes:
         """At most one per step."""
         probability(self.rate, dt, "reward.rate")
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> KeyedClock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> KeyedStepsDone:
         """The key of its noise."""
-        return KeyedClock(new_key(generator, "rewards at random", like.device), 0)
+        return KeyedStepsDone(new_key(generator, "rewards at random", like.device), 0)
 
-    def step(self, state: KeyedClock, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, KeyedClock]:
+    def step(self, state: KeyedStepsDone, activity: Mapping[str, Tensor], dt: float) -> tuple[Tensor, KeyedStepsDone]:
         """Which examples have one in this step."""
         like = next(iter(activity.values())).flatten(1)[:, 0]
         drawn = uniform(state.key, torch.tensor(state.done, device=like.device), like)
-        return (drawn < self.rate * dt).to(like.dtype), KeyedClock(state.key, state.done + 1)
+        return (drawn < self.rate * dt).to(like.dtype), KeyedStepsDone(state.key, state.done + 1)

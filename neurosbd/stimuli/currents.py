@@ -10,7 +10,7 @@ from torch import Tensor
 from neurosbd.filters import decay
 from neurosbd.noise import new_key, normal, normals
 from neurosbd.schema.constants import Constant, Hertz, NotNegative, NotNegativeSeconds, Seconds, constants
-from neurosbd.stimuli.stimulus import Clock, check_steps, shown, stepped, steps_at, times
+from neurosbd.stimuli.stimulus import StepsDone, check_steps, shown, stepped, steps_at, times
 
 
 @constants(called="current")
@@ -27,14 +27,14 @@ class Current:
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Always possible."""
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """[steps, B, *size]."""
         value = torch.as_tensor(self.amplitude, dtype=torch.float64, device=like.device)
-        return shown(value.expand(steps, *like.shape), like), Clock(state.done + steps)
+        return shown(value.expand(steps, *like.shape), like), StepsDone(state.done + steps)
 
 
 @constants(called="current_steps")
@@ -62,14 +62,14 @@ class CurrentSteps:
         """The steps at which it jumps."""
         return steps_at(self.times, dt)
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """[steps, B, *size]."""
         current = stepped(self.times, self.values, state.done, steps, dt, like.device)
-        return shown(current.view(steps, *(1 for _ in like.shape)), like), Clock(state.done + steps)
+        return shown(current.view(steps, *(1 for _ in like.shape)), like), StepsDone(state.done + steps)
 
 
 @constants(called="ramp")
@@ -94,14 +94,14 @@ class Ramp:
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """Always possible."""
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """[steps, B, *size]."""
         share = (times(state.done, steps, dt, like) / self.duration).clamp(max=1.0)
-        return shown(self.low + (self.high - self.low) * share, like), Clock(state.done + steps)
+        return shown(self.low + (self.high - self.low) * share, like), StepsDone(state.done + steps)
 
 
 @constants(called="sine")
@@ -131,17 +131,17 @@ class Sine:
                 f"is {0.5 / dt:g} Hz"
             )
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """[steps, B, *size]."""
         amplitude, phase = (
             torch.as_tensor(value, dtype=torch.float64, device=like.device) for value in (self.amplitude, self.phase)
         )
         angle = 2 * math.pi * self.frequency * times(state.done, steps, dt, like) + phase
-        return shown(self.offset + amplitude * torch.sin(angle), like), Clock(state.done + steps)
+        return shown(self.offset + amplitude * torch.sin(angle), like), StepsDone(state.done + steps)
 
 
 class Wandering(NamedTuple):

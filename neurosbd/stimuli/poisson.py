@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.filters import probability
 from neurosbd.noise import new_key, uniforms
 from neurosbd.schema.constants import Constant, Count, Range, constants
-from neurosbd.stimuli.stimulus import KeyedClock, shown
+from neurosbd.stimuli.stimulus import KeyedStepsDone, shown
 
 _LEFT_OUT = 1e-13  # probability of counts beyond those that are tabled
 
@@ -37,11 +37,11 @@ class Poisson:
         if self.sources > 1 and not isinstance(self.rate, float):
             raise ValueError("poisson.rate must be one number where sources is more than 1; give a stimulus per rate")
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> KeyedClock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> KeyedStepsDone:
         """The key of its noise."""
-        return KeyedClock(new_key(generator, "a Poisson stimulus", like.device), 0)
+        return KeyedStepsDone(new_key(generator, "a Poisson stimulus", like.device), 0)
 
-    def block(self, state: KeyedClock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, KeyedClock]:
+    def block(self, state: KeyedStepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, KeyedStepsDone]:
         """amplitude times the number of spikes, [steps, B, *size]."""
         if self.sources == 1:
             rate = self.rate.to(like) if isinstance(self.rate, Tensor) else self.rate
@@ -51,7 +51,7 @@ class Poisson:
             table = torch.tensor(_cumulated(self.sources, self.rate * dt), dtype=torch.float64, device=like.device)
             drawn = uniforms(state.key, state.done, steps, like.double())
             spikes = torch.searchsorted(table, drawn, right=True)
-        return shown(spikes * self.amplitude, like), KeyedClock(state.key, state.done + steps)
+        return shown(spikes * self.amplitude, like), KeyedStepsDone(state.key, state.done + steps)
 
 
 def _cumulated(sources: int, p: float) -> list[float]:

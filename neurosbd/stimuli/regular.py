@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neurosbd.filters import probability
 from neurosbd.schema.constants import Constant, Range, constants
-from neurosbd.stimuli.stimulus import Clock, shown, times
+from neurosbd.stimuli.stimulus import StepsDone, shown, times
 
 
 @constants(called="regular")
@@ -31,11 +31,11 @@ class Regular:
         """At most a spike per step."""
         probability(torch.as_tensor(self.rate).max().item(), dt, "regular.rate")
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """amplitude where a spike falls, [steps, B, *size]."""
         rate, first = (
             torch.as_tensor(constant, dtype=torch.float64, device=like.device) for constant in (self.rate, self.first)
@@ -43,4 +43,4 @@ class Regular:
         now = times(state.done, steps, dt, like)
         until, before = (((now + half * dt - first) * rate).floor() + 1 for half in (0.5, -0.5))
         count = until.clamp(min=0) - before.clamp(min=0)
-        return shown(count * self.amplitude, like), Clock(state.done + steps)
+        return shown(count * self.amplitude, like), StepsDone(state.done + steps)

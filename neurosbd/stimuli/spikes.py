@@ -12,7 +12,7 @@ from neurosbd.errors import warn
 from neurosbd.filters import COUNTED
 from neurosbd.schema.constants import NotNegativeSeconds, Whole, constants
 from neurosbd.stimuli.spike_files import Spikes, read_spikes
-from neurosbd.stimuli.stimulus import Clock
+from neurosbd.stimuli.stimulus import StepsDone
 
 
 @constants(called="spikes")
@@ -82,11 +82,11 @@ class SpikeTrains:
         """A hash of the spikes, of those of a file."""
         return hashlib.sha256(b"".join(part.tobytes() for part in self._in_steps(dt))).hexdigest() if self.file else ""
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """amplitude at the spikes, [steps, B, *size]."""
         when, whose = self._in_steps(dt)
         begin, end = np.searchsorted(when, (state.done, state.done + steps))
@@ -95,4 +95,4 @@ class SpikeTrains:
         at = tuple(index.to(like.device) for index in at)
         drive.index_put_(at, like.new_tensor(self.amplitude), accumulate=True)
         whole = drive.view(steps, 1, *like.shape[1:]).expand(steps, *like.shape)
-        return whole.contiguous(), Clock(state.done + steps)
+        return whole.contiguous(), StepsDone(state.done + steps)

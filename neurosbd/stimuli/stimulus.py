@@ -69,13 +69,13 @@ class Itemised(Protocol):
         ...
 
 
-class Clock(NamedTuple):
+class StepsDone(NamedTuple):
     """State of a stimulus that is a function of time alone."""
 
     done: int  # steps
 
 
-class KeyedClock(NamedTuple):
+class KeyedStepsDone(NamedTuple):
     """State of a stimulus that draws at every step anew."""
 
     key: Tensor  # int64 []

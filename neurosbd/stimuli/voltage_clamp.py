@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.schema.constants import NotNegativeSeconds, Range, Whole, constants
-from neurosbd.stimuli.stimulus import Clock, check_steps, shown, stepped
+from neurosbd.stimuli.stimulus import StepsDone, check_steps, shown, stepped
 
 
 @constants(called="voltage_clamp")
@@ -41,14 +41,14 @@ class VoltageClamp:
                 f"voltage_clamp.units: unit {max(self.units)} is not there; the population has {count}, 0..{count - 1}"
             )
 
-    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> Clock:
+    def init(self, like: Tensor, dt: float, generator: torch.Generator) -> StepsDone:
         """Its beginning."""
-        return Clock(0)
+        return StepsDone(0)
 
-    def block(self, state: Clock, like: Tensor, steps: int, dt: float) -> tuple[Tensor, Clock]:
+    def block(self, state: StepsDone, like: Tensor, steps: int, dt: float) -> tuple[Tensor, StepsDone]:
         """What it commands at every step, [steps, B, *size]; 0 where nothing is held."""
         command = self.command(state.done, steps, dt, like.device).view(steps, *(1 for _ in like.shape))
-        return shown(command * self.held(like), like), Clock(state.done + steps)
+        return shown(command * self.held(like), like), StepsDone(state.done + steps)
 
     def command(self, done: int, steps: int, dt: float, device: torch.device) -> Tensor:
         """Potential that is commanded at the next steps, [steps], float64; 0 before times[0]."""

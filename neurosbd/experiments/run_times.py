@@ -9,7 +9,7 @@ _MOST_STEPS = 2**31 - 1
 _REPORTS = 20  # of a run that says nothing of them
 
 
-class Clock:
+class RunTimes:
     """The times of a free run in steps of dt.
 
     Args:
