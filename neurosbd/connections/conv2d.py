@@ -81,13 +81,13 @@ class Conv2d:
 
     def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
         """Correlation of the map with the kernels, pooled, [B, out, height, width]."""
-        drive = self._unpooled(synapses, arriving)
+        drive = self._full_drive(synapses, arriving)
         return self.pool_drive.pool(drive) if self.pool_drive else drive
 
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Correlation of the pre factor with the post factor; the input gradient is never formed."""
         biased = synapses.bias is not None
-        post_factor = spread(self, post_factor, pre_factor, lambda: self._unpooled(synapses, pre_factor))
+        post_factor = spread(self, post_factor, pre_factor, lambda: self._full_drive(synapses, pre_factor))
         _, weight, bias = torch.ops.aten.convolution_backward(
             post_factor,
             pre_factor,
@@ -106,7 +106,7 @@ class Conv2d:
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """Transposed correlation with the kernels, spread over what was pooled, [B, *size]."""
         arriving = self.carry(value)
-        signal = spread(self, signal, arriving, lambda: self._unpooled(synapses, arriving))
+        signal = spread(self, signal, arriving, lambda: self._full_drive(synapses, arriving))
         onto, _, _ = torch.ops.aten.convolution_backward(
             signal, arriving, synapses.weight, None, [self.stride] * 2, [self.padding] * 2, [1, 1], False, [0, 0], 1,
             [True, False, False],
@@ -122,10 +122,10 @@ class Conv2d:
         total = e.view(*e.shape[:2], -1)
         for post, pre in zip(posts, pres, strict=True):
             patches = functional.unfold(pre, self.kernel, 1, self.padding, self.stride)
-            post = spread(self, post, pre, partial(self._unpooled, synapses, pre))
+            post = spread(self, post, pre, partial(self._full_drive, synapses, pre))
             total.baddbmm_(post.flatten(2), patches.transpose(1, 2), beta=kept)
             kept = 1.0
         return e
 
-    def _unpooled(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+    def _full_drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
         return functional.conv2d(arriving, synapses.weight, synapses.bias, self.stride, self.padding)

@@ -93,19 +93,19 @@ class Local2d:
 
     def drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
         """Patch of every position times its kernels, pooled, [B, out, height, width]."""
-        drive = self._unpooled(synapses, arriving)
+        drive = self._full_drive(synapses, arriving)
         return self.pool_drive.pool(drive) if self.pool_drive else drive
 
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Patch of every position times the post factor there, summed over the batch alone."""
-        post_factor = spread(self, post_factor, pre_factor, lambda: self._unpooled(synapses, pre_factor))
+        post_factor = spread(self, post_factor, pre_factor, lambda: self._full_drive(synapses, pre_factor))
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(self._outer(post_factor, pre_factor), bias)
 
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """What every pixel sent to the positions that look at it, spread over what was pooled, [B, *size]."""
         arriving = self.carry(value)
-        signal = spread(self, signal, arriving, lambda: self._unpooled(synapses, arriving))
+        signal = spread(self, signal, arriving, lambda: self._full_drive(synapses, arriving))
         return unpooled(self.pool, self._onto_pre(signal, synapses.weight, arriving), value)
 
     def each(
@@ -120,7 +120,7 @@ class Local2d:
             e.mul_(kept)
         for post, pre in zip(posts, pres, strict=True):
             patches = self._patches(pre).permute(2, 0, 1, 5, 3, 4)
-            post = spread(self, post, pre, partial(self._unpooled, synapses, pre))
+            post = spread(self, post, pre, partial(self._full_drive, synapses, pre))
             e.addcmul_(post[..., None, None, None], patches[:, None])
         return e
 
@@ -130,7 +130,7 @@ class Local2d:
         rows = padded.permute(0, 2, 3, 1).unfold(1, self.kernel, self.stride)
         return rows.unfold(2, self.kernel, self.stride).permute(1, 2, 0, 4, 5, 3)
 
-    def _unpooled(self, synapses: Synapses, arriving: Tensor) -> Tensor:
+    def _full_drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
         drive = _Drive.apply(self, arriving, synapses.weight)
         return drive if synapses.bias is None else drive + synapses.bias
 

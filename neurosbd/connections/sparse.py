@@ -23,10 +23,9 @@ from neurosbd.connections.wirings import Pairs, rows_of
 # field have it, stays a matrix, and who has thousands of units says storage = 'sparse'.
 SHARE = 0.1
 _PAIRS = 2**16  # with fewer, a product with all of them is as fast
-_FEW = {
-    False: 64,
-    True: 4,
-}  # one of so many units sends something: it is quicker to look up who hears them, if of one row
+# Where no more than one of so many units sends something, it is quicker to look up who hears them: in a batch, and of a
+# single example.
+_FEW_OF_BATCH, _FEW_OF_ONE = 64, 4
 
 
 class Lists(NamedTuple):
@@ -143,7 +142,8 @@ class Sparse:
             drive = self._summed(weight, arriving, onto=True)
         else:
             where = arriving.nonzero() if arriving.device.type == "cpu" else None
-            if where is not None and len(where) * _FEW[len(arriving) == 1] <= arriving.numel():
+            few = _FEW_OF_ONE if len(arriving) == 1 else _FEW_OF_BATCH
+            if where is not None and len(where) * few <= arriving.numel():
                 drive = self._of_few(weight, arriving, where)
             else:
                 drive = (self._matrix(weight) @ arriving.t()).t()
@@ -223,7 +223,7 @@ class Sparse:
 
     def _matrix(self, weight: Tensor) -> Tensor:
         """[post, pre] in compressed rows."""
-        _told_of_compressed_rows()
+        _silence_beta_warning()
         return torch.sparse_csr_tensor(
             self.lists.onto, self.lists.pre, weight.detach(), self.shape, check_invariants=False
         )
@@ -305,8 +305,8 @@ def _has_products(like: Tensor) -> bool:
 
 
 @cache
-def _told_of_compressed_rows() -> None:
-    """torch says once that they are in beta state, which is no news for whoever runs a network."""
+def _silence_beta_warning() -> None:
+    """torch says once that compressed rows are in beta state, which is no news for whoever runs a network."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         torch.eye(2).to_sparse_csr()

@@ -68,6 +68,11 @@ class Reinforcement:
         check_delay(self.delay, self.longest)
         check_span(self.start, self.stop)
 
+    @property
+    def latest(self) -> float:
+        """The longest delay that may be drawn, s."""
+        return self.delay if self.longest is None else self.longest
+
 
 def check_delay(delay: float, longest: float | None) -> None:
     """Raise ValueError unless the longest delay is not the shorter one."""

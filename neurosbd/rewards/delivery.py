@@ -56,10 +56,10 @@ class Delivery:
             source, reward = generator(seed, "reward", number), like.new_zeros(examples)
             try:
                 given.contingency.check(sizes, dt)
-                longest = (given.longest or given.delay) / dt
+                longest = given.latest / dt
                 if longest * examples > _MOST_UNDERWAY:
                     raise ValueError(
-                        f"{max(given.longest or 0, given.delay):g} s are {longest:.3g} steps, for each of which "
+                        f"{given.latest:g} s are {longest:.3g} steps, for each of which "
                         f"{examples:,} examples keep a number; legal are {_MOST_UNDERWAY:,} in all: make delay and "
                         f"longest shorter, or examples fewer"
                     )
@@ -97,10 +97,10 @@ class Delivery:
     def _put_off(self, given: Reinforcement, state: Underway, earned: Tensor) -> None:
         """Note what is earned in the step in which it arrives."""
         due, done = state.due, state.done
-        if given.longest is None or given.longest == given.delay:
+        if given.latest == given.delay:
             due[(done + len(due) - 1) % len(due)] += earned
             return
         drawn = uniform(state.key, torch.tensor(done, device=due.device), earned)
-        wait = (given.delay + drawn * (given.longest - given.delay)).div(self.dt).round().long()
+        wait = (given.delay + drawn * (given.latest - given.delay)).div(self.dt).round().long()
         examples = torch.arange(len(earned), device=due.device)
         due.index_put_(((done + wait) % len(due), examples), earned, accumulate=True)
