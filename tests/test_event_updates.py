@@ -58,8 +58,8 @@ def test_the_weights_are_those_of_gradients(tmp_path: Path, plasticity: str, lr:
     if plasticity == "symmetric_inhibitory":
         changes["connection__0__weight"] = {"kind": "uniform", "low": -0.4, "high": 0.0}
     at_spikes, by_gradient = session(tmp_path, **changes), session(tmp_path, **changes)
-    assert {*at_spikes._directly} == {"source->exc", "exc->exc"}
-    by_gradient._directly = {}
+    assert {*at_spikes._direct_updates} == {"source->exc", "exc->exc"}
+    by_gradient._direct_updates = {}
     dense = session(tmp_path, connection__0__storage="dense", connection__1__storage="dense", **changes)
     start = {name: weight.detach().clone() for name, weight in at_spikes.network.weights.items()}
     for made in (at_spikes, by_gradient, dense):
@@ -101,7 +101,7 @@ def test_a_stop_changes_nothing(tmp_path: Path) -> None:
 )
 def test_what_moves_silent_synapses_goes_by_gradients(tmp_path: Path, settings: dict[str, Any]) -> None:
     made = session(tmp_path, **settings)
-    assert made._directly == {}
+    assert made._direct_updates == {}
     made.advance()
     made.advance()
     assert made.network.weights["source->exc"].grad is not None
@@ -111,7 +111,7 @@ def test_some_may_move_at_spikes_and_others_by_gradients(tmp_path: Path) -> None
     """With the same weights as when all go by gradients."""
     settings: dict[str, Any] = {"connection__0__constraints": [{"kind": "norm"}]}
     some, none = session(tmp_path, **settings), session(tmp_path, **settings)
-    assert {*some._directly} == {"exc->exc"}
-    none._directly = {}
+    assert {*some._direct_updates} == {"exc->exc"}
+    none._direct_updates = {}
     for name, weight in over(some).network.weights.items():
         assert torch.equal(weight, over(none).network.weights[name])

@@ -95,7 +95,7 @@ def test_steps_that_are_taken_together_change_no_bit() -> None:
     found = []
     for together in (True, False):
         session = FreeSession(small({}).build(), torch.device("cpu"))
-        session._directly = session._directly if together else {}
+        session._direct_updates = session._direct_updates if together else {}
         while not session.over():
             session.advance()
         frame = session.continuation.frame
