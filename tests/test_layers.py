@@ -157,6 +157,64 @@ def test_nobody_is_excused_for_nothing() -> None:
         assert any(_asked(path) for path in files), f"{part} counts no axes any more; take it out of COUNTS_AXES"
 
 
+def _bases(node: ast.ClassDef) -> set[str]:
+    """Names of the classes from which a class is derived, `Rule` of `Rule[TensorState]`."""
+    return {named for base in node.bases for named in _names(base.value if isinstance(base, ast.Subscript) else base)}
+
+
+def _names(node: ast.AST) -> set[str]:
+    """All names in an expression, `Rule` of `rule.Rule`."""
+    inside = list(ast.walk(node))
+    return {n.id for n in inside if isinstance(n, ast.Name)} | {n.attr for n in inside if isinstance(n, ast.Attribute)}
+
+
+def _rule_classes() -> set[str]:
+    """Rule and all classes that are derived from it, directly or not."""
+    classes = {node.name: _bases(node) for path in FILES for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.ClassDef)}  # fmt: skip
+    found = {"Rule"}
+    while more := {name for name, bases in classes.items() if bases & found} - found:
+        found |= more
+    return found
+
+
+def _kinds_asked(node: ast.AST) -> set[str]:
+    """Classes with which the class of an object is compared; of `self` a class may ask."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 2:
+        return _names(node.args[1]) if node.func.id in ("isinstance", "issubclass") else set()
+    if isinstance(node, ast.Compare) and isinstance(node.left, ast.Call) and _names(node.left.func) == {"type"}:
+        about = set().union(*map(_names, node.left.args))
+        return set() if about == {"self"} else set().union(*map(_names, node.comparators))
+    return set()
+
+
+RULE_CLASSES = _rule_classes()
+
+
+def _asks_for_a_rule(text: str) -> list[int]:
+    """Lines that ask which class a rule is of."""
+    return [node.lineno for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.expr) and _kinds_asked(node) & RULE_CLASSES]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nobody_asks_which_class_a_rule_is_of(path: Path) -> None:
+    """A rule says what it can, by methods that `Rule` gives a default. Must fail for `isinstance(rule, LocalRule)` in
+    learning/learner.py (tried)."""
+    inside = path.relative_to(PACKAGE)
+    if inside.parts[0] != "rules":
+        lines = _asks_for_a_rule(path.read_text())
+        assert not lines, f"{inside}:{lines} asks which class a rule is of; give Rule a method with a default"
+
+
+@pytest.mark.parametrize("asked", ["isinstance(rule, LocalRule)", "isinstance(rule, (int, rules.Backprop))",
+                                   "type(rule) is not LocalRule", "issubclass(kind, Rule | None)"])  # fmt: skip
+def test_every_way_of_asking_is_seen(asked: str) -> None:
+    """The control: subclasses of subclasses are rules, and parts of rules are none."""
+    assert {"Rule", "LocalRule", "Backprop", "MonoForward"} < RULE_CLASSES and "ThreeFactor" not in RULE_CLASSES
+    assert _asks_for_a_rule(asked) == [1] and _asks_for_a_rule("isinstance(part, ThreeFactor)") == []
+
+
 def test_every_package_is_in_the_wheel() -> None:
     import tomllib
 

@@ -19,7 +19,6 @@ from neurosbd.errors import warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.online import LocalRule
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import KeyPlaces, key_places, noting
 
@@ -68,10 +67,9 @@ def why_eager(learner: Learner) -> str | None:
         The reason, to be said.
     """
     rule, network = learner.rule, learner.network
-    if not isinstance(rule, LocalRule):
-        return f"{type(rule).__name__} is a procedure of its own, which may look at values"
-    if rule.rewarded:
-        return "rewards are computed by the host"
+    reason = rule.why_eager()
+    if reason is not None:
+        return reason
     if learner.ranks.size > 1:
         return "several processes add up in every batch"
     device = network.like.device

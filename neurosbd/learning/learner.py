@@ -16,7 +16,6 @@ from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.events import DirectUpdate, direct_updates
-from neurosbd.learning.online import LocalRule
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
@@ -171,9 +170,7 @@ class Learner:
 
     def direct_updates(self, optimizer: torch.optim.Optimizer) -> dict[str, DirectUpdate]:
         """Connections whose synapses may move at the spikes, as `Continuation.direct_updates` takes them."""
-        if not isinstance(self.rule, LocalRule) or self.rule.upkeep:
-            return {}
-        return direct_updates(self.network, self.rule.plasticities(self.network), self._limits, optimizer)
+        return direct_updates(self.network, self.rule.direct_plasticities(self.network), self._limits, optimizer)
 
     @torch.no_grad()
     def after_epoch(self, epochs: int) -> None:

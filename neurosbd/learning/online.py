@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor
 
 from neurosbd.constraints import Held
+from neurosbd.eligibility.factorised import Factorised
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.local_run import LocalRun, LocalTraces
@@ -22,7 +23,8 @@ from neurosbd.network.blocks import Block
 from neurosbd.network.network import Connection, Network
 from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
-from neurosbd.plasticity import Tracking
+from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
+from neurosbd.plasticity import ThreeFactor, Tracking
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,34 @@ class LocalRule(Composition, Rule[LocalState]):
             return f"what {type(self.regulated).__name__} changes is no sum over examples"
         return None
 
+    def why_eager(self) -> str | None:
+        """All that it computes is on the device, but rewards."""
+        return "rewards are computed by the host" if self.rewarded else None
+
+    def why_apart(self, network: Network) -> str | None:
+        """A broadcast third factor per unit, and factorised eligibilities, are those of each network; a class derived
+        from this one may do something else."""
+        if type(self) is not LocalRule:
+            return super().why_apart(network)
+        parts = {"expansion": self.expansion, "homeostasis": self.homeostasis, "upkeep": self.upkeep,
+                 "forward_broadcast": self.forward_broadcast}  # fmt: skip
+        given = next((name for name, part in parts.items() if part), None)
+        if given is not None:
+            return f"rule.{given} is that of one network"
+        modulator = self.neuromodulator
+        if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in FOR_UNITS:
+            return f"neuromodulator {type(modulator).__name__} takes one network at a time, or its layout does"
+        for plan in (plan for each in plans(network, self).values() for plan in each):
+            for part, kind in ((plan.plasticity, ThreeFactor), (plan.eligibility, Factorised)):
+                if type(part) is not kind:
+                    return f"{type(part).__name__} takes one network at a time"
+        return None
+
+    def side_by_side(self, networks: int) -> Self:
+        """With the neuromodulator of each network."""
+        assert self.neuromodulator is not None, "one without takes one network at a time"
+        return replace(self, neuromodulator=SideBySide.of(self.neuromodulator, networks))
+
     @cached_property
     def acts_after_step(self) -> bool:  # type: ignore[override]
         """Whether weights follow the activity after every step of the optimizer."""
@@ -123,8 +153,10 @@ class LocalRule(Composition, Rule[LocalState]):
         """The bounds of its plasticity for the weights that follow it."""
         return rule_bounds(network, self)
 
-    def plasticities(self, network: Network) -> list[tuple[Connection, Any]]:
-        """What each plastic connection follows."""
+    def direct_plasticities(self, network: Network) -> list[tuple[Connection, Any]]:
+        """All of them, unless something is added to their gradients at the end of a batch."""
+        if self.upkeep:
+            return []
         return [(plan.connection, plan.plasticity) for each in plans(network, self).values() for plan in each]
 
     def populations(self, network: Network) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """What a learning rule is: frozen constants, and a procedure over the passes of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.losses import Loss
-from neurosbd.network.network import Network
+from neurosbd.network.network import Connection, Network
 
 
 class RuleState(Protocol):
@@ -210,6 +210,22 @@ class Rule(Protocol[S]):
         """Why several processes cannot share a batch under this rule; None: they can."""
         silent = f"{type(self).__name__} does not say that what it learns is a sum over examples"
         return None if self.sums_over_examples else silent
+
+    def why_eager(self) -> str | None:
+        """Why its batches cannot be replayed as one graph of kernels; None: they can."""
+        return f"{type(self).__name__} is a procedure of its own, which may look at values"
+
+    def why_apart(self, network: Network) -> str | None:
+        """Why it takes one network at a time, of several that differ in their seed alone; None: it takes them all."""
+        return f"a {type(self).__name__} takes one network at a time"
+
+    def side_by_side(self, networks: int) -> Self:
+        """The rule for so many networks in one, where `why_apart` is None."""
+        return self
+
+    def direct_plasticities(self, network: Network) -> Iterable[tuple[Connection, Any]]:
+        """What each plastic connection follows, if its synapses may move at the spikes with no gradient between."""
+        return ()
 
     def parts(self) -> Mapping[str, tuple[object, ...]]:
         """What it is composed of, by the kind of their tables."""

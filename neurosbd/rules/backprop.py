@@ -8,6 +8,7 @@ import torch
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import Rule, TensorState
+from neurosbd.network.network import Network
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Backprop(Rule[TensorState]):
             if costs:
                 torch.autograd.backward(costs)
         return run.result()
+
+    def why_apart(self, network: Network) -> None:
+        """The gradient of a sum of losses is that of each network."""
 
 
 def bp() -> Backprop:

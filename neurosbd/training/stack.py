@@ -12,21 +12,14 @@ from neurosbd.config.definition import Experiment
 from neurosbd.connections.dense import Dense
 from neurosbd.connections.stacked import Stacked
 from neurosbd.constraints import Mask
-from neurosbd.eligibility.factorised import Factorised
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.online import LocalRule
 from neurosbd.learning.optimizers import apply
-from neurosbd.learning.plans import plans
-from neurosbd.learning.rule import Rule
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Network
-from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
 from neurosbd.neurons.neuron import Neuron
-from neurosbd.plasticity import ThreeFactor
-from neurosbd.rules.backprop import Backprop
 from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.session import Session, plain_state
 
@@ -56,7 +49,7 @@ def why_apart(experiment: Experiment) -> str | None:
         return "training.pruning chooses the synapses of one network"
     if definition.training.least_score is not None or definition.training.speculation is not None:
         return "each network is to choose the examples that it learns from"
-    return _rule_apart(network, rule)
+    return rule.why_apart(network)
 
 
 def _draws(neuron: Neuron, size: tuple[int, ...]) -> bool:
@@ -65,27 +58,6 @@ def _draws(neuron: Neuron, size: tuple[int, ...]) -> bool:
     before = generator.get_state()
     neuron.init(torch.zeros(1, *size), generator)
     return not torch.equal(generator.get_state(), before)
-
-
-def _rule_apart(network: Network, rule: object) -> str | None:
-    """Why a rule takes one network at a time."""
-    if type(rule) is Backprop:
-        return None
-    if type(rule) is not LocalRule:
-        return f"a {type(rule).__name__} takes one network at a time"
-    parts = {"expansion": rule.expansion, "homeostasis": rule.homeostasis, "upkeep": rule.upkeep,
-             "forward_broadcast": rule.forward_broadcast}  # fmt: skip
-    given = next((name for name, part in parts.items() if part), None)
-    if given is not None:
-        return f"rule.{given} is that of one network"
-    modulator = rule.neuromodulator
-    if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in FOR_UNITS:
-        return f"neuromodulator {type(modulator).__name__} takes one network at a time, or its layout does"
-    for plan in (plan for each in plans(network, rule).values() for plan in each):
-        for part, kind in ((plan.plasticity, ThreeFactor), (plan.eligibility, Factorised)):
-            if type(part) is not kind:
-                return f"{type(part).__name__} takes one network at a time"
-    return None
 
 
 class Stack:
@@ -103,7 +75,8 @@ class Stack:
         self.first = first = sessions[0]
         self.epoch, self.number = first.epoch, first.number
         self.network = _network(sessions)
-        self.learner = Learner(self.network, self._rule(), first.loss, torch.Generator())
+        rule = first.experiment.rule.side_by_side(len(sessions))
+        self.learner = Learner(self.network, rule, first.loss, torch.Generator())
         if isinstance(self.learner.state, LocalState):
             _stack_modulators(self.learner.state, [session.learner.state for session in sessions])
         training = first.definition.training
@@ -113,13 +86,6 @@ class Stack:
         self.schedule = first.experiment.schedule.build(self.optimizer, training.epochs, len(first.batches))
         self._copy_optimizer()
         self._waiting: list[tuple[Batch, BatchResult]] = []
-
-    def _rule(self) -> Rule:
-        rule = self.first.experiment.rule
-        if not isinstance(rule, LocalRule):
-            return rule
-        assert rule.neuromodulator is not None, "one without takes one network at a time"
-        return replace(rule, neuromodulator=SideBySide.of(rule.neuromodulator, len(self.sessions)))
 
     def step(self) -> list[int]:
         """All learn from their next batch and move on.
