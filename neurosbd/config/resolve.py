@@ -2,7 +2,7 @@
 
 import copy
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def resolve(
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
-    raw = _anchored(read_toml(path), path.absolute().parent)
+    raw = with_files(read_toml(path), lambda file: str(path.absolute().parent / file))
     return resolve_table(raw, path.name, path.stem, rule, settings, recipe, record)
 
 
@@ -129,8 +129,13 @@ def resolve_table(
 _WITH_FILES = ("population", "connection", "stimulus", "override")
 
 
-def _anchored(raw: JsonTable, folder: Path) -> JsonTable:
-    """The parts of a network and its stimuli with files that lie beside the model file, wherever it is read from."""
+def with_files(raw: JsonTable, place: Callable[[str], str]) -> JsonTable:
+    """A definition with the files of its network and its stimuli in other places.
+
+    Args:
+        raw: as a file says it.
+        place: of a file by what is said of it.
+    """
 
     def at(value: Json) -> Json:
         if isinstance(value, list):
@@ -139,7 +144,7 @@ def _anchored(raw: JsonTable, folder: Path) -> JsonTable:
             return value
         named = {key: at(item) for key, item in value.items()}
         if isinstance(file := named.get("file"), str) and file:
-            named["file"] = str(folder / file)
+            named["file"] = place(file)
         return named
 
     return {key: at(value) if key in _WITH_FILES else value for key, value in raw.items()}
