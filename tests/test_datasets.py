@@ -308,7 +308,7 @@ def test_subset_takes_the_first_of_each_class_or_draws(cifar: Path) -> None:
     assert np.array_equal(part.train.values, whole.train.values[:20])
     drawn = [load_data("cifar10", cifar, subset=2, subset_seed=s).train.values for s in (1, 1, 2)]
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
-    with pytest.raises(UsageError, match=r"data.subset is 6, but class 0 has 5"):
+    with pytest.raises(UsageError, match=r"data.subset is 6 for each class, but class 0 has 5 examples.* for all"):
         load_data("cifar10", cifar, subset=6)
 
 

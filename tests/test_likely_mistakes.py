@@ -93,6 +93,33 @@ def test_labels_in_another_shape_are_told_apart(labels: Any, loss: str | None, t
         neurosbd.fit("digits-mlp", data=(X, labels), loss=loss, settings=FEW, out=tmp_path / "run")
 
 
+def test_one_hot_rows_are_told_from_values(tmp_path: Path) -> None:
+    """Must fail when only single columns are looked at (tried); two 1s in a row mark no class."""
+    rows = np.eye(10, dtype=np.float32)[Y]
+    with pytest.raises(neurosbd.UsageError, match=r"a single 1 among 0s: .*give labels \[N\], such as y\.argmax\(1\)"):
+        neurosbd.fit("digits-mlp", data=(X, rows), settings=FEW, out=tmp_path / "run")
+    rows[0] = 1
+    with pytest.raises(neurosbd.UsageError, match="values to predict") as refusal:
+        neurosbd.fit("digits-mlp", data=(X, rows), settings=FEW, out=tmp_path / "run")
+    assert "argmax" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((X, Y.astype(str)), r"words as numbers: numpy\.unique\(y, return_inverse=True\)\[1\]"),
+        ([*zip(X, Y, strict=True)], r"batch 0 is one example, x \[1, 8, 8\] .*DataLoader\(data, batch_size=100\)"),
+        ((X.reshape(len(X), 64), Y), r"examples are \[64\], .* give x\.reshape\(-1, 1, 8, 8\)"),
+    ],
+)
+def test_data_in_another_form_are_refused_with_the_call_that_makes_them_fit(
+    data: Any, message: str, tmp_path: Path
+) -> None:
+    """Must fail when it only says what is wrong (tried, on the version before)."""
+    with pytest.raises(neurosbd.UsageError, match=message):
+        neurosbd.fit("digits-mlp", data=data, settings=FEW, out=tmp_path / "run")
+
+
 def test_values_that_are_no_labels_are_not(tmp_path: Path) -> None:
     with pytest.raises(neurosbd.UsageError, match="values to predict") as refusal:
         neurosbd.fit("digits-mlp", data=(X, Y + 0.5), settings=FEW, out=tmp_path / "run")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,3 +93,38 @@ def test_what_is_no_part_of_a_learner_is_refused(wrong: dict[str, object], said:
 def test_examples_without_an_axis_of_steps_are_refused_with_the_fix() -> None:
     with pytest.raises(neurosbd.UsageError, match=r"x\[None\]"):
         neurosbd.Batch(torch.randn(32, 1, 8, 8), torch.arange(32))
+
+
+def test_a_loop_of_ones_own_takes_the_steps_of_fit(tmp_path: Path) -> None:
+    """Three batches of all examples, SGD. Must fail when the rule has its defaults in place of the model's constants
+    (tried: 5e-3), or learns with a progress that stays 0 where its constants move (tried)."""
+    settings = {
+        "training.epochs": 3, "data.subset": 20, "training.batch_size": 200, "training.rates": {},
+        "training.schedule": "constant", "training.optimizer": {"kind": "sgd", "lr": 0.05},
+        "rule.neuromodulator.forgetting": {"start": 0.2, "end": 0.9},
+    }  # fmt: skip
+    run = neurosbd.fit("digits-mlp", settings=settings, out=tmp_path / "run")
+    definition = neurosbd.load_model("digits-mlp", settings=settings)
+    experiment, data = definition.build(), neurosbd.load_data("digits", subset=20)
+    network = experiment.network
+    learner = neurosbd.learner(network, experiment.rule, experiment.loss, seed=definition.seed)
+    optimizer = torch.optim.SGD(network.parameters(), 0.05)
+    pictures = torch.from_numpy(data.train.values).permute(0, 3, 1, 2) / data.maximum
+    x, y = (pictures - data.mean[0]) / data.std[0], torch.from_numpy(data.train.labels)
+    for step in range(3):
+        learner.progress = step / 3
+        optimizer.zero_grad()
+        learner.learn(neurosbd.Batch(x[None], y))
+        optimizer.step()
+        learner.after_step()
+    for ours, theirs in zip(network.parameters(), run.network().parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["rule", "loss"])
+def test_an_entry_of_a_definition_is_told_from_what_it_describes(what: str) -> None:
+    """Must fail when it is refused as if it were a stranger (tried)."""
+    definition = neurosbd.load_model("digits-mlp")
+    given = {"rule": "sbd", what: getattr(definition, what)}
+    with pytest.raises(neurosbd.UsageError, match=f"definition.build\\(\\).{what}"):
+        neurosbd.learner(definition.network(), **given)

@@ -264,6 +264,8 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
 def _likely_labels(data: Dataset) -> str:
     """What to say of values to predict that look like labels in another shape."""
     values = np.concatenate([samples.targets for samples in data.splits.values()])
+    if data.kind != "classes" and values.shape[1] > 1 and _one_hot(values):
+        return ". Every target is a single 1 among 0s: if that marks a class, give labels [N], such as y.argmax(1)"
     if data.kind == "classes" or values.shape[1] != 1 or (values != np.round(values)).any() or values.min() < 0:
         return ""
     different = len(np.unique(values))
@@ -273,6 +275,10 @@ def _likely_labels(data: Dataset) -> str:
         f". Its targets are {different} different whole numbers, {values.min():g} to {values.max():g}: if they are "
         f"labels, give integers [N], such as y.astype(int).ravel(); labels in a .npz, a column 'label' in a .csv"
     )
+
+
+def _one_hot(values: np.ndarray) -> bool:
+    return bool(np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all())
 
 
 def _stray(data: Dataset) -> str:

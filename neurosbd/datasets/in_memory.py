@@ -1,6 +1,7 @@
 """Data that a user has in memory: tensors, arrays, data sets of torch, iterables of batches."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
@@ -115,7 +116,12 @@ def _pair(item: object, where: str) -> tuple[object, object]:
 
 def _rows(batch: object, where: str) -> Iterable[tuple[object, object]]:
     x, y = (_array(part, where) for part in _pair(batch, where))
-    if not x.ndim or not y.ndim or len(x) != len(y):
+    if not y.ndim:
+        raise UsageError(
+            f"{where} is one example, x {list(x.shape)} with a single y, but an iterable gives batches (x, y); make "
+            f"them of it with torch.utils.data.DataLoader(data, batch_size=100)"
+        )
+    if not x.ndim or len(x) != len(y):
         raise UsageError(f"{where}: x is {list(x.shape)}, y is {list(y.shape)}; give as many targets as examples")
     return zip(x, y, strict=True)
 
@@ -128,6 +134,7 @@ def _array(value: Any, where: str) -> np.ndarray:
         raise UsageError(f"{where} is no array of numbers ({str(problem)[:100]})") from None
     if array.dtype.kind not in "fiub":
         how = "; give pictures as arrays: transform=numpy.asarray, or ToTensor()" if array.dtype == object else ""
+        how = "; give words as numbers: numpy.unique(y, return_inverse=True)[1]" if array.dtype.kind in "US" else how
         raise UsageError(f"{where} is {type(value).__name__} of {array.dtype}, not numbers{how}")
     return array
 
@@ -171,8 +178,10 @@ def _still(values: np.ndarray, size: tuple[int, ...], where: str) -> np.ndarray:
     elif len(size) == 3 and size[0] == 1 and shape == size[1:]:
         values = values[..., None]
     elif shape != size and not (len(size) == 3 and shape == (*size[1:], size[0])):
+        same = math.prod(shape) == math.prod(size)
+        how = f"give x.reshape(-1, {', '.join(map(str, size))})" if same else "give those"
         raise UsageError(
-            f"{where}: examples are {list(shape)}, but the input population has size {list(size)}; give those, or "
+            f"{where}: examples are {list(shape)}, but the input population has size {list(size)}; {how}, or "
             f"frames over time [T, {str(list(size))[1:]}"
         )
     if len(size) == 3 and values.dtype == np.uint8:

@@ -275,7 +275,10 @@ def _of_each_class(samples: S, per_class: int | None, seed: int | None, key: str
     classes, counts = np.unique(samples.labels, return_counts=True)  # those without any example are warned of
     if counts.min() < per_class:
         fewest = int(classes[counts.argmin()])
-        raise UsageError(f"{key} is {per_class}, but class {fewest} has {counts.min()} examples; choose at most that")
+        raise UsageError(
+            f"{key} is {per_class} for each class, but class {fewest} has {counts.min()} examples; choose at most "
+            f"that, or leave it out for all {len(samples)}"
+        )
     order = _order(len(samples), seed, key)
     chosen = np.concatenate([order[samples.labels[order] == c][:per_class] for c in classes])
     chosen.sort()

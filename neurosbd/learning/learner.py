@@ -307,6 +307,8 @@ def _check_parts(network: object, rule: Rule, loss: object, generator: object) -
     """Refuse names, classes and seeds where what they stand for is meant."""
     if not isinstance(network, Network):
         raise UsageError(f"network must be a neurosbd.Network, such as load_model(...).network(), got {network!r:.100}")
+    if callable(getattr(rule, "build", None)):
+        raise UsageError("rule is how a model file writes it; give the rule itself, definition.build().rule")
     if isinstance(rule, type) or not callable(getattr(rule, "learn", None)):
         raise UsageError(f"rule must be made from an entry of RULES, such as RULES['sbd'](), got {rule!r}")
     if loss is None and not rule.scored:

@@ -134,6 +134,8 @@ def as_loss(loss: object, where: str) -> Loss:
         raise UsageError(f"{where} is the class {loss.__name__} itself; give an instance, {loss.__name__}(...)")
     if callable(getattr(loss, "per_example", None)) and callable(getattr(loss, "score", None)):
         return cast(Loss, loss)
+    if callable(getattr(loss, "build", None)):
+        raise UsageError(f"{where} is how a model file writes it; give the loss itself, definition.build().loss")
     if callable(loss) and not isinstance(loss, type):
         return from_function(cast(PerExample, loss))
     raise UsageError(

@@ -295,7 +295,7 @@ class PolicyGradient:
         if not isinstance(site.neuron, Stochastic) or not site.neuron.draws:
             raise ValueError(
                 f"a policy gradient needs neurons that draw their spikes, such as 'escape', or a 'leaky_rate' with "
-                f"noise > 0, got {site.neuron!r}; see the models xor-delayed-reward and bmi-cursor"
+                f"noise > 0, not {type(site.neuron).__name__}; see the models xor-delayed-reward and bmi-cursor"
             )
 
     def init(self, local: Local) -> PendingEligibility:

@@ -18,8 +18,9 @@ def check_one_step(network: Network, why: str, instead: str = "'sbd', 'dfa', 'bp
     for name, delay in network.delays.items():
         if delay:
             raise ValueError(
-                f"connection '{name}': {why}, so nothing may arrive later; this one takes {delay} steps. Choose a "
-                f"feed-forward model such as digits-mlp, or a rule that follows time: {instead}"
+                f"connection '{name}': {why}, so nothing may arrive later; this one takes {delay} "
+                f"step{'s' * (delay > 1)}. Choose a feed-forward model such as digits-mlp, or a rule that follows "
+                f"time: {instead}"
             )
     for name, connections in network.incoming.items():
         population = network.populations[name]
