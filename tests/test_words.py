@@ -21,6 +21,7 @@ GONE = {
     "merits": "measures", "carry_out": "run", "settle": "after_step", "keep_up": "regularise_weights",
     "Waiting": "PendingEligibility", "hearing": "activity_filter", "tau_activity": "activity_filter",
     "Presentation": "Stimulus", "presentation_of": "stimulus_of", "Borrowed": "ForeignSurrogate",
+    "settles": "acts_after_step", "unsettled": "moments_pending", "Directly": "DirectUpdate", "Planned": "NetworkPlan",
     "read_given": "read_in_memory", "given_of": "data_in_memory",
     "run_experiment": "simulate", "remember": "set_moments", "adapted": "update", "at_rest": "with_moments",
 }  # fmt: skip

@@ -33,7 +33,7 @@ def apply(optimizer: Optimizer) -> None:
 @contextmanager
 def _lined_up(optimizer: Optimizer) -> Iterator[None]:
     """Parameters without gaps in memory, but with axes in another order, have a single axis for a while."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if _disordered(p)]
+    parameters = [p for p in learned_parameters(optimizer) if _disordered(p)]
     laid = [(p, p.data, cast(Tensor, p.grad)) for p in parameters]
     remembered = optimizer.state.get  # asking for what is not there by [] would put something empty there
     try:
@@ -68,6 +68,11 @@ def _line(values: Tensor) -> Tensor:
 def _alike(value: object, other: Tensor) -> bool:
     """Whether something an optimizer remembers has a number for every weight, laid out as the weights are."""
     return isinstance(value, Tensor) and value.shape == other.shape and value.stride() == other.stride()
+
+
+def learned_parameters(optimizer: Optimizer) -> list[torch.nn.Parameter]:
+    """All that an optimizer moves, group by group."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 class OptimizerChoice(Protocol):

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from neurosbd.errors import UsageError
 from neurosbd.files.checkpoints import StateDict, check
-from neurosbd.learning.optimizers import OptimizerChoice, optimizer_state
+from neurosbd.learning.optimizers import OptimizerChoice, learned_parameters, optimizer_state
 from neurosbd.network.network import Network
 from neurosbd.recording import Recorder
 
@@ -92,7 +92,7 @@ def check_optimizer(given: StateDict, optimizer: Optimizer, choice: OptimizerCho
             if (key == "lr" and there[key] < 0) or (key != "lr" and there[key] != value):
                 legal = "at least 0" if key == "lr" else value
                 refuse(path, f"optimizer.param_groups.{number}.{key}", there[key], str(legal))
-    parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+    parameters = [p.detach() for p in learned_parameters(optimizer)]
     kept = optimizer_state(choice)
     if given["state"] and not (kept and done):  # a rule may leave weights at rest, which then have none
         refuse(path, "optimizer.state", f"of {len(given['state'])} parameters", f"what {done} batches leave")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.config.compatibility import check_optimizer
@@ -16,7 +15,7 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizers import apply, learned_parameters
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network.inputs import Frames
@@ -70,7 +69,7 @@ class Session:
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
-        self.sparing = sparing_of(experiment, self._learned(), ranks)
+        self.sparing = sparing_of(experiment, learned_parameters(self.optimizer), ranks)
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
         self.number = 0  # of the next batch
@@ -140,7 +139,7 @@ class Session:
                 result = self.learner.learn(batch, trial_recorder.observers, noise, trial_recorder.learning_observer)
             else:
                 result = self.sparing.learn(self.learner, batch, noise)
-        learned = self._learned()
+        learned = learned_parameters(self.optimizer)
         sums, self.requests = add_up(self.ranks, learned, self.metric_sums.of(batch, result), requests)
         if self.looks_at(done) and not torch.isfinite(sums[0]):
             raise RunError(self.diagnosis())
@@ -156,10 +155,6 @@ class Session:
         self.metric_sums.sums += sums
         self.number += 1
         return result
-
-    def _learned(self) -> list[nn.Parameter]:
-        """What the optimizer moves."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def looks_at(self, done: int) -> bool:
         """Whether the loss of the batch after so many is looked at: of every one on a CPU, of every 50th on a GPU."""

@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from neurosbd.config.definition import Experiment
 from neurosbd.connections.dense import Dense
@@ -15,7 +14,7 @@ from neurosbd.constraints import Mask
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizers import apply, learned_parameters
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Network
@@ -107,7 +106,7 @@ class Stack:
                     state.modulators.update(before)
                 return [number for number, each in enumerate(finite) if not each]
         if first.definition.training.clip_norm is not None:
-            _clip_each(_learned(self.optimizer), first.definition.training.clip_norm)
+            _clip_each(learned_parameters(self.optimizer), first.definition.training.clip_norm)
         apply(self.optimizer)
         self.learner.after_step()
         self.schedule.step()
@@ -128,14 +127,14 @@ class Stack:
         """Bring every session to where its network is."""
         self._measure()
         stacked = dict(self.network.named_parameters())
-        learned = _learned(self.optimizer)
+        learned = learned_parameters(self.optimizer)
         for number, session in enumerate(self.sessions):
             session.number = self.number
             for name, parameter in session.network.named_parameters():
                 parameter.copy_(stacked[name][number])
             if isinstance(self.learner.state, LocalState):
                 _hand_back_modulators(self.learner.state, session.learner.state, number)
-            for own, parameter in zip(_learned(session.optimizer), learned, strict=True):
+            for own, parameter in zip(learned_parameters(session.optimizer), learned, strict=True):
                 if parameter in self.optimizer.state:
                     session.optimizer.state[own] = _of_one(self.optimizer.state[parameter], parameter, number)
             for own, group in zip(session.optimizer.param_groups, self.optimizer.param_groups, strict=True):
@@ -145,8 +144,8 @@ class Stack:
     @torch.no_grad()
     def _copy_optimizer(self) -> None:
         """Put the optimizer and its schedule where those of the sessions are."""
-        every = [_learned(session.optimizer) for session in self.sessions]
-        for parameter, owners in zip(_learned(self.optimizer), zip(*every, strict=True), strict=True):
+        every = [learned_parameters(session.optimizer) for session in self.sessions]
+        for parameter, owners in zip(learned_parameters(self.optimizer), zip(*every, strict=True), strict=True):
             pairs = zip((session.optimizer.state for session in self.sessions), owners, strict=True)
             states = [state[own] for state, own in pairs if own in state]
             if states:
@@ -212,10 +211,6 @@ def _hand_back_modulators(state: LocalState, own: LocalState, number: int) -> No
             for value, there in zip(stacked, before, strict=True)
         )
         own.modulators[name] = type(before)(*values)
-
-
-def _learned(optimizer: Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _clip_each(parameters: Sequence[nn.Parameter], most: float) -> None:
