@@ -139,34 +139,3 @@ def test_what_is_no_array_is_said(model: Path) -> None:
         model.write_text(MODEL.replace(old, new))
         with pytest.raises(UsageError, match=said):
             neurosbd.load_model(model).network()
-
-
-def test_a_run_opens_wherever_it_lies(model: Path, tmp_path: Path) -> None:
-    """Moved with its files, the run into another folder or beside them; moved alone, it says what is missing and takes
-    it when it is there. Its weights are those of the checkpoint, whatever the file beside it says.
-
-    Must fail when files are looked for where they were."""
-    home = tmp_path / "home"
-    (home / "model").mkdir(parents=True)
-    for name in ("model.toml", "arrays.npz", "delay.npy", "tau.npy"):
-        shutil.move(model.parent / name, home / "model" / name)
-    run = neurosbd.simulate(home / "model" / "model.toml", out=home / "runs" / "one")
-    wanted = {name: value.clone() for name, value in run.network().state_dict().items()}
-    away = tmp_path / "away" / "deep"
-    shutil.copytree(home, away)
-    alone = shutil.copytree(home / "runs" / "one", tmp_path / "alone")
-    shutil.rmtree(home)
-
-    def same(opened: neurosbd.Run) -> None:
-        found = opened.network().state_dict()
-        assert found.keys() == wanted.keys() and all(torch.equal(found[name], value) for name, value in wanted.items())
-
-    same(neurosbd.open_run(away / "runs" / "one"))
-    np.savez(away / "model" / "arrays.npz", weight=2 * WEIGHT, joined=JOINED)
-    same(neurosbd.open_run(away / "runs" / "one"))
-    one = neurosbd.open_run(alone)
-    with pytest.raises(UsageError, match=r"alone: its network is made from '.*home.model.*', which is not there, nor"):
-        one.network()
-    for name in ("arrays.npz", "delay.npy", "tau.npy"):
-        shutil.copy(away / "model" / name, alone / name)
-    same(one)

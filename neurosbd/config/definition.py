@@ -21,14 +21,9 @@ from neurosbd.files.library import path_component
 from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
 from neurosbd.losses import LOSSES, CustomLoss, Described
+from neurosbd.network.checks import legal_name
 from neurosbd.network.network import Network
-from neurosbd.network.populations import (
-    INPUT,
-    Connection,
-    Population,
-    legal_name,
-    readout_of,
-)
+from neurosbd.network.populations import INPUT, Connection, Population, readout_of
 from neurosbd.neurons.fused import is_fused
 from neurosbd.plasticity import Window
 from neurosbd.recording import Request

@@ -2,7 +2,7 @@
 
 import copy
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def resolve(
     """
     _check_names(name, rule, recipe)
     path = library.find("models", name)
-    raw = with_files(read_toml(path), lambda file: str(path.absolute().parent / file))
+    raw = _anchored(read_toml(path), path.absolute().parent)
     return resolve_table(raw, path.name, path.stem, rule, settings, recipe, record)
 
 
@@ -129,13 +129,8 @@ def resolve_table(
 _WITH_FILES = ("population", "connection", "stimulus", "override")
 
 
-def with_files(raw: JsonTable, place: Callable[[str], str]) -> JsonTable:
-    """A definition with the files of its network and its stimuli in other places.
-
-    Args:
-        raw: as a file says it.
-        place: of a file by what is said of it.
-    """
+def _anchored(raw: JsonTable, folder: Path) -> JsonTable:
+    """The parts of a network and its stimuli with files that lie beside the model file, wherever it is read from."""
 
     def at(value: Json) -> Json:
         if isinstance(value, list):
@@ -144,7 +139,7 @@ def with_files(raw: JsonTable, place: Callable[[str], str]) -> JsonTable:
             return value
         named = {key: at(item) for key, item in value.items()}
         if isinstance(file := named.get("file"), str) and file:
-            named["file"] = place(file)
+            named["file"] = str(folder / file)
         return named
 
     return {key: at(value) if key in _WITH_FILES else value for key, value in raw.items()}

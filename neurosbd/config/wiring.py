@@ -12,7 +12,8 @@ from neurosbd.constraints import CONSTRAINTS
 from neurosbd.distributions import DISTRIBUTIONS
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
-from neurosbd.network.populations import Connection, Role, connection_name, legal_label
+from neurosbd.network.checks import legal_label
+from neurosbd.network.populations import Connection, Role, connection_name
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS, Layout
 from neurosbd.neuromodulators.neuromodulator import Neuromodulator
 from neurosbd.neurons import NEURONS, RATES

@@ -24,7 +24,6 @@ from neurosbd.stimuli.spike_files import read_spikes
 _ARRAYS = "arrays.npz"
 _POINTS = ("point_neuron", "point_process")
 _SHARED = ("refractory",)  # constants that all units of a population have alike
-_OF_TYPES = {"model_type", "model_template", "dynamics_params", "pop_name", "model_name"}  # columns that are read
 
 
 def from_sonata(
@@ -253,12 +252,9 @@ class _Writer:
 
 
 def _parts(nodes: Nodes, circuit: Circuit, dt: float, taken: set[str]) -> list[Part]:
-    """A part for every type of a population, in the order of their numbers. Other columns of types are said once."""
+    """A part for every type of a population, in the order of their numbers."""
     found = []
     numbers = np.unique(nodes.type_ids).tolist()
-    ignored = {column for number in numbers for column in nodes.types[number]} - _OF_TYPES
-    if ignored:
-        warn(f"{nodes.where}: {', '.join(map(brief, sorted(ignored)[:10]))} of node types mean nothing here: left out")
     for number in numbers:
         cells, where = nodes.types[number], f"{nodes.where}: type {number}"
         here = np.flatnonzero(nodes.type_ids == number)

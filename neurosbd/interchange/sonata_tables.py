@@ -93,7 +93,6 @@ def _nodes(file: h5py.File, name: str, path: Path, types: Types) -> Nodes:
         raise UsageError(f"{where}: two nodes have the same node_id")
     _check_types(where, type_ids, types)
     constants: dict[str, np.ndarray] = {}
-    ignored: set[str] = set()
     for group, rows, index in _groups(file, place, "node", there, path, len(type_ids)):
         inside = _names(file, f"{place}/{group}", path)
         wrong = {"model_type", "model_template", "dynamics_params"} & set(inside)
@@ -105,9 +104,6 @@ def _nodes(file: h5py.File, name: str, path: Path, types: Types) -> Nodes:
                 _scatter(constants, key, values, rows, index, len(type_ids), where)
         if wrong:
             raise UsageError(f"{where}: has '{min(wrong)}' of single nodes; give it in {path.stem}'s table of types")
-        ignored.update(key for key in inside if key != "dynamics_params")
-    if ignored:
-        warn(f"{where}: {', '.join(map(brief, sorted(ignored)[:10]))} of single nodes mean nothing here: left out")
     return Nodes(name, where, ids, type_ids, constants, types)
 
 

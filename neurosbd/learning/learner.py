@@ -21,9 +21,9 @@ from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
+from neurosbd.network.checks import check_generator
 from neurosbd.network.inputs import gone_once_shown
 from neurosbd.network.network import Network
-from neurosbd.network.populations import check_generator
 from neurosbd.neurons.neuron import Compartment, Particular
 
 

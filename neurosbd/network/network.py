@@ -12,16 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import neurosbd.network.populations as parts
 from neurosbd.answers import Answer, Mean
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constraints import Constraint, Held, Mask, buffer_name, change_mask, hold, obey, with_mask
 from neurosbd.errors import UsageError, nearest, warn
-from neurosbd.network import storage
+from neurosbd.network import checks, storage
 from neurosbd.network.delays import arriving, ends_of, shortest_of
 from neurosbd.network.dropout import draw_sent, thinned
 from neurosbd.network.inputs import check_inputs, first_step_only, moments_of_before
-from neurosbd.network.populations import INPUT, Connection, Frame, Population, State
+from neurosbd.network.populations import INPUT, Connection, Frame, Population, State, readout_of, with_fused_neuron
 from neurosbd.network.summary import Summary, summarise
 from neurosbd.network.synapse_lists import SynapseLists
 from neurosbd.network.transmitting import check_weights, conductances_of, conducted, passed, place_of, untransmitted
@@ -67,7 +66,7 @@ class Network(nn.Module):
         fused: bool = False,
     ) -> None:
         super().__init__()
-        order = parts.checked(populations, connections, generator)
+        order = checks.checked(populations, connections, generator)
         storage.check_room(populations, connections)
         self.dt = positive(dt, "dt, the duration of a step in s,")
         self._constants = UnitConstants(self)
@@ -81,11 +80,11 @@ class Network(nn.Module):
                 self.register_buffer(f"memory:{name}:{key}", value)
         self.like: Tensor  # its type and device are those of all that the network takes and gives
         self.register_buffer("like", torch.zeros(0), persistent=False)
-        self.readout = parts.readout_of({p.name: p.role for p in populations})
+        self.readout = readout_of({p.name: p.role for p in populations})
         self.heads = tuple(p.name for p in populations if p.role == "head")
         for population in (p for p in populations if p.name in (self.readout, *self.heads)):
-            self.answer = parts.checked_answer(answer, population)
-        self.block, self.fused = parts.checked_block(block), fused
+            self.answer = checks.checked_answer(answer, population)
+        self.block, self.fused = checks.checked_block(block), fused
         self.compartmental = {p.name for p in populations if isinstance(p.neuron, Compartmental)}
         self.transmissions = {c.name: c.transmission for c in connections if c.transmission.lasts}
         self.conductances = conductances_of(self.populations, connections)
@@ -235,7 +234,7 @@ class Network(nn.Module):
             acting = learning if mode else neuron.with_moments(self.moments(name))
             self.populations[name] = replace(self.populations[name], neuron=acting)
         if self.fused:
-            self.populations = {name: parts.fused(each, self.like) for name, each in self.populations.items()}
+            self.populations = {name: with_fused_neuron(each, self.like) for name, each in self.populations.items()}
         return self
 
     def share(self, total: Total) -> None:
@@ -288,7 +287,7 @@ class Network(nn.Module):
         Raises:
             ValueError: if the batch size is not the one of the frame.
         """
-        parts.check_examples(frame.state, x)
+        checks.check_examples(frame.state, x)
         if extra is not None and (unknown := extra.keys() - self.incoming.keys()):
             raise ValueError(f"there is no population {unknown} to drive; legal are {', '.join(self.incoming)}")
         activity = {INPUT: Activity(x, x)} if INPUT in self.populations else {}

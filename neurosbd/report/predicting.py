@@ -138,7 +138,7 @@ def _same(one: str | Path, other: str | Path) -> bool:
 
 
 def _predictions(run: Run, units: Units, examples: Examples, judgement: Judged, folder: Path) -> Predictions:
-    loss = run.complete_definition.build().loss
+    loss = run.definition.build().loss
     classes = judgement.output.argmax(1) if units.classes else None
     confusion = None
     if classes is not None and examples.target is not None:
@@ -197,7 +197,7 @@ def _table(predictions: Predictions) -> str:
         if predictions.probabilities is not None:
             columns |= _each("probability", predictions.names, predictions.probabilities)
         return _as_csv(columns | _each("output", predictions.names, predictions.outputs))
-    loss = predictions.run.complete_definition.build().loss
+    loss = predictions.run.definition.build().loss
     if isinstance(loss, PredictsMean):
         columns |= _each("predicted", predictions.names, loss.mean(predictions.outputs))
     if isinstance(loss, PredictsInterval) and loss.interval_level > 0:

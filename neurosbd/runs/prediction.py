@@ -51,7 +51,7 @@ def predicted(run: Run) -> Prediction:
         UsageError: if the run has no data set or no checkpoint, or the data are no longer there.
         RunError: if a part of a user's own fails; names it.
     """
-    experiment = run.complete_definition.build()
+    experiment = run.definition.build()
     definition = experiment.definition
     if definition.task or definition.protocol:
         raise UsageError(f"{run.path}: was not trained on a data set, so there is nothing to predict")
@@ -95,7 +95,7 @@ def judged(
         UsageError: if the examples are of another kind or size than those of the training.
         RunError: if a part of a user's own fails; names it.
     """
-    experiment = run.complete_definition.build()
+    experiment = run.definition.build()
     with naming_own_parts(experiment):
         return _judged(experiment, run.learner(), units, values, target, learned)
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from neurosbd.config.definition import Definition
-from neurosbd.config.resolve import with_files
 from neurosbd.errors import RESUME, UsageError, nearest, recorded_by
 from neurosbd.files import checkpoints
 from neurosbd.files.checkpoints import StateDict
@@ -67,8 +66,7 @@ class Run:
 
     @property
     def definition(self) -> Definition:
-        """The resolved definition this run carried out. Files of arrays and spikes that are not where they were are
-        those beside the run, if it was moved with them: what it keeps of arrays is in its checkpoints.
+        """The resolved definition this run carried out.
 
         Raises:
             UsageError: if a plugin that the run needs is not here, with how to give it.
@@ -76,43 +74,7 @@ class Run:
         wanted, where = self.config.get("plugins"), str(self.path / CONFIG)
         plugins.check(wanted, where)
         plugins.compare(wanted, where)
-        return validate(Definition, with_files(self._recorded, self._place), str(self.path / CONFIG))
-
-    @property
-    def complete_definition(self) -> Definition:
-        """The same, to build its network from.
-
-        Raises:
-            UsageError: besides, if a file of arrays is gone, with where to put it.
-        """
-
-        def check(file: str) -> str:
-            if not Path(self._place(file)).exists():
-                raise UsageError(
-                    f"{self.path}: its network is made from '{file}', which is not there, nor beside the run; put it "
-                    f"into {self.path}, whose checkpoint has the numbers but not how they are wired and stored"
-                )
-            return file
-
-        with_files({part: self._recorded.get(part, []) for part in ("population", "connection")}, check)
-        return self.definition
-
-    @property
-    def _recorded(self) -> JsonTable:
-        """The definition as it was kept."""
-        definition = self.config["definition"]
-        assert isinstance(definition, dict), "whoever read the configuration has looked"
-        return definition
-
-    def _place(self, file: str) -> str:
-        """Where a file of the definition is: where it was, or else at the end of that path from the run or a folder
-        around it, the nearest first."""
-        if Path(file).exists():
-            return file
-        names = [name for name in Path(file).parts if name != Path(file).anchor]
-        run = self.path.absolute()
-        beside = (folder.joinpath(*names[at:]) for folder in (run, *run.parents[:-1]) for at in range(len(names)))
-        return next((str(path) for path in beside if path.is_file()), file)
+        return validate(Definition, self.config["definition"], str(self.path / CONFIG))
 
     @cached_property
     def trace(self) -> Trace:
@@ -140,7 +102,7 @@ class Run:
         Raises:
             UsageError: if there is no such checkpoint.
         """
-        network, path = self.complete_definition.network(), self.path / _file(which)
+        network, path = self.definition.network(), self.path / _file(which)
         weights = self.checkpoint(which)["network"]
         network.take_lists(weights)
         checkpoints.check(weights, network.state_dict(), path, "network")
@@ -156,7 +118,7 @@ class Run:
         Raises:
             UsageError: if there is no such checkpoint, or it is of another rule.
         """
-        experiment, path = self.complete_definition.build(), self.path / _file(which)
+        experiment, path = self.definition.build(), self.path / _file(which)
         drawn, saved = generator(experiment.definition.seed, "projection"), self.checkpoint(which)["learner"]
         learner = Learner(self.network(which), experiment.rule, experiment.loss, drawn)
         checkpoints.check(saved, learner.state_dict(), path, "learner")
@@ -186,7 +148,7 @@ class Run:
             UsageError: if the examples are of another kind or size than those of the training, the run has no data
                 set (a task, a protocol), or it has no checkpoint yet.
         """
-        experiment = self.complete_definition.build()
+        experiment = self.definition.build()
         with naming_own_parts(experiment):
             return predict(self.learner(), experiment, self.units(), x)
 
