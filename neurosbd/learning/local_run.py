@@ -27,7 +27,7 @@ from neurosbd.neuromodulators.neuromodulator import Broadcast
 from neurosbd.neurons.neuron import Activity, Neuron, NeuronState, Stochastic
 from neurosbd.neurons.scan import Scan, apart
 from neurosbd.plasticity.plasticity import Blockwise
-from neurosbd.synapses import Transmitting
+from neurosbd.synapses import TransmissionState
 
 Reached = tuple[Arrival, Tensor | None]  # what reaches a connection, and the third factor of its post population
 
@@ -46,7 +46,7 @@ class LocalTraces:
     plasticity: dict[str, object] = field(default_factory=dict)
     filtered: dict[str, Tensor] = field(default_factory=dict)
     underway: dict[str, deque[Tensor | None]] = field(default_factory=dict)
-    synapses: dict[str, Transmitting] = field(default_factory=dict)
+    synapses: dict[str, TransmissionState] = field(default_factory=dict)
 
     def copy(self, connection: Connection) -> "LocalTraces":
         """Those of a connection, for somebody who goes a step of their own from here."""

@@ -18,7 +18,7 @@ from neurosbd.network.network import Frame, Network, State
 from neurosbd.network.populations import INPUT, Connection
 from neurosbd.neurons.neuron import Activity, NeuronState
 from neurosbd.neurons.scan import Scan, apart, knows_scan, scan_of, together
-from neurosbd.synapses import Transmitting
+from neurosbd.synapses import TransmissionState
 
 MOST = 64  # steps of a block: beyond, nothing is gained by more
 MEMORY = 32e6  # bytes of activity that a block may take
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     scans: dict[str, Scan[NeuronState]]  # population -> what it showed
     carried: dict[str, Tensor]  # connection -> what arrived at its synapses, [K B, *arriving]
     underway: Mapping[str, Sequence[Tensor]]  # connection with a delay -> what was on its way, then what set out
-    synapses: Mapping[str, Sequence[Transmitting]]  # connection with dynamics -> states before and after every step
+    synapses: Mapping[str, Sequence[TransmissionState]]  # connection with dynamics -> states around every step
 
     def frames(self) -> list[Frame]:
         """The frame of every step, in views."""

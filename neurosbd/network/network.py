@@ -23,12 +23,12 @@ from neurosbd.network.inputs import check_inputs, first_step_only, moments_of_be
 from neurosbd.network.populations import INPUT, Connection, Frame, Population, State, readout_of, with_fused_neuron
 from neurosbd.network.summary import Summary, summarise
 from neurosbd.network.synapse_lists import SynapseLists
-from neurosbd.network.transmitting import check_weights, conductances_of, conducted, passed, place_of, untransmitted
+from neurosbd.network.transmitting import at_rest, check_weights, conductances_of, conducted, passed, place_of
 from neurosbd.network.unit_constants import UnitConstants
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental, NeuronState, Total
 from neurosbd.neurons.step_length import check_step_length
 from neurosbd.schema.constants import positive
-from neurosbd.synapses import Transmitting
+from neurosbd.synapses import TransmissionState
 
 __all__ = ["INPUT", "Connection", "Frame", "Network", "Population", "State"]
 
@@ -273,7 +273,7 @@ class Network(nn.Module):
                 silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
                 underway[name] = (connection.geometry.carry(silence),) * delay
         sent = draw_sent(self.populations, example, generator) if self.training else {}
-        synapses = {n: untransmitted(self.connections[n], self.populations, example) for n in self.transmissions}
+        synapses = {n: at_rest(self.connections[n], self.populations, example) for n in self.transmissions}
         return Frame(State(neurons, underway, sent, synapses), {}, {})
 
     def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:
@@ -313,7 +313,7 @@ class Network(nn.Module):
 
     def add_drives(
         self, drives: dict[str, Tensor], connections: Iterable[Connection], carried: Mapping[str, Tensor],
-        synapses: Mapping[str, list[Transmitting]], steps: int = 1,
+        synapses: Mapping[str, list[TransmissionState]], steps: int = 1,
     ) -> dict[str, Tensor]:  # fmt: skip
         """The drive of each compartment of a population, and what comes through these connections added to it.
 

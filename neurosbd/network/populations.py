@@ -15,7 +15,7 @@ from neurosbd.constraints import Constraint
 from neurosbd.neurons.fused import fused as fused_neuron
 from neurosbd.neurons.neuron import Activity, Compartment, Compartmental, Neuron, NeuronState
 from neurosbd.schema.constants import Distribution
-from neurosbd.synapses import Delta, ShortTerm, Synapse, Transmission, Transmitting
+from neurosbd.synapses import Delta, ShortTerm, Synapse, Transmission, TransmissionState
 
 INPUT = "input"  # the population that is clamped to the data
 Role = Literal["readout", "head"]
@@ -81,7 +81,7 @@ class State(NamedTuple):
     neurons: dict[str, NeuronState]  # state of each population
     underway: dict[str, tuple[Tensor, ...]]  # what is on its way through connections with a delay, next one first
     sent: Mapping[str, Tensor] = MappingProxyType({})  # of populations with dropout, see `draw_sent`
-    synapses: Mapping[str, Transmitting] = MappingProxyType({})  # of connections with dynamics of their own
+    synapses: Mapping[str, TransmissionState] = MappingProxyType({})  # of connections with dynamics of their own
 
 
 class Frame(NamedTuple):

@@ -9,10 +9,10 @@ from torch import Tensor
 from neurosbd.network.delays import lags_of
 from neurosbd.network.populations import Connection, Population
 from neurosbd.neurons.neuron import Activity, Conductances, Conducting, Neuron, NeuronState
-from neurosbd.synapses import Blocked, Conductive, Transmitting
+from neurosbd.synapses import Blocked, Conductive, TransmissionState
 
 
-def untransmitted(connection: Connection, populations: Mapping[str, Population], example: Tensor) -> Transmitting:
+def at_rest(connection: Connection, populations: Mapping[str, Population], example: Tensor) -> TransmissionState:
     """The state of a connection with dynamics before anything has arrived, for inputs like `example`."""
     pre, post = (example.new_zeros((len(example), *populations[end].size)) for end in (connection.pre, connection.post))
     sent, count = connection.geometry.carry(pre), max(len(lags_of(connection)), 1)
@@ -33,7 +33,7 @@ def place_of(connection: Connection, compartmental: bool) -> str:
 
 
 def passed(
-    connection: Connection, post: Population, arriving: Tensor, states: list[Transmitting] | None, steps: int,
+    connection: Connection, post: Population, arriving: Tensor, states: list[TransmissionState] | None, steps: int,
     dt: float, drive: Callable[[Tensor], Tensor],
 ) -> Tensor:  # fmt: skip
     """What a connection makes of its arrivals in K steps: a current or a conductance, [K B, *size].

@@ -7,7 +7,7 @@ from neurosbd.synapses.conductances import NMDA, Conductance
 from neurosbd.synapses.responses import Alpha, Delta, DoubleExponential, Exponential
 from neurosbd.synapses.short_term import ShortTerm, TsodyksMarkram
 from neurosbd.synapses.synapse import Blocked, Conductive, Response, Synapse
-from neurosbd.synapses.transmission import Transmission, Transmitting
+from neurosbd.synapses.transmission import Transmission, TransmissionState
 
 RESPONSES: dict[str, Callable[..., Response]] = {
     "exponential": Exponential,
@@ -39,6 +39,6 @@ __all__ = [
     "ShortTerm",
     "Synapse",
     "Transmission",
-    "Transmitting",
+    "TransmissionState",
     "TsodyksMarkram",
 ]  # fmt: skip

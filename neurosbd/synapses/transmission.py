@@ -11,7 +11,7 @@ from neurosbd.synapses.short_term import ShortTerm
 from neurosbd.synapses.synapse import Conductive, Synapse, SynapseState
 
 
-class Transmitting(NamedTuple):
+class TransmissionState(NamedTuple):
     """State of a connection with dynamics, at the beginning of a step."""
 
     resources: SynapseState  # of its short-term plasticity, [B, *arriving] each; () without one
@@ -34,20 +34,21 @@ class Transmission(NamedTuple):
         """Whether a conductance, no current, reaches the membrane."""
         return isinstance(self.synapse, Conductive)
 
-    def init(self, arriving: Tensor, arrived: Tensor) -> Transmitting:
+    def init(self, arriving: Tensor, arrived: Tensor) -> TransmissionState:
         """Before anything has arrived.
 
         Args:
             arriving: of the shape of what arrives at the synapses, [B, *arriving].
             arrived: of the shape of what they make of it, [B, *post size].
         """
-        return Transmitting(
+        return TransmissionState(
             () if self.short_term is None else self.short_term.init(arriving), self.synapse.init(arrived)
         )
 
     def pass_on(
-        self, states: list[Transmitting], arriving: Tensor, steps: int, dt: float, drive: Callable[[Tensor], Tensor]
-    ) -> None:
+        self, states: list[TransmissionState], arriving: Tensor, steps: int, dt: float,
+        drive: Callable[[Tensor], Tensor],
+    ) -> None:  # fmt: skip
         """Take K steps.
 
         Args:
@@ -66,8 +67,8 @@ class Transmission(NamedTuple):
         arrived = apart(drive(together(sent) if sent else arriving), steps)
         for k in range(steps):
             response = self.synapse.arrive(states[-1].response, arrived[k], dt)
-            states.append(Transmitting(resources[k] if resources else (), response))
+            states.append(TransmissionState(resources[k] if resources else (), response))
 
-    def value(self, states: Sequence[Transmitting], dt: float, tau_mem: float | Tensor | None) -> Tensor:
+    def value(self, states: Sequence[TransmissionState], dt: float, tau_mem: float | Tensor | None) -> Tensor:
         """What stands for the response over each of these steps, [K B, *post size]; see `Synapse.value`."""
         return together([self.synapse.value(state.response, dt, tau_mem) for state in states])
