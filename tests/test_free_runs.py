@@ -550,7 +550,7 @@ def test_spikes_that_a_recording_merges_are_said(tmp_path: Path, stimuli: tuple[
     [(SOME + ', stop = "20 ms"', SOME + ', start = "20 ms"'), (LISTED.format(unit=0), LISTED.format(unit=1))],
 )
 def test_spikes_that_cannot_coincide_are_not_warned_of(tmp_path: Path, stimuli: tuple[str, ...]) -> None:
-    """Every spike that is counted is recorded. Must fail when any two stimuli are warned of (tried)."""
+    """Every spike that is counted is recorded. Must fail when any two stimuli are warned of."""
     run = neurosbd.simulate(_relays(tmp_path, *stimuli), out=tmp_path / "run")
     counted = run.result["measures"]["source.rate"]
     assert run.trace["source.spikes"][:].mean() / 1e-3 == pytest.approx(counted, rel=1e-6)

@@ -23,6 +23,7 @@ pre = "input"
 post = "output"
 kind = "dense"
 """
+VOLTS_OF_CLAMP = '{ kind = "lif", v_leak = "-70 mV", v_threshold = "-50 mV", v_reset = "-60 mV", reset = "to_value" }'
 
 
 def _model(folder: Path, neuron: str, dt: str = "1e-3") -> Path:
@@ -60,6 +61,33 @@ def test_every_potential_of_adex_and_the_rise_of_the_threshold_take_millivolts()
     assert ALIF(beta="1 mV") == ALIF(beta=1e-3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"sharpness must be a positive value in V, got -0\.002"):
         AdEx(sharpness="-2 mV")  # type: ignore[arg-type]
+
+
+def test_a_leak_that_is_forgotten_beside_a_threshold_in_millivolts_is_said(tmp_path: Path) -> None:
+    """Such a unit fires without any input, at 260 Hz. Must fail without the warning (tried)."""
+    volts = 'v_threshold = "-50 mV", v_reset = "-60 mV", reset = "to_value"'
+    with pytest.warns(UsageWarning, match=r"no v_leak, which is then 0 V, above v_threshold = -0\.05 V"):
+        load_model(_model(tmp_path, volts))
+    assert load_model(_model(tmp_path, volts + ', v_leak = "-70 mV"'))
+    assert load_model(_model(tmp_path, "v_threshold = 1.0"))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "said"), [('"lif"', "in thresholds"), ('{ kind = "izhikevich" }', "in mV"), (VOLTS_OF_CLAMP, None)]
+)
+def test_a_clamp_in_volts_needs_a_membrane_in_volts(tmp_path: Path, neuron: str, said: str | None) -> None:
+    """'-70 mV' of a membrane in thresholds was -0.07 of them. Must fail without the check (tried)."""
+    path = tmp_path / "clamp.toml"
+    path.write_text(
+        'simulation = { duration = "10 ms" }\n'
+        'stimulus = [{ population = "cell", kind = "voltage_clamp", values = ["-70 mV"] }]\n'
+        f"[population]\ncell = {{ size = [1], neuron = {neuron} }}\n"
+    )
+    if said is None:
+        assert load_model(path)
+        return
+    with pytest.raises(UsageError, match=f"'-70 mV' is a potential, but those of population 'cell' are {said}"):
+        load_model(path)
 
 
 @pytest.mark.parametrize(

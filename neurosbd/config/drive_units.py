@@ -10,7 +10,8 @@ from typing import Any
 
 from neurosbd.errors import UsageError
 from neurosbd.files.parsing import Json, JsonTable
-from neurosbd.neurons import NEURONS
+from neurosbd.neurons import NEURONS, Izhikevich
+from neurosbd.neurons.neuron import Conducting
 from neurosbd.neurons.units import in_volts, leak_conductance
 from neurosbd.schema.units import dimension_of, quantity
 from neurosbd.synapses import SYNAPSES
@@ -37,6 +38,21 @@ def convert_drives(raw: JsonTable, source: str) -> None:
     for number, entry in enumerate(_tables(raw.get("stimulus"))):
         if entry.get("kind") in _DRIVING:
             _convert(entry, _DRIVES, raw, entry.get("population"), False, f"{source}: stimulus.{number}")
+        if entry.get("kind") == "voltage_clamp":
+            _check_command(entry.get("values"), raw, entry.get("population"), f"{source}: stimulus.{number}.values")
+
+
+def _check_command(values: Json, raw: JsonTable, held: Json, where: str) -> None:
+    """Potentials of a clamp that are written in volts need a membrane in volts."""
+    neuron = _neuron(raw, held)
+    texts = [each for each in values if _has_unit(each)] if isinstance(values, list) else []
+    if not texts or not isinstance(neuron, Conducting | Izhikevich) or in_volts(neuron):
+        return
+    unit = "mV" if isinstance(neuron, Izhikevich) else "thresholds"
+    raise UsageError(
+        f"{where}: '{texts[0]}' is a potential, but those of population '{held}' are in {unit}; write bare numbers of "
+        f"its unit, or take a neuron with v_leak, v_threshold and v_reset in volts"
+    )
 
 
 def _convert(table: Any, keys: tuple[str, ...], raw: JsonTable, post: Json, conducts: bool, where: str) -> None:

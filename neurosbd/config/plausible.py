@@ -1,4 +1,4 @@
-"""Bare numbers of a model file that are legal in SI units, but are likelier meant in another."""
+"""What is legal in a model file, but hardly meant: bare numbers in another unit than SI, a rest above the threshold."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from neurosbd.config.definition import Definition
 from neurosbd.errors import warn
 from neurosbd.files.parsing import Json
+from neurosbd.neurons import NEURONS
 from neurosbd.neurons.step_length import GONE
+from neurosbd.schema.units import quantity
 
 _FAST = ("tau_mem", "tau_syn", "refractory")  # times of neurons that are milliseconds wherever they are measured
 _WINDOW = ("tau_plus", "tau_minus")
@@ -16,7 +18,7 @@ _COARSE = 0.1  # s, of a step
 
 
 def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str) -> None:
-    """Warn of bare times that are hardly meant in seconds; of one with its unit nobody asks.
+    """Warn of bare times that are hardly meant in seconds, of one with its unit nobody asks, and of forgotten leaks.
 
     Args:
         definition: as it was read.
@@ -39,6 +41,9 @@ def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str
         else:
             continue
         warn(f"{source}: {where}.{key} = {value:g} s {what}; {meant}", 5)
+    for where, key, value in _forgotten_leaks(raw):
+        said = f"has no v_leak, which is then 0 V, above {key} = {value:g} V, so that its units fire without any input"
+        warn(f"{source}: {where} {said}; give it, such as v_leak = '-70 mV'", 5)
 
 
 def _shown(definition: Definition) -> tuple[float, str]:
@@ -47,6 +52,21 @@ def _shown(definition: Definition) -> tuple[float, str]:
         return definition.simulation.duration, "run"
     steps = definition.time.steps
     return (steps * definition.time.dt if steps > 1 else math.inf), "trial"
+
+
+def _forgotten_leaks(raw: Mapping[str, Json]) -> Iterator[tuple[str, str, float]]:
+    """Neurons with a take-off below 0 that rest at 0 because nobody says otherwise: where, the key, its value in V."""
+    populations = raw.get("population")
+    for name in populations if isinstance(populations, Mapping) else ():
+        table = _at(raw, "population", name, "neuron")
+        if not isinstance(table, Mapping) or "v_leak" in table:
+            continue
+        key = "v_rheobase" if "v_rheobase" in table else "v_threshold"
+        given, kind = table.get(key), table.get("kind")
+        value = quantity(given, "V") if isinstance(given, str) else given
+        rest = getattr(NEURONS.get(kind), "v_leak", None) if isinstance(kind, str) else None
+        if rest == 0.0 and isinstance(value, int | float) and value < 0:
+            yield f"population.{name}.neuron", key, float(value)
 
 
 def _times(raw: Mapping[str, Json]) -> Iterator[tuple[str, str, float, str]]:
