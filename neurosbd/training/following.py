@@ -11,7 +11,7 @@ from neurosbd.runs.machine import deterministic_algorithms
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.run import CHECKPOINT, PREVIOUS, Run, open_run
 from neurosbd.training.session import Session
-from neurosbd.training.sharing import Requests, told_by_first
+from neurosbd.training.sharing import Requests, text_of_first
 
 _RESUMED = "resumed"
 
@@ -28,9 +28,9 @@ def leading(session: Session, start: Event) -> Iterator[None]:
         yield
         return
     resumed = start["start"] == _RESUMED
-    told_by_first(session.ranks, session.device, f"{_RESUMED if resumed else 'new'}\n{Path(start['path']).resolve()}")
+    text_of_first(session.ranks, session.device, f"{_RESUMED if resumed else 'new'}\n{Path(start['path']).resolve()}")
     yield
-    told_by_first(session.ranks, session.device)
+    text_of_first(session.ranks, session.device)
 
 
 def follow(session: Session, interrupt: Interrupt) -> Run:
@@ -44,14 +44,14 @@ def follow(session: Session, interrupt: Interrupt) -> Run:
     Raises:
         RunError: if the training fails, or another rank has ended.
     """
-    start, path = told_by_first(session.ranks, session.device).split("\n", 1)
+    start, path = text_of_first(session.ranks, session.device).split("\n", 1)
     if start == _RESUMED and any((Path(path) / name).exists() for name in (CHECKPOINT, PREVIOUS)):
         session.load_state_dict(checkpoints.load(Path(path) / CHECKPOINT), Path(path) / CHECKPOINT)
     exactly = deterministic_algorithms() if session.definition.training.deterministic else nullcontext()
     with naming_own_parts(session.experiment), exactly:
         while not session.over(session.epoch) and not session.requests.stop:
             _epoch(session, interrupt)
-    told_by_first(session.ranks, session.device)
+    text_of_first(session.ranks, session.device)
     return open_run(Path(path))
 
 

@@ -99,7 +99,7 @@ def as_first(ranks: Ranks, sums: Tensor) -> Tensor:
     return ranks.total(sums if ranks.rank == 0 else torch.zeros_like(sums))[0]
 
 
-def told_by_first(ranks: Ranks, device: torch.device, text: str = "") -> str:
+def text_of_first(ranks: Ranks, device: torch.device, text: str = "") -> str:
     """What rank 0 says, on every rank; nobody goes on before all have come.
 
     Args:
@@ -117,7 +117,7 @@ def told_by_first(ranks: Ranks, device: torch.device, text: str = "") -> str:
 def in_turn(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """Context that rank 0 leaves before the others enter it, as when data are fetched and decoded once."""
     if ranks.rank:
-        told_by_first(ranks, device)
+        text_of_first(ranks, device)
     yield
     if ranks.rank == 0 and ranks.size > 1:
-        told_by_first(ranks, device)
+        text_of_first(ranks, device)
