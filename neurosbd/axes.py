@@ -124,6 +124,16 @@ def per_unit(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *(1,) * (like.dim() - 2))
 
 
+def sum_per_unit(value: Tensor) -> Tensor:
+    """Over the examples of an activity [B, *size] and over what each unit has several of, [units]."""
+    return value.sum((0, *inner(value)))
+
+
+def values_per_unit(value: Tensor) -> int:
+    """How many values that is: B, times the positions or components."""
+    return value.numel() // value.shape[1]
+
+
 def per_example(values: Tensor, like: Tensor) -> Tensor:
     """One value per example, [B] or [B, 1], so that it goes with every unit of `like` [B, *size]."""
     return values.view(-1, *(1,) * (like.dim() - 1))

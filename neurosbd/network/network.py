@@ -224,14 +224,14 @@ class Network(nn.Module):
                 present.copy_(new)
 
     def train(self, mode: bool = True) -> "Network":
-        """Whether the network learns: adaptive neurons then measure every batch; else they use what they remember."""
+        """Whether the network learns: adaptive neurons then measure every batch; else they only use what they remember."""
         super().train(mode)
         if self.moments_pending and self.adaptive and not mode:
             self.moments_pending = False
             warn(moments_of_before(self.adaptive))
         for name, neuron in self.adaptive.items():
-            learning = neuron if self._total is None else neuron.together(self._total)
-            acting = learning if mode else neuron.with_moments(self.moments(name))
+            moments = self.moments(name)
+            acting = neuron.learning(moments, self._total) if mode else neuron.with_moments(moments)
             self.populations[name] = replace(self.populations[name], neuron=acting)
         if self.fused:
             self.populations = {name: with_fused_neuron(each, self.like) for name, each in self.populations.items()}

@@ -84,13 +84,14 @@ class Coupled(Protocol):
 
 @runtime_checkable
 class Adaptive(Neuron[S], Protocol[S, M]):
-    """A neuron that measures every batch it learns from, and works with what it remembers of them when it does not:
+    """A neuron that measures every batch it learns from, and remembers something of it:
 
+        neuron.learning(moments, total)                       the neuron of a network that learns
         measured = neuron.statistics(activity)                measure, at every step
         moments = neuron.update(moments, measured, share)     remember
         neuron.with_moments(moments)                          the neuron of a network that does not learn
 
-    The network keeps the moments, a NamedTuple of tensors, and the learner brings them up to date.
+    The network keeps the moments, a NamedTuple of tensors, and the learner brings them up to date after every batch.
     """
 
     def init_moments(self, size: tuple[int, ...]) -> M:
@@ -98,7 +99,7 @@ class Adaptive(Neuron[S], Protocol[S, M]):
         ...
 
     def statistics(self, activity: Activity) -> tuple[Tensor, ...]:
-        """What was measured at a step, over all examples of the batch."""
+        """What was measured at a step of a neuron that learns, over all examples of the batch."""
         ...
 
     def update(self, moments: M, measured: tuple[Tensor, ...], share: float) -> M:
@@ -106,11 +107,16 @@ class Adaptive(Neuron[S], Protocol[S, M]):
         ...
 
     def with_moments(self, moments: M) -> Neuron[S]:
-        """The neuron that works with the memory."""
+        """The neuron that works with the memory, and measures nothing."""
         ...
 
-    def together(self, total: Total) -> Neuron[S]:
-        """The neuron that learns where several processes share a batch: it measures the examples of all of them."""
+    def learning(self, moments: M, total: Total | None) -> Neuron[S]:
+        """The neuron that learns, while the memory is this.
+
+        Args:
+            moments: tensors whose values change when a batch has been learned from.
+            total: sums over the processes that share a batch, all of whose examples it measures; None: there is one.
+        """
         ...
 
 

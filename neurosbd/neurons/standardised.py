@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neurosbd.axes import inner, per_unit
+from neurosbd.axes import per_unit, sum_per_unit, values_per_unit
 from neurosbd.neurons.neuron import Activity, Total
 from neurosbd.neurons.rate import RateNeuron, ReLU, forgetful, stateless, unfiltered
 from neurosbd.schema.constants import Fraction, Positive, constants
@@ -70,7 +70,8 @@ class Standardised:
         """value = f(n), [B, *size]."""
         normal, mean, factor = _aten.native_batch_norm(drive, None, None, None, None, True, 0.0, self.epsilon)
         inner, _ = self.neuron.step((), normal, dt)
-        return Activity(inner.value, inner.potential, Measured(drive, mean, factor, inner.cache, _count(drive))), state
+        measured = Measured(drive, mean, factor, inner.cache, values_per_unit(drive))
+        return Activity(inner.value, inner.potential, measured), state
 
     def gate(self, activity: Activity, third_factor: Tensor, dt: float) -> Tensor:
         """(g - mean(g) - n mean(g n)) / sqrt(var u + epsilon), with g = f'(n) signal."""
@@ -100,9 +101,9 @@ class Standardised:
         """The neuron that goes on with what this one remembers."""
         return AtRest(self, *moments)
 
-    def together(self, total: Total) -> "Together":
-        """The neuron whose mean and variance are those of the examples of all processes."""
-        return Together(self, total)
+    def learning(self, moments: Moments, total: Total | None) -> "Standardised | Together":
+        """The neuron whose mean and variance are those of the batch, of the examples of all processes."""
+        return self if total is None else Together(self, total)
 
     @property
     def coupled(self) -> str:
@@ -162,10 +163,10 @@ class _SharedBatch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, drive: Tensor, total: Total, epsilon: float) -> tuple[Tensor, ...]:
-        count, summed = total(drive.new_tensor(_count(drive)), _per_unit_sum(drive))
+        count, summed = total(drive.new_tensor(values_per_unit(drive)), sum_per_unit(drive))
         mean = summed / count
         centred = drive - per_unit(mean, drive)
-        (squares,) = total(_per_unit_sum(centred.square()))
+        (squares,) = total(sum_per_unit(centred.square()))
         factor = torch.rsqrt(squares / count + epsilon)
         normal = centred * per_unit(factor, drive)
         ctx.save_for_backward(normal, factor, count)
@@ -181,18 +182,8 @@ class _SharedBatch(torch.autograd.Function):
 
 def _back(g: Tensor, normal: Tensor, factor: Tensor, count: Tensor, total: Total) -> Tensor:
     """(g - mean(g) - n mean(g n)) factor, with means over all processes."""
-    plain, along = (per_unit(each / count, g) for each in total(_per_unit_sum(g), _per_unit_sum(g * normal)))
+    plain, along = (per_unit(each / count, g) for each in total(sum_per_unit(g), sum_per_unit(g * normal)))
     return (g - plain - normal * along) * per_unit(factor, g)
-
-
-def _count(drive: Tensor) -> int:
-    """Values of a unit in a batch: its examples, times the positions of a map."""
-    return drive.numel() // drive.shape[1]
-
-
-def _per_unit_sum(value: Tensor) -> Tensor:
-    """Over examples and positions, [units] or [channels]."""
-    return value.sum((0, *inner(value)))
 
 
 @dataclass(frozen=True)
