@@ -82,6 +82,7 @@ STANDARDISED: dict[str, object] = {
     "population.hidden1.neuron": {"kind": "standardised", "neuron": "tanh"},
     "training.optimizer": {"kind": "sgd", "lr": 0.1},
 }
+EXCITABLE: dict[str, object] = {"population.hidden1.neuron": {"kind": "intrinsic_plasticity", "rate": 0.05}}
 CASES: list[tuple[str, str, dict[str, object]]] = [
     ("digits-mlp", "sbd", {}),
     ("digits-mlp", "sbd", {"rule.forward_broadcast": 0.1, "rule.upkeep": UPKEEP}),
@@ -93,6 +94,9 @@ CASES: list[tuple[str, str, dict[str, object]]] = [
     ("digits-mlp", "sbd", STANDARDISED),
     ("digits-mlp", "bp", STANDARDISED),
     ("digits-mlp", "fa", STANDARDISED),
+    ("digits-mlp", "sbd", EXCITABLE),
+    ("digits-mlp", "bp", EXCITABLE),
+    ("digits-mlp", "pepita", EXCITABLE),
     ("digits-mlp", "pepita", {}),
     ("digits-mlp", "mono_forward", {}),
     ("digits-mlp", "forward_forward", {}),

@@ -126,5 +126,5 @@ def test_what_needs_every_example_is_refused(
 
 
 def test_units_that_look_at_a_whole_batch_need_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'hidden1' standardises its drive"):
+    with pytest.raises(UsageError, match="'hidden1' remembers what it measures"):
         neurosbd.fit("digits-mlp", recipe="standard", settings={"training.least_score": 0.1}, out=tmp_path / "run")

@@ -302,7 +302,7 @@ def test_a_second_ctrl_c_ends_all(tmp_path: Path) -> None:
         ("digits-mlp", "sbd", {"population.hidden1.dropout": 0.1}, "population 'hidden1' draws random numbers"),
         ("digits-snn", "sbd", {"population.hidden1.neuron": "escape"}, "population 'hidden1' draws random numbers"),
         ("digits-snn", "sbd", {"population.hidden1.neuron": {"kind": "leaky_rate", "noise": 0.1}}, "'hidden1' draws"),
-        ("digits-mlp", "sbd", {"population.hidden1.neuron": "standardised"}, "'hidden1' standardises its drive"),
+        ("digits-mlp", "sbd", {"population.hidden1.neuron": "standardised"}, "'hidden1' remembers what it measures"),
         ("digits-mlp", "sbd", {"record.signals": ["hidden1.rate"]}, "something is recorded"),
         ("digits-mlp", "sbd", {"connection.0.constraints": ["nonnegative"]}, "have constraints"),
         ("digits-snn", "sbd", {"population.hidden1.neuron.v_threshold": {"kind": "uniform", "low": 0.5, "high": 1.5}},

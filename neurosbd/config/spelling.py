@@ -58,7 +58,7 @@ def spelled(
     time |= {"fused": True} if network.fused else {}
     raw: JsonTable = {
         "time": time,
-        "population": {name: _population(each) for name, each in network.populations.items()},
+        "population": {name: _population(each, network) for name, each in network.populations.items()},
         "connection": [_connection(each) for each in network.connections.values()],
         "stimulus": [_stimulus(number, given) for number, given in enumerate(stimuli)],
     }
@@ -69,10 +69,11 @@ def spelled(
     return raw
 
 
-def _population(population: Population) -> JsonTable:
+def _population(population: Population, network: Network) -> JsonTable:
     said: JsonTable = {"size": list(population.size), **_changed(population, ("name", "size", "neuron"))}
-    if population.neuron is not None:
-        said["neuron"] = _entry(population.neuron, NEURONS, "neurons", f"population '{population.name}'")
+    neuron = network.adaptive.get(population.name, population.neuron)
+    if neuron is not None:
+        said["neuron"] = _entry(neuron, NEURONS, "neurons", f"population '{population.name}'")
     return said
 
 

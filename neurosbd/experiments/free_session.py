@@ -26,6 +26,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
+from neurosbd.learning.meters import Adaptation
 from neurosbd.learning.optimizers import apply
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
@@ -63,7 +64,7 @@ class FreeSession:
         plastic = any(entry.plastic for entry in definition.connection)
         check_free(experiment, plastic)
         check_labelling(experiment)
-        self.times = RunTimes(experiment, plastic)
+        self.times = RunTimes(experiment, plastic or bool(network.adaptive))
         self.examples = definition.simulation.examples
         check_free_run(definition, network, AHEAD)
         network.to(device)
@@ -168,8 +169,11 @@ class FreeSession:
         drives = self.stimulator.drives(first, steps)
         shown = drives.pop(INPUT, self._nothing(steps))
         if self.learner is None:
-            frame = unroll(self.network, shown, observers, self.continuation.frame, drives=drives)
+            adaptation = Adaptation(self.network, steps)
+            watching = (*observers, adaptation)
+            frame = unroll(self.network, shown, watching, self.continuation.frame, drives=drives)
             self.continuation.frame = Frame(frame.state, {}, {})
+            self.network.set_moments(adaptation.moments)
         else:
             reward = None if self.delivery is None else self._reward
             self._learn(Batch(shown, weights=(1 / steps,) * steps, reward=reward, drives=drives), observers, trial)
@@ -183,8 +187,9 @@ class FreeSession:
 
     @property
     def _at_once(self) -> int:
-        """Steps that are taken together: to the next update, or many whose updates are all made at the spikes."""
-        if not self.step or not self._direct_updates or len(self._direct_updates) < self._plastic:
+        """Steps that are taken together: to the next update, or many, if they are all made at the spikes."""
+        apart = self.network.adaptive or len(self._direct_updates) < self._plastic
+        if not self.step or not self._direct_updates or apart:
             return self.times.update
         together = self.times.normalise or AHEAD
         return min(AHEAD, together - self.step % together)

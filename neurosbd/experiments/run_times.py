@@ -14,7 +14,7 @@ class RunTimes:
 
     Args:
         experiment: with a simulation.
-        plastic: whether weights move.
+        plastic: whether weights move, or neurons that are adaptive.
     Raises:
         UsageError: if a time is no whole number of steps, or of updates or reports.
     """
@@ -25,7 +25,7 @@ class RunTimes:
         where = f"{experiment.definition.name}: simulation"
         try:
             self.steps = whole_steps(spec.duration, dt, f"{where}.duration")
-            default = 1 if plastic else AHEAD  # where no weight moves, an update is as many steps as are made at once
+            default = 1 if plastic else AHEAD  # where nothing moves, an update is as many steps as are made at once
             self.update = default if spec.update is None else whole_steps(spec.update, dt, f"{where}.update")
             self.normalise = None if spec.normalise is None else whole_steps(spec.normalise, dt, f"{where}.normalise")
             report = None if spec.report is None else whole_steps(spec.report, dt, f"{where}.report")

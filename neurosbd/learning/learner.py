@@ -216,8 +216,8 @@ class Reminders:
         if self.needed and self.pending is not None and self.pending != self._left():
             self.needed = False
             warn(
-                "the weights have changed since the last batch, which no after_step() followed: bounds, moments of "
-                "standardised units and weights that follow the activity stay behind; call learner.after_step() after "
+                "the weights have changed since the last batch, which no after_step() followed: bounds, what adaptive "
+                "units remember and weights that follow the activity stay behind; call learner.after_step() after "
                 "every optimizer.step()",
                 stacklevel=4,
             )

@@ -224,7 +224,7 @@ class Network(nn.Module):
                 present.copy_(new)
 
     def train(self, mode: bool = True) -> "Network":
-        """Whether the network learns: adaptive neurons then measure every batch; else they only use what they remember."""
+        """Whether the network learns: adaptive neurons measure every batch then, else they only remember."""
         super().train(mode)
         if self.moments_pending and self.adaptive and not mode:
             self.moments_pending = False

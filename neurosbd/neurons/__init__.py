@@ -10,6 +10,7 @@ from neurosbd.neurons.cubalif import CubaLIF
 from neurosbd.neurons.escape import Escape
 from neurosbd.neurons.hodgkin_huxley import HodgkinHuxley
 from neurosbd.neurons.integrate_and_fire import IF
+from neurosbd.neurons.intrinsic_plasticity import IntrinsicPlasticity
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
 from neurosbd.neurons.leaky_rate import LeakyRate
@@ -27,6 +28,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "normalised": Normalised,
     "standardised": Standardised,
     "unit_power": UnitPower,
+    "intrinsic_plasticity": IntrinsicPlasticity,
     "ct_relu": CtReLU,
     "corinfomax": CorInfoMax,
     "leaky_rate": LeakyRate,
@@ -45,6 +47,6 @@ is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
-    "HodgkinHuxley", "Identity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU", "Relay", "Sigmoid",
-    "Softplus", "Standardised", "Tanh", "UnitPower",
+    "HodgkinHuxley", "Identity", "IntrinsicPlasticity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU",
+    "Relay", "Sigmoid", "Softplus", "Standardised", "Tanh", "UnitPower",
 ]  # fmt: skip

@@ -76,6 +76,35 @@ def _step_is_pure(make: Make, dtype: torch.dtype) -> None:
         close(gated, expected, "`gate` is not the third factor times the gain", tolerance, 1e-5)
 
 
+def memory_is_that_of_its_batches(make: Make) -> None:
+    """Of a neuron that remembers what it measures: two steps of half a share are one of a whole, nothing of no share;
+    with what it remembers then, its gain is the derivative of its value and no example looks at another.
+
+    Must fail when every step counts as a whole batch (tried), or the gain is that of before (tried).
+    """
+    neuron = make()
+    if not isinstance(neuron, Adaptive):
+        return
+    drive, third_factor = 1 + drawn(6, 4), drawn(6, 4, seed=1)
+    begun = neuron.init_moments((4,))
+    begun = type(begun)(*(each.double() for each in begun))
+    acting = neuron.learning(begun, None)
+    measured = neuron.statistics(acting.step(acting.init(drive, seeded()), drive, DT)[0])
+    whole, none = (neuron.update(begun, measured, share) for share in (1.0, 0.0))
+    halves = neuron.update(neuron.update(begun, measured, 0.5), measured, 0.5)
+    for now, other, before, still in zip(whole, halves, begun, none, strict=True):
+        close(other, now, "Two updates of half a share are not one of a whole", rtol=1e-9, atol=1e-12)
+        close(still, before, "An update of no share changes what it remembers", rtol=1e-12, atol=1e-12)
+    resting = neuron.with_moments(whole)
+    drive.requires_grad_()
+    activity, _ = resting.step(resting.init(drive, seeded()), drive, DT)
+    (exact,) = torch.autograd.grad(activity.value, drive, third_factor)
+    gated, sentence = resting.gate(activity, third_factor, DT), "The gain with what it remembers is not the derivative"
+    close(gated, exact, sentence, rtol=1e-10, atol=1e-13)
+    alone, _ = resting.step(resting.init(drive[:1], seeded()), drive[:1], DT)
+    close(alone.value, activity.value[:1], "At rest an example alone has another value than in a batch", 1e-9, 1e-12)
+
+
 def network_step_is_one_graph(make: Make) -> None:
     """No Python branch looks at values: the step of a network traces whole, and computes the same."""
     populations = [Population("input", (3,), None), Population("out", (2,), make())]
@@ -92,7 +121,8 @@ def network_step_is_one_graph(make: Make) -> None:
 
 
 NEURON_CHECKS: tuple[Check, ...] = (
-    step_is_pure, gain_equals_autograd, gain_equals_differences, network_step_is_one_graph,
+    step_is_pure, gain_equals_autograd, gain_equals_differences, memory_is_that_of_its_batches,
+    network_step_is_one_graph,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.ranks import Ranks
 from neurosbd.network.network import Network
+from neurosbd.neurons.neuron import Coupled
 from neurosbd.tracefiles import Series
 
 _OF_A_BATCH = ("alignment", "hebbian")  # signals that need all examples of a batch
@@ -60,7 +61,7 @@ def check_recording(model: str, network: Network, series: Iterable[Series], rank
         population = network.connections[each.where].post if each.where in network.connections else each.where
         if each.what in _OF_A_BATCH:
             raise _refusal(model, ranks, f"{each.name} compares with the gradient of a whole batch")
-        if each.what in _OF_A_GAIN and population in network.adaptive:
+        if each.what in _OF_A_GAIN and isinstance(network.adaptive.get(population), Coupled):
             raise _refusal(model, ranks, f"{each.name} depends on the examples of all, which '{population}' measures")
 
 

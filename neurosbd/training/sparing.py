@@ -202,7 +202,7 @@ def _why_all(experiment: Experiment, ranks: Ranks) -> str | None:
     if definition.task is not None:
         return "trials of a task are judged at every step, here an answer is judged once"
     if network.adaptive:
-        return f"population '{next(iter(network.adaptive))}' standardises its drive over a batch, so it needs all of it"
+        return f"population '{next(iter(network.adaptive))}' remembers what it measures of whole batches"
     if definition.record.signals:
         return "a recording sees whole batches, of which some examples would be missing"
     if definition.training.graph:

@@ -37,7 +37,7 @@ def why_apart(experiment: Experiment) -> str | None:
             return f"the weights of connection '{connection.name}' have constraints"
     for name, population in network.populations.items():
         if name in network.adaptive:
-            return f"population '{name}' standardises its drive over a batch"
+            return f"population '{name}' remembers what it measures of its own batches"
         if population.dropout or (population.neuron is not None and _draws(population.neuron, population.size)):
             return f"population '{name}' draws random numbers"
         if any(isinstance(value, Tensor | nn.Module) for value in vars(population.neuron or population).values()):
