@@ -9,7 +9,7 @@ from neurosbd.stimuli.poisson import Poisson
 from neurosbd.stimuli.regular import Regular
 from neurosbd.stimuli.spikes import SpikeTrains
 from neurosbd.stimuli.stimulator import Stimulator
-from neurosbd.stimuli.stimulus import Stimulation, Stimulus, check_span
+from neurosbd.stimuli.stimulus import Stimulation, Stimulus, check_span, fires
 from neurosbd.stimuli.voltage_clamp import VoltageClamp
 
 STIMULI: dict[str, Callable[..., Stimulus]] = {
@@ -25,12 +25,6 @@ STIMULI: dict[str, Callable[..., Stimulus]] = {
     "voltage_clamp": VoltageClamp,
 }
 is_table(__name__, STIMULI)
-
-
-def fires(stimulus: Stimulus) -> bool:
-    """Whether what it gives is spikes, as that of all which are no currents; what is sent on of it has a rate in Hz."""
-    shown = stimulus.shown_as == "poisson" if isinstance(stimulus, Items) else True
-    return shown and not isinstance(stimulus, Current | CurrentSteps | NoiseCurrent | Ramp | Sine | VoltageClamp)
 
 
 __all__ = [

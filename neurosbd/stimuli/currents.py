@@ -1,7 +1,7 @@
 """Currents that are functions of time, and noise."""
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ class Current:
     Source: standard.
     """
 
+    fires: ClassVar[bool] = False
     amplitude: Constant = 1.0
 
     def check(self, size: tuple[int, ...], dt: float) -> None:
@@ -49,6 +50,7 @@ class CurrentSteps:
     Source: standard.
     """
 
+    fires: ClassVar[bool] = False
     times: tuple[NotNegativeSeconds, ...] = (0.0,)
     values: tuple[float, ...] = (1.0,)
 
@@ -87,6 +89,7 @@ class Ramp:
     Source: standard.
     """
 
+    fires: ClassVar[bool] = False
     low: float = 0.0
     high: float = 1.0
     duration: Seconds = 1.0
@@ -118,6 +121,7 @@ class Sine:
     Source: standard.
     """
 
+    fires: ClassVar[bool] = False
     amplitude: Constant = 1.0
     frequency: Hertz = 10.0
     phase: Constant = 0.0
@@ -168,6 +172,7 @@ class NoiseCurrent:
     Source: Uhlenbeck, Ornstein 1930, Phys. Rev. 36; Gillespie 1996, Phys. Rev. E 54 (the exact step).
     """
 
+    fires: ClassVar[bool] = False
     mean: float = 0.0
     std: NotNegative = 1.0
     tau: NotNegativeSeconds = 0.0

@@ -69,6 +69,11 @@ class Items:
     _known: dict[str, Loaded] = field(default_factory=dict, init=False, repr=False, compare=False)
     _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def fires(self) -> bool:
+        """Whether units spike, see `Stimulus`."""
+        return self.shown_as == "poisson"
+
     def check(self, size: tuple[int, ...], dt: float) -> None:
         """As many values as units, whole steps, at most a spike a step."""
         self._steps(dt)

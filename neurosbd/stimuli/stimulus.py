@@ -21,6 +21,8 @@ class Stimulus(Protocol[S]):
 
     Time is counted from its beginning in steps of dt. Blocks of any length, one after another, give what a single one
     does, bit for bit, so that a run that was stopped goes on as it would have.
+
+    One that gives a current declares `fires = False`; what any other gives is taken for spikes, see `fires`.
     """
 
     def check(self, size: tuple[int, ...], dt: float) -> None:
@@ -113,6 +115,12 @@ class Stimulation:
 
     def __post_init__(self) -> None:
         check_span(self.start, self.stop)
+
+
+def fires(stimulus: Stimulus) -> bool:
+    """Whether what it gives is spikes, which is so unless it says otherwise; what a relay sends on of them has a rate
+    in Hz."""
+    return getattr(stimulus, "fires", True)
 
 
 def check_span(start: float, stop: float | None) -> None:

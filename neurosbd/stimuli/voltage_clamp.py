@@ -1,6 +1,6 @@
 """Voltage clamp: the potential that membranes are held at over time."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class VoltageClamp:
     Source: Hodgkin, Huxley, Katz 1952, J. Physiol. 116; the ideal clamp, without a series resistance.
     """
 
+    fires: ClassVar[bool] = False
     times: tuple[NotNegativeSeconds, ...] = (0.0,)
     values: tuple[Annotated[float, Range(unit="V")], ...] = (-20e-3,)
     units: tuple[Whole, ...] = ()
