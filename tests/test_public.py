@@ -127,4 +127,4 @@ def test_an_entry_of_a_definition_is_told_from_what_it_describes(what: str) -> N
     definition = neurosbd.load_model("digits-mlp")
     given = {"rule": "sbd", what: getattr(definition, what)}
     with pytest.raises(neurosbd.UsageError, match=f"definition.build\\(\\).{what}"):
-        neurosbd.learner(definition.network(), **given)
+        neurosbd.learner(definition.network(), **given)  # type: ignore[arg-type]
