@@ -163,7 +163,8 @@ def test_what_cannot_be_held_is_refused(tmp_path: Path, old: str, new: str, said
 @pytest.mark.parametrize(("neuron", "unit"), [("izhikevich", "mV"), ("cubalif", "threshold"), ("hodgkin_huxley", "V")])
 def test_held_potentials_keep_their_unit(tmp_path: Path, neuron: str, unit: str) -> None:
     """That of the neuron that is held. Must fail when every neuron under clamp is asked for its volts (tried)."""
-    path = model(tmp_path, f'kind = "{neuron}"', "0.01 V", "0.02 V")
+    path = model(tmp_path, f'kind = "{neuron}"', "", "")
+    path.write_text(path.read_text().replace('"", ""', "0.01, 0.02"))  # bare, in the unit of each
     run = neurosbd.simulate(path, out=tmp_path / "r")
     assert run.trace["cells.v"].unit == unit
     run.trace.close()
