@@ -185,7 +185,7 @@ def alike(matrix: Network, listed: Network, gradients: bool = True) -> None:
 def test_rules_learn_the_same_in_every_storage(name: str) -> None:
     """A matrix and a list with the same delays, in one step and in blocks. Must fail when an eligibility per synapse
     hears the first lag alone (tried)."""
-    kind = neurosbd.neurons["escape"](tau_mem=10e-3) if name == "rmax" else ALIF(**ADAPTING)
+    kind = neurosbd.neurons["escape"](tau_mem=10e-3) if name == "rmax" else neurosbd.neurons["alif"](**ADAPTING)
     found = []
     for storage, block in (("dense", 1), ("dense", 5), ("sparse", 1), ("automatic", 5)):
         network = recurrent(storage, block, kind)
@@ -324,7 +324,8 @@ def test_a_file_has_a_delay_for_every_weight(tmp_path: Any) -> None:
 
 def test_what_cannot_have_them_says_so() -> None:
     """Vectors, rules of one step, and what multiplies whole matrices."""
-    vectors, neuron = ("units", "components"), neurosbd.neurons["ct_relu"]()
+    vectors: Any = ("units", "components")
+    neuron = neurosbd.neurons["ct_relu"]()
     populations = [Population("input", (4, 2), None, vectors), Population("n", (3, 2), neuron, vectors)]
     with pytest.raises(ValueError, match=r"'input->n': delays are drawn for the weights of dense, conv2d and local2d"):
         Network(populations, [Connection("input", "n", Vector(), delay=TIMES)], seeded(), DT)
@@ -354,11 +355,12 @@ def test_a_trace_says_the_delay_of_every_recorded_synapse(storage: Any, tmp_path
     path.write_text(MODEL.replace("STORAGE", storage))
     run = neurosbd.simulate(path, out=tmp_path / "run")
     network, ends = run.network(), run.trace["source->cells.weight"].ends
-    geometry: Any = network.connections["source->cells"].geometry
-    assert type(geometry) is (Delayed if storage == "dense" else Sparse) and ends.delay is not None
-    delays = geometry.delays() if storage == "dense" else torch.zeros(3, 4, dtype=torch.int32)
-    if storage == "sparse":
-        delays[geometry.lists.post.long(), geometry.lists.pre.long() % 4] = geometry.delays()
+    geometry, delays = network.connections["source->cells"].geometry, torch.zeros(3, 4, dtype=torch.int32)
+    assert isinstance(geometry, Delayed if storage == "dense" else Sparse) and ends.delay is not None
+    if isinstance(geometry, Delayed):
+        delays = geometry.delays()
+    if isinstance(geometry, Sparse):
+        delays[geometry.lists.post.long(), geometry.lists.pre.long() % 4] = geometry.delays()  # type: ignore[assignment]
     assert torch.equal(delays[ends.post, ends.pre], torch.from_numpy(ends.delay)) and len(ends.delay) > 5
 
 
