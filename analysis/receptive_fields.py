@@ -63,7 +63,7 @@ def analyse(run: Run) -> Result:
         final, first = (matrix_of_list(weight, post, pre, axes.units) for weight in (final, first))
     final, first = (w.reshape(-1, *w.shape[owners:]) for w in (final, first))
     chosen = np.argsort(-np.linalg.norm(final.reshape(len(final), -1), axis=1), kind="stable")[:MOST]
-    after, before = (_pictures(w[chosen], arriving) for w in (final, first))
+    after, before = (w[chosen] if axes.kernel else _pictures(w[chosen], arriving) for w in (final, first))
     moved = _moved(final[chosen], first[chosen])
     return Result(connection.name, len(final), chosen, after, after - before, moved, connection.plastic)
 
@@ -85,9 +85,7 @@ def _moved(final: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 
 def _pictures(weight: np.ndarray, arriving: tuple[int, ...]) -> np.ndarray:
-    """[unit, channel, y, x]: kernels as they are, dense weights in the shape of what arrives."""
-    if weight.ndim == 4:
-        return weight
+    """Weights of all that arrives, [unit, arriving], in its shape: [unit, channel, y, x]."""
     if weight.shape[1] != np.prod(arriving):  # of vectors, whose components share a weight
         arriving = arriving[:1]
     return weight.reshape(len(weight), *(1,) * (3 - len(arriving)), *arriving)
@@ -99,7 +97,8 @@ def figure(result: Result) -> "Figure":
     titles = (f"{result.connection}, after training", "change by training")
     for ax, fields, title in zip(axes, (result.field, result.change), titles, strict=True):
         scale = float(np.abs(fields).max()) or 1.0
-        single = fields.shape[2] == 1  # nothing but a row of inputs: a matrix says more than pictures
+        _, channels, height, _ = fields.shape
+        single = height == 1  # nothing but a row of inputs: a matrix says more than pictures
         mosaic = fields[:, 0, 0] if single else _mosaic(fields, scale)
         image = ax.imshow(mosaic, cmap="RdBu_r", vmin=-scale, vmax=scale, aspect="auto" if single else "equal")
         ax.set_title(title)
@@ -107,7 +106,7 @@ def figure(result: Result) -> "Figure":
             ax.set(xlabel="input", ylabel="unit, by norm")
         else:
             ax.set_axis_off()
-        if mosaic.ndim == 2:
+        if single or channels != 3:
             bar = drawing.colorbar(image, ax=ax, orientation="horizontal", shrink=0.7, aspect=30, pad=0.02)
             bar.set_label("weight", fontsize=9)
             bar.ax.tick_params(labelsize=8)

@@ -1,12 +1,16 @@
 """Analyses of dimension, weights, receptive fields, eligibility and rasters, on traces with known answers."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from neurosbd import fit
+from neurosbd import Connection, Network, Population, fit
+from neurosbd.connections import Conv2d, Dense, Geometry, Local2d
+from neurosbd.neurons import NEURONS
 from neurosbd.tracefiles import NotRecorded
 from tests.synthetic import Recorded, analysis, run_with
 
@@ -171,6 +175,30 @@ def test_fields_are_the_weights_of_the_largest_units(tmp_path: Path) -> None:
     assert np.allclose(result.field[0, 0], final[largest].reshape(8, 8))
     assert np.allclose(result.change[0, 0], (final - first)[largest].reshape(8, 8))
     assert 0 < np.median(result.moved) < 10
+    drawn_whole(module, result)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "size", "field"),
+    [
+        (Dense(), (3,), (3, 2, 6, 6)),
+        (Conv2d(3), (4, 4, 4), (4, 2, 3, 3)),
+        (Local2d(3), (2, 4, 4), (32, 2, 3, 3)),
+    ],
+)
+def test_a_kernel_is_its_own_field_and_a_unit_hears_all(
+    geometry: Geometry, size: tuple[int, ...], field: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Must fail when a kernel is laid over all that arrives, or a unit is taken for a kernel (tried, both)."""
+    population = Population("maps", size, NEURONS["relu"]())
+    wires = [Connection("input", "maps", geometry)]
+    network = Network([Population("input", (2, 6, 6), None), population], wires, torch.Generator().manual_seed(0))
+    run: Any = SimpleNamespace(network=lambda: network)
+    module = analysis("receptive_fields")
+    monkeypatch.setattr(module, "_initial", lambda run, name, shape: np.zeros(shape))
+    result = module.analyse(run)
+    weight = network.weights["input->maps"].detach().numpy().reshape(field)
+    assert result.field.shape == field and np.allclose(result.field, weight[result.unit])
     drawn_whole(module, result)
 
 

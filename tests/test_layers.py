@@ -32,6 +32,7 @@ ROOMS = [  # from the ground up; a room imports from those below it, and rooms o
     {"__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
+ANALYSES = sorted((ROOT / "analysis").glob("*.py"))
 
 
 def _storey(part: str) -> int:
@@ -99,6 +100,7 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 
 COUNTS_AXES = {  # rooms and modules that may ask for a number of axes, and of what
+    "analysis/weights.py": "weights as a trace holds them",
     "axes.py": "the axes of populations themselves",
     "connections": "weights, and what arrives at them",
     "datasets": "files and a user's data",
@@ -143,17 +145,19 @@ def _asked(path: Path) -> list[int]:
     return [node.lineno for node in nodes if isinstance(node, ast.expr) and _counts_axes(node)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [*FILES, *ANALYSES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_who_a_tensor_belongs_to_is_not_told_by_its_number_of_axes(path: Path) -> None:
-    """Populations have named axes, weights a geometry. Must fail for a layout that asks for `ndim` (tried)."""
-    inside = str(path.relative_to(PACKAGE))
+    """Populations have named axes, weights a geometry. Must fail for a layout or an analysis that asks for `ndim`
+    (tried, both)."""
+    inside = str(path.relative_to(ROOT)).removeprefix("neurosbd/")
     if inside not in COUNTS_AXES and inside.split("/")[0] not in COUNTS_AXES:
         assert not _asked(path), f"{inside}:{_asked(path)} counts axes; ask neurosbd/axes.py or the geometry"
 
 
 def test_nobody_is_excused_for_nothing() -> None:
     for part in COUNTS_AXES:
-        files = [PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py")
+        whole = ROOT / part if part.startswith("analysis/") else PACKAGE / part
+        files = [whole] if part.endswith(".py") else whole.rglob("*.py")
         assert any(_asked(path) for path in files), f"{part} counts no axes any more; take it out of COUNTS_AXES"
 
 

@@ -43,7 +43,7 @@ class ByComponent:
     def axes(self, shape: tuple[int, ...]) -> WeightAxes:
         """All before the channels that arrive number what is reached."""
         last = len(shape) - 3
-        return WeightAxes(tuple(range(last)), last, 1)
+        return WeightAxes(tuple(range(last)), last, 1, kernel=(last + 1, last + 2))
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """Those of a component, as often as there are components."""

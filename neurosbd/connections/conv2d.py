@@ -59,7 +59,7 @@ class Conv2d:
 
     def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
         """[out, in, kernel, kernel]."""
-        return WeightAxes((0,), 1, 1)
+        return WeightAxes((0,), 1, 1, kernel=(2, 3))
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """out x in x kernel^2 at every position of the map before `pool_drive`, the padding included."""

@@ -11,13 +11,14 @@ from neurosbd.connections.wirings import Pairs
 
 
 class WeightAxes(NamedTuple):
-    """Whose the axes of a weight are; those that are named in neither are of the kernel."""
+    """Whose the axes of a weight are."""
 
     post: tuple[int, ...]  # say which postsynaptic unit (conv: channel)
     pre: int  # says which of what arrives
     positions: int  # so many in a row along `pre` come from one presynaptic unit or channel
     pairs: Pairs | None = None  # of a weight [n] that lists its synapses: the units of each, in place of these axes
     units: tuple[int, int] = (0, 0)  # then: how many there are of either, (post, arriving)
+    kernel: tuple[int, ...] = ()  # rows and columns of a kernel, if it is one
 
 
 class Geometry(Protocol):

@@ -68,7 +68,7 @@ class Local2d:
 
     def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
         """[out, height, width, in, kernel, kernel]."""
-        return WeightAxes((0, 1, 2), 3, 1)
+        return WeightAxes((0, 1, 2), 3, 1, kernel=(4, 5))
 
     def multiplications(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> int:
         """Every weight once: out x in x kernel^2 at every position, the padding included."""

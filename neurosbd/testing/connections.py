@@ -107,8 +107,20 @@ def each_adds_up_to_outer(make: Make) -> None:
         close(after, each + 0.5 * before, "`each` does not keep the share of e that it is told to", 1e-10, 1e-12)
 
 
+def axes_say_whose_each_is(make: Make) -> None:
+    """Every axis of a weight is of post units, of what arrives, or of the kernel. Must fail for kernels whose rows and
+    columns are nobody's (tried)."""
+    for geometry, synapses, x, _ in joined(make):
+        axes = geometry.axes(tuple(synapses.weight.shape), tuple(x.shape[1:]))
+        if axes.pairs is None:  # a list has the units of every synapse in their place
+            said = sorted((*axes.post, axes.pre, *axes.kernel))
+            every = list(range(synapses.weight.dim()))
+            demand(said == every, f"`axes` must say of each axis {every} whose it is, once; it names {said}")
+
+
 CONNECTION_CHECKS: tuple[Check, ...] = (
-    outer_is_the_adjoint_of_drive, outer_equals_autograd, back_equals_autograd, each_adds_up_to_outer
+    outer_is_the_adjoint_of_drive, outer_equals_autograd, back_equals_autograd, each_adds_up_to_outer,
+    axes_say_whose_each_is,
 )  # fmt: skip
 
 

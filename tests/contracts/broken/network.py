@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosbd.answers import Last, Mean
 from neurosbd.connections import Dense
+from neurosbd.connections.geometry import WeightAxes
 from neurosbd.connections.initialisers import KaimingNormal
 from neurosbd.connections.pooling import AveragePool
 from neurosbd.connections.wirings import Indegree, Pairs
@@ -70,6 +71,14 @@ class Forgetful(Dense):
 
     def each(self, synapses: Any, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0) -> Tensor:
         return super().each(synapses, posts, pres)
+
+
+@dataclass(frozen=True)
+class Unnamed(Dense):
+    """It does not say which axis is that of what arrives."""
+
+    def axes(self, shape: tuple[int, ...], pre: tuple[int, ...]) -> WeightAxes:
+        return WeightAxes((0,), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -206,6 +215,7 @@ FAULTS: list[tuple[str, Callable[[], Any], str]] = [
     ("losses", Averaged, "The score is not the derivative of the loss by autograd"),
     ("losses", Unbounded, "The loss is not admissible"),
     ("connections", Doubled, "`outer` is not the adjoint of `drive`"),
+    ("connections", Unnamed, r"`axes` must say of each axis \[0, 1\] whose it is, once; it names \[0, 0\]"),
     ("connections", Forgetful, "`each` does not keep the share of e that it is told to"),
     ("initialisers", Careless, "Two draws of the same seed differ"),
     ("constraints", Shrinking, "A second `apply` moves what the first one has left"),
