@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from turns import median_ms, turns
+
 MODELS = ("digits-mlp", "digits-snn")
 SEEDS = (1, 8, 32)
 WIDE: dict[str, dict[str, Any]] = {
@@ -161,20 +163,17 @@ def measured(rows: list[str], options: argparse.Namespace) -> list[dict[str, Any
     """All points of some rows in turns; each beside the first of its model and row."""
     points = [point for point in POINTS if point.row in rows]
     found: dict[int, list[dict[str, Any]]] = {number: [] for number in range(len(points))}
-    for turn in range(options.rounds):
-        for number in list(found)[:: -1 if turn % 2 else 1]:
-            found[number].append(run(points[number], options.repeats))
+    for _, number in turns(found, options.rounds):
+        found[number].append(run(points[number], options.repeats))
     lines, first = [], {}
     for number, point in enumerate(points):
-        seconds = sorted(s for one in found[number] for s in one["seconds"])
-        median = statistics.median(seconds)
-        rate = found[number][0]["examples"] / median
+        seconds = [s for one in found[number] for s in one["seconds"]]
+        rate = found[number][0]["examples"] / statistics.median(seconds)
         base = first.setdefault((point.row, point.model), rate)
         sums = sum(s for one in found[number] for s in one["sums"]) / sum(seconds)
         lines.append(
             {
-                "row": point.row, "model": point.model, "name": point.name, "ms": 1e3 * median,
-                "ms_quartiles": [1e3 * seconds[len(seconds) // 4], 1e3 * seconds[(3 * len(seconds)) // 4]],
+                "row": point.row, "model": point.model, "name": point.name, **median_ms(seconds),
                 "samples_per_second": rate, "gain": rate / base, "share_of_sums": sums,
             }
         )  # fmt: skip

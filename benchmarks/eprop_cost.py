@@ -16,12 +16,12 @@ tensors alive within a batch, counted by torch's profiler, in one turn more.
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from step_cost import allocated
+from turns import cpu_seconds, in_turns, ratios
 
 import neurosbd
 from neurosbd.runs.machine import provenance
@@ -56,28 +56,16 @@ def prepared(rule: str, options: argparse.Namespace) -> Callable[[], object]:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """All rules in turns."""
     batches = {rule: prepared(rule, options) for rule in RULES}
-    for once in batches.values():
-        for _ in range(2):
-            once()
-    seconds: dict[str, list[float]] = {rule: [] for rule in RULES}
-    for turn in range(options.repeats):
-        for rule in RULES[:: -1 if turn % 2 else 1]:
-            start = time.process_time()
-            batches[rule]()
-            seconds[rule].append(time.process_time() - start)
-    rows = []
-    for rule in RULES:
-        ratios = sorted(a / b for a, b in zip(seconds[rule], seconds["bptt"], strict=True))
-        rows.append(
-            {
-                "rule": rule,
-                "cpu_ms": 1e3 * statistics.median(seconds[rule]),
-                "ratio": statistics.median(seconds[rule]) / statistics.median(seconds["bptt"]),
-                "ratio_quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
-                "peak_bytes": allocated(batches[rule]),
-            }
-        )
-    return rows
+    seconds = in_turns(batches, options.repeats, 2, cpu_seconds)
+    return [
+        {
+            "rule": rule,
+            "cpu_ms": 1e3 * statistics.median(seconds[rule]),
+            **ratios(seconds[rule], seconds["bptt"]),
+            "peak_bytes": allocated(batches[rule]),
+        }
+        for rule in RULES
+    ]
 
 
 def main() -> None:

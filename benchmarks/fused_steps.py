@@ -12,13 +12,13 @@ are medians of CPU time (time.process_time).
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from turns import cpu_seconds, in_turns, wall_seconds
 
 import neurosbd
 from neurosbd.neurons.fused import Fused
@@ -52,17 +52,8 @@ def measure(name: str, shape: tuple[int, ...], options: argparse.Namespace) -> l
         ("gate", "written"): partial(neuron.gate, activity, drive, dt),
         ("gate", "fused"): partial(gate, activity, drive, dt),
     }  # fmt: skip
-    first, spent = {}, {what: [] for what in calls}
-    for what, call in calls.items():
-        start = time.perf_counter()
-        call()
-        first[what] = time.perf_counter() - start
-        call()
-    for turn in range(options.repeats):
-        for what in list(calls)[:: -1 if turn % 2 else 1]:
-            start = time.process_time()
-            calls[what]()
-            spent[what].append(time.process_time() - start)
+    first = {what: wall_seconds(call) for what, call in calls.items()}
+    spent = in_turns(calls, options.repeats, 1, cpu_seconds)
     rows = []
     for method in ("step", "gate"):
         written, fused = (1e3 * statistics.median(spent[method, how]) for how in ("written", "fused"))

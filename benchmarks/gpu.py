@@ -22,11 +22,8 @@ installed, and what fails, is reported in its place.
 """
 
 import argparse
-import importlib
 import json
-import math
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -40,8 +37,9 @@ from typing import Any
 import numpy as np
 import torch
 from step_cost import Step
-from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from turns import device_seconds, in_turns, median_ms, wait
+from wide_layer import LAYERS
 
 import neurosbd
 from neurosbd.learning.batch import Batch
@@ -49,7 +47,7 @@ from neurosbd.learning.capture import Captured
 from neurosbd.learning.optimizers import apply
 from neurosbd.runs.machine import provenance
 
-DT, TAU, DENSITY = 1e-3, 10e-3, 0.05
+DENSITY = 0.05  # of the spikes that drive the wide layer
 PARTS = ("epoch", "batch", "layer")
 
 
@@ -82,28 +80,6 @@ def listed(sizes: Sizes) -> str:
             f"(of {', '.join(LAYERS)})",
         )
     )
-
-
-def medians(seconds: list[float]) -> dict[str, Any]:
-    """The median in ms, and the quartiles."""
-    ordered = sorted(seconds)
-    quartiles = [1e3 * ordered[len(ordered) // 4], 1e3 * ordered[(3 * len(ordered)) // 4]]
-    return {"ms": 1e3 * statistics.median(ordered), "ms_quartiles": quartiles}
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def timed(once: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call."""
-    wait(device)
-    start = time.perf_counter()
-    once()
-    wait(device)
-    return time.perf_counter() - start
 
 
 def peak_mb(once: Callable[[], object], device: torch.device) -> float | None:
@@ -213,17 +189,11 @@ def batches(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, 
         steps = {rule: Step(model, rule if rule != "bp" else backprop(model), device, batch) for rule in BATCH_RULES}
         if device.type == "cuda":
             steps["sbd, graph"] = Replayed(model, "sbd", device, batch)
-        seconds: dict[str, list[float]] = {rule: [] for rule in steps}
-        for step in steps.values():
-            for _ in range(3):
-                step()
-        for turn in range(repeats):
-            for rule in list(steps)[:: -1 if turn % 2 else 1]:
-                seconds[rule].append(timed(steps[rule], device))
+        seconds = in_turns(steps, repeats, 3, Step.timed)
         for rule, step in steps.items():
             what, count = launches(step, device)
             waits = host_waits(step, device)
-            row = {"model": model, "batch": batch, "rule": rule, **medians(seconds[rule]), what: count}
+            row = {"model": model, "batch": batch, "rule": rule, **median_ms(seconds[rule]), what: count}
             row |= {"reason": step.captured.reason} if isinstance(step, Replayed) else {}
             row |= {"host_waits": None if waits is None else len(waits), "waits_at": waits}
             rows.append(row | {"peak_mb": peak_mb(step, device)})
@@ -238,97 +208,6 @@ def backprop(model: str) -> str:
 # layer
 
 
-def ours(rule: str) -> Callable[[Tensor], Callable[[], object]]:
-    """A layer here, as the readout of a network, under a rule."""
-
-    def make(x: Tensor) -> Callable[[], object]:
-        units = x.shape[-1]
-        lif = neurosbd.neurons["lif"](tau_mem=TAU)
-        populations = [neurosbd.Population("input", (units,), None), neurosbd.Population("output", (units,), lif)]
-        connection = neurosbd.Connection("input", "output", neurosbd.connections["dense"]())
-        network = neurosbd.Network(populations, [connection], torch.Generator().manual_seed(0), DT).to(x.device)
-        learner = neurosbd.learner(network, rule, "squared_error")
-        batch = neurosbd.Batch(x, torch.zeros(x.shape[1], units, device=x.device))
-
-        def once() -> object:
-            network.zero_grad()
-            return learner.learn(batch).loss
-
-        return once
-
-    return make
-
-
-def through_time(weights: Any, forward: Callable[[], Tensor]) -> Callable[[], object]:
-    """Forward and backward of the mean squared spike."""
-
-    def once() -> object:
-        for weight in weights:
-            weight.grad = None
-        loss = forward()
-        loss.backward()
-        return loss.detach()
-
-    return once
-
-
-def run(x: Tensor, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-    """Mean loss over the frames of a layer from rest; a step gives spikes and the membrane after it."""
-    v, total = torch.zeros_like(x[0]), torch.zeros((), device=x.device)
-    for frame in x:
-        spikes, v = step(frame, v)
-        total = total + 0.5 * spikes.square().sum(1).mean()
-    return total / len(x)
-
-
-def snntorch(compiled: bool) -> Callable[[Tensor], Callable[[], object]]:
-    """Linear and Leaky, step by step."""
-
-    def make(x: Tensor) -> Callable[[], object]:
-        snn: Any = importlib.import_module("snntorch")
-        linear = nn.Linear(x.shape[-1], x.shape[-1], bias=False, device=x.device)
-        lif = snn.Leaky(beta=math.exp(-DT / TAU)).to(x.device)
-
-        def one(frame: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
-            return lif(linear(frame), mem)
-
-        step = torch.compile(one) if compiled else one
-
-        return through_time(list(linear.parameters()), lambda: run(x, step))
-
-    return make
-
-
-def norse(compiled: bool) -> Callable[[Tensor], Callable[[], object]]:
-    """Linear and LIFBoxCell, step by step."""
-
-    def make(x: Tensor) -> Callable[[], object]:
-        library: Any = importlib.import_module("norse.torch")
-        functional: Any = importlib.import_module("norse.torch.functional.lif_box")
-        linear = nn.Linear(x.shape[-1], x.shape[-1], bias=False, device=x.device)
-        cell = library.LIFBoxCell(library.LIFBoxParameters(tau_mem_inv=torch.tensor(1 / TAU, device=x.device)))
-
-        def one(frame: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-            spikes, state = cell(linear(frame), functional.LIFBoxFeedForwardState(v=v))
-            return spikes, state.v
-
-        step = torch.compile(one) if compiled else one
-
-        return through_time(list(linear.parameters()), lambda: run(x, step))
-
-    return make
-
-
-LAYERS: dict[str, Callable[[Tensor], Callable[[], object]]] = {
-    "neurosbd sbd": ours("sbd"),
-    "neurosbd bptt": ours("bptt"),
-    "snntorch": snntorch(False),
-    "snntorch compiled": snntorch(True),
-    "norse": norse(False),
-    "norse compiled": norse(True),
-}
-
-
 def layers(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """Time and memory of the wide layer in every library; one after the other, since each fills the memory."""
     seed = torch.Generator().manual_seed(0)
@@ -338,8 +217,9 @@ def layers(sizes: Sizes, device: torch.device, repeats: int) -> list[dict[str, A
         row: dict[str, Any] = {"library": name}
         try:
             once = make(x)
-            row["warm_up_s"] = timed(once, device) + timed(once, device)  # the second may compile again
-            row |= medians([timed(once, device) for _ in range(repeats)]) | {"peak_mb": peak_mb(once, device)}
+            first, second, *seconds = (device_seconds(once, device) for _ in range(2 + repeats))
+            row["warm_up_s"] = first + second  # the second may compile again
+            row |= median_ms(seconds) | {"peak_mb": peak_mb(once, device)}
         except ImportError as missing:
             row["failed"] = f"not installed: {missing}"
         except Exception as problem:  # of a library of others, or of its compiler: said, and the rest goes on

@@ -15,12 +15,13 @@ same recursion in float64, N = 256, half of the units silent in all examples.
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from turns import in_turns
 
 from neurosbd.regularisers import LayerEntropy
 from neurosbd.runs.machine import provenance
@@ -58,13 +59,12 @@ def timed(entropy: LayerEntropy, width: int, batch: int, repeats: int) -> dict[s
         "woodbury": lambda state, x: woodbury(entropy, state, x),
         "cholesky": lambda state, x: cholesky(entropy, state, x),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 3):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            states[name] = way(states[name], value)
-            if turn >= 3:
-                times[name].append(1e3 * (time.perf_counter() - start))
+
+    def once(name: str) -> None:
+        states[name] = ways[name](states[name], value)
+
+    seconds = in_turns({name: partial(once, name) for name in ways}, repeats, 3)
+    times = {name: [1e3 * each for each in taken] for name, taken in seconds.items()}
     row: dict[str, Any] = {"width": width, "batch": batch, "heard": min(batch, entropy.examples)}
     for name, taken in times.items():
         row[name] = {"mean": statistics.mean(taken), "median": statistics.median(taken), "longest": max(taken)}

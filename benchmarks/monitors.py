@@ -30,6 +30,7 @@ from typing import Any
 from unittest import mock
 
 from recording import apart, confine, processor
+from turns import megabytes
 
 PEERS = ("snntorch", "spikingjelly", "bindsnet")
 BATCH, STEPS, SIZES, VOLTAGES, DECAY, DENSITY = 32, 25, (784, 1000, 10), 100, 0.9, 0.1
@@ -215,14 +216,6 @@ LIBRARIES: dict[str, Callable[[Any, int, Path], Monitored]] = {
     "spikingjelly": spikingjelly,
     "bindsnet": bindsnet,
 }
-
-
-def megabytes() -> float:
-    """Peak of the resident set so far."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def record(library: str, lengths: list[int]) -> dict[str, Any]:

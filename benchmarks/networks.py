@@ -31,6 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from turns import wall_and_cpu_seconds
+
 DT = 1e-3
 TAU, TAU_STDP = 20e-3, 20e-3
 REFRACTORY = {"exc": 5e-3, "inh": 2e-3}
@@ -83,14 +85,12 @@ def mean(values: Any) -> float:
     return float(sum(values)) / len(values)
 
 
-def neurosbd_(net: Net) -> Ran:
-    """This project, one thread."""
+def network_of(net: Net) -> Any:
+    """The network of this project; synapses among excitatory neurons are plastic."""
     import torch
 
     import neurosbd
-    from neurosbd.runs.loggers import NullLogger
 
-    torch.set_num_threads(1)
     dense, constant, rest = neurosbd.connections["dense"], neurosbd.initialisers["constant"], 1 - net.density
     lif = neurosbd.neurons["lif"]
     populations = [
@@ -107,7 +107,18 @@ def neurosbd_(net: Net) -> Ran:
         )
         for pre in net.sizes for post in net.sizes
     ]  # fmt: skip
-    network = neurosbd.Network(populations, connections, torch.Generator().manual_seed(0), DT)
+    return neurosbd.Network(populations, connections, torch.Generator().manual_seed(0), DT)
+
+
+def neurosbd_(net: Net) -> Ran:
+    """This project, one thread."""
+    import torch
+
+    import neurosbd
+    from neurosbd.runs.loggers import NullLogger
+
+    torch.set_num_threads(1)
+    network = network_of(net)
     rate, weight = OUTSIDE["rate"], OUTSIDE["weight"]
     poisson = neurosbd.stimuli["poisson"](rate=rate / 100, amplitude=weight, sources=100)
     stimuli = [neurosbd.Stimulation(name, poisson) for name in net.sizes]
@@ -145,7 +156,7 @@ def brian2(net: Net, target: str) -> Ran:
         b.prefs.codegen.target = target
     b.defaultclock.dt = DT * b.second
     b.seed(1)
-    groups, monitors, synapses = {}, {}, {}
+    groups, monitors = {}, {}
     for name, size in net.sizes.items():
         groups[name] = b.NeuronGroup(
             size, "dv/dt = -v / (20*ms) : 1 (unless refractory)", threshold="v > 1", reset="v = 0",
@@ -156,25 +167,7 @@ def brian2(net: Net, target: str) -> Ran:
         b.PoissonInput(group, "v", 100, OUTSIDE["rate"] / 100 * b.Hz, weight=OUTSIDE["weight"])
         for group in groups.values()
     ]
-    names = {"plus": net.learning["plus"], "minus": net.learning["minus"], "most": net.learning["most"]}
-    names["inhibition"] = -INHIBITION * net.weight
-    names["excitation"] = net.weight
-    for pre in net.sizes:
-        for post in net.sizes:
-            if pre == post == "exc":
-                made = b.Synapses(
-                    groups[pre], groups[post],
-                    "w : 1\ndx/dt = -x / (20*ms) : 1 (event-driven)\ndy/dt = -y / (20*ms) : 1 (event-driven)",
-                    on_pre="v_post += w\nx += 1\nw = clip(w - minus * y, 0, most)",
-                    on_post="y += 1\nw = clip(w + plus * x, 0, most)", namespace=names,
-                )  # fmt: skip
-                made.connect(p=net.density)
-                made.w = net.weight
-            else:
-                on_pre = f"v_post += {'excitation' if pre == 'exc' else 'inhibition'}"
-                made = b.Synapses(groups[pre], groups[post], on_pre=on_pre, namespace=names)
-                made.connect(p=net.density)
-            synapses[pre, post] = made
+    synapses = {(pre, post): joined(b, net, groups, pre, post) for pre in net.sizes for post in net.sizes}
     network = b.Network(*groups.values(), *monitors.values(), *outside, *synapses.values())
     network.schedule = ["start", "groups", "synapses", "thresholds", "resets", "end"]
     if target == "cpp_standalone":
@@ -186,13 +179,31 @@ def brian2(net: Net, target: str) -> Ran:
         seconds, cpu = b.device._last_run_time, None
     else:
         network.run(2 * DT * b.second)  # what is made on the first run
-        begun, spent = time.perf_counter(), time.process_time()
-        network.run(net.duration * b.second)
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+        seconds, cpu = wall_and_cpu_seconds(lambda: network.run(net.duration * b.second))
         weights = synapses["exc", "exc"].w[:]
         counted = {name: float(monitor.num_spikes) for name, monitor in monitors.items()}
     rates = {name: counted[name] / size / net.duration for name, size in net.sizes.items()}
     return Ran(float(seconds), cpu, rates, mean(weights) / net.weight)
+
+
+def joined(b: Any, net: Net, groups: dict[str, Any], pre: str, post: str) -> Any:
+    """Synapses of Brian2 between two groups; those among excitatory neurons learn."""
+    names = {"plus": net.learning["plus"], "minus": net.learning["minus"], "most": net.learning["most"]}
+    names |= {"inhibition": -INHIBITION * net.weight, "excitation": net.weight}
+    if not pre == post == "exc":
+        on_pre = f"v_post += {'excitation' if pre == 'exc' else 'inhibition'}"
+        fixed = b.Synapses(groups[pre], groups[post], on_pre=on_pre, namespace=names)
+        fixed.connect(p=net.density)
+        return fixed
+    learning = b.Synapses(
+        groups[pre], groups[post],
+        "w : 1\ndx/dt = -x / (20*ms) : 1 (event-driven)\ndy/dt = -y / (20*ms) : 1 (event-driven)",
+        on_pre="v_post += w\nx += 1\nw = clip(w - minus * y, 0, most)",
+        on_post="y += 1\nw = clip(w + plus * x, 0, most)", namespace=names,
+    )  # fmt: skip
+    learning.connect(p=net.density)
+    learning.w = net.weight
+    return learning
 
 
 def nest(net: Net) -> Ran:
@@ -220,9 +231,7 @@ def nest(net: Net) -> Ran:
             how = {"synapse_model": kind, "weight": w if pre == "exc" else -INHIBITION * w, "delay": DT * 1e3}
             n.Connect(groups[pre], groups[post], {"rule": "pairwise_bernoulli", "p": net.density}, how)
     n.Prepare()
-    begun, spent = time.perf_counter(), time.process_time()
-    n.Run(net.duration * 1e3)
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+    seconds, cpu = wall_and_cpu_seconds(lambda: n.Run(net.duration * 1e3))
     n.Cleanup()
     rates = {name: recorders[name].n_events / size / net.duration for name, size in net.sizes.items()}
     some = n.GetConnections(source=groups["exc"][:20], synapse_model="learns")  # all of them would take 20 GB

@@ -9,11 +9,11 @@ locally connected map; and the latter in the order of its axes. Medians, in turn
 import argparse
 import json
 import statistics
-import time
 from typing import Any
 
 import torch
 from torch import nn
+from turns import Once, in_turns
 
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.learning.optimizers import Adam, apply
@@ -30,14 +30,9 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     weight = nn.Parameter(WEIGHTS[name]())
     weight.grad = torch.randn_like(weight)
     optimizer = Adam().build([{"params": [weight], "lr": 1e-3}])
-    times: dict[str, list[float]] = {"step": [], "apply": []}
-    for turn in range(repeats + 1):
-        for way, act in (("step", optimizer.step), ("apply", lambda: apply(optimizer))):
-            start = time.perf_counter()
-            act()
-            if turn:  # the first is the warm-up
-                times[way].append(1e3 * (time.perf_counter() - start))
-    return {"weights": name, **{way: statistics.median(single) for way, single in times.items()}}
+    ways: dict[str, Once] = {"step": optimizer.step, "apply": lambda: apply(optimizer)}
+    seconds = in_turns(ways, repeats, 1)
+    return {"weights": name, **{way: 1e3 * statistics.median(single) for way, single in seconds.items()}}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import turns
 
 WAYS = {"given back": {"GLIBC_TUNABLES": "", "THP_MEM_ALLOC_ENABLE": "0"}, "kept": {}}
 CHILD = """
@@ -69,9 +70,8 @@ def main() -> None:
         pictures(data, options.images)
         for model in options.models:
             found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-            for turn in range(options.repeats):
-                for way in WAYS if turn % 2 else reversed(WAYS):
-                    found[way].append(train(model, way, data, Path(folder) / f"{model}-{way}-{turn}"))
+            for turn, way in turns(WAYS, options.repeats):
+                found[way].append(train(model, way, data, Path(folder) / f"{model}-{way}-{turn}"))
             for way, runs in found.items():
                 medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
                 rows.append({"model": model, "freed memory": way, **medians})

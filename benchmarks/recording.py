@@ -34,6 +34,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from turns import turns
+
 TRACES = {"traces": "{}.v[neurons=random 100, examples=0]", "every": "*.v[neurons=random 100]"}
 FIRST = {"dense": "hidden", "conv": "conv1"}
 BOUTS = {"dense": 32, "conv": 4, "digits": 1000}  # steps: about a second, since other machines come and go
@@ -114,11 +116,10 @@ def train(net: str, voltages: str, repeats: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         bare, recorded = sessions(net, voltages, Path(folder), (repeats + 1) * BOUTS[net])
         told: dict[bool, list[tuple[float, float, list[float]]]] = {False: [], True: []}
-        for turn in range(repeats + 1):
-            for which in (True, False) if turn % 2 else (False, True):
-                found = bout(recorded if which else bare, BOUTS[net])
-                if turn:  # the first is the warm-up
-                    told[which].append(found)
+        for turn, which in turns((False, True), repeats + 1):
+            found = bout(recorded if which else bare, BOUTS[net])
+            if turn:  # the first is the warm-up
+                told[which].append(found)
         for one, other in zip(bare.network.parameters(), recorded.network.parameters(), strict=True):
             assert torch.equal(one, other), "recording has changed the training"
         written = recorded.recorder.writer.drain()

@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import turns
 from step_cost import Step
+from turns import cpu_seconds, in_turns
 
 import neurosbd
 from neurosbd.config.resolve import parse_setting
@@ -126,13 +128,6 @@ class Measured:
         return [a for a in self.accuracies if (a.model, a.rule, a.epochs) == (model, rule, epochs)]
 
 
-def cpu_seconds(step: Step) -> float:
-    """Of one step, in this process."""
-    start = time.process_time()
-    step()
-    return time.process_time() - start
-
-
 def costs(model: str, rules: list[str], options: argparse.Namespace) -> list[Cost]:
     """All rules in turns."""
     steps: dict[str, Step] = {}
@@ -141,20 +136,15 @@ def costs(model: str, rules: list[str], options: argparse.Namespace) -> list[Cos
             steps[rule] = Step(model, rule, torch.device("cpu"), options.batch_size)
         except ValueError as problem:
             print(f"{model}, {rule}: left out, {problem}", file=sys.stderr)
-    times: dict[str, list[float]] = {rule: [] for rule in steps}
-    for turn in range(-2, options.repeats):
-        for rule in list(steps)[:: 1 if turn % 2 else -1]:
-            seconds = cpu_seconds(steps[rule])
-            if turn >= 0:
-                times[rule].append(seconds)
+    times = in_turns(steps, options.repeats, 2, cpu_seconds)
     rows = []
     for rule, step in steps.items():
-        ratios = sorted(a / b for a, b in zip(times[rule], times["bp"], strict=True))
-        median = statistics.median(times[rule])
+        relative = turns.ratios(times[rule], times["bp"])
+        low, high = relative["ratio_quartiles"]
         rows.append(
             Cost(
-                model, rule, 1e3 * median, median / statistics.median(times["bp"]),
-                (ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]), step.peak() / 1e6, step.resident() / 1e6,
+                model, rule, 1e3 * statistics.median(times[rule]), relative["ratio"], (low, high), step.peak() / 1e6,
+                step.resident() / 1e6,
             )
         )  # fmt: skip
     return rows

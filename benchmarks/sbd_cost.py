@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from step_cost import Step
 from torch import Tensor
+from turns import in_turns, ratios
 
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.config.resolve import load_model
@@ -111,21 +112,16 @@ def measure(model: str, asked: argparse.Namespace, device: torch.device) -> list
     if asked.only:
         chosen = {name: v for name, v in chosen.items() if name in PLAIN or any(word in name for word in asked.only)}
     steps = prepared(model, chosen, asked, device)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(asked.repeats):
-        for name in list(steps)[:: 1 if turn % 2 else -1]:
-            times[name].append(steps[name].timed())
+    times = in_turns(steps, asked.repeats, 0, Step.timed)  # warm since they were prepared
     rows = []
     for name, taken in times.items():
-        ratios = sorted(a / b for a, b in zip(taken, times["bp"], strict=True))
         rows.append(
             {
                 "model": model,
                 "batch_size": steps[name].batch_size,
                 "option": name,
                 "ms": 1e3 * statistics.median(taken),
-                "ratio": statistics.median(taken) / statistics.median(times["bp"]),
-                "ratio_quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
+                **ratios(taken, times["bp"]),
                 "mean_ratio": sum(taken) / sum(times["bp"]),
                 "more_than_sbd": sum(taken) / sum(times["sbd"]) - 1,
             }

@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 import at_once
+from turns import median_ms, megabytes, turns
 
 AT_ONCE = ("seeds", "ranks")
 FRAMES, CLASSES, DENSITY = 16, 10, 0.1
@@ -158,14 +159,6 @@ def built(net: Net) -> Any:
     return neurosbd.learner(network, rule, "cross_entropy"), network, batch
 
 
-def megabytes() -> float:
-    """Peak of the resident set so far."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def work(net: Net, repeats: int, threads: int) -> dict[str, Any]:
     """Measure one net in this process."""
     import torch
@@ -204,16 +197,14 @@ def measured(sweeps: list[Sweep], options: argparse.Namespace, room: int) -> tup
     large = [f"{s.name} {size:,} ({s.variant})" for s, size, net in points if net.bytes() > 0.8 * room]
     points = [point for point in points if point[2].bytes() <= 0.8 * room]
     told: dict[tuple[str, str, int], list[dict[str, Any]]] = {(s.name, s.variant, size): [] for s, size, _ in points}
-    for turn in range(options.rounds):
-        for sweep, size, net in points[:: -1 if turn % 2 else 1]:
-            told[sweep.name, sweep.variant, size].append(run(net, options))
+    for _, (sweep, size, net) in turns(points, options.rounds):
+        told[sweep.name, sweep.variant, size].append(run(net, options))
     rows = []
     for (name, variant, size), runs in told.items():
-        seconds = sorted(s for one in runs for s in one["seconds"])
+        seconds = [s for one in runs for s in one["seconds"]]
         rows.append(
             {
-                "sweep": name, "variant": variant, "size": size, "ms": 1e3 * statistics.median(seconds),
-                "ms_quartiles": [1e3 * seconds[len(seconds) // 4], 1e3 * seconds[(3 * len(seconds)) // 4]],
+                "sweep": name, "variant": variant, "size": size, **median_ms(seconds),
                 "cpu_ms": 1e3 * statistics.median(s for one in runs for s in one["busy"]),
                 "net_mb": statistics.median(one["net_mb"] for one in runs),
             }

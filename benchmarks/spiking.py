@@ -36,12 +36,13 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from turns import median_ms, megabytes, turns, wall_and_cpu_seconds, wall_seconds
 
 KEPT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(64 << 20),
@@ -226,13 +227,6 @@ LIBRARIES: dict[str, Callable[[Any, Any], Train]] = {
 }
 
 
-def megabytes() -> float:
-    """Peak of the resident set so far."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def uncompiled() -> str | None:
     """Why torch.compile does not work here; None if it does."""
     import torch
@@ -278,23 +272,22 @@ def work(library: str, steps: int, repeats: int, threads: int) -> dict[str, Any]
         importlib.import_module("spikingjelly.activation_based.neuron" if name == "spikingjelly" else name)
     before = megabytes()
     train = LIBRARIES[library](x, y)
-    seconds, busy, loss, first = [], [], math.nan, 0.0
-    for turn in range(2 + repeats):
-        start, spent = time.perf_counter(), time.process_time()
-        loss = train()
-        if turn == 0:
-            first = time.perf_counter() - start
-        elif turn >= 2:
-            seconds.append(time.perf_counter() - start)
-            busy.append(time.process_time() - spent)
+    losses: list[float] = []
+
+    def once() -> None:
+        losses.append(train())
+
+    first = wall_seconds(once)
+    once()
+    seconds, busy = zip(*(wall_and_cpu_seconds(once) for _ in range(repeats)), strict=True)
     peak = megabytes()
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         version = "checkout"
     return {
-        "seconds": seconds, "busy": busy, "first_s": first, "loss": loss, "peak_mb": peak, "net_mb": peak - before,
-        "version": version, "torch": torch.__version__, "note": note_of(library),
+        "seconds": seconds, "busy": busy, "first_s": first, "loss": losses[-1], "peak_mb": peak,
+        "net_mb": peak - before, "version": version, "torch": torch.__version__, "note": note_of(library),
     }  # fmt: skip
 
 
@@ -315,24 +308,21 @@ def measure(steps: int, threads: int, options: argparse.Namespace) -> dict[str, 
     """All libraries in turns."""
     names = ["neurosbd", *options.peers]
     told: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for turn in range(options.rounds):
-        for name in names[::-1] if turn % 2 else names:
-            if turn and "missing" in told[name][0]:
-                continue
-            told[name].append(run(options.python if name in PEERS else sys.executable, name, steps, options, threads))
+    for turn, name in turns(names, options.rounds):
+        if turn and "missing" in told[name][0]:
+            continue
+        told[name].append(run(options.python if name in PEERS else sys.executable, name, steps, options, threads))
     row: dict[str, Any] = {"steps": steps, "threads": threads}
     for name, runs in told.items():
         if "missing" in runs[0]:
             row[name] = runs[0]
             continue
-        seconds = sorted(s for one in runs for s in one["seconds"])
+        seconds = [s for one in runs for s in one["seconds"]]
         row[name] = {
-            "ms": 1e3 * statistics.median(seconds),
-            "ms_quartiles": [1e3 * seconds[len(seconds) // 4], 1e3 * seconds[(3 * len(seconds)) // 4]],
+            **median_ms(seconds),
             "cpu_ms": 1e3 * statistics.median(s for one in runs for s in one["busy"]),
             "samples_per_s": BATCH / statistics.median(seconds),
-            "peak_mb": max(one["peak_mb"] for one in runs),
-            "net_mb": max(one["net_mb"] for one in runs),
+            **{key: max(one[key] for one in runs) for key in ("peak_mb", "net_mb")},
             "first_s": statistics.median(one["first_s"] for one in runs),
             **{key: runs[0][key] for key in ("loss", "version", "torch", "note")},
         }

@@ -14,12 +14,12 @@ same picture at all of its steps.
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from turns import device_seconds, in_turns, ratios
 
 from neurosbd.allocator import keep_freed_memory
 from neurosbd.config.resolve import load_model
@@ -68,15 +68,7 @@ class Step:
 
     def timed(self) -> float:
         """Seconds of one step."""
-        self._wait()
-        start = time.perf_counter()
-        self()
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        return device_seconds(self, self.device)
 
     def peak(self) -> int:
         """Bytes allocated within a step, at their highest."""
@@ -117,21 +109,12 @@ def _bytes(kept: Any) -> int:
 def measure(model: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """One model: all rules in turns."""
     steps = {rule: Step(model, rule, device, options.batch_size) for rule in RULES}
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    times: dict[str, list[float]] = {rule: [] for rule in RULES}
-    for turn in range(options.repeats):
-        order = RULES if turn % 2 else RULES[::-1]
-        for rule in order:
-            times[rule].append(steps[rule].timed())
+    times = in_turns(steps, options.repeats, 3, Step.timed)
     row: dict[str, Any] = {"model": model, "batch_size": steps["bp"].batch_size, "repeats": options.repeats}
     for rule, step in steps.items():
-        ratios = sorted(a / b for a, b in zip(times[rule], times["bp"], strict=True))
         row[rule] = {
             "ms": 1e3 * statistics.median(times[rule]),
-            "ratio": statistics.median(times[rule]) / statistics.median(times["bp"]),
-            "ratio_quartiles": [ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]],
+            **ratios(times[rule], times["bp"]),
             "peak_bytes": step.peak(),
             "resident_bytes": step.resident(),
         }
