@@ -1,5 +1,6 @@
 """Which population is the readout and which are heads is declared, and what a head costs is its own."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import neurosbd
 from neurosbd.cli import catalogue
+from neurosbd.config.resolve import resolve_table
 from neurosbd.connections import Dense
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.expansions import EXPANSIONS
@@ -218,6 +220,54 @@ def test_the_readout_is_declared_or_the_last_that_is_no_head() -> None:
     assert result.output.shape == (B, 3)
     table = repr(net.summary())
     assert "readout" in table and "head" in repr(network().summary())
+
+
+E_I = [("input", "exc"), ("exc", "inh"), ("inh", "exc")]
+GUESSED = [
+    (E_I, ["input", "exc", "inh"], r"every population feeds another; give one of them.*population.inh.role"),
+    ([("input", "a"), ("input", "b")], ["input", "a", "b"], "'a' and 'b' feed no other population; give one of them"),
+    ([("input", "b"), ("b", "a")], ["input", "a", "b"], "'a' feeds no other population, and 'b' is the last"),
+]
+
+
+@pytest.mark.parametrize(("wires", "names", "message"), GUESSED)
+def test_a_loss_guesses_no_readout(wires: list[tuple[str, str]], names: list[str], message: str) -> None:
+    """Refused with the candidates and the fix, in Python and of a model file. Must fail when the last population is
+    taken (tried). The controls: a declared role, a free run, and a last population that alone feeds no other."""
+
+    def populations(**roles: Any) -> list[Population]:
+        return [Population(n, (3,), NEURONS["tanh"]() if n != "input" else None, role=roles.get(n)) for n in names]
+
+    def made(**roles: Any) -> Network:
+        connections = [Connection(pre, post, Dense()) for pre, post in wires]
+        return Network(populations(**roles), connections, torch.Generator().manual_seed(0))
+
+    with pytest.raises(ValueError, match=message):
+        Learner(made(), RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())
+    for name in names[1:]:
+        judged = Learner(made(**{name: "readout"}), RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator())
+        assert judged.network.readout == name
+    Learner(made(), RULES["stdp"](readout="rule"), None, torch.Generator())  # nobody is judged
+    table: dict[str, Any] = {
+        "name": "guessed",
+        "population": {n: {"size": (3,)} | ({"neuron": "lif"} if n != "input" else {}) for n in names},
+        "connection": [{"pre": pre, "post": post, "kind": "dense"} for pre, post in wires],
+    }
+    with pytest.raises(UsageError, match=message):
+        resolve_table(copy.deepcopy(table), "guessed.toml", "guessed")
+    free = resolve_table(copy.deepcopy(table | {"simulation": {"duration": "1 s"}}), "guessed.toml", "guessed")
+    assert free.definition.simulation is not None
+    table["population"][names[1]]["role"] = "readout"
+    assert resolve_table(table, "guessed.toml", "guessed").definition.readout == names[1]
+
+
+def test_loops_and_heads_leave_no_doubt() -> None:
+    """The last population that alone feeds no other: it may feed itself and heads."""
+    names, wires = ["input", "a", "out"], [("input", "a"), ("a", "out"), ("out", "out"), ("out", "probe")]
+    made = [Population(n, (3,), NEURONS["tanh"]() if n != "input" else None) for n in names]
+    made.append(Population("probe", (3,), NEURONS["tanh"](), role="head"))
+    net = Network(made, [Connection(*ends, Dense()) for ends in wires], torch.Generator())
+    assert Learner(net, RULES["sbd"](), LOSSES["cross_entropy"](), torch.Generator()).network.readout == "out"
 
 
 def _population(name: str, **changes: Any) -> Callable[[Network], list[Population]]:

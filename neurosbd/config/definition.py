@@ -1,10 +1,10 @@
 """What a TOML model file may say: the schema of a definition, and the experiment it describes, built."""
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -21,9 +21,9 @@ from neurosbd.files.library import path_component
 from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
 from neurosbd.losses import LOSSES, CustomLoss, Described
-from neurosbd.network.checks import legal_name
+from neurosbd.network.checks import check_declared, legal_name
 from neurosbd.network.network import Network
-from neurosbd.network.populations import INPUT, Connection, Population, readout_of
+from neurosbd.network.populations import INPUT, Connection, Population, Role, readout_of
 from neurosbd.neurons.fused import is_fused
 from neurosbd.plasticity import Window
 from neurosbd.recording import Request
@@ -195,7 +195,7 @@ class Definition(Record):
     @model_validator(mode="before")
     @classmethod
     def _one_readout(cls, value: object) -> object:
-        """The readout has its role, also where it is the last population and nothing says so."""
+        """The readout has its role, also where it can only be the last population and nothing says so."""
         if not isinstance(value, Mapping):
             return value
         there = value.get("population")
@@ -204,6 +204,10 @@ class Definition(Record):
         roles = {str(name): spec.get("role") for name, spec in there.items()}
         if not roles.keys() - {INPUT}:
             return value
+        wires = _wires(value.get("connection"), roles)
+        legal = all(role in (*get_args(Role), None) for role in roles.values())  # else it is said of the role itself
+        if value.get("simulation") is None and wires is not None and legal:
+            check_declared(roles, wires)
         readout = readout_of(roles)
         return {**value, "population": {**there, readout: dict(there[readout], role="readout")}}
 
@@ -273,6 +277,14 @@ class Definition(Record):
     def output_size(self) -> tuple[int, ...]:
         """Size of the readout."""
         return self.population[self.readout].size if self.readout else ()
+
+
+def _wires(connections: object, names: Collection[str]) -> list[tuple[str, str]] | None:
+    """Both ends of every connection; None: they are no such, which is said of them by themselves."""
+    if not isinstance(connections, list | tuple) or not all(isinstance(each, Mapping) for each in connections):
+        return None
+    wires = [(str(each.get("pre")), str(each.get("post"))) for each in connections]
+    return wires if all(pre in names and post in names for pre, post in wires) else None
 
 
 @dataclass(frozen=True)

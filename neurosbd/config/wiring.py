@@ -105,7 +105,7 @@ class PopulationSpec(Record):
     size: tuple[Count, ...] = Field(min_length=1)
     axes: tuple[AxisName, ...] | None = None  # what it counts; none: units, or channels, height and width
     neuron: NeuronEntry | None = None
-    role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last that is no head
+    role: Role | None = None  # 'head': judged by itself; 'readout': the output, else the last
     dropout: Share = 0.0  # of its units that send nothing in a run while the network learns
 
     @model_validator(mode="before")

@@ -21,7 +21,7 @@ from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.losses import Loss
-from neurosbd.network.checks import check_generator
+from neurosbd.network.checks import check_declared, check_generator
 from neurosbd.network.inputs import gone_once_shown
 from neurosbd.network.network import Network
 from neurosbd.neurons.neuron import Compartment, Particular
@@ -51,6 +51,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         _check_parts(network, rule, loss, generator)
+        _check_readout(network, loss)
         self.network = network
         self.rule = rule
         self.loss = loss
@@ -262,6 +263,13 @@ def _check_neurons(network: Network) -> None:
                 population.neuron.check(silence, places, network.dt)
             except ValueError as problem:
                 raise ValueError(f"population '{name}': {problem}") from None
+
+
+def _check_readout(network: Network, loss: Loss | None) -> None:
+    """Raise ValueError of a loss that would have to guess which population it judges."""
+    if loss is not None:
+        roles = {name: population.role for name, population in network.populations.items()}
+        check_declared(roles, ((c.pre, c.post) for c in network.connections.values()))
 
 
 def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:

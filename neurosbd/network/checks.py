@@ -1,7 +1,7 @@
 """Whether populations and connections are what they must be, and fit together; what says so names what is legal."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from operator import index
 from typing import SupportsIndex, get_args
@@ -250,6 +250,33 @@ def _check_roles(populations: Sequence[Population], connections: Sequence[Connec
                 f"population '{head.name}' is a head, judged by the loss of the readout, so its size must be that of "
                 f"'{readout.name}', {list(readout.size)}, got {list(head.size)}"
             )
+
+
+def check_declared(roles: Mapping[str, Role | None], wires: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError where a loss would have to guess which population it judges.
+
+    Nobody guesses where one has the role 'readout', or where the last that is no head is the only one that feeds no
+    other but heads and itself.
+
+    Args:
+        roles: of all populations, by name, in their order.
+        wires: both ends of every connection, pre and post.
+    """
+    left = [name for name, role in roles.items() if role != "head" and name != INPUT]
+    if "readout" in roles.values():
+        return
+    feeding = {pre for pre, post in wires if pre != post and post in left}
+    silent = [name for name in left if name not in feeding]
+    if silent == left[-1:]:
+        return
+    what = "every population feeds another"
+    if silent:
+        what = f"{' and '.join(map(repr, silent))} feed{'s' * (len(silent) == 1)} no other population"
+        what += "" if silent[-1] == left[-1] else f", and '{left[-1]}' is the last"
+    raise ValueError(
+        f"no population is declared the readout, which the loss judges, and it could be more than one: {what}; give "
+        f"one of them role = 'readout', such as population.{(silent or left)[-1]}.role = 'readout'"
+    )
 
 
 def _check_dropout(population: Population, is_readout: bool) -> None:

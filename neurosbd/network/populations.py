@@ -26,7 +26,8 @@ class Population:
     """Units of one kind. `neuron` is None for the population named 'input', which shows the data.
 
     One population is the readout: what it sends is the output of the network, and the loss judges it. Without a role
-    it is the last one that is no head. Heads are judged by the same loss and targets, by themselves; they feed nothing.
+    it is the last one that is no head; a loss judges that only where it is the one population that feeds no other.
+    Heads are judged by the same loss and targets, by themselves; they feed nothing.
     """
 
     name: str

@@ -36,7 +36,8 @@ def _settling(sizes: list[int], bias: bool, sparsity: float) -> Network:
     """The perceptron whose populations also hear, at their apical dendrites, the one above, and settle."""
     names = ["input", *(f"hidden{i}" for i in range(1, len(sizes) - 1)), "output"]
     populations = [Population("input", (sizes[0],), None)]
-    populations += [Population(n, (s,), CorInfoMax()) for n, s in zip(names[1:], sizes[1:], strict=True)]
+    populations += [Population(n, (s,), CorInfoMax()) for n, s in zip(names[1:-1], sizes[1:-1], strict=True)]
+    populations += [Population("output", (sizes[-1],), CorInfoMax(), role="readout")]
     dense = Dense(bias=bias, sparsity=sparsity)
     connections = [Connection(pre, post, dense, compartment="basal") for pre, post in pairwise(names)]
     connections += [Connection(post, pre, dense, compartment="apical") for pre, post in pairwise(names[1:])]
