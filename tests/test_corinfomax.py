@@ -38,7 +38,8 @@ def _same_numbers() -> None:
 def recurrent(cell: Any = CELL, gain: float = 1.0) -> Network:
     """input -> hidden1 <-> hidden2 <-> output, lateral connections in each layer; float64."""
     names = list(LAYERS)
-    populations = [Population("input", (6,), None), *(Population(n, (s,), cell) for n, s in LAYERS.items())]
+    populations = [Population("input", (6,), None)]
+    populations += [Population(n, (s,), cell, role="readout" if n == "output" else None) for n, s in LAYERS.items()]
     wide, start = Dense(weight=XavierUniform(gain)), Dense(weight=Diagonal())
     connections = []
     for below, name, above in zip(["input", *names], names, [*names[1:], None], strict=False):
@@ -207,7 +208,8 @@ def test_an_inverse_that_is_not_symmetric_is_followed_too() -> None:
 def test_two_steps_worked_out_by_hand() -> None:
     """One unit per layer, so every number fits a line. Must fail when e_f is v - r, or Phi is added (both tried)."""
     cell = CorInfoMax(epsilon=0.1, gamma=0.0, leak=0.0, tau_mem=20e-3)  # a step moves half of the way per dendrite
-    populations = [Population("input", (1,), None), Population("hidden", (1,), cell), Population("output", (1,), cell)]
+    populations = [Population("input", (1,), None), Population("hidden", (1,), cell)]
+    populations.append(Population("output", (1,), cell, role="readout"))
     connections = [
         Connection("input", "hidden", Dense(), compartment="basal"),
         Connection("output", "hidden", Dense(), compartment="apical"),

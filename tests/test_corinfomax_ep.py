@@ -22,7 +22,8 @@ CELL = CorInfoMax(epsilon=0.15, gamma=0.1, leak=0.5)
 
 def settling(**dense: Any) -> Network:
     """6 inputs -> 7 hidden <-> 3 outputs, with lateral connections; float64."""
-    populations = [Population("input", (6,), None), Population("hidden", (7,), CELL), Population("output", (3,), CELL)]
+    populations = [Population("input", (6,), None), Population("hidden", (7,), CELL)]
+    populations.append(Population("output", (3,), CELL, role="readout"))
     wide, start = Dense(weight=XavierUniform(0.7), **dense), Dense(weight=Diagonal())
     connections = [
         Connection("input", "hidden", wide, compartment="basal"),
@@ -156,7 +157,8 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Any], message: str) -> 
 
 
 def test_an_error_needs_a_way_down() -> None:
-    populations = [Population("input", (6,), None), Population("hidden", (7,), CELL), Population("output", (3,), CELL)]
+    populations = [Population("input", (6,), None), Population("hidden", (7,), CELL)]
+    populations.append(Population("output", (3,), CELL, role="readout"))
     connections = [Connection("input", "hidden", Dense()), Connection("hidden", "output", Dense())]
     network = Network(populations, connections, torch.Generator())
     with pytest.raises(ValueError, match="no connection ends on its apical compartment"):
