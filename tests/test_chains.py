@@ -193,7 +193,7 @@ def test_signals_are_recorded(rule: str, tmp_path: Path) -> None:
 def joined(*connections: Connection) -> Network:
     tanh = NEURONS["tanh"]()
     hidden = [Population(name, (6,), tanh) for name in ("one", "two")]
-    populations = [Population("input", (4,), None), *hidden, Population("output", (3,), tanh)]
+    populations = [Population("input", (4,), None), *hidden, Population("output", (3,), tanh, role="readout")]
     feedforward = [Connection(*pair, Dense()) for pair in (("input", "one"), ("input", "two"), ("one", "output"))]
     return Network(populations, [*feedforward, *connections], seeded()).double()
 

@@ -257,7 +257,7 @@ def relaxing() -> Network:
     populations = [
         Population("input", (4,), None),
         Population("hidden", (6,), leaky),
-        Population("output", (3,), leaky),
+        Population("output", (3,), leaky, role="readout"),
     ]
     connections = [
         Connection("input", "hidden", Dense()), Connection("hidden", "output", Dense()),
