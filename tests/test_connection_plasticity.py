@@ -25,7 +25,8 @@ WIDE = SpikeTiming(Window(a_plus=0.02, a_minus=0.01, w_min=-0.5, w_max=0.5))
 def balanced(exc: Plasticity | None, inh: Plasticity | None, **more: object) -> Network:
     """Inputs that excite, and inhibition, each with its plasticity or with that of the rule."""
     neuron = LIF(10e-3, surrogate=Without())
-    populations = [Population("input", (6,), None), Population("exc", (4,), neuron), Population("inh", (3,), neuron)]
+    populations = [Population("input", (6,), None), Population("exc", (4,), neuron)]
+    populations.append(Population("inh", (3,), neuron, role="readout"))
     connections = [
         Connection("input", "exc", Dense(), plasticity=exc, **more),  # type: ignore[arg-type]
         Connection("exc", "inh", Dense(), plastic=False),
