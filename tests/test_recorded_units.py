@@ -85,7 +85,8 @@ def test_a_current_of_a_hundred_picoamperes_reads_a_hundred_picoamperes() -> Non
 
 def test_each_neuron_has_a_leak_of_its_own() -> None:
     """One weight, in leaks of 10 and 20 nS. Must fail when all have that of the first."""
-    neuron = HodgkinHuxley(**(PASSIVE | {"g_leak": torch.tensor([10e-9, 20e-9], dtype=torch.float64)}))
+    leaks: dict[str, Any] = {"g_leak": torch.tensor([10e-9, 20e-9], dtype=torch.float64)}
+    neuron = HodgkinHuxley(**(PASSIVE | leaks))
     (g,) = measured(neuron, Conductance(0.0, Exponential(1e9)), 0.2, pulse(5, 0), "conductance")
     assert g[:, 0] == pytest.approx(2e-9, rel=1e-9) and g[:, 1] == pytest.approx(4e-9, rel=1e-9)
 

@@ -41,6 +41,7 @@ class NodePerturbation(Rule[TensorState]):
 
     showings: ClassVar[int] = 3
     estimates: ClassVar[bool] = True
+    sums_over_examples: ClassVar[bool] = True  # each has the noise of its place in the whole batch
 
     size: Positive = 1e-3
     difference: Difference = "forward"
@@ -48,10 +49,6 @@ class NodePerturbation(Rule[TensorState]):
     def check(self, network: Network) -> None:
         """Neurons without a past, connections without a delay."""
         check_one_step(network, "node_perturbation compares showings step by step")
-
-    def why_alone(self) -> None:
-        """Several processes can share a batch: an example has the noise of its place in the whole."""
-        return None
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per population, and how many batches there have been."""
