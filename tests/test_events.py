@@ -391,7 +391,7 @@ def test_subset_keeps_whole_recordings(nmnist: Path) -> None:
             assert np.array_equal(a, b)
     drawn = [load_data("nmnist", nmnist, subset=2, subset_seed=s).train.time for s in (1, 1, 2)]
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
-    with pytest.raises(UsageError, match=r"data.subset is 4, but class 0 has 3"):
+    with pytest.raises(UsageError, match=r"data.subset is 4 for each class, but class 0 has 3"):
         load_data("nmnist", nmnist, subset=4)
 
 

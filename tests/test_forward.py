@@ -88,7 +88,8 @@ def test_the_accuracy_of_predictions_is_that_of_the_run(case: str, tmp_path: Pat
 
 def test_recordings_of_events_are_predicted_as_tested(nmnist: Path, tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "time.steps": 10, "data.root": str(nmnist), "data.subset": None}
-    run = neurosbd.fit("nmnist-snn", settings=settings, out=tmp_path / "run")
+    with pytest.warns(UsageWarning, match="40 of 40 recordings of 'nmnist' go on after the end of the trial"):
+        run = neurosbd.fit("nmnist-snn", settings=settings, out=tmp_path / "run")
     test = neurosbd.load_data("nmnist", nmnist).test
     found = run.predict(test)
     assert (found.argmax(1).numpy() == test.labels).mean() == run.result["final"]["test_accuracy"]

@@ -312,16 +312,16 @@ def test_a_run_goes_on_in_a_folder_that_was_moved_and_keeps_what_it_warned_of(tm
     (first / "own.toml").write_text(
         text.replace("stimulus = [", 'stimulus = [{ population = "source", kind = "spikes", file = "late.csv" },')
     )
-    with pytest.warns(UsageWarning, match="spikes share a step"):
+    with pytest.warns(UsageWarning, match="may send several"), pytest.warns(UsageWarning, match="spikes share a step"):
         whole = neurosbd.simulate(first / "own.toml", out=first / "whole")
         halves = neurosbd.simulate(first / "own.toml", out=first / "run", loggers=[_Stops()])
     assert any("spikes share a step" in text for text in whole.result["warnings"])
     assert halves.result["status"] == "interrupted" and halves.result["warnings"] == whole.result["warnings"]
     weights = whole.network().weights["exc->exc"]
     first.rename(second)
-    with pytest.warns(UsageWarning, match="spikes share a step"):
+    with pytest.warns(UsageWarning, match="may send several"), pytest.warns(UsageWarning, match="spikes share a step"):
         done = neurosbd.simulate(second / "own.toml", out=second / "run", resume=True)
-    assert done.result["status"] == "finished" and all("share a step" in text for text in done.result["warnings"])
+    assert done.result["status"] == "finished" and set(whole.result["warnings"][1:]) <= set(done.result["warnings"])
     assert torch.equal(done.network().weights["exc->exc"], weights)
 
 

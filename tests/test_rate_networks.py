@@ -191,7 +191,7 @@ def test_an_aligned_projection_has_its_overlap() -> None:
 def test_what_is_refused_says_what_would_do() -> None:
     """Silent units under a policy gradient; deep populations under an aligned projection."""
     for network in (recurrent(), neurosbd.load_model("digits-mlp").network()):
-        with pytest.raises(ValueError, match=r"'leaky_rate' with noise > 0, got .* bmi-cursor"):
+        with pytest.raises(ValueError, match=r"'leaky_rate' with noise > 0, not .* bmi-cursor"):
             Learner(network, RULES["reinforce"](), LOSSES["squared_error"](), seeded())
     with pytest.raises(ValueError, match="use neuromodulator 'fixed_random' for deeper populations"):
         deep = neurosbd.load_model("cifar10-mlp").network()

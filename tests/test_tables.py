@@ -316,7 +316,7 @@ def test_classes_without_examples_are_named(tmp_path: Path) -> None:
     assert (
         "class '3' has 1 training examples, '0' 480" in words or "class '3' has 1 training examples, '1' 480" in words
     )
-    with pytest.raises(UsageError, match=r"data\.subset is 5, but class 3 has 1 examples"):
+    with pytest.raises(UsageError, match=r"data\.subset is 5 for each class, but class 3 has 1 examples"):
         load_data(tmp_path / "a.csv", subset=5)
     part, words = said(lambda: load_data(tmp_path / "a.csv", subset=1))
     assert sorted(part.train.labels) == [0, 1, 3] and "no training example" in words

@@ -44,7 +44,7 @@ def plugin(tmp_path: Path) -> Iterator[Path]:
 def test_the_command_says_a_line_for_each_part_of_a_plugin(plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--plugin", str(plugin)]) == 1
     good, bad = capsys.readouterr().out.splitlines()
-    assert good == "neurons/good: keeps its contract (4 checks)"
+    assert good == "neurons/good: keeps its contract (5 checks)"
     assert bad.startswith("neurons/bad: FAILED gain_equals_autograd: The gain is not the derivative of the value")
     assert command.main(["neurons", "good", "tanh", "--plugin", str(plugin)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -23,7 +23,7 @@ from neurosbd.network.inputs import check_inputs, first_step_only, moments_of_be
 from neurosbd.network.populations import INPUT, Connection, Frame, Population, State, readout_of, with_fused_neuron
 from neurosbd.network.summary import Summary, summarise
 from neurosbd.network.synapse_lists import SynapseLists
-from neurosbd.network.transmitting import at_rest, check_weights, conductances_of, conducted, passed, place_of
+from neurosbd.network.transmitting import check_weights, conductances_of, conducted, init_transmission, passed, place_of
 from neurosbd.network.unit_constants import UnitConstants
 from neurosbd.neurons.neuron import Activity, Adaptive, Compartmental, NeuronState, Total
 from neurosbd.neurons.step_length import check_step_length
@@ -273,7 +273,7 @@ class Network(nn.Module):
                 silence = example.new_zeros((len(example), *self.populations[connection.pre].size))
                 underway[name] = (connection.geometry.carry(silence),) * delay
         sent = draw_sent(self.populations, example, generator) if self.training else {}
-        synapses = {n: at_rest(self.connections[n], self.populations, example) for n in self.transmissions}
+        synapses = {n: init_transmission(self.connections[n], self.populations, example) for n in self.transmissions}
         return Frame(State(neurons, underway, sent, synapses), {}, {})
 
     def step(self, frame: Frame, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> Frame:

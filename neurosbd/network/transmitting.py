@@ -12,7 +12,9 @@ from neurosbd.neurons.neuron import Activity, Conductances, Conducting, Neuron, 
 from neurosbd.synapses import Blocked, Conductive, TransmissionState
 
 
-def at_rest(connection: Connection, populations: Mapping[str, Population], example: Tensor) -> TransmissionState:
+def init_transmission(
+    connection: Connection, populations: Mapping[str, Population], example: Tensor
+) -> TransmissionState:
     """The state of a connection with dynamics before anything has arrived, for inputs like `example`."""
     pre, post = (example.new_zeros((len(example), *populations[end].size)) for end in (connection.pre, connection.post))
     sent, count = connection.geometry.carry(pre), max(len(lags_of(connection)), 1)
