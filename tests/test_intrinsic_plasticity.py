@@ -198,7 +198,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(rule: str, tmp_path: Path) -> None:
 
 
 def test_seeds_learn_as_each_does_alone(tmp_path: Path) -> None:
-    """One after another, which is said. Must fail when they share slopes and offsets (tried)."""
+    """One after another, which is said. Must fail when they share slopes and offsets."""
     runs = neurosbd.fit_seeds("digits-mlp", [0, 1], settings=SETTINGS, out=tmp_path / "runs")
     assert "'hidden1' remembers what it measures of its own batches" in str(runs[0].config["seeds"])
     for seed, run in enumerate(runs):
