@@ -24,6 +24,7 @@ from neurosbd.losses import Loss
 from neurosbd.network.checks import check_declared, check_generator
 from neurosbd.network.inputs import gone_once_shown
 from neurosbd.network.network import Network
+from neurosbd.network.populations import Role
 from neurosbd.neurons.neuron import Compartment, Particular
 
 
@@ -268,7 +269,7 @@ def _check_neurons(network: Network) -> None:
 def _check_readout(network: Network, loss: Loss | None) -> None:
     """Raise ValueError of a loss that would have to guess which population it judges."""
     if loss is not None:
-        roles = {name: population.role for name, population in network.populations.items()}
+        roles: dict[str, Role | None] = {name: population.role for name, population in network.populations.items()}
         check_declared(roles, ((c.pre, c.post) for c in network.connections.values()))
 
 
