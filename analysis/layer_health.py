@@ -228,7 +228,9 @@ def figure(result: Result) -> Any:
     spiking = result.spiking > 0
     drawers = [_unhealthy]
     if spiking.any():
-        drawers = [_rates, *drawers, _distribution, _irregularity, _synchrony]
+        drawers = [_rates, *drawers, _distribution]
+        drawers += [_irregularity] if np.isfinite(result.cv).any() else []  # of units with enough spikes in a trial
+        drawers += [_synchrony] if np.isfinite(result.synchrony).any() else []
     if not spiking.all():
         drawers = [_magnitude, *drawers]
     drawn, axes = panels(len(drawers), width=4.2 if len(drawers) == 2 else 3.6)
