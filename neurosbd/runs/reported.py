@@ -18,9 +18,8 @@ from neurosbd.runs.job import Job
 from neurosbd.runs.keeping import keep
 from neurosbd.runs.loggers import Event, Loggers, MetricsFile
 from neurosbd.runs.own_parts import naming_own_parts
-from neurosbd.runs.records import read_config
-from neurosbd.runs.resuming import Resumable, start_recording, take_up
-from neurosbd.runs.run import CHECKPOINT, CONFIG, METRICS, RESULT, Run, open_run, write_record
+from neurosbd.runs.resuming import Resumable, entered
+from neurosbd.runs.run import CHECKPOINT, METRICS, RESULT, Run, open_run, write_record
 from neurosbd.tasks import Findings
 
 
@@ -64,28 +63,18 @@ def run_reported(session: ReportedSession, job: Job, interrupt: Interrupt) -> Ru
         KeyboardInterrupt: after a second Ctrl-C.
     """
     interrupt.hold()
-    with _entered(session, job) as start, job.loggers.ending(start["path"]):
+    with _introduced(session, job) as start, job.loggers.ending(start["path"]):
         return ReportedRun(session, start, job.loggers, interrupt).run()
 
 
 @contextmanager
-def _entered(session: ReportedSession, job: Job) -> Iterator[Event]:
-    """The run directory: a new one, or taken up where the run in it stopped; what loggers are told at the start."""
-    definition, introduction = session.definition, session.introduction()
-    with directory.claimed(definition, job.out, job.resume) as path:
-        if directory.holds_run(path):
-            take_up(session, path)
-            recording = start_recording(session.recorder, path, read_config(path / CONFIG))
-            start = "resumed"
-        else:
-            config = directory.config_of(definition, introduction["device"])
-            with directory.beginning(path, config, session.recorder):
-                recording = start_recording(session.recorder, path, config)
-            start = "nothing to resume" if job.resume else "new"
+def _introduced(session: ReportedSession, job: Job) -> Iterator[Event]:
+    """The run directory of a session, and what loggers are told at the start."""
+    definition, device = session.definition, session.introduction()["device"]
+    with entered(session, job.out, job.resume, lambda: directory.config_of(definition, device)) as there:
         yield {
-            **session.introduction(), "path": path, "start": start, "model": definition.name, "seed": definition.seed,
-            "device": str(introduction["device"]), "recording": recording, "epoch": _reports(session),
-            "finished": _over(session),
+            **session.introduction(), **there._asdict(), "model": definition.name, "seed": definition.seed,
+            "device": str(device), "epoch": _reports(session), "finished": _over(session),
         }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""Taking up a run where it stopped: the checkpoint in its directory, and its trace."""
+"""A session and its run directory: begun there, or taken up where the run in it stopped, with its trace."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from neurosbd.config.definition import Definition
 from neurosbd.datasets.in_memory import PREFIX
@@ -11,7 +13,9 @@ from neurosbd.files import checkpoints
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.recording import Recorder
-from neurosbd.runs.run import BEST, CHECKPOINT, PREVIOUS, TRACE, open_run
+from neurosbd.runs import directory
+from neurosbd.runs.records import read_config
+from neurosbd.runs.run import BEST, CHECKPOINT, CONFIG, PREVIOUS, TRACE, open_run
 from neurosbd.runs.stopping import Stopping
 from neurosbd.tracefiles.writer import PARTIAL, describe
 
@@ -37,7 +41,40 @@ class Resumable(Protocol):
         ...
 
 
-def start_recording(recorder: Recorder | None, path: Path, config: JsonTable) -> str | None:
+class Entered(NamedTuple):
+    """A run directory that a session works in."""
+
+    path: Path
+    start: str  # 'new', 'resumed' or 'nothing to resume'
+    recording: str | None  # how large the trace will be, and where; None: there is none
+
+
+@contextmanager
+def entered(
+    session: Resumable, out: str | Path | None, resume: bool, config: Callable[[], JsonTable]
+) -> Iterator[Entered]:
+    """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
+
+    Args:
+        session: that has not begun.
+        out: the directory; none: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest of them.
+        resume: whether it may go on with a run that is there; if none is, this one starts.
+        config: what config.json is to say of a new run.
+    Raises:
+        UsageError: if it cannot be written, another process works there, or the run there is another one.
+    """
+    with directory.claimed(session.definition, out, resume) as path:
+        if directory.holds_run(path):
+            take_up(session, path)
+            yield Entered(path, "resumed", _start_recording(session.recorder, path, read_config(path / CONFIG)))
+            return
+        begun = config()
+        with directory.beginning(path, begun, session.recorder):
+            recording = _start_recording(session.recorder, path, begun)
+        yield Entered(path, "nothing to resume" if resume else "new", recording)
+
+
+def _start_recording(recorder: Recorder | None, path: Path, config: JsonTable) -> str | None:
     """Open the trace of a run directory, if there shall be one; how large it will be, and where."""
     if recorder is None:
         return None

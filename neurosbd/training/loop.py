@@ -12,18 +12,16 @@ import torch
 from neurosbd.errors import UsageError, warn
 from neurosbd.files import checkpoints
 from neurosbd.files.parsing import JsonTable
-from neurosbd.runs import directory
+from neurosbd.runs import directory, resuming
 from neurosbd.runs.attempt import Attempt
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.job import Job
 from neurosbd.runs.loggers import LEARNING, Event, Loggers, MetricsFile
 from neurosbd.runs.machine import deterministic_algorithms, peak_memory
 from neurosbd.runs.own_parts import naming_own_parts
-from neurosbd.runs.records import read_config
-from neurosbd.runs.resuming import keep_best, start_recording, take_up
+from neurosbd.runs.resuming import keep_best
 from neurosbd.runs.run import (
     CHECKPOINT,
-    CONFIG,
     METRICS,
     RESULT,
     Run,
@@ -52,24 +50,19 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonT
     Raises:
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
-    with directory.claimed(session.definition, job.out, job.resume) as path:
-        if directory.holds_run(path):
-            take_up(session, path)
-            recording = start_recording(session.recorder, path, read_config(path / CONFIG))
-            start = "resumed"
-        else:
-            config = directory.config_of(session.definition, session.device, session.batches.units)
-            config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
-            config |= {} if begun is None else {"start": asdict(begun)}
-            config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
-            config |= {"seeds": seeds} if seeds else {}
-            config |= {"graph": session.eager or "replayed"} if session.definition.training.graph else {}
-            with directory.beginning(path, config, session.recorder):
-                recording = start_recording(session.recorder, path, config)
-            start = "nothing to resume" if job.resume else "new"
-        source = None if begun is None else begun.run
-        told = {"path": path, "start": start, "from": source, **_introduction(session), "recording": recording}
+    with resuming.entered(session, job.out, job.resume, lambda: _config(session, begun, seeds)) as there:
+        told = {**there._asdict(), "from": None if begun is None else begun.run, **_introduction(session)}
         yield told | ({"seeds": seeds} if seeds else {})
+
+
+def _config(session: Session, begun: Start | None, seeds: JsonTable | None) -> JsonTable:
+    """What config.json says of a new run."""
+    config = directory.config_of(session.definition, session.device, session.batches.units)
+    config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
+    config |= {} if begun is None else {"start": asdict(begun)}
+    config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
+    config |= {"seeds": seeds} if seeds else {}
+    return config | ({"graph": session.eager or "replayed"} if session.definition.training.graph else {})
 
 
 def _introduction(session: Session) -> Event:
