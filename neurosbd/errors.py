@@ -69,18 +69,20 @@ _LISTED = 60  # names that one line may have
 
 
 def nearest(name: str, legal: Iterable[str]) -> str:
-    """'; did you mean ...? Legal: ...' for an unknown name.
+    """'; did you mean ...? Legal: ...' for an unknown name; '; legal: ...' where none is close.
 
     >>> nearest("sdb", ["sbp", "sbd", "dfa"])
     "; did you mean 'sbd'? Legal: sbp, sbd, dfa"
+    >>> nearest("bp", ["sbd", "dfa"])
+    '; legal: sbd, dfa'
     """
     legal = list(legal)
     close = difflib.get_close_matches(name, legal, cutoff=0.5)
     likeness = {word: difflib.SequenceMatcher(None, word, name).ratio() for word in close}
     # Of words that are equally close, the one with the same letters: two of them were exchanged.
     best = max(close, key=lambda word: (likeness[word], sum((Counter(word) & Counter(name)).values())), default=None)
-    hint = f"; did you mean '{best}'?" if best else ";"
+    hint = f"; did you mean '{best}'? Legal" if best else "; legal"
     if len(legal) <= _LISTED:
-        return f"{hint} Legal: {', '.join(legal)}"
+        return f"{hint}: {', '.join(legal)}"
     alike = difflib.get_close_matches(name, legal, n=5, cutoff=0.0)
-    return f"{hint} Legal: {', '.join(alike)} and {len(legal) - len(alike)} more"
+    return f"{hint}: {', '.join(alike)} and {len(legal) - len(alike)} more"

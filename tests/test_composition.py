@@ -187,7 +187,7 @@ neuromodulator = "reward"
 
 
 def test_constants_that_are_no_parts_are_told_where_they_belong() -> None:
-    with pytest.raises(ValueError, match=r"a rule has no part 'scale'.*Legal: plasticity.*\(scale=0.1\)"):
+    with pytest.raises(ValueError, match=r"a rule has no part 'scale'.*legal: plasticity.*\(scale=0.1\)"):
         neurosbd.rules["sbd"](scale=0.1)
 
 

@@ -348,7 +348,7 @@ def test_forgetting_runs_from_start_to_end(shape: Any) -> None:
 
 def test_a_forgetting_that_cannot_be_is_refused() -> None:
     for constants, words in (
-        ({"shape": "cubic"}, "shape must be .*got 'cubic'; Legal: linear, geometric"),
+        ({"shape": "cubic"}, "shape must be .*got 'cubic'; legal: linear, geometric"),
         ({"end": 1.0}, "from 0.9 to 1.0.*0.9999"),
         ({"start": 1.5}, "start must be in 0..1, got 1.5"),
     ):

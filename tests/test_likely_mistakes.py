@@ -1,5 +1,6 @@
 """What a newcomer is likely to get wrong is said with the fix, in the words of where it was asked for."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,34 @@ def test_an_unknown_part_may_be_that_of_a_plugin(arguments: list[str], capsys: p
     assert "one of your own needs its file: --plugin FILE.py" in capsys.readouterr().err
     assert main(["fit", "digits-mlp", "--rule", "sdb"]) == 2
     assert "plugin" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "nosuch"], "there is nothing called 'nosuch'; legal: "),
+        (["show", "short_terms"], "'short_terms' is a kind of items; `neurosbd list short_terms` names them"),
+        (["show", "short_term"], "there is nothing called 'short_term'; did you mean 'short_terms'? Legal: "),
+        (["show", "short_term/tsodyks_markram"], "there is no kind 'short_term'; did you mean 'short_terms'?"),
+        (["show", "short_terms/tsodyks"], "no 'tsodyks' among short_terms; did you mean 'tsodyks_markram'?"),
+        (
+            ["fit", "diabetes-mlp", "--rule", "corinfomax"],
+            "rule 'corinfomax' is that of loss 'squared_error', which needs 1 output for the 1 value to predict",
+        ),
+        (
+            ["simulate", "inhibitory-balance", "--record", "inh.drive"],
+            "'inh' is reached by conductances, .*; record what each connection gives it: 'exc->inh.current'",
+        ),
+        (["simulate", "inhibitory-balance", "--record", "*.drive"], "every population is reached by conductances"),
+    ],
+)
+def test_what_is_refused_is_said_with_its_reason(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of kinds, a loss that is the rule's, a drive that conductances leave none of. Must fail when `show` knows
+    items alone, the loss is not looked at, or the conductances are not (tried)."""
+    assert main(arguments) == 2
+    assert re.search(said.replace("?", r"\?"), capsys.readouterr().err)
 
 
 def test_an_unknown_table_of_a_setting_is_that_of_the_setting() -> None:

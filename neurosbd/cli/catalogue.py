@@ -1,7 +1,7 @@
 """What there is: every table of the engine and every item of the library, with a line and a source."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 
 from neurosbd.errors import UsageError, nearest
@@ -117,9 +117,7 @@ def show(
         load_packages()
         places = _places(name)
     if not places:
-        legal = [n for folder in LIBRARY.values() for n in library.names(folder)]
-        legal += [n for items in TABLES.values() for n in items]
-        raise UsageError(f"there is nothing called '{name}'{nearest(name, dict.fromkeys(legal))}")
+        raise UsageError(_unknown(name))
     shown = []
     for kind, item in places:
         if kind == "models":
@@ -137,8 +135,26 @@ def _places(name: str) -> list[tuple[str, str]]:
     only, _, item = name.rpartition("/")
     if only in RENAMED:
         table(only)  # which says its new name
-    there = {kind: library.names(folder) for kind, folder in LIBRARY.items()} | dict(TABLES)
-    return [(kind, item) for kind, items in there.items() if only in ("", kind) and item in items]
+    return [(kind, item) for kind, items in _items().items() if only in ("", kind) and item in items]
+
+
+def _items() -> Mapping[str, Collection[str]]:
+    """Names of all items by their kind."""
+    return {kind: library.names(folder) for kind, folder in LIBRARY.items()} | dict(TABLES)
+
+
+def _unknown(name: str) -> str:
+    """Why a NAME or KIND/NAME means no item, and what does."""
+    there = _items()
+    only, _, item = name.rpartition("/")
+    if name in there:
+        return f"'{name}' is a kind of items; `neurosbd list {name}` names them, `neurosbd show {name}/NAME` shows one"
+    if only in there:
+        return f"there is no '{item}' among {only}{nearest(item, there[only])}"
+    if only:
+        return f"there is no kind '{only}'{nearest(only, there)}"
+    known = dict.fromkeys([*(item for items in there.values() for item in items), *there])
+    return f"there is nothing called '{name}'{nearest(name, known)}"
 
 
 def _show_file(kind: str, name: str) -> str:

@@ -245,7 +245,14 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
     output, name = definition.output_size(), definition.readout
     needed, units = loss.parameters * data.outputs, experiment.rule.units_per_class
     if output != (needed * units,):
-        what = "classes" if data.kind == "classes" else "values to predict"
+        what = "classes" if data.kind == "classes" else f"value{'s' if data.outputs > 1 else ''} to predict"
+        if experiment.rule.loss is not None and units == 1:
+            raise UsageError(
+                f"{definition.name}: rule '{definition.rule.kind}' is that of loss '{definition.loss_name}', which "
+                f"needs {needed} output{'s' if needed > 1 else ''} for the {data.outputs} {what} of '{data.name}', but "
+                f"the readout has size {list(output)}; set population.{name}.size = [{needed}], or choose rule 'sbd', "
+                f"which takes any loss{_stray(data) if data.kind == 'classes' else ''}"
+            )
         each = f", for each of which loss '{definition.loss_name}' needs {loss.parameters} outputs"
         competing = f", with rule.units_per_class = {units} each" if units > 1 else ""
         raise UsageError(

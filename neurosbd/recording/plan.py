@@ -190,6 +190,9 @@ def _targets(timed: Sequence[_Timed], recorded: Recorded, extent: RunExtent) -> 
 
 def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
     legal = places(request.what, kind, recorded)
+    opened = request.what == "drive" and request.where in ("*", *recorded.network.conductances)
+    if opened and (not legal or request.where != "*"):
+        raise UsageError(f"recording {request.spec}: {_no_drive(request.where, recorded)}")
     if not legal:
         unscored = "; nobody scores a protocol" if recorded.loss is None and request.what in SCORED else ""
         unscored += "; rewards are those of [[reward]] in a free run" if request.what == "reward" else ""
@@ -213,6 +216,18 @@ def _where(request: Request, kind: SignalKind, recorded: Recorded) -> list[str]:
         what = lacks if request.where in known else f"there is no '{request.where}'"
         raise UsageError(f"recording {request.spec}: {what}{nearest(request.where, [*legal, '*'])}")
     return [request.where]
+
+
+def _no_drive(where: str, recorded: Recorded) -> str:
+    """Why populations that conductances reach have no drive, and what is recorded in place of it."""
+    there = recorded.network.conductances
+    population = next(iter(there)) if where == "*" else where
+    reached = "every population is" if where == "*" else f"'{where}' is"
+    currents = " and ".join(f"'{name}.current'" for name in there[population])
+    return (
+        f"{reached} reached by conductances, whose effect goes with the potential, so that there is no drive before "
+        f"the membrane; record what each connection gives it: {currents}"
+    )
 
 
 def _clock(request: Request, kind: SignalKind, extent: RunExtent) -> Clock:
