@@ -64,8 +64,8 @@ class KeyPlaces(torch.Generator):
 
     def fill(self, generator: torch.Generator) -> None:
         """Put the keys of the next replay in their places, as its run would draw them."""
-        if self.asked:
-            self.places.copy_(torch.stack([_drawn(generator, what) for what in self.asked]))
+        for place, what in zip(self.places, self.asked, strict=True):
+            place.fill_(_drawn(generator, what))
 
     def key(self, what: str) -> Tensor:
         """The place of the next key, [].
@@ -103,15 +103,18 @@ def new_key(generator: torch.Generator | None, what: str, device: torch.device) 
         return generator.key(what)
     if isinstance(generator, NotingGenerator):
         generator.asked.append(what)
-    key = _drawn(generator, what)
-    if isinstance(generator, PartGenerator):
-        key = torch.stack((key, torch.tensor(generator.first)))
-    return key.to(device)
+    key = _placed(_drawn(generator, what), device)
+    return torch.stack((key, _placed(generator.first, device))) if isinstance(generator, PartGenerator) else key
 
 
-def _drawn(generator: torch.Generator, what: str) -> Tensor:
-    """The next key of a generator, int64 []."""
-    return torch.randint(2**62, (), generator=generator) ^ _salt(what)
+def _drawn(generator: torch.Generator, what: str) -> int:
+    """The next key of a generator, 0..2^62 - 1."""
+    return int(torch.randint(2**62, (), generator=generator)) ^ _salt(what)
+
+
+def _placed(number: int, device: torch.device) -> Tensor:
+    """A number on a device, int64 []; part of the launch of a kernel, since the host would wait for a copy."""
+    return torch.full((), number, dtype=torch.int64, device=device)
 
 
 def _salt(what: str) -> int:
