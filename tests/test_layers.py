@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "neurosbd"
 ROOMS = [  # from the ground up; a room imports from those below it, and rooms of one storey do not know each other
-    {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text"},
+    {"__version__", "allocator", "axes", "errors", "filters", "noise", "seeds", "text", "transfers"},
     {"files"},
     {"schema"},
     {"losses"},

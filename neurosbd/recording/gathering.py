@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.recording.picking import Picking
 from neurosbd.tracefiles.series import Clock, Rows, Series
+from neurosbd.transfers import HostMemory, host_memory
 
 _TYPES = {"uint8": torch.bool, "float32": torch.float32}  # spikes: nothing is copied to bytes as fast as truth
 _ALIGNED = 64  # bytes
@@ -72,7 +73,7 @@ class SeriesRows:
         return place.as_strided((self._length, *self._shape), (size, *self._strides), place.storage_offset())
 
     def copied(self, host: Tensor, count: int) -> np.ndarray:
-        """The first rows in a copy of the block."""
+        """The first rows in a copy of the block, whether it is there already or not."""
         return self._on(host[self._bytes].view(_TYPES[self._kind]))[:count].numpy().view(self._kind)
 
     def put(self, at: int, value: Tensor | None, present: Tensor | None) -> None:
@@ -97,16 +98,24 @@ class SeriesRows:
 class _Block(NamedTuple):
     """Memory of so many rows, and where in it those of each series are."""
 
-    memory: Tensor  # uint8, on the device
+    host: HostMemory  # of its bytes, on the device
     series_rows: dict[str, SeriesRows]
+
+
+class Taken(NamedTuple):
+    """A block that was filled, for whoever writes it."""
+
+    rows: Rows
+    wait: Callable[[], None]  # until the values are there
+    done: Callable[[], None]  # what to call when they are not needed any more
 
 
 class Gathering:
     """The block that is being filled.
 
     A row is opened, its values are put in as they come up, and it counts when the next one is opened or the trial
-    ends. Nothing is moved to the host before the block is full, then it is moved at once. Blocks that were written
-    are filled again: memory that is new costs more than what is put there.
+    ends. Nothing is moved to the host before the block is full, then it is moved at once, and who writes it waits for
+    it, not the run. Blocks that were written are filled again: memory that is new costs more than what is put there.
 
     Args:
         clock: of these series.
@@ -140,7 +149,8 @@ class Gathering:
         starts = [0, *accumulate(sizes)]
         memory = torch.empty(starts.pop(), dtype=torch.uint8, device=self.device)
         named = zip(self.series.items(), starts, strict=True)
-        return _Block(memory, {n: SeriesRows(s, memory, start, self.length, self._picks[n]) for (n, s), start in named})
+        rows = {n: SeriesRows(s, memory, start, self.length, self._picks[n]) for (n, s), start in named}
+        return _Block(host_memory(memory), rows)
 
     @property
     def full(self) -> bool:
@@ -177,20 +187,28 @@ class Gathering:
         """Places of the recorded examples that the batch of the open row has."""
         return self._present.places
 
-    def take(self) -> tuple[Rows, Callable[[], None]]:
-        """The rows so far, on the host, and what to call once they are not needed any more; the next block begins."""
-        rows, block = self.pending(), self._block
+    def take(self) -> Taken:
+        """The rows so far, on their way to the host; the next block begins."""
+        block = self._block
+        block.host.copy()
+        taken = Taken(self._rows(), block.host.wait, lambda: self._written.append(block))
         self._start()
-        return rows, lambda: self._written.append(block)
+        return taken
 
     def pending(self) -> Rows:
         """The rows so far, on the host."""
+        self._block.host.copy()
+        self._block.host.wait()
+        return self._rows()
+
+    def _rows(self) -> Rows:
+        """The rows so far, where they are on the host once they have been copied."""
         columns = list(zip(*self._coordinates, strict=True)) or [()] * 5
         kinds = (np.float64, np.int32, np.int32, np.int32)
         time, step, batch, epoch = (np.array(c, kind) for c, kind in zip(columns[:4], kinds, strict=True))
         sample = np.array(columns[4], np.int64).reshape(self.count, len(self.clock.examples))
-        host = self._block.memory.cpu()
-        values = {name: series_rows.copied(host, self.count) for name, series_rows in self._block.series_rows.items()}
+        host, places = self._block.host.values, self._block.series_rows.items()
+        values = {name: series_rows.copied(host, self.count) for name, series_rows in places}
         return Rows(time, step, batch, epoch, sample, values)
 
     def state_dict(self) -> StateDict:

@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.files.parsing import JsonTable
@@ -46,13 +45,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return told.stdout.strip()
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device. It goes to a GPU by way of pinned memory, so that the host does not wait for it."""
-    if device.type != "cuda" or tensor.device.type != "cpu":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def peak_memory(device: torch.device) -> int:

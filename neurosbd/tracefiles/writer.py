@@ -114,19 +114,26 @@ class TraceWriter:
         except _FAULTS as problem:
             raise RunError(f"{unfinished}: the trace cannot be gone on with ({problem})") from None
 
-    def append(self, clock: int, rows: Rows, done: Callable[[], object] = lambda: None) -> None:
+    def append(
+        self,
+        clock: int,
+        rows: Rows,
+        wait: Callable[[], object] = lambda: None,
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
         """Hand over a block: `contents.block_rows(clock)` rows, or fewer in the last one of a session.
 
         Args:
             clock: of the rows.
             rows: to be added; not to be changed before they are written.
+            wait: called, in the thread of the writer, before it looks at their values.
             done: called, in the thread of the writer, when they are.
         Raises:
             RunError: if an earlier block could not be written.
         """
         self._check()
         if len(rows):
-            self._queue.put(partial(self._commit, clock, rows, done))
+            self._queue.put(partial(self._commit, clock, rows, wait, done))
 
     def drain(self) -> list[int]:
         """Wait until everything handed over is committed; rows of each clock.
@@ -203,7 +210,7 @@ class TraceWriter:
             self._problem = self._problem or problem
         self._queue.task_done()
 
-    def _commit(self, clock: int, rows: Rows, done: Callable[[], object]) -> None:
+    def _commit(self, clock: int, rows: Rows, wait: Callable[[], object], done: Callable[[], object]) -> None:
         """Append everywhere, note the checks, flush, count, flush."""
         start, length = self._rows[clock], self.contents.block_rows(clock)
         table: Node = self._file[checks.where(clock)]
@@ -212,6 +219,7 @@ class TraceWriter:
                 f"a block of clock {clock} cannot begin at row {start:,}; blocks have {length:,} rows, and "
                 f"{len(table):,} were announced"
             )
+        wait()
         rows = rows.ordered(self.contents.of(clock))
         plain = {place(clock, name): getattr(rows, name) for name in coordinates(self.contents.clocks[clock])}
         plain |= {series.path: rows.values[series.name] for series in self.contents.of(clock)}

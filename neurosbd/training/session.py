@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.config.compatibility import check_optimizer
@@ -22,7 +23,6 @@ from neurosbd.network.inputs import Frames
 from neurosbd.noise import part_of
 from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, TrialRecorder, plan
 from neurosbd.runs.batches import BatchSource
-from neurosbd.runs.machine import to_device
 from neurosbd.runs.metric_sums import MetricSums
 from neurosbd.runs.own_parts import broken_contract
 from neurosbd.runs.stopping import Stopping
@@ -34,6 +34,7 @@ from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.sparing import sparing_of
+from neurosbd.transfers import to_device
 
 
 class Session:
@@ -257,11 +258,14 @@ class Session:
         return (self._on_device(batch) for batch in self.batches.tests())
 
     def _on_device(self, batch: Batch) -> Batch:
-        """The trial where the network is; its inputs follow step by step."""
+        """The trial where the network is; inputs that come step by step follow step by step."""
         if self.device.type == "cpu":
             return batch
         task = None if batch.task is None else to_device(batch.task, self.device)
-        inputs = Frames(len(batch.weights), (to_device(x, self.device) for x in batch.inputs))
+        if isinstance(batch.inputs, Tensor):
+            inputs = to_device(batch.inputs, self.device)
+        else:
+            inputs = Frames(len(batch.weights), (to_device(x, self.device) for x in batch.inputs))
         target = to_device(batch.target, self.device) if batch.taught else batch.target
         return replace(batch, inputs=inputs, target=target, task=task)
 

@@ -1,0 +1,114 @@
+"""Copies to the host beside a run. A GPU is stood in for by streams that do their work when somebody waits for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from neurosbd import transfers
+from neurosbd.transfers import PinnedMemory, SameMemory, host_memory, to_device
+
+
+class Stream:
+    """Work in order, none of which is done before somebody waits for it."""
+
+    current: "Stream"
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.work: list[Callable[[], object]] = []
+
+    def launch(self, work: Callable[[], object]) -> None:
+        self.work.append(work)
+
+    def wait_stream(self, other: "Stream") -> None:
+        before = len(other.work)
+        self.launch(lambda: other.run(before))
+
+    def run(self, length: int) -> None:
+        """Carry out the first pieces, which are nothing from then on."""
+        for place in range(length):
+            work, self.work[place] = self.work[place], lambda: None
+            work()
+
+
+class Event:
+    """A place in a stream."""
+
+    waits = 0
+
+    def __init__(self, blocking: bool = False) -> None:
+        self.blocking = blocking
+
+    def record(self, stream: Stream) -> None:
+        self.stream, self.length = stream, len(stream.work)
+
+    def synchronize(self) -> None:
+        Event.waits += 1
+        self.stream.run(self.length)
+
+
+class Launched:
+    """A tensor whose copies are launched."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+    def copy_(self, source: torch.Tensor, non_blocking: bool = False) -> None:
+        if not non_blocking:
+            raise RuntimeError("the host waits for this copy")
+        Stream.current.launch(lambda: self.tensor.copy_(source))
+
+
+@contextmanager
+def on(stream: Stream) -> Iterator[None]:
+    before, Stream.current = Stream.current, stream
+    yield
+    Stream.current = before
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A GPU whose current stream is given."""
+    Stream.current, Event.waits = Stream(), 0
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream.current)
+    monkeypatch.setattr(transfers, "_pinned", lambda like: Launched(torch.full_like(like, -1)))
+    transfers._stream_of_copies.cache_clear()
+    yield Stream.current
+    transfers._stream_of_copies.cache_clear()
+
+
+def test_a_copy_holds_what_was_launched_before_it_and_nothing_waits(gpu: Stream) -> None:
+    """The block is filled and copied, and the run goes on. Must fail when the stream of copies does not wait for that
+    of the run, when the copy stops the host, or when `wait` returns at once (all tried)."""
+    block = torch.zeros(3)
+    memory: Any = PinnedMemory(block)
+    gpu.launch(lambda: block.fill_(1))
+    memory.copy()
+    assert Event.waits == 0 and block.tolist() == [0, 0, 0]
+    assert len(gpu.work) == 1  # the copy is not in the way of what the run launches next
+    memory.wait()
+    assert memory.values.tensor.tolist() == [1, 1, 1] and Event.waits == 1
+
+
+def test_a_block_is_copied_again_and_again(gpu: Stream) -> None:
+    """Must fail when the event is that of the first copy (tried)."""
+    block = torch.zeros(3)
+    memory: Any = PinnedMemory(block)
+    for value in (1.0, 2.0):
+        gpu.launch(lambda value=value: block.fill_(value))
+        memory.copy()
+        memory.wait()
+        assert memory.values.tensor.tolist() == [value] * 3
+
+
+def test_on_the_host_nothing_is_copied() -> None:
+    """Must fail when the block has memory of its own on the host (tried)."""
+    block = torch.zeros(3)
+    memory = host_memory(block)
+    assert isinstance(memory, SameMemory) and memory.values is block
+    assert to_device(block, torch.device("cpu")) is block
