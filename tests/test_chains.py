@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 import neurosbd
-from neurosbd.connections import Dense
+from neurosbd.connections import POOLINGS, Conv2d, Dense, Local2d
+from neurosbd.connections.geometry import Geometry
+from neurosbd.connections.synapses import Synapses
 from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
@@ -46,6 +48,12 @@ def gradients(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     learner.learn(batch)
     named = learner.network.named_parameters()
     return {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}
+
+
+def behind_a_pooling(pool: str) -> dict[str, Geometry]:
+    """Connections from a map of 3 x 9 x 9."""
+    shape = POOLINGS[pool]()
+    return {"conv2d": Conv2d(3, pool=shape), "local2d": Local2d(3, pool=shape), "dense": Dense(pool=shape)}
 
 
 def put(learner: Learner, weights: dict[str, Tensor]) -> None:
@@ -269,3 +277,15 @@ def test_refused_on_the_command_line_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"digits-snn: rule 'fa': connection 'input->hidden1': 'fa' sends"):
         neurosbd.fit("digits-snn", rule="fa", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["conv2d", "local2d", "dense"])
+@pytest.mark.parametrize("pool", list(POOLINGS))
+def test_a_signal_comes_back_in_the_memory_order_of_the_map(pool: str, kind: str) -> None:
+    """Where two orders meet a gate takes seven times as long. Must fail when what a pooling shares out goes by a number
+    expanded to the size of the map (tried)."""
+    geometry, post = behind_a_pooling(pool)[kind], (5,) if kind == "dense" else (5, 2, 2)
+    weight = torch.randn(geometry.weight_shape((3, 9, 9), post))
+    value = torch.randn(4, 3, 9, 9).contiguous(memory_format=torch.channels_last)
+    back = geometry.back(Synapses(weight, None), torch.randn(4, *post), value)
+    assert back.stride() == value.stride()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import driven, fitted, spread
+from neurosbd.connections.kernels import arriving_size, driven, fitted, spread
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.schema.constants import Count, Share, Whole, constants
@@ -87,7 +87,7 @@ class Conv2d:
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Correlation of the pre factor with the post factor; the input gradient is never formed."""
         biased = synapses.bias is not None
-        post_factor = spread(self, post_factor, pre_factor, lambda: self._full_drive(synapses, pre_factor))
+        post_factor = spread(self, post_factor, pre_factor.shape, lambda: self._full_drive(synapses, pre_factor))
         _, weight, bias = torch.ops.aten.convolution_backward(
             post_factor,
             pre_factor,
@@ -105,12 +105,10 @@ class Conv2d:
 
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """Transposed correlation with the kernels, spread over what was pooled, [B, *size]."""
-        arriving = self.carry(value)
-        signal = spread(self, signal, arriving, lambda: self._full_drive(synapses, arriving))
-        onto, _, _ = torch.ops.aten.convolution_backward(
-            signal, arriving, synapses.weight, None, [self.stride] * 2, [self.padding] * 2, [1, 1], False, [0, 0], 1,
-            [True, False, False],
-        )  # fmt: skip
+        size = arriving_size(self, value)
+        signal = spread(self, signal, size, lambda: self._full_drive(synapses, self.carry(value)))
+        rest = [(side + 2 * self.padding - self.kernel) % self.stride for side in size[1:]]  # that no kernel has seen
+        onto = functional.conv_transpose2d(signal, synapses.weight, None, self.stride, self.padding, rest)
         return unpooled(self.pool, onto, value)
 
     def each(
@@ -122,7 +120,7 @@ class Conv2d:
         total = e.view(*e.shape[:2], -1)
         for post, pre in zip(posts, pres, strict=True):
             patches = functional.unfold(pre, self.kernel, 1, self.padding, self.stride)
-            post = spread(self, post, pre, partial(self._full_drive, synapses, pre))
+            post = spread(self, post, pre.shape, partial(self._full_drive, synapses, pre))
             total.baddbmm_(post.flatten(2), patches.transpose(1, 2), beta=kept)
             kept = 1.0
         return e

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from neurosbd.connections.pooling import Pooling
@@ -59,15 +60,24 @@ def driven(owner: Kernel, arriving: tuple[int, ...]) -> tuple[int, int]:
     return height, width
 
 
-def spread(owner: Kernel, post_factor: Tensor, arriving: Tensor, drive: Callable[[], Tensor]) -> Tensor:
+def arriving_size(owner: Kernel, value: Tensor) -> tuple[int, ...]:
+    """Size of what arrives at the synapses of a pre map [B, channels, height, width], without the examples."""
+    size = tuple(value.shape[1:])
+    return owner.pool.size(size) if owner.pool else size
+
+
+def spread(owner: Kernel, post_factor: Tensor, arriving: tuple[int, ...], drive: Callable[[], Tensor]) -> Tensor:
     """Post factor of every position of the kernel: back through the pooling of the drive, if there is one.
 
     Args:
         owner: the connection.
         post_factor: of the neurons, [B, *size].
-        arriving: at the synapses, [B, *arriving].
+        arriving: size of what arrives at the synapses, [.., height, width].
         drive: gives the drive before it is pooled, from which a maximum finds its winners.
     """
     if owner.pool_drive is None:
         return post_factor
-    return owner.pool_drive.spread(post_factor, driven(owner, arriving.shape), drive)
+    size = (*post_factor.shape[:2], *driven(owner, arriving))
+    order = torch.channels_last  # in which kernels read and write maps
+    like = torch.empty(size, dtype=post_factor.dtype, device=post_factor.device, memory_format=order)
+    return owner.pool_drive.spread(post_factor, like, drive)

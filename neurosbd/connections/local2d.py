@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from neurosbd.connections.geometry import WeightAxes, sparse_mask
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
-from neurosbd.connections.kernels import fitted, spread
+from neurosbd.connections.kernels import arriving_size, fitted, spread
 from neurosbd.connections.pooling import Pooling, unpooled
 from neurosbd.connections.synapses import Synapses
 from neurosbd.schema.constants import Count, Share, Whole, constants
@@ -98,15 +98,15 @@ class Local2d:
 
     def outer(self, synapses: Synapses, post_factor: Tensor, pre_factor: Tensor) -> Synapses:
         """Patch of every position times the post factor there, summed over the batch alone."""
-        post_factor = spread(self, post_factor, pre_factor, lambda: self._full_drive(synapses, pre_factor))
+        post_factor = spread(self, post_factor, pre_factor.shape, lambda: self._full_drive(synapses, pre_factor))
         bias = None if synapses.bias is None else post_factor.sum(0)
         return Synapses(self._outer(post_factor, pre_factor), bias)
 
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """What every pixel sent to the positions that look at it, spread over what was pooled, [B, *size]."""
-        arriving = self.carry(value)
-        signal = spread(self, signal, arriving, lambda: self._full_drive(synapses, arriving))
-        return unpooled(self.pool, self._onto_pre(signal, synapses.weight, arriving), value)
+        size = arriving_size(self, value)
+        signal = spread(self, signal, size, lambda: self._full_drive(synapses, self.carry(value)))
+        return unpooled(self.pool, self._onto_pre(signal, synapses.weight, size), value)
 
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
@@ -120,7 +120,7 @@ class Local2d:
             e.mul_(kept)
         for post, pre in zip(posts, pres, strict=True):
             patches = self._patches(pre).permute(2, 0, 1, 5, 3, 4)
-            post = spread(self, post, pre, partial(self._full_drive, synapses, pre))
+            post = spread(self, post, pre.shape, partial(self._full_drive, synapses, pre))
             e.addcmul_(post[..., None, None, None], patches[:, None])
         return e
 
@@ -149,12 +149,12 @@ class Local2d:
             torch.bmm(seen, _flat(factor[rows]), out=kernels[rows].flatten(2, 4).flatten(0, 1))
         return kernels.permute(5, 0, 1, 4, 2, 3)
 
-    def _onto_pre(self, slope: Tensor, weight: Tensor, arriving: Tensor) -> Tensor:
+    def _onto_pre(self, slope: Tensor, weight: Tensor, arriving: tuple[int, ...]) -> Tensor:
         """Adjoint of the drive in what arrived: kernel pixel by kernel pixel, since no two positions share one."""
         (height, width), pad, step = slope.shape[2:], self.padding, self.stride
         factor, kernels = _flat(slope.permute(2, 3, 0, 1)), _kernels(weight).flatten(0, 1)
-        batch, channels, rows, columns = arriving.shape
-        onto = arriving.new_zeros((batch, rows + 2 * pad, columns + 2 * pad, channels))
+        batch, (channels, rows, columns) = len(slope), arriving
+        onto = slope.new_zeros((batch, rows + 2 * pad, columns + 2 * pad, channels))
         for y in range(self.kernel):
             for x in range(self.kernel):
                 part = torch.bmm(factor, kernels[:, y, x].transpose(1, 2)).view(height, width, batch, channels)
@@ -182,7 +182,7 @@ class _Drive(torch.autograd.Function):
         (slope,) = grad_outputs
         arriving, weight = ctx.saved_tensors
         _, before, learns = ctx.needs_input_grad
-        onto_pre = ctx.geometry._onto_pre(slope, weight, arriving) if before else None
+        onto_pre = ctx.geometry._onto_pre(slope, weight, arriving.shape[1:]) if before else None
         return None, onto_pre, ctx.geometry._outer(slope, arriving) if learns else None
 
 

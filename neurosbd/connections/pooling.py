@@ -20,12 +20,13 @@ class Pooling(Protocol):
         """The pooled map."""
         ...
 
-    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
-        """What of a factor per patch belongs to each pixel, [B, channels, *sides].
+    def spread(self, factor: Tensor, like: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        """What of a factor per patch belongs to each pixel, [B, channels, height, width].
 
         Args:
             factor: one per patch, [B, channels, h, w].
-            sides: height and width of the map that was pooled.
+            like: of the size of the map that was pooled and in its memory order, in which the result comes, since to
+                multiply maps of two orders takes seven times as long. Its numbers are not looked at.
             value: gives that map; not called where it makes no difference.
         """
         ...
@@ -45,10 +46,9 @@ def _pooled_size(owner: "AveragePool | MaxPool | SumPool", size: tuple[int, ...]
     return (size[0], *((n - owner.window) // stride + 1 for n in size[1:]))
 
 
-def _shared(owner: "AveragePool | SumPool", factor: Tensor, sides: tuple[int, int], divisor: int) -> Tensor:
+def _shared(owner: "AveragePool | SumPool", factor: Tensor, like: Tensor, divisor: int) -> Tensor:
     """The factor of its patch for every pixel, divided; summed where patches overlap."""
     window, stride = owner.window, owner.stride or owner.window
-    like = factor.new_empty(()).expand(*factor.shape[:2], *sides)  # only its size is looked at
     return torch.ops.aten.avg_pool2d_backward(factor, like, [window] * 2, [stride] * 2, [0, 0], False, True, divisor)
 
 
@@ -69,9 +69,9 @@ class AveragePool:
         """Mean of each patch, [B, channels, h, w]."""
         return functional.avg_pool2d(value, self.window, self.stride or self.window)
 
-    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
-        """In equal parts, [B, channels, *sides]."""
-        return _shared(self, factor, sides, self.window**2)
+    def spread(self, factor: Tensor, like: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        """In equal parts, [B, channels, height, width]."""
+        return _shared(self, factor, like, self.window**2)
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Size (channels, height, width) after pooling."""
@@ -97,8 +97,8 @@ class MaxPool:
         """Maximum of each patch, [B, channels, h, w]."""
         return functional.max_pool2d(value, self.window, self.stride or self.window)
 
-    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
-        """All of it to the largest pixel, [B, channels, *sides]."""
+    def spread(self, factor: Tensor, like: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        """All of it to the largest pixel, [B, channels, height, width]."""
         found, shape = value(), [[self.window] * 2, [self.stride or self.window] * 2, [0, 0], [1, 1], False]
         _, where = torch.ops.aten.max_pool2d_with_indices(found, *shape)
         return torch.ops.aten.max_pool2d_with_indices_backward(factor, found, *shape, where)
@@ -125,9 +125,9 @@ class SumPool:
         """Sum of each patch, [B, channels, h, w]."""
         return functional.avg_pool2d(value, self.window, self.stride or self.window, divisor_override=1)
 
-    def spread(self, factor: Tensor, sides: tuple[int, int], value: Callable[[], Tensor]) -> Tensor:
-        """The whole of it to every pixel, [B, channels, *sides]."""
-        return _shared(self, factor, sides, 1)
+    def spread(self, factor: Tensor, like: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        """The whole of it to every pixel, [B, channels, height, width]."""
+        return _shared(self, factor, like, 1)
 
     def size(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Size (channels, height, width) after pooling."""
@@ -136,7 +136,7 @@ class SumPool:
 
 def unpooled(pool: Pooling | None, factor: Tensor, value: Tensor) -> Tensor:
     """A factor of what arrived, [B, channels, h, w], at the map that was pooled on the way; itself, if none was."""
-    return factor if pool is None else pool.spread(factor, (value.shape[2], value.shape[3]), lambda: value)
+    return factor if pool is None else pool.spread(factor, value, lambda: value)
 
 
 POOLINGS = {"average": AveragePool, "max": MaxPool, "sum": SumPool}

@@ -45,22 +45,34 @@ def learn_back(
 
 
 def _step_back(p: Pass, backward: Callable[[Connection], Tensor], mirrored: Mapping[str, nn.Parameter]) -> None:
+    signals = {p.run.network.readout: p.score() * p.weight}
+    for name in reversed(p.run.network.incoming):
+        _population_back(p, name, signals, backward, mirrored)
+
+
+def _population_back(
+    p: Pass,
+    name: str,
+    signals: dict[str, Tensor],
+    backward: Callable[[Connection], Tensor],
+    mirrored: Mapping[str, nn.Parameter],
+) -> None:
+    """One population learns and sends its signal on, into `signals`, which no longer have its own; what else it needed
+    is let go before the next."""
     network = p.run.network
-    signals = {network.readout: p.score() * p.weight}
-    for name in reversed(network.incoming):
-        judged = name in network.heads  # by itself, and who it reads hears nothing of it
-        gated = p.gate(name, p.score(name) * p.weight if judged else signals.pop(name))
-        for connection in network.incoming[name]:
-            change = p.deposit(connection, gated)
-            present = network.present(connection)
-            if change is not None and connection.name in mirrored:
-                theirs = change.weight.clone() if present is None else change.weight * present
-                add_gradient(Synapses(mirrored[connection.name], None), Synapses(theirs, None))
-            if connection.pre != INPUT and not judged:
-                weight = backward(connection)
-                signal = p.back(connection, gated, weight if present is None else weight * present)
-                before = signals.get(connection.pre)
-                signals[connection.pre] = signal if before is None else before + signal
+    judged = name in network.heads  # by itself, and who it reads hears nothing of it
+    gated = p.gate(name, p.score(name) * p.weight if judged else signals.pop(name))
+    for connection in network.incoming[name]:
+        change = p.deposit(connection, gated)
+        present = network.present(connection)
+        if change is not None and connection.name in mirrored:
+            theirs = change.weight.clone() if present is None else change.weight * present
+            add_gradient(Synapses(mirrored[connection.name], None), Synapses(theirs, None))
+        if connection.pre != INPUT and not judged:
+            weight = backward(connection)
+            signal = p.back(connection, gated, weight if present is None else weight * present)
+            before = signals.get(connection.pre)
+            signals[connection.pre] = signal if before is None else before + signal
 
 
 def draw_feedback(network: Network, how: Initialiser, generator: torch.Generator) -> dict[str, Tensor]:

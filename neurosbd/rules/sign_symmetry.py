@@ -60,7 +60,7 @@ class SignSymmetry(Rule[TensorState]):
             state.tensors["seed"].copy_(_seed(generator))
 
         def backward(connection: Connection) -> Tensor:
-            return run.network.weights[connection.name].sign() * size[connection.name]
+            return run.network.weights[connection.name].sign().mul_(size[connection.name])
 
         return learn_back(run, batch, backward)
 
