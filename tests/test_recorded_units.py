@@ -1,5 +1,6 @@
 """Units of recorded signals: currents in A and conductances in S where a leak is known, drives in V, in every file."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ from neurosbd.errors import UsageError
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import unroll
 from neurosbd.network.network import Connection, Frame, Network, Population
-from neurosbd.neurons import LIF, HodgkinHuxley, Izhikevich
+from neurosbd.neurons import ALIF, LIF, AdEx, HodgkinHuxley, Izhikevich
 from neurosbd.neurons.neuron import Neuron
+from neurosbd.neurons.units import lifted
 from neurosbd.recording.signals import Recorded, StepView, kind_of
 from neurosbd.recording.units import reading, unit_of
 from neurosbd.report.analyses import chosen, run_analysis
@@ -81,6 +83,30 @@ def test_a_current_of_a_hundred_picoamperes_reads_a_hundred_picoamperes() -> Non
     i, drive, v = measured(HodgkinHuxley(**PASSIVE), lasting, weight, pulse(4000, 0), "current", "drive", "v")
     assert i == pytest.approx(100e-12, rel=1e-9) and drive == pytest.approx(10e-3, rel=1e-9)
     assert v[-1] == pytest.approx(-60e-3, rel=1e-6)
+
+
+GIVEN = {
+    "lif": LIF(**VOLTS, g_leak=LEAK),
+    "lif, r = 1 - alpha": LIF(**VOLTS, g_leak=LEAK, r=1 - math.exp(-DT / 20e-3)),
+    "alif": ALIF(**VOLTS, g_leak=LEAK),
+    "adex": AdEx(v_leak=-70e-3, v_rheobase=20e-3, sharpness=2e-3, v_threshold=40e-3, v_reset=-60e-3, g_leak=LEAK),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_neurons_that_are_given_a_leak_are_recorded_in_amperes_and_siemens(name: str) -> None:
+    """As those of Hodgkin and Huxley: a steady 100 pA through 10 nS lifts the membrane by 10 mV, 2 nS open to 0 V pull
+    it to 10 / 12 of its rest, and their current is that of the leak. Must fail when a drive is taken times g_leak
+    whatever the membrane makes of it, and when the current of a conductance is taken times `r` (tried: both)."""
+    neuron = GIVEN[name]
+    lasting, weight = Exponential(1e9), 100e-12 / LEAK / float(lifted(neuron, DT))
+    i, v = measured(neuron, lasting, weight, pulse(8000, 0), "current", "v")
+    assert i == pytest.approx(100e-12, rel=1e-8) and v[-1] == pytest.approx(-60e-3, rel=1e-6)
+    neuron = dataclasses.replace(neuron, v_leak=-80e-3, v_threshold=-20e-3)
+    opened = Conductance(0.0, lasting)
+    g, i, v = measured(neuron, opened, 2e-9 / LEAK, pulse(8000, 0), "conductance", "current", "v")
+    assert g == pytest.approx(2e-9, rel=1e-9) and v[-1] == pytest.approx(10 / 12 * -80e-3, rel=1e-6)
+    assert i[-1] == pytest.approx(LEAK * (v[-1] + 80e-3), rel=1e-6)
 
 
 def test_each_neuron_has_a_leak_of_its_own() -> None:

@@ -1,5 +1,6 @@
 """Quantities with units, in model files, on the command line and in Python."""
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,25 @@ def test_weights_and_currents_with_units_are_what_drives_the_neuron(tmp_path: Pa
     assert volts.stimulus[0].model_dump()["values"] == pytest.approx([0.0, 20e-3])
 
 
+LEAKY = VOLTS + ', g_leak = "10 nS"'
+
+
+@pytest.mark.parametrize("kind", ["lif", "alif", "adex"])
+def test_a_leak_in_siemens_gives_neurons_in_volts_currents_and_conductances(tmp_path: Path, kind: str) -> None:
+    """2 nS of 10 nS are 0.2 leaks, also as a bound; a steady current of 300 pA lifts a membrane of 10 nS by 30 mV
+    whatever its `r`. Must fail when `r` is not asked for, when `dt` is that of the default, and when bounds stay as
+    they are (tried: all)."""
+    neuron = LEAKY.replace("lif", kind)
+    bounds = 'plasticity = { kind = "symmetric_inhibitory", w_min = 0.0, w_max = "5 nS" }'
+    for r in (1.0,) if kind == "adex" else (1.0, 0.02):
+        resisting = neuron.replace(', reset = "to_value"', "") if kind == "adex" else f"{neuron}, r = {r}"
+        found = _driven(tmp_path, "2 nS", "300 pA", resisting, f'synapse = "conductance"\n{bounds}')
+        assert found.network().weights["source->cells"].tolist() == [pytest.approx([0.2] * 2)]
+        assert found.connection[0].plasticity.w_max == pytest.approx(0.5)
+        lifts = 1.0 if kind == "adex" else r / (1 - math.exp(-1e-4 / 20e-3))
+        assert found.stimulus[0].model_dump()["values"] == pytest.approx([0.0, 30e-3 / lifts])
+
+
 def test_a_refractory_period_is_asked_beside_a_free_run_too(tmp_path: Path) -> None:
     """Must fail when trials alone are looked at (tried: as it was)."""
     with pytest.warns(UsageWarning, match=r"refractory = 0.5 s is longer than the run of 0.01 s, so that no unit"):
@@ -184,6 +204,7 @@ def test_a_refractory_period_is_asked_beside_a_free_run_too(tmp_path: Path) -> N
     ("weight", "current", "neuron", "more", "said"),
     [
         ("2 nS", "0.1 V", VOLTS, 'synapse = "conductance"', "'2 nS' counts in the leak .* 2 nS are 0.2"),
+        ("2 nS", "0.1 V", VOLTS + ', g_leak = ["10 nS"]', 'synapse = "nmda"', "names none that all its units have"),
         ("2 nS", "0.1 V", AXON, "", "weight.mean: must be a potential or a current, .* got the conductance '2 nS'"),
         ("2 mV", "0.1 V", AXON, 'synapse = "nmda"', "must be a conductance, .* got the potential '2 mV'"),
         ("2 mV", "10 mV", 'kind = "lif"', "", "'2 mV' is a potential, but those of .* are in thresholds"),

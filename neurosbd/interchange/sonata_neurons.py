@@ -47,7 +47,7 @@ def _leaky(values: Values, tau: np.ndarray, dt: float, r: np.ndarray) -> Table:
     return {
         "kind": "lif", "tau_mem": tau * _MILLI, "v_threshold": values["V_th"] * _MILLI,
         "v_leak": values["E_L"] * _MILLI, "v_reset": values["V_reset"] * _MILLI, "reset": "to_value", "r": r,
-        "refractory": (steps + 1) * dt * _MILLI, "refractoriness": "clamped",
+        "refractory": (steps + 1) * dt * _MILLI, "refractoriness": "clamped", "g_leak": values["C_m"] / tau * 1e-9,
     }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def _exponential(values: Values, dt: float) -> Table:
         "kind": "adex", "tau_mem": values["C_m"] / leak * _MILLI, "tau_adapt": values["tau_w"] * _MILLI,
         "a": values["a"] / leak, "b": values["b"] / leak * _MILLI, "v_leak": values["E_L"] * _MILLI,
         "v_rheobase": values["V_th"] * _MILLI, "sharpness": values["Delta_T"] * _MILLI,
-        "v_threshold": values["V_peak"] * _MILLI, "v_reset": values["V_reset"] * _MILLI,
+        "v_threshold": values["V_peak"] * _MILLI, "v_reset": values["V_reset"] * _MILLI, "g_leak": leak * 1e-9,
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import neurosbd.neurons.membrane as membrane
 from neurosbd.distributions import check_above
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
-from neurosbd.schema.constants import Constant, Potential, Range, TimeConstant, constants
+from neurosbd.schema.constants import Conductance, Constant, Potential, Range, TimeConstant, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 _STEEPEST = 40.0  # the exponent is held here, where exp is finite in float32 and a spike within the step is certain
@@ -44,6 +44,7 @@ class AdEx:
         v_threshold: peak that counts as a spike.
         v_reset: v after a spike, < v_threshold.
         surrogate: pseudo-derivative, of the distance from the peak in units of v_threshold - v_reset.
+        g_leak: leak conductance, S, > 0, that currents and conductances with a unit count in, as in LIF.
     Raises:
         ValueError: if a constant is out of range.
     Source: Brette, Gerstner 2005, J. Neurophysiol. 94, in dimensionless form.
@@ -63,6 +64,7 @@ class AdEx:
     v_threshold: Potential = 1.0
     v_reset: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
+    g_leak: Conductance | None = None
 
     def __post_init__(self) -> None:
         check_above(self, "v_threshold", "v_reset")

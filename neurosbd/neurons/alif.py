@@ -11,6 +11,7 @@ from neurosbd.filters import decay, leak
 from neurosbd.neurons.membrane import Refractoriness, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.schema.constants import (
+    Conductance,
     Constant,
     NotNegativeHertz,
     NotNegativeSeconds,
@@ -57,6 +58,7 @@ class ALIF:
         v_leak: resting potential; a steady current I through a resistance R raises it by R I.
         surrogate: pseudo-derivative.
         rate: that the threshold draws the unit to, Hz, >= 0; 0: it only makes spikes rarer.
+        g_leak: leak conductance, S, > 0, as in LIF.
     Raises:
         ValueError: if a constant is out of range.
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods (equation 7 and following); `rate`: Lazar, Pipa, Triesch
@@ -75,6 +77,7 @@ class ALIF:
     v_leak: Potential = 0.0
     surrogate: Surrogate = field(default_factory=Triangle)
     rate: NotNegativeHertz = 0.0
+    g_leak: Conductance | None = None
 
     def __post_init__(self) -> None:
         membrane.check("ALIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)

@@ -12,11 +12,10 @@ from neurosbd.distributions import check_above
 from neurosbd.neurons.gating import GATES, Gates, Rates
 from neurosbd.neurons.membrane import Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
-from neurosbd.schema.constants import Constant, Range, constants
+from neurosbd.schema.constants import Conductance, Constant, Range, constants
 from neurosbd.surrogates import Surrogate, Triangle
 
 Capacitance = Annotated[Constant, Range(above=0, unit="F")]
-Conductance = Annotated[Constant, Range(above=0, unit="S")]
 MembraneVolts = Annotated[Constant, Range(least=-0.2, most=0.2, unit="V", hint="write '-65 mV', say")]
 
 

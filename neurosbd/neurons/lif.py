@@ -11,7 +11,14 @@ from neurosbd.filters import decay
 from neurosbd.neurons.membrane import Refractoriness, Reset, number
 from neurosbd.neurons.neuron import Activity, Conductances, Flow
 from neurosbd.neurons.scan import Scan, apart
-from neurosbd.schema.constants import NotNegativeSeconds, PositiveConstant, Potential, TimeConstant, constants
+from neurosbd.schema.constants import (
+    Conductance,
+    NotNegativeSeconds,
+    PositiveConstant,
+    Potential,
+    TimeConstant,
+    constants,
+)
 from neurosbd.surrogates import Surrogate, Triangle
 
 
@@ -42,6 +49,8 @@ class LIF:
         refractoriness: what the membrane does meanwhile: 'integrating' goes on without a threshold; 'clamped' stays at
             v_reset until the first step that can spike, and needs reset = 'to_value'.
         surrogate: pseudo-derivative.
+        g_leak: leak conductance, S, > 0: what currents and conductances that are written or recorded with a unit count
+            in; the dynamics know none. none: nothing says it.
     Raises:
         ValueError: if a constant is out of range.
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, Methods; `snntorch.Leaky(reset_mechanism="subtract")`.
@@ -59,6 +68,7 @@ class LIF:
     refractory: NotNegativeSeconds = 0.0
     refractoriness: Refractoriness = "integrating"
     surrogate: Surrogate = field(default_factory=Triangle)
+    g_leak: Conductance | None = None
 
     def __post_init__(self) -> None:
         membrane.check("LIF", self.reset, self.refractoriness, self.v_threshold, self.v_reset)

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
-from neurosbd.neurons.neuron import Conducting
+from torch import Tensor
+
+from neurosbd.filters import decay
+from neurosbd.neurons.membrane import number
+from neurosbd.neurons.neuron import Conducting, Leaking
 from neurosbd.schema.constants import Constant
 
 
@@ -34,6 +38,14 @@ def in_volts(neuron: object) -> bool:
 
 
 def leak_conductance(neuron: object) -> Constant | None:
-    """g_leak, S, where the constants of a neuron say it: its drive is a current over g_leak, a conductance g is one of
-    g / g_leak. None: nothing says how many siemens a leak is."""
+    """g_leak, S, where the constants of a neuron say it: a conductance g is one of g / g_leak. None: nothing says how
+    many siemens a leak is."""
     return getattr(neuron, "g_leak", None)
+
+
+def lifted(neuron: object, dt: float) -> float | Tensor:
+    """How far a steady drive of 1 lifts a membrane from rest: r / (1 - alpha) where every step leaks and then adds r
+    times the drive, else 1. A steady current I lifts it by I / g_leak, so that its drive is I / (g_leak lifted)."""
+    if not isinstance(neuron, Leaking):
+        return 1.0
+    return number(getattr(neuron, "r", 1.0)) / (1 - decay(number(neuron.leak_time), dt))

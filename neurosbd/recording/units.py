@@ -7,7 +7,7 @@ from torch import Tensor
 
 from neurosbd.network.network import Network
 from neurosbd.neurons.membrane import number
-from neurosbd.neurons.units import leak_conductance, units_of
+from neurosbd.neurons.units import leak_conductance, lifted, units_of
 from neurosbd.recording.signals import SignalKind, StepView, felt_by
 
 
@@ -23,13 +23,20 @@ def unit_of(what: str, kind: SignalKind, where: str, network: Network) -> Unit:
 
         v               that of its potentials: V, mV or threshold
         drive           that of its drives: V, or 1
-        current, clamp  A, I = g_leak drive, of a neuron with a g_leak; else that of its drives
+        current, clamp  A, of a neuron with a g_leak: I = g_leak drive, times how far a steady drive of 1 lifts its
+                        membrane (of a conductance g (reversal - v), which lifts it by 1); else that of its drives
         conductance     S, g = g_leak leaks, of a neuron with a g_leak; else leak
 
     and of anything else that of its kind.
     """
-    measured = _OF_NEURONS.get(what)
-    return Unit(kind.unit) if measured is None else measured(network.populations[felt_by(where, kind, network)].neuron)
+    neuron = network.populations[felt_by(where, kind, network)].neuron if what in (*_CURRENTS, *_OF_NEURONS) else None
+    if what in _CURRENTS:
+        leak, connection = leak_conductance(neuron), network.connections.get(where)
+        if leak is None:
+            return _drive(neuron)
+        direct = connection is not None and connection.transmission.conducts
+        return Unit("A", number(leak) * (1.0 if direct else lifted(neuron, network.dt)))
+    return _OF_NEURONS[what](neuron) if what in _OF_NEURONS else Unit(kind.unit)
 
 
 def reading(what: str, kind: SignalKind, where: str, network: Network) -> Callable[[StepView, str], Tensor] | None:
@@ -48,16 +55,10 @@ def _drive(neuron: object) -> Unit:
     return Unit(units_of(neuron).drive)
 
 
-def _current(neuron: object) -> Unit:
-    leak = leak_conductance(neuron)
-    return _drive(neuron) if leak is None else Unit("A", number(leak))
-
-
 def _conductance(neuron: object) -> Unit:
     leak = leak_conductance(neuron)
     return Unit("leak") if leak is None else Unit("S", number(leak))
 
 
-_OF_NEURONS: Mapping[str, Callable[[object], Unit]] = {
-    "v": _potential, "drive": _drive, "current": _current, "clamp": _current, "conductance": _conductance,
-}  # fmt: skip
+_CURRENTS = ("current", "clamp")
+_OF_NEURONS: Mapping[str, Callable[[object], Unit]] = {"v": _potential, "drive": _drive, "conductance": _conductance}

@@ -145,6 +145,7 @@ PositiveConstant = Annotated[Constant, Range(above=0)]
 TimeConstant = Annotated[Constant, Range(above=0, unit="s")]
 Potential = Annotated[Constant, Range(unit="V")]  # or thresholds, of a bare number
 Volts = Annotated[float, Range(unit="V")]
+Conductance = Annotated[Constant, Range(above=0, unit="S")]
 Count = Annotated[int, Range(least=1)]
 Whole = Annotated[int, Range(least=0)]
 
