@@ -130,7 +130,7 @@ class FreeSession:
         reports = -(-times.steps // times.report)
         extent = RunExtent(
             times.report, reports, {"train": 1, "test": 0}, {"train": self.examples, "test": self.examples},
-            self.network.dt, self.definition.seed,
+            self.network.dt, self.definition.seed, epoch="report",
         )  # fmt: skip
         signals = RuleSignals() if self.learner is None else self.experiment.rule.signals(self.network)
         recorded = Recorded(self.network, signals, dict, None, self.delivery is not None)

@@ -44,6 +44,7 @@ class RunExtent(NamedTuple):
     seed: int
     target: tuple[int, ...] = ()  # what the network is taught, per example: () a class, (k,) values
     moving: bool = False  # whether that changes within a trial
+    epoch: str = "epoch"  # what an epoch is called
 
     def start(self, on: Split, epoch: int, tests: bool) -> float:
         """When an epoch or its test begins, s of simulated time: tests lie between epochs where they are recorded.
@@ -75,14 +76,14 @@ class Plan:
     lines: tuple[str, ...]
     ends: Mapping[str, Ends]
 
-    def estimate(self, epochs: int) -> str:
+    def estimate(self, extent: RunExtent) -> str:
         """Size and rate in a line."""
         kinds = len(self.contents.series)
         spiking = any(series.what == "spikes" for series in self.contents.series)
         times = "; 8 B per spike come on top at the end, for the table of units, if they fit into record.limit"
         return (
             f"recording {kinds} signal{'s' * (kinds != 1)}: at most {_readable(self.bytes)} "
-            f"({_readable(self.bytes / epochs)} per epoch){times if spiking else ''}"
+            f"({_readable(self.bytes / extent.epochs)} per {extent.epoch}){times if spiking else ''}"
         )
 
 

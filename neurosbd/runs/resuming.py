@@ -79,7 +79,7 @@ def _start_recording(recorder: Recorder | None, path: Path, config: JsonTable) -
     if recorder is None:
         return None
     recorder.start(path / TRACE, json.dumps(config), describe(config))
-    return f"{recorder.plan.estimate(recorder.extent.epochs)}, into {path / TRACE}"
+    return f"{recorder.plan.estimate(recorder.extent)}, into {path / TRACE}"
 
 
 def take_up(session: Resumable, path: Path) -> None:
