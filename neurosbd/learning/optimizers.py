@@ -75,6 +75,28 @@ def learned_parameters(optimizer: Optimizer) -> list[torch.nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+class Update:
+    """What an optimizer makes of the gradients of a batch.
+
+    Args:
+        optimizer: that steps.
+        clip_norm: largest norm of the whole gradient, > 0; none: it stays as it is.
+    """
+
+    def __init__(self, optimizer: Optimizer, clip_norm: float | None = None) -> None:
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+
+    def clip(self) -> None:
+        """Scale the gradients down to the largest norm."""
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(learned_parameters(self.optimizer), self.clip_norm)
+
+    def step(self) -> None:
+        """Move the weights."""
+        apply(self.optimizer)
+
+
 class OptimizerChoice(Protocol):
     """Constants of an optimizer."""
 

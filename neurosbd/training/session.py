@@ -16,7 +16,7 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply, learned_parameters
+from neurosbd.learning.optimizers import Update, learned_parameters
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network.inputs import Frames
@@ -70,6 +70,7 @@ class Session:
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
+        self.update = Update(self.optimizer, training.clip_norm)
         self.sparing = sparing_of(experiment, learned_parameters(self.optimizer), ranks)
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
         self.epoch = 0
@@ -145,11 +146,10 @@ class Session:
         if self.looks_at(done) and not torch.isfinite(sums[0]):
             raise RunError(self.diagnosis())
         trial_recorder.on_gradients(lambda: self.again(self.number))
-        if self.definition.training.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(learned, self.definition.training.clip_norm)
+        self.update.clip()
         if self.pruning is not None:
             self.pruning.look(self.network)
-        apply(self.optimizer)
+        self.update.step()
         self.learner.after_step()
         trial_recorder.on_update()
         self.schedule.step()
