@@ -44,7 +44,7 @@ from wide_layer import LAYERS
 import neurosbd
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.capture import Captured
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizers import Update
 from neurosbd.runs.machine import provenance
 
 DENSITY = 0.05  # of the spikes that drive the wide layer
@@ -140,16 +140,15 @@ BATCH_RULES = ("sbd", "bp")
 
 
 class Replayed(Step):
-    """The same step, its batch replayed as one graph."""
+    """The same step, its batch and the step of its optimizer replayed as one graph."""
 
     def __init__(self, *of: Any) -> None:
         super().__init__(*of)
-        self.captured = Captured(self.learner)
+        self.captured = Captured(self.learner, update=Update(self.optimizer))
 
     def __call__(self) -> None:
-        """Replay, update."""
+        """Replay."""
         self.captured.learn(Batch(self.x, self.target))
-        apply(self.optimizer)
         self.learner.after_step()
 
 

@@ -5,7 +5,7 @@ a batch at once, at the price that nothing may change but the values in memory: 
 the next lies at one address for good, and whatever Python decides, or computes as a number, is what it was when the
 graph was taken down.
 
-    examples -> their fixed places;   .grad = 0;   learn;   state of the rule -> its fixed places
+    examples, learning rates -> their places;   .grad = 0;   learn;   state of the rule -> its places;   clip;   step
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +19,7 @@ from neurosbd.errors import warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
+from neurosbd.learning.optimizers import RatePlaces, Update
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import KeyPlaces, key_places, noting
 
@@ -86,10 +87,13 @@ class Captured:
     Args:
         learner: that learns.
         graph: makes an empty graph.
+        update: made of the gradients of every batch in the same graph; none: whoever asks for a batch makes it.
     """
 
-    def __init__(self, learner: Learner, graph: Callable[[], Graph] = CudaGraph) -> None:
+    def __init__(self, learner: Learner, graph: Callable[[], Graph] = CudaGraph, update: Update | None = None) -> None:
         self.learner = learner
+        self.update = update
+        self._rates = None if update is None else RatePlaces(update.optimizer, learner.network.like.device)
         self.reason: str | None = why_eager(learner)  # why nothing is replayed
         self.replayed = 0  # batches
         self._new = graph
@@ -103,7 +107,8 @@ class Captured:
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
 
     def learn(self, batch: Batch, noise: torch.Generator | None = None) -> BatchResult:
-        """Set all gradients to those of a batch, see `Learner.learn`. They are cleared before, in their places."""
+        """Set all gradients to those of a batch, see `Learner.learn`, and make the update of them that there is. They
+        are cleared before, in their places."""
         inputs = _stacked(batch)
         batch = replace(batch, inputs=inputs)
         if self.reason is None and self._graph is None and self._seen >= _EAGER:
@@ -116,6 +121,8 @@ class Captured:
             place.copy_(value)
         if noise is not None:
             self._keys.fill(noise)
+        if self._rates is not None:
+            self._rates.fill()
         self._graph.replay()
         self.replayed += 1
         self.learner.learned(self._moments)
@@ -129,6 +136,7 @@ class Captured:
             noise.set_state(notes.get_state())
             self._asked = notes.asked
         self._bring_home()
+        self._make_update()
         return result
 
     def _take_down(self, batch: Batch, inputs: Tensor) -> None:
@@ -164,6 +172,14 @@ class Captured:
         self._result = self.learner.learn(replace(fixed, inputs=steps), noise=self._keys)
         self._moments = self.learner.measured
         self._bring_home()
+        if self._rates is not None:
+            with self._rates.looked_up():
+                self._make_update()
+
+    def _make_update(self) -> None:
+        if self.update is not None:
+            self.update.clip()
+            self.update.step()
 
     def _bring_home(self, copy: bool = True) -> None:
         """The state of the rule lies at its fixed places again, with what was learned; without a copy, with what is

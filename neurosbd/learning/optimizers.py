@@ -97,6 +97,55 @@ class Update:
         apply(self.optimizer)
 
 
+def why_on_host(optimizer: Optimizer) -> str | None:
+    """Why the steps of an optimizer cannot be launched from a graph of kernels; None: they can.
+
+    Returns:
+        The reason, to be said.
+    """
+    if all(group.get("fused") or group.get("capturable") for group in optimizer.param_groups):
+        return None
+    return f"{type(optimizer).__name__} is built with neither fused=True nor capturable=True, and counts on the host"
+
+
+class RatePlaces:
+    """Places for the learning rates of an optimizer, where kernels that are launched again and again find those of now.
+
+    Schedules and checkpoints keep to the numbers in the groups of the optimizer, whatever the device.
+
+    Args:
+        optimizer: whose groups have a rate each.
+        device: of its parameters.
+    """
+
+    TYPE = torch.float32  # in which kernels of a GPU read a rate
+
+    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
+        self.optimizer = optimizer
+        self.places = [torch.zeros((), dtype=self.TYPE, device=device) for _ in optimizer.param_groups]
+        self._filled: list[float | None] = [None] * len(self.places)
+
+    def fill(self) -> None:
+        """Put the rates of the groups in their places; what has not changed is there."""
+        for number, (place, group) in enumerate(zip(self.places, self.optimizer.param_groups, strict=True)):
+            if group["lr"] != self._filled[number]:
+                self._filled[number] = group["lr"]
+                place.fill_(group["lr"])
+
+    @contextmanager
+    def looked_up(self) -> Iterator[None]:
+        """Context in which steps look the rates up in their places, and agree to being captured."""
+        groups = self.optimizer.param_groups
+        before = [{key: group[key] for key in ("lr", "capturable") if key in group} for group in groups]
+        try:
+            for group, own, place in zip(groups, before, self.places, strict=True):
+                group |= dict.fromkeys(own, True) | {"lr": place}
+            yield
+        finally:
+            for group, own in zip(groups, before, strict=True):
+                group |= own
+
+
 class OptimizerChoice(Protocol):
     """Constants of an optimizer."""
 

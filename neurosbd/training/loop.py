@@ -62,7 +62,7 @@ def _config(session: Session, begun: Start | None, seeds: JsonTable | None) -> J
     config |= {} if begun is None else {"start": asdict(begun)}
     config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
     config |= {"seeds": seeds} if seeds else {}
-    return config | ({"graph": session.eager or "replayed"} if session.definition.training.graph else {})
+    return config | ({"graph": session.replayed} if session.definition.training.graph else {})
 
 
 def _introduction(session: Session) -> Event:

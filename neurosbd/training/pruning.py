@@ -76,9 +76,14 @@ class Pruning:
         except ValueError as problem:
             raise UsageError(f"{definition.name}: {problem}") from None
 
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at gradients."""
+        return self.spec.by == "saliency"
+
     def look(self, network: Network) -> None:
-        """The gradients of a batch are there."""
-        if self.spec.by == "saliency":
+        """The gradients of a batch are there, and the weights are still those that gave them."""
+        if self.looks:
             self.batches += 1
             for name, score in self.scores.items():
                 gradient = network.weights[name].grad

@@ -16,7 +16,7 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import Update, learned_parameters
+from neurosbd.learning.optimizers import Update, learned_parameters, why_on_host
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network.inputs import Frames
@@ -78,7 +78,8 @@ class Session:
         self.metric_sums = self._metric_sums()
         self.recorder = self._recorder()
         self.eager = self._why_eager()  # why batches are not replayed as a graph, where that was asked for
-        self.captured = Captured(self.learner) if training.graph and self.eager is None else None
+        self.stepped = self._why_stepped()  # why the optimizer's step is no part of the graph, where there is one
+        self.captured = self._captured()
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
     def _metric_sums(self) -> MetricSums:
@@ -95,6 +96,22 @@ class Session:
         if reason is not None:
             warn(f"training.graph: every batch is launched kernel by kernel: {reason}")
         return reason
+
+    def _why_stepped(self) -> str | None:
+        if self.pruning is not None and self.pruning.looks:
+            return "training.pruning looks at the gradients before it"
+        return why_on_host(self.optimizer)
+
+    def _captured(self) -> Captured | None:
+        if not self.definition.training.graph or self.eager is not None:
+            return None
+        return Captured(self.learner, update=self.update if self.stepped is None else None)
+
+    @property
+    def replayed(self) -> str:
+        """How much of a batch is replayed as a graph, and why not more."""
+        step = "" if self.stepped is None else f", without the optimizer's step: {self.stepped}"
+        return self.eager or f"replayed{step}"
 
     def _recorder(self) -> Recorder | None:
         asked, batches, training = self.definition.record, self.batches, self.definition.training
@@ -127,7 +144,8 @@ class Session:
             requests: what a signal has asked this process for, which its ranks shall know.
         Raises:
             RunError: if the loss is seen not to be finite; says where it first went wrong. It is looked at in every
-                step on a CPU, where the weights are still those before the step, and in every 50th on a GPU.
+                step on a CPU, where the weights are still those before the step, and in every 50th on a GPU, where a
+                graph has taken the step already.
         """
         done = self.epoch * len(self.batches) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
@@ -146,10 +164,11 @@ class Session:
         if self.looks_at(done) and not torch.isfinite(sums[0]):
             raise RunError(self.diagnosis())
         trial_recorder.on_gradients(lambda: self.again(self.number))
-        self.update.clip()
-        if self.pruning is not None:
-            self.pruning.look(self.network)
-        self.update.step()
+        if self.captured is None or self.captured.update is None:
+            self.update.clip()
+            if self.pruning is not None:
+                self.pruning.look(self.network)
+            self.update.step()
         self.learner.after_step()
         trial_recorder.on_update()
         self.schedule.step()
