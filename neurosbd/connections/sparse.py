@@ -143,7 +143,7 @@ class Sparse:
         else:
             where = arriving.nonzero() if arriving.device.type == "cpu" else None
             few = _FEW_OF_ONE if len(arriving) == 1 else _FEW_OF_BATCH
-            if where is not None and len(where) * few <= arriving.numel():
+            if where is not None and where.shape[0] * few <= arriving.numel():
                 drive = self._of_few(weight, arriving, where)
             else:
                 drive = (self._matrix(weight) @ arriving.t()).t()
@@ -195,20 +195,27 @@ class Sparse:
         """Numbers of the synapses of these pre units, one unit after the other."""
         return _joined(self._of_each[0], units.tolist(), self.lists.sent)
 
+    @cached_property
+    def _onto_each(self) -> Sequence[Tensor]:
+        """Of each post unit the numbers of its synapses, as above."""
+        numbers = torch.arange(len(self.lists.post), dtype=torch.int32, device=self.lists.post.device)
+        return numbers.split(self.lists.fan_in.tolist())
+
     def onto(self, units: Tensor) -> Tensor:
         """Numbers of the synapses onto these post units, one unit after the other."""
-        return _in_a_row(self.lists.onto.index_select(0, units), self.lists.fan_in.index_select(0, units))
+        return _joined(self._onto_each, units.tolist(), self.lists.sent)
 
     def _of_few(self, weight: Tensor, arriving: Tensor, where: Tensor) -> Tensor:
         """The drive of what is not 0, at `where` [s, 2]."""
         post, rows = self.shape[0], len(arriving)
         drive = weight.new_zeros(rows * post)
-        if len(where):
+        if where.shape[0]:
             row, unit = where.unbind(1)
-            synapses, place = (_joined(each, unit.tolist(), self.lists.sent) for each in self._of_each)
+            units = unit.tolist()
+            synapses, place = (_joined(each, units, self.lists.sent) for each in self._of_each)
             sends = arriving[0].index_select(0, unit) if rows == 1 else arriving[row, unit]
             values = weight.index_select(0, synapses)
-            if any(each != 1 for each in sends.tolist()):
+            if sends.tolist().count(1.0) < len(units):
                 values.mul_(torch.repeat_interleave(sends, self.lists.fan_out.index_select(0, unit)))
             if rows > 1:
                 place = place + torch.repeat_interleave(row * post, self.lists.fan_out.index_select(0, unit))
@@ -287,13 +294,6 @@ def _drawn(dense: Dense, shape: tuple[int, int], pairs: Pairs, generator: torch.
 def _joined(parts: Sequence[Tensor], units: list[int], empty: Tensor) -> Tensor:
     """Those parts of a list, one after the other."""
     return torch.cat([parts[unit] for unit in units]) if units else empty[:0]
-
-
-def _in_a_row(first: Tensor, length: Tensor) -> Tensor:
-    """first[0], first[0] + 1, .., `length[0]` numbers, then those from first[1] on, and so forth; int32."""
-    ends = length.cumsum(0, dtype=torch.int32)
-    shift = torch.repeat_interleave(first + length - ends, length)
-    return torch.arange(len(shift), dtype=torch.int32, device=first.device).add_(shift)
 
 
 _MULTIPLIES = torch.backends.mkl.is_available()  # by compressed rows, on a CPU

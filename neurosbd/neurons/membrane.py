@@ -101,7 +101,8 @@ def integrate(neuron: Resetting, v: Tensor, z: Tensor, factor: float | Tensor, d
 def to_value(neuron: Resetting, v: Tensor, z: Tensor) -> Tensor:
     """The membrane, at v_reset where `z`, a spike or a wait, is above 0."""
     reset = number(neuron.v_reset)
-    return v.masked_fill(z > 0, reset) if isinstance(reset, float | int) else torch.where(z > 0, reset, v)
+    put = z.bool()  # a third of the time of z > 0
+    return v.masked_fill(put, reset) if isinstance(reset, float | int) else torch.where(put, reset, v)
 
 
 def after_reset(neuron: Resetting, v: Tensor, z: Tensor) -> Tensor:
@@ -214,7 +215,7 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         dt: step, s.
     """
     if refractory is not None:
-        potential = potential.masked_fill(refractory > 0, QUIET)
+        potential = potential.masked_fill(refractory.bool(), QUIET)
     threshold, unit = number(neuron.v_threshold), neuron.unit
     if not (torch.is_grad_enabled() and potential.requires_grad):
         value = above(potential, threshold)
@@ -223,7 +224,7 @@ def fire(neuron: Spiking, potential: Tensor, refractory: Tensor | None, dt: floa
         value = spike(distance if isinstance(unit, float | int) and unit == 1 else distance / unit, neuron.surrogate)
     if refractory is not None:
         silent = max(round(neuron.refractory / dt) - 1, 0)  # steps between two spikes that are `refractory` apart
-        refractory = (refractory - 1).clamp_(min=0).masked_fill_(value.detach() > 0, float(silent))
+        refractory = (refractory - 1).clamp_(min=0).masked_fill_(value.detach().bool(), float(silent))
     return Activity(value, potential), refractory
 
 
