@@ -33,32 +33,27 @@ def leak(value: Tensor, factor: float | Tensor, added: Tensor) -> Tensor:
     return torch.add(added, value, alpha=factor)
 
 
-def whole_steps(time: float, dt: float, name: str, unit: str = "s") -> int:
+def whole_steps(time: float, dt: float, name: str) -> int:
     """A duration as a number of steps, which it must be up to rounding.
 
     Args:
-        time: in `unit`, 's' or 'ms'.
+        time: s.
         dt: step, s, > 0.
         name: of the duration, for the message.
-        unit: of `time`.
     Raises:
         ValueError: if it lies between two steps, or is none at all (says which times do not), or has more than can
             be counted.
 
-
-    >>> whole_steps(0.3, 1e-4, "every", "ms")
+    >>> whole_steps(0.3e-3, 1e-4, "every")
     3
     """
-    in_dt = dt * {"s": 1.0, "ms": 1e3}[unit]
-    exact = time / in_dt
+    exact = time / dt
     if exact > COUNTED:
-        raise ValueError(f"{name} = {time:g} {unit} has {exact:.3g} steps of dt = {in_dt:.6g} {unit}; make it shorter")
+        raise ValueError(f"{name} = {time:g} s has {exact:.3g} steps of dt = {dt:.6g} s; make it shorter")
     if not abs(exact - round(exact)) <= 1e-6 * max(1.0, abs(exact)) or (time > 0 and round(exact) == 0):
         low = math.floor(exact)
-        near = " and ".join(f"{number * in_dt:.6g}" for number in (low, low + 1) if number)
-        raise ValueError(
-            f"{name} = {time:g} {unit} is no whole number of steps of dt = {in_dt:.6g} {unit}; near it: {near} {unit}"
-        )
+        near = " and ".join(f"{number * dt:.6g}" for number in (low, low + 1) if number)
+        raise ValueError(f"{name} = {time:g} s is no whole number of steps of dt = {dt:.6g} s; near it: {near} s")
     return round(exact)
 
 

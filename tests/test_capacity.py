@@ -20,7 +20,7 @@ ABSURD = [
     ("digits-mlp", "data.crop", 10**20, "data.crop"),
     ("digits-snn", "time.steps", 10**20, "10000000"),
     ("digits-snn", "connection.0.delay", 10**15, "100000"),
-    ("xor-delayed-reward", "task.duration", 10**15, "steps; legal are 10,000,000"),
+    ("xor-delayed-reward", "task.duration", "1e15 ms", "steps; legal are 10,000,000"),
     ("xor-delayed-reward", "training.batch_size", 2**31 - 1, r"a batch of 2,147,483,647 examples at least [\d,]+ GB"),
     ("dopamine-conditioning", "simulation.examples", 2**31 - 1, r"examples side by side.*; make simulation\.examples"),
     (
@@ -38,9 +38,9 @@ ABSURD = [
     ("dopamine-conditioning", "reward.0.window", 1e300, "coincidence.window = 1e.300 s has"),
     ("dopamine-conditioning", "time.dt", 1e-300, "must be at least 1e-09 s, got 1e-300"),
     ("stdp-window", "protocol.pairs", 10**12, "400,000,000,000,000 steps per trial; legal are 10,000,000"),
-    ("stdp-window", "protocol.period", 1e12, "1,000,000,000,000 steps per trial"),
-    ("stdp-window", "protocol.every", 1e-300, "near it: 1 ms"),
-    ("pattern-generation", "task.duration", 9e9, r"a frozen input of 9e\+11 numbers; legal are 100,000,000"),
+    ("stdp-window", "protocol.period", "1e12 ms", "1,000,000,000,000 steps per trial"),
+    ("stdp-window", "protocol.every", 1e-300, "near it: 0.001 s"),
+    ("pattern-generation", "task.duration", "9e9 ms", r"a frozen input of 9e\+11 numbers; legal are 100,000,000"),
     ("evidence-accumulation", "task.cues", 10**12 + 1, "steps; legal are 10,000,000"),
 ]
 

@@ -27,7 +27,7 @@ from neurosbd.training.fit import fit
 from neurosbd.training.session import Session
 
 QUICK: dict[str, Any] = {"training.epochs": 3, "data.subset": 12}
-PROTOCOL = {"protocol.longest": 20, "protocol.period": 50}
+PROTOCOL = {"protocol.longest": "20 ms", "protocol.period": "50 ms"}
 CURSOR = {"protocol.pretraining": 3, "protocol.recorded": 2, "protocol.session": 3, "protocol.batch": 4}
 MOMENTUM = {"training.optimizer.momentum": 0.5}
 STOPS = (signal.SIGINT, signal.SIGTERM)

@@ -26,7 +26,7 @@ from neurosbd.training.session import Session
 MEANT = "ignore:xor-delayed-reward. rule 'rstdp' states by how much"
 EXPERIMENTS = [n for n in library.names("models") if load_model(n).task or load_model(n).protocol]
 QUICK: dict[str, dict[str, Any]] = {
-    "stdp-window": {"protocol.longest": 20, "protocol.every": 10, "protocol.period": 50},
+    "stdp-window": {"protocol.longest": "20 ms", "protocol.every": "10 ms", "protocol.period": "50 ms"},
     "bmi-cursor": {"protocol.pretraining": 3, "protocol.recorded": 2, "protocol.session": 3},
 }
 SMALL = {"training.epochs": 1, "training.batches": 1, "training.batch_size": 4, "training.test_batches": 1}
@@ -38,9 +38,14 @@ def settings(name: str) -> dict[str, Any]:
         return QUICK[name]
     kind = load_model(name).task.kind  # type: ignore[union-attr]
     short = {
-        "evidence_accumulation": {"task.cue": 5, "task.pause": 8, "task.delay": 10, "task.recall": 5},
-        "pattern_generation": {"task.duration": 30},
-        "delayed_xor": {"task.duration": 30},
+        "evidence_accumulation": {
+            "task.cue": "5 ms",
+            "task.pause": "8 ms",
+            "task.delay": "10 ms",
+            "task.recall": "5 ms",
+        },
+        "pattern_generation": {"task.duration": "30 ms"},
+        "delayed_xor": {"task.duration": "30 ms"},
     }
     return SMALL | short[kind]
 
@@ -99,7 +104,7 @@ def test_the_stdp_window_is_the_rule(dt: float, tmp_path: Path) -> None:
 
     Must fail when lag has the wrong sign, or when lags are steps (tried: both).
     """
-    settings = {"protocol.longest": 40, "protocol.every": 8, "protocol.period": 90, "time.dt": dt}
+    settings = {"protocol.longest": "40 ms", "protocol.every": "8 ms", "protocol.period": "90 ms", "time.dt": dt}
     run = simulate("stdp-window", settings=settings, out=tmp_path / "r")
     rows = [line.rsplit(",", 2)[-2:] for line in (run.path / "curves.csv").read_text().splitlines()[1:]]
     measured = [(float(a), float(b)) for a, b in rows]
@@ -116,10 +121,10 @@ def test_a_window_beyond_the_bounds_is_cut_off_and_says_so(tmp_path: Path) -> No
 
     Must fail when bounds are not in force (tried: changes of 0.16).
     """
-    bounds = {"rule.plasticity.window": {"w_min": 0.2, "w_max": 0.3}, "protocol.pairs": 20, "protocol.period": 50}
+    bounds = {"rule.plasticity.window": {"w_min": 0.2, "w_max": 0.3}, "protocol.pairs": 20, "protocol.period": "50 ms"}
     with pytest.warns(UsageWarning, match=r"cut off by its bounds, w_min = 0.2 to w_max = 0.3, at 3 of 3 lags"):
         run = simulate(
-            "stdp-window", settings=bounds | {"protocol.longest": 4, "protocol.every": 4}, out=tmp_path / "r"
+            "stdp-window", settings=bounds | {"protocol.longest": 4e-3, "protocol.every": 4e-3}, out=tmp_path / "r"
         )
     assert run.result["measures"]["largest_potentiation"] == pytest.approx(0.05, abs=1e-6)
     assert run.result["measures"]["largest_depression"] == pytest.approx(-0.05, abs=1e-6)
@@ -196,10 +201,13 @@ TAU = "population.output.neuron.tau_mem"
         (["xor-delayed-reward", "--set", "population.input.size=[3]"], "task needs [60]"),
         (
             ["xor-delayed-reward", "--set", "time.dt=7e-4"],
-            "duration = 100 ms is no whole number of steps",
+            "duration = 0.1 s is no whole number of steps",
         ),
         (["xor-delayed-reward", "--set", "task.rate=2000"], "rate = 2000 Hz is more than one spike in a step"),
-        (["stdp-window", "--set", "protocol.every=0.5"], "every = 0.5 ms is no whole number of steps of dt = 1 ms"),
+        (
+            ["stdp-window", "--set", "protocol.every=0.5e-3"],
+            "every = 0.0005 s is no whole number of steps of dt = 0.001 s",
+        ),
         (["stdp-window", "--set", "protocol.start=1.5"], "is outside the bounds of the rule, w_min = -1 to w_max = 1"),
         (["stdp-window", "--set", "rule.readout='gradient'"], "set rule.readout = 'rule'"),
         (["stdp-window", "--rule", "sbd"], "sends rewards and no score"),
@@ -254,7 +262,7 @@ def test_an_experiment_is_not_fitted_and_says_how_to_run_it() -> None:
 @pytest.mark.filterwarnings(MEANT)
 def test_a_task_resumes_bit_for_bit() -> None:
     """Three batches at once, and two, then a third by a new session from the state of the first."""
-    definition = load_model("xor-delayed-reward", settings=SMALL | {"task.duration": 20, "training.batches": 3})
+    definition = load_model("xor-delayed-reward", settings=SMALL | {"task.duration": "20 ms", "training.batches": 3})
     experiments = [definition.build() for _ in range(3)]
     whole, first, second = (Session(each, TaskBatches(each), torch.device("cpu")) for each in experiments)
     for _ in range(3):

@@ -122,7 +122,7 @@ def test_a_run_is_looked_at_where_it_ended(tmp_path: Path) -> None:
 
 
 def test_runs_without_data_are_refused(tmp_path: Path) -> None:
-    quick = {"protocol.longest": 20, "protocol.every": 10, "protocol.period": 50}
+    quick = {"protocol.longest": "20 ms", "protocol.every": "10 ms", "protocol.period": "50 ms"}
     run = neurosbd.simulate("stdp-window", settings=quick, out=tmp_path / "run")
     with pytest.raises(UsageError, match="was not trained on a data set"):
         MODULE.analyse(run)

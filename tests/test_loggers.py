@@ -14,7 +14,7 @@ from neurosbd.errors import RunError, UsageError, UsageWarning
 from neurosbd.runs.loggers import EVENTS, Console, Event, NullLogger, TensorBoard
 
 QUICK: dict[str, Any] = {"training.epochs": 2, "data.subset": 10, "data.test_subset": 5}
-PROTOCOL = {"protocol.longest": 20, "protocol.period": 50}
+PROTOCOL = {"protocol.longest": "20 ms", "protocol.period": "50 ms"}
 
 
 class Log:

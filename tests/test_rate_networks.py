@@ -224,8 +224,8 @@ def test_cursor_control_is_recorded_in_three_parts(rule: str, tmp_path: Path) ->
     ("settings", "message"),
     [
         ({"protocol.session": 1}, "session = 1 trials are fewer than cursor_control.recorded = 60"),
-        ({"protocol.cue": 30}, "cue = 30 ms is longer than cursor_control.duration = 20 ms"),
-        ({"protocol.cue": 2.5}, r"cue = 2.5 ms is no whole number of steps"),
+        ({"protocol.cue": "30 ms"}, "cue = 0.03 s is longer than cursor_control.duration = 0.02 s"),
+        ({"protocol.cue": "2.5 ms"}, r"cue = 0.0025 s is no whole number of steps"),
         ({"loss": "cross_entropy"}, "judged by loss 'squared_error', got 'cross_entropy'"),
         ({"population.input.size": [5]}, "wants 4 inputs"),
         ({"rule.kind": "reinforce", "population.hidden.neuron.noise": 0.0}, "noise > 0"),

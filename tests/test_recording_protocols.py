@@ -11,13 +11,12 @@ from neurosbd.config.resolve import load_model
 from neurosbd.errors import UsageError
 from neurosbd.files import library
 
-WINDOW = {"protocol.longest": 20, "protocol.every": 5, "protocol.period": 60, "protocol.pairs": 2}
-REWARD = {"protocol.duration": 0.45, "protocol.batch": 4, "protocol.update": 20}
+WINDOW = {"protocol.longest": "20 ms", "protocol.every": "5 ms", "protocol.period": "60 ms", "protocol.pairs": 2}
 CURSOR = {"protocol.pretraining": 2, "protocol.recorded": 3, "protocol.session": 6, "protocol.batch": 2}
 
 
 def run(name: str, out: Path, record: list[str], **settings: Any) -> neurosbd.Run:
-    small = {"stdp-window": WINDOW, "bmi-cursor": CURSOR}.get(name, REWARD)
+    small = {"stdp-window": WINDOW, "bmi-cursor": CURSOR}[name]
     return neurosbd.simulate(name, settings={**small, **settings}, record=record, out=out)
 
 

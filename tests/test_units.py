@@ -2,6 +2,7 @@
 
 import math
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,57 @@ def test_a_bare_time_that_is_hardly_in_seconds_is_said_once(tmp_path: Path, neur
     with pytest.warns(UsageWarning, match=said) as seen:
         load_model(_model(tmp_path, neuron, dt))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        (
+            "stdp-window",
+            {"protocol.longest": 80, "protocol.every": 4.0, "protocol.period": 400, "protocol.pairs": 60},
+            r"protocol.longest = 80 s is long for a trial, by default 0.08 s; if ms are meant: longest = '80 ms', "
+            r"every = '4 ms', period = '400 ms'; if s are, longest = '80 s'$",
+        ),
+        ("evidence-accumulation", {"task.delay": 500}, "task.delay = 500 s is long for a trial, by default 1.05 s; if"),
+        ("pattern-generation", {"task.duration": 2000.0}, "if ms are meant: duration = '2000 ms'; if s are"),
+        ("xor-delayed-reward", {"task.wait": 5, "task.duration": "90 ms"}, "if ms are meant: wait = '5 ms'; if s"),
+    ],
+)
+def test_bare_times_of_trials_that_are_hardly_in_seconds_are_said_once(
+    model: str, settings: dict[str, object], said: str
+) -> None:
+    """Files of a time when these were ms. Must fail when what has its unit is said as well, or every key (tried)."""
+    with pytest.warns(UsageWarning, match=said) as seen:
+        definition = load_model(model, settings=settings)
+    assert len(seen) == 1
+    entry = definition.task or definition.protocol
+    assert all(getattr(entry, key.split(".")[1]) == value for key, value in settings.items() if value != "90 ms")
+
+
+def test_times_that_do_not_fit_together_are_said_to_be_seconds_first() -> None:
+    """A warning of what is meant comes before the refusal. Must fail when it waits for a legal file (tried)."""
+    with (
+        pytest.warns(UsageWarning, match="if ms are meant: cue = '100 ms'"),
+        pytest.raises(UsageError, match=r"needs cue <= pause, got 100 s and 0\.15 s"),
+    ):
+        load_model("evidence-accumulation", settings={"task.cue": 100})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("stdp-window", {"protocol.period": "20 s", "protocol.longest": "5 s", "protocol.every": "1 s"}),
+        ("stdp-window", {"protocol.period": 1.0, "protocol.longest": 0.4, "protocol.every": 0.1}),
+        ("evidence-accumulation", {"task.delay": 2}),
+        ("pattern-generation", {"task.duration": 2.0}),
+        ("bmi-cursor", {"protocol.duration": 0.5}),
+    ],
+)
+def test_long_trials_with_a_unit_and_usual_ones_without_are_not_said(model: str, settings: dict[str, object]) -> None:
+    """Must fail when a time with its unit is doubted, or whatever is a second or more (tried: both)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(model, settings=settings)
 
 
 def test_windows_and_synapses_are_asked_as_well(tmp_path: Path) -> None:

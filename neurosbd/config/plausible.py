@@ -2,19 +2,26 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from neurosbd.config.definition import Definition
 from neurosbd.errors import warn
 from neurosbd.files.parsing import Json
 from neurosbd.neurons import NEURONS
 from neurosbd.neurons.step_length import GONE
+from neurosbd.schema.constants import Range
+from neurosbd.schema.kinds import declared
+from neurosbd.schema.plugins import find
+from neurosbd.schema.schema import parameters
 from neurosbd.schema.units import quantity
+from neurosbd.tasks import PROTOCOLS, TASKS
 
 _FAST = ("tau_mem", "tau_syn", "refractory")  # times of neurons that are milliseconds wherever they are measured
 _WINDOW = ("tau_plus", "tau_minus")
 _RESPONSE = ("tau", "tau_rise", "tau_decay")
 _LONG = 1.0  # s
 _COARSE = 0.1  # s, of a step
+_UNUSUAL = 5  # times as long as by default, of a time of a trial
 
 
 def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str) -> None:
@@ -44,6 +51,38 @@ def check_plausible(definition: Definition, raw: Mapping[str, Json], source: str
     for where, key, value in _forgotten_leaks(raw):
         said = f"has no v_leak, which is then 0 V, above {key} = {value:g} V, so that its units fire without any input"
         warn(f"{source}: {where} {said}; give it, such as v_leak = '-70 mV'", 5)
+
+
+def check_plausible_trials(raw: Mapping[str, Json], source: str) -> None:
+    """Warn once of a task or protocol whose bare times are hardly meant in seconds; before they are compared.
+
+    Args:
+        raw: the parsed file with its changes, in which a quantity with a unit is a text.
+        source: the file, for messages.
+    """
+    for where, table in (("task", TASKS), ("protocol", PROTOCOLS)):
+        given = _at(raw, where)
+        make = find(table, _at(given, "kind"))
+        if make is None or not isinstance(given, Mapping):
+            continue
+        default = {key: value for key, (hint, value) in parameters(make).items() if _in_seconds(hint)}
+        bare = {key: value for key in default if _bare(value := given.get(key))}
+        long = [key for key, value in bare.items() if value >= max(_LONG, _UNUSUAL * _number(default[key]))]
+        if long:
+            usual = default[key := long[0]]
+            beside = f", by default {usual:g} s" if _bare(usual) else ""
+            meant = ", ".join(f"{key} = '{value:g} ms'" for key, value in bare.items())
+            said = f"{where}.{key} = {bare[key]:g} s is long for a trial{beside}; if ms are meant: {meant}"
+            warn(f"{source}: {said}; if s are, {key} = '{bare[key]:g} s'", 5)
+
+
+def _in_seconds(hint: object) -> bool:
+    return any(isinstance(mark, Range) and mark.unit == "s" for mark in declared(hint)[1])
+
+
+def _number(default: object) -> float:
+    """A default as a number; 0 if there is none."""
+    return float(default) if isinstance(default, int | float) else 0.0
 
 
 def _shown(definition: Definition) -> tuple[float, str]:
@@ -99,5 +138,5 @@ def _at(raw: Json, *path: str) -> Json:
     return raw
 
 
-def _bare(value: Json) -> bool:
+def _bare(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

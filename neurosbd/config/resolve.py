@@ -9,7 +9,7 @@ from pathlib import Path
 from neurosbd.config.definition import Definition
 from neurosbd.config.drive_units import convert_drives
 from neurosbd.config.hearing import check_loss_heard
-from neurosbd.config.plausible import check_plausible
+from neurosbd.config.plausible import check_plausible, check_plausible_trials
 from neurosbd.config.recipes import PREFERRED, changes
 from neurosbd.config.rule_change import carried_over
 from neurosbd.config.suiting import suit_free_run, suit_optimizer, suit_rule
@@ -119,6 +119,7 @@ def resolve_table(
         raw["loss"] = {"kind": needed}
         origin["loss"] = f"rule {kind}"
     convert_drives(raw, source)
+    check_plausible_trials(raw, source)
     definition = validate(Definition, raw, source, origin)
     check_plausible(definition, raw, source)
     if needed is None and any(key.split(".")[0] == "loss" for key in settings):

@@ -70,7 +70,7 @@ class Range:
     Args:
         above, least: lower bound, itself excluded or included.
         below, most: upper bound, likewise.
-        unit: 's', 'ms', 'Hz', 'mV', ...; '' for none.
+        unit: 's', 'Hz', 'V', ...; '' for none.
         hint: ends the message.
 
     >>> Range(above=0, unit="s").text, Range(least=0, most=1).text, Range(least=0, below=1).text
@@ -131,14 +131,13 @@ class Range:
         return _schema_of(self, handler(source))
 
 
-_NOUNS = {"": "number", "s": "time in s", "ms": "time in ms", "Hz": "rate in Hz", "steps": "number of steps"}
+_NOUNS = {"": "number", "s": "time in s", "Hz": "rate in Hz", "steps": "number of steps"}
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, most=1)]
 Share = Annotated[float, Range(least=0, below=1)]
 Seconds = Annotated[float, Range(above=0, unit="s")]
 NotNegativeSeconds = Annotated[float, Range(least=0, unit="s")]
-Milliseconds = Annotated[float, Range(above=0, unit="ms")]
 Hertz = Annotated[float, Range(above=0, unit="Hz")]
 NotNegativeHertz = Annotated[float, Range(least=0, unit="Hz")]
 PositiveConstant = Annotated[Constant, Range(above=0)]

@@ -14,7 +14,7 @@ from neurosbd.learning.rule import Rule
 from neurosbd.network.network import Frame, Network
 from neurosbd.neuromodulators import Transposed, overlapping
 from neurosbd.rules.rflo import rflo
-from neurosbd.schema.constants import Count, Fraction, Milliseconds, NotNegative, constants
+from neurosbd.schema.constants import Count, Fraction, NotNegative, Seconds, constants
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, Teaching
 
@@ -35,8 +35,8 @@ class CursorControl:
     movements side by side, each to a target of its own.
 
     Args:
-        duration: of a movement, ms, > 0.
-        cue: for how long the input of the target is on at its start, ms, > 0, at most duration.
+        duration: of a movement, s, > 0.
+        cue: for how long the input of the target is on at its start, s, > 0, at most duration.
         batch: movements side by side, >= 1.
         pretraining: trials with the first decoder, >= 1.
         pretraining_rate: learning rate of plain SGD there, >= 0.
@@ -51,8 +51,8 @@ class CursorControl:
 
     measured: ClassVar[tuple[str, ...]] = ("distance",)
 
-    duration: Milliseconds = 20.0
-    cue: Milliseconds = 4.0
+    duration: Seconds = 20e-3
+    cue: Seconds = 4e-3
     batch: Count = 20
     pretraining: Count = 200
     pretraining_rate: NotNegative = 1.0
@@ -63,7 +63,7 @@ class CursorControl:
     def __post_init__(self) -> None:
         if self.cue > self.duration:
             raise ValueError(
-                f"cursor_control.cue = {self.cue:g} ms is longer than cursor_control.duration = {self.duration:g} ms"
+                f"cursor_control.cue = {self.cue:g} s is longer than cursor_control.duration = {self.duration:g} s"
             )
         if self.session < self.recorded:
             raise ValueError(
@@ -77,7 +77,7 @@ class CursorControl:
         return Extent(3 * self.recorded, self._steps("duration", dt), self.batch, 0, "squared_error", (2,))
 
     def _steps(self, name: str, dt: float) -> int:
-        return whole_steps(getattr(self, name), dt, f"cursor_control.{name}", "ms")
+        return whole_steps(getattr(self, name), dt, f"cursor_control.{name}")
 
     def check(self, network: Network, rule: Rule) -> None:
         """Four inputs, one recurrent population, a decoder of two outputs that does not learn."""

@@ -1,7 +1,6 @@
 """Exclusive or of two Poisson-coded bits, taught by a reward that comes late."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Frame
 from neurosbd.noise import happens
-from neurosbd.schema.constants import Count, Hertz, Milliseconds, Range, constants
+from neurosbd.schema.constants import Count, Hertz, NotNegativeSeconds, Seconds, constants
 from neurosbd.tasks.findings import Panel
 
 
@@ -45,8 +44,8 @@ class DelayedXor:
     after the inputs have fallen silent, and is all that is ever told.
 
     Args:
-        duration: of the inputs, ms, > 0.
-        wait: from their end to the reward, ms, >= 0.
+        duration: of the inputs, s, > 0.
+        wait: from their end to the reward, s, >= 0.
         group: inputs per group (four groups), >= 1.
         rate: of an active group, Hz, > 0.
     Raises:
@@ -56,18 +55,18 @@ class DelayedXor:
         comes late.
     """
 
-    duration: Milliseconds = 100.0
-    wait: Annotated[float, Range(least=0, unit="ms")] = 50.0
+    duration: Seconds = 0.1
+    wait: NotNegativeSeconds = 50e-3
     group: Count = 15
     rate: Hertz = 100.0
 
     def steps(self, dt: float) -> int:
         """Inputs and waiting."""
         probability(self.rate, dt, "delayed_xor.rate")
-        return self._shown(dt) + whole_steps(self.wait, dt, "delayed_xor.wait", "ms")
+        return self._shown(dt) + whole_steps(self.wait, dt, "delayed_xor.wait")
 
     def _shown(self, dt: float) -> int:
-        return whole_steps(self.duration, dt, "delayed_xor.duration", "ms")
+        return whole_steps(self.duration, dt, "delayed_xor.duration")
 
     def sizes(self) -> tuple[int, int]:
         """Four groups; equal and different."""

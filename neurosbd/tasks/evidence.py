@@ -11,7 +11,16 @@ from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import happens
-from neurosbd.schema.constants import Count, Hertz, Legal, Milliseconds, NotNegativeHertz, Range, constants
+from neurosbd.schema.constants import (
+    Count,
+    Hertz,
+    Legal,
+    NotNegativeHertz,
+    NotNegativeSeconds,
+    Range,
+    Seconds,
+    constants,
+)
 from neurosbd.tasks.findings import Panel
 
 _GROUPS = ("left", "right", "recall", "noise")
@@ -26,10 +35,10 @@ class EvidenceAccumulation:
 
     Args:
         cues: number of cues, odd, >= 1.
-        cue: duration of a cue, ms, > 0.
-        pause: between the starts of two cues, ms, >= cue.
-        delay: from the end of the last pause to the recall, ms, >= 0.
-        recall: duration of the recall cue, ms, > 0.
+        cue: duration of a cue, s, > 0.
+        pause: between the starts of two cues, s, >= cue.
+        delay: from the end of the last pause to the recall, s, >= 0.
+        recall: duration of the recall cue, s, > 0.
         group: inputs per group, >= 1.
         bias: probability of a cue on the drawn side, 0.5..1.
         rate: of a cue, Hz, > 0.
@@ -41,10 +50,10 @@ class EvidenceAccumulation:
     """
 
     cues: Annotated[int, Legal("odd, so that there is a majority", lambda cues: cues > 0 and cues % 2 == 1)] = 7
-    cue: Milliseconds = 100.0
-    pause: Milliseconds = 150.0
-    delay: Annotated[float, Range(least=0, unit="ms")] = 1050.0
-    recall: Milliseconds = 150.0
+    cue: Seconds = 0.1
+    pause: Seconds = 0.15
+    delay: NotNegativeSeconds = 1.05
+    recall: Seconds = 0.15
     group: Count = 10
     bias: Annotated[float, Range(least=0.5, most=1)] = 0.7
     rate: Hertz = 40.0
@@ -52,7 +61,7 @@ class EvidenceAccumulation:
 
     def __post_init__(self) -> None:
         if self.cue > self.pause:
-            raise ValueError(f"evidence_accumulation needs cue <= pause, got {self.cue:g} ms and {self.pause:g} ms")
+            raise ValueError(f"evidence_accumulation needs cue <= pause, got {self.cue:g} s and {self.pause:g} s")
 
     def steps(self, dt: float) -> int:
         """Cues, delay and recall."""
@@ -60,7 +69,7 @@ class EvidenceAccumulation:
         return self.cues * self._steps("pause", dt) + self._steps("delay", dt) + self._steps("recall", dt)
 
     def _steps(self, name: str, dt: float) -> int:
-        return whole_steps(getattr(self, name), dt, f"evidence_accumulation.{name}", "ms")
+        return whole_steps(getattr(self, name), dt, f"evidence_accumulation.{name}")
 
     def sizes(self) -> tuple[int, int]:
         """Four groups; left and right."""

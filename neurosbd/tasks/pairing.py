@@ -13,7 +13,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.rule import Rule
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Frame, Network
-from neurosbd.schema.constants import Count, Milliseconds, constants
+from neurosbd.schema.constants import Count, Seconds, constants
 from neurosbd.tasks.findings import Findings, Panel
 from neurosbd.tasks.task import Extent, ProtocolTrial, Stage, check_synapses
 
@@ -30,10 +30,10 @@ class Pairing:
     every update. Lags are times, the same at every dt.
 
     Args:
-        longest: largest lag |t_post - t_pre|, ms, > 0.
-        every: from one lag to the next, ms, > 0.
+        longest: largest lag |t_post - t_pre|, s, > 0.
+        every: from one lag to the next, s, > 0.
         pairs: pairings per lag, >= 1.
-        period: from one pairing to the next, ms, at least 2 longest + 2 dt. Times are whole steps of dt.
+        period: from one pairing to the next, s, at least 2 longest + 2 dt. Times are whole steps of dt.
         reward: that arrives with every step, for rules that wait for one.
         start: weight from unit 0 before the pairings, too small to make a spike; within the bounds of the rule.
         teacher: weight from unit 1, large enough for one; it does not learn and has no bounds.
@@ -44,10 +44,10 @@ class Pairing:
 
     measured: ClassVar[tuple[str, ...]] = ("lag_ms", "change", "cut", "missed")
 
-    longest: Milliseconds = 80.0
-    every: Milliseconds = 4.0
+    longest: Seconds = 80e-3
+    every: Seconds = 4e-3
     pairs: Count = 1
-    period: Milliseconds = 400.0
+    period: Seconds = 0.4
     reward: float = 1.0
     start: float = 0.25
     teacher: float = 1.05
@@ -55,12 +55,12 @@ class Pairing:
     def __post_init__(self) -> None:
         if not self.period > 2 * self.longest:
             raise ValueError(
-                f"pairing needs period > 2 longest, got period = {self.period:g} ms and longest = {self.longest:g} ms"
+                f"pairing needs period > 2 longest, got period = {self.period:g} s and longest = {self.longest:g} s"
             )
         if self.every > 2 * self.longest:
             raise ValueError(
-                f"pairing.every = {self.every:g} ms is more than twice pairing.longest = {self.longest:g} ms, so that "
-                f"a single lag would be measured; set every to at most {2 * self.longest:g}"
+                f"pairing.every = {self.every:g} s is more than twice pairing.longest = {self.longest:g} s, so that "
+                f"a single lag would be measured; set every to at most {2 * self.longest:g} s"
             )
 
     def extent(self, dt: float) -> Extent:
@@ -68,13 +68,13 @@ class Pairing:
         period, longest = self._steps("period", dt), self._steps("longest", dt)
         if period < 2 * longest + 2:
             raise ValueError(
-                f"pairing.period = {self.period:g} ms leaves no step for the last spike to be felt in; with longest = "
-                f"{self.longest:g} ms set it to at least {(2 * longest + 2) * dt * 1e3:g} ms"
+                f"pairing.period = {self.period:g} s leaves no step for the last spike to be felt in; with longest = "
+                f"{self.longest:g} s set it to at least {(2 * longest + 2) * dt:g} s"
             )
         return Extent(len(self._lags(dt)), self.pairs * period, 1)
 
     def _steps(self, name: str, dt: float) -> int:
-        return whole_steps(getattr(self, name), dt, f"pairing.{name}", "ms")
+        return whole_steps(getattr(self, name), dt, f"pairing.{name}")
 
     def in_steps(self, dt: float) -> tuple[int, np.ndarray]:
         """The period and all lags, in steps."""
@@ -85,7 +85,7 @@ class Pairing:
         longest, every = self._steps("longest", dt), self._steps("every", dt)
         if (number := 2 * longest // every + 1) > _MOST_LAGS:
             raise ValueError(
-                f"pairing.longest = {self.longest:g} ms and pairing.every = {self.every:g} ms make {number:.3g} lags; "
+                f"pairing.longest = {self.longest:g} s and pairing.every = {self.every:g} s make {number:.3g} lags; "
                 f"legal are {_MOST_LAGS:,}"
             )
         return np.arange(-longest, longest + 1, every)
@@ -150,7 +150,7 @@ class _Lag:
         self.weight = next(iter(network.weights.values()))
         period, lags = pairing.in_steps(network.dt)
         self.period, self.first, self.lag = period, 1 - int(lags[0]), int(lags[number])
-        self.time = pairing.every * number - pairing.longest  # ms
+        self.lag_ms = self.lag * (network.dt * 1e3)  # in this order whole at steps of 1 ms
         self.cut = self.missed = torch.zeros((), dtype=torch.bool)
         self.free = self.weight
 
@@ -180,4 +180,4 @@ class _Lag:
 
     def read(self) -> tuple[float, ...]:
         """The lag, the change, and whether a bound cut it off or the post unit missed its time."""
-        return self.time, self.weight[0, 0].item() - self.pairing.start, float(self.cut), float(self.missed)
+        return self.lag_ms, self.weight[0, 0].item() - self.pairing.start, float(self.cut), float(self.missed)

@@ -9,7 +9,7 @@ from torch import Tensor
 from neurosbd.filters import probability, whole_steps
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.noise import happens
-from neurosbd.schema.constants import Count, Hertz, Milliseconds, constants
+from neurosbd.schema.constants import Count, Hertz, Seconds, constants
 from neurosbd.seeds import generator as seeded
 from neurosbd.tasks.findings import Panel
 
@@ -24,7 +24,7 @@ class PatternGeneration:
         target(t) = sum_k A_k sin(2 pi t / P_k + phase_k), moved to start at 0 and scaled to max |target| = 1
 
     Args:
-        duration: ms, two steps or more.
+        duration: s, two steps or more.
         units: Poisson inputs, >= 1.
         rate: of each, Hz, > 0.
         outputs: number of independent targets, >= 1.
@@ -35,7 +35,7 @@ class PatternGeneration:
         1 - normalised error, sum (y - target)^2 / sum (target - its mean)^2.
     """
 
-    duration: Milliseconds = 1000.0
+    duration: Seconds = 1.0
     units: Count = 100
     rate: Hertz = 50.0
     outputs: Count = 1
@@ -44,10 +44,10 @@ class PatternGeneration:
     def steps(self, dt: float) -> int:
         """Whole trial."""
         probability(self.rate, dt, "pattern_generation.rate")
-        steps = whole_steps(self.duration, dt, "pattern_generation.duration", "ms")
+        steps = whole_steps(self.duration, dt, "pattern_generation.duration")
         if steps < 2:
             raise ValueError(
-                f"pattern_generation.duration = {self.duration:g} ms is too short for a pattern at dt = {dt:g} s"
+                f"pattern_generation.duration = {self.duration:g} s is too short for a pattern at dt = {dt:g} s"
             )
         if steps * self.units > _MOST_FROZEN:
             raise ValueError(

@@ -71,7 +71,7 @@ CONSTANTS: Mapping[str, Mapping[str, object]] = {  # of shipped parts: those wit
     "normal": {"mean": 1.0, "std": 0.5},
     "log_normal": {"median": 1.0},
     "spikes": {"times": (1e-3, 3e-3, 20e-3), "units": (0, 1, 49)},
-    "pairing": {"longest": 4.0, "every": 4.0, "period": 20.0},
+    "pairing": {"longest": 4e-3, "every": 4e-3, "period": 20e-3},
 }
 READ = frozenset({"file"})  # shipped parts without a contract of their own: they give what lies in a file
 

@@ -100,7 +100,7 @@ class Restless(DelayedXor):
         return super().batch(size, dt, torch.default_generator)
 
 
-SHORT = {"longest": 4.0, "every": 4.0, "period": 20.0}
+SHORT = {"longest": 4e-3, "every": 4e-3, "period": 20e-3}
 
 
 @dataclass(frozen=True)
