@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from neurosbd.rules.custom_loop import learner
     from neurosbd.runs.exporting import export
     from neurosbd.runs.run import Run, open_run
-    from neurosbd.spike_statistics import SpikeTimes
+    from neurosbd.spike_times import SpikeTimes
     from neurosbd.stimuli import Stimulation
     from neurosbd.tables import register
     from neurosbd.tracefiles import NotRecorded, Signal, Trace
@@ -89,7 +89,7 @@ _HOME = {
     "Run": "runs.run",
     "RunError": "errors",
     "Signal": "tracefiles",
-    "SpikeTimes": "spike_statistics",
+    "SpikeTimes": "spike_times",
     "Stimulation": "stimuli",
     "Trace": "tracefiles",
     "UsageError": "errors",
