@@ -1,6 +1,8 @@
 """Statistics of spike trains: rates, irregularity, correlations; each a pass of numpy over all trains at once.
 
-Names and definitions are those of Elephant, whose values they have (tests/test_spike_statistics.py).
+Names and definitions are those of Elephant, whose values they have (tests/test_spike_statistics.py). What was recorded
+in pieces, such as the trials of a task, is pooled over them as Neo's segments are: no interval, no bin, no pair of
+spikes and no window around an event reaches from one segment into another.
 """
 
 import math
@@ -15,32 +17,35 @@ _EDGE = 1e-6  # of a bin: a spike at its left edge is in it, however the time wa
 
 
 class Intervals(NamedTuple):
-    """Times between two spikes of one train."""
+    """Times between two spikes of one train in one segment."""
 
     seconds: np.ndarray  # [M]
     trains: np.ndarray  # whose they are, ascending, [M]
+    segments: np.ndarray  # and where, ascending within a train, [M]
 
 
 def firing_rates(spikes: SpikeTimes) -> np.ndarray:
-    """Spikes per second of each train, Hz, [count]."""
+    """Spikes per second of each train, Hz, [count]; all spikes over the time of all segments."""
     return spikes.counts / spikes.duration
 
 
 def intervals(spikes: SpikeTimes) -> Intervals:
-    """All interspike intervals, in the order of trains and times."""
-    same = spikes.trains[1:] == spikes.trains[:-1]
-    return Intervals(np.diff(spikes.times)[same], spikes.trains[1:][same])
+    """All interspike intervals, in the order of trains, segments and times."""
+    segments = np.asarray(spikes.segments)
+    same = (spikes.trains[1:] == spikes.trains[:-1]) & (segments[1:] == segments[:-1])
+    return Intervals(np.diff(spikes.times)[same], spikes.trains[1:][same], segments[1:][same])
 
 
 def isi_cv(spikes: SpikeTimes) -> np.ndarray:
     """CV = std(I) / mean(I) of the intervals of each train, [count]; NaN of fewer than two intervals.
 
+    Intervals of all segments are pooled; those longer than a segment are not in it, which makes short ones regular.
     1 for a Poisson process, 0 for a clock.
 
     >>> isi_cv(SpikeTimes(np.array([0.0, 1.0, 4.0]), np.zeros(3, int), 1, 0.0, 5.0))
     array([0.5])
     """
-    seconds, trains = intervals(spikes)
+    seconds, trains, _ = intervals(spikes)
     number = np.bincount(trains, minlength=spikes.count)
     mean = _mean(seconds, trains, spikes.count)
     square = _mean((seconds - mean[trains]) ** 2, trains, spikes.count)
@@ -53,7 +58,7 @@ def cv2(spikes: SpikeTimes) -> np.ndarray:
     Unlike the CV it does not grow where the rate drifts.
     Source: Holt, Softky, Koch, Douglas 1996, J. Neurophysiol. 75.
     """
-    relative, trains = _successive(spikes)
+    relative, trains, _ = _successive(spikes)
     return _mean(2 * np.abs(relative), trains, spikes.count)
 
 
@@ -62,15 +67,16 @@ def lv(spikes: SpikeTimes) -> np.ndarray:
 
     Source: Shinomoto, Shima, Tanji 2003, Neural Comput. 15.
     """
-    relative, trains = _successive(spikes)
+    relative, trains, _ = _successive(spikes)
     return _mean(3 * relative**2, trains, spikes.count)
 
 
 def _successive(spikes: SpikeTimes) -> Intervals:
-    """(I[n+1] - I[n]) / (I[n+1] + I[n]) of all successive intervals, and their trains."""
-    seconds, trains = intervals(spikes)
-    same = trains[1:] == trains[:-1]
-    return Intervals((np.diff(seconds) / (seconds[1:] + seconds[:-1]))[same], trains[1:][same])
+    """(I[n+1] - I[n]) / (I[n+1] + I[n]) of all successive intervals, and their trains and segments."""
+    seconds, trains, segments = intervals(spikes)
+    same = (trains[1:] == trains[:-1]) & (segments[1:] == segments[:-1])
+    relative = np.diff(seconds) / (seconds[1:] + seconds[:-1])
+    return Intervals(relative[same], trains[1:][same], segments[1:][same])
 
 
 def _mean(values: np.ndarray, trains: np.ndarray, count: int) -> np.ndarray:
@@ -80,23 +86,28 @@ def _mean(values: np.ndarray, trains: np.ndarray, count: int) -> np.ndarray:
 
 
 def binned(spikes: SpikeTimes, width: float) -> np.ndarray:
-    """Spikes of each train in successive bins of `width` s, [count, bins]; what is left at the end is left out.
+    """Spikes of each train in successive bins of `width` s, [count, bins], segment after segment.
+
+    What is left at the end of a segment is left out.
 
     Raises:
         UsageError: if not one bin fits.
     """
     bins = _bins(spikes, width)
-    at = np.floor((spikes.times - spikes.start) / width + _EDGE).astype(np.int64)
-    kept = at < bins
-    places = spikes.trains[kept] * bins + at[kept]
-    return np.bincount(places, minlength=spikes.count * bins).reshape(spikes.count, bins)
+    at = np.floor(spikes.since / width + _EDGE).astype(np.int64)
+    kept = at < bins[spikes.segments]
+    within = at[kept] + (np.cumsum(bins) - bins)[spikes.segments][kept]
+    total = int(bins.sum())
+    places = spikes.trains[kept] * total + within
+    return np.bincount(places, minlength=spikes.count * total).reshape(spikes.count, total)
 
 
-def _bins(spikes: SpikeTimes, width: float) -> int:
-    bins = int((spikes.stop - spikes.start) / width + _EDGE) if width > 0 else 0
-    if not bins:
+def _bins(spikes: SpikeTimes, width: float) -> np.ndarray:
+    """How many bins each segment has, [S]."""
+    bins = (spikes.durations / width + _EDGE).astype(np.int64) if width > 0 else np.zeros(1, np.int64)
+    if not bins.any():
         raise UsageError(
-            f"a bin must be above 0 s and at most the {spikes.duration:g} s of the spikes, got {width:g} s"
+            f"a bin must be above 0 s and at most the {spikes.durations.max():g} s of the spikes, got {width:g} s"
         )
     return bins
 
@@ -104,7 +115,8 @@ def _bins(spikes: SpikeTimes, width: float) -> int:
 def fano_factor(spikes: SpikeTimes, width: float) -> np.ndarray:
     """Variance over mean of the spike counts of each train in bins of `width` s, [count]; NaN without a spike.
 
-    1 for a Poisson process at every width.
+    1 for a Poisson process at every width. Over the bins of all segments: with bins as long as a trial it is the Fano
+    factor over trials, and where rates differ from trial to trial that is part of the variance.
     """
     counts = binned(spikes, width)
     mean = counts.mean(1)
@@ -114,7 +126,8 @@ def fano_factor(spikes: SpikeTimes, width: float) -> np.ndarray:
 def count_correlation(spikes: SpikeTimes, width: float) -> np.ndarray:
     """Pearson correlation of the spike counts of all pairs of trains in bins of `width` s, [count, count].
 
-    NaN of a train whose count does not vary.
+    NaN of a train whose count does not vary. Over the bins of all segments, so that what trains share because trials
+    differ, in their stimulus for example, counts.
     """
     counts = binned(spikes, width).astype(np.float64)
     counts -= counts.mean(1, keepdims=True)
@@ -126,7 +139,7 @@ def count_correlation(spikes: SpikeTimes, width: float) -> np.ndarray:
 def synchrony(spikes: SpikeTimes, width: float) -> float:
     """chi = sqrt(var(mean count) / mean(var(count))) in bins of `width` s.
 
-    1 if all trains are one, 1 / sqrt(count) if they are independent.
+    1 if all trains are one, 1 / sqrt(count) if they are independent. Over the bins of all segments.
 
     Source: Golomb, Rinzel 1993, Phys. Rev. E 48 (of potentials; here of counts).
     """
@@ -142,12 +155,13 @@ class Histogram(NamedTuple):
     values: np.ndarray  # [L]
 
 
-def psth(spikes: SpikeTimes, events: np.ndarray, before: float, after: float, width: float) -> Histogram:
+def psth(spikes: SpikeTimes, events: np.ndarray | None, before: float, after: float, width: float) -> Histogram:
     """Peri-stimulus time histogram: rate, Hz, mean over trains and events, in bins from -before to after.
 
     Args:
         spikes: of some trains.
-        events: s, [E]; those whose window is not wholly between start and stop are left out.
+        events: s, [E]; each is one in every segment in which its whole window is, and those in none are left out.
+            None: the start of each segment.
         before, after: s around each event.
         width: of a bin, s.
     Raises:
@@ -155,27 +169,34 @@ def psth(spikes: SpikeTimes, events: np.ndarray, before: float, after: float, wi
     Returns:
         Lags of the left edges of the bins, and rates.
     """
-    events, bins = np.asarray(events, np.float64), int((before + after) / width + _EDGE) if width > 0 else 0
-    inside = events[(events - before >= spikes.start - 1e-9) & (events + after <= spikes.stop + 1e-9)]
-    if not bins or not len(inside):
+    bins = int((before + after) / width + _EDGE) if width > 0 else 0
+    start, stop = np.asarray(spikes.start), np.asarray(spikes.stop)
+    given = np.unique(start) if events is None else np.sort(np.asarray(events, np.float64))
+    low = np.searchsorted(given, start + before - 1e-9)  # of the events in each segment, [S]
+    high = np.searchsorted(given, stop - after + 1e-9, "right")
+    if events is None:
+        high = np.minimum(high, np.searchsorted(given, start, "right"))
+    inside = int(np.maximum(high - low, 0).sum())
+    if not bins or not inside:
         raise UsageError(
-            f"psth needs an event with {before:g} s before and {after:g} s after it between {spikes.start:g} and "
-            f"{spikes.stop:g} s, and a bin of at most their sum; got {len(events)} events, {len(inside)} of them "
-            f"inside, and bins of {width:g} s"
+            f"psth needs an event with {before:g} s before and {after:g} s after it in a segment, which last up to "
+            f"{spikes.durations.max():g} s, from {start.min():g} s to {stop.max():g} s, and a bin of "
+            f"at most their sum; got {len(given)} events, {inside} of them inside, and bins of {width:g} s"
         )
-    times, counts = np.sort(spikes.times), np.zeros(bins, np.int64)
-    edges = np.searchsorted(times, [inside - before - width, inside + after])
-    for event, begin, end in zip(inside, *edges, strict=True):
-        at = np.floor((times[begin:end] - event + before) / width + _EDGE).astype(np.int64)
-        counts += np.bincount(at[(at >= 0) & (at < bins)], minlength=bins)
-    return Histogram(np.arange(bins) * width - before, counts / (len(inside) * spikes.count * width))
+    near = np.maximum(low[spikes.segments], np.searchsorted(given, spikes.times - after - width))
+    far = np.minimum(high[spikes.segments], np.searchsorted(given, spikes.times + before + width, "right"))
+    number = np.maximum(far - near, 0)  # of events around each spike, [N]
+    event = np.arange(number.sum()) + np.repeat(near - (np.cumsum(number) - number), number)
+    at = np.floor((np.repeat(spikes.times, number) - given[event] + before) / width + _EDGE).astype(np.int64)
+    counts = np.bincount(at[(at >= 0) & (at < bins)], minlength=bins)
+    return Histogram(np.arange(bins) * width - before, counts / (inside * spikes.count * width))
 
 
 def cross_correlogram(spikes: SpikeTimes, one: int, other: int, width: float, longest: float) -> Histogram:
     """How many pairs of spikes of two trains lie at each lag, t_other - t_one, in bins of `width` s, up to +- longest.
 
     Args:
-        spikes: of some trains.
+        spikes: of some trains; both spikes of a pair are in the same segment.
         one, other: numbers of the two trains; the same for an autocorrelogram, with every spike at lag 0.
         width: of a bin, s.
         longest: s, in whole bins.
@@ -185,32 +206,41 @@ def cross_correlogram(spikes: SpikeTimes, one: int, other: int, width: float, lo
     for train in (one, other):
         if not 0 <= train < spikes.count:
             raise UsageError(f"there is no train {train}; there are {spikes.count}: 0 to {spikes.count - 1}")
-    pair = np.flatnonzero((spikes.trains == one) | (spikes.trains == other))
-    numbers = np.where(spikes.trains[pair] == one, 0, 1)
-    two = SpikeTimes(spikes.times[pair], numbers, 2, spikes.start, spikes.stop)
-    counts = binned(two, width)
-    return _correlated(counts[0], counts[0 if one == other else 1], width, longest)
+    chosen = np.array([one] if one == other else [one, other])
+    counts = _apart(spikes.of_trains(chosen), width, longest)
+    return _correlated(counts[0], counts[-1], width, longest)
 
 
 def autocorrelogram(spikes: SpikeTimes, width: float, longest: float) -> Histogram:
     """How many pairs of spikes of one train lie at each lag, summed over all trains; no spike is paired with itself."""
-    counts = binned(spikes, width)
-    total = sum((_correlated(each, each, width, longest).values for each in counts), np.zeros(1))
-    lags = _lags(counts.shape[1], width, longest)
+    counts = _apart(spikes, width, longest)
+    lags = _lags(width, longest)
+    total = sum((_correlated(each, each, width, longest).values for each in counts), np.zeros(len(lags)))
     total[lags == 0] -= counts.sum()
     return Histogram(lags * width, total)
 
 
-def _lags(bins: int, width: float, longest: float) -> np.ndarray:
+def _lags(width: float, longest: float) -> np.ndarray:
     """In bins."""
     most = round(longest / width)
-    if not 0 <= most < bins:
-        raise UsageError(f"longest = {longest:g} s must be less than the {bins * width:g} s that were recorded")
     return np.arange(-most, most + 1)
+
+
+def _apart(spikes: SpikeTimes, width: float, longest: float) -> np.ndarray:
+    """`binned` with so many empty bins between two segments that no lag reaches across, [count, ...]."""
+    bins, most = _bins(spikes, width), round(longest / width)
+    if not 0 <= most < bins.max():
+        raise UsageError(
+            f"longest = {longest:g} s must be less than the {bins.max() * width:g} s that were recorded in one piece"
+        )
+    places = np.arange(bins.sum()) + np.repeat(np.arange(len(bins)) * most, bins)
+    counts = np.zeros((spikes.count, int(places[-1]) + 1), np.int64)
+    counts[:, places] = binned(spikes, width)
+    return counts
 
 
 def _correlated(one: np.ndarray, other: np.ndarray, width: float, longest: float) -> Histogram:
     """sum_t one[t] other[t + lag] of counts, by one Fourier transform."""
-    lags, size = _lags(len(one), width, longest), 1 << (2 * len(one) - 1).bit_length()
+    lags, size = _lags(width, longest), 1 << (2 * len(one) - 1).bit_length()
     both = np.fft.irfft(np.conj(np.fft.rfft(one, size)) * np.fft.rfft(other, size), size)
     return Histogram(lags * width, np.round(both[lags]))

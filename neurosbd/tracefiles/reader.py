@@ -237,6 +237,12 @@ class Trace:
         return config
 
     @property
+    def is_free_run(self) -> bool:
+        """Whether all rows are one piece of time; else each batch is a trial, which begins anew."""
+        definition = self.config.get("definition")
+        return isinstance(definition, dict) and bool(definition.get("simulation"))
+
+    @property
     def started(self) -> str:
         """When the run did, as an ISO time."""
         text = self._trying(GROUP, lambda: self._file[GROUP].attrs.get("started"))

@@ -112,6 +112,13 @@ class Signal:
             raise UsageError(f"{self.trace.path}: '{self.name}' is counted per batch and has no examples")
         return self.trace.coordinate(self._clock, "sample")
 
+    @property
+    def begins(self) -> np.ndarray:
+        """Whether a row is the first one of a trial, of a free run of the whole time, [row]; a copy."""
+        if self.trace.is_free_run:
+            return np.arange(len(self)) == 0
+        return np.append(True, (np.diff(self.epoch) != 0) | (np.diff(self.batch) != 0))[: len(self)]
+
     def rows(self, *, epoch: int | None = None, batch: int | None = None, step: int | None = None) -> np.ndarray:
         """Numbers of the rows of an epoch, a batch within its epoch, a step within its trial."""
         chosen = np.ones(len(self), bool)
