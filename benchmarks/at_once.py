@@ -4,12 +4,15 @@
 
     seeds      whole steps of digits-mlp and digits-snn (64 - 128 - 64 - 10, batch 32, 16 steps of time): one network as
                `fit` trains it, and 1, 8 and 32 side by side as `fit --seeds` does; ms for a batch of all of them
-    ranks      whole steps of the same models with larger layers and batches: one process with one thread, one with two,
-               and two with one each, which share every batch; the share of the time that is spent in their sums
+    ranks      whole steps of cifar10-small at a batch of 512, and of digits-mlp and digits-snn with larger layers and
+               batches, which are too small to gain: one process with one thread, one with two, and two with one each,
+               which share every batch; the share of the time that is spent in their sums, waiting for each other
+               included, and the bytes that are summed up for a batch
 
-Data are the embedded digits. Every measurement is a process of its own (a rank each), in turns, `rounds` times, each
-with two batches of warm-up and `repeats` timed ones; the median over all. Making the batches is part of a step, tests
-and files are not.
+Data are the embedded digits, and random pictures of the size of CIFAR-10's. Every measurement is a process of its own
+(a rank each), in turns, `rounds` times, each with two batches of warm-up and `repeats` timed ones; the median over all.
+Making the batches is part of a step, tests and files are not. `CPU ms` counts only the time that a process had a core:
+that of one rank in one process over that of each of two is what they gain where nothing else runs.
 """
 
 import argparse
@@ -29,7 +32,8 @@ from turns import median_ms, turns
 
 MODELS = ("digits-mlp", "digits-snn")
 SEEDS = (1, 8, 32)
-WIDE: dict[str, dict[str, Any]] = {
+SHARED: dict[str, dict[str, Any]] = {
+    "cifar10-small": {"training.batch_size": 512},
     "digits-mlp": {"population.hidden1.size": [2048], "population.hidden2.size": [1024], "training.batch_size": 512},
     "digits-snn": {"population.hidden1.size": [512], "population.hidden2.size": [256], "training.batch_size": 128},
 }
@@ -63,25 +67,41 @@ class Point:
 
 POINTS = (
     *(Point(model, seeds) for model in MODELS for seeds in (0, *SEEDS)),
-    *(Point(model, 0, *place, WIDE[model]) for model in MODELS for place in PLACES),
+    *(Point(model, 0, *place, settings) for model, settings in SHARED.items() for place in PLACES),
 )
 
 
 class Watched:
-    """Ranks whose sums are timed."""
+    """Ranks whose sums are timed and counted."""
 
     def __init__(self, ranks: Any) -> None:
         self.ranks = ranks
         self.rank, self.size, self.rows = ranks.rank, ranks.size, ranks.rows
-        self.seconds = 0.0
+        self.seconds, self.bytes = 0.0, 0
 
     def total(self, *parts: Any) -> Any:
         """That of the ranks."""
         start = time.perf_counter()
+        self.bytes += sum(part.numel() for part in parts) * max((part.itemsize for part in parts), default=0)
         try:
             return self.ranks.total(*parts)
         finally:
             self.seconds += time.perf_counter() - start
+
+
+def loaded(definition: Any) -> tuple[Any, Any]:
+    """The definition and its data: the embedded ones, or four batches of random pictures."""
+    import numpy as np
+
+    from neurosbd.runs.batches import data_in_memory, data_of
+
+    if definition.data.name == "digits":
+        return definition, data_of(definition)
+    rng, count = np.random.default_rng(0), 4 * definition.training.batch_size
+    shape, classes = definition.input_size(), definition.output_size()[0]
+    splits = tuple((rng.integers(0, 256, (n, *shape), np.uint8), np.arange(n) % classes) for n in (count, classes))
+    named, dataset = data_in_memory(definition, splits)
+    return named, dataset(named)
 
 
 def stepping(point: Point, ranks: Any) -> tuple[Callable[[], object], int]:
@@ -89,12 +109,13 @@ def stepping(point: Point, ranks: Any) -> tuple[Callable[[], object], int]:
     import torch
 
     import neurosbd
-    from neurosbd.runs.batches import DatasetBatches, data_of
+    from neurosbd.runs.batches import DatasetBatches
     from neurosbd.training.session import Session
     from neurosbd.training.stack import Stack
 
     definition = neurosbd.load_model(point.model, settings={"training.epochs": MANY_EPOCHS, **point.settings})
-    cpu, data, sessions = torch.device("cpu"), data_of(definition), []
+    definition, data = loaded(definition)
+    cpu, sessions = torch.device("cpu"), []
     shared: DatasetBatches | None = None
     for seed in range(max(point.seeds, 1)):
         experiment = definition.model_copy(update={"seed": seed}).build()
@@ -123,14 +144,16 @@ def work(point: Point, repeats: int) -> dict[str, Any]:
     with joined(place_of(os.environ), torch.device("cpu")) as found:
         ranks = Watched(found)
         step, examples = stepping(point, ranks)
-        seconds, sums = [], []
+        seconds, busy, sums, summed = [], [], [], 0
         for turn in range(2 + repeats):
-            before, start = ranks.seconds, time.perf_counter()
+            before, start, spent = (ranks.seconds, ranks.bytes), time.perf_counter(), time.process_time()
             step()
             if turn >= 2:
                 seconds.append(time.perf_counter() - start)
-                sums.append(ranks.seconds - before)
-    return {"seconds": seconds, "sums": sums, "examples": examples}
+                busy.append(time.process_time() - spent)
+                sums.append(ranks.seconds - before[0])
+                summed = ranks.bytes - before[1]
+    return {"seconds": seconds, "busy": busy, "sums": sums, "bytes": summed, "examples": examples}
 
 
 def run(point: Point, repeats: int) -> dict[str, Any]:
@@ -174,7 +197,9 @@ def measured(rows: list[str], options: argparse.Namespace) -> list[dict[str, Any
         lines.append(
             {
                 "row": point.row, "model": point.model, "name": point.name, **median_ms(seconds),
+                "cpu_ms": 1e3 * statistics.median(s for one in found[number] for s in one["busy"]),
                 "samples_per_second": rate, "gain": rate / base, "share_of_sums": sums,
+                "mb_summed": found[number][0]["bytes"] / 1e6,
             }
         )  # fmt: skip
     return lines
@@ -182,13 +207,15 @@ def measured(rows: list[str], options: argparse.Namespace) -> list[dict[str, Any
 
 def show(lines: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(f"\n{'row':<7}{'model':<12}{'networks or processes':<24}{'ms/batch':>10}{'quartiles':>16}", end="")
-    print(f"{'samples/s':>12}{'gain':>7}{'in sums':>9}")
+    print(f"\n{'row':<7}{'model':<15}{'networks or processes':<24}{'ms/batch':>10}{'quartiles':>16}", end="")
+    print(f"{'CPU ms':>10}{'samples/s':>12}{'gain':>7}{'in sums':>9}{'MB':>7}")
     for line in lines:
         low, high = line["ms_quartiles"]
-        sums = f"{line['share_of_sums']:.0%}" if "2 ranks" in line["name"] else ""
-        print(f"{line['row']:<7}{line['model']:<12}{line['name']:<24}{line['ms']:>10.2f}", end="")
-        print(f"{f'{low:.2f}-{high:.2f}':>16}{line['samples_per_second']:>12,.0f}{line['gain']:>7.2f}{sums:>9}")
+        shared = "2 ranks" in line["name"]
+        sums = f"{line['share_of_sums']:>9.0%}{line['mb_summed']:>7.2f}" if shared else ""
+        print(f"{line['row']:<7}{line['model']:<15}{line['name']:<24}{line['ms']:>10.2f}", end="")
+        print(f"{f'{low:.2f}-{high:.2f}':>16}{line['cpu_ms']:>10.2f}", end="")
+        print(f"{line['samples_per_second']:>12,.0f}{line['gain']:>7.2f}{sums}")
 
 
 if __name__ == "__main__":

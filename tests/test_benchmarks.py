@@ -57,8 +57,12 @@ def test_many_networks_and_several_processes_are_measured(script: Any) -> None:
     assert [each["examples"] for each in found] == [32, 64] and all(len(each["seconds"]) == 2 for each in found)
     wide = at_once.Point("digits-mlp", 0, 2, 1, {"training.batch_size": 64})
     assert (wide.row, wide.name, at_once.work(wide, 1)["examples"]) == ("ranks", "2 ranks x 1 thread", 64)
+    pictures = at_once.work(at_once.Point("cifar10-small", settings={"training.batch_size": 8}), 1)
+    assert pictures["examples"] == 8 and len(pictures["busy"]) == 1
     at_once.POINTS = (at_once.Point("digits-mlp"), at_once.Point("digits-mlp", 2))
-    at_once.run = lambda point, repeats: {"seconds": [0.5], "sums": [0.1], "examples": 32 * max(point.seeds, 1)}
+    at_once.run = lambda point, repeats: {
+        "seconds": [0.5], "busy": [0.4], "sums": [0.1], "bytes": 0, "examples": 32 * max(point.seeds, 1)
+    }  # fmt: skip
     lines = at_once.measured(["seeds"], argparse.Namespace(rounds=2, repeats=1))
     assert [line["gain"] for line in lines] == [1.0, 2.0] and lines[0]["samples_per_second"] == 64
 
