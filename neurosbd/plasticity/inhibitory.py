@@ -34,6 +34,8 @@ class SymmetricInhibitory:
     Raises:
         ValueError: if a constant is out of range.
     Source: Vogels, Sprekeler, Zenke, Clopath, Gerstner 2011, Science 334:1569, equations of its supplement.
+    Differs: NEST's vogels_sprekeler_synapse clips |w| after the trace was added and again after alpha was taken off, so
+        that at its upper bound an arrival takes off eta alpha, whatever y is.
     """
 
     eta: NotNegative = 1e-2
