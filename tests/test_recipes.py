@@ -127,7 +127,8 @@ def test_a_network_with_bad_constants_learns_by_the_recipe(rule: str, tiny: Path
     ("model", "recipe", "message"),
     [
         ("digits-mlp", "standrd", "there is no recipe 'standrd'; did you mean 'standard'?"),
-        ("digits-snn", "standard", "population 'hidden1' has 'lif'"),
+        ("digits-snn", "standard", "population 'hidden1' has 'lif'; leave the recipe out"),
+        ("mnist-vnn", "standard", "has 'ct_relu', whose vectors it would scale component by component"),
     ],
 )
 def test_wrong_requests_are_one_line_and_exit_2(

@@ -21,7 +21,7 @@ def standard(raw: Mapping[str, Json], rule: str) -> JsonTable:
     as fast under rules that broadcast its score, since it leads them, and 10 sqrt(10 / C) times where it has C > 10
     units: with many classes most are missing in a batch, and Adam makes their noise as large as any signal. Backprop
     has the rate 3e-3 and a readout as fast as the rest, the best tried for it. Data, loss, architecture and the number
-    of epochs stay.
+    of epochs stay. Networks of spikes and of vectors are refused.
 
     Source: this project; the study is docs/results.md.
     """
@@ -44,6 +44,11 @@ def standard(raw: Mapping[str, Json], rule: str) -> JsonTable:
     }
 
 
+# Why units of a kind are not to be standardised, where it is not that they spike.
+UNFIT = {
+    "ct_relu": ", whose vectors it would scale component by component, so that backprop would no longer be one number "
+    "per unit, on which rule 'gevb' rests",
+}
 PREFERRED = "sbp"  # where neither rule nor settings name another
 RECIPES: dict[str, Recipe] = {"standard": standard}
 
@@ -86,5 +91,8 @@ def _standardised(name: str, neuron: object) -> Json:
     if kind == "standardised":
         return neuron
     if kind not in RATES:
-        raise ValueError(f"is for networks of rate units ({', '.join(RATES)}), population '{name}' has '{kind}'")
+        raise ValueError(
+            f"is for networks of rate units ({', '.join(RATES)}), population '{name}' has '{kind}'"
+            f"{UNFIT.get(str(kind), '')}; leave the recipe out, and the values of the model file are those to train by"
+        )
     return {"kind": "standardised", "neuron": neuron}
