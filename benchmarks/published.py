@@ -7,6 +7,7 @@ Every experiment is a shipped model, carried out with the settings that its tabl
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,8 @@ import torch
 
 import neurosbd
 
-Spikes = np.ndarray  # [steps, units], 0 or 1
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from spike_statistics import irregularity, oscillation, synchrony
 
 
 class Line(NamedTuple):
@@ -30,21 +32,6 @@ class Line(NamedTuple):
 def simulated(model: str, out: Path, settings: Mapping[str, object]) -> neurosbd.Run:
     """A finished run of a model; one that is there is taken up."""
     return neurosbd.simulate(model, settings=settings, out=out, resume=out.exists())
-
-
-def irregularity(spikes: Spikes) -> float:
-    """Mean over units of the coefficient of variation of their intervals, of those with five intervals or more."""
-    intervals = (np.diff(np.flatnonzero(train)) for train in spikes.T)
-    return float(np.mean([each.std() / each.mean() for each in intervals if len(each) >= 5] or [np.nan]))
-
-
-def oscillation(spikes: Spikes, dt: float) -> float:
-    """Frequency of the largest peak in the spectrum of all spikes together, from 10 to 500 Hz."""
-    total = spikes.sum(1) - spikes.sum(1).mean()
-    power = np.abs(np.fft.rfft(total * np.hanning(len(total)))) ** 2
-    frequency = np.fft.rfftfreq(len(total), dt)
-    inside = (frequency >= 10) & (frequency <= 500)
-    return float(frequency[inside][power[inside].argmax()])
 
 
 REGIMES = {  # figure 8 of the paper: g, nu_ext / nu_thr, seconds; rate and global frequency of its simulations, Hz
@@ -153,15 +140,13 @@ def vogels(out: Path) -> Iterator[Line]:
     run = simulated("inhibitory-balance", out, {})
     dt = run.definition.time.dt
     spikes, second = run.trace["exc.spikes"][:][:, 0], round(1 / dt)
-    for when, part, rate, intervals, synchrony in (
+    for when, part, rate, intervals, together in (
         ("the first 100 ms", spikes[: second // 10], "at its limit", "regular", "near 1"),
         ("the last second", spikes[-second:], "drawn to 3", "irregular", "near 0"),
     ):
-        binned = part[: len(part) // 25 * 25].reshape(-1, 25, part.shape[1]).sum(1)
-        together = binned.mean(1).var() / max(binned.var(0).mean(), 1e-12)
         yield Line(f"rate in {when}, Hz", f"{part.mean() / dt:.1f}", rate)
         yield Line(f"CV of intervals in {when}", f"{irregularity(part):.2f}", intervals)
-        yield Line(f"synchrony in {when}, bins of 5 ms", f"{together:.3f}", synchrony)
+        yield Line(f"synchrony in {when}, bins of 5 ms", f"{synchrony(part, 25):.3f}", together)
 
 
 TRAINS = {"depressing": (0.5, 0.8, 0.0), "facilitating": (0.05, 0.1, 1.0)}  # u_0, tau_rec, tau_facil, s

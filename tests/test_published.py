@@ -85,15 +85,24 @@ def test_inhibition_grows_onto_neurons_that_fire_too_fast(tmp_path: Path) -> Non
     assert run.metrics[-1]["exc.rate"] > 10
 
 
-def test_statistics_of_spikes_are_read_off(published: ModuleType) -> None:
-    """Regular trains, trains drawn at random, and a common rhythm of 40 Hz."""
-    random = np.random.default_rng(0)
+def test_statistics_of_spikes_are_read_off() -> None:
+    """Regular trains, trains drawn at random, a common rhythm of 40 Hz, and units that spike together.
+
+    Must fail when synchrony is by the variance of all counts, or of single steps (tried: both)."""
+    statistics, random = loaded("benchmarks/spike_statistics.py"), np.random.default_rng(0)
     regular = np.zeros((2000, 3))
     regular[::20] = 1
-    assert published.irregularity(regular) == pytest.approx(0, abs=1e-9)
-    assert published.irregularity((random.random((20_000, 20)) < 0.02).astype(float)) == pytest.approx(1, abs=0.05)
+    drawn = (random.random((20_000, 20)) < 0.02).astype(float)
+    assert statistics.irregularity(regular) == pytest.approx(0, abs=1e-9)
+    assert statistics.irregularity(drawn) == pytest.approx(1, abs=0.05)
     wave = 0.02 * (1 + np.sin(2 * np.pi * 40e-3 * np.arange(2000)))
-    assert published.oscillation((random.random((2000, 100)) < wave[:, None]).astype(float), 1e-3) == 40
+    assert statistics.oscillation((random.random((2000, 100)) < wave[:, None]).astype(float), 1e-3) == 40
+    assert statistics.synchrony(np.repeat(drawn[:, :1], 7, axis=1), 10) == pytest.approx(1)
+    assert statistics.synchrony(drawn, 10) == pytest.approx(1 / 20, rel=0.2)
+    beside_silence = np.concatenate((drawn[:, :1], 0 * drawn[:, :1]), axis=1)
+    assert statistics.synchrony(beside_silence, 10) == pytest.approx(1 / 2)
+    late = np.concatenate((drawn[1:, :1], drawn[:-1, :1]), axis=1)  # one step apart
+    assert statistics.synchrony(late, 10) > 0.9
 
 
 def test_theory_of_brunel_gives_the_rates_of_his_paper(published: ModuleType) -> None:
