@@ -27,8 +27,8 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
+from in_bindsnet import without_environments
 from recording import apart, confine, processor
 from turns import megabytes
 
@@ -165,7 +165,7 @@ def bindsnet(x: Any, batches: int, folder: Path) -> Monitored:
     """Monitor on each layer; time=None keeps everything."""
     import torch
 
-    _without_environments()
+    without_environments()
     network: Any = importlib.import_module("bindsnet.network")
     monitors: Any = importlib.import_module("bindsnet.network.monitors")
     nodes: Any = importlib.import_module("bindsnet.network.nodes")
@@ -192,22 +192,6 @@ def bindsnet(x: Any, batches: int, folder: Path) -> Monitored:
             net.add_monitor(monitors.Monitor(layers[name], state_vars=("s", "v"), batch_size=BATCH), name=name)
 
     return run, start
-
-
-def _without_environments() -> None:
-    """Stand-ins for what BindsNET imports for its data sets and games, where it cannot be loaded."""
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError):
-        for name in [m for m in sys.modules if m.startswith("torchvision")]:
-            del sys.modules[name]
-        for name in ("", ".transforms", ".datasets", ".utils", ".datasets.folder", ".io"):
-            sys.modules[f"torchvision{name}"] = mock.MagicMock()
-    for name in ("ale_py", "gymnasium", "gym"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            sys.modules[name] = mock.MagicMock()
 
 
 LIBRARIES: dict[str, Callable[[Any, int, Path], Monitored]] = {

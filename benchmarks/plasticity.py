@@ -11,7 +11,6 @@ its data sets; where that cannot be loaded a stand-in takes its place.
 """
 
 import argparse
-import importlib
 import itertools
 import json
 import os
@@ -23,7 +22,8 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
-from unittest import mock
+
+from in_bindsnet import without_environments
 
 BATCH, UNITS, DENSITY = 32, 256, 0.05
 BLOCK = 100  # steps
@@ -90,18 +90,7 @@ def bindsnet() -> dict[str, Step]:
     """MSTDPET, MSTDP and PostPre on a Connection."""
     import torch
 
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError):
-        for name in [m for m in sys.modules if m.startswith("torchvision")]:
-            del sys.modules[name]
-        for name in ("", ".transforms", ".datasets", ".utils", ".datasets.folder", ".io"):
-            sys.modules[f"torchvision{name}"] = mock.MagicMock()
-    for name in ("ale_py", "gymnasium", "gym"):  # its environments, not its rules
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            sys.modules[name] = mock.MagicMock()
+    without_environments()
     from bindsnet.learning import MSTDP, MSTDPET, PostPre  # pyright: ignore[reportMissingImports]
     from bindsnet.network.nodes import Input, LIFNodes  # pyright: ignore[reportMissingImports]
     from bindsnet.network.topology import Connection  # pyright: ignore[reportMissingImports]

@@ -177,9 +177,10 @@ def test_a_plastic_network_is_measured_and_peers_that_are_not_there_are_left_out
     ran = networks.neurosbd_(net)
     assert ran.seconds > 0 and ran.rates.keys() == net.sizes.keys() and ran.weight == pytest.approx(1, abs=0.1)
     assert net.sizes == {"exc": 48, "inh": 12} and networks.net_of(20000).density == 0.02
-    missing = networks.measured("brian2 numpy", net, None, 1.0)
-    gone = networks.measured("nest", net, "/nowhere/python", 1.0)
+    missing = networks.measured("brian2 numpy", net, [], 1.0)
+    gone = networks.measured("nest", net, ["/nowhere/python"], 1.0)
     assert "--peers" in missing["problem"] and "No such file" in gone["problem"]
+    assert "to 4,000" in networks.measured("bindsnet", networks.net_of(20000), [], 1.0)["problem"]
     one = {"seconds": 1.0, "cpu": None, "memory": 1.0, "weight": 1.0, "rates": {"exc": 10.0, "inh": 10.0}}
     two = one | {"rates": {"exc": 10.5, "inh": 14.0}}
     assert networks.differing({"a": one, "b": one, "c": missing}) == []
