@@ -176,7 +176,7 @@ def test_an_input_that_is_too_small_for_the_label_is_refused() -> None:
 
 def test_a_target_that_is_no_label_is_refused() -> None:
     learner = made(powers())
-    with pytest.raises(UsageError, match=r"learns from labels, integers \[B\], got a target \[4, 3\]"):
+    with pytest.raises(UsageError, match=r"learns from labels of classes, integers \[B\], got a target \[4, 3\]"):
         learner.learn(Batch(torch.randn(1, 4, 6, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)))
 
 

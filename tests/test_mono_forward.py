@@ -229,7 +229,7 @@ def test_the_heads_answer_together() -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("digits-snn", {}, r"'input->hidden1'.*neurons with a state, LIF.*'sbp' with rule\.neuromodulator\.own = 1"),
+        ("digits-snn", {}, r"'input->hidden1'.*'sbp' with rule\.neuromodulator\.own = 1.*neurons with a state, LIF"),
         ("digits-mlp", {"rule.heads": ["hiden2"]}, r"heads: there is no population 'hiden2'; did you mean 'hidden2'\?"),
         ("digits-mlp", {"rule.heads": ["output"]}, r"heads: 'output' is its own head, so it can have none"),
         ("digits-mlp", {"rule.heads": ["input"]}, r"heads: 'input' shows the data"),

@@ -220,7 +220,9 @@ def examples_of(batch: Batch, rows: slice | Tensor, count: int) -> Batch:
     )
 
 
-def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: bool = True) -> None:
+def check_start(
+    network: Network, batch: Batch, rewarded: bool = False, scored: bool = True, labelled: bool = False
+) -> None:
     """Refuse a trial that a network cannot learn from, as far as no device is waited for.
 
     Args:
@@ -228,12 +230,16 @@ def check_start(network: Network, batch: Batch, rewarded: bool = False, scored: 
         batch: to be shown.
         rewarded: whether its rule wants a reward.
         scored: whether its rule wants a score.
+        labelled: whether its rule wants labels of classes.
     Raises:
         UsageError: with what is there and what is wanted.
     """
     if not isinstance(batch, Batch):
         raise UsageError(f"learn takes a batch, got {type(batch).__name__}; make one: neurosbd.Batch(x[None], labels)")
     weight, target = network.like, batch.target
+    if labelled and (not batch.taught or target.is_floating_point()):
+        there = f"a target {list(target.shape)}" if batch.taught else "no target"
+        raise UsageError(f"this rule learns from labels of classes, integers [B], got {there}")
     if not batch.taught:
         if scored:
             raise UsageError("this rule learns from a target, but the batch has none; give Batch(inputs, target)")

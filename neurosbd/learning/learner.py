@@ -10,8 +10,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurosbd.connections.delayed import Delayed, needs_dense
-from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
@@ -20,6 +18,7 @@ from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watche
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
+from neurosbd.learning.suited import check_suited
 from neurosbd.losses import Loss
 from neurosbd.network.checks import check_declared, check_generator
 from neurosbd.network.inputs import gone_once_shown
@@ -60,13 +59,9 @@ class Learner:
         if ranks.size > 1:
             network.share(ranks.total)
         self._progress = START._replace(tensor=START.tensor.clone())
-        self.state = rule.begin(network, loss, generator)
         _check_neurons(network)
-        _check_heads(network, rule, loss)
-        _check_plasticities(network, rule)
-        _check_storage(network, rule)
-        _check_dynamics(network, rule)
-        rule.check(network)
+        check_suited(network, rule, loss)
+        self.state = rule.begin(network, loss, generator)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # that the last batch made, within bounds
@@ -120,7 +115,7 @@ class Learner:
             learning_observer: sees third factors and eligibilities, of rules that have any.
             continuation: of a run that goes on over several batches; none: the trial starts at rest and ends.
         """
-        check_start(self.network, batch, self.rule.rewarded, self.rule.scored)
+        check_start(self.network, batch, self.rule.rewarded, self.rule.scored, self.rule.labelled)
         self._reminders.begin()
         self._reminders.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
@@ -271,45 +266,6 @@ def _check_readout(network: Network, loss: Loss | None) -> None:
     if loss is not None:
         roles: dict[str, Role | None] = {name: population.role for name, population in network.populations.items()}
         check_declared(roles, ((c.pre, c.post) for c in network.connections.values()))
-
-
-def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:
-    """Raise ValueError of heads that nobody would teach."""
-    if network.heads and not rule.teaches_heads:
-        raise ValueError(
-            f"population '{network.heads[0]}' is a head, which this rule does not teach; leave its role and the "
-            f"population out, or take a composition such as 'sbd', or 'bp'"
-        )
-    if network.heads and loss is None:
-        raise ValueError(f"population '{network.heads[0]}' is a head, but there is no loss to judge it; leave it out")
-
-
-def _check_plasticities(network: Network, rule: Rule) -> None:
-    """Raise ValueError of connections with a plasticity of their own that nobody would carry out."""
-    own = next((name for name, connection in network.connections.items() if connection.plasticity is not None), None)
-    if own is not None and not rule.per_connection:
-        raise ValueError(
-            f"connection '{own}' has a plasticity of its own, which this rule does not carry out; leave it out, or "
-            f"take a composition such as 'stdp' or 'sbd'"
-        )
-
-
-def _check_storage(network: Network, rule: Rule) -> None:
-    """Raise ValueError of plastic connections that are stored in a form which the rule does not learn."""
-    for name, connection in network.connections.items():
-        geometry = connection.geometry
-        if isinstance(geometry, Sparse | Delayed) and connection.plastic and not rule.takes_lists:
-            raise ValueError(needs_dense(name, geometry, "this rule needs the weights of all pairs as a matrix"))
-
-
-def _check_dynamics(network: Network, rule: Rule) -> None:
-    """Raise ValueError of synapses whose dynamics a rule knows nothing of."""
-    lasting = next(iter(network.transmissions), None)
-    if lasting is not None and not rule.transmits:
-        raise ValueError(
-            f"connection '{lasting}' has dynamics, so that what arrives is felt later, too, which this rule does not "
-            f"follow; leave out its synapse and short_term, or take a composition such as 'sbd' or 'stdp', or 'bptt'"
-        )
 
 
 def _check_parts(network: object, rule: Rule, loss: object, generator: object) -> None:

@@ -92,6 +92,8 @@ class Rule(Protocol[S]):
         per_connection: whether connections may have a plasticity of their own; else networks with such are refused.
         takes_lists: whether it learns connections that are stored sparsely, a list of weights; else they are refused.
         transmits: whether it knows what dynamics of synapses do; else networks with some are refused.
+        one_step: what it does within a step, in words that begin the refusal of neurons with a state and of connections
+            with a delay; '': it follows time.
         showings: how often it shows a batch; inputs that come step by step are kept for more than one.
         delay: steps between the score or reward and the arrival of what it tells.
         labelled: it learns from labels of classes, and from nothing else.
@@ -108,6 +110,7 @@ class Rule(Protocol[S]):
     per_connection: ClassVar[bool] = False
     takes_lists: ClassVar[bool] = False
     transmits: ClassVar[bool] = False
+    one_step: ClassVar[str] = ""
     showings: ClassVar[int] = 1
     delay: int = 0
     labelled: ClassVar[bool] = False
@@ -159,7 +162,8 @@ class Rule(Protocol[S]):
         return False
 
     def check(self, network: Network) -> None:
-        """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network."""
+        """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network: what
+        is not declared; asked before `begin`."""
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> S:
         """The state before any learning.

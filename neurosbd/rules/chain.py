@@ -5,6 +5,7 @@ What the rules with such a chain share. They differ in the weights on the way ba
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,30 @@ from neurosbd.connections.initialisers import Initialiser
 from neurosbd.connections.synapses import Synapses
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run, add_gradient
-from neurosbd.learning.rule import RuleSignals
+from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.network.network import INPUT, Connection, Network
-from neurosbd.rules.one_step import check_one_step
 
 NONE: Mapping[str, nn.Parameter] = {}
+
+
+class Chain(Rule[TensorState]):
+    """What rules declare whose score goes from the readout down to all populations within a step."""
+
+    sums_over_examples: ClassVar[bool] = True
+    teaches_heads: ClassVar[bool] = True
+    one_step: ClassVar[str] = "the signal goes back within one step"
+
+    def check(self, network: Network) -> None:
+        """Every population has a way to the readout."""
+        reaching = {network.readout}
+        for name in reversed([name for name in network.incoming if name not in network.heads]):
+            if name not in reaching:
+                raise ValueError(f"population '{name}' does not reach the readout, so no signal comes back to it")
+            reaching |= {connection.pre for connection in network.incoming[name]}
+
+    def signals(self, network: Network) -> RuleSignals:
+        """Those of all hidden populations."""
+        return RuleSignals(tuple(name for name in network.incoming if name not in (network.readout, *network.heads)))
 
 
 def learn_back(
@@ -86,23 +106,3 @@ def draw_feedback(network: Network, how: Initialiser, generator: torch.Generator
             start = replace(connection.geometry, weight=how).start(tuple(weight.shape), post, generator)  # type: ignore[type-var]
             found[name] = torch.empty_like(weight, requires_grad=False).copy_(start.weight)
     return found
-
-
-def check_chain(network: Network, rule: str) -> None:
-    """Raise ValueError, naming population or connection, unless a score can go back through a network within a step.
-
-    Args:
-        network: to be taught.
-        rule: its name.
-    """
-    check_one_step(network, f"'{rule}' sends its signal back within one step", "'sbd', 'dfa', 'eprop', 'rflo', 'bptt'")
-    reaching = {network.readout}
-    for name in reversed([name for name in network.incoming if name not in network.heads]):
-        if name not in reaching:
-            raise ValueError(f"population '{name}' does not reach the readout, so no signal of '{rule}' comes to it")
-        reaching |= {connection.pre for connection in network.incoming[name]}
-
-
-def chain_signals(network: Network) -> RuleSignals:
-    """What such a rule lets a recording see: the signals of all hidden populations."""
-    return RuleSignals(tuple(name for name in network.incoming if name not in (network.readout, *network.heads)))

@@ -13,7 +13,6 @@ from neurosbd.losses import Loss
 from neurosbd.losses.targets import as_vector
 from neurosbd.network.network import Network
 from neurosbd.neuromodulators import Full, Layout
-from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import NotNegative, constants
 
 
@@ -35,6 +34,7 @@ class DirectRandomTarget(Rule[TensorState]):
     """
 
     sums_over_examples: ClassVar[bool] = True
+    one_step: ClassVar[str] = "drtp sends the target of one step"
 
     layout: Layout = field(default_factory=Full)
     scale: NotNegative = 0.02
@@ -43,10 +43,6 @@ class DirectRandomTarget(Rule[TensorState]):
     def hears_target(self) -> bool:
         """And nothing else."""
         return True
-
-    def check(self, network: Network) -> None:
-        """Neurons without a past, connections without a delay."""
-        check_one_step(network, "drtp sends the target of one step")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B [C, M] of every hidden population, and the basis of its layout."""

@@ -1,22 +1,21 @@
 """Feedback alignment: the score goes back from population to population through fixed random weights."""
 
 from dataclasses import field
-from typing import ClassVar
 
 import torch
 
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
-from neurosbd.learning.rule import Rule, RuleSignals, TensorState
+from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
+from neurosbd.rules.chain import Chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
 @constants(called="fa")
-class FeedbackAlignment(Rule[TensorState]):
+class FeedbackAlignment(Chain):
     """Feedback alignment: the score goes from population to population through fixed random weights.
 
         signal[readout] = score;   signal[pre] = back(gain signal[post], B);   d weight = (gain signal[post]) pre^T
@@ -30,14 +29,7 @@ class FeedbackAlignment(Rule[TensorState]):
         2108.13446).
     """
 
-    sums_over_examples: ClassVar[bool] = True
-    teaches_heads: ClassVar[bool] = True
-
     feedback: Initialiser = field(default_factory=KaimingNormal)
-
-    def check(self, network: Network) -> None:
-        """Whether a signal can go back within a step."""
-        check_chain(network, "fa")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""
@@ -46,7 +38,3 @@ class FeedbackAlignment(Rule[TensorState]):
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """From the readout down through B."""
         return learn_back(run, batch, lambda connection: state.tensors[connection.name])
-
-    def signals(self, network: Network) -> RuleSignals:
-        """The signals."""
-        return chain_signals(network)

@@ -7,21 +7,19 @@ import torch
 from torch import Tensor
 
 from neurosbd.connections import Dense
-from neurosbd.connections.synapses import Synapses
-from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch, BatchResult
-from neurosbd.learning.passes import Run, add_gradient
-from neurosbd.learning.rule import Rule, TensorState
+from neurosbd.learning.passes import Run
+from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.causal_window import CausalWindow
+from neurosbd.rules.causal_window import CausalWindow, FirstSpikeRule
 from neurosbd.rules.competition import Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
-from neurosbd.rules.first_spikes import answer_of, check_adding, first_spikes, show, threshold_of, winners
+from neurosbd.rules.first_spikes import answer_of, first_spikes, show, threshold_of, winners
 from neurosbd.schema.constants import Count, Fraction, NotNegative, Whole, constants
 
 
 @constants(called="first_spike_readout")
-class FirstSpikeReadout(Rule[TensorState]):
+class FirstSpikeReadout(FirstSpikeRule):
     """Every class has units that are to spike first where it is shown; what lies below the readout stays as it is.
 
         t[n] = first step with sum of w[n, i] over inputs i that have spiked > threshold[n], / steps; 1 if there is none
@@ -33,25 +31,12 @@ class FirstSpikeReadout(Rule[TensorState]):
         competition: among the units of one class.
     """
 
-    sums_over_examples: ClassVar[bool] = True
     labelled: ClassVar[bool] = True
-    timed: ClassVar[bool] = True
-    spares_silent: ClassVar[bool] = False
 
     teacher: Teacher
     window: CausalWindow = field(default_factory=CausalWindow)
     competition: Competition = field(default_factory=Competition)
     loss: str | None = "cross_entropy"
-
-    @property
-    def scored(self) -> bool:
-        """Labels reach it, the score of a loss does not."""
-        return False
-
-    @property
-    def states_changes(self) -> bool:
-        """`a_plus` and `a_minus` say by how much a weight changes."""
-        return True
 
     @property
     def units_per_class(self) -> int:
@@ -69,11 +54,9 @@ class FirstSpikeReadout(Rule[TensorState]):
                     f"{where}: this rule teaches the readout alone; choose a model such as mnist-s2stdp, or set "
                     f"plastic = false where the network is to stay as it is"
                 )
-            if onto and network.delays[connection.name]:
-                raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
             if onto and (not isinstance(connection.geometry, Dense) or connection.geometry.bias):
                 raise ValueError(f"{where}: this rule learns dense connections without a bias; set bias = false")
-        check_adding(readout)
+        self.check_onto(network, readout.name)
         if readout.size[0] % units:
             raise ValueError(
                 f"population '{readout.name}': rule.units_per_class = {units} does not divide its {readout.size[0]} "
@@ -86,7 +69,6 @@ class FirstSpikeReadout(Rule[TensorState]):
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Thresholds as the model has them, and what is counted over an epoch."""
-        self.check(network)  # before a threshold is looked for where there may be none
         some = next(network.parameters())
         threshold = some.new_empty(network.populations[network.readout].size).detach()
         threshold.copy_(_threshold(network))
@@ -104,7 +86,7 @@ class FirstSpikeReadout(Rule[TensorState]):
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """Who spikes when, and what that does to the thresholds and the weights."""
-        labels, network, tensors = _labels(batch), run.network, state.tensors
+        labels, network, tensors = batch.target, run.network, state.tensors
         showing = show(run, batch, len(labels), network.readout)
         steps, _, count = showing.potentials.shape
         of_class, target = self.competition.of_class(count, labels)
@@ -115,10 +97,8 @@ class FirstSpikeReadout(Rule[TensorState]):
         answer = answer_of(spikes, self.units_per_class, steps)
         self._count(tensors, run, self.competition.moves(spikes, target), answer.argmax(1) == labels)
         for connection in network.incoming[network.readout]:
-            synapses = network.synapses(connection)
-            change = self.window.change(error, spikes.time, showing.arrived[connection.name], synapses.weight)
-            if connection.plastic:
-                add_gradient(synapses, Synapses(change.div_(-batch.examples(len(labels))), None))
+            arrived = showing.arrived[connection.name]
+            self.leave(run, connection, error, spikes.time, arrived, batch.examples(len(labels)))
         return run.judged(answer)
 
     def answer(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
@@ -153,14 +133,6 @@ class FirstSpikeReadout(Rule[TensorState]):
 def _threshold(network: Network) -> Tensor:
     """Of the readout, as the model has it, [] or [n]."""
     return threshold_of(network.populations[network.readout])
-
-
-def _labels(batch: Batch) -> Tensor:
-    """Labels of the classes, [B]."""
-    if not batch.taught or batch.target.is_floating_point():
-        there = f"a target {list(batch.target.shape)}" if batch.taught else "no target"
-        raise UsageError(f"this rule learns from labels of classes, integers [B], got {there}")
-    return batch.target
 
 
 def s2_stdp(

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from neurosbd.axes import per_example
-from neurosbd.errors import UsageError
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run
 from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import INPUT, Network
 from neurosbd.neurons import UnitPower
-from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import Positive, constants
 
 
@@ -45,6 +43,7 @@ class ForwardForward(Rule[TensorState]):
     """
 
     sums_over_examples: ClassVar[bool] = True
+    one_step: ClassVar[str] = "the goodness of forward_forward is that of one step"
     showings: ClassVar[int] = 3
     spares_silent: ClassVar[bool] = False  # labels are written over inputs
     labelled: ClassVar[bool] = True
@@ -62,8 +61,7 @@ class ForwardForward(Rule[TensorState]):
         return True
 
     def check(self, network: Network) -> None:
-        """Neurons without a past, and an input that holds the label."""
-        check_one_step(network, "the goodness of forward_forward is that of one step")
+        """An input that holds the label."""
         (classes,), shown = network.populations[network.readout].size, network.populations[INPUT].size
         if torch.Size(shown).numel() < classes:
             first = next(c.name for c in network.connections.values() if c.pre == INPUT)
@@ -79,8 +77,6 @@ class ForwardForward(Rule[TensorState]):
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """A neutral label for the readout, then the right and a wrong one."""
         network, right = run.network, batch.target
-        if right.is_floating_point():
-            raise UsageError(f"forward_forward learns from labels, integers [B], got a target {list(right.shape)}")
         classes = network.populations[network.readout].size[0]
         for p in run(self._labelled(batch, self._neutral(classes, len(right)))):
             third_factor = p.gate(network.readout, p.score() * p.weight)

@@ -1,7 +1,6 @@
 """Kolen-Pollack: weights of the way back that take the same steps as those forward."""
 
 from dataclasses import field
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -9,15 +8,15 @@ from torch import nn
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
-from neurosbd.learning.rule import Rule, RuleSignals, TensorState
+from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
+from neurosbd.rules.chain import Chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
 @constants(called="kolen_pollack")
-class KolenPollack(Rule[TensorState]):
+class KolenPollack(Chain):
     """Kolen-Pollack: the weights of the way back take the same steps as those forward, and decay makes them equal.
 
         signal[readout] = score;   signal[pre] = back(gain signal[post], B)
@@ -31,14 +30,7 @@ class KolenPollack(Rule[TensorState]):
     Source: Kolen, Pollack 1994, IEEE Int. Conf. Neural Netw.; Akrout et al. 2019, NeurIPS, arXiv 1904.05391.
     """
 
-    sums_over_examples: ClassVar[bool] = True
-    teaches_heads: ClassVar[bool] = True
-
     feedback: Initialiser = field(default_factory=KaimingNormal)
-
-    def check(self, network: Network) -> None:
-        """Whether a signal can go back within a step."""
-        check_chain(network, "kolen_pollack")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """B is drawn, for each connection."""
@@ -48,7 +40,3 @@ class KolenPollack(Rule[TensorState]):
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """From the readout down through B, which has the gradient of the weight."""
         return learn_back(run, batch, lambda connection: state.parameters[connection.name], state.parameters)
-
-    def signals(self, network: Network) -> RuleSignals:
-        """The signals."""
-        return chain_signals(network)

@@ -13,7 +13,6 @@ from neurosbd.learning.rule import Rule, RuleSignals, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import INPUT, Network
 from neurosbd.neuromodulators import Full, Layout
-from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import NotNegative, constants
 
 
@@ -42,6 +41,9 @@ class MonoForward(Rule[TensorState]):
     """
 
     sums_over_examples: ClassVar[bool] = True
+    one_step: ClassVar[str] = (
+        "a head of mono_forward judges one step (those of 'sbp' with rule.neuromodulator.own = 1 follow time)"
+    )
 
     layout: Layout = Full()
     heads: tuple[str, ...] = ()
@@ -53,10 +55,6 @@ class MonoForward(Rule[TensorState]):
     def hears_target(self) -> bool:
         """By its heads."""
         return True
-
-    def check(self, network: Network) -> None:
-        """Neurons without a past, connections without a delay."""
-        check_one_step(network, "a head of mono_forward judges one step", "'sbp' with rule.neuromodulator.own = 1")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Draw the heads."""

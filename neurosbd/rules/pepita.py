@@ -15,7 +15,6 @@ from neurosbd.losses import CrossEntropy, Loss, SquaredError
 from neurosbd.losses.targets import as_vector
 from neurosbd.network.network import INPUT, Network
 from neurosbd.rules.mirrors import Mirrors
-from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import Count, NotNegative, Whole, constants
 
 
@@ -50,6 +49,7 @@ class Pepita(Rule[TensorState]):
     """
 
     showings: ClassVar[int] = 2
+    one_step: ClassVar[str] = "pepita compares two showings step by step"
     spares_silent: ClassVar[bool] = False  # the error wakes silent inputs
 
     form: Literal["difference", "hebbian", "time_local"] = "difference"
@@ -62,10 +62,6 @@ class Pepita(Rule[TensorState]):
     mirror_decay: NotNegative = 0.5
     mirror_before: Whole = 2
     mirror_every: Count = 100
-
-    def check(self, network: Network) -> None:
-        """Neurons without a past, connections without a delay."""
-        check_one_step(network, "pepita compares two showings step by step")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Draw F, or the mirrors that make it."""

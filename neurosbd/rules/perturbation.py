@@ -14,7 +14,6 @@ from neurosbd.learning.rule import Rule, TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
 from neurosbd.noise import new_key, normal, normal_by_place
-from neurosbd.rules.one_step import check_one_step
 from neurosbd.schema.constants import Positive, constants
 
 Difference = Literal["forward", "central"]
@@ -39,16 +38,13 @@ class NodePerturbation(Rule[TensorState]):
         units), what they do to each other is left out.
     """
 
+    one_step: ClassVar[str] = "node_perturbation compares showings step by step"
     showings: ClassVar[int] = 3
     estimates: ClassVar[bool] = True
     sums_over_examples: ClassVar[bool] = True  # each has the noise of its place in the whole batch
 
     size: Positive = 1e-3
     difference: Difference = "forward"
-
-    def check(self, network: Network) -> None:
-        """Neurons without a past, connections without a delay."""
-        check_one_step(network, "node_perturbation compares showings step by step")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """Keys of the noise, one per population, and how many batches there have been."""

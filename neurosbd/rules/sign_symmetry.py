@@ -1,7 +1,7 @@
 """Sign symmetry: the score goes back through weights that share only their signs with those forward."""
 
 from dataclasses import field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,15 +9,15 @@ from torch import Tensor
 from neurosbd.connections.initialisers import Initialiser, KaimingNormal
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
-from neurosbd.learning.rule import Rule, RuleSignals, TensorState
+from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Connection, Network
-from neurosbd.rules.chain import chain_signals, check_chain, draw_feedback, learn_back
+from neurosbd.rules.chain import Chain, draw_feedback, learn_back
 from neurosbd.schema.constants import constants
 
 
 @constants(called="sign_symmetry")
-class SignSymmetry(Rule[TensorState]):
+class SignSymmetry(Chain):
     """Sign symmetry: the score goes back through weights that share only their signs with those forward.
 
         signal[readout] = score;   signal[pre] = back(gain signal[post], |B| sign(weight))
@@ -32,15 +32,8 @@ class SignSymmetry(Rule[TensorState]):
         the source adds, are left to the optimizer and the neurons.
     """
 
-    sums_over_examples: ClassVar[bool] = True
-    teaches_heads: ClassVar[bool] = True
-
     magnitude: Literal["fixed", "drawn", "equal"] = "fixed"
     feedback: Initialiser = field(default_factory=KaimingNormal)
-
-    def check(self, network: Network) -> None:
-        """Whether a signal can go back within a step."""
-        check_chain(network, "sign_symmetry")
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """|B|, for each connection; of magnitudes that are drawn anew the seed of the first batch."""
@@ -63,10 +56,6 @@ class SignSymmetry(Rule[TensorState]):
             return run.network.weights[connection.name].sign().mul_(size[connection.name])
 
         return learn_back(run, batch, backward)
-
-    def signals(self, network: Network) -> RuleSignals:
-        """The signals."""
-        return chain_signals(network)
 
 
 def _seed(generator: torch.Generator) -> Tensor:

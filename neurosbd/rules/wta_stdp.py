@@ -1,25 +1,22 @@
 """STDP by winners: channels of a map that spike first learn what they have seen, and nobody is told a label."""
 
 from dataclasses import field
-from typing import ClassVar
 
-import torch
 from torch.nn import functional
 
 from neurosbd.connections import Conv2d, Dense
-from neurosbd.connections.synapses import Synapses
 from neurosbd.learning.batch import Batch, BatchResult
-from neurosbd.learning.passes import Run, add_gradient
-from neurosbd.learning.rule import Rule, TensorState
+from neurosbd.learning.passes import Run
+from neurosbd.learning.rule import TensorState
 from neurosbd.network.network import Connection, Network
-from neurosbd.rules.causal_window import CausalWindow
-from neurosbd.rules.first_spikes import check_adding, first_spikes, show, threshold_of
+from neurosbd.rules.causal_window import CausalWindow, FirstSpikeRule
+from neurosbd.rules.first_spikes import first_spikes, show, threshold_of
 from neurosbd.rules.lateral_inhibition import LateralInhibition, receptive_fields
 from neurosbd.schema.constants import Count, NotNegative, Whole, constants
 
 
 @constants(called="wta_stdp")
-class WinnerSTDP(Rule[TensorState]):
+class WinnerSTDP(FirstSpikeRule):
     """Populations learn one after another, each for an equal share of the training, by the spikes of their winners.
 
         t[n] = first step with sum of w[c, i] over inputs i of unit n that have spiked > threshold, / steps
@@ -30,39 +27,23 @@ class WinnerSTDP(Rule[TensorState]):
         inhibition: who wins.
     """
 
-    sums_over_examples: ClassVar[bool] = True
-    timed: ClassVar[bool] = True
-    spares_silent: ClassVar[bool] = False
-
     window: CausalWindow = field(default_factory=CausalWindow)
     inhibition: LateralInhibition = field(default_factory=LateralInhibition)
-
-    @property
-    def scored(self) -> bool:
-        """Nobody is told anything."""
-        return False
 
     @property
     def hears_loss(self) -> bool:
         """Nor does the readout learn from it."""
         return False
 
-    @property
-    def states_changes(self) -> bool:
-        """`a_plus` and `a_minus` say by how much a weight changes."""
-        return True
-
     def check(self, network: Network) -> None:
         """Integrate-and-fire units that only add up, behind dense or convolutional synapses."""
         for name in self.populations(network):
-            check_adding(network.populations[name])
+            self.check_onto(network, name)
             for connection in network.incoming[name]:
-                self._check(network, connection)
+                self._check(connection)
 
-    def _check(self, network: Network, connection: Connection) -> None:
+    def _check(self, connection: Connection) -> None:
         geometry, where = connection.geometry, f"connection '{connection.name}'"
-        if network.delays[connection.name]:
-            raise ValueError(f"{where}: this rule learns from spikes that arrive at once; leave out its delay")
         if not isinstance(geometry, Dense | Conv2d) or geometry.bias:
             raise ValueError(
                 f"{where}: this rule learns dense and convolutional connections without a bias; set kind = 'conv2d', "
@@ -73,11 +54,6 @@ class WinnerSTDP(Rule[TensorState]):
                 f"{where}: this rule learns from the inputs of one winner, but pool_drive joins several positions; "
                 f"set pool of the next connection instead"
             )
-
-    def begin(self, network: Network, loss: object, generator: torch.Generator) -> TensorState:
-        """Nothing is kept beside the weights."""
-        self.check(network)
-        return TensorState()
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
         """Who spikes first in the population whose turn it is, and what that does to the weights of its channel."""
@@ -92,11 +68,8 @@ class WinnerSTDP(Rule[TensorState]):
         time = winners.time[:, None].expand_as(error)
         examples = batch.examples(showing.potentials.shape[1])
         for connection in network.incoming[name]:
-            if connection.plastic:
-                synapses = network.synapses(connection)
-                seen = receptive_fields(connection.geometry, showing.arrived[connection.name], winners)
-                change = self.window.change(error, time, seen, synapses.weight.flatten(1))
-                add_gradient(synapses, Synapses(change.div_(-examples).view_as(synapses.weight), None))
+            seen = receptive_fields(connection.geometry, showing.arrived[connection.name], winners)
+            self.leave(run, connection, error, time, seen, examples)
         return run.result()
 
     def schedules(self) -> str:
