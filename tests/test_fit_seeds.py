@@ -14,7 +14,8 @@ from neurosbd.errors import RunError, UsageError
 from neurosbd.runs import batches
 from neurosbd.runs.lock import take
 from neurosbd.runs.loggers import Event, NullLogger
-from neurosbd.training.fit_seeds import MOST, fit_seeds, parse_seeds
+from neurosbd.runs.many_seeds import MOST, parse_seeds
+from neurosbd.training.fit_seeds import fit_seeds
 from tests.test_fit import FAST, StopAfter, same
 
 ALONE = "fa"  # a rule whose seeds are trained one after another

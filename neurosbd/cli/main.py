@@ -104,8 +104,9 @@ def _settings(options: argparse.Namespace) -> dict[str, object]:
 
 def _fit(options: argparse.Namespace) -> int:
     keep_freed_memory()
+    from neurosbd.runs.many_seeds import parse_seeds
     from neurosbd.training.fit import fit
-    from neurosbd.training.fit_seeds import fit_seeds, parse_seeds
+    from neurosbd.training.fit_seeds import fit_seeds
 
     asked = {
         "data": options.data, "rule": options.rule, "loss": options.loss, "recipe": options.recipe,
@@ -154,7 +155,7 @@ def _status(run: "Run") -> int:
 
 
 def _status_of_all(runs: "list[Run]", count: int) -> int:
-    from neurosbd.training.fit_seeds import summary
+    from neurosbd.runs.many_seeds import summary
 
     folder = runs[0].path.parent
     whole = sum(run.result["status"] == "finished" for run in runs)

@@ -166,7 +166,7 @@ def seeds_folder(definition: Definition, out: str | Path | None, seeds: Sequence
     Raises:
         UsageError: if it holds a run of one of the seeds, or is one itself, or cannot be made.
     """
-    name = f"{definition.name}-{definition.rule.kind}-seeds"
+    name = f"{_stem(definition)}-seeds"
     path = legal_path(out) if out is not None else _latest(name) if resume else None
     if path is not None and holds_run(path):
         raise Occupied(f"{path}: is the directory of a run itself; choose another {OUT} for a folder of runs")
@@ -213,9 +213,14 @@ def _made(path: Path | None, stem: str) -> tuple[Path, bool]:
 
 def stem(definition: Definition) -> str:
     """Name of a run directory, if nobody says."""
+    return f"{_stem(definition)}-seed{definition.seed}"
+
+
+def _stem(definition: Definition) -> str:
+    """What all seeds of a definition share; a free run in which nothing learns has no rule."""
     fixed = definition.simulation is not None and not any(entry.plastic for entry in definition.connection)
     rule = "" if fixed else f"-{definition.rule.kind}"
-    return f"{definition.name}{rule}-seed{definition.seed}"
+    return f"{definition.name}{rule}"
 
 
 def _latest(stem: str) -> Path:

@@ -8,7 +8,7 @@ import torch
 
 from neurosbd.config.definition import Definition
 from neurosbd.config.resolve import resolve
-from neurosbd.files.parsing import Json
+from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.files.writing import legal_path
 from neurosbd.runs.directory import RUNS
 from neurosbd.runs.loggers import Loggers
@@ -29,6 +29,7 @@ class Job:
     device: by name.
     resume: whether to go on with a run that is there.
     loggers: told how it goes on.
+    seeds: that it is one of, and how they are carried out; None: it is alone.
     """
 
     model: str | Path
@@ -40,6 +41,7 @@ class Job:
     device: str | torch.device
     resume: bool
     loggers: Loggers
+    seeds: JsonTable | None = None
 
     def definition(self) -> Definition:
         """What the model file, the rule, the recipe and the settings resolve to; the file is read once.

@@ -1,10 +1,8 @@
 """Many seeds of one training in one process: an ordinary run for each, side by side in one folder."""
 
-import math
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +11,17 @@ import torch
 from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs
 from neurosbd.datasets.load import Dataset
-from neurosbd.errors import RunError, UsageError
+from neurosbd.errors import UsageError
 from neurosbd.learning.ranks import place_of
 from neurosbd.losses import Loss
 from neurosbd.losses.generic import PerExample
-from neurosbd.measures import shown, title
 from neurosbd.runs import directory
 from neurosbd.runs.batches import DatasetBatches
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.job import Job
 from neurosbd.runs.loggers import Logger, Loggers
 from neurosbd.runs.machine import check_device
+from neurosbd.runs.many_seeds import Seeds, checked_seeds
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.run import Run
 from neurosbd.training.capacity import too_large_at_once
@@ -34,8 +32,6 @@ from neurosbd.training.stack import why_apart
 from neurosbd.training.starting_weights import Start
 from neurosbd.training.together import Together
 
-MOST = 4096  # seeds; far beyond what anybody waits for, so that 0:1000000 is a slip
-_LAST = 2**63 - 1
 Beginning = tuple[Session, Start | None]  # what trains a seed, and the run whose weights it starts with
 
 
@@ -88,12 +84,11 @@ def fit_seeds(
         where = check_device(device)
         definition, load = loader(definition, data)
         with directory.seeds_folder(definition, out, chosen, resume) as folder:
-            runs = _Runs(job, definition, load, where, folder, chosen, interrupt)
+            runs = _Runs(job, definition, load, where, Seeds(chosen, folder), interrupt)
             found = runs.carry_on(start)
     for run in found:
         job.loggers.say_rest(run.result.get("warnings", ()))
-    if runs.failed:
-        raise RunError(_failures(runs.failed, len(chosen), folder))
+    runs.seeds.raise_failures()
     return found
 
 
@@ -105,8 +100,7 @@ class _Runs:
         definition: of all of them, but for the seed.
         load: the data set of a definition.
         device: where everything lives.
-        folder: of the run directories.
-        seeds: one for each.
+        seeds: a run for each, and their folder.
         interrupt: what may stop all of them.
     """
 
@@ -116,28 +110,25 @@ class _Runs:
         definition: Definition,
         load: Callable[[Definition], Dataset],
         device: torch.device,
-        folder: Path,
-        seeds: tuple[int, ...],
+        seeds: Seeds,
         interrupt: Interrupt,
     ) -> None:
         self.job = job
         self.definition = definition
         self.load = load
         self.device = device
-        self.folder = folder
         self.seeds = seeds
         self.interrupt = interrupt
-        self.failed: dict[int, str] = {}  # seed -> reason
         self._shared: DatasetBatches | None = None
 
     def carry_on(self, start: Run | str | Path | None) -> list[Run]:
         """All of them, side by side if their networks can be."""
-        first = self.session(self.seeds[0], start)
-        reason = why_apart(first[0].experiment) or too_large_at_once(first[0], len(self.seeds))
-        reason = "there is only one" if len(self.seeds) == 1 else reason
+        first = self.session(self.seeds.all[0], start)
+        reason = why_apart(first[0].experiment) or too_large_at_once(first[0], len(self.seeds.all))
+        reason = "there is only one" if len(self.seeds.all) == 1 else reason
         if reason is not None:
             return self._in_turn(first, start, reason)
-        others = [self.session(seed, start) for seed in self.seeds[1:]]
+        others = [self.session(seed, start) for seed in self.seeds.all[1:]]
         if any(len(session.batches) != len(first[0].batches) for session, _ in others):
             return self._in_turn(first, start, "they hold out different numbers of examples")
         self.interrupt.hold()
@@ -145,45 +136,30 @@ class _Runs:
 
     def _in_turn(self, first: Beginning, start: Run | str | Path | None, reason: str) -> list[Run]:
         """One after another, until all are done or Ctrl-C."""
-        found, told = [], {"all": list(self.seeds), "at_once": False, "because": reason}
-        for seed in self.seeds:
-            if self.interrupt.asked:
-                break
-            with self._alone(seed):
-                session, begun = first if seed == self.seeds[0] else self.session(seed, start)
-                self.interrupt.hold()
-                loggers = Loggers(self.job.loggers.each)
-                with entered(session, self.of(seed), begun, told) as event, loggers.ending(event["path"]):
-                    found.append(Training(session, event, loggers, self.interrupt).run())
-        return found
+
+        def carry_out(seed: int) -> Run:
+            session, begun = first if seed == self.seeds.all[0] else self.session(seed, start)
+            self.interrupt.hold()
+            loggers, job = Loggers(self.job.loggers.each), replace(self.of(seed), seeds=self.seeds.in_turn(reason))
+            with entered(session, job, begun) as event, loggers.ending(event["path"]):
+                return Training(session, event, loggers, self.interrupt).run()
+
+        return self.seeds.carry_out(carry_out, self.interrupt)
 
     def _at_once(self, beginnings: Sequence[Beginning]) -> list[Run]:
         """Side by side."""
-        told, trainings = {"all": list(self.seeds), "at_once": True, "because": None}, []
+        told, trainings = {"all": list(self.seeds.all), "at_once": True, "because": None}, []
         with ExitStack() as directories:
-            for seed, (session, begun) in zip(self.seeds, beginnings, strict=True):
-                with self._alone(seed):
-                    event = directories.enter_context(entered(session, self.of(seed), begun, told))
+            for seed, (session, begun) in zip(self.seeds.all, beginnings, strict=True):
+                with self.seeds.alone(seed):
+                    event = directories.enter_context(entered(session, replace(self.of(seed), seeds=told), begun))
                     trainings.append(Training(session, event, Loggers(()), self.interrupt))
             loggers = Loggers(self.job.loggers.each)
-            together = Together(trainings, self.folder, loggers, self.interrupt)
-            with loggers.ending(self.folder, together.result):
+            together = Together(trainings, self.seeds.folder, loggers, self.interrupt)
+            with loggers.ending(self.seeds.folder, together.result):
                 together.run()
-        self.failed |= together.failed
-        return [together.runs[seed] for seed in self.seeds if seed in together.runs]
-
-    @contextmanager
-    def _alone(self, seed: int) -> Iterator[None]:
-        """Context in which a seed fails without the others; where it is the first that cannot begin, what is asked for
-        is at fault."""
-        try:
-            yield
-        except RunError as problem:
-            self.failed[seed] = str(problem)
-        except UsageError as problem:
-            if seed == self.seeds[0]:
-                raise
-            self.failed[seed] = str(problem)
+        self.seeds.failed |= together.failed
+        return [together.runs[seed] for seed in self.seeds.all if seed in together.runs]
 
     def session(self, seed: int, start: Run | str | Path | None) -> Beginning:
         """What trains a seed, and the run whose weights it starts with."""
@@ -204,62 +180,7 @@ class _Runs:
 
     def of(self, seed: int) -> Job:
         """The job of one seed."""
-        return replace(self.job, out=directory.of_seed(self.folder, seed))
-
-
-def checked_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    """Seeds that can be trained side by side.
-
-    Raises:
-        UsageError: if there is none, there are too many, one is there twice, or is no whole number from 0 on.
-    """
-    if isinstance(seeds, str | int) or not isinstance(seeds, Iterable):
-        raise UsageError(f"seeds must be whole numbers such as range(32) or [1, 5, 9], got {seeds!r:.60}")
-    if isinstance(seeds, range) and len(seeds) > MOST:
-        raise UsageError(f"seeds: {len(seeds):,} are too many at once; legal are up to {MOST:,}")
-    found = tuple(seeds)
-    wrong = next((s for s in found if type(s) is not int or not 0 <= s <= _LAST), None)
-    if wrong is not None:
-        raise UsageError(f"seeds: legal are whole numbers in 0..2^63 - 1, got {wrong!r:.60}")
-    if not 0 < len(found) <= MOST:
-        raise UsageError(f"seeds: there are {len(found):,}; legal are 1 to {MOST:,} of them, such as range(32)")
-    if len(set(found)) < len(found):
-        twice = next(s for s in found if found.count(s) > 1)
-        raise UsageError(f"seeds: {twice} is there twice, and would be the same run; give every seed once")
-    return found
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """What `--seeds` says: 'FIRST:END', which leaves out END, or numbers with commas between.
-
-    Raises:
-        UsageError: if it is neither, or the seeds are not legal.
-
-    >>> parse_seeds("0:4"), parse_seeds("1,5,9")
-    ((0, 1, 2, 3), (1, 5, 9))
-    """
-    if span := re.fullmatch(r"(\d{1,19}):(\d{1,19})", text, re.ASCII):
-        first, end = int(span[1]), int(span[2])
-        if end <= first:
-            raise UsageError(f"--seeds {text}: goes from {first} up to, but without, {end}: no seed at all")
-        return checked_seeds(range(first, end))
-    if re.fullmatch(r"\d{1,19}(,\d{1,19})*", text, re.ASCII):
-        return checked_seeds([int(number) for number in text.split(",")])
-    raise UsageError(f"--seeds {text[:60]}: is neither FIRST:END, such as 0:32, nor numbers such as 1,5,9")
-
-
-def summary(runs: Sequence[Run]) -> str:
-    """What the finished runs came to, in one line: mean and standard deviation over seeds, of the last epoch."""
-    finals = [run.result["final"] for run in runs if run.result.get("status") == "finished" and run.result["final"]]
-    key = next((k for k in (finals[0] if finals else {}) if k.startswith("test_") and k != "test_loss"), "test_loss")
-    values = [final[key] for final in finals if isinstance(final.get(key), int | float)]
-    if not values:
-        return f"none of {len(runs)} runs has finished"
-    name, mean = key.removeprefix("test_"), math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
-    told = "loss {}" if name == "loss" else f"{title(name)} {{}}"
-    around = "" if spread is None else f" +- {shown(name, spread)}"
-    return f"test {told.format(shown(name, mean))}{around} over {len(values)} seeds"
+        return replace(self.job, out=directory.of_seed(self.seeds.folder, seed))
 
 
 def _check_one_process() -> None:
@@ -269,9 +190,3 @@ def _check_one_process() -> None:
             f"{place.starter} has started {place.size} processes, which share the batches of one run; start many seeds "
             f"without it, or one seed at a time with it"
         )
-
-
-def _failures(failed: Mapping[int, str], count: int, folder: Path) -> str:
-    first, reason = next(iter(failed.items()))
-    which = ", ".join(map(str, failed))
-    return f"{len(failed)} of {count} seeds failed ({which}); seed {first}: {reason}. All that was done is in {folder}"

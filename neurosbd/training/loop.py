@@ -35,7 +35,7 @@ from neurosbd.training.starting_weights import Start
 
 
 @contextmanager
-def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonTable | None = None) -> Iterator[Event]:
+def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[Event]:
     """The run directory of a session, with nobody else in it: a new one, or taken up where the run in it stopped.
 
     Args:
@@ -43,16 +43,15 @@ def entered(session: Session, job: Job, begun: Start | None = None, seeds: JsonT
         job: where it is to work, and whether it may go on with a run that is there; if none is, this one starts.
             Without a directory: runs/MODEL-RULE-seedN, numbered if taken; with `resume` the latest.
         begun: the run whose weights the session starts with, if any.
-        seeds: with which it was started, and how they are trained; None: it is alone.
 
     Yields:
         What loggers are told when it starts; its `path` is the directory.
     Raises:
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
-    with resuming.entered(session, job.out, job.resume, lambda: _config(session, begun, seeds)) as there:
+    with resuming.entered(session, job.out, job.resume, lambda: _config(session, begun, job.seeds)) as there:
         told = {**there._asdict(), "from": None if begun is None else begun.run, **_introduction(session)}
-        yield told | ({"seeds": seeds} if seeds else {})
+        yield told | ({"seeds": job.seeds} if job.seeds else {})
 
 
 def _config(session: Session, begun: Start | None, seeds: JsonTable | None) -> JsonTable:
