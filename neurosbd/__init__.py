@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from neurosbd.errors import RunError, UsageError, UsageWarning
     from neurosbd.experiments.free_run import run
     from neurosbd.experiments.simulate import simulate
+    from neurosbd.experiments.simulate_seeds import simulate_seeds
     from neurosbd.interchange import from_nir, from_sonata, from_torch, to_nir
     from neurosbd.learning.batch import Batch
     from neurosbd.learning.simulation import unroll
@@ -113,6 +114,7 @@ _HOME = {
     "predict": "report.predicting",
     "run": "experiments.free_run",
     "simulate": "experiments.simulate",
+    "simulate_seeds": "experiments.simulate_seeds",
     "to_nir": "interchange",
     "unroll": "learning.simulation",
 }
@@ -134,7 +136,7 @@ __all__ = [
     "NotRecorded", "Population", "Predictions", "Reinforcement", "Report", "Run", "RunError", "Signal",
     "SpikeTimes", "Stimulation", "Trace", "UsageError", "UsageWarning", "admissible", "analyse", "compare", "export",
     "fit", "fit_seeds", "from_nir", "from_sonata", "from_torch", "health", "keep_freed_memory", "learner", "load_data",
-    "load_model", "open_run", "predict", "register", "run", "simulate", "to_nir", "unroll",
+    "load_model", "open_run", "predict", "register", "run", "simulate", "simulate_seeds", "to_nir", "unroll",
 ]  # fmt: skip
 
 

@@ -114,11 +114,7 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
     fit.add_argument(
         "--recipe", metavar="R", help="how to train: see `neurosbd list recipes` (default: the model's own)"
     )
-    seeds = fit.add_mutually_exclusive_group()
-    seeds.add_argument("--seed", type=int, metavar="N", help="of weights, projections, order and augmentation")
-    seeds.add_argument(
-        "--seeds", metavar="A:B", help="a run for every seed from A up to B (0:32, or 1,5,9), in one process and folder"
-    )
+    _add_seeds(fit, "of weights, projections, order and augmentation")
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change a value: training.epochs=3, training.batch_size=50, data.subset=100; repeatable",
@@ -134,11 +130,14 @@ def _add_fit(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _add_simulate(commands: "argparse._SubParsersAction[Parser]") -> None:
     simulate = commands.add_parser("simulate", help="carry out a plasticity experiment: measures and a figure")
-    simulate.add_argument("experiment", metavar="EXPERIMENT", help="a model with a task or protocol, or a .toml file")
+    simulate.add_argument(
+        "experiment", metavar="EXPERIMENT", help="a model with a task, a protocol or a simulation, or a .toml file"
+    )
     simulate.add_argument("--rule", metavar="R", help="see `neurosbd list rules` (default: the experiment's own)")
-    simulate.add_argument("--seed", type=int, metavar="N", help="of weights, trials and noise")
+    _add_seeds(simulate, "of weights, trials and noise")
     simulate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
-    simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN)")
+    simulate.add_argument("--out", metavar="DIR", help="run directory (default: runs/EXPERIMENT-RULE-seedN); of "
+                          "--seeds a folder of them (default: runs/EXPERIMENT-RULE-seeds)")  # fmt: skip
     _add_run(simulate)
 
 
@@ -167,7 +166,7 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         "standard deviation and 95 % bootstrap interval over seeds. Writes index.html, comparison.csv, "
         "comparison.json, figure.png and figure.svg.",
     )
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs, or folders of them (fit --seeds)")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs, or folders of them (--seeds)")
     compare.add_argument("--out", metavar="DIR", default="compare", help="where to write (default: ./compare)")
 
 
@@ -217,6 +216,14 @@ def _add_show(commands: "argparse._SubParsersAction[Parser]") -> None:
     show.add_argument("--rule", help="resolve a model under this rule")
     show.add_argument("--recipe", help="resolve a model under this recipe")
     show.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, as for fit")
+
+
+def _add_seeds(command: argparse.ArgumentParser, whose: str) -> None:
+    seeds = command.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, metavar="N", help=whose)
+    seeds.add_argument(
+        "--seeds", metavar="A:B", help="a run for every seed from A up to B (0:32, or 1,5,9), in one process and folder"
+    )
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

@@ -122,19 +122,17 @@ def _fit(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> int:
     keep_freed_memory()
     from neurosbd.experiments.simulate import simulate
+    from neurosbd.experiments.simulate_seeds import simulate_seeds
+    from neurosbd.runs.many_seeds import parse_seeds
 
-    run = simulate(
-        options.experiment,
-        rule=options.rule,
-        seed=options.seed,
-        settings=_settings(options),
-        out=options.out,
-        device=options.device,
-        record=options.record,
-        resume=options.resume,
-        loggers=_loggers(options),
-    )
-    return _status(run)
+    asked = {
+        "rule": options.rule, "settings": _settings(options), "out": options.out, "device": options.device,
+        "record": options.record, "resume": options.resume, "loggers": _loggers(options),
+    }  # fmt: skip
+    if options.seeds is None:
+        return _status(simulate(options.experiment, seed=options.seed, **asked))
+    seeds = parse_seeds(options.seeds)
+    return _status_of_all(simulate_seeds(options.experiment, seeds, **asked), len(seeds))
 
 
 def _loggers(options: argparse.Namespace) -> "list[Logger]":

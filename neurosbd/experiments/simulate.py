@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neurosbd.config.definition import Experiment
+from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import UsageError, collected_warnings
 from neurosbd.experiments.free_run import run_freely
@@ -64,23 +64,41 @@ def simulate(
     settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
     with Interrupt() as interrupt, collected_warnings():
         job = Job(experiment, rule, None, settings, record, out, device, resume, Loggers(loggers))
-        definition = job.definition()
-        check_alone(os.environ)
-        place = check_device(device)
-        if not (definition.task or definition.protocol or definition.simulation):
-            raise UsageError(
-                f"{definition.name} has no task, protocol or simulation; train it with: neurosbd fit {experiment}"
-            )
-        built = definition.build()
-        if built.task is not None:
-            run = _train(built, built.task, place, job, interrupt)
-        elif built.protocol is not None:
-            run = run_protocol(built, built.protocol, job, interrupt)
-        else:
-            run = run_freely(built, job, interrupt)
-    if built.task is not None:  # whose layers have complaints; of all others everything has been said
-        job.loggers.say_rest(run.result.get("warnings", ()))
+        run = carry_out(experiment_of(job), job, interrupt)
+    say_complaints(job, run)
     return run
+
+
+def experiment_of(job: Job) -> Definition:
+    """What a job resolves to.
+
+    Raises:
+        UsageError: if it is not valid, has a data set, or is shared among processes.
+    """
+    definition = job.definition()
+    check_alone(os.environ)
+    check_device(job.device)
+    if not (definition.task or definition.protocol or definition.simulation):
+        raise UsageError(
+            f"{definition.name} has no task, protocol or simulation; train it with: neurosbd fit {job.model}"
+        )
+    return definition
+
+
+def carry_out(definition: Definition, job: Job, interrupt: Interrupt) -> Run:
+    """The run of an experiment in its directory, see `simulate`."""
+    built = definition.build()
+    if built.task is not None:
+        return _train(built, built.task, check_device(job.device), job, interrupt)
+    if built.protocol is not None:
+        return run_protocol(built, built.protocol, job, interrupt)
+    return run_freely(built, job, interrupt)
+
+
+def say_complaints(job: Job, run: Run) -> None:
+    """What a task warns of that no console has said: its layers have complaints; of all others everything is said."""
+    if run.definition.task is not None:
+        job.loggers.say_rest(run.result.get("warnings", ()))
 
 
 def _train(experiment: Experiment, task: Task, device: torch.device, job: Job, interrupt: Interrupt) -> Run:

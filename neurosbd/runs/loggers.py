@@ -274,11 +274,11 @@ def _seed(event: Event) -> str:
 def _free(event: Event) -> str:
     units = ", ".join(f"{name} {' x '.join(map(str, size))}" for name, size in event["units"].items())
     rule = f"rule {event['rule']}" if event["rule"] else "nothing learns"
-    return f"{event['model']}: {event['duration']:g} s; {units}; {rule}; {event['device']}, seed {event['seed']}"
+    return f"{event['model']}: {event['duration']:g} s; {units}; {rule}; {event['device']}, {_seed(event)}"
 
 
 def _protocol(event: Event) -> str:
-    return f"{event['model']}: protocol {event['protocol']}, rule {event['rule']}"
+    return f"{event['model']}: protocol {event['protocol']}, rule {event['rule']}; {event['device']}, {_seed(event)}"
 
 
 def _finished(result: Event) -> str:

@@ -119,14 +119,45 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """What the finished runs came to, in one line: mean and standard deviation over seeds, of the last epoch."""
-    finals = [run.result["final"] for run in runs if run.result.get("status") == "finished" and run.result["final"]]
+    """What the finished runs came to, in one line: mean and standard deviation over seeds, of the measures of an
+    experiment, else of the last epoch."""
+    finished = [run.result for run in runs if run.result.get("status") == "finished"]
+    measured = [result["measures"] for result in finished if result.get("measures")]
+    if measured:
+        each = ", ".join(f"{name} {_spread([one.get(name) for one in measured])}" for name in measured[0])
+        return f"mean over {_count(len(measured))}: {each}"
+    finals = [result["final"] for result in finished if result["final"]]
     key = next((k for k in (finals[0] if finals else {}) if k.startswith("test_") and k != "test_loss"), "test_loss")
     values = [final[key] for final in finals if isinstance(final.get(key), int | float)]
     if not values:
         return f"none of {len(runs)} runs has finished"
-    name, mean = key.removeprefix("test_"), math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
+    name, (mean, spread) = key.removeprefix("test_"), mean_and_spread(values)
     told = "loss {}" if name == "loss" else f"{title(name)} {{}}"
     around = "" if spread is None else f" +- {shown(name, spread)}"
-    return f"test {told.format(shown(name, mean))}{around} over {len(values)} seeds"
+    return f"test {told.format(shown(name, mean))}{around} over {_count(len(values))}"
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; of one value there is none.
+
+    >>> mean_and_spread([1.0, 3.0]), mean_and_spread([2.0])
+    ((2.0, 1.4142135623730951), (2.0, None))
+    """
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """A measure over seeds; one that is not defined for some is said with how many have it."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return "undefined"
+    mean, spread = mean_and_spread(there)
+    around = "" if spread is None else f" +- {spread:.2g}"
+    return f"{mean:.4g}{around}" + ("" if len(there) == len(values) else f" (of {len(there)})")
+
+
+def _count(seeds: int) -> str:
+    return f"{seeds} seed{'s' if seeds > 1 else ''}"

@@ -71,10 +71,11 @@ def run_reported(session: ReportedSession, job: Job, interrupt: Interrupt) -> Ru
 def _introduced(session: ReportedSession, job: Job) -> Iterator[Event]:
     """The run directory of a session, and what loggers are told at the start."""
     definition, device = session.definition, session.introduction()["device"]
-    with entered(session, job.out, job.resume, lambda: directory.config_of(definition, device)) as there:
+    seeds = {"seeds": job.seeds} if job.seeds else {}
+    with entered(session, job.out, job.resume, lambda: directory.config_of(definition, device) | seeds) as there:
         yield {
             **session.introduction(), **there._asdict(), "model": definition.name, "seed": definition.seed,
-            "device": str(device), "epoch": _reports(session), "finished": _over(session),
+            "device": str(device), "epoch": _reports(session), "finished": _over(session), **seeds,
         }  # fmt: skip
 
 
