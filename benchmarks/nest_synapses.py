@@ -6,6 +6,11 @@ The ten sources of brian2_synapses.py onto one neuron. Currents in steps of 0.1 
 ours are counted. Conductances in steps of 1 us, where what NEST does within a step no longer matters: times in ms.
 Hodgkin's and Huxley's neuron, under a current and under alpha synapses: when it passes 0 mV on its way up, in steps of
 1 us; NEST counts a spike at its peak.
+
+NMDA receptors are those of iaf_bw_2001_exact, beside AMPA and GABA: their gate follows ds/dt = -s / tau_decay + alpha x
+(1 - s), where x jumps by 1 and decays with tau_rise, so that it saturates. Ours does not. For a small alpha 1 - s is 1,
+and alpha x a difference of exponentials, of which a weight of 1 is alpha tau_rise tau_decay / (tau_decay - tau_rise).
+The block by magnesium is the same. Weights are those of brian2_synapses.py.
 """
 
 import importlib
@@ -17,7 +22,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from brian2_synapses import DT, SOURCES, STEPS, arrivals
+from brian2_synapses import DT, SOURCES, STEPS, arrivals, norm
 
 FINE = 1e-3  # ms
 LEAKY = {"tau_m": 20.0, "C_m": 250.0, "E_L": -65.0, "V_m": -65.0, "V_th": -50.0, "V_reset": -70.0, "t_ref": 1.9}
@@ -34,22 +39,30 @@ CONDUCTANCES = {
     "iaf_cond_beta": {"tau_rise_ex": 1.0, "tau_decay_ex": 5.0, "tau_rise_in": 1.0, "tau_decay_in": 10.0},
 }
 EXCITING, INHIBITING, EXCITATORY = 7.5, 10.0, 7  # nS; sources
+ALPHA, RISE, FALL = 1e-7, 2.0, 100.0  # 1 / ms, ms, ms
+GATES = {"alpha": ALPHA, "tau_AMPA": 5.0, "tau_GABA": 10.0, "tau_rise_NMDA": RISE, "tau_decay_NMDA": FALL}
+NMDA = 0.15 * 12.5 * norm(RISE, FALL) * (FALL - RISE) / (RISE * FALL * ALPHA)  # nS, by what a weight of 1 is
 GATED, CURRENT, WEIGHT = {"tau_syn_ex": 2.0}, 700.0, 450.0  # pA
 
 
 def started(nest: Any, dt: float) -> None:
     """A kernel with steps of so many ms."""
-    nest.set_verbosity("M_ERROR")
+    nest.verbosity = nest.VerbosityLevel.ERROR
     nest.ResetKernel()
     nest.resolution, nest.print_time = dt, False
 
 
-def given(nest: Any, cell: Any, weights: list[float], dt: float) -> None:
-    """The sources, two steps late, since nothing can arrive in the first."""
-    for train, weight in zip(arrivals().T, weights, strict=True):
+def given(nest: Any, cell: Any, weights: list[float], dt: float, receptors: list[str] | None = None) -> None:
+    """The sources, two steps late, since nothing can arrive in the first; a weight of 0 is no synapse.
+
+    `receptors` names where each arrives, of neurons that tell them apart.
+    """
+    ports = [{"receptor_type": cell.receptor_types[name]} for name in receptors] if receptors else [{}] * SOURCES
+    for train, weight, port in zip(arrivals().T, weights, ports, strict=True):
         times = np.flatnonzero(train) * DT * 1e3 + dt
-        source = nest.Create("spike_generator", params={"spike_times": np.round(times, 9)})
-        nest.Connect(source, cell, syn_spec={"weight": weight, "delay": dt})
+        if weight:
+            source = nest.Create("spike_generator", params={"spike_times": np.round(times, 9)})
+            nest.Connect(source, cell, syn_spec={"weight": weight, "delay": dt, **port})
 
 
 def fired(nest: Any, cell: Any, dt: float) -> np.ndarray:
@@ -82,6 +95,15 @@ def conductances(nest: Any) -> dict[str, list[float]]:
     return found
 
 
+def unblocked(nest: Any) -> list[float]:
+    """Times of spikes under AMPA, NMDA and GABA, ms."""
+    started(nest, FINE)
+    cell, others = nest.Create("iaf_bw_2001_exact", params={**CONDUCTING, **GATES}), SOURCES - EXCITATORY
+    given(nest, cell, [EXCITING] * EXCITATORY + [INHIBITING] * others, FINE, ["AMPA"] * EXCITATORY + ["GABA"] * others)
+    given(nest, cell, [NMDA] * EXCITATORY + [0.0] * others, FINE, ["NMDA"] * SOURCES)
+    return [round(float(time), 3) for time in fired(nest, cell, FINE)]
+
+
 def gated(nest: Any, driven: bool) -> list[float]:
     """When the membrane passes 0 mV on its way up, ms."""
     started(nest, FINE)
@@ -100,6 +122,7 @@ def main() -> None:
     """Print all figures."""
     nest = importlib.import_module("nest")
     figures = {"currents": currents(nest), "conductances": conductances(nest)}
+    figures |= {"nmda": unblocked(nest)}
     figures |= {"under a current": gated(nest, False), "under synapses": gated(nest, True)}
     print(json.dumps(figures))
 

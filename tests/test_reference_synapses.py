@@ -135,12 +135,22 @@ def test_short_term_plasticity_is_that_of_brian2(name: str, short: TsodyksMarkra
 
 NEST: dict[str, list[float]] = {  # ms, of python benchmarks/nest_synapses.py, those of the first 60 ms
     "alpha": [6.72, 17.303, 55.676], "double_exponential": [6.475, 15.842, 22.726, 41.13, 54.037],
+    "nmda": [7.156, 17.267, 39.758, 54.185],
     "gated": [3.623, 16.396, 37.238, 50.372], "gated, under a current": [2.377, 19.649, 36.802, 53.954],
 }  # fmt: skip
 UNTIL = 600  # steps of DT
-OPENED: dict[str, tuple[Response, Response]] = {
-    "alpha": (Alpha(2e-3), Alpha(5e-3)),
-    "double_exponential": (DoubleExponential(1e-3, 5e-3), DoubleExponential(1e-3, 10e-3)),
+Onto = list[tuple[slice, float, Synapse]]  # sources, weight and dynamics of each connection
+
+
+def opened(exciting: Response, inhibiting: Response) -> Onto:
+    """Two kinds of conductances."""
+    return [(slice(7), 0.6, Conductance(0.0, exciting)), (slice(7, 10), 0.8, Conductance(-75e-3, inhibiting))]
+
+
+OPENED: dict[str, Onto] = {
+    "alpha": opened(Alpha(2e-3), Alpha(5e-3)),
+    "double_exponential": opened(DoubleExponential(1e-3, 5e-3), DoubleExponential(1e-3, 10e-3)),
+    "nmda": [*opened(Exponential(5e-3), Exponential(10e-3)), (slice(7), 0.15, NMDA())],
 }
 NEST_CURRENTS = {  # steps; iaf_psc_exp and iaf_psc_alpha
     "exponential": [134, 249, 424, 540, 677, 864, 1077, 1205, 1437],
@@ -154,9 +164,8 @@ def late(name: str, finer: int) -> float:
     given = torch.zeros(UNTIL * finer, SOURCES, dtype=torch.float64)
     given[::finer] = 0.0 if name == "gated, under a current" else SPIKES[:UNTIL]
     if name in OPENED:
-        exciting, inhibiting = (Conductance(*each) for each in zip((0.0, -75e-3), OPENED[name], strict=True))
         neuron: Neuron = replace(UNIT, r=1 - math.exp(-dt / 20e-3), refractory=2e-3 + dt)
-        steps = spiking(neuron, [(slice(7), 0.6, exciting), (slice(7, 10), 0.8, inhibiting)], given, dt)
+        steps = spiking(neuron, OPENED[name], given, dt)
     else:
         current = 700e-12 / 30e-9 if name == "gated, under a current" else 0.0
         neuron = HodgkinHuxley(v_leak=-54.402e-3 + current)
@@ -177,10 +186,12 @@ def test_currents_spike_as_in_nest(name: str) -> None:
 
 @pytest.mark.parametrize("name", NEST)
 def test_conductances_and_gates_come_near_to_nest_as_steps_become_shorter(name: str) -> None:
-    """NEST in steps of 1 us: iaf_cond_alpha, iaf_cond_beta and hh_psc_alpha, which it counts on their way through 0 mV.
+    """NEST in steps of 1 us: iaf_cond_alpha, iaf_cond_beta, iaf_bw_2001_exact, whose NMDA receptors do not saturate
+    there, and hh_psc_alpha, which it counts on its way through 0 mV.
 
     A quarter of the step brings spikes to between a third and a sixth of their distance: the order is one. A current
-    of I is a leak that pulls to v_leak + I / g_leak. Must fail when conductances are half as large (tried).
+    of I is a leak that pulls to v_leak + I / g_leak. Must fail when conductances are half as large, or
+    magnesium blocks half as much (tried: both).
     """
     coarse, fine = late(name, 1), late(name, 4)
     assert 3 < coarse / fine < 6 and fine < (0.5 if "gated" in name else 0.05)
