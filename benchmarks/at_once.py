@@ -3,16 +3,17 @@
     python benchmarks/scaling.py --only seeds ranks [--json] [--quick]
 
     seeds      whole steps of digits-mlp and digits-snn (64 - 128 - 64 - 10, batch 32, 16 steps of time): one network as
-               `fit` trains it, and 1, 8 and 32 side by side as `fit --seeds` does; ms for a batch of all of them
+               `fit` trains it, and 1, 8 and 32 side by side as `fit --seeds` does; ms for a batch of all of them; and
+               8 of mnist-cnn (batch 16) and of cifar10-small (batch 50), which `fit --seeds` trains in turns
     ranks      whole steps of cifar10-small at a batch of 512, and of digits-mlp and digits-snn with larger layers and
                batches, which are too small to gain: one process with one thread, one with two, and two with one each,
                which share every batch; the share of the time that is spent in their sums, waiting for each other
                included, and the bytes that are summed up for a batch
 
-Data are the embedded digits, and random pictures of the size of CIFAR-10's. Every measurement is a process of its own
-(a rank each), in turns, `rounds` times, each with two batches of warm-up and `repeats` timed ones; the median over all.
-Making the batches is part of a step, tests and files are not. `CPU ms` counts only the time that a process had a core:
-that of one rank in one process over that of each of two is what they gain where nothing else runs.
+Data are the embedded digits, and random pictures of the size of MNIST's and CIFAR-10's. Every measurement is a process
+of its own (a rank each), in turns, `rounds` times, each with two batches of warm-up and `repeats` timed ones; the
+median over all. Making the batches is part of a step, tests and files are not. `CPU ms` counts only the time that a
+process had a core: that of one rank in one process over that of each of two is what they gain where nothing else runs.
 """
 
 import argparse
@@ -30,8 +31,7 @@ from typing import Any
 
 from turns import median_ms, turns
 
-MODELS = ("digits-mlp", "digits-snn")
-SEEDS = (1, 8, 32)
+SEEDS = {"digits-mlp": (1, 8, 32), "digits-snn": (1, 8, 32), "mnist-cnn": (8,), "cifar10-small": (8,)}
 SHARED: dict[str, dict[str, Any]] = {
     "cifar10-small": {"training.batch_size": 512},
     "digits-mlp": {"population.hidden1.size": [2048], "population.hidden2.size": [1024], "training.batch_size": 512},
@@ -66,7 +66,7 @@ class Point:
 
 
 POINTS = (
-    *(Point(model, seeds) for model in MODELS for seeds in (0, *SEEDS)),
+    *(Point(model, seeds) for model, counts in SEEDS.items() for seeds in (0, *counts)),
     *(Point(model, 0, *place, settings) for model, settings in SHARED.items() for place in PLACES),
 )
 

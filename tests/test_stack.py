@@ -69,6 +69,57 @@ kind = "dense"
 """
 
 
+MAPS = """
+loss = "cross_entropy"
+[rule]
+kind = "sbd"
+[training]
+schedule = { kind = "cosine" }
+[population]
+input = { size = [1, 8, 8] }
+maps1 = { size = [4, 6, 6], neuron = "tanh" }
+local = { size = [3, 6, 6], neuron = "tanh" }
+maps2 = { size = [5, 4, 4], neuron = "tanh" }
+output = { size = [10], neuron = "identity" }
+[[connection]]
+pre = "input"
+post = "maps1"
+kind = "conv2d"
+kernel = 3
+bias = true
+sparsity = 0.2
+[[connection]]
+pre = "maps1"
+post = "local"
+kind = "local2d"
+kernel = 3
+padding = 1
+bias = true
+sparsity = 0.2
+[[connection]]
+pre = "local"
+post = "maps2"
+kind = "conv2d"
+kernel = 3
+[[connection]]
+pre = "maps2"
+post = "output"
+kind = "dense"
+pool = "average"
+bias = true
+"""
+SPIKING_MAPS = (
+    MAPS.replace('"tanh"', '"lif"').replace('"identity"', '"li"')
+    + """
+[time]
+steps = 5
+block = 3
+[data]
+encoder = "poisson"
+"""
+)
+
+
 def sessions(model: str | Path, rule: str | None, settings: dict[str, Any], dtype: torch.dtype) -> list[Session]:
     """One for each of SEEDS."""
     definition = neurosbd.load_model(str(model), rule, settings)
@@ -101,10 +152,13 @@ def apart(one: Any, other: Any) -> float:
 
 
 @pytest.fixture
-def recurrent(tmp_path: Path) -> Path:
-    path = tmp_path / "recurrent.toml"
-    path.write_text(RECURRENT)
-    return path
+def own(tmp_path: Path) -> dict[str, Path]:
+    """Models that are not shipped, by name."""
+    found = {}
+    for name, text in {"recurrent": RECURRENT, "maps": MAPS, "spiking maps": SPIKING_MAPS}.items():
+        found[name] = tmp_path / f"{name.replace(' ', '-')}.toml"
+        found[name].write_text(text)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -122,10 +176,17 @@ def recurrent(tmp_path: Path) -> Path:
         ("digits-snn", "bptt", {"time.steps": 5}),
         ("recurrent", None, {}),
         ("recurrent", "sbp", {}),
+        ("maps", "sbd", {}),
+        ("maps", "sbp", {"rule.neuromodulator.layout": {"kind": "patchwise", "patch": 2}}),
+        ("maps", "ebd", {"rule.neuromodulator.layout": "full"}),
+        ("maps", "dfa", {"connection.2.pool_drive": "max", "population.maps2.size": [5, 2, 2]}),
+        ("maps", "bp", {}),
+        ("spiking maps", "sbd", {}),
+        ("spiking maps", "bptt", {}),
     ],
 )
 def test_each_network_learns_what_it_learns_alone(
-    recurrent: Path, model: str, rule: str | None, settings: dict[str, Any]
+    own: dict[str, Path], model: str, rule: str | None, settings: dict[str, Any]
 ) -> None:
     """20 batches over two epochs, put together anew after the seventh, the last of an epoch with fewer examples:
     weights, projections, heads, moments of the optimizer, schedule and sums of the metrics, 1e-12 in float64.
@@ -137,7 +198,7 @@ def test_each_network_learns_what_it_learns_alone(
     torch.set_default_dtype(torch.float64)
     try:
         settings = {"data.subset": 40, "training.epochs": 2} | settings
-        path = recurrent if model == "recurrent" else model
+        path = own.get(model, model)
         alone, together = (sessions(path, rule, settings, torch.float64) for _ in range(2))
         assert why_apart(alone[0].experiment) is None
         left = 20
@@ -292,7 +353,8 @@ def test_a_second_ctrl_c_ends_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "rule", "settings", "reason"),
     [
-        ("mnist-cnn", "sbd", {}, "connection 'input->conv1' is not dense"),
+        ("mnist-vnn-cnn", "gevb", {}, "connection 'input->conv1' is a VectorConv2d"),
+        ("cifar10-small", "sbd", {}, "a batch takes 7.8e+08 multiplications in its maps; above 6.7e+07 turns are"),
         ("digits-snn", "eprop", {}, "EligibilityPropagation takes one network"),
         ("digits-mlp", "fa", {}, "FeedbackAlignment takes one network"),
         ("digits-mlp", "dkp", {}, "DirectKolenPollack takes one network"),

@@ -3,7 +3,7 @@
 import math
 from dataclasses import field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -100,13 +100,13 @@ class Local2d:
         """Patch of every position times the post factor there, summed over the batch alone."""
         post_factor = spread(self, post_factor, pre_factor.shape, lambda: self._full_drive(synapses, pre_factor))
         bias = None if synapses.bias is None else post_factor.sum(0)
-        return Synapses(self._outer(post_factor, pre_factor), bias)
+        return Synapses(self.local_outer(post_factor, pre_factor), bias)
 
     def back(self, synapses: Synapses, signal: Tensor, value: Tensor) -> Tensor:
         """What every pixel sent to the positions that look at it, spread over what was pooled, [B, *size]."""
         size = arriving_size(self, value)
         signal = spread(self, signal, size, lambda: self._full_drive(synapses, self.carry(value)))
-        return unpooled(self.pool, self._onto_pre(signal, synapses.weight, size), value)
+        return unpooled(self.pool, self.local_back(signal, synapses.weight, size), value)
 
     def each(
         self, synapses: Synapses, posts: Tensor, pres: Tensor, e: Tensor | None = None, kept: float = 0.0
@@ -119,37 +119,30 @@ class Local2d:
         elif kept != 1:
             e.mul_(kept)
         for post, pre in zip(posts, pres, strict=True):
-            patches = self._patches(pre).permute(2, 0, 1, 5, 3, 4)
+            patches = self.patches(pre).permute(2, 0, 1, 5, 3, 4)
             post = spread(self, post, pre.shape, partial(self._full_drive, synapses, pre))
             e.addcmul_(post[..., None, None, None], patches[:, None])
         return e
 
-    def _patches(self, arriving: Tensor) -> Tensor:
+    def patches(self, arriving: Tensor) -> Tensor:
         """What every position looks at, [height, width, B, kernel, kernel, in], without a copy of it."""
         padded = functional.pad(arriving, (self.padding,) * 4) if self.padding else arriving
         rows = padded.permute(0, 2, 3, 1).unfold(1, self.kernel, self.stride)
         return rows.unfold(2, self.kernel, self.stride).permute(1, 2, 0, 4, 5, 3)
 
     def _full_drive(self, synapses: Synapses, arriving: Tensor) -> Tensor:
-        drive = _Drive.apply(self, arriving, synapses.weight)
+        drive = LocalDrive.apply(self, arriving, synapses.weight)
         return drive if synapses.bias is None else drive + synapses.bias
 
-    def _drive(self, arriving: Tensor, weight: Tensor) -> Tensor:
-        patches, kernels = self._patches(arriving), _kernels(weight)
-        drive = arriving.new_empty((*patches.shape[:3], kernels.shape[-1]))
-        for rows in _rows(patches):
-            torch.bmm(_side_by_side(patches[rows]), kernels[rows].flatten(2, 4).flatten(0, 1), out=_flat(drive[rows]))
-        return drive.permute(2, 3, 0, 1)
+    def local_drive(self, arriving: Tensor, weight: Tensor) -> Tensor:
+        """The drive of a weight without biases, before it is pooled, [B, out, height, width]."""
+        return multiplied(self.patches(arriving), _kernels(weight)).permute(2, 3, 0, 1)
 
-    def _outer(self, post_factor: Tensor, pre_factor: Tensor) -> Tensor:
-        patches, factor = self._patches(pre_factor), post_factor.permute(2, 3, 0, 1)
-        kernels = pre_factor.new_empty((*patches.shape[:2], *patches.shape[3:], factor.shape[-1]))
-        for rows in _rows(patches):
-            seen = _side_by_side(patches[rows]).transpose(1, 2)
-            torch.bmm(seen, _flat(factor[rows]), out=kernels[rows].flatten(2, 4).flatten(0, 1))
-        return kernels.permute(5, 0, 1, 4, 2, 3)
+    def local_outer(self, post_factor: Tensor, pre_factor: Tensor) -> Tensor:
+        """Its adjoint in the weight, laid out as that is."""
+        return correlated(self.patches(pre_factor), post_factor.permute(2, 3, 0, 1)).permute(5, 0, 1, 4, 2, 3)
 
-    def _onto_pre(self, slope: Tensor, weight: Tensor, arriving: tuple[int, ...]) -> Tensor:
+    def local_back(self, slope: Tensor, weight: Tensor, arriving: tuple[int, ...]) -> Tensor:
         """Adjoint of the drive in what arrived: kernel pixel by kernel pixel, since no two positions share one."""
         (height, width), pad, step = slope.shape[2:], self.padding, self.stride
         factor, kernels = _flat(slope.permute(2, 3, 0, 1)), _kernels(weight).flatten(0, 1)
@@ -163,15 +156,31 @@ class Local2d:
         return onto[:, pad : pad + rows, pad : pad + columns].permute(0, 3, 1, 2)
 
 
-class _Drive(torch.autograd.Function):
+class LocalDrives(Protocol):
+    """A geometry with a kernel of its own at every position; see `Local2d`."""
+
+    def local_drive(self, arriving: Tensor, weight: Tensor) -> Tensor:
+        """Without biases, before it is pooled."""
+        ...
+
+    def local_outer(self, post_factor: Tensor, pre_factor: Tensor) -> Tensor:
+        """Its adjoint in the weight."""
+        ...
+
+    def local_back(self, slope: Tensor, weight: Tensor, arriving: tuple[int, ...]) -> Tensor:
+        """Its adjoint in what arrives, of that size."""
+        ...
+
+
+class LocalDrive(torch.autograd.Function):
     """The drive for autograd: it keeps the map for the way back, not its k^2 times larger patches."""
 
     @staticmethod
-    def forward(ctx: Any, geometry: Local2d, arriving: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, geometry: LocalDrives, arriving: Tensor, weight: Tensor) -> Tensor:
         """The drive."""
         ctx.geometry = geometry
         ctx.save_for_backward(arriving, weight)
-        return geometry._drive(arriving, weight)
+        return geometry.local_drive(arriving, weight)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -182,8 +191,8 @@ class _Drive(torch.autograd.Function):
         (slope,) = grad_outputs
         arriving, weight = ctx.saved_tensors
         _, before, learns = ctx.needs_input_grad
-        onto_pre = ctx.geometry._onto_pre(slope, weight, arriving.shape[1:]) if before else None
-        return None, onto_pre, ctx.geometry._outer(slope, arriving) if learns else None
+        onto_pre = ctx.geometry.local_back(slope, weight, arriving.shape[1:]) if before else None
+        return None, onto_pre, ctx.geometry.local_outer(slope, arriving) if learns else None
 
 
 def laid(weight: Tensor) -> Tensor:
@@ -196,6 +205,24 @@ def _kernels(weight: Tensor) -> Tensor:
     return weight.permute(1, 2, 4, 5, 3, 0)
 
 
+def multiplied(patches: Tensor, kernels: Tensor) -> Tensor:
+    """Patches [height, width, .., B, kernel, kernel, in] times the kernels [height, width, .., kernel, kernel, in, out]
+    of their position, [height, width, .., B, out]."""
+    drive = patches.new_empty((*patches.shape[:-3], kernels.shape[-1]))
+    for rows in _rows(patches):
+        torch.bmm(_side_by_side(patches[rows]), _matrices(kernels[rows]), out=_flat(drive[rows]))
+    return drive
+
+
+def correlated(patches: Tensor, factor: Tensor) -> Tensor:
+    """The adjoint in the kernels, of post factors [height, width, .., B, out]."""
+    kernels = patches.new_empty((*patches.shape[:-4], *patches.shape[-3:], factor.shape[-1]))
+    for rows in _rows(patches):
+        seen = _side_by_side(patches[rows]).transpose(1, 2)
+        torch.bmm(seen, _flat(factor[rows]), out=_matrices(kernels[rows]))
+    return kernels
+
+
 def _rows(patches: Tensor) -> list[slice]:
     """Rows of the map in portions whose patches make COPIED numbers at most."""
     height, row = len(patches), patches[0].numel()
@@ -205,9 +232,14 @@ def _rows(patches: Tensor) -> list[slice]:
 
 def _side_by_side(patches: Tensor) -> Tensor:
     """Patches of some rows as one matrix for each position, [positions, B, kernel^2 in]."""
-    return patches.reshape(patches.shape[0] * patches.shape[1], patches.shape[2], -1)
+    return patches.reshape(math.prod(patches.shape[:-4]), patches.shape[-4], -1)
+
+
+def _matrices(kernels: Tensor) -> Tensor:
+    """Kernels as they lie in memory as one matrix for each position, [positions, kernel^2 in, out]."""
+    return kernels.flatten(-4, -2).flatten(0, -3)
 
 
 def _flat(maps: Tensor) -> Tensor:
-    """[height, width, B, out] as [positions, B, out]."""
-    return maps.reshape(-1, *maps.shape[2:])
+    """[height, width, .., B, out] as [positions, B, out]."""
+    return maps.reshape(-1, *maps.shape[-2:])

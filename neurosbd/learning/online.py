@@ -23,7 +23,7 @@ from neurosbd.network.blocks import Block
 from neurosbd.network.network import Connection, Network
 from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
-from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, FOR_UNITS, SideBySide
+from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, WITHOUT_BASIS, SideBySide
 from neurosbd.plasticity import ThreeFactor, Tracking
 
 
@@ -131,7 +131,7 @@ class LocalRule(Composition, Rule[LocalState]):
         if given is not None:
             return f"rule.{given} is that of one network"
         modulator = self.neuromodulator
-        if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in FOR_UNITS:
+        if type(modulator) not in FOR_ANY_AXES or type(getattr(modulator, "layout", None)) not in WITHOUT_BASIS:
             return f"neuromodulator {type(modulator).__name__} takes one network at a time, or its layout does"
         for plan in (plan for each in plans(network, self).values() for plan in each):
             for part, kind in ((plan.plasticity, ThreeFactor), (plan.eligibility, Factorised)):

@@ -10,31 +10,39 @@ from neurosbd.connections.stacked import in_rows, side_by_side
 from neurosbd.losses import Loss
 from neurosbd.neuromodulators.decorrelation import Decorrelation
 from neurosbd.neuromodulators.fixed_random import FixedRandom
-from neurosbd.neuromodulators.layouts import Full, Grid, Shared
+from neurosbd.neuromodulators.layouts import Full, Grid, Layout, Patchwise, Shared
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead, Neuromodulator, Reading, Receiver
 from neurosbd.neuromodulators.prediction import Prediction
 
 FOR_ANY_AXES = (Decorrelation, FixedRandom, Prediction)  # whose mathematics takes [S, B, ..] for [B, ..]
-FOR_UNITS = (Full, Shared, Grid)  # layouts that leave a population of units as it is
+WITHOUT_BASIS = (Full, Shared, Grid, Patchwise)  # layouts that look at every example by itself
 
 
 @dataclass(frozen=True)
-class OneUnitEach:
-    """A layout with a column per unit, of populations that are no maps, whatever axes come before their units."""
+class LaidInRows:
+    """A layout over the populations of S networks: values are [S, B, *size].
+
+    Args:
+        layout: of every network, without a basis.
+    """
+
+    layout: Layout
 
     def init(self, value: Tensor, generator: torch.Generator) -> Tensor:
         """No basis."""
         return value.new_empty(0)
 
     def summary(self, value: Tensor, basis: Tensor) -> Tensor:
-        """The activity itself."""
-        return value
+        """Activity in the coordinates of each projection, [S, B, M]."""
+        return side_by_side(self.layout.summary(in_rows(value), basis), len(value))
 
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """The third factor itself."""
-        return third_factor
+        """[S, B, M] over the populations."""
+        return side_by_side(self.layout.spread(in_rows(third_factor), in_rows(like), basis), len(like))
 
-    adjoint = spread
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """The transpose of `summary`."""
+        return side_by_side(self.layout.adjoint(in_rows(third_factor), in_rows(like), basis), len(like))
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class SideBySide:
     """A neuromodulator in S networks: values come in rows, examples and within them networks; states are [S, ..].
 
     Args:
-        modulator: of every network, one of FOR_ANY_AXES with a layout of FOR_UNITS.
+        modulator: of every network, one of FOR_ANY_AXES with a layout of WITHOUT_BASIS.
         networks: S.
     """
 
@@ -62,7 +70,7 @@ class SideBySide:
     @classmethod
     def of(cls, modulator: Neuromodulator, networks: int) -> "SideBySide":
         """With heads, if the neuromodulator has some."""
-        made = replace(modulator, layout=OneUnitEach())  # type: ignore[type-var]
+        made = replace(modulator, layout=LaidInRows(modulator.layout))  # type: ignore[type-var]
         kind = WithHeads if isinstance(made, HasHead) else cls
         return kind(cast(Neuromodulator, made), networks)
 

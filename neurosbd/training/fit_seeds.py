@@ -54,8 +54,8 @@ def fit_seeds(
     """Train a model once for every seed, in one process, and leave a folder with a run directory for each: seed0, ...
 
     Every one of them is what `fit` with that seed leaves, but for rounding, and can be resumed, compared, predicted
-    with and analysed by itself. The data are read once. Dense networks learn side by side, as far as their rule lets
-    them; others take turns (docs/running.md says which, and so does `seeds` in config.json).
+    with and analysed by itself. The data are read once. Networks that are not too large learn side by side, as far as
+    their rule lets them; others take turns (docs/running.md says which, and so does `seeds` in config.json).
 
     Args:
         model: a shipped model or a .toml file; its own seed does not count.

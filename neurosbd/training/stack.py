@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neurosbd.config.definition import Experiment
 from neurosbd.connections.dense import Dense
-from neurosbd.connections.stacked import Stacked
+from neurosbd.connections.stacked import STACKED
 from neurosbd.constraints import Mask
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
@@ -23,18 +23,21 @@ from neurosbd.training.parameter_groups import parameter_groups
 from neurosbd.training.session import Session, plain_state
 
 FLUSH = 64  # batches whose outputs wait to be measured
+LARGEST = 2**26  # multiplications of a batch in maps; where there are more, turns are faster (docs/speed.md)
 
 
 def why_apart(experiment: Experiment) -> str | None:
     """Why the networks of an experiment with several seeds cannot learn side by side; None: they can."""
     network, definition, rule = experiment.network, experiment.definition, experiment.rule
     for connection in network.connections.values():
-        if type(connection.geometry) is not Dense or connection.geometry.pool is not None:
-            return f"connection '{connection.name}' is not dense, or pools"
+        if type(connection.geometry) not in STACKED:
+            return f"connection '{connection.name}' is a {type(connection.geometry).__name__}"
         if connection.transmission.lasts:
             return f"connection '{connection.name}' has dynamics"
         if any(type(constraint) is not Mask for constraint in connection.constraints):
             return f"the weights of connection '{connection.name}' have constraints"
+    if (products := _in_maps(experiment)) > LARGEST:
+        return f"a batch takes {products:.1e} multiplications in its maps; above {LARGEST:.1e} turns are faster"
     for name, population in network.populations.items():
         if name in network.adaptive:
             return f"population '{name}' remembers what it measures of its own batches"
@@ -49,6 +52,17 @@ def why_apart(experiment: Experiment) -> str | None:
     if definition.training.least_score is not None or definition.training.speculation is not None:
         return "each network is to choose the examples that it learns from"
     return rule.why_apart(network)
+
+
+def _in_maps(experiment: Experiment) -> int:
+    """Multiplications of a batch of one network in all connections that are not dense."""
+    definition, network = experiment.definition, experiment.network
+    each = (
+        connection.geometry.multiplications(network.weights[name].shape, network.populations[connection.pre].size)
+        for name, connection in network.connections.items()
+        if type(connection.geometry) is not Dense
+    )
+    return definition.training.batch_size * definition.time.steps * sum(each)
 
 
 def _draws(neuron: Neuron, size: tuple[int, ...]) -> bool:
@@ -136,7 +150,7 @@ class Stack:
                 _hand_back_modulators(self.learner.state, session.learner.state, number)
             for own, parameter in zip(learned_parameters(session.optimizer), learned, strict=True):
                 if parameter in self.optimizer.state:
-                    session.optimizer.state[own] = _of_one(self.optimizer.state[parameter], parameter, number)
+                    session.optimizer.state[own] = _of_one(self.optimizer.state[parameter], parameter, number, own)
             for own, group in zip(session.optimizer.param_groups, self.optimizer.param_groups, strict=True):
                 own |= {key: value for key, value in group.items() if key != "params"}
             session.schedule.load_state_dict(plain_state(self.schedule))
@@ -150,7 +164,7 @@ class Stack:
             states = [state[own] for state, own in pairs if own in state]
             if states:
                 assert len(states) == len(self.sessions), "networks at one position have learned the same weights"
-                self.optimizer.state[parameter] = _of_all(states, owners[0])
+                self.optimizer.state[parameter] = _of_all(states, owners[0], parameter)
         for group, own in zip(self.optimizer.param_groups, self.first.optimizer.param_groups, strict=True):
             group |= {key: value for key, value in own.items() if key != "params"}
         self.schedule.load_state_dict(plain_state(self.first.schedule))
@@ -176,7 +190,7 @@ def _network(sessions: Sequence[Session]) -> Network:
     connections = [
         replace(
             connection,
-            geometry=Stacked(cast(Dense, connection.geometry), len(networks)),
+            geometry=STACKED[type(connection.geometry)](connection.geometry, len(networks)),
             constraints=() if first.present(connection) is None else (Mask(),),
         )
         for connection in first.connections.values()
@@ -222,26 +236,33 @@ def _clip_each(parameters: Sequence[nn.Parameter], most: float) -> None:
         gradient.mul_(factors[:, None])
 
 
-def _of_one(state: StateDict, stacked: Tensor, number: int) -> StateDict:
-    """What an optimizer remembers of the weights of one network."""
+def _of_one(state: StateDict, stacked: Tensor, number: int, own: Tensor) -> StateDict:
+    """What an optimizer remembers of the weights of one network, which are `own`."""
     return {
         key: value
         if not isinstance(value, Tensor)
-        else (value[number] if value.shape == stacked.shape else value).clone()
+        else _laid_as(own, value[number])
+        if value.shape == stacked.shape
+        else value.clone()
         for key, value in state.items()
     }
 
 
-def _of_all(states: Sequence[StateDict], like: Tensor) -> StateDict:
-    """What optimizers remember of the weights of each network, as one."""
+def _of_all(states: Sequence[StateDict], like: Tensor, stacked: Tensor) -> StateDict:
+    """What optimizers remember of the weights of each network, as one, of weights `stacked`."""
     return {
         key: value
         if not isinstance(value, Tensor)
-        else torch.stack([state[key] for state in states])
+        else _laid_as(stacked, torch.stack([state[key] for state in states]))
         if value.shape == like.shape
         else value.clone()
         for key, value in states[0].items()
     }
+
+
+def _laid_as(weight: Tensor, moments: Tensor) -> Tensor:
+    """A copy that lies in memory as the weights do, since fused optimizers walk through both by their memory."""
+    return torch.empty_like(weight, requires_grad=False).copy_(moments)
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:
