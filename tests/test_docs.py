@@ -101,6 +101,16 @@ def test_every_layout_and_recipe_is_in_its_page() -> None:
             assert f"`{name}`" in text, name
 
 
+def test_every_rule_says_where_it_was_run() -> None:
+    """What it reaches and in how long. Must fail when a row is left out (tried)."""
+    from neurosbd.rules import RULES
+
+    text = (ROOT / "docs" / "rules.md").read_text()
+    section = text[text.index("### Where each was run") : text.index("## Back through the network")]
+    for name in RULES:
+        assert f"`{name}`" in section, name
+
+
 def test_every_analysis_is_in_its_page() -> None:
     from neurosbd.files.library import names
 
