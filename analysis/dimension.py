@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.report import panels, quantity_field
+from neurosbd.report import RecordAxis, epochs, label_axis, panels, place_in_words, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,17 +32,20 @@ COLLAPSED = 2.0  # dimensions
 
 @dataclass(frozen=True)
 class Result:
-    """Dimensions of every recorded layer; NaN at epochs in which a layer was not recorded or did not vary.
+    """Dimensions of every recorded layer; NaN at stages in which a layer was not recorded or did not vary.
 
+    axis: what `progress` counts: 'epoch', 'time, s' or 'trial', at the end of each stage: of an epoch, of what lies
+        between two reports of a free run, of the whole of a protocol.
     layer: names of the recorded signals, '@test' behind those of test batches.
     """
 
     layer: tuple[str, ...] = quantity_field("1")
-    epoch: np.ndarray = quantity_field("epochs")
-    participation_ratio: np.ndarray = quantity_field("dimensions", "layer", "epoch")
-    corrected: np.ndarray = quantity_field("dimensions", "layer", "epoch")
-    share: np.ndarray = quantity_field("dimensions per unit", "layer", "epoch")
-    examples: np.ndarray = quantity_field("1", "layer", "epoch")
+    axis: str = quantity_field("1")
+    progress: np.ndarray = quantity_field("see axis", "progress")
+    participation_ratio: np.ndarray = quantity_field("dimensions", "layer", "progress")
+    corrected: np.ndarray = quantity_field("dimensions", "layer", "progress")
+    share: np.ndarray = quantity_field("dimensions per unit", "layer", "progress")
+    examples: np.ndarray = quantity_field("1", "layer", "progress")
     units: np.ndarray = quantity_field("1", "layer")
     taught: bool = quantity_field("1")  # whether it is a training
 
@@ -83,7 +86,7 @@ class Moments:
 
 
 def analyse(run: Run) -> Result:
-    """Dimensions of every layer whose `rate` or `spikes` were recorded, per epoch; of test batches, if there are.
+    """Dimensions of every layer whose `rate` or `spikes` were recorded, per stage; of test batches, if there are.
 
     Raises:
         NotRecorded: if neither was.
@@ -94,15 +97,16 @@ def analyse(run: Run) -> Result:
         raise UsageError("compares examples, of which a free run has one or two; set simulation.examples to 3 or more")
     tested = {signal.where for signal in signals if signal.on == "test"}
     signals = [signal for signal in signals if signal.on == "test" or signal.where not in tested]
-    epochs = np.unique(np.concatenate([signal.epoch for signal in signals]))
-    table = np.full((4, len(signals), len(epochs)), np.nan)
+    axis = RecordAxis.of(run)
+    stages = np.unique(np.concatenate([epochs(signal) for signal in signals]))
+    table = np.full((4, len(signals), len(stages)), np.nan)
     units = []
     for i, signal in enumerate(signals):
         chosen = _thinned(signal.shape[-1])
         units.append(len(chosen))
-        for j, epoch in enumerate(epochs):
+        for j, stage in enumerate(stages):
             moments = Moments(len(chosen))
-            for rows, values in signal.trials(int(epoch)):
+            for rows, values in signal.trials(int(stage)):
                 there = signal.sample[rows.start] >= 0
                 moments.add(values[:, there][..., chosen].mean(0))
             ratio, unbiased = moments.dimensions()
@@ -111,7 +115,8 @@ def analyse(run: Run) -> Result:
     plain, corrected, share, examples = table
     return Result(
         layer,
-        epochs,
+        axis.label,
+        axis.ends(stages, epochs, signals),
         plain,
         corrected,
         share,
@@ -126,20 +131,20 @@ def _thinned(units: int) -> np.ndarray:
 
 
 def figure(result: Result) -> "Figure":
-    """Dimensions over epochs, and the same per unit."""
+    """Dimensions over the run, and the same per unit."""
     drawing, (left, right) = panels(2, width=4.2, height=3.0)
     for i, layer in enumerate(result.layer):
         (line,) = left.plot(
-            result.epoch, result.participation_ratio[i], "o-", ms=3, label=f"{layer} ({result.units[i]} units)"
+            result.progress, result.participation_ratio[i], "o-", ms=3, label=f"{layer} ({result.units[i]} units)"
         )
-        left.plot(result.epoch, result.corrected[i], ":", color=line.get_color())
-        right.plot(result.epoch, result.share[i], "o-", ms=3, color=line.get_color())
+        left.plot(result.progress, result.corrected[i], ":", color=line.get_color())
+        right.plot(result.progress, result.share[i], "o-", ms=3, color=line.get_color())
     left.plot([], [], "k:", label="corrected for few examples")
-    left.set(xlabel="epoch", ylabel="participation ratio, dimensions", ylim=(0, None), title="effective dimension")
-    right.set(xlabel="epoch", ylabel="dimensions per unit", ylim=(0, None), title="relative to the number of units")
+    left.set(ylabel="participation ratio, dimensions", ylim=(0, None), title="effective dimension")
+    right.set(ylabel="dimensions per unit", ylim=(0, None), title="relative to the number of units")
     drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     for ax in (left, right):
-        ax.locator_params("x", integer=True)
+        label_axis(ax, result.axis)
     return drawing
 
 
@@ -152,8 +157,10 @@ def caption(result: Result) -> str:
     ]
     counted = result.examples[result.examples > 0]
     few = f"{counted.min():.0f}" + (f" to {counted.max():.0f}" if counted.max() > counted.min() else "")
+    first, last = (place_in_words(result.axis, place) for place in result.progress[[0, -1]])
+    when = f"from {first} to {last}" if first != last else f"up to {last}"
     return (
-        f"Participation ratio of the activity over {few} examples per epoch, first to last epoch: "
+        f"Participation ratio of the activity over {few} examples each, {when}: "
         f"{'; '.join(changes) or 'no layer varied'}. Dotted: corrected for the bias of few examples, which makes the "
         f"plain value too small."
     )

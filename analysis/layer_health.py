@@ -1,14 +1,15 @@
-"""Health of every layer over the training: silent, saturated and exploding units, rates, irregularity, synchrony.
+"""Health of every layer over a run: silent, saturated and exploding units, rates, irregularity, synchrony.
 
-Per layer and epoch, over all recorded examples (test examples where there are any):
+Per layer and stage of the run (an epoch of a training, what lies between two reports of a free run, a trial of a
+protocol), over all recorded examples (test examples where there are any):
 
     magnitude   mean |activity| of a rate layer
-    silent      units (of a map: channels) that are 0 in every row of the epoch
+    silent      units (of a map: channels) that are 0 in every row of the stage
     saturated   of a rate layer, units whose mean gain is below 1 % of the largest mean gain ever seen in the layer
                 (needs `gain`); of a spiking layer, units that fire in at least 90 % of the steps
-    exploding   units of a rate layer whose mean |activity| exceeds 10 times the layer's mean in the first epoch
+    exploding   units of a rate layer whose mean |activity| exceeds 10 times the layer's mean in the first stage
     rate        spikes per second of simulated time, from the recorded steps alone if there is a stride
-    cv          standard deviation / mean of a unit's inter-spike intervals, pooled over the trials of the epoch, then
+    cv          standard deviation / mean of a unit's inter-spike intervals, pooled over the trials of the stage, then
                 the mean over units with at least 10 intervals: 0 for a clock, 1 for Poisson, sqrt(1 - p) for a coin
                 with probability p per step. Intervals end with the trial, so trials should be much longer than they
                 are; examples that drive a unit differently add to it. Not known with a stride over steps.
@@ -26,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.report import COLOURS, RecordAxis, label_axis, panels, place_in_words, quantity_field
 from neurosbd.tracefiles import NotRecorded, Signal
 
 SATURATED_GAIN = 0.01  # of the largest
 SATURATED_RATE = 0.9  # spikes per step
-EXPLODING = 10.0  # times the layer's mean in the first epoch
+EXPLODING = 10.0  # times the layer's mean in the first stage
 INTERVALS = 10  # that a unit needs for a cv
 BINS = 25  # of the histogram of rates
 MANY, SOME = 0.5, 0.2  # fractions of units that are worth a word
@@ -40,26 +41,30 @@ LOUD, GROWN, TOGETHER = 1e3, 3.0, 0.5  # likewise |activity|, its growth, synchr
 
 @dataclass(frozen=True)
 class Result:
-    """Epochs are counted from 1, 0 is before the training; NaN where a layer has no such thing or no record of it."""
+    """NaN where a layer has no such thing or no record of it.
+
+    axis: what `progress` counts: 'epoch', 'time, s' or 'trial', at the end of each stage; 0 is before the training.
+    """
 
     layer: tuple[str, ...] = quantity_field("1")
-    epoch: np.ndarray = quantity_field("1", "epoch")
+    axis: str = quantity_field("1")
+    progress: np.ndarray = quantity_field("see axis", "progress")
     spiking: np.ndarray = quantity_field("1", "layer")  # 1: spikes, 0: rates
-    magnitude: np.ndarray = quantity_field("1", "layer", "epoch")
-    rate: np.ndarray = quantity_field("Hz", "layer", "epoch")
-    silent: np.ndarray = quantity_field("1", "layer", "epoch")  # fraction of units or channels
-    saturated: np.ndarray = quantity_field("1", "layer", "epoch")
-    exploding: np.ndarray = quantity_field("1", "layer", "epoch")
-    cv: np.ndarray = quantity_field("1", "layer", "epoch")
-    synchrony: np.ndarray = quantity_field("1", "layer", "epoch")
+    magnitude: np.ndarray = quantity_field("1", "layer", "progress")
+    rate: np.ndarray = quantity_field("Hz", "layer", "progress")
+    silent: np.ndarray = quantity_field("1", "layer", "progress")  # fraction of units or channels
+    saturated: np.ndarray = quantity_field("1", "layer", "progress")
+    exploding: np.ndarray = quantity_field("1", "layer", "progress")
+    cv: np.ndarray = quantity_field("1", "layer", "progress")
+    synchrony: np.ndarray = quantity_field("1", "layer", "progress")
     independent: np.ndarray = quantity_field("1", "layer")  # synchrony of as many independent units
     bin_rate: np.ndarray = quantity_field("Hz", "bin_rate")  # centres
-    share: np.ndarray = quantity_field("1", "layer", "bin_rate")  # of the units, in the last epoch
+    share: np.ndarray = quantity_field("1", "layer", "bin_rate")  # of the units, in the last stage
 
 
 @dataclass
-class _Epoch:
-    """Sums over one epoch of one layer."""
+class _Stage:
+    """Sums over one stage of one layer."""
 
     units: int
     steps: int = 0  # examples times recorded steps
@@ -113,19 +118,21 @@ def analyse(run: Run) -> Result:
         NotRecorded: if neither spikes nor rates of a hidden layer were recorded.
     """
     signals = _recorded(run)
-    sums = [_sums(signal) for signal in signals]
-    epochs = sorted({epoch for layer in sums for epoch in layer})
-    table = {name: np.full((len(signals), len(epochs)), np.nan) for name in _MEASURES}
+    axis = RecordAxis.of(run)
+    sums = [_sums(signal, axis) for signal in signals]
+    stages = sorted({stage for layer in sums for stage in layer})
+    table = {name: np.full((len(signals), len(stages)), np.nan) for name in _MEASURES}
     for number, (signal, layer) in enumerate(zip(signals, sums, strict=True)):
-        gains = _gains(run, signal)
-        for epoch, there in layer.items():
-            found = _measures(signal, there, layer[min(layer)], gains.get(epoch))
+        gains = _gains(run, signal, axis)
+        for stage, there in layer.items():
+            found = _measures(signal, there, layer[min(layer)], gains.get(stage))
             for name, value in found.items():
-                table[name][number, epochs.index(epoch)] = value
+                table[name][number, stages.index(stage)] = value
     bin_rate, share = _histogram(signals, sums, run.trace.dt)
     return Result(
         layer=tuple(signal.where for signal in signals),
-        epoch=np.array(epochs),
+        axis=axis.label,
+        progress=axis.ends(np.array(stages), axis.stages, signals),
         spiking=np.array([float(_spikes(signal)) for signal in signals]),
         independent=np.array([1 / math.sqrt(signal.shape[-1]) if _spikes(signal) else np.nan for signal in signals]),
         bin_rate=bin_rate,
@@ -159,12 +166,12 @@ def _spikes(signal: Signal) -> bool:
     return signal.what == "spikes"
 
 
-def _sums(signal: Signal) -> dict[int, _Epoch]:
-    """Sums of all recorded trials, epoch by epoch."""
-    found: dict[int, _Epoch] = {}
-    epochs, samples, steps = signal.epoch, signal.sample, signal.step
+def _sums(signal: Signal, axis: RecordAxis) -> dict[int, _Stage]:
+    """Sums of all recorded trials, stage by stage."""
+    found: dict[int, _Stage] = {}
+    stages, samples, steps = axis.stages(signal), signal.sample, signal.step
     for rows, values in signal.trials():
-        there = found.setdefault(int(epochs[rows.start]), _Epoch(signal.shape[-1]))
+        there = found.setdefault(int(stages[rows.start]), _Stage(signal.shape[-1]))
         shown = values[:, samples[rows.start] >= 0]
         if _spikes(signal):
             there.add_spikes(shown, steps[rows])
@@ -173,18 +180,18 @@ def _sums(signal: Signal) -> dict[int, _Epoch]:
     return found
 
 
-def _gains(run: Run, signal: Signal) -> dict[int, np.ndarray]:
-    """Mean gain of the same units, relative to the largest, epoch by epoch; {} if it was not recorded or all 0."""
+def _gains(run: Run, signal: Signal, axis: RecordAxis) -> dict[int, np.ndarray]:
+    """Mean gain of the same units, relative to the largest, stage by stage; {} if it was not recorded or all 0."""
     same = [
         g for g in run.trace.all("gain", signal.on) if g.where == signal.where and np.array_equal(g.items, signal.items)
     ]
-    means = {epoch: there.mean for epoch, there in _sums(same[0]).items()} if same else {}
+    means = {stage: there.mean for stage, there in _sums(same[0], axis).items()} if same else {}
     largest = max((mean.max() for mean in means.values()), default=0.0)
-    return {epoch: mean / largest for epoch, mean in means.items()} if largest > 0 else {}
+    return {stage: mean / largest for stage, mean in means.items()} if largest > 0 else {}
 
 
-def _measures(signal: Signal, there: _Epoch, first: _Epoch, gain: np.ndarray | None) -> dict[str, float]:
-    """What is known of a layer in an epoch; gain [unit] relative to the largest of the layer."""
+def _measures(signal: Signal, there: _Stage, first: _Stage, gain: np.ndarray | None) -> dict[str, float]:
+    """What is known of a layer in a stage; gain [unit] relative to the largest of the layer."""
     mean = there.mean
     found = {"silent": float(_channels(signal, mean == 0).mean())}
     if _spikes(signal):
@@ -211,8 +218,8 @@ def _channels(signal: Signal, silent: np.ndarray) -> np.ndarray:
     return np.array([silent[unit == one].all() for one in np.unique(unit)])
 
 
-def _histogram(signals: list[Signal], sums: list[dict[int, _Epoch]], dt: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of bins, Hz, and the share of every spiking layer's units in them in its last epoch."""
+def _histogram(signals: list[Signal], sums: list[dict[int, _Stage]], dt: float) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of bins, Hz, and the share of every spiking layer's units in them in its last stage."""
     rates = {n: layer[max(layer)].mean / dt for n, layer in enumerate(sums) if _spikes(signals[n])}
     if not rates:
         return np.zeros(0), np.zeros((len(signals), 0))
@@ -237,8 +244,7 @@ def figure(result: Result) -> Any:
     for ax, draw in zip(axes, drawers, strict=True):
         draw(ax, result)
         if draw is not _distribution:
-            ax.set_xlabel("epoch")
-            ax.locator_params(axis="x", integer=True)
+            label_axis(ax, result.axis)
     colours = [axes[0].plot([], [], color=COLOURS[n % len(COLOURS)])[0] for n in range(len(result.layer))]
     drawn.legend(colours, result.layer, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     return drawn
@@ -246,10 +252,10 @@ def figure(result: Result) -> Any:
 
 def _lines(ax: Any, result: Result, values: np.ndarray, style: str = ".-") -> None:
     """A line per layer that has values."""
-    for number, layer in enumerate(result.layer):
+    for number in range(len(result.layer)):
         if np.isfinite(values[number]).any():
             colour = COLOURS[number % len(COLOURS)]
-            ax.plot(result.epoch, values[number], style, markersize=4, linewidth=1.6, color=colour, label=layer)
+            ax.plot(result.progress, values[number], style, markersize=4, linewidth=1.6, color=colour)
 
 
 def _magnitude(ax: Any, result: Result) -> None:
@@ -274,12 +280,11 @@ def _unhealthy(ax: Any, result: Result) -> None:
         "saturated": (".--", result.saturated),
         "exploding": (".:", result.exploding),
     }
-    for name, (style, values) in kinds.items():
-        if np.isfinite(values).any():
-            _lines(ax, result, 100 * values, style)
-            ax.plot([], [], style.lstrip("."), color="0.3", label=name)
-    styles = [pair for pair in zip(*ax.get_legend_handles_labels(), strict=True) if pair[1] in kinds]
-    ax.legend(*zip(*styles, strict=True), frameon=False, fontsize=8)
+    known = {name: style for name, (style, values) in kinds.items() if np.isfinite(values).any()}
+    for name, style in known.items():
+        _lines(ax, result, 100 * kinds[name][1], style)
+    styles = [ax.plot([], [], style.lstrip("."), color="0.3")[0] for style in known.values()]
+    ax.legend(styles, list(known), frameon=False, fontsize=8)
     worst = 100 * max(float(np.nanmax(values, initial=0)) for _, values in kinds.values())
     ax.set(title="Unhealthy units", ylabel="units (%)", ylim=(-0.3, max(10, min(103, 1.3 * worst))))
 
@@ -290,7 +295,8 @@ def _distribution(ax: Any, result: Result) -> None:
     for number, share in enumerate(result.share):
         if np.isfinite(share).any():
             ax.stairs(100 * share, edges, color=COLOURS[number % len(COLOURS)], linewidth=1.6)
-    ax.set(title=f"Rates in epoch {result.epoch[-1]}", xlabel="rate of a unit (Hz)", ylabel="units (%)", xlim=(0, None))
+    last = place_in_words(result.axis, result.progress[-1])
+    ax.set(title=f"Rates at {last}", xlabel="rate of a unit (Hz)", ylabel="units (%)", xlim=(0, None))
 
 
 def _irregularity(ax: Any, result: Result) -> None:
@@ -314,10 +320,8 @@ def caption(result: Result) -> str:
     """Activity of every layer at both ends, and what is silent at the end."""
     layers = [_layer_in_words(result, number) for number in range(len(result.layer))]
     silent = [f"{name} {_ends(values)[1]:.0%}" for name, values in zip(result.layer, result.silent, strict=True)]
-    return (
-        f"From epoch {result.epoch[0]} to {result.epoch[-1]}: {'; '.join(layers)}. Silent for every example at the "
-        f"end: {', '.join(silent)}."
-    )
+    first, last = (place_in_words(result.axis, place) for place in result.progress[[0, -1]])
+    return f"From {first} to {last}: {'; '.join(layers)}. Silent for every example at the end: {', '.join(silent)}."
 
 
 def _layer_in_words(result: Result, number: int) -> str:
@@ -335,7 +339,7 @@ def _layer_in_words(result: Result, number: int) -> str:
 
 
 def _ends(values: np.ndarray) -> tuple[float, float]:
-    """First and last recorded epoch; not finite values are told as such."""
+    """First and last recorded stage; not finite values are told as such."""
     there = np.flatnonzero(~np.isnan(values))
     return (float(values[there[0]]), float(values[there[-1]])) if len(there) else (math.nan, math.nan)
 

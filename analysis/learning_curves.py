@@ -60,7 +60,10 @@ def analyse(run: Run) -> Result:
     if not run.metrics:
         raise UsageError(f"{run.path}: no epoch was finished, so there are no curves yet; go on with --resume")
     if not any("train_loss" in line for line in run.metrics):
-        raise UsageError("a free run has no loss; its rates and weights over time are the figure of the run itself")
+        kind, what = (
+            ("a protocol", "measures") if run.definition.protocol else ("a free run", "rates and weights over time")
+        )
+        raise UsageError(f"{kind} has no loss; its {what} are the figure of the run itself")
     memory = _column(run, "peak_memory_bytes")
     names = tuple(name for name in MEASURES if any(f"test_{name}" in line for line in run.metrics)) or ("accuracy",)
     held = any("validation_loss" in line for line in run.metrics)

@@ -74,7 +74,7 @@ def analyse(run: Run) -> Result:
     driven = [signal for signal in trace.all("drive") if signal.unit != BARE]
     recorded = [*(signal for kind in KINDS for signal in trace.all(kind)), *driven] or trace.need(*KINDS)
     signals = _of_one_split([signal for signal in recorded if len(signal)])
-    free = bool((run.config.get("definition") or {}).get("simulation"))
+    free = run.definition.simulation is not None
     epoch, batch = _trial(signals)
     parts = [(s, *(_end(s) if free else _rows(s, epoch, batch))) for s in signals]
     shown = {kind: [p for p in parts if p[0].what == kind and len(p[1])] for kind in (*KINDS, "drive")}
@@ -88,9 +88,12 @@ def analyse(run: Run) -> Result:
     events = [np.nonzero(z) for _, _, z in spikes]
     where = [np.full(len(when), i) for i, (when, _) in enumerate(events)]
     windows = [_window(z) if free else SMOOTH for _, _, z in spikes]
-    trial = f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {signals[0].examples[0]}"
+    example = signals[0].examples[0]
+    trial = f"epoch {epoch}, batch {batch + 1}, {signals[0].on} example {example}"
+    if run.definition.protocol:  # whose trials are of one epoch
+        trial = f"trial {batch + 1}, example {example}"
     return Result(
-        f"free run, example {signals[0].examples[0]}" if free else trial,
+        f"free run, example {example}" if free else trial,
         tuple(_shown(s) for s, _, _ in spikes),
         np.array([z.shape[1] for _, _, z in spikes], int),
         np.array([_onto(run, s.where) for s, _, _ in spikes], int),
@@ -229,10 +232,13 @@ def _raster(ax: Any, result: Result, i: int) -> None:
 
 
 def _rates(ax: Any, result: Result, _: int) -> None:
-    for i, name in enumerate(result.spiking):
-        ax.plot(result.time[i] * 1e3, result.rates[i], color=COLOURS[i % len(COLOURS)], lw=1.2, label=name)
+    lines: list[Any] = []
+    for i, time in enumerate(result.time):
+        lines += ax.plot(time * 1e3, result.rates[i], color=COLOURS[i % len(COLOURS)], lw=1.2)
     ax.set(ylabel="rate, Hz", ylim=(0, None), title=f"population rates (over {_windows(result)} ms)")
-    ax.legend(fontsize=7, frameon=False, ncols=4)
+    ax.legend(
+        lines, result.spiking, fontsize=7, frameon=False, ncols=4
+    )  # left to itself it drops names such as '_cell'
 
 
 def _windows(result: Result) -> str:

@@ -160,20 +160,21 @@ def figure(result: Result) -> "Figure":
     for ax, (title, values, label) in zip(axes, shown, strict=False):
         known = values[np.isfinite(values)]
         edges = np.linspace(0, max(1.0 if title != "rate" else 1e-3, known.max(initial=0)) * 1.001, 31)
-        for i, name in enumerate(result.population):
+        for i in range(len(result.population)):
             each = values[i][np.isfinite(values[i])]
-            ax.hist(each, edges.tolist(), histtype="step", lw=1.3, color=_colour(i), label=name)
+            ax.hist(each, edges.tolist(), histtype="step", lw=1.3, color=_colour(i))
         ax.set(xlabel=label, ylabel="neurons", title=title)
         ax.locator_params("y", integer=True)
     for ax in axes[1:3]:
         ax.axvline(1, color="0.6", ls=":", lw=0.9)
+    lines: list[Any] = []
     for i, values in enumerate(result.autocorrelogram):
-        axes[3].plot(result.lag * 1e3, values, color=_colour(i), lw=1.0)
+        lines += axes[3].plot(result.lag * 1e3, values, color=_colour(i), lw=1.0)
     axes[3].axhline(1, color="0.6", ls=":", lw=0.9)
     axes[3].set(xlabel="lag, ms", ylabel="rate after a spike / mean rate", title="autocorrelogram", ylim=(0, None))
     if len(result.moment):
         _psth(axes[4], result)
-    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    drawing.legend(lines, result.population, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return drawing
 
 

@@ -1,35 +1,44 @@
-"""How weights are distributed over the time of a free run: percentiles, and the first and last histogram.
+"""How weights are distributed over the course of a run: percentiles, and the first and last histogram.
 
-Of every recorded `weight`, over the synapses that were recorded; those that were 0 in every row are left out: most are
-absent.
+Of every recorded `weight`, at the rows that it has: over the epochs of a training, the time of a free run, the trials
+of a protocol. Over the synapses that were recorded; those that were 0 in every row are left out: most are absent. The
+histograms have 2 n^(1/3) bins for n synapses, up to 40.
+
+Source: Lane, Online Statistics Education (the number of bins, the Rice rule).
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.report import COLOURS, panels, quantity_field
+from neurosbd.report import COLOURS, RecordAxis, label_axis, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
-BINS = 40
+MOST_BINS = 40
 
 
 @dataclass(frozen=True)
 class Result:
-    """Every recorded weight; NaN behind the rows that one has.
+    """Every recorded weight; NaN behind the rows and the bins that one has.
 
-    first, last: share of its synapses in each bin between `edge` and the next one.
+    axis: what `progress` counts: 'epoch', 'time, s' or 'trial'.
+    synapses: how many are counted.
+    first, last: share of its synapses in each bin between `edge` and `edge + width`.
     """
 
     connection: tuple[str, ...] = quantity_field("1")
     percentile: tuple[str, ...] = quantity_field("1")
-    time: np.ndarray = quantity_field("s", "connection", "row")
+    axis: str = quantity_field("1")
+    progress: np.ndarray = quantity_field("see axis", "connection", "row")
+    synapses: np.ndarray = quantity_field("1", "connection")
     weight: np.ndarray = quantity_field("weight", "connection", "percentile", "row")
+    width: np.ndarray = quantity_field("weight", "connection")
     edge: np.ndarray = quantity_field("weight", "connection", "bin")
     first: np.ndarray = quantity_field("1", "connection", "bin")
     last: np.ndarray = quantity_field("1", "connection", "bin")
@@ -40,25 +49,29 @@ def analyse(run: Run) -> Result:
 
     Raises:
         NotRecorded: if there is none.
-        UsageError: if the run is no free run; analysis `weights` is that of a training.
+        UsageError: if none has a row yet.
     """
-    signals = [signal for signal in run.trace.need("weight") if len(signal)]
-    if not (run.config.get("definition") or {}).get("simulation"):
-        raise UsageError("weights over simulated time are of free runs; those of a training are in 'weights'")
-    rows = max(len(signal) for signal in signals)
-    time, weight = np.full((len(signals), rows), np.nan), np.full((len(signals), len(PERCENTILES), rows), np.nan)
-    edges, first, last = np.zeros((3, len(signals), BINS))
+    signals, axis = [signal for signal in run.trace.need("weight") if len(signal)], RecordAxis.of(run)
+    if not signals:
+        raise UsageError(f"{run.trace.path}: no row of weights has been written yet")
+    there = [_there(signal) for signal in signals]
+    bins = [min(MOST_BINS, math.ceil(2 * each.sum() ** (1 / 3))) for each in there]
+    shape = len(signals), max(len(signal) for signal in signals)
+    progress, weight = np.full(shape, np.nan), np.full((shape[0], len(PERCENTILES), shape[1]), np.nan)
+    width, (edges, first, last) = np.zeros(len(signals)), np.full((3, len(signals), max(bins)), np.nan)
     for i, signal in enumerate(signals):
-        there = _there(signal)
-        time[i, : len(signal)] = signal.time
+        progress[i, : len(signal)] = axis.of_rows(signal)
         for part, values in signal.blocks():
-            weight[i, :, part] = np.percentile(values[:, there], PERCENTILES, axis=1)
+            weight[i, :, part] = np.percentile(values[:, there[i]], PERCENTILES, axis=1)
         low, high = np.nanmin(weight[i]), np.nanmax(weight[i])
-        bounds = np.linspace(low, high if high > low else low + 1, BINS + 1)
-        edges[i] = bounds[:-1]
-        first[i], last[i] = (np.histogram(signal[row][there], bounds)[0] / there.sum() for row in (0, len(signal) - 1))
+        bounds = np.linspace(low, high if high > low else low + 1, bins[i] + 1)
+        width[i], edges[i, : bins[i]] = bounds[1] - bounds[0], bounds[:-1]
+        for shares, row in ((first, 0), (last, len(signal) - 1)):
+            shares[i, : bins[i]] = np.histogram(signal[row][there[i]], bounds)[0] / there[i].sum()
     names = tuple(signal.where for signal in signals)
-    return Result(names, tuple(f"{p} %" for p in PERCENTILES), time, weight, edges, first, last)
+    counts = np.array([each.sum() for each in there])
+    percentiles = tuple(f"{p} %" for p in PERCENTILES)
+    return Result(names, percentiles, axis.label, progress, counts, weight, width, edges, first, last)
 
 
 def _there(signal: Any) -> np.ndarray:
@@ -70,19 +83,22 @@ def _there(signal: Any) -> np.ndarray:
 
 
 def figure(result: Result) -> "Figure":
-    """Percentiles over time, and both histograms, of every connection."""
+    """Percentiles over the run, and both histograms, of every connection."""
     drawing, axes = panels(2 * len(result.connection), columns=2)
     for i, name in enumerate(result.connection):
         over, shape, colour = axes[2 * i], axes[2 * i + 1], COLOURS[i % len(COLOURS)]
         for low, high, alpha in ((0, 6, 0.15), (1, 5, 0.25), (2, 4, 0.35)):
             between = result.weight[i, low], result.weight[i, high]
-            over.fill_between(result.time[i], *between, color=colour, alpha=alpha, lw=0)
-        over.plot(result.time[i], result.weight[i, 3], color=colour, lw=1.3)
-        over.set(xlabel="time, s", ylabel="weight", title=f"{name}: median, 50, 90 and 100 %")
-        width = float(np.diff(result.edge[i]).mean())
-        shape.bar(result.edge[i], result.first[i], width, align="edge", color="0.75", label="first")
-        shape.step(result.edge[i], result.last[i], where="post", color=colour, lw=1.3, label="last")
-        shape.set(xlabel="weight", ylabel="share of the synapses", title=name)
+            over.fill_between(result.progress[i], *between, color=colour, alpha=alpha, lw=0)
+        over.plot(result.progress[i], result.weight[i, 3], color=colour, lw=1.3)
+        over.set(ylabel="weight", title=f"{name}: median, 50, 90 and 100 %")
+        label_axis(over, result.axis)
+        known = np.isfinite(result.edge[i])
+        edges = np.append(result.edge[i, known], result.edge[i, known][-1] + result.width[i])
+        shape.stairs(result.first[i, known], edges, fill=True, color="0.75", label="first")
+        shape.stairs(result.last[i, known], edges, color=colour, lw=1.3, label="last")
+        of = "1 synapse" if result.synapses[i] == 1 else f"{result.synapses[i]:,} synapses"
+        shape.set(xlabel="weight", ylabel="share of the synapses", title=f"{name}: {of}", ylim=(0, None))
         shape.legend(fontsize=7, frameon=False)
     return drawing
 
@@ -91,7 +107,7 @@ def caption(result: Result) -> str:
     """Median and spread of every connection, before and after."""
     parts = []
     for i, name in enumerate(result.connection):
-        known = result.weight[i][:, np.isfinite(result.time[i])]
+        known = result.weight[i][:, np.isfinite(result.progress[i])]
         spans = [f"{row[3]:.3g} ({row[1]:.3g} to {row[5]:.3g})" for row in (known[:, 0], known[:, -1])]
         parts.append(f"{name}: {spans[0]}, then {spans[1]}")
     return f"Median weight, and the range of 90 % of the synapses. {'; '.join(parts)}."

@@ -1,12 +1,13 @@
-"""Drift, norm and singular values of weights and projections over training.
+"""Drift, norm and singular values of weights and projections over a run.
 
     drift(t) = ||W(t) - W(0)|| / ||W(0)||      (Frobenius)
     stable rank = ||W||_F^2 / ||W||_2^2        (between 1 and the rank)
 
-W(0) is the first recorded snapshot, usually the one before the first batch. Kernels [out, in, k, k] are read as
-matrices [out, in k k], local ones [out, height, width, in, k, k] as [out height width, in k k], and listed synapses as
-the matrix in whose places they stand. Where only some synapses were recorded, drift and norm are those of the recorded
-ones, and there are no singular values; nor are there of lists of more than 4 million pairs of units.
+W(0) is the first recorded snapshot, usually the one before the first batch. A weight is read as the matrix of what it
+leads onto, by what arrives: kernels [out, in, k, k] as [out, in k k], local ones [out, height, width, in, k, k] as
+[out height width, in k k], and listed synapses as the matrix in whose places they stand. Where only some synapses were
+recorded, drift and norm are those of the recorded ones, and there are no singular values; nor are there of lists of
+more than 4 million pairs of units.
 
 Source: Rudelson, Vershynin 2007, J. ACM 54:21 (stable rank).
 """
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurosbd import Run
-from neurosbd.report import COLOURS, matrix_of_list, panels, quantity_field
+from neurosbd.report import COLOURS, RecordAxis, label_axis, matrix_of_list, panels, quantity_field
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,8 @@ EXPLODED = 10.0  # norm of the weights of a unit (root mean square), and its gro
 class Result:
     """Every recorded weight and projection; NaN behind the snapshots or singular values that one has.
 
-    progress: epochs of training, or reports of a free run, behind each snapshot, 0 before the first batch.
+    axis: what `progress` counts: 'epoch', 'time, s' or 'trial'.
+    progress: so much of it is behind each snapshot, 0 before the first batch.
     units: onto which the recorded synapses lead.
     plastic: whether it is a weight that may learn.
     singular: singular values of the first and the last snapshot, in descending order.
@@ -40,7 +42,8 @@ class Result:
 
     matrix: tuple[str, ...] = quantity_field("1")
     moment: tuple[str, ...] = quantity_field("1")
-    progress: np.ndarray = quantity_field("epochs", "matrix", "snapshot")
+    axis: str = quantity_field("1")
+    progress: np.ndarray = quantity_field("see axis", "matrix", "snapshot")
     drift: np.ndarray = quantity_field("1", "matrix", "snapshot")
     norm: np.ndarray = quantity_field("weight", "matrix", "snapshot")
     singular: np.ndarray = quantity_field("weight", "matrix", "moment", "rank")
@@ -56,7 +59,7 @@ def analyse(run: Run) -> Result:
         NotRecorded: if there is neither.
     """
     signals = run.trace.need("weight", "projection")
-    shapes = [_flat(signal) for signal in signals]
+    axis, shapes = RecordAxis.of(run), _matrix_shapes(run, signals)
     rank = max((min(shape) for shape in shapes), default=0)
     snapshots = max(len(s) for s in signals)
     progress, drift, norm = np.full((3, len(signals), snapshots), np.nan)
@@ -65,7 +68,7 @@ def analyse(run: Run) -> Result:
         if not len(signal):
             continue
         n = len(signal)
-        progress[i, :n] = _progress(signal)
+        progress[i, :n] = axis.of_rows(signal)
         start = signal[0].astype(np.float64)
         for rows, values in signal.blocks():
             norm[i, rows] = np.linalg.norm(values.astype(np.float64), axis=1)
@@ -77,20 +80,28 @@ def analyse(run: Run) -> Result:
                 singular[i, k, : len(values)] = values
                 stable[i, k] = np.sum(values**2) / values[0] ** 2 if values[0] > 0 else np.nan
     names = tuple(s.where if s.what == "weight" else f"projection onto {s.where}" for s in signals)
-    units = np.array([_reached(signal) for signal in signals])
+    units = np.array([_reached(signal, columns) for signal, (_, columns) in zip(signals, shapes, strict=True)])
     learning = {c.name for c in run.definition.connection if c.plastic}
     plastic = np.array([s.what == "weight" and s.where in learning for s in signals])
-    return Result(names, ("first", "last"), progress, drift, norm, singular, stable, units, plastic)
+    return Result(names, ("first", "last"), axis.label, progress, drift, norm, singular, stable, units, plastic)
 
 
-def _flat(signal: Any) -> tuple[int, int]:
-    """Rows and columns of a weight as a matrix; where every position has a kernel of its own, it is a row. Of listed
-    synapses up to the last units that have one; (0, 0): too many."""
-    if signal.listed:
-        shape = int(signal.ends.post.max(initial=-1)) + 1, int(signal.ends.pre.max(initial=-1)) + 1
-        return shape if shape[0] * shape[1] <= MOST_PAIRS else (0, 0)
-    rows = 3 if len(signal.size) == 6 else 1
-    return int(np.prod(signal.size[:rows])), int(np.prod(signal.size[rows:]))
+def _matrix_shapes(run: Run, signals: list[Any]) -> list[tuple[int, int]]:
+    """Rows and columns of each weight or projection [outputs, ...] as a matrix. Of listed synapses up to the last units
+    that have one; (0, 0): too many."""
+    network, shapes = run.definition.network(), []
+    for signal in signals:
+        if signal.listed:
+            shape = int(signal.ends.post.max(initial=-1)) + 1, int(signal.ends.pre.max(initial=-1)) + 1
+            shapes.append(shape if shape[0] * shape[1] <= MOST_PAIRS else (0, 0))
+            continue
+        post = (0,)
+        if signal.what == "weight":
+            connection = network.connections[signal.where]
+            post = connection.geometry.axes(signal.size, network.populations[connection.pre].size).post
+        rows = int(np.prod([signal.size[axis] for axis in post]))  # axes that say whose the weights are come first
+        shapes.append((rows, int(np.prod(signal.size)) // rows))
+    return shapes
 
 
 def _matrix(signal: Any, row: int, shape: tuple[int, int]) -> np.ndarray:
@@ -101,33 +112,32 @@ def _matrix(signal: Any, row: int, shape: tuple[int, int]) -> np.ndarray:
     return matrix_of_list(values, signal.ends.post, signal.ends.pre, shape)
 
 
-def _reached(signal: Any) -> int:
+def _reached(signal: Any, columns: int) -> int:
     """Units onto which the recorded synapses lead."""
-    return len(np.unique(signal.ends.post if signal.listed else signal.items // _flat(signal)[1]))
-
-
-def _progress(signal: Any) -> np.ndarray:
-    """Epochs behind every snapshot; the last batch of an epoch ends it."""
-    batches = max(1, int(signal.batch.max()) + 1)
-    return np.where(signal.batch < 0, 0.0, signal.epoch - 1 + (signal.batch + 1) / batches)
+    return len(np.unique(signal.ends.post if signal.listed else signal.items // columns))
 
 
 def figure(result: Result) -> "Figure":
-    """Drift and norm over training, then the spectra of what was recorded whole."""
+    """Drift and norm over the run, then the spectra of what was recorded whole."""
     ranks = np.isfinite(result.singular).sum(-1).max(-1)
     whole = np.flatnonzero(ranks > 1)[:MOST_SPECTRA]
     drawing, axes = panels(2 + len(whole), columns=3)
-    marks = {"marker": "o", "ms": 3}
-    for i, name in enumerate(result.matrix):
+    marks, lines = {"marker": "o", "ms": 3}, []
+    for i in range(len(result.matrix)):
         style: dict[str, Any] = marks | {"color": COLOURS[i % len(COLOURS)], "ls": "-" if i < len(COLOURS) else "--"}
-        axes[0].plot(result.progress[i], result.drift[i], label=name, **style)
+        lines += axes[0].plot(result.progress[i], result.drift[i], **style)
         axes[1].plot(result.progress[i], result.norm[i], **style)
-    axes[0].set(xlabel="epochs, or reports of a free run", ylabel="||W - W(0)|| / ||W(0)||", title="drift")
+    axes[0].set(ylabel="||W - W(0)|| / ||W(0)||", title="drift")
     axes[0].set_yscale("symlog", linthresh=STILL)
     axes[0].set_ylim(0, None)
-    axes[1].set(xlabel="epochs, or reports of a free run", ylabel="||W||, weight", title="norm", yscale="log")
+    norms = result.norm[result.norm > 0]
+    axes[1].set(ylabel="||W||, weight", title="norm")
+    if len(norms) and norms.max() > 10 * norms.min():
+        axes[1].set_yscale("log")
+    else:
+        axes[1].set_ylim(0, None)
     for ax in axes[:2]:
-        ax.locator_params("x", integer=True)
+        label_axis(ax, result.axis)
     for ax, i in zip(axes[2:], whole, strict=True):
         for k, line in enumerate(("--", "-")):
             values = result.singular[i, k]
@@ -137,7 +147,7 @@ def figure(result: Result) -> "Figure":
         ax.set(xlim=(0.5, ranks[i] + 0.5), ylim=(0, None))
         ax.locator_params("x", integer=True)
         ax.legend(fontsize=7, frameon=False)
-    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    drawing.legend(lines, result.matrix, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return drawing
 
 
@@ -152,7 +162,7 @@ def caption(result: Result) -> str:
         parts.append(f"{name}: drift {drift}{change}")
     return (
         "Distance of every weight and projection from its start, relative to its norm there, and its singular values "
-        f"before and after training. {'; '.join(parts)}."
+        f"before and after. {'; '.join(parts)}."
     )
 
 

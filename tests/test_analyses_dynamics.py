@@ -122,9 +122,10 @@ def test_drift_norm_and_spectra_of_known_matrices(tmp_path: Path) -> None:
     module = analysis("weights")
     run = run_with(
         tmp_path,
-        Recorded.snapshots("hidden->output.weight", [start, 2 * start, end]),
-        Recorded.snapshots("input->hidden.weight", [kernel, kernel]),
+        Recorded.snapshots("fc->output.weight", [start, 2 * start, end]),
+        Recorded.snapshots("input->conv1.weight", [kernel, kernel]),
         Recorded.snapshots("hidden.projection", [np.zeros((2, 4)), np.ones((2, 4))]),
+        model="mnist-cnn",
     )
     result = module.analyse(run)
     assert result.drift[0] == pytest.approx([0, 1, 12 / 5])
@@ -141,8 +142,10 @@ def test_drift_norm_and_spectra_of_known_matrices(tmp_path: Path) -> None:
 
 def test_some_synapses_have_a_drift_but_no_spectrum(tmp_path: Path) -> None:
     w = np.random.default_rng(0).standard_normal((4, 5))
-    whole = Recorded.snapshots("a->b.weight", [w, 2 * w])
-    part = Recorded("a->b.weight", whole.values[:, [1, 7]], whole.epoch, whole.batch, whole.step, (4, 5), (1, 7))
+    whole = Recorded.snapshots("input->hidden.weight", [w, 2 * w])
+    part = Recorded(
+        "input->hidden.weight", whole.values[:, [1, 7]], whole.epoch, whole.batch, whole.step, (4, 5), (1, 7)
+    )
     result = analysis("weights").analyse(run_with(tmp_path, part))
     assert result.drift[0] == pytest.approx([0, 1]) and np.isnan(result.singular).all()
     assert result.units[0] == 2

@@ -58,3 +58,70 @@ def test_statistics_of_a_task_and_a_protocol(tmp_path: Path) -> None:
     assert "1 bins of 16 ms are too few" in str(outcome("spike_statistics", few).problem)
     for run in (task, protocol, few):
         run.trace.close()
+
+
+def test_axes_say_what_the_records_of_a_run_are(trained: neurosbd.Run, tmp_path: Path) -> None:
+    """Epochs of a training, trials of a protocol, seconds of a free run, each with its own numbers. Must fail when all
+    are epochs (tried)."""
+    window = neurosbd.simulate("stdp-window", record=["*.spikes", "*.weight[every=1 batches]"], out=tmp_path / "window")
+    settings = {"simulation": {"duration": 0.2, "report": 0.05}}
+    free = neurosbd.simulate(
+        "dopamine-conditioning", settings=settings, record=["*.spikes", "*.weight", "output.v"], out=tmp_path / "free"
+    )
+    for run, label, first, last in ((trained, "epoch", 1, 2), (window, "trial", 1, 41), (free, "time, s", 0.05, 0.2)):
+        for name in ("layer_health", "weights", "weight_distribution", "dimension"):
+            found = outcome(name, run)
+            if found.problem and name == "dimension":
+                continue  # compares examples
+            assert not found.problem, (label, name, found.problem)
+            assert found.result.axis == label  # type: ignore[attr-defined]
+            progress = np.ravel(found.result.progress)  # type: ignore[attr-defined]
+            assert np.nanmax(progress) == pytest.approx(last)
+            if name == "layer_health":
+                assert progress[0] == pytest.approx(first)
+            module = next(analysis for analysis in chosen(()) if analysis.name == name).load()
+            labels = [ax.get_xlabel() for ax in module.figure(found.result).axes]
+            assert label in labels and not {"epoch", "trial", "time, s"} - {label} & set(labels)
+    for run in (window, free):
+        run.trace.close()
+
+
+def test_few_synapses_have_few_bins(trained: neurosbd.Run, tmp_path: Path) -> None:
+    """2 n^(1/3), up to 40; shares add up to 1. Must fail with 40 bins of two synapses (tried)."""
+    many = outcome("weight_distribution", trained).result
+    known = np.isfinite(many.edge)  # type: ignore[attr-defined]
+    assert known.sum(1).tolist() == [40, 40, 18] and many.synapses.tolist() == [8192, 8192, 640]  # type: ignore[attr-defined]
+    assert np.nansum(many.first, 1) == pytest.approx(1) and np.nansum(many.last, 1) == pytest.approx(1)  # type: ignore[attr-defined]
+    assert many.progress[0, :5] == pytest.approx(np.arange(5) / 7)  # type: ignore[attr-defined]
+    run = neurosbd.simulate("stdp-window", record="*.weight", out=tmp_path / "run")
+    assert outcome("weight_distribution", run).result.edge.shape == (1, 3)  # type: ignore[attr-defined]
+    run.trace.close()
+
+
+UNDERSCORES = """
+simulation = { duration = "0.5 s", report = "0.1 s" }
+stimulus = [{ population = "_source", kind = "poisson", rate = "40 Hz" }]
+rule.kind = "stdp"
+record = { signals = ["*.spikes", "*.weight"] }
+connection = [{ pre = "_source", post = "_cell", kind = "dense", weight = { kind = "constant", value = 0.2 } }]
+[population]
+_source = { size = [9], neuron = "relay" }
+_cell = { size = [4], neuron = { kind = "lif", tau_mem = "20 ms" } }
+"""
+
+
+def test_names_with_an_underscore_are_in_the_legends(tmp_path: Path) -> None:
+    """matplotlib leaves them out, and says so of a legend without any other. Must fail for `legend()` without what is
+    shown (tried; the warning is an error here)."""
+    (tmp_path / "own.toml").write_text(UNDERSCORES)
+    run = neurosbd.simulate(tmp_path / "own.toml", out=tmp_path / "run")
+    for name in ("raster", "layer_health", "spike_statistics", "weights", "weight_distribution"):
+        found = outcome(name, run)
+        module = next(analysis for analysis in chosen(()) if analysis.name == name).load()
+        figure = module.figure(found.result)
+        legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend() is not None)]
+        assert found.problem is None and legends
+        said = {text.get_text() for legend in legends for text in legend.get_texts()}
+        expected = {"weights": {"_source->_cell"}, "weight_distribution": {"first", "last"}}
+        assert expected.get(name, {"_source", "_cell"}) <= said, name
+    run.trace.close()

@@ -100,7 +100,6 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 
 COUNTS_AXES = {  # rooms and modules that may ask for a number of axes, and of what
-    "analysis/weights.py": "weights as a trace holds them",
     "axes.py": "the axes of populations themselves",
     "connections": "weights, and what arrives at them",
     "datasets": "files and a user's data",
@@ -156,7 +155,7 @@ def test_who_a_tensor_belongs_to_is_not_told_by_its_number_of_axes(path: Path) -
 
 def test_nobody_is_excused_for_nothing() -> None:
     for part in COUNTS_AXES:
-        whole = ROOT / part if part.startswith("analysis/") else PACKAGE / part
+        whole = PACKAGE / part
         files = [whole] if part.endswith(".py") else whole.rglob("*.py")
         assert any(_asked(path) for path in files), f"{part} counts no axes any more; take it out of COUNTS_AXES"
 

@@ -12,7 +12,7 @@ from neurosbd.text import csv_table
 
 MOST_ROWS, MOST_COLUMNS = 16, 10  # of a table that a person reads; more is for files
 Values = Any  # a number, text, or lists and tables of them, as deep as an analysis makes them
-PROGRESS = ("epoch", "batch", "row")  # axes along which a person wants to know the first and the last value
+PROGRESS = ("epoch", "progress", "batch", "row")  # axes along which a person wants to know the first and the last value
 
 
 def quantity_field(unit: str, *axes: str) -> Any:

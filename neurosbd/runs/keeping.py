@@ -38,13 +38,14 @@ def _draw(panels: Sequence[Panel], path: Path) -> None:
         return
     figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        drawn = []
         for label, (x, y) in panel.lines.items():
             alone = len(x) == 1  # a line through one point is nothing
-            axes.plot(x, y, "o" if alone or label in panel.points else "-", label=label, markersize=4)
+            drawn += axes.plot(x, y, "o" if alone or label in panel.points else "-", markersize=4)
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
         axes.axhline(0, color="0.8", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         if len(panel.lines) > 1:
-            axes.legend(frameon=False)
+            axes.legend(drawn, list(panel.lines), frameon=False)  # left to itself it drops names such as '_cell'
     canvas = FigureCanvasAgg(figure)
     write_atomic(path, lambda stream: canvas.print_png(stream))
