@@ -137,11 +137,9 @@ class Pepita(Rule[TensorState]):
                 value = shown.score() * shown.examples + target if sign > 0 else target
             value = value * (sign * shown.weight / shown.examples)
             for connection in connections:
-                change = value * self._share(shown, connection.name, value)
-                shown.deposit(connection, change)
-                if ahead and connection.plastic:
+                slope = shown.deposit(connection, value * self._share(shown, connection.name, value))
+                if ahead and slope is not None:
                     synapses, present = network.synapses(connection), network.present(connection)
-                    slope = connection.geometry.outer(synapses, change, shown.arriving(connection))
                     synapses.weight.sub_(slope.weight if present is None else slope.weight * present, alpha=ahead)
                     if synapses.bias is not None and slope.bias is not None:
                         synapses.bias.sub_(slope.bias, alpha=ahead)
