@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from neurosbd import transfers
+from neurosbd.learning.batch import Batch
+from neurosbd.network.inputs import Frames
+from neurosbd.training import session
 from neurosbd.transfers import PinnedMemory, SameMemory, host_memory, to_device
 
 
@@ -112,3 +117,17 @@ def test_on_the_host_nothing_is_copied() -> None:
     memory = host_memory(block)
     assert isinstance(memory, SameMemory) and memory.values is block
     assert to_device(block, torch.device("cpu")) is block
+
+
+def test_a_trial_goes_to_the_device_as_one_where_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Must fail when a tensor of all steps goes step by step (tried): a task of 1,000 steps would be 1,000 copies."""
+    moved: list[torch.Size] = []
+    monkeypatch.setattr(session, "to_device", lambda tensor, device: moved.append(tensor.shape) or tensor.to(device))
+    elsewhere: Any = SimpleNamespace(device=torch.device("meta"))
+    whole = Batch(torch.zeros(5, 2, 3), torch.zeros(2, dtype=torch.long))
+    found = session.Session._on_device(elsewhere, whole)
+    assert isinstance(found.inputs, torch.Tensor) and found.inputs.device.type == found.target.device.type == "meta"
+    assert moved == [(5, 2, 3), (2,)]
+    moved.clear()
+    found = session.Session._on_device(elsewhere, replace(whole, inputs=Frames(5, iter(torch.zeros(5, 2, 3)))))
+    assert moved == [(2,)] and [x.device.type for x in found.inputs] == ["meta"] * 5
