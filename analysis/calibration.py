@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from neurosbd import Run, UsageError
+from neurosbd.measures import unmeasured
 from neurosbd.report import COLOURS, panels, quantity_field
 from neurosbd.runs.prediction import Prediction, predicted
 
@@ -55,6 +56,8 @@ def analyse(run: Run) -> Result:
     Raises:
         UsageError: if the run predicts no distribution of values.
     """
+    if run.unjudged:
+        raise UsageError("; ".join(unmeasured(run.unjudged)))
     if any("test_accuracy" in line for line in run.metrics):
         raise UsageError(f"{run.path}: has classes or a task; calibration is for values to predict")
     if run.definition.simulation is not None:

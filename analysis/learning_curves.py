@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neurosbd import Run, UsageError
-from neurosbd.measures import MEASURES, title
+from neurosbd.measures import MEASURES, title, unmeasured
 from neurosbd.report import panels, quantity_field
 
 OVERFITTED = 0.10  # gap between training and test, in accuracy or share explained
@@ -60,6 +60,8 @@ def analyse(run: Run) -> Result:
     if not run.metrics:
         raise UsageError(f"{run.path}: no epoch was finished, so there are no curves yet; go on with --resume")
     if not any("train_loss" in line for line in run.metrics):
+        if run.unjudged:
+            raise UsageError(f"{'; '.join(unmeasured(run.unjudged))}; weight_changes shows what has changed")
         kind, what = (
             ("a protocol", "measures") if run.definition.protocol else ("a free run", "rates and weights over time")
         )

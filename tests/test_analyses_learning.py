@@ -16,7 +16,7 @@ from neurosbd.tracefiles import Clock, NotRecorded, Rows, Series, TraceWriter, o
 from neurosbd.tracefiles.series import Contents
 
 FOLDER = Path(__file__).resolve().parents[1] / "analysis"
-NAMES = ("learning_curves", "decorrelation", "alignment", "hebbian_alignment", "layer_health")
+NAMES = ("learning_curves", "decorrelation", "alignment", "hebbian_alignment", "layer_health", "weight_changes")
 DT = 1e-3
 
 
@@ -29,7 +29,7 @@ def load(name: str) -> Any:
     return module
 
 
-learning_curves, decorrelation, alignment, hebbian_alignment, layer_health = map(load, NAMES)
+learning_curves, decorrelation, alignment, hebbian_alignment, layer_health, weight_changes = map(load, NAMES)
 
 
 @dataclass
@@ -102,6 +102,33 @@ def drawn(module: Any, result: Any, path: Path) -> None:
     module.figure(result).savefig(path / "figure.png")
     assert (path / "figure.png").stat().st_size > 5000
     assert len(module.caption(result)) > 40 and "nan" not in module.caption(result)
+
+
+# weight_changes
+
+
+def changes(*lines: dict[str, float]) -> Any:
+    return SimpleNamespace(path=Path("run"), metrics=[{"epoch": e + 1, **line} for e, line in enumerate(lines)])
+
+
+def test_changes_are_those_of_the_lines(tmp_path: Path) -> None:
+    """By what they are of, in the order of the epochs, with what does not move told. Must fail when the names are taken
+    for one kind (tried)."""
+    first = {"a->b.weight_change": 0.2, "b->c.weight_change": 0.0, "b.rate": 30.0, "c.activity": 0.5}
+    result = weight_changes.analyse(changes(first, first | {"a->b.weight_change": 0.1, "b.rate": 20.0}))
+    assert (result.spiking, result.graded, result.connection) == (("b",), ("c",), ("a->b", "b->c"))
+    np.testing.assert_array_equal(result.change, [[0.2, 0.1], [0.0, 0.0]])
+    np.testing.assert_array_equal(result.rate, [[30.0, 20.0]])
+    np.testing.assert_array_equal(result.activity, [[0.5, 0.5]])
+    assert "a->b by 0.1 (at first 0.2)" in (text := weight_changes.caption(result)) and "b 20 Hz" in text
+    (told,) = weight_changes.advice(result)
+    assert told.startswith("the weights of 'b->c' are plastic and did not change at all")
+    drawn(weight_changes, result, tmp_path)
+
+
+def test_a_run_that_is_judged_has_no_such_changes() -> None:
+    with pytest.raises(neurosbd.UsageError, match="for trainings that nothing judges"):
+        weight_changes.analyse(changes({"test_loss": 1.0}))
 
 
 # learning_curves

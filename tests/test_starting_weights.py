@@ -53,7 +53,7 @@ def test_it_says_where_it_started(first: neurosbd.Run, tmp_path: Path, capsys: p
     assert f"starting from the weights of {first.path}" in capsys.readouterr().out
     told = json.loads((tmp_path / "second" / "config.json").read_text())["start"]
     digest = hashlib.sha256((first.path / "checkpoint.pt").read_bytes()).hexdigest()
-    assert told == {"run": str(first.path.resolve()), "sha256": digest}
+    assert told == {"run": str(first.path.resolve()), "sha256": digest, "taught": ["output"]}
 
 
 def test_resume_does_not_need_the_other_run(first: neurosbd.Run, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What a network is judged by on a split: sums that stay on the device until they are read."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from neurosbd.learning.batch import Batch, BatchResult
@@ -23,7 +25,7 @@ is_table(__name__, MEASURES)
 
 __all__ = [
     "MEASURES", "Accuracy", "Coverage", "ExplainedDeviance", "ExplainedPinball", "Measure", "RSquared", "measures_of",
-    "shown", "title",
+    "shown", "title", "unmeasured",
 ]  # fmt: skip
 
 
@@ -61,3 +63,12 @@ def shown(name: str, value: float) -> str:
     """Its value as a person reads it: a percentage, or a number with three decimals."""
     own = name.rpartition(".")[2]
     return f"{value:.2%}" if own in MEASURES and MEASURES[own].percent else f"{value:.3f}"
+
+
+def unmeasured(unjudged: Mapping[str, str]) -> list[str]:
+    """Why outputs have no loss and no measure: a sentence for each.
+
+    Args:
+        unjudged: names of outputs that nothing teaches, each with the reason.
+    """
+    return [f"'{name}' has no loss and no accuracy: {why}" for name, why in unjudged.items()]

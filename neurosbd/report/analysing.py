@@ -9,6 +9,7 @@ from pathlib import Path
 from neurosbd.errors import UsageError, recorded_by
 from neurosbd.files.parsing import JsonTable
 from neurosbd.files.writing import legal_path
+from neurosbd.measures import unmeasured
 from neurosbd.report import run_summary
 from neurosbd.report.analyses import Analysis, Outcome, chosen, run_analysis
 from neurosbd.report.checked_run import opened, run_directories, with_trace
@@ -203,6 +204,7 @@ def _page(run: Run, report: Report) -> str:
         status=str(run.result.get("status", "?")),
         about=run_summary.setting(run, "about", ""),
         ran=run_summary.what_ran(run),
+        unmeasured=unmeasured(run.unjudged),
         went=run_summary.how_it_went(run),
         own_figure=embed_png(figure) if figure else None,
         advice=report.advice,

@@ -14,12 +14,13 @@ from neurosbd.report.drawing import check_installed, draw
 from neurosbd.report.grouping import Group, concerns, differing, groups, label
 from neurosbd.report.page import INDEX, check_folder, install, render
 from neurosbd.report.quantities import Table, plain
-from neurosbd.report.run_summary import number, setting
+from neurosbd.report.run_summary import dynamics, is_experiment, number, setting
 from neurosbd.report.statistics import LEVEL, Estimate, estimate
 from neurosbd.runs.run import Run
 from neurosbd.text import csv_table, html_table, one_line
 
 _INCH = 88  # pixels of the page per inch of the figure
+_EMPTY = "test accuracy"  # what the axes of a comparison without any finished run are called
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ class Comparison:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Names of what was estimated."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.estimates))
+        """Names of what was estimated; how active populations are and how much weights have changed only where
+        nothing else is known of any group but its seconds."""
+        names = dict.fromkeys(name for row in self.rows for name in row.estimates)
+        lasting = {name for row in self.rows for run in row.group.finished for name in _dynamics(run)}
+        judged = names.keys() - lasting - {"seconds"}
+        told = [name for name in names if name != "seconds" and (not judged or name not in lasting)]
+        return (*told, *(name for name in names if name == "seconds"))
 
     @property
     def table(self) -> str:
@@ -112,8 +118,14 @@ def _values(run: Run) -> dict[str, float]:
     measures = run.result.get("measures")
     if isinstance(measures, Mapping):
         found |= {str(name).replace("_", " "): value for name, value in measures.items()}
+    found |= _dynamics(run)
     found["seconds"] = run.result.get("seconds")
     return {name: float(v) for name, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _dynamics(run: Run) -> dict[str, float]:
+    """Rates, activities and changes of weights in the last epoch of a training that nothing judges."""
+    return {} if is_experiment(run) else dynamics(run.metrics[-1] if run.metrics else {})
 
 
 def overview(comparison: Comparison) -> Table:
@@ -153,7 +165,8 @@ def remarks(comparison: Comparison) -> list[str]:
 
 
 def _files(comparison: Comparison, rest: Sequence[str]) -> dict[str, bytes]:
-    drawing = draw(figure([(row.label, row.group, row.estimates) for row in comparison.rows]))
+    rows = [(row.label, row.group, row.estimates) for row in comparison.rows]
+    drawing = draw(figure(rows, next((name for name in comparison.quantities if name != "seconds"), _EMPTY)))
     page = render(
         "comparison.html",
         overview=overview(comparison),

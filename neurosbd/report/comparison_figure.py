@@ -8,6 +8,7 @@ import numpy as np
 from neurosbd.measures import MEASURES, title
 from neurosbd.report.grouping import Group
 from neurosbd.report.panels import COLOURS, panels
+from neurosbd.report.run_summary import dynamics
 from neurosbd.report.statistics import Estimate
 from neurosbd.runs.run import Run
 
@@ -31,13 +32,14 @@ _MOST_LABEL = 60  # characters of a legend entry
 Drawn = tuple[str, Group, Mapping[str, Estimate]]
 
 
-def figure(rows: Sequence[Drawn]) -> "Figure":
+def figure(rows: Sequence[Drawn], quantity: str) -> "Figure":
     """What runs are judged by at the last epoch per group, and that and the loss over the epochs.
 
-    Runs that were not trained (protocols) show their first measure.
+    Args:
+        rows: groups with what is known of them.
+        quantity: of the last epoch; of runs that were not trained (protocols) a measure of theirs.
     """
     curves = [name for name, key in KEYS.items() if any(_curves(group, key) for _, group, _ in rows)]
-    quantity = next((name for _, _, estimates in rows for name in estimates if name != "seconds"), "test accuracy")
     drawn, axes = panels(1 + len(curves), width=4.0, height=3.0 + 0.12 * max(0, len(rows) - 6))
     _points(axes[0], rows, quantity)
     for ax, quantity in zip(axes[1:], curves, strict=True):
@@ -91,8 +93,9 @@ def _any_interval(rows: Sequence[Drawn], quantity: str) -> bool:
 
 
 def _last(run: Run, quantity: str, key: str) -> float | None:
-    measures = run.result.get("measures") or {}
-    value = (run.metrics[-1] if run.metrics else {}).get(key, measures.get(key, measures.get(quantity)))
+    last = run.metrics[-1] if run.metrics else {}
+    others = (run.result.get("measures") or {}) | dynamics(last)
+    value = last.get(key, others.get(key, others.get(quantity)))
     return value if isinstance(value, int | float) else None
 
 

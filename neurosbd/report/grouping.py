@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from neurosbd.measures import unmeasured
 from neurosbd.report.run_summary import setting, settings, text
 from neurosbd.runs.run import Run
 
@@ -84,6 +85,8 @@ def concerns(found: Sequence[Group]) -> list[str]:
             if status != "finished":
                 done = f"{len(run.metrics)} of {setting(run, 'training.epochs', '?')} epochs"
                 said.append(f"{run.path}: {status} after {done}; it is not counted")
+        unjudged = dict.fromkeys(why for run in group.runs for why in unmeasured(run.unjudged))
+        said += [f"{group.model}, {group.rule}: {why}" for why in unjudged]
         seeds = [setting(run, "seed") for run in group.finished]
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1}, key=str)
         if twice:

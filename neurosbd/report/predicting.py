@@ -12,7 +12,7 @@ from neurosbd.datasets.examples import Examples, Expected, of_dataset, read_exam
 from neurosbd.errors import OUT, UsageError
 from neurosbd.files.writing import legal_path, write_atomic, write_text
 from neurosbd.losses import HasProbabilities, PredictsInterval, PredictsMean
-from neurosbd.measures import shown, title
+from neurosbd.measures import shown, title, unmeasured
 from neurosbd.report.confusion_figure import confusion_figure
 from neurosbd.report.drawing import draw
 from neurosbd.runs.batches import data_of
@@ -33,10 +33,10 @@ class Predictions:
     called: what each example is called, N texts: its number, its line, its file.
     outputs: [N, C]; of values to predict in the units of the data.
     names: of the classes, or of the values to predict.
-    classes: the class with the largest output, int64 [N]; None if values are predicted.
+    classes: the class with the largest output, int64 [N]; None if values are predicted, or nothing teaches the readout.
     probabilities: [N, classes], if the loss has them.
     target: classes [N], or values [N, k], where they are known.
-    metrics: loss and every measure, where targets are known.
+    metrics: loss and every measure, where targets are known and something teaches the outputs.
     confusion: how many examples of a class (row) are taken for which (column), int64; of classes that are known.
     path: the folder with predictions.csv and, where targets are known, metrics.json, confusion.csv and confusion.png.
     remark: what could not be written, and why; '' if nothing.
@@ -62,7 +62,8 @@ class Predictions:
     def line(self) -> str:
         """How many examples, and how right the predictions are."""
         measures = [f"{title(name)} {shown(name, v)}" for name, v in self.metrics.items() if name != "loss"]
-        loss = [f"loss {self.metrics['loss']:.4f}"] if "loss" in self.metrics else ["targets are not known"]
+        unknown = unmeasured(self.run.unjudged) or ["targets are not known"]
+        loss = [f"loss {self.metrics['loss']:.4f}"] if "loss" in self.metrics else unknown
         return one_line(f"{self.data}: {len(self):,} examples; {', '.join([*measures, *loss])}")
 
     def __repr__(self) -> str:
@@ -138,8 +139,9 @@ def _same(one: str | Path, other: str | Path) -> bool:
 
 
 def _predictions(run: Run, units: Units, examples: Examples, judgement: Judged, folder: Path) -> Predictions:
-    loss = run.definition.build().loss
-    classes = judgement.output.argmax(1) if units.classes else None
+    definition = run.definition
+    loss, means_classes = definition.build().loss, bool(units.classes) and definition.readout not in run.unjudged
+    classes = judgement.output.argmax(1) if means_classes else None
     confusion = None
     if classes is not None and examples.target is not None:
         width = len(units.classes)
@@ -147,7 +149,7 @@ def _predictions(run: Run, units: Units, examples: Examples, judgement: Judged, 
         confusion = np.bincount(pairs, minlength=width**2).reshape(width, width)
     return Predictions(
         run, examples.name, examples.called, judgement.output, units.classes or units.variables, classes,
-        loss.probabilities(judgement.output) if units.classes and isinstance(loss, HasProbabilities) else None,
+        loss.probabilities(judgement.output) if means_classes and isinstance(loss, HasProbabilities) else None,
         None if examples.target is None else torch.as_tensor(examples.target), judgement.metrics, confusion, folder,
     )  # fmt: skip
 
@@ -190,6 +192,8 @@ def _draw(confusion: np.ndarray, names: Sequence[str], path: Path) -> str:
 def _table(predictions: Predictions) -> str:
     """A line per example: what it is called, what is predicted, what is known, and every output."""
     columns: dict[str, Sequence[object]] = {"example": predictions.called}
+    if predictions.run.definition.readout in predictions.run.unjudged:
+        return _as_csv(columns | _as_they_are(predictions))
     if predictions.classes is not None:
         columns["predicted"] = [predictions.names[c] for c in predictions.classes.tolist()]
         if predictions.target is not None:
@@ -209,6 +213,17 @@ def _table(predictions: Predictions) -> str:
     places = [f" {place + 1}" for place in range(loss.parameters)] if loss.parameters > 1 else [""]
     blocks = [f"{name}{place}" for place in places for name in predictions.names]
     return _as_csv(columns | _each("output", blocks, predictions.outputs))
+
+
+def _as_they_are(predictions: Predictions) -> dict[str, Sequence[object]]:
+    """The outputs of a readout that nothing teaches, which stand for nothing, beside what is known."""
+    target, outputs = predictions.target, predictions.outputs
+    known: dict[str, Sequence[object]] = {}
+    if target is not None and predictions.run.units().classes:
+        known = {"target": [predictions.names[c] for c in target.tolist()]}
+    elif target is not None:
+        known = _each("target", predictions.names, target)
+    return known | _each("output", [str(number) for number in range(outputs.shape[1])], outputs)
 
 
 def _each(what: str, names: Sequence[str], values: Tensor) -> dict[str, Sequence[object]]:

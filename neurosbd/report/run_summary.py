@@ -8,7 +8,7 @@ from neurosbd.errors import RESUME, UsageError
 from neurosbd.files import library
 from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.measures import MEASURES, shown, title
-from neurosbd.runs.progress import duration
+from neurosbd.runs.progress import DYNAMICS, duration, judged_outputs
 from neurosbd.runs.run import Run
 
 _SMALL_PNG = 5_000_000  # bytes
@@ -43,7 +43,7 @@ def what_ran(run: Run) -> list[tuple[str, str]]:
     if setting(run, "simulation"):
         return _what_ran_freely(run)
     subset = setting(run, "data.subset")
-    each = " per class" if subset and "accuracy" in judged_by(run) else ""
+    each = " per class" if subset and ("accuracy" in judged_by(run) or _has_classes(run)) else ""
     task = setting(run, "task.kind") or setting(run, "protocol.kind")
     data = task or f"{setting(run, 'data.name', '?')}{f', {subset} training examples' if subset else ''}{each}"
     done, asked = len(run.metrics), setting(run, "training.epochs")
@@ -61,6 +61,12 @@ def what_ran(run: Run) -> list[tuple[str, str]]:
         ("duration", _duration(run)),
     ]
     return [(key, str(value)) for key, value in rows if value is not None]
+
+
+def _has_classes(run: Run) -> bool:
+    """Whether its data have classes, as far as it has kept that."""
+    units = run.config.get("units")
+    return isinstance(units, Mapping) and bool(units.get("classes"))
 
 
 def _what_ran_freely(run: Run) -> list[tuple[str, str]]:
@@ -100,10 +106,9 @@ def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     measures = judged_by(run)
     for last in () if setting(run, "simulation") else run.metrics[-1:]:
-        splits = ("test", "validation", "train") if "validation_loss" in last else ("test", "train")
-        for name in measures:
-            rows += [(f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "") for on in splits]
-        rows += [(f"{split} loss", number(last.get(f"{split}_loss")), "") for split in splits]
+        for output in judged_outputs(last):
+            rows += _output(last, output)
+        rows += [(what, number(value), "") for what, value in dynamics(last).items()]
     key = f"test_{measures[0]}" if measures else ""
     scored = [line for line in run.metrics if isinstance(line.get(key), int | float)]
     if scored:
@@ -114,6 +119,29 @@ def how_it_went(run: Run) -> list[tuple[str, str, str]]:
     if isinstance(findings, Mapping):
         rows += [(str(name).replace("_", " "), number(value), "") for name, value in findings.items()]
     return rows
+
+
+def _output(last: JsonTable, output: str) -> list[tuple[str, str, str]]:
+    """Measures and loss of the readout, or of 'HEAD.', on every split."""
+    splits = [on for on in ("test", "validation", "train") if on != "validation" or f"{on}_{output}loss" in last]
+    rows = [
+        (f"{on} {title(name)}", _measured(name, last.get(f"{on}_{name}")), "")
+        for name in (f"{output}{measure}" for measure in MEASURES)
+        if f"test_{name}" in last
+        for on in splits
+    ]
+    return rows + [(f"{on} {title(f'{output}loss')}", number(last.get(f"{on}_{output}loss")), "") for on in splits]
+
+
+def dynamics(metrics: JsonTable) -> dict[str, float]:
+    """Rates, activities, weights and their changes in a line of metrics, by their name in words, with the unit."""
+    found = {}
+    for key, value in metrics.items():
+        name, _, what = key.rpartition(".")
+        if name and what in DYNAMICS:
+            words, unit = DYNAMICS[what]
+            found[f"{name} {words}{unit and f' ({unit})'}"] = value
+    return found
 
 
 def judged_by(run: Run) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 
 from neurosbd.errors import RunError, UsageError, nearest, warn
 from neurosbd.files.parsing import Json, JsonTable
-from neurosbd.measures import shown, title
+from neurosbd.measures import shown, title, unmeasured
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.machine import first_line
 from neurosbd.runs.progress import Reporter, duration, epoch_line, free_line, protocol_line
@@ -200,14 +200,15 @@ class Console(NullLogger):
         if event["recording"]:
             say(event["recording"])
         say(_protocol(event) if "protocol" in event else _free(event) if "duration" in event else _training(event))
+        for sentence in unmeasured(event.get("unjudged", {})):
+            say(sentence)
         self._epochs, self._reports = event.get("epochs", 0), event.get("reports", 0)
         self._seconds = [line["seconds"] for line in event.get("metrics", ())]
         self._complained = {name for line in event.get("metrics", ()) for name in line.get("warnings", ())}
 
     def on_batch(self, event: Event) -> None:
         """The bar; the loss is read now and then."""
-        read = event["read"]
-        self._reporter.live(event["epoch"], event["batch"], event["batches"], lambda: read()["loss"])
+        self._reporter.live(event["epoch"], event["batch"], event["batches"], event["read"])
 
     def on_epoch(self, event: Event) -> None:
         """Losses, measures, speed, time left; and what is newly wrong."""
@@ -231,7 +232,7 @@ class Console(NullLogger):
         if event.get("stop") and event["stop"]["early"]:
             kept = f"; {BEST} has the weights after the best epoch" if event["stop"]["best"] else ""
             self._reporter.say(f"stopped after epoch {event['epochs']}: {event['stop']['reason']}{kept}")
-        if event.get("best"):
+        if event.get("best") or "unjudged" in event:
             self._reporter.say(_finished(event))
         for name, value in event.get("measures", {}).items():
             self._reporter.say(f"{name}: {math.nan if value is None else value:.4g}")
@@ -282,11 +283,14 @@ def _protocol(event: Event) -> str:
 
 
 def _finished(result: Event) -> str:
+    took, kept = f"finished in {duration(result['seconds'])}", f"run kept in {result['path']}"
+    if not result["best"]:
+        return f"{took}; {kept}"
     key = next(name for name in result["best"] if name != "epoch")
     name, value = key.removeprefix("test_"), result["final"][key]
     value = math.nan if value is None else value
     merit = f"loss {value:.4f}" if name == "loss" else f"{title(name)} {shown(name, value)}"
-    return f"finished in {duration(result['seconds'])}: test {merit}; run kept in {result['path']}"
+    return f"{took}: test {merit}; {kept}"
 
 
 def _figure(path: Path) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from neurosbd.errors import RunError, UsageError
 from neurosbd.files.parsing import JsonTable
-from neurosbd.measures import shown, title
+from neurosbd.measures import shown, title, unmeasured
 from neurosbd.runs.interrupt import Interrupt
+from neurosbd.runs.progress import judged_outputs
 from neurosbd.runs.run import Run
 
 MOST = 4096  # seeds; far beyond what anybody waits for, so that 0:1000000 is a slip
@@ -127,7 +128,11 @@ def summary(runs: Sequence[Run]) -> str:
         each = ", ".join(f"{name} {_spread([one.get(name) for one in measured])}" for name in measured[0])
         return f"mean over {_count(len(measured))}: {each}"
     finals = [result["final"] for result in finished if result["final"]]
-    key = next((k for k in (finals[0] if finals else {}) if k.startswith("test_") and k != "test_loss"), "test_loss")
+    if finals and not judged_outputs(finals[0]):
+        why = "; ".join(unmeasured(runs[0].unjudged))
+        return f"{len(finals)} of {len(runs)} runs have finished{f'; {why}' if why else ''}"
+    named = (k for k in (finals[0] if finals else {}) if k.startswith("test_") and not k.endswith("loss"))
+    key = next(named, "test_loss")
     values = [final[key] for final in finals if isinstance(final.get(key), int | float)]
     if not values:
         return f"none of {len(runs)} runs has finished"

@@ -1,12 +1,13 @@
 """Loss and measures of an epoch, summed up batch by batch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.measures import Measure
+from neurosbd.network.network import Network
 
 
 class MetricSums:
@@ -16,14 +17,23 @@ class MetricSums:
         measures: what is asked for besides the loss.
         values: to predict, per example.
         device: where the sums are.
-        heads: of the network, which are judged as the readout is.
+        network: whose readout and heads are judged alike.
+        unjudged: those of them that are not, since nothing teaches them: they are summed up, so that an infinite loss
+            is seen, and not read.
     """
 
     def __init__(
-        self, measures: Sequence[Measure], values: int, device: torch.device, heads: Sequence[str] = ()
+        self,
+        measures: Sequence[Measure],
+        values: int,
+        device: torch.device,
+        network: Network,
+        unjudged: Collection[str] = (),
     ) -> None:
         self.measures = measures
-        self.before = ["", *(f"{head}." for head in heads)]  # of the names: the readout, then the heads
+        before = {network.readout: "", **{head: f"{head}." for head in network.heads}}  # of the names
+        self.before = list(before.values())
+        self.judged = [before for name, before in before.items() if name not in unjudged]
         self.widths = [2, *(measure.width(values) for measure in measures)]  # loss and examples, then the measures
         self.sums = torch.zeros(sum(self.widths) * len(self.before), dtype=torch.float64, device=device)
 
@@ -42,11 +52,18 @@ class MetricSums:
             return [single, *(single.new_zeros(width) for width in self.widths[1:])]
         return [single, *(measure.sums(batch, result) for measure in self.measures)]
 
+    def names(self, before: str) -> list[str]:
+        """Of the loss and the measures of an output."""
+        return [f"{before}loss", *(f"{before}{measure.name}" for measure in self.measures)]
+
     def read(self) -> dict[str, float]:
-        """Mean loss and every measure so far, by name; of a head 'HEAD.loss'."""
+        """Mean loss and every measure so far, by name; of a head 'HEAD.loss'; nothing of what is not judged."""
         found = {}
         for before, judged in zip(self.before, self.sums.cpu().split(sum(self.widths)), strict=True):
+            if before not in self.judged:
+                continue
             (loss, count), *sums = (part.tolist() for part in judged.split(self.widths))
-            found[f"{before}loss"] = loss / count if count else float("nan")
-            found |= {f"{before}{m.name}": m.value(part) for m, part in zip(self.measures, sums, strict=True)}
+            mean = loss / count if count else float("nan")
+            values = [m.value(part) for m, part in zip(self.measures, sums, strict=True)]
+            found |= dict(zip(self.names(before), (mean, *values), strict=True))
         return found

@@ -14,7 +14,6 @@ from neurosbd.datasets.samples import EventSamples
 from neurosbd.datasets.stream import resident
 from neurosbd.errors import RESUME, UsageError
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.learner import Learner
 from neurosbd.losses import Loss, Predictive
 from neurosbd.measures import ExplainedPinball, Measure, measures_of
 from neurosbd.runs.batches import DatasetBatches, data_of
@@ -70,7 +69,7 @@ class Judged:
     """What a network says of examples whose targets may be known.
 
     output: answers read off the scored steps as the model says, [N, C], of values in the units of the data.
-    metrics: loss and measures by name; nothing where targets are not known.
+    metrics: loss and measures by name; nothing where targets are not known, or of outputs that nothing teaches.
     """
 
     output: Tensor
@@ -97,18 +96,18 @@ def judged(
     """
     experiment = run.definition.build()
     with naming_own_parts(experiment):
-        return _judged(experiment, run.learner(), units, values, target, learned)
+        return _judged(experiment, run, units, values, target, learned)
 
 
 def _judged(
     experiment: Experiment,
-    learner: Learner,
+    run: Run,
     units: Units,
     values: np.ndarray | EventSamples,
     target: np.ndarray | None,
     learned: np.ndarray | None,
 ) -> Judged:
-    samples = samples_of(values, units)
+    samples, learner = samples_of(values, units), run.learner()
     if target is not None:
         samples = replace(samples, targets=_as_learned(target, units))
     split = resident(samples, units, torch.device("cpu"))
@@ -116,8 +115,8 @@ def _judged(
         shown = (frames for frames, _ in tested(experiment, split))
         return Judged(in_units(outputs(learner, experiment, shown), experiment, units), {})
     measures = _measures(experiment.loss, split.targets, learned, units)
-    predicted, heads = len(units.classes or units.variables), learner.network.heads
-    sums = MetricSums(measures, predicted, split.targets.device, heads)
+    predicted, device = len(units.classes or units.variables), split.targets.device
+    sums = MetricSums(measures, predicted, device, learner.network, run.unjudged)
     readouts, seed = [], experiment.definition.seed
     for number, (frames, known) in enumerate(tested(experiment, split)):
         batch = Batch(frames, known, stimulus_of(experiment).weights)

@@ -15,27 +15,46 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
+# What is followed of a population or connection, whether or not anything judges it: key -> its words and its unit.
+DYNAMICS = {
+    "rate": ("rate", "Hz"), "activity": ("mean |activity|", ""), "weight": ("mean weight", ""),
+    "weight_change": ("mean |change of weights|", ""),
+}  # fmt: skip
+
+
 def epoch_line(metrics: JsonTable, epochs: int, left: float) -> str:
-    """One line per epoch: losses, measures, speed, time left."""
+    """One line per epoch: losses and measures, or where nothing is judged what has changed; speed, time left."""
     width = len(str(epochs))
-    there = [on for on in ("train", "validation", "test") if f"{on}_loss" in metrics]
-    judged = "  ".join(f"{on} {metrics[f'{on}_loss']:.4f} {_measures(metrics, on)}" for on in there)
-    return (
-        f"epoch {metrics['epoch']:>{width}}/{epochs}  "
-        f"{judged}  "
-        f"{metrics['samples_per_second']:,.0f} samples/s  {duration(left)} left"
-    )
+    judged = "  ".join(_judged(metrics, output) for output in judged_outputs(metrics))
+    changed = "" if "test_loss" in metrics else ", ".join(_dynamics(metrics))
+    return "  ".join([
+        f"epoch {metrics['epoch']:>{width}}/{epochs}", *filter(None, (judged, changed)),
+        f"{metrics['samples_per_second']:,.0f} samples/s", f"{duration(left)} left",
+    ])  # fmt: skip
+
+
+def judged_outputs(metrics: JsonTable) -> list[str]:
+    """What the keys of the outputs that a line of metrics judges begin with: '' for the readout, or, if that is none
+    of them, 'HEAD.' for every head."""
+    if "test_loss" in metrics:
+        return [""]
+    return [key[len("test_") : -len("loss")] for key in metrics if key.startswith("test_") and key.endswith(".loss")]
 
 
 def free_line(metrics: JsonTable) -> str:
     """One line per report of a free run: rates, activities and weights."""
-    units = {"rate": " Hz", "activity": "", "weight": ""}
-    told = [
-        f"{key.rpartition('.')[0]} {value:.3g}{units[key.rpartition('.')[2]]}"
-        for key, value in metrics.items()
-        if key.rpartition(".")[2] in units
-    ]
-    return f"{metrics['time']:g} s  {', '.join(told)}"
+    return f"{metrics['time']:g} s  {', '.join(_dynamics(metrics))}"
+
+
+def _dynamics(metrics: JsonTable) -> list[str]:
+    """Rates, activities, weights and their changes."""
+    told = []
+    for key, value in metrics.items():
+        name, _, what = key.rpartition(".")
+        if name and what in DYNAMICS:
+            unit = DYNAMICS[what][1]
+            told.append(f"{name} {'|dw| ' if what == 'weight_change' else ''}{value:.3g}{unit and f' {unit}'}")
+    return told
 
 
 def protocol_line(metrics: JsonTable) -> str:
@@ -44,10 +63,19 @@ def protocol_line(metrics: JsonTable) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in told if name not in ("epoch", "trials", "seconds"))
 
 
-def _measures(metrics: JsonTable, on: str) -> str:
-    """Those of a split; accuracies go without saying."""
-    there = [name for name in MEASURES if f"{on}_{name}" in metrics]
-    words = [("" if name == "accuracy" else f"{title(name)} ", shown(name, metrics[f"{on}_{name}"])) for name in there]
+def _judged(metrics: JsonTable, output: str) -> str:
+    """Loss and measures of an output on every split; of a head after its name."""
+    there = [on for on in ("train", "validation", "test") if f"{on}_{output}loss" in metrics]
+    judged = (f"{on} {metrics[f'{on}_{output}loss']:.4f} {_measures(metrics, f'{on}_{output}')}" for on in there)
+    return "  ".join([*((f"{output.removesuffix('.')}:",) if output else ()), *judged])
+
+
+def _measures(metrics: JsonTable, before: str) -> str:
+    """Those of an output on a split; accuracies go without saying."""
+    there = [name for name in MEASURES if f"{before}{name}" in metrics]
+    words = [
+        ("" if name == "accuracy" else f"{title(name)} ", shown(name, metrics[f"{before}{name}"])) for name in there
+    ]
     return " ".join(f"{word}{value:>6}" for word, value in words)
 
 
@@ -74,8 +102,8 @@ class Reporter:
         self.end_live()
         self._print(text)
 
-    def live(self, epoch: int, done: int, steps: int, loss: Callable[[], float]) -> None:
-        """Show that batch `done` of `steps` is through."""
+    def live(self, epoch: int, done: int, steps: int, read: Callable[[], JsonTable]) -> None:
+        """Show that batch `done` of `steps` is through, and now and then the loss so far, if there is one."""
         if not self.terminal:
             return
         try:
@@ -86,8 +114,8 @@ class Reporter:
                     total=steps, initial=done - 1, desc=f"epoch {epoch}", unit="batch", leave=False, file=self.stream
                 )
             self._bar.update(done - self._bar.n)
-            if done % 50 == 0:
-                self._bar.set_postfix(loss=f"{loss():.4f}")
+            if done % 50 == 0 and "loss" in (so_far := read()):
+                self._bar.set_postfix(loss=f"{so_far['loss']:.4f}")
         except (OSError, ValueError) as problem:
             self._fall_silent(problem)
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from neurosbd.config.definition import Definition
-from neurosbd.errors import RESUME, UsageError, nearest, recorded_by
+from neurosbd.errors import RESUME, UsageError, nearest, recorded_by, warn
 from neurosbd.files import checkpoints
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.files.parsing import Json, JsonTable
 from neurosbd.files.writing import legal_path, write_text
 from neurosbd.learning.learner import Learner
+from neurosbd.measures import unmeasured
 from neurosbd.network.network import Network
 from neurosbd.runs.batches import DatasetBatches, data_of
 from neurosbd.runs.forward import Raw, Units, predict
@@ -75,6 +76,13 @@ class Run:
         plugins.check(wanted, where)
         plugins.compare(wanted, where)
         return validate(Definition, self.config["definition"], str(self.path / CONFIG))
+
+    @property
+    def unjudged(self) -> dict[str, str]:
+        """Outputs of the network that have no loss and no accuracy, since nothing teaches them, each with the reason;
+        nothing in runs of versions that judged them all the same."""
+        there = self.config.get("unjudged")
+        return {str(name): str(why) for name, why in there.items()} if isinstance(there, dict) else {}
 
     @cached_property
     def trace(self) -> Trace:
@@ -149,6 +157,8 @@ class Run:
                 set (a task, a protocol), or it has no checkpoint yet.
         """
         experiment = self.definition.build()
+        for sentence in unmeasured(self.unjudged):
+            warn(f"{self.path}: {sentence}; so its values stand for nothing")
         with naming_own_parts(experiment):
             return predict(self.learner(), experiment, self.units(), x)
 

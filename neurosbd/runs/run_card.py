@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neurosbd.files.parsing import Json
-from neurosbd.measures import MEASURES, shown, title
+from neurosbd.measures import MEASURES, shown, title, unmeasured
 from neurosbd.text import html_table, one_line
 
 _WIDTH, _HEIGHT, _MARGIN = 420, 180, 36  # pixels
@@ -18,13 +18,16 @@ def line(path: Path, config: Mapping[str, object], metrics: Sequence[Mapping[str
     """What ran, where, and how far it came."""
     asked = _asked(config)
     rule = f", rule {asked['rule']}" if "rule" in asked else ""
-    return one_line(f"Run({str(path)!r}: {asked['model']}{rule}, seed {asked['seed']}; {status}{_reached(metrics)})")
+    said = "".join(f"; {sentence}" for sentence in _unmeasured(config))
+    reached = f"{status}{_reached(metrics)}{said}"
+    return one_line(f"Run({str(path)!r}: {asked['model']}{rule}, seed {asked['seed']}; {reached})")
 
 
 def card(path: Path, config: Mapping[str, object], metrics: Sequence[Mapping[str, object]], status: str) -> str:
     """A table and the learning curve as HTML; all text is escaped."""
     rows = [*_asked(config).items(), ("status", status), ("epochs", len(metrics))]
     rows += [(f"test {title(name)}", shown(name, value)) for name, value in _judged(metrics)]
+    rows += [("judged", sentence) for sentence in _unmeasured(config)]
     return html_table(str(path), rows) + _curve(metrics)
 
 
@@ -49,6 +52,12 @@ def _judged(metrics: Sequence[Mapping[str, object]]) -> list[tuple[str, float]]:
     last = metrics[-1] if metrics else {}
     found = [(name, last.get(f"test_{name}")) for name in MEASURES]
     return [(name, value) for name, value in found if isinstance(value, int | float)]
+
+
+def _unmeasured(config: Mapping[str, object]) -> list[str]:
+    """Why outputs have no loss and no accuracy, where nothing teaches them."""
+    there = config.get("unjudged")
+    return unmeasured({str(k): str(v) for k, v in there.items()}) if isinstance(there, Mapping) else []
 
 
 def _reached(metrics: Sequence[Mapping[str, object]]) -> str:

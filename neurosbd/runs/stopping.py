@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from neurosbd.config.definition import Experiment
 from neurosbd.errors import UsageError, nearest
@@ -25,15 +26,27 @@ class Stopping:
         self.epoch = 0  # of the best, from 1; 0: no epoch had a value that is a number
 
     @classmethod
-    def of(cls, experiment: Experiment, batches: BatchSource) -> "Stopping | None":
+    def of(
+        cls, experiment: Experiment, batches: BatchSource, unjudged: Mapping[str, str] = MappingProxyType({})
+    ) -> "Stopping | None":
         """What `training.stop` asks for, if it does.
 
+        Args:
+            experiment: that is trained.
+            batches: with a validation split.
+            unjudged: outputs that nothing teaches, and why, see `hearing.unjudged`.
         Raises:
             UsageError: if there is no validation split, or it has no such metric.
         """
-        asked, name = experiment.definition.training.stop, experiment.definition.name
+        definition = experiment.definition
+        asked, name = definition.training.stop, definition.name
         if asked is None:
             return None
+        if definition.readout in unjudged:
+            raise UsageError(
+                f"{name}: training.stop waits for a better {asked.metric}, but {unjudged[definition.readout]}, so that "
+                f"no epoch is better than another; leave training.stop out, and set training.epochs"
+            )
         if not batches.validated:
             how = (
                 "a task draws new trials all the time and has none: remove training.stop"

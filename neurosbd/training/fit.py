@@ -28,7 +28,7 @@ from neurosbd.training.following import follow, leading
 from neurosbd.training.loop import Training, entered
 from neurosbd.training.session import Session
 from neurosbd.training.sharing import in_turn
-from neurosbd.training.starting_weights import Start, check_same_start, start_from
+from neurosbd.training.starting_weights import Start, check_same_start, recorded_start, start_from
 
 
 def fit(
@@ -93,7 +93,7 @@ def fit(
             with in_turn(ranks, where):
                 batches = DatasetBatches(experiment, load(definition), where)
             with naming_own_parts(experiment, UsageError):
-                session = Session(experiment, batches, where, ranks)
+                session = Session(experiment, batches, where, ranks, () if begun is None else begun.taught)
             interrupt.hold()
             if ranks.rank:
                 return follow(session, interrupt)
@@ -141,16 +141,18 @@ def loader(definition: Definition, data: object) -> tuple[Definition, Callable[[
 def starting_point(job: Job, experiment: Experiment, start: Run | str | Path | None) -> Start | None:
     """Put the weights of another run into the network of an experiment, unless its own run goes on.
 
+    Returns:
+        The run that it starts from, or that the run which goes on has started from; None: no other.
     Raises:
         UsageError: if they do not fit, or the run that goes on has started from another one.
     """
     there = directory.to_resume(experiment.definition, job.out) if job.resume else None
-    if start is None:
-        return None
     if there is None:
-        return start_from(start, experiment.network)
-    check_same_start(read_config(there / CONFIG), start, there)
-    return None
+        return None if start is None else start_from(start, experiment.network)
+    config = read_config(there / CONFIG)
+    if start is not None:
+        check_same_start(config, start, there)
+    return recorded_start(config)
 
 
 def _on_data(definition: Definition, data: str) -> Definition:

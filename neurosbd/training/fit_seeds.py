@@ -167,7 +167,8 @@ class _Runs:
         begun = starting_point(self.of(seed), experiment, start)
         batches = self._batches(experiment)
         with naming_own_parts(experiment, UsageError):
-            return Session(experiment, batches, self.device), begun
+            taught = () if begun is None else begun.taught
+            return Session(experiment, batches, self.device, taught=taught), begun
 
     def _batches(self, experiment: Experiment) -> DatasetBatches:
         """The data, which are loaded once, unless every seed holds out examples of its own."""

@@ -33,6 +33,7 @@ class LayerHealth:
     units: int = 0
     spiking: bool = False
     role: str = "population"  # or 'readout', 'head'
+    plastic: bool = True  # whether any synapses onto it learn
 
     @property
     def complaint(self) -> str | None:
@@ -46,27 +47,30 @@ class LayerHealth:
         if self.saturated > DEAD_FRACTION:
             return (
                 f"{where}: {self.saturated:.0%} of its units spike at every step of every test example, so they tell "
-                f"nothing apart; try smaller initial weights onto it, a higher v_threshold, a lower learning rate, or "
-                f"a lower rate of the encoder"
+                f"nothing apart; try smaller initial weights onto it, a higher v_threshold, "
+                f"{'a lower learning rate, ' if self.plastic else ''}or a lower rate of the encoder"
             )
         if not self.magnitude < EXPLODING:
-            return (
-                f"{where}: mean |activity| is {self.magnitude:.3g}; try a lower learning rate for it, "
-                f"rule = 'sbd' (decorrelation bounds activity), or weight decay"
+            return f"{where}: mean |activity| is {self.magnitude:.3g}; try " + (
+                "a lower learning rate for it, rule = 'sbd' (decorrelation bounds activity), or weight decay"
+                if self.plastic
+                else "smaller initial weights onto it, which do not learn, and see to the layers before it"
             )
         return None
 
     def _awaken(self) -> str:
         """What to try on a silent layer."""
         if self.spiking:
+            again = "; a lower learning rate if it has spiked before" if self.plastic else ""
             return (
                 "try larger initial weights onto it (gain), a bias, a lower v_threshold, a longer tau_mem, more steps, "
-                "or a higher rate of the encoder; a lower learning rate if it has spiked before"
+                f"or a higher rate of the encoder{again}"
             )
         if self.role != "population":
             whole = "the network" if self.role == "readout" else "it"
             return f"{whole} says the same of all; try larger initial weights onto it, and see to the layers before it"
-        return "try a lower learning rate for it, a bias, or leaky_relu"
+        slower = "a lower learning rate for it" if self.plastic else "larger initial weights onto it"
+        return f"try {slower}, a bias, or leaky_relu"
 
 
 _DEAD_INPUT = (
@@ -85,6 +89,19 @@ class Health:
     def complaints(self) -> dict[str, str]:
         """What is wrong, by population; nothing if all are well."""
         return {layer.name: layer.complaint for layer in self.layers if layer.complaint}
+
+    def activities(self, dt: float) -> dict[str, float]:
+        """Of every population but the input: 'NAME.rate' in Hz where it spikes, else 'NAME.activity', mean |activity|.
+
+        Args:
+            dt: of a step, s.
+        """
+        return {
+            f"{layer.name}.rate" if layer.spiking else f"{layer.name}.activity": layer.magnitude
+            / (dt if layer.spiking else 1)
+            for layer in self.layers
+            if layer.name != INPUT
+        }
 
     def __repr__(self) -> str:
         rows = self._rows()
@@ -183,6 +200,7 @@ class HealthCheck:
             self.network.populations[name].named_axes.neurons,
             spiking,
             "readout" if name == self.network.readout else "head" if name in self.network.heads else "population",
+            any(connection.plastic for connection in self.network.incoming.get(name, ())),
         )
 
 

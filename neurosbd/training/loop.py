@@ -50,7 +50,8 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
     with resuming.entered(session, job.out, job.resume, lambda: _config(session, begun, job.seeds)) as there:
-        told = {**there._asdict(), "from": None if begun is None else begun.run, **_introduction(session)}
+        new = begun is not None and there.start != "resumed"
+        told = {**there._asdict(), "from": begun.run if new else None, **_introduction(session)}
         yield told | ({"seeds": job.seeds} if job.seeds else {})
 
 
@@ -58,6 +59,7 @@ def _config(session: Session, begun: Start | None, seeds: JsonTable | None) -> J
     """What config.json says of a new run."""
     config = directory.config_of(session.definition, session.device, session.batches.units)
     config["examples"] = {"train": session.batches.examples, "test": session.batches.tested}
+    config |= {"unjudged": session.unjudged} if session.unjudged else {}
     config |= {} if begun is None else {"start": asdict(begun)}
     config |= {} if session.ranks.size == 1 else {"ranks": session.ranks.size}
     config |= {"seeds": seeds} if seeds else {}
@@ -71,6 +73,7 @@ def _introduction(session: Session) -> Event:
         "model": definition.name,
         "rule": definition.rule.kind,
         "loss": definition.loss_name,
+        "unjudged": session.unjudged,
         "weights": sum(p.numel() for p in session.network.parameters()),
         "expanded": learner.rule.n_expanded(learner.state),
         "data": batches.name,
@@ -109,11 +112,11 @@ class Training:
         self.loggers = loggers
         self.interrupt = interrupt
         self.attempt = Attempt(path, session, loggers, interrupt, self._close, "epoch")
-        self.metrics = [m for m in open_run(path).metrics if m["epoch"] <= session.epoch]
-        unjudged = next((m["epoch"] for m in self.metrics if self.merit not in m), None)
-        if unjudged is not None:
+        self.metrics = [_judged(m, session) for m in open_run(path).metrics if m["epoch"] <= session.epoch]
+        lacking = next((m["epoch"] for m in self.metrics if self.merit is not None and self.merit not in m), None)
+        if lacking is not None:
             raise UsageError(
-                f"{path / METRICS}: the line of epoch {unjudged} has no '{self.merit}', by which epochs are compared; "
+                f"{path / METRICS}: the line of epoch {lacking} has no '{self.merit}', by which epochs are compared; "
                 f"mend it, or remove the file: the weights are in the checkpoint"
             )
         self.metrics_file = MetricsFile(path, self.metrics, interrupt)
@@ -127,10 +130,10 @@ class Training:
         return self.session.definition.seed
 
     @property
-    def merit(self) -> str:
-        """Name of what epochs are compared by."""
-        measures = self.session.batches.measures
-        return f"test_{measures[0].name if measures else 'loss'}"
+    def merit(self) -> str | None:
+        """Name of what epochs are compared by: of the readout, else of the first head; None: nothing is judged."""
+        measures, judged = self.session.batches.measures, self.session.metric_sums.judged
+        return f"test_{judged[0]}{measures[0].name if measures else 'loss'}" if judged else None
 
     @property
     def warnings(self) -> dict[str, str]:
@@ -224,12 +227,13 @@ class Training:
         judged = session.epoch_metrics((health,))
         seconds = learned + time.perf_counter() - start
         watched = Health(tuple(health.read()))
-        complaints = watched.complaints
+        complaints = {name: text for name, text in watched.complaints.items() if name not in session.unjudged}
         if session.network.readout not in complaints:
             complaints |= self._learned_nothing(judged, any(layer.spiking for layer in watched.layers))
         line = {
             "epoch": session.epoch + 1,
             **judged,
+            **self._changes(watched),
             "seconds": seconds,
             "samples_per_second": (last - first) / learned if last > first else math.nan,
             "peak_memory_bytes": peak_memory(session.device),
@@ -238,15 +242,16 @@ class Training:
         self.metrics_file.on_epoch(line)
         self.loggers.tell("on_epoch", line)
 
+    def _changes(self, watched: Health) -> dict[str, float]:
+        """Where nothing judges the readout: how active populations are, and by how much synapses have changed."""
+        changes = self.session.changes
+        return {} if changes is None else changes.read() | watched.activities(self.session.network.dt)
+
     def _learned_nothing(self, judged: dict[str, float], spiking: bool) -> dict[str, str]:
         """What is wrong with what has been learned of a data set so far; tasks say themselves what a success is."""
         session, last = self.session, self.session.over(self.session.epoch + 1)
-        if session.batches.units is None:
+        if session.batches.units is None or session.network.readout in session.unjudged:
             return {}
-        readout = session.network.readout
-        if not any(connection.plastic for connection in session.network.incoming[readout]):
-            said = f"no synapse onto '{readout}' is plastic, so its loss and accuracy say little of what was learned"
-            return {LEARNING: said} if last else {}
         if "test_accuracy" in judged:
             guess = Guess.of(session.loss, session.batches.values, session.batches.tested)
             complaint = guess.complaint(judged, last)
@@ -267,7 +272,7 @@ class Training:
     def _close(self, status: str, reason: str | None) -> Run:
         """Write result.json."""
         key, sign = self.merit, 1 if self.session.batches.measures else -1  # a loss is the better the lower
-        best = max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
+        best = None if key is None else max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
         result = {
             "status": status,
             "reason": reason,
@@ -277,6 +282,7 @@ class Training:
             "seconds": sum(m["seconds"] for m in self.metrics),
             "warnings": list(self.warnings.values()),
             **({} if self.session.stopping is None else {"stop": self._stop()}),
+            **({"unjudged": self.session.unjudged} if self.session.unjudged else {}),
         }
         write_record(self.path / RESULT, result)
         return open_run(self.path)
@@ -290,6 +296,14 @@ class Training:
         judged = {key: value for key, value in line.items() if key.startswith(("validation_", "test_"))}
         best = {"epoch": stopping.epoch, **judged} if stopping.epoch else None
         return {"early": early, "reason": stopping.reason(epoch) if early else None, "best": best}
+
+
+def _judged(line: JsonTable, session: Session) -> JsonTable:
+    """A line of metrics.jsonl without what an earlier version said of outputs that nothing teaches."""
+    sums = session.metric_sums
+    unread = [name for before in sums.before if before not in sums.judged for name in sums.names(before)]
+    without = {f"{on}_{name}" for on in ("train", "validation", "test") for name in unread}
+    return {key: value for key, value in line.items() if key not in without}
 
 
 def _merit(value: float | None, sign: int) -> float:

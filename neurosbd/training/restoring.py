@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict, check
 from neurosbd.learning.optimizers import OptimizerChoice, learned_parameters, optimizer_state
 from neurosbd.network.network import Network
@@ -44,6 +44,10 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
         check(state.get("pruning"), session.pruning.state_dict(), path, "pruning")
     if session.sparing is not None:
         check(state.get("sparing"), session.sparing.state_dict(), path, "sparing")
+    if session.changes is not None and "epoch_began" in state:
+        check(state["epoch_began"], session.changes.state_dict(), path, "epoch_began")
+    elif session.changes is not None and state["number"]:
+        warn(f"{path}: has no weights of when its epoch began: the weight_change of this epoch counts from here")
 
 
 def refuse(path: Path, where: str, given: object, legal: str) -> NoReturn:

@@ -1,6 +1,6 @@
 """A training in progress: everything that changes from batch to batch, and one step of it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
+from neurosbd.config.hearing import unjudged
 from neurosbd.errors import RunError, UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
@@ -34,6 +35,7 @@ from neurosbd.training.pruning import Pruning
 from neurosbd.training.restoring import verify
 from neurosbd.training.sharing import NO_REQUESTS, Requests, add_up, as_first, check_recording, check_sharing
 from neurosbd.training.sparing import sparing_of
+from neurosbd.training.weight_changes import WeightChanges
 from neurosbd.transfers import to_device
 
 
@@ -45,13 +47,19 @@ class Session:
         batches: where its trials come from.
         device: where everything lives.
         ranks: processes that share every batch.
+        taught: outputs that the run has learned whose weights this one starts from.
     Raises:
         UsageError: if rule and network do not fit, nothing is there to learn, it cannot be recorded, stopped or shared
             as asked, or it cannot fit into the memory.
     """
 
     def __init__(
-        self, experiment: Experiment, batches: BatchSource, device: torch.device, ranks: Ranks = ALONE
+        self,
+        experiment: Experiment,
+        batches: BatchSource,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+        taught: Collection[str] = (),
     ) -> None:
         definition, training = experiment.definition, experiment.definition.training
         self.experiment = experiment
@@ -61,7 +69,8 @@ class Session:
         self.requests = NO_REQUESTS  # by signals to any of the ranks, until the last step
         self.network = experiment.network
         self.batches = batches
-        self.stopping = Stopping.of(experiment, batches)
+        self.unjudged = unjudged(experiment, taught)  # outputs that nothing teaches, and why
+        self.stopping = Stopping.of(experiment, batches, self.unjudged)
         check_capacity(self)
         self.network.to(device)
         self.pruning = Pruning.of(experiment)
@@ -76,6 +85,7 @@ class Session:
         self.epoch = 0
         self.number = 0  # of the next batch
         self.metric_sums = self._metric_sums()
+        self.changes = WeightChanges(self.network) if self.network.readout in self.unjudged else None
         self.recorder = self._recorder()
         self.eager = self._why_eager()  # why batches are not replayed as a graph, where that was asked for
         self.stepped = self._why_stepped()  # why the optimizer's step is no part of the graph, where there is one
@@ -83,7 +93,7 @@ class Session:
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
     def _metric_sums(self) -> MetricSums:
-        return MetricSums(self.batches.measures, self.batches.values, self.device, self.network.heads)
+        return MetricSums(self.batches.measures, self.batches.values, self.device, self.network, self.unjudged)
 
     def _why_eager(self) -> str | None:
         if not self.definition.training.graph:
@@ -210,6 +220,8 @@ class Session:
         check_same(self.ranks, {**dict(self.network.named_parameters()), **self.learner.parameters})
         self.learner.after_epoch(self.epoch + 1)
         self.epoch, self.number, self.metric_sums = self.epoch + 1, 0, self._metric_sums()
+        if self.changes is not None:
+            self.changes.begin()
 
     def prune(self) -> None:
         """At the end of an epoch, before it is judged: take out the synapses that are to go by now, if any."""
@@ -295,6 +307,7 @@ class Session:
         position |= {} if self.stopping is None else {"stop": self.stopping.state_dict()}
         position |= {} if self.pruning is None else {"pruning": self.pruning.state_dict()}
         position |= {} if self.sparing is None else {"sparing": self.sparing.state_dict()}
+        position |= {} if self.changes is None or not self.number else {"epoch_began": self.changes.state_dict()}
         return {**self.state_of_parts(), **position, **self.definition.plugins()}
 
     def state_of_parts(self) -> StateDict:
@@ -331,6 +344,9 @@ class Session:
             self.pruning.load_state_dict(state["pruning"])
         if self.sparing is not None:
             self.sparing.load_state_dict(state["sparing"])
+        if self.changes is not None:
+            self.changes.begin()
+            self.changes.load_state_dict(state.get("epoch_began", {}))
 
     @torch.no_grad()
     def diagnosis(self) -> str:

@@ -1,6 +1,7 @@
 """Starting from the weights of another run: of another rule, another data set, or for more epochs."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosbd.errors import FROM, OUT, UsageError, warn
+from neurosbd.files.parsing import JsonTable
 from neurosbd.network.network import Network
 from neurosbd.runs.run import CHECKPOINT, Run, open_run
 
@@ -18,10 +20,12 @@ class Start:
 
     run: its directory.
     sha256: of its checkpoint.
+    taught: outputs of the network that it has learned, so that they mean something whatever learns from now on.
     """
 
     run: str
     sha256: str
+    taught: tuple[str, ...] = ()
 
 
 def start_from(source: Run | str | Path, network: Network) -> Start:
@@ -60,7 +64,28 @@ def start_from(source: Run | str | Path, network: Network) -> Start:
             f"start as they were drawn, all other weights from the run"
         )
     with path.open("rb") as stream:
-        return Start(str(run.path.resolve()), hashlib.file_digest(stream, "sha256").hexdigest())
+        return Start(
+            str(run.path.resolve()), hashlib.file_digest(stream, "sha256").hexdigest(), _taught(run, network, anew)
+        )
+
+
+def _taught(run: Run, network: Network, anew: Collection[str]) -> tuple[str, ...]:
+    """Outputs that a run has learned, but for a readout that starts as it was drawn; a run whose test had no loss has
+    learned none."""
+    if not any("test_loss" in line or any(f"test_{h}.loss" in line for h in network.heads) for line in run.metrics):
+        return ()
+    outputs = network.heads if anew else (network.readout, *network.heads)
+    return tuple(name for name in outputs if name not in run.unjudged)
+
+
+def recorded_start(config: JsonTable) -> Start | None:
+    """What config.json says of the run that a run has started from; None: from none."""
+    there = config.get("start")
+    if not isinstance(there, dict):
+        return None
+    taught = there.get("taught")
+    names = tuple(map(str, taught)) if isinstance(taught, list) else ()
+    return Start(str(there.get("run")), str(there.get("sha256")), names)
 
 
 def _check(weights: dict[str, Tensor], network: Network, path: Path) -> list[str]:
