@@ -16,7 +16,7 @@ from neurosbd.tracefiles import Clock, NotRecorded, Rows, Series, TraceWriter, o
 from neurosbd.tracefiles.series import Contents
 
 FOLDER = Path(__file__).resolve().parents[1] / "analysis"
-NAMES = ("learning_curves", "decorrelation", "alignment", "hebbian_alignment", "layer_health", "weight_changes")
+NAMES = ("learning_curves", "decorrelation", "alignment", "hebbian_alignment", "layer_health")
 DT = 1e-3
 
 
@@ -29,7 +29,8 @@ def load(name: str) -> Any:
     return module
 
 
-learning_curves, decorrelation, alignment, hebbian_alignment, layer_health, weight_changes = map(load, NAMES)
+learning_curves, decorrelation, alignment, hebbian_alignment, layer_health = map(load, NAMES)
+weight_changes = load("weight_changes")
 
 
 @dataclass
