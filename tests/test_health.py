@@ -234,7 +234,7 @@ def test_models_that_learn_are_left_in_peace(model: str, options: dict[str, Any]
 def test_what_does_not_learn_is_not_told_to_learn_more_slowly(tmp_path: Path) -> None:
     """A population whose synapses are not plastic is told of its weights. Must fail when it is not asked whether they
     are (tried)."""
-    settings = {"training.epochs": 1, "data.subset": 8, "data.test_subset": 4}
+    settings: dict[str, Any] = {"training.epochs": 1, "data.subset": 8, "data.test_subset": 4}
     settings["population.hidden1.neuron"] = {"kind": "lif", "v_threshold": 1e6}
     for plastic in (True, False):
         with pytest.warns(UsageWarning, match="population 'hidden1': 100% of its units never spike"):

@@ -149,7 +149,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> neurosbd.Run:
 
 
 def fitted(out: Path, settings: dict[str, Any] | None = None, **options: Any) -> neurosbd.Run:
-    return neurosbd.fit("digits-snn", settings=FROZEN | FEW | (settings or {}), out=out, **{"rule": "stdp"} | options)
+    options = {"rule": "stdp", **options}
+    return neurosbd.fit("digits-snn", settings=FROZEN | FEW | (settings or {}), out=out, **options)
 
 
 def measured(lines: Sequence[Any]) -> set[str]:

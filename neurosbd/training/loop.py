@@ -50,8 +50,8 @@ def entered(session: Session, job: Job, begun: Start | None = None) -> Iterator[
         UsageError: if it cannot be written, another process works there, or the run there is another one.
     """
     with resuming.entered(session, job.out, job.resume, lambda: _config(session, begun, job.seeds)) as there:
-        new = begun is not None and there.start != "resumed"
-        told = {**there._asdict(), "from": begun.run if new else None, **_introduction(session)}
+        source = None if begun is None or there.start == "resumed" else begun.run
+        told = {**there._asdict(), "from": source, **_introduction(session)}
         yield told | ({"seeds": job.seeds} if job.seeds else {})
 
 
@@ -271,14 +271,12 @@ class Training:
 
     def _close(self, status: str, reason: str | None) -> Run:
         """Write result.json."""
-        key, sign = self.merit, 1 if self.session.batches.measures else -1  # a loss is the better the lower
-        best = None if key is None else max(self.metrics, key=lambda m: _merit(m[key], sign), default=None)
         result = {
             "status": status,
             "reason": reason,
             "epochs": len(self.metrics),
             "final": self.metrics[-1] if self.metrics else None,
-            "best": {"epoch": best["epoch"], key: best[key]} if best else None,
+            "best": self._best(),
             "seconds": sum(m["seconds"] for m in self.metrics),
             "warnings": list(self.warnings.values()),
             **({} if self.session.stopping is None else {"stop": self._stop()}),
@@ -286,6 +284,14 @@ class Training:
         }
         write_record(self.path / RESULT, result)
         return open_run(self.path)
+
+    def _best(self) -> JsonTable | None:
+        """The epoch with the best value by which epochs are compared; None: there is no such value."""
+        key, sign = self.merit, 1 if self.session.batches.measures else -1  # a loss is the better the lower
+        if key is None or not self.metrics:
+            return None
+        best = max(self.metrics, key=lambda line: _merit(line[key], sign))
+        return {"epoch": best["epoch"], key: best[key]}
 
     def _stop(self) -> JsonTable:
         """What `training.stop` came to: whether and why it ended the training, and the best epoch by its metric."""
