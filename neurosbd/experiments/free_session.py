@@ -11,11 +11,12 @@ from torch import Tensor
 
 from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
-from neurosbd.constraints import Norm, obey
-from neurosbd.errors import RunError, UsageError, warn
+from neurosbd.constraints import obey
+from neurosbd.errors import RunError, UsageError
 from neurosbd.experiments.clamping import clamp, others
 from neurosbd.experiments.free_findings import findings, labels_shown
 from neurosbd.experiments.free_restoring import verify
+from neurosbd.experiments.free_setup import postponed_constraints, silence
 from neurosbd.experiments.labelling import check_labelling, label_and_test
 from neurosbd.experiments.run_state import as_plain, as_state
 from neurosbd.experiments.run_times import RunTimes
@@ -38,7 +39,7 @@ from neurosbd.rewards import Delivery
 from neurosbd.runs.loggers import Event
 from neurosbd.runs.stopping import Stopping
 from neurosbd.seeds import generator
-from neurosbd.stimuli import STIMULI, Stimulation, Stimulator
+from neurosbd.stimuli import Stimulator
 from neurosbd.stimuli.stimulator import AHEAD
 from neurosbd.tasks import Findings
 from neurosbd.training.capacity import check_free_run
@@ -68,13 +69,13 @@ class FreeSession:
         self.examples = definition.simulation.examples
         check_free_run(definition, network, AHEAD)
         network.to(device)
-        network.postponed = _postponed(experiment, plastic)
+        network.postponed = postponed_constraints(experiment, plastic)
         clamp(experiment, self.times.steps)
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
         self.optimizer = experiment.optimizer.build(groups) if plastic else None
         sizes = {name: population.size for name, population in network.populations.items()}
-        given = [*others(experiment.stimulations), *_silence(experiment)]
+        given = [*others(experiment.stimulations), *silence(experiment)]
         try:
             self.stimulator = Stimulator(given, sizes, network.like, self.examples, network.dt, definition.seed)
         except UsageError as problem:
@@ -361,33 +362,3 @@ class FreeSession:
             parameter.grad = None
         assert start.frame is not None
         return start.frame, cast(LocalTraces, start.traces)
-
-
-def _postponed(experiment: Experiment, plastic: bool) -> tuple[type, ...]:
-    """The constraints that are not applied after every update."""
-    definition = experiment.definition
-    assert definition.simulation is not None
-    if definition.simulation.normalise is None:
-        return ()
-    learning = [connection for connection in experiment.network.connections.values() if connection.plastic]
-    if not plastic or not any(isinstance(each, Norm) for connection in learning for each in connection.constraints):
-        raise UsageError(
-            f"{definition.name}: simulation.normalise says how often norms are restored, but no connection that learns "
-            f"has one; give it constraints = [{{ kind = 'norm' }}], or leave simulation.normalise out"
-        )
-    return (Norm,)
-
-
-def _silence(experiment: Experiment) -> list[Stimulation]:
-    """No drive for populations that nothing reaches, which is said."""
-    network, stimulated = experiment.network, {given.population for given in experiment.stimulations}
-    if stimulated - network.populations.keys():
-        return []  # of which something else is said
-    deaf = [name for name, onto in network.incoming.items() if not onto and name not in stimulated]
-    deaf += [INPUT] if INPUT in network.populations and INPUT not in stimulated else []
-    for name in deaf:
-        warn(
-            f"{experiment.definition.name}: nothing reaches population '{name}': it has neither an incoming connection "
-            f"nor a stimulus; add [[stimulus]] population = '{name}', or leave it out"
-        )
-    return [Stimulation(name, STIMULI["current"](amplitude=0.0)) for name in deaf]
