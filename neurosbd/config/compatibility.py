@@ -86,19 +86,35 @@ def check_protocol(experiment: Experiment, protocol: Protocol) -> None:
         Learner(network, experiment.rule, protocol_loss(experiment, protocol), generator(definition.seed, "protocol"))
     except ValueError as problem:
         raise UsageError(f"{definition.name}: {problem}") from None
+    _check_schedule(definition, protocol)
     check_optimizer(experiment)
     check_heard(experiment)
     _say_unused(definition, "a protocol")
 
 
-def _say_unused(definition: Definition, who: str) -> None:
+def _check_schedule(definition: Definition, protocol: Protocol) -> None:
+    """Rates move from trial to trial, which must follow one another, and learn by the rule of the experiment."""
+    schedule = definition.training.schedule.kind
+    learning = [stage for stage in protocol.stages(definition.time.dt) if stage.learns and stage.teaching is None]
+    if schedule != "constant" and (not learning or any(stage.anew for stage in learning)):
+        assert definition.protocol is not None
+        reason = (
+            "begins anew, so that each would be measured at another rate" if learning else "leaves weights as they are"
+        )
+        raise UsageError(
+            f"{definition.name}: training.schedule = '{schedule}' moves the rates of learning from trial to trial, but "
+            f"every trial of protocol '{definition.protocol.kind}' {reason}; leave it out"
+        )
+
+
+def _say_unused(definition: Definition, who: str, learns: bool = True) -> None:
     """Warn of what is set for a training and has no meaning for an experiment without batches of examples."""
     unused = (
-        "epochs", "batch_size", "batches", "test_batches", "checkpoint_every", "clip_norm", "stop", "graph",
-        "pruning", "deterministic", "least_score", "speculation",
+        "epochs", "batch_size", "batches", "test_batches", "clip_norm", "stop", "graph", "pruning", "least_score",
+        "speculation",
     )  # fmt: skip
     changed = [key for key in unused if getattr(definition.training, key) != TrainingSpec.model_fields[key].default]
-    changed += ["schedule"] if definition.training.schedule.kind != "constant" else []
+    changed += ["schedule"] if definition.training.schedule.kind != "constant" and not learns else []
     if changed:
         warn(f"{definition.name}: {who} does not use {', '.join(f'training.{key}' for key in changed)}")
 
@@ -122,7 +138,7 @@ def check_free(experiment: Experiment, plastic: bool) -> None:
     if plastic:
         check_optimizer(experiment)
         check_heard(experiment)
-    _say_unused(definition, "a free run")
+    _say_unused(definition, "a free run" if plastic else "a free run in which nothing learns", plastic)
     untimed = [key for key in ("steps", "scored", "warmup") if key in definition.time.model_fields_set]
     if untimed:
         warn(f"{definition.name}: a free run does not use {', '.join(f'time.{key}' for key in untimed)}")

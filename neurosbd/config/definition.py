@@ -147,7 +147,8 @@ class TrainingSpec(Record):
     clip_norm: Positive | None = None  # largest norm of the whole gradient
     batches: Count = 10  # per epoch, of a task, which has no end of its own
     test_batches: Count = 4  # of a task
-    checkpoint_every: Count | None = None  # batches; besides the one after every epoch
+    # batches, trials of a protocol or updates of a free run; besides the one after every epoch, or report
+    checkpoint_every: Count | None = None
     stop: StopSpec | None = None  # none: all epochs are trained
     pruning: PruningSpec | None = None  # none: synapses stay
     least_score: Positive | None = None  # examples whose score is smaller at all outputs are not learned from

@@ -10,7 +10,7 @@ from neurosbd.rewards.delivery import Underway
 from neurosbd.stimuli.dataset import Place
 from neurosbd.stimuli.stimulator import AHEAD, Stimulator
 from neurosbd.stimuli.stimulus import KeyedStepsDone, StepsDone
-from neurosbd.training.restoring import check_finite, check_optimizer, check_recorder, refuse
+from neurosbd.training.restoring import check_finite, check_optimizer, check_recorder, check_schedule, refuse
 
 if TYPE_CHECKING:
     from neurosbd.experiments.free_session import FreeSession
@@ -38,6 +38,8 @@ def verify(session: "FreeSession", state: StateDict, path: Path) -> None:
     else:
         choice = session.experiment.optimizer
         check_optimizer(state["optimizer"], session.optimizer, choice, step // session.times.update, path)
+    if session.schedule is not None:
+        check_schedule(state["schedule"], own["schedule"], step // session.times.update, path)
     check_recorder(state["recorder"], session.recorder, path)
     _check_weights_at_report(session, state["at_report"], path)
     _check_stimuli(session.stimulator, state["stimuli"], step, path)

@@ -8,6 +8,8 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.config.compatibility import check_free
 from neurosbd.config.definition import Experiment
@@ -28,7 +30,7 @@ from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.meters import Adaptation
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizers import apply, plain_state
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
 from neurosbd.learning.simulation import Observer, counted_from, unroll
@@ -84,6 +86,7 @@ class FreeSession:
         self.delivery = self._delivery(sizes) if experiment.reinforcements else None
         self.rewarded = network.like.new_zeros((), dtype=torch.float64)  # sum of the rewards since the last report
         self.continuation = Continuation(network.init(self._nothing(1)[0], generator(definition.seed, "noise")))
+        self.schedule = self._schedule()
         self._graded = graded(experiment)
         self._plastic = sum(connection.plastic for connection in network.connections.values())
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # at the spikes, where an update is one step
@@ -102,6 +105,13 @@ class FreeSession:
             return Learner(self.network, self.experiment.rule, None, generator(definition.seed, "projection"))
         except ValueError as problem:
             raise UsageError(f"{definition.name}: rule '{definition.rule.kind}': {problem}") from None
+
+    def _schedule(self) -> LRScheduler | None:
+        """How the rates move, a report being an epoch; None: they stay."""
+        if self.optimizer is None or self.definition.training.schedule.kind == "constant":
+            return None
+        times = self.times
+        return self.experiment.schedule.build(self.optimizer, times.steps // times.report, times.report // times.update)
 
     def _delivery(self, sizes: Mapping[str, tuple[int, ...]]) -> Delivery:
         given, definition, network = self.experiment.reinforcements, self.definition, self.network
@@ -159,6 +169,11 @@ class FreeSession:
         """Whether the step before this one ended a report."""
         return self.step % self.times.report == 0 or self.over()
 
+    @property
+    def batches(self) -> int:
+        """Updates that are through."""
+        return self.step // self.times.update
+
     def advance(self) -> None:
         """The steps to the next update, and the update."""
         first, times = self.step, self.times
@@ -189,7 +204,7 @@ class FreeSession:
     @property
     def _at_once(self) -> int:
         """Steps that are taken together: to the next update, or many, if they are all made at the spikes."""
-        apart = self.network.adaptive or len(self._direct_updates) < self._plastic
+        apart = self.network.adaptive or self.schedule is not None or len(self._direct_updates) < self._plastic
         if not self.step or not self._direct_updates or apart:
             return self.times.update
         together = self.times.normalise or AHEAD
@@ -207,6 +222,14 @@ class FreeSession:
         if gradients:
             apply(self.optimizer)
         self.learner.after_step()
+        if self.schedule is not None:
+            self._move_rates(self.learner, self.optimizer, self.schedule)
+
+    def _move_rates(self, learner: Learner, optimizer: Optimizer, schedule: LRScheduler) -> None:
+        """The rates of the next update, also where it is made at the spikes."""
+        schedule.step()
+        if self._direct_updates:
+            self._direct_updates = learner.direct_updates(optimizer)
 
     @torch.no_grad()
     def _normalise(self) -> None:
@@ -301,6 +324,7 @@ class FreeSession:
             "network": self.network.state_dict(),
             "learner": None if self.learner is None else self.learner.state_dict(),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            **({} if self.schedule is None else {"schedule": plain_state(self.schedule)}),
             "epoch": self.epoch, "number": self.step, "frame": as_plain(tuple(frame.state)),
             "traces": None if traces is None else as_plain(vars(traces)),
             "stimuli": {"block": block, "states": as_plain(stimuli), "content": self.stimulator.content()},
@@ -326,6 +350,9 @@ class FreeSession:
         if self.learner is not None and self.optimizer is not None:
             self.learner.load_state_dict(state["learner"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(state["schedule"])
+                self._direct_updates = self.learner.direct_updates(self.optimizer) if self._direct_updates else {}
             self.continuation.traces = None if kept is None else LocalTraces(**kept)
         self.continuation.frame = Frame(place, {}, {})
         self.stimulator.go_on(state["stimuli"]["block"], stimuli)

@@ -17,6 +17,7 @@ from neurosbd.recording import NullRecorder, Recorded, Recorder, RunExtent, Tria
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.job import Job
 from neurosbd.runs.loggers import Event
+from neurosbd.runs.machine import check_device
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.reported import run_reported
 from neurosbd.runs.run import Run
@@ -39,28 +40,32 @@ def run_protocol(experiment: Experiment, protocol: Protocol, job: Job, interrupt
         KeyboardInterrupt: after a second Ctrl-C.
     """
     with naming_own_parts(experiment, UsageError):
-        session = ProtocolSession(experiment, protocol)
+        device = torch.device("cpu") if str(job.device) == "auto" else check_device(job.device)
+        session = ProtocolSession(experiment, protocol, device)
     return run_reported(session, job, interrupt)
 
 
 class ProtocolSession:
-    """The sequence of a protocol on the CPU, watched and reported.
+    """The sequence of a protocol, watched and reported.
 
     Args:
         experiment: whose network learns by its rule.
         protocol: what is shown and read off.
+        device: where everything lives.
     Raises:
         UsageError: if protocol, rule and network do not fit, or it cannot be recorded as asked.
     """
 
-    def __init__(self, experiment: Experiment, protocol: Protocol) -> None:
+    def __init__(self, experiment: Experiment, protocol: Protocol, device: torch.device) -> None:
         definition, network = experiment.definition, experiment.network
-        self.experiment, self.definition, self.protocol = experiment, definition, protocol
+        self.experiment, self.definition, self.protocol, self.device = experiment, definition, protocol, device
         check_protocol(experiment, protocol)
         check_extent(definition, network, protocol.extent(network.dt))
+        network.to(device)
+        moving = definition.training.schedule.kind != "constant"
         self.sequence = TrialSequence(
             protocol, network, experiment.rule, protocol_loss(experiment, protocol), self._optimizer,
-            generator(definition.seed, "protocol"),
+            generator(definition.seed, "protocol"), experiment.schedule if moving else None,
         )  # fmt: skip
         self.ends = self._ends()
         self.stopping: Stopping | None = None
@@ -89,7 +94,7 @@ class ProtocolSession:
             lambda: rule.projections(sequence.learner.state) if sequence.loss is not None else {}, sequence.loss,
         )  # fmt: skip
         found = plan(definition.record.signals, definition.record.limit, recorded, extent)
-        return None if found is None else Recorder(found, extent, recorded, torch.device("cpu"))
+        return None if found is None else Recorder(found, extent, recorded, self.device)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -106,6 +111,11 @@ class ProtocolSession:
     def reports_now(self) -> bool:
         """Whether the trial before ended a report."""
         return self.position[1] == 0
+
+    @property
+    def batches(self) -> int:
+        """Trials that are through."""
+        return self.sequence.number
 
     def advance(self) -> None:
         """One trial."""
@@ -141,7 +151,7 @@ class ProtocolSession:
         """What is about to happen."""
         assert self.definition.protocol is not None
         return {
-            "rule": self.definition.rule.kind, "device": torch.device("cpu"), "protocol": self.definition.protocol.kind,
+            "rule": self.definition.rule.kind, "device": self.device, "protocol": self.definition.protocol.kind,
             "trials": self.sequence.number, "of": self.sequence.trials, "reports": len(self.ends),
         }  # fmt: skip
 

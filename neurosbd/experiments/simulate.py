@@ -48,7 +48,7 @@ def simulate(
         seed: of weights, trials and noise; none: the experiment's own.
         settings: further values by dotted key, {"training.epochs": 3}.
         out: run directory; none: runs/EXPERIMENT-RULE-seedN, numbered if taken.
-        device: 'auto', 'cpu' or 'cuda'; protocols run on the CPU.
+        device: 'auto', 'cpu' or 'cuda'; 'auto' is the CPU for a protocol, whose network is small.
         record: signals to keep in the trace, WHERE.WHAT[filters] each; see docs/traces.md.
         resume: go on from the checkpoint in the run directory, bit for bit; else it starts.
         loggers: told how it goes on: `Console()`, `TensorBoard()`, or your own (docs/loggers.md); none: silence.

@@ -176,6 +176,18 @@ def optimizer_state(choice: OptimizerChoice) -> StateDict:
     return dict(optimizer.state[parameter])
 
 
+def plain_state(schedule: lr_scheduler.LRScheduler) -> StateDict:
+    """What of a schedule is kept: its numbers."""
+    return {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, int | float | bool | str | type(None)) or (
+        isinstance(value, list | tuple | dict)
+        and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
+    )
+
+
 Rate = Annotated[float, Range(least=0, most=1e6)]
 Floor = Annotated[float, Range(least=1e-38, most=1)]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.job import Job
 from neurosbd.runs.keeping import keep
 from neurosbd.runs.loggers import Event, Loggers, MetricsFile
+from neurosbd.runs.machine import deterministic_algorithms
 from neurosbd.runs.own_parts import naming_own_parts
 from neurosbd.runs.resuming import Resumable, entered
 from neurosbd.runs.run import CHECKPOINT, METRICS, RESULT, Run, open_run, write_record
@@ -31,6 +32,11 @@ class ReportedSession(Resumable, Protocol):
     @property
     def reports_now(self) -> bool:
         """Whether the last advance ended a report."""
+        ...
+
+    @property
+    def batches(self) -> int:
+        """What counts as batches so far, between which there may be checkpoints."""
         ...
 
     def introduction(self) -> Event:
@@ -103,7 +109,9 @@ class ReportedRun:
     def run(self) -> Run:
         """Go on to the end, or to an interrupt or a failure, see `Attempt.run`."""
         attempt = Attempt(self.path, self.session, self.loggers, self.interrupt, self._close, "report")
-        return attempt.run({**self.start, "metrics": tuple(self.metrics)}, self._go_on, lambda: _over(self.session))
+        exactly = deterministic_algorithms() if self.session.definition.training.deterministic else nullcontext()
+        with exactly:
+            return attempt.run({**self.start, "metrics": tuple(self.metrics)}, self._go_on, lambda: _over(self.session))
 
     def _go_on(self) -> None:
         with naming_own_parts(self.session.experiment):
@@ -112,14 +120,16 @@ class ReportedRun:
 
     def _advance(self) -> None:
         """To where the session can be stopped; what follows a report, or a signal."""
-        session, interrupt = self.session, self.interrupt
+        session, interrupt, before = self.session, self.interrupt, self.session.batches
         session.advance()
         if session.reports_now:
             line = {"epoch": _reports(session), **session.read(), "seconds": time.perf_counter() - self.begun}
             self.begun = time.perf_counter()
             self.metrics_file.on_epoch(line)
             self.loggers.tell("on_epoch", line)
-        if session.reports_now or interrupt.asked or interrupt.checkpoint_asked:
+        every = session.definition.training.checkpoint_every
+        due = every is not None and session.batches // every > before // every
+        if session.reports_now or due or interrupt.asked or interrupt.checkpoint_asked:
             self._checkpoint()
 
     def _checkpoint(self) -> None:

@@ -132,9 +132,9 @@ class CursorControl:
 
     def _movements(self, dt: float, generator: torch.Generator, like: Tensor) -> Batch:
         steps, cue = self._steps("duration", dt), self._steps("cue", dt)
-        which = torch.randint(len(_TARGETS), (self.batch,), generator=generator)
+        which = torch.randint(len(_TARGETS), (self.batch,), generator=generator).to(like.device)
         inputs = like.new_zeros(steps, self.batch, len(_TARGETS))
-        inputs[:cue, torch.arange(self.batch), which] = 1
+        inputs[:cue, torch.arange(self.batch, device=like.device), which] = 1
         target = _TARGETS.to(like)[which]
 
         def reward(t: int, frame: Frame) -> Tensor:

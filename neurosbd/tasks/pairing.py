@@ -151,7 +151,7 @@ class _Lag:
         period, lags = pairing.in_steps(network.dt)
         self.period, self.first, self.lag = period, 1 - int(lags[0]), int(lags[number])
         self.lag_ms = self.lag * (network.dt * 1e3)  # in this order whole at steps of 1 ms
-        self.cut = self.missed = torch.zeros((), dtype=torch.bool)
+        self.cut = self.missed = torch.zeros((), dtype=torch.bool, device=self.weight.device)
         self.free = self.weight
 
     def pre(self, t: int) -> bool:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.errors import UsageError
 from neurosbd.files import checkpoints
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizers import Schedule, apply, plain_state
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer, counted_from
@@ -36,6 +37,7 @@ class TrialSequence:
         loss: that judges the trials; None: nobody does.
         optimizer: how gradients are applied where the rule of the experiment learns.
         generator: of all randomness.
+        schedule: of the rates where the rule of the experiment learns, a trial being an epoch; None: they stay.
     Raises:
         ValueError: if the rule cannot be carried out on this network.
     """
@@ -48,15 +50,17 @@ class TrialSequence:
         loss: Loss | None,
         optimizer: Callable[[Network], torch.optim.Optimizer],
         generator: torch.Generator,
+        schedule: Schedule | None = None,
     ) -> None:
         self.protocol, self.network, self.rule, self.loss = protocol, network, rule, loss
-        self.make_optimizer, self.generator = optimizer, generator
+        self.make_optimizer, self.generator, self.make_schedule = optimizer, generator, schedule
         self.stages = tuple(protocol.stages(network.dt))
         self.trials = sum(stage.trials for stage in self.stages)
         self.start = {name: value.clone() for name, value in network.state_dict().items()}
         self.learner = Learner(network, rule, loss, generator)
         self.teacher: Learner | None = None  # of a stage with a rule of its own
         self.optimizer: torch.optim.Optimizer | None = None  # of the present stage, once it has begun
+        self.schedule: LRScheduler | None = None  # of its rates, if they move
         self.examples = protocol.extent(network.dt).examples
         self.found: list[tuple[float, ...]] = []  # what the trials came to
 
@@ -104,19 +108,23 @@ class TrialSequence:
         place = self.recorded(self.number)
         watch: TrialRecorder = NullRecorder() if place is None else recording(place, trial.batch)
         self._carry_out(stage, trial, watch)
+        if self.schedule is not None:
+            self.schedule.step()
         watch.on_gradients()
         watch.on_update()
         self.found.append(tuple(trial.read()))
 
     def _begin(self, stage: Stage) -> None:
         """Who learns in a stage, and by which optimizer."""
-        self.teacher = self.optimizer = None
+        self.teacher = self.optimizer = self.schedule = None
         if stage.teaching is not None:
             self.teacher = Learner(self.network, stage.teaching.rule, self.loss, self.generator)
             plastic = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
             self.optimizer = torch.optim.SGD(plastic, stage.teaching.rate)
         elif stage.learns:
             self.optimizer = self.make_optimizer(self.network)
+            if self.make_schedule is not None:
+                self.schedule = self.make_schedule.build(self.optimizer, stage.trials, 1)
 
     def _carry_out(self, stage: Stage, trial: ProtocolTrial, watch: TrialRecorder) -> None:
         observers = (*watch.observers, *trial.observers)
@@ -168,6 +176,7 @@ class TrialSequence:
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "generator": self.generator.get_state(), "number": self.number,
             "found": torch.tensor(self.found, dtype=torch.float64).reshape(-1, len(self.protocol.measured)),
+            **({} if self.schedule is None else {"schedule": plain_state(self.schedule)}),
         }  # fmt: skip
 
     def load_state_dict(self, state: StateDict, source: Path) -> None:
@@ -188,6 +197,8 @@ class TrialSequence:
             raise UsageError(f"{source}: the checkpoint has no '{lacking[0]}'; another program wrote it")
         for part in ("network", "learner", "teacher", "generator", "found"):
             checkpoints.check(state[part], like[part], source, part)
+        if self.schedule is not None:
+            checkpoints.check(state["schedule"], like["schedule"], source, "schedule")
         if len(state["found"]) != number:
             raise UsageError(f"{source}: the checkpoint was changed: it has {len(state['found'])} of {number} trials")
         try:
@@ -201,6 +212,8 @@ class TrialSequence:
             self.teacher.load_state_dict(state["teacher"])
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
         self.found = [tuple(row) for row in state["found"].tolist()]
 
 

@@ -33,9 +33,7 @@ def verify(session: "Session", state: StateDict, path: Path) -> None:
         check(state[part], own[part], path, part)
     check_finite(state["network"], session.network, path)
     check_optimizer(state["optimizer"], session.optimizer, session.experiment.optimizer, done, path)
-    check(state["schedule"], own["schedule"], path, "schedule")
-    if state["schedule"].get("last_epoch", done) != done:
-        refuse(path, "schedule.last_epoch", state["schedule"]["last_epoch"], f"{done}, the batches done")
+    check_schedule(state["schedule"], own["schedule"], done, path)
     if not session.ranks.rank:  # rank 0 alone records
         check_recorder(state["recorder"], session.recorder, path)
     if session.stopping is not None:
@@ -73,6 +71,13 @@ def check_finite(given: dict[str, Tensor], network: Network, path: Path) -> None
     for name, _ in network.named_parameters():
         if not given[name].isfinite().all():
             refuse(path, f"network.{name}", "not finite", "finite: no run writes a checkpoint of other weights")
+
+
+def check_schedule(given: StateDict, own: StateDict, done: int, path: Path) -> None:
+    """As a schedule is here after so many batches."""
+    check(given, own, path, "schedule")
+    if given.get("last_epoch", done) != done:
+        refuse(path, "schedule.last_epoch", given["last_epoch"], f"{done}, the batches done")
 
 
 def check_optimizer(given: StateDict, optimizer: Optimizer, choice: OptimizerChoice, done: int, path: Path) -> None:

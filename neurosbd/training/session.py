@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
 
 from neurosbd.config.compatibility import check_optimizer
 from neurosbd.config.definition import Experiment
@@ -17,7 +16,7 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import Update, learned_parameters, why_on_host
+from neurosbd.learning.optimizers import Update, learned_parameters, plain_state, why_on_host
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network.inputs import Frames
@@ -376,15 +375,3 @@ def _learner(experiment: Experiment, ranks: Ranks) -> Learner:
     except ValueError as problem:
         told = broken_contract(experiment) or f"rule '{definition.rule.kind}': {problem}"
         raise UsageError(f"{definition.name}: {told}") from None
-
-
-def plain_state(schedule: LRScheduler) -> StateDict:
-    """What of a schedule is kept: its numbers."""
-    return {key: value for key, value in schedule.state_dict().items() if _is_plain(value)}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float | bool | str | type(None)) or (
-        isinstance(value, list | tuple | dict)
-        and all(_is_plain(v) for v in (value.values() if isinstance(value, dict) else value))
-    )

@@ -14,13 +14,13 @@ from neurosbd.constraints import Mask
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply, learned_parameters
+from neurosbd.learning.optimizers import apply, learned_parameters, plain_state
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Network
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.training.parameter_groups import parameter_groups
-from neurosbd.training.session import Session, plain_state
+from neurosbd.training.session import Session
 
 FLUSH = 64  # batches whose outputs wait to be measured
 LARGEST = 2**26  # multiplications of a batch in maps; where there are more, turns are faster (docs/speed.md)
