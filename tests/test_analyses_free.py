@@ -65,14 +65,6 @@ def test_statistics_and_weights_are_those_of_the_run(outcomes: dict[str, Outcome
     assert weights.result.progress[0, -1] == pytest.approx(1.5)  # type: ignore[attr-defined]
 
 
-def test_what_is_no_free_run_says_so(tmp_path: Path) -> None:
-    settings = {"training.epochs": 1, "data.subset": 3, "time.steps": 4}
-    run = neurosbd.fit("digits-snn", settings=settings, record=["*.spikes", "*.weight"], out=tmp_path / "run")
-    found = {analysis.name: run_analysis(analysis, run).problem or "" for analysis in chosen(())}
-    assert "measured from a free run" in found["stdp_window"]
-    run.trace.close()
-
-
 CONDUCTING = """
 simulation = { duration = "60 ms", report = "20 ms" }
 stimulus = [

@@ -1,5 +1,6 @@
 """Analyses of spikes and weights in runs of trials: a training, a task, a protocol."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -124,4 +125,80 @@ def test_names_with_an_underscore_are_in_the_legends(tmp_path: Path) -> None:
         said = {text.get_text() for legend in legends for text in legend.get_texts()}
         expected = {"weights": {"_source->_cell"}, "weight_distribution": {"first", "last"}}
         assert expected.get(name, {"_source", "_cell"}) <= said, name
+    run.trace.close()
+
+
+PLASTIC = {
+    "training.epochs": 2, "data.subset": 2, "training.batch_size": 3, "training.schedule": {"kind": "constant"},
+    "training.optimizer": {"kind": "sgd", "lr": 1.0},
+    "rule.plasticity.window": {"a_plus": 1e-3, "a_minus": 0.6e-3, "tau_plus": 5e-3, "tau_minus": 8e-3},
+}  # fmt: skip
+
+
+def _rule(lag: np.ndarray) -> np.ndarray:
+    return np.where(lag >= 0, 1e-3 * np.exp(-lag / 5e-3), -0.6e-3 * np.exp(lag / 8e-3))
+
+
+@pytest.mark.parametrize("weight", ["*.weight[every=1 batches]", "*.weight[every=3 batches]", "*.dweight"])
+def test_the_window_of_a_training_is_that_of_its_rule(tmp_path: Path, weight: str) -> None:
+    """To float32, with a short last batch. Must fail when pairs reach from one trial into the next one, when examples
+    are summed, or when the empty places of a short batch count (tried, each)."""
+    record = ["*.spikes", "input.rate", weight]
+    run = neurosbd.fit("digits-snn", rule="stdp", settings=PLASTIC, record=record, out=tmp_path / "run")
+    found = outcome("stdp_window", run)
+    assert found.problem is None
+    window, lag = found.result.window[0], found.result.lag[0]  # type: ignore[attr-defined]
+    met = np.isfinite(window)
+    assert found.result.connection == ("hidden1->hidden2",) and met.sum() >= 25  # type: ignore[attr-defined]
+    assert window[met] == pytest.approx(_rule(lag[met]), abs=2e-6)
+    assert found.result.explained[0] > 1 - 1e-5  # type: ignore[attr-defined]
+    assert "input sends graded values" in found.caption and "output does not spike" in found.caption
+    run.trace.close()
+
+
+def test_the_window_of_a_protocol_is_the_one_that_it_measures(tmp_path: Path) -> None:
+    """A lag in each trial, and weights that begin anew. Must fail when changes are taken from one trial to the next
+    (tried)."""
+    record = ["output.spikes", "input.rate", "*.dweight", "*.weight[every=1 batches]"]
+    run = neurosbd.simulate("stdp-window", record=record, out=tmp_path / "run")
+    found = outcome("stdp_window", run)
+    lag = np.arange(-80, 80, 4) * 1e-3  # of the protocol; one in each bin
+    expected = 0.01 * np.where(lag >= 0, np.exp(-lag / 17e-3), -0.6 * np.exp(lag / 34e-3))
+    assert found.result.window[0] == pytest.approx(expected, rel=1e-4), found.problem  # type: ignore[attr-defined]
+    run.trace.close()
+    run = neurosbd.simulate("stdp-window", record=[*record[:2], record[3]], out=tmp_path / "anew")
+    found = outcome("stdp_window", run)
+    assert "trials begin with the same weights; record input->output.dweight" in str(found.problem)
+    assert found.spec == "input->output.dweight"
+    run.trace.close()
+
+
+@pytest.mark.parametrize(
+    ("record", "said", "spec"),
+    [
+        (["*.spikes"], "needs changes of its weight of trials with their spikes; record", "hidden1->hidden2.dweight"),
+        (["hidden1.spikes", "*.dweight"], "needs the spikes of hidden2; record", "hidden2.spikes"),
+        (["*.spikes[every=2 steps]", "*.dweight"], "spikes has every 2 steps; record every step", "hidden1.spikes"),
+        (["*.spikes[examples=0:2]", "*.dweight"], "2 of 3 .* or set training.batch_size = 1", "hidden1.spikes"),
+        (["*.spikes[every=2 batches]", "*.weight[every=2 batches]"], "record", "hidden1->hidden2.dweight"),
+    ],
+)
+def test_what_a_window_lacks_is_said(record: list[str], said: str, spec: str, tmp_path: Path) -> None:
+    settings = PLASTIC | {"training.epochs": 1, "data.subset": 1}
+    run = neurosbd.fit("digits-snn", rule="stdp", settings=settings, record=record, out=tmp_path / "run")
+    found = outcome("stdp_window", run)
+    assert re.search(said, str(found.problem)) and spec in str(found.problem)
+    assert found.spec == spec
+    run.trace.close()
+
+
+@pytest.mark.filterwarnings("ignore:xor-delayed-reward. rule 'rstdp' states by how much")
+def test_a_task_shows_a_window_of_all_that_spikes(tmp_path: Path) -> None:
+    """Its input sends spikes, too; a reward decides over the sign, so that pairs explain little."""
+    settings = {"training.epochs": 1, "training.batches": 4, "training.batch_size": 4}
+    record = ["*.spikes", "input.rate", "*.dweight"]
+    run = neurosbd.simulate("xor-delayed-reward", settings=settings, record=record, out=tmp_path / "run")
+    found = outcome("stdp_window", run)
+    assert found.result.connection == ("input->hidden", "hidden->output"), found.problem  # type: ignore[attr-defined]
+    assert np.isfinite(found.result.window).all() and (found.result.explained < 0.5).all()  # type: ignore[attr-defined]
     run.trace.close()
