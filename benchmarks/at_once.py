@@ -4,7 +4,8 @@
 
     seeds      whole steps of digits-mlp and digits-snn (64 - 128 - 64 - 10, batch 32, 16 steps of time): one network as
                `fit` trains it, and 1, 8 and 32 side by side as `fit --seeds` does; ms for a batch of all of them; and
-               8 of mnist-cnn (batch 16) and of cifar10-small (batch 50), which `fit --seeds` trains in turns
+               8 of mnist-cnn (batch 16), as it is and with 4 and 8 channels, and of cifar10-small (batch 50), which
+               `fit --seeds` trains in turns
     ranks      whole steps of cifar10-small at a batch of 512, and of digits-mlp and digits-snn with larger layers and
                batches, which are too small to gain: one process with one thread, one with two, and two with one each,
                which share every batch; the share of the time that is spent in their sums, waiting for each other
@@ -50,11 +51,7 @@ class Point:
     processes: int = 1
     threads: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def row(self) -> str:
-        """Which row of the table it belongs to."""
-        return "ranks" if self.settings else "seeds"
+    row: str = "seeds"  # of the table
 
     @property
     def name(self) -> str:
@@ -62,12 +59,16 @@ class Point:
         if self.row == "ranks":
             ranks = f"{self.processes} rank{'s' if self.processes > 1 else ''}"
             return f"{ranks} x {self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.seeds} side by side" if self.seeds else "one, by itself"
+        return (f"{self.seeds} side by side" if self.seeds else "one, by itself") + (
+            ", narrow" if self.settings else ""
+        )
 
 
+NARROW = {"population.conv1.size": [4, 28, 28], "population.conv2.size": [8, 14, 14], "population.fc.size": [64]}
 POINTS = (
     *(Point(model, seeds) for model, counts in SEEDS.items() for seeds in (0, *counts)),
-    *(Point(model, 0, *place, settings) for model, settings in SHARED.items() for place in PLACES),
+    *(Point("mnist-cnn", seeds, settings=NARROW) for seeds in (0, 8)),
+    *(Point(model, 0, *place, settings, "ranks") for model, settings in SHARED.items() for place in PLACES),
 )
 
 
@@ -192,7 +193,7 @@ def measured(rows: list[str], options: argparse.Namespace) -> list[dict[str, Any
     for number, point in enumerate(points):
         seconds = [s for one in found[number] for s in one["seconds"]]
         rate = found[number][0]["examples"] / statistics.median(seconds)
-        base = first.setdefault((point.row, point.model), rate)
+        base = first.setdefault((point.row, point.model, json.dumps(point.settings)), rate)
         sums = sum(s for one in found[number] for s in one["sums"]) / sum(seconds)
         lines.append(
             {

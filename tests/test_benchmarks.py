@@ -55,7 +55,7 @@ def test_many_networks_and_several_processes_are_measured(script: Any) -> None:
     at_once = script("at_once")
     found = [at_once.work(at_once.Point("digits-mlp", seeds), 2) for seeds in (0, 2)]
     assert [each["examples"] for each in found] == [32, 64] and all(len(each["seconds"]) == 2 for each in found)
-    wide = at_once.Point("digits-mlp", 0, 2, 1, {"training.batch_size": 64})
+    wide = at_once.Point("digits-mlp", 0, 2, 1, {"training.batch_size": 64}, "ranks")
     assert (wide.row, wide.name, at_once.work(wide, 1)["examples"]) == ("ranks", "2 ranks x 1 thread", 64)
     pictures = at_once.work(at_once.Point("cifar10-small", settings={"training.batch_size": 8}), 1)
     assert pictures["examples"] == 8 and len(pictures["busy"]) == 1
