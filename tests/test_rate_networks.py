@@ -220,9 +220,36 @@ def test_cursor_control_is_recorded_in_three_parts(rule: str, tmp_path: Path) ->
     run.trace.close()
 
 
+@pytest.mark.parametrize("rule", ["rflo", "reinforce"])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_the_cursor_is_what_the_decoder_says_and_its_noise(noise: float, rule: str, tmp_path: Path) -> None:
+    """Of its standard deviation, independent from step to step and on both axes, in trials with and without learning.
+
+    Must fail when noise is dropped where nothing is learned, is the same at every step, or is a variance (tried).
+    """
+    record = ["hidden.rate", "output.rate", "hidden->output.weight[every=1 batch]"]
+    settings = {**QUICK, "protocol.noise": noise, "record.signals": []}
+    run = neurosbd.simulate("bmi-cursor", rule=rule, settings=settings, record=record, out=tmp_path / "run")
+    hidden, cursor = run.trace["hidden.rate"][:].reshape(120, 8, 50), run.trace["output.rate"][:].reshape(120, 8, 2)
+    added = cursor - hidden @ run.trace["hidden->output.weight"][0].reshape(2, 50).T
+    run.trace.close()
+    if not noise:
+        assert abs(added).max() < 1e-5
+        return
+    trials = added.reshape(6, 20, 8, 2) / noise
+    for trial in trials:  # 320 numbers each: five standard errors of a standard deviation, of a mean, of a correlation
+        assert trial.std() == pytest.approx(1, abs=5 / (2 * 320) ** 0.5) and abs(trial.mean()) < 5 / 320**0.5
+        assert abs((trial[1:] * trial[:-1]).mean()) < 5 / 304**0.5 and abs(trial.prod(-1).mean()) < 5 / 160**0.5
+    assert abs((trials[1:] * trials[:-1]).mean()) < 5 / 1600**0.5
+    distance = {**QUICK, "protocol.noise": 3.0}
+    far = neurosbd.simulate("bmi-cursor", rule=rule, settings=distance, out=tmp_path / "far").result["measures"]
+    assert far["distance_before"] > run.result["measures"]["distance_before"] + 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"protocol.noise": -0.1}, "noise: must be a number >= 0"),
         ({"protocol.session": 1}, "session = 1 trials are fewer than cursor_control.recorded = 60"),
         ({"protocol.cue": "30 ms"}, "cue = 0.03 s is longer than cursor_control.duration = 0.02 s"),
         ({"protocol.cue": "2.5 ms"}, r"cue = 0.0025 s is no whole number of steps"),

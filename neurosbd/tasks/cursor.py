@@ -13,6 +13,7 @@ from neurosbd.learning.batch import Batch
 from neurosbd.learning.rule import Rule
 from neurosbd.network.network import Frame, Network
 from neurosbd.neuromodulators import Transposed, overlapping
+from neurosbd.noise import new_key, normal_by_place
 from neurosbd.rules.rflo import rflo
 from neurosbd.schema.constants import Count, Fraction, NotNegative, Seconds, constants
 from neurosbd.tasks.findings import Findings, Panel
@@ -26,7 +27,8 @@ _SHOWN = 50  # points of the learning curve
 class CursorControl:
     """A recurrent network moves a cursor to one of four targets, and has to learn again when its decoder is exchanged.
 
-        cursor = decoder h,    error(t) = (target - cursor(t)) / (steps - t),    reward(t) = -|target - cursor(t)|^2
+        cursor = decoder h + noise xi,    xi ~ N(0, 1)
+        error(t) = (target - cursor(t)) / (steps - t),    reward(t) = -|target - cursor(t)|^2
 
     The network learns with a first decoder by RFLO whose feedback is that decoder. Then the decoder becomes another
     one, that with which the network was made. `recorded` trials are shown without learning, a session of learning by
@@ -43,10 +45,13 @@ class CursorControl:
         recorded: trials before and after the session, >= 1.
         session: trials of it, >= recorded.
         overlap: cosine of the first decoder with the second, 0..1.
+        noise: standard deviation of what is added to either coordinate of the cursor in every step, >= 0; 0: none.
+            Error, reward and distance have it. A function of its key, the step and the movement, as all noise here.
     Raises:
         ValueError: if a constant is out of range.
     Source: Portes, Schmid, Murray 2022, NeurIPS 35 (Distinguishing learning rules with brain machine interfaces).
-    Differs: no noise of the cursor (theirs: variance 0.01); movements come side by side, theirs one by one.
+    Differs: no noise of the cursor unless asked for (theirs: variance 0.01, which is noise = 0.1); movements come side
+        by side, theirs one by one.
     """
 
     measured: ClassVar[tuple[str, ...]] = ("distance",)
@@ -59,6 +64,7 @@ class CursorControl:
     recorded: Count = 60
     session: Count = 150
     overlap: Fraction = 0.5
+    noise: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         if self.cue > self.duration:
@@ -111,7 +117,7 @@ class CursorControl:
 
     def trial(self, number: int, network: Network, generator: torch.Generator) -> ProtocolTrial:
         """Movements to targets drawn at random, and where they end."""
-        batch = self._movements(network.dt, generator, next(network.parameters()))
+        batch = self._movements(network, generator)
         last, distance = len(batch.weights) - 1, network.like.new_zeros(())
 
         def look(t: int, frame: Frame) -> None:
@@ -130,8 +136,9 @@ class CursorControl:
         panel = Panel("cursor at the end of a movement", "trial of the session", "distance to the target", lines)
         return Findings({"distance_before": float(before.mean()), "distance_after": float(after.mean())}, (panel,))
 
-    def _movements(self, dt: float, generator: torch.Generator, like: Tensor) -> Batch:
-        steps, cue = self._steps("duration", dt), self._steps("cue", dt)
+    def _movements(self, network: Network, generator: torch.Generator) -> Batch:
+        steps, cue = self._steps("duration", network.dt), self._steps("cue", network.dt)
+        like = network.like
         which = torch.randint(len(_TARGETS), (self.batch,), generator=generator).to(like.device)
         inputs = like.new_zeros(steps, self.batch, len(_TARGETS))
         inputs[:cue, torch.arange(self.batch, device=like.device), which] = 1
@@ -140,4 +147,11 @@ class CursorControl:
         def reward(t: int, frame: Frame) -> Tensor:
             return -(target - next(reversed(frame.activity.values())).value).square().sum(1)
 
-        return Batch(inputs, target, [1 / (steps * (steps - t)) for t in range(steps)], task=which, reward=reward)
+        weights = [1 / (steps * (steps - t)) for t in range(steps)]
+        drives = {network.readout: self._shaking(steps, generator, target)} if self.noise else {}
+        return Batch(inputs, target, weights, task=which, reward=reward, drives=drives)
+
+    def _shaking(self, steps: int, generator: torch.Generator, like: Tensor) -> Tensor:
+        """The noise of the cursor in all steps, [T, B, 2]."""
+        key, numbers = new_key(generator, "a cursor", like.device), torch.arange(steps, device=like.device)
+        return self.noise * torch.stack([normal_by_place(key, step, like) for step in numbers.unbind()])
