@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+import neurosbd
 from neurosbd import transfers
+from neurosbd.datasets import events
 from neurosbd.learning.batch import Batch
 from neurosbd.network.inputs import Frames
+from neurosbd.runs.batches import DatasetBatches
 from neurosbd.training import session
 from neurosbd.transfers import PinnedMemory, SameMemory, host_memory, to_device
 
@@ -131,3 +134,49 @@ def test_a_trial_goes_to_the_device_as_one_where_it_is_one(monkeypatch: pytest.M
     moved.clear()
     found = session.Session._on_device(elsewhere, replace(whole, inputs=Frames(5, iter(torch.zeros(5, 2, 3)))))
     assert moved == [(2,)] and [x.device.type for x in found.inputs] == ["meta"] * 5
+
+
+def test_the_next_batch_is_on_its_way_before_this_one_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two epochs, as on a GPU: the weights are those of without, bit for bit, and every trial is made once. Must
+    fail when a trial that is on its way is not taken, or is the one that has just been learned from (both tried)."""
+    found, order = [], []
+    for ahead in (False, True):
+        settings = {"data.subset": 10, "training.epochs": 2, "training.batch_size": 16, "time.steps": 4}
+        experiment = neurosbd.load_model("digits-snn", settings=settings).build()
+        cpu = torch.device("cpu")
+        made = session.Session(
+            experiment, DatasetBatches(experiment, neurosbd.load_data("digits", subset=10), cpu), cpu
+        )
+        made._looks_ahead = ahead
+        again, learn = made.again, made.learner.learn
+        monkeypatch.setattr(made, "again", lambda n, made=made, again=again: order.append((made.epoch, n)) or again(n))
+        monkeypatch.setattr(made.learner, "learn", lambda *a, learn=learn, **k: order.append("learn") or learn(*a, **k))
+        order.clear()
+        for _ in range(2):
+            for _ in range(len(made.batches)):
+                made.step()
+            made.next_epoch()
+        found.append(dict(made.network.named_parameters()))
+    count = len(made.batches)
+    assert order[:4] == [(0, 0), (0, 1), "learn", (0, 2)] and order.count("learn") == 2 * count
+    assert sorted(each for each in order if each != "learn") == [(e, n) for e in range(2) for n in range(count)]
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_event_frames_wait_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where frames begin is copied when they are ordered. Must fail when it is waited for then (tried)."""
+    told: list[str] = []
+
+    class Told(SameMemory):
+        def copy(self) -> None:
+            told.append("copy")
+
+        def wait(self) -> None:
+            told.append("wait")
+
+    monkeypatch.setattr(events, "host_memory", Told)
+    batch = events.EventBatch(torch.tensor([[0, 999, 1000, 5000]]), torch.tensor([[1, 1, 0, 2]]), (3,))
+    frames = batch.frames(2, 1e-3, binary=False)
+    assert told == ["copy"]
+    assert [frame.tolist() for frame in frames] == [[[0.0, 2.0, 0.0]], [[1.0, 0.0, 0.0]]]
+    assert told == ["copy", "wait"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neurosbd.datasets.samples import EventSamples
 from neurosbd.errors import UsageError
+from neurosbd.transfers import HostMemory, host_memory
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class EventBatch:
             binary: spikes 0 or 1, else counts.
 
         Returns:
-            `steps` tensors [B, *size] (maps channels-last). One synchronisation with the device before the first.
+            `steps` tensors [B, *size] (maps channels-last). Where they begin is on its way to the host from now on; the
+            first waits for it.
 
         Raises:
             UsageError: if `steps` or `dt` is not positive.
@@ -56,15 +58,17 @@ class EventBatch:
             raise UsageError(f"frames: steps = {steps}, dt = {dt} s; legal are steps >= 1 and 1e-9 <= dt < inf")
         return self._frames(*self._sorted(steps, dt), dtype, binary)
 
-    def _sorted(self, steps: int, dt: float) -> tuple[Tensor, list[int]]:
-        """Places [E] of the events in their frame, in the order of the frames, and where each frame starts."""
+    def _sorted(self, steps: int, dt: float) -> tuple[Tensor, HostMemory]:
+        """Places [E] of the events in their frame, in the order of the frames, and where each frame starts, soon."""
         cells = len(self) * math.prod(self.size)
         frame = (self.time.long() * 1000).div(round(dt * 1e9), rounding_mode="floor")
         frame = frame.masked_fill(self.time < 0, steps).clamp(max=steps)  # sorts behind the last frame
         rows = torch.arange(len(self), device=self.time.device)[:, None] * math.prod(self.size)
         key = (frame * cells + rows + self._channels_last(self.unit.long())).flatten().sort().values
         starts = torch.searchsorted(key, torch.arange(steps + 1, device=key.device) * cells)
-        return key % cells, starts.tolist()  # the one synchronisation
+        host = host_memory(starts)
+        host.copy()
+        return key % cells, host
 
     def _channels_last(self, unit: Tensor) -> Tensor:
         if len(self.size) != 3:
@@ -72,9 +76,10 @@ class EventBatch:
         plane = self.size[1] * self.size[2]
         return unit % plane * self.size[0] + unit // plane
 
-    def _frames(self, place: Tensor, starts: list[int], dtype: torch.dtype, binary: bool) -> Iterator[Tensor]:
+    def _frames(self, place: Tensor, starts: HostMemory, dtype: torch.dtype, binary: bool) -> Iterator[Tensor]:
         shape = (self.size[1], self.size[2], self.size[0]) if len(self.size) == 3 else self.size
-        for start, stop in pairwise(starts):
+        starts.wait()
+        for start, stop in pairwise(starts.values.tolist()):
             here = place[start:stop]
             flat = torch.zeros(len(self) * math.prod(self.size), device=place.device)
             # Adding ones in float32 is exact up to 2^24 in any order, so frames are deterministic.

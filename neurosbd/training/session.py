@@ -37,6 +37,8 @@ from neurosbd.training.sparing import sparing_of
 from neurosbd.training.weight_changes import WeightChanges
 from neurosbd.transfers import to_device
 
+BatchAndNoise = tuple[Batch, torch.Generator]  # of one trial
+
 
 class Session:
     """Network, learner, optimizer, schedule and position of a training.
@@ -89,6 +91,8 @@ class Session:
         self.eager = self._why_eager()  # why batches are not replayed as a graph, where that was asked for
         self.stepped = self._why_stepped()  # why the optimizer's step is no part of the graph, where there is one
         self.captured = self._captured()
+        self._looks_ahead = device.type == "cuda"
+        self._ahead: tuple[tuple[int, int], BatchAndNoise] | None = None  # the trial of a position, on its way
         self._check_every = 1 if device.type == "cpu" else 50  # looking at a loss on a GPU stalls it
 
     def _metric_sums(self) -> MetricSums:
@@ -158,7 +162,7 @@ class Session:
         """
         done = self.epoch * len(self.batches) + self.number
         self.learner.progress = done / (self.definition.training.epochs * len(self.batches))
-        batch, noise = self.again(self.number)
+        batch, noise = self._next()
         trial_recorder = self._trial_recorder("train", self.number, batch)
         if self.captured is not None:
             result = self.captured.learn(batch, noise)
@@ -268,11 +272,20 @@ class Session:
         self.network.train()
         return metric_sums
 
-    def again(self, number: int) -> tuple[Batch, torch.Generator]:
+    def again(self, number: int) -> BatchAndNoise:
         """A trial of this epoch and its noise, the same however often it is asked for."""
         batch = share_of(self._on_device(self.batches.batch(self.epoch, number)), self.ranks)
         noise = generator(self.definition.seed, "noise", self.epoch, number)
         return batch, noise if self.ranks.size == 1 else part_of(noise, batch.first)
+
+    def _next(self) -> BatchAndNoise:
+        """The next trial. On a GPU the one after it is begun as well, before this one is learned from: what it makes on
+        the host, and what the host has to know of it, is there when its turn comes."""
+        trial = self._ahead[1] if self._ahead and self._ahead[0] == self.position else self.again(self.number)
+        self._ahead, after = None, self.number + 1
+        if self._looks_ahead and after < len(self.batches):
+            self._ahead = (self.epoch, after), self.again(after)
+        return trial
 
     def observe_untrained(self) -> None:
         """Have the recorder see the test before the first step, if it records tests at all."""
