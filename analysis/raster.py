@@ -229,6 +229,8 @@ def _raster(ax: Any, result: Result, i: int) -> None:
     ax.scatter(times, neurons, size, COLOURS[i % len(COLOURS)], **style)
     ax.set(ylim=(-0.5, result.neurons[i] - 0.5), ylabel="neuron", title=f"spikes of {result.spiking[i]}")
     ax.locator_params("y", integer=True)
+    if result.neurons[i] == 1:
+        ax.set_yticks([0])
 
 
 def _rates(ax: Any, result: Result, _: int) -> None:

@@ -7,7 +7,7 @@ bins, and the autocorrelogram; of trials also the PSTH, the rate over the time s
 trial is a segment, as in Neo: intervals, bins and pairs of spikes end with it, and what was found in them is pooled.
 Trials that are shorter than a bin are one bin, others are cut into equal bins of at most this length. What trials
 differ in, such as their stimulus, is part of Fano factor, correlation and synchrony. Definitions:
-`neurosbd.spike_statistics`, which are those of Elephant.
+`neurosbd.spike_statistics`, which are those of Elephant. Of very many trials the last ones are taken.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurosbd import Run, SpikeTimes, UsageError
+from neurosbd import Run, Signal, SpikeTimes, UsageError
 from neurosbd.report import COLOURS, panels, quantity_field
 from neurosbd.spike_statistics import (
     autocorrelogram,
@@ -36,6 +36,7 @@ LONGEST = 0.1  # s, of the autocorrelogram
 MOMENTS = 50  # of the PSTH
 FEWEST = 4  # bins of a Fano factor
 MOST = 200  # trains of which all pairs are correlated
+MOST_VALUES = 50_000_000  # steps times examples times neurons of a population, in trials
 SYNCHRONOUS = 0.5  # chi
 
 
@@ -79,7 +80,11 @@ def analyse(run: Run) -> Result:
     if not signals:
         raise UsageError(f"{run.trace.path}: no row of spikes has been written yet")
     epoch = max(int(signal.epoch[-1]) for signal in signals)
-    spikes = [SpikeTimes.of(signal, epoch=None if free else int(signal.epoch[-1])) for signal in signals]
+    starts = [None if free else _start(signal) for signal in signals]
+    spikes = [
+        SpikeTimes.of(signal, start, epoch=None if free else int(signal.epoch[-1]))
+        for signal, start in zip(signals, starts, strict=True)
+    ]
     dt, lasts = run.trace.dt, min(each.durations.min() for each in spikes)
     counted, paired = (_bin(lasts, most, dt) for most in (COUNTED, PAIRED))
     fewest = min(each.duration for each in spikes) / counted
@@ -96,7 +101,7 @@ def analyse(run: Run) -> Result:
     moment, courses = (np.zeros(0), np.zeros((len(spikes), 0))) if free else _courses(spikes, lasts, dt)
     return Result(
         tuple(f"{signal.where}{'@test' if signal.on == 'test' else ''}" for signal in signals),
-        "the whole run" if free else "its trials" if epoch == 1 and run.definition.protocol else f"epoch {epoch}",
+        "the whole run" if free else _trials_in_words(run, epoch, whole=not any(starts)),
         np.array([each.count for each in spikes]),
         np.array([len(each.durations) for each in spikes]),
         counted,
@@ -111,6 +116,23 @@ def analyse(run: Run) -> Result:
         moment,
         courses,
     )
+
+
+def _start(signal: Signal) -> float | None:
+    """When the last trials begin, of the last epoch, that can be looked at in one; None: all of them."""
+    rows = signal.rows(epoch=int(signal.epoch[-1]))
+    most = MOST_VALUES // math.prod(signal.shape[1:])
+    if len(rows) <= most:
+        return None
+    first = rows[signal.begins[rows]]
+    recent = first[first >= rows[-1] + 1 - most]
+    return float(signal.time[recent[0] if len(recent) else first[-1]])
+
+
+def _trials_in_words(run: Run, epoch: int, whole: bool) -> str:
+    """Of which trials the statistics are."""
+    trials = "its trials" if run.definition.protocol else f"epoch {epoch}"
+    return trials if whole else f"the last of {trials}"
 
 
 def _bin(lasts: float, most: float, dt: float) -> float:

@@ -38,6 +38,7 @@ BINS = 20  # on either side
 MOST = 3_000_000  # steps times examples times synapses
 FEWEST = 50  # synapses
 ENOUGH = 4  # changes per unknown
+FAIR = 0.9  # R2
 
 
 @dataclass(frozen=True)
@@ -327,5 +328,12 @@ def caption(result: Result) -> str:
     ]
     return (
         f"Change of a weight by one pair of spikes, by least squares. Explained of their changes: {', '.join(parts)}."
-        f"{' Left out: ' if result.left_out else ''}{'; '.join(result.left_out)}"
+        f"{_rest(result)}{' Left out: ' if result.left_out else ''}{'; '.join(result.left_out)}"
     )
+
+
+def _rest(result: Result) -> str:
+    """What else changes weights, where pairs do not explain it."""
+    if not (result.explained < FAIR).any():
+        return ""
+    return " The rest is no sum over pairs: a third factor, rates, an optimizer that scales changes, or bounds."

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_SPECTRA = 10  # panels
+MOST_MARKS = 60  # of snapshots on a line
 MOST_PAIRS = 4_000_000  # of units that listed synapses join, whose matrix is made up
 STILL = 1e-3  # drift of a weight that has hardly learned
 EXPLODED = 10.0  # norm of the weights of a unit (root mean square), and its growth; kaiming_normal starts at 1.4
@@ -122,7 +123,8 @@ def figure(result: Result) -> "Figure":
     ranks = np.isfinite(result.singular).sum(-1).max(-1)
     whole = np.flatnonzero(ranks > 1)[:MOST_SPECTRA]
     drawing, axes = panels(2 + len(whole), columns=3)
-    marks, lines = {"marker": "o", "ms": 3}, []
+    lines: list[Any] = []
+    marks = {"marker": "o" if result.progress.shape[1] <= MOST_MARKS else "", "ms": 3}
     for i in range(len(result.matrix)):
         style: dict[str, Any] = marks | {"color": COLOURS[i % len(COLOURS)], "ls": "-" if i < len(COLOURS) else "--"}
         lines += axes[0].plot(result.progress[i], result.drift[i], **style)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import neurosbd
+from neurosbd.errors import UsageError
 from neurosbd.report.analyses import Outcome, chosen, run_analysis
 
 
@@ -40,6 +41,17 @@ def test_statistics_of_a_training_are_those_of_the_trials_of_its_last_epoch(trai
     pairs = z.reshape(2, 8, 20, 128).sum(1).reshape(40, 128)
     chi = np.sqrt(pairs.mean(1).var() / pairs.var(0).mean())
     assert result.synchrony[0] == pytest.approx(chi) and result.over == "epoch 2"  # type: ignore[attr-defined]
+
+
+def test_statistics_of_very_many_trials_are_those_of_the_last_ones(trained: neurosbd.Run) -> None:
+    """So many whole batches as fit: the last two of three and two examples, and four of half as many neurons."""
+    module = next(analysis for analysis in chosen(()) if analysis.name == "spike_statistics").load()
+    module.MOST_VALUES = 2 * 16 * 3 * 128
+    result = module.analyse(trained)
+    assert result.segments.tolist() == [5, 11] and result.over == "the last of epoch 2"
+    module.MOST_VALUES = 1
+    with pytest.raises(UsageError, match="2 bins of 16 ms are too few"):
+        module.analyse(trained)
 
 
 @pytest.mark.filterwarnings("ignore:xor-delayed-reward. rule 'rstdp' states by how much")
