@@ -184,6 +184,17 @@ def test_what_a_protocol_does_not_use_is_said(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.filterwarnings(MEANT)
+@pytest.mark.parametrize("name", ["stdp-window", "xor-delayed-reward"])
+def test_what_is_said_of_examples_is_not_used_where_there_are_none(name: str, tmp_path: Path) -> None:
+    """Must fail when a data set that is never shown is silently taken (tried)."""
+    stray = {"time.steps": 50, "data.name": "mnist", "data.subset": 3}
+    with pytest.warns(
+        UsageWarning, match=r"makes its own trials and does not use time\.steps, data\.name, data\.subset"
+    ):
+        simulate(name, settings=settings(name) | stray, out=tmp_path / "r")
+
+
 TAU = "population.output.neuron.tau_mem"
 
 

@@ -119,6 +119,15 @@ def _say_unused(definition: Definition, who: str, learns: bool = True) -> None:
         warn(f"{definition.name}: {who} does not use {', '.join(f'training.{key}' for key in changed)}")
 
 
+def say_no_examples(definition: Definition) -> None:
+    """Warn of what is said of the examples of a data set, where a task or protocol makes its own trials."""
+    asked = definition.task or definition.protocol
+    unused = [f"time.{key}" for key in ("steps", "scored", "warmup") if key in definition.time.model_fields_set]
+    unused += [f"data.{key}" for key in sorted(definition.data.model_fields_set)]
+    if asked is not None and unused:
+        warn(f"{definition.name}: '{asked.kind}' makes its own trials and does not use {', '.join(unused)}")
+
+
 def check_free(experiment: Experiment, plastic: bool) -> None:
     """Refuse a free run under a rule that nobody would tell anything, and say what it does not use.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from neurosbd.config.compatibility import say_no_examples
 from neurosbd.config.definition import Definition, Experiment
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import UsageError, collected_warnings
@@ -82,6 +83,7 @@ def experiment_of(job: Job) -> Definition:
         raise UsageError(
             f"{definition.name} has no task, protocol or simulation; train it with: neurosbd fit {job.model}"
         )
+    say_no_examples(definition)
     return definition
 
 
