@@ -35,14 +35,14 @@ def title(run: neurosbd.Run) -> str:
     return f"{NAMES.get(rule, rule)} ({run.metrics[-1]['test_accuracy']:.1%})"
 
 
-def draw(runs: list[neurosbd.Run], results: list[Any], field: str, label: str, log: bool) -> Any:
+def draw(runs: list[neurosbd.Run], results: list[Any], field: str, along: str, label: str, log: bool) -> Any:
     """A panel per run with one line per layer, on the same axes."""
     figure, axes = panels(len(runs), columns=len(runs), width=2.9)
     highest = max(getattr(result, field).max() for result in results)
     lowest = min(getattr(result, field).min() for result in results)
     for ax, run, result in zip(axes, runs, results, strict=True):
         for layer, values, colour in zip(result.layer, getattr(result, field), COLOURS, strict=False):
-            ax.plot(result.epoch, values, "o-", color=colour, markersize=3, label=layer)
+            ax.plot(getattr(result, along), values, "o-", color=colour, markersize=3, label=layer)
         if hasattr(result, "independent") and field == "correlation":
             ax.plot(result.epoch, result.independent, "--", color="0.5", linewidth=1, label="if independent")
         ax.set(title=title(run), xlabel="epoch", ylabel=label if ax is axes[0] else "")
@@ -64,12 +64,12 @@ def main() -> None:
     options = parser.parse_args()
     runs = [neurosbd.open_run(path) for path in options.runs]
     pictures = {
-        "decorrelation": ("decorrelation", "correlation", "mean |correlation|", False),
-        "activity": ("layer_health", "magnitude", "mean |activity|", True),
+        "decorrelation": ("decorrelation", "correlation", "epoch", "mean |correlation|", False),
+        "activity": ("layer_health", "magnitude", "progress", "mean |activity|", True),
     }
-    for file, (analysis, field, label, log) in pictures.items():
+    for file, (analysis, field, along, label, log) in pictures.items():
         results = [analysed(analysis, run) for run in runs]
-        figure = draw(runs, results, field, label, log)
+        figure = draw(runs, results, field, along, label, log)
         FigureCanvasAgg(figure)
         figure.savefig(Path(options.out) / f"{file}.png", dpi=150)
         for run, result in zip(runs, results, strict=True):

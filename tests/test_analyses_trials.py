@@ -43,13 +43,15 @@ def test_statistics_of_a_training_are_those_of_the_trials_of_its_last_epoch(trai
     assert result.synchrony[0] == pytest.approx(chi) and result.over == "epoch 2"  # type: ignore[attr-defined]
 
 
-def test_statistics_of_very_many_trials_are_those_of_the_last_ones(trained: neurosbd.Run) -> None:
+def test_statistics_of_very_many_trials_are_those_of_the_last_ones(
+    trained: neurosbd.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So many whole batches as fit: the last two of three and two examples, and four of half as many neurons."""
     module = next(analysis for analysis in chosen(()) if analysis.name == "spike_statistics").load()
-    module.MOST_VALUES = 2 * 16 * 3 * 128
+    monkeypatch.setattr(module, "MOST_VALUES", 2 * 16 * 3 * 128)
     result = module.analyse(trained)
     assert result.segments.tolist() == [5, 11] and result.over == "the last of epoch 2"
-    module.MOST_VALUES = 1
+    monkeypatch.setattr(module, "MOST_VALUES", 1)
     with pytest.raises(UsageError, match="2 bins of 16 ms are too few"):
         module.analyse(trained)
 
