@@ -41,17 +41,17 @@ class LocalRule(Composition, Rule[LocalState]):
     takes_lists: ClassVar[bool] = True
     transmits: ClassVar[bool] = True
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """Whether it can follow every plastic synapse."""
-        check(network, self)
-
-    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> LocalState:
-        """Projections are drawn, nothing has been learned."""
         if loss is None and self.readout != "rule":
             raise ValueError(
                 f"without a loss the readout learns by the rule or not at all: set rule.readout = 'rule', got "
                 f"'{self.readout}'"
             )
+        check(network, self)
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> LocalState:
+        """Projections are drawn, nothing has been learned."""
         return init_rule_state(network, self, loss, generator)
 
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:

@@ -161,9 +161,9 @@ class Rule(Protocol[S]):
         """Whether `after_step` has something to do."""
         return False
 
-    def check(self, network: Network) -> None:
-        """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network: what
-        is not declared; asked before `begin`."""
+    def check(self, network: Network, loss: Loss | None) -> None:
+        """Raise ValueError, naming the population or connection, unless the rule can be carried out on a network by the
+        score of a loss, if there is one: what is not declared; asked before `begin`."""
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> S:
         """The state before any learning.

@@ -25,7 +25,7 @@ def check_suited(network: Network, rule: Rule, loss: Loss | None) -> None:
     _check_dynamics(network, rule)
     if rule.one_step:
         _check_one_step(network, rule.one_step)
-    rule.check(network)
+    rule.check(network, loss)
 
 
 def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:

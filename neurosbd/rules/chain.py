@@ -15,6 +15,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Pass, Run, add_gradient
 from neurosbd.learning.rule import Rule, RuleSignals, TensorState
+from neurosbd.losses import Loss
 from neurosbd.network.network import INPUT, Connection, Network
 
 NONE: Mapping[str, nn.Parameter] = {}
@@ -27,7 +28,7 @@ class Chain(Rule[TensorState]):
     teaches_heads: ClassVar[bool] = True
     one_step: ClassVar[str] = "the signal goes back within one step"
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """Every population has a way to the readout."""
         reaching = {network.readout}
         for name in reversed([name for name in network.incoming if name not in network.heads]):

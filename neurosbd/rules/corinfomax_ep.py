@@ -65,7 +65,7 @@ class CorInfoMaxEP(Rule[TensorState]):
         """B follows the rates of a whole batch, and so do sign and phase."""
         return "the lateral weights of corinfomax_ep follow the rates of the examples at hand"
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """Raise ValueError unless the network settles and its error can travel."""
         for name, connections in network.incoming.items():
             if not isinstance(network.populations[name].neuron, CorInfoMax):

@@ -43,7 +43,7 @@ class FirstSpikeReadout(FirstSpikeRule):
         """Those that compete."""
         return self.competition.units_per_class
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """A readout of integrate-and-fire units that only add up, behind synapses that do not learn."""
         readout = network.populations[network.readout]
         units = self.units_per_class

@@ -60,7 +60,7 @@ class ForwardForward(Rule[TensorState]):
         """It is written into the input."""
         return True
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """An input that holds the label."""
         (classes,), shown = network.populations[network.readout].size, network.populations[INPUT].size
         if torch.Size(shown).numel() < classes:

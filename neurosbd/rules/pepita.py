@@ -63,13 +63,16 @@ class Pepita(Rule[TensorState]):
     mirror_before: Whole = 2
     mirror_every: Count = 100
 
-    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
-        """Draw F, or the mirrors that make it."""
+    def check(self, network: Network, loss: Loss | None) -> None:
+        """A score from which the Hebbian forms can tell prediction and target."""
         if self.form != "difference" and not isinstance(loss, CrossEntropy | SquaredError):
             raise ValueError(
                 f"form '{self.form}' needs a score that is a prediction less its target: loss 'cross_entropy' or "
                 f"'squared_error', got {type(loss).__name__}; set rule.form = 'difference'"
             )
+
+    def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
+        """Draw F, or the mirrors that make it."""
         pre, post = (network.populations[name].size for name in (INPUT, network.readout))
         bound = self.scale * math.sqrt(6 / math.prod(pre))
         if self.mirror:

@@ -8,6 +8,7 @@ from neurosbd.connections import Conv2d, Dense
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import TensorState
+from neurosbd.losses import Loss
 from neurosbd.network.network import Connection, Network
 from neurosbd.rules.causal_window import CausalWindow, FirstSpikeRule
 from neurosbd.rules.first_spikes import first_spikes, show, threshold_of
@@ -35,7 +36,7 @@ class WinnerSTDP(FirstSpikeRule):
         """Nor does the readout learn from it."""
         return False
 
-    def check(self, network: Network) -> None:
+    def check(self, network: Network, loss: Loss | None) -> None:
         """Integrate-and-fire units that only add up, behind dense or convolutional synapses."""
         for name in self.populations(network):
             self.check_onto(network, name)
