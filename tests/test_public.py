@@ -1,9 +1,12 @@
 """What stands at the top of the package: names, tables, and a learner for a loop of one's own."""
 
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from neurosbd import tables
 from neurosbd.learning.learner import Learner
 from neurosbd.losses import LOSSES, SquaredError
 from neurosbd.rules import RULES
+from neurosbd.schema.kinds import _objects, declared
 from neurosbd.seeds import generator
 
 TABLES = set(tables.TABLES) - {"activations", "eligibilities"}  # which hold no makers
@@ -29,6 +33,31 @@ def test_a_table_reads_like_a_dictionary_and_cannot_be_written(name: str) -> Non
         table["mine"] = table
     with pytest.raises(KeyError):
         table["mine"]
+
+
+def parts_of(table: Any) -> Iterator[tuple[str, Any, str]]:
+    """(entry, its record of constants, field) of every constant of a table that is an object."""
+    for name, make in table.items():
+        try:
+            made = make()
+        except (TypeError, ValueError):  # without constants it is none
+            continue
+        if dataclasses.is_dataclass(made):
+            hints = get_type_hints(type(made), include_extras=True)
+            for field in dataclasses.fields(made):
+                if field.init and _objects(declared(hints[field.name])[0]):
+                    yield name, made, field.name
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_a_table_of_a_model_file_or_a_class_is_no_part(name: str) -> None:
+    """A dictionary where the object is meant that a model file makes of it, and a class in place of an instance.
+    Must fail when protocols that cannot be asked for at run time take anything (tried: as it was)."""
+    for entry, made, field in parts_of(getattr(neurosbd, name)):
+        for wrong in ({"kind": "normal"}, type(made)):
+            with pytest.raises((ValueError, TypeError), match=field):
+                dataclasses.replace(made, **{field: wrong})
+                pytest.fail(f"{name}[{entry!r}].{field} took {wrong}")
 
 
 def test_a_room_stays_a_module_when_it_is_a_table() -> None:

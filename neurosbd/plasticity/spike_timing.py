@@ -1,6 +1,6 @@
 """Spike-timing-dependent plasticity: the pairing of spikes, and the same waiting for a reward."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -125,7 +125,7 @@ def within(arriving: Tensor, firing: Tensor, weight: Tensor, bounds: tuple[float
     return torch.where(firing != 0, weight - (weight - arriving).clamp_(*bounds), arriving)
 
 
-@dataclass(frozen=True)
+@constants
 class SpikeTiming:
     """STDP without a third factor: the gradient is minus what the window adds, mean over the batch.
 

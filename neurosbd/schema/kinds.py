@@ -3,7 +3,7 @@
 import math
 import numbers
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
@@ -186,6 +186,9 @@ def _objects(parts: tuple[object, ...]) -> list[type]:
 
 
 def _object(value: object, parts: tuple[object, ...], name: str) -> object:
+    if isinstance(value, Mapping | type):  # a protocol that nobody can ask at run time would take anything
+        what = "a table, as of a model file" if isinstance(value, Mapping) else "a class"
+        raise ValueError(f"{name} must be {_refusal(value, parts)}: {what}; give the object that is made of it")
     for part in _objects(parts):
         if getattr(part, "_is_protocol", False):
             if not getattr(part, "_is_runtime_protocol", False) or isinstance(value, part):
