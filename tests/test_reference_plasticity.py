@@ -4,7 +4,9 @@
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import neurosbd
 from neurosbd.connections import Dense
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local
@@ -47,7 +50,12 @@ def brian2() -> ModuleType:
 
 
 def followed(
-    plasticity: Plasticity[Any], pre: Tensor, post: Tensor, weight: Tensor, membrane: Tensor | None = None
+    plasticity: Plasticity[Any],
+    pre: Tensor,
+    post: Tensor,
+    weight: Tensor,
+    membrane: Tensor | None = None,
+    rate: float = 1.0,
 ) -> Tensor:
     """The weight [post, pre] after activity [T, pre] and [T, post], moved at every step and kept in its bounds."""
     geometry, state = Dense(), None
@@ -58,12 +66,12 @@ def followed(
         local = Local(
             arriving, Activity(fired, fired), None, synapses, None,  # type: ignore[arg-type]
             partial(geometry.outer, synapses), partial(geometry.each, synapses), partial(torch.zeros_like, fired), None,
-            membrane=u,
+            membrane=u, rate=rate,
         )  # fmt: skip
         state = plasticity.init(local) if state is None else state
         change, state = plasticity.step(state, local, DT)
         if change is not None:
-            weight = (weight - change.weight).clamp(*bounds)
+            weight = (weight - rate * change.weight).clamp(*bounds)
     return weight
 
 
@@ -130,6 +138,44 @@ def test_weights_that_move_at_every_step_are_those_of_brian2(name: str, brian2: 
     membrane = torch.from_numpy(brian2.membranes()) if name == "voltage_based" else None
     found = followed(plasticity, pre, post, start, membrane).flatten()
     torch.testing.assert_close(found, torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+LARGE: dict[str, Callable[[float], Plasticity[Any]]] = {
+    "additive": lambda by: SpikeTiming(Window(0.6 / by, 0.5 / by, **TAUS)),
+    "multiplicative": lambda by: SpikeTiming(Window(0.6 / by, 0.5 / by, **TAUS, bounds="multiplicative")),
+    "triplet": lambda by: Triplet(a2_plus=0.2 / by, a2_minus=0.3 / by, a3_plus=0.2 / by, a3_minus=0.2 / by),
+    "symmetric_inhibitory": lambda by: SymmetricInhibitory(0.4 / by, rate=25.0),
+}
+
+
+@pytest.mark.parametrize("rate", [1e-3, 40.0])
+@pytest.mark.parametrize("name", LARGE)
+def test_bounds_go_by_the_learning_rate(name: str, rate: float) -> None:
+    """Changes n times as large under a learning rate of 1 / n leave the same weights, at the bounds too, where spikes
+    come right after arrivals. Must fail when arrivals are bounded as if every rate was 1 (tried: as it was)."""
+    make, random = LARGE[name], torch.Generator().manual_seed(0)
+    pre, post = ((torch.rand(60, n, generator=random, dtype=torch.float64) < 0.2).double() for n in (3, 2))
+    start = torch.rand(2, 3, generator=random, dtype=torch.float64) * (-1 if name == "symmetric_inhibitory" else 1)
+    for steps in range(4, 60, 4):  # later all are at a bound
+        expected = followed(make(1.0), pre[:steps], post[:steps], start)
+        found = followed(make(rate), pre[:steps], post[:steps], start, rate=rate)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_session_says_its_learning_rate(tmp_path: Path) -> None:
+    """To the plasticity: with changes a thousand times as large and a rate of a thousandth a training with STDP is the
+    same, in float32. Must fail when nobody tells the learner of its optimizer (tried)."""
+    found = []
+    for rate in (1.0, 1e-3):
+        window = {"a_plus": 0.3 / rate, "a_minus": 0.3 / rate, "w_min": -1.0, "w_max": 1.0}
+        settings = {
+            "rule.plasticity.window": window, "training.optimizer": {"kind": "sgd", "lr": rate}, "data.subset": 2,
+            "training.epochs": 1, "training.batch_size": 1,
+        }  # fmt: skip
+        run = neurosbd.fit("digits-snn", rule="stdp", settings=settings, out=tmp_path / str(rate))
+        weights = run.network().weights
+        found.append(torch.cat([weights[name].flatten() for name in ("input->hidden1", "hidden1->hidden2")]))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
 
 
 def test_a_network_with_stdp_is_that_of_brian2(brian2: ModuleType) -> None:

@@ -108,3 +108,4 @@ class Local(NamedTuple):
     membrane: Tensor | None = None  # of the postsynaptic neurons after this step, before the reset of its spikes,
     # [B, *size]; of the last step of a block; None if they have none
     sides: Sides = MATRIX  # as in `Arrival`
+    rate: float | Tensor | None = 1.0  # of learning: what a gradient of 1 takes off the weight; None: nobody can say

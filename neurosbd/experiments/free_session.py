@@ -76,6 +76,8 @@ class FreeSession:
         self.learner = self._learner() if plastic else None
         groups = parameter_groups(network, experiment, self.learner) if plastic else []
         self.optimizer = experiment.optimizer.build(groups) if plastic else None
+        if self.learner is not None:
+            self.learner.optimizer = self.optimizer
         sizes = {name: population.size for name, population in network.populations.items()}
         given = [*others(experiment.stimulations), *silence(experiment)]
         try:

@@ -17,6 +17,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.connections.wirings import Pairs
 from neurosbd.constraints import Bounds, Held, Nonnegative
 from neurosbd.eligibility.local import Local
+from neurosbd.learning.optimizers import plain_rates
 from neurosbd.network.network import Connection, Network
 from neurosbd.plasticity.plasticity import takes_events, takes_lists
 
@@ -45,14 +46,7 @@ def direct_updates(
         limits: of the rule, see `Rule.limits`.
         optimizer: of the weights.
     """
-    plain = ("momentum", "weight_decay", "maximize", "nesterov")
-    sgd = type(optimizer) is torch.optim.SGD
-    rates = {
-        id(weight): float(group["lr"])
-        for group in optimizer.param_groups if sgd and not any(group[key] for key in plain)
-        for weight in group["params"]
-    }  # fmt: skip
-    found = {}
+    rates, found = plain_rates(optimizer), {}
     for connection, plasticity in plasticities:
         name, weight = connection.name, network.weights[connection.name]
         own = (each for each in network.held(name) if not isinstance(each.constraint, network.postponed))
@@ -61,7 +55,7 @@ def direct_updates(
         listed = isinstance(connection.geometry, Sparse) and takes_lists(plasticity) and weight.device.type == "cpu"
         alone = not plasticity.eligibilities and takes_events(plasticity)
         if listed and bound and alone and id(weight) in rates:
-            found[name] = DirectUpdate(rates[id(weight)], tuple(held))
+            found[name] = DirectUpdate(float(rates[id(weight)]), tuple(held))
     return found
 
 

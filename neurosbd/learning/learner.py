@@ -65,6 +65,7 @@ class Learner:
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # that the last batch made, within bounds
+        self.optimizer: torch.optim.Optimizer | None = None  # that applies the gradients, for whom bounds go by rates
         self._reminders = Reminders(network, rule.acts_after_step or bool(self._limits), rule.schedules())
 
     def __repr__(self) -> str:
@@ -119,7 +120,8 @@ class Learner:
         self._reminders.begin()
         self._reminders.check_heads(self.parameters)
         batch, watchers = self._showable(batch), Watchers(observers, learning_observer)
-        run = Run(self.network, self.loss, batch, watchers, noise, self._now(), continuation, self.ranks)
+        now = self._now()
+        run = Run(self.network, self.loss, batch, watchers, noise, now, continuation, self.ranks, self.optimizer)
         self._direct_updates = run.continuation.direct_updates
         with torch.no_grad():
             result = self.rule.learn(self.state, run, batch)

@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import cast
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from neurosbd.connections.sparse import Sparse
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Arrival, Eligible, Local, membrane_of
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.events import DirectUpdate, move
+from neurosbd.learning.optimizers import plain_rates
 from neurosbd.learning.passes import LearningObserver, add_gradient
 from neurosbd.learning.plans import NetworkPlan, Plan, sides_of
 from neurosbd.learning.ranks import ALONE, Ranks
@@ -69,6 +71,7 @@ class LocalRun:
         afterwards: takes what is to be shown of every step of a block.
         ranks: processes that share the batch.
         direct_updates: connections whose synapses move at the spikes, without a gradient.
+        optimizer: that applies the gradients; none: one that takes them off the weights as they are.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class LocalRun:
         afterwards: list[Callable[[int], None]] | None = None,
         ranks: Ranks = ALONE,
         direct_updates: Mapping[str, DirectUpdate] = MappingProxyType({}),
+        optimizer: Optimizer | None = None,
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
         self.ranks = ranks
         self.direct_updates = direct_updates
+        self.rates = None if optimizer is None else plain_rates(optimizer)
         self.learning_observer = learning_observer
         if rule_state.network_plan is None or not rule_state.network_plan.holds(network):
             rule_state.network_plan = NetworkPlan.of(network, rule)
@@ -212,6 +217,7 @@ class LocalRun:
             outer=arrival.outer, each=arrival.each, surprise=partial(_surprise, arrival.neuron, arrival.post),
             kappa=self.network_plan.kappa, compartment=plan.connection.compartment, steps=arrival.steps,
             membrane=membrane_of(arrival.state), sides=arrival.sides,
+            rate=1.0 if self.rates is None else self.rates.get(id(arrival.synapses.weight)),
         )  # fmt: skip
 
     def _responding(self, connection: Connection, arrival: Arrival, traces: LocalTraces) -> Arrival:

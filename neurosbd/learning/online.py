@@ -66,6 +66,7 @@ class LocalRule(Composition, Rule[LocalState]):
             run.afterwards,
             run.ranks,
             run.continuation.direct_updates,
+            run.optimizer,
         )
         rewarded = run.scored[-1] if self.rewarded else None
         # Weights that move at the spikes are others at the next step.

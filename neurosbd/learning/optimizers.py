@@ -75,6 +75,17 @@ def learned_parameters(optimizer: Optimizer) -> list[torch.nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def plain_rates(optimizer: Optimizer) -> dict[int, float | Tensor]:
+    """Learning rates of the weights, by their `id`, of which SGD takes their gradients times that and nothing else."""
+    plain = ("momentum", "weight_decay", "maximize", "nesterov")
+    return {
+        id(weight): group["lr"]
+        for group in optimizer.param_groups
+        if type(optimizer) is torch.optim.SGD and not any(group[key] for key in plain)
+        for weight in group["params"]
+    }
+
+
 class Update:
     """What an optimizer makes of the gradients of a batch.
 

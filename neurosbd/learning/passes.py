@@ -76,6 +76,7 @@ class Run:
         progress: how much of the training is done, 0..1.
         continuation: where the first showing starts and leaves its end; none: it starts at rest.
         ranks: processes that share the batch.
+        optimizer: that applies the gradients, where it is known.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Run:
         progress: Progress = START,
         continuation: Continuation | None = None,
         ranks: Ranks = ALONE,
+        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
-        self.network = network
+        self.network, self.optimizer = network, optimizer
         self.loss = loss
         self.progress = progress
         self.ranks = ranks

@@ -83,4 +83,4 @@ class SymmetricInhibitory:
         size, alpha = sign * self.eta / len(local.pre), 2 * self.rate * self.tau
         arriving = local.outer(now.post - alpha, now.arrived).weight.mul_(size)
         firing = local.outer(now.fired, now.pre).weight.mul_(size)
-        return Synapses(within(arriving, firing, local.synapses.weight, self.bounds).add_(firing), None), state
+        return Synapses(within(arriving, firing, local, self.bounds).add_(firing), None), state

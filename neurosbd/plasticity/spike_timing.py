@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Local, Site
 from neurosbd.filters import decay
+from neurosbd.neurons.membrane import is_number
 from neurosbd.neurons.neuron import Stochastic
 from neurosbd.neurons.scan import apart, together
 from neurosbd.plasticity.pairing import PER_SYNAPSE, Instant, Pairing, PairTraces, check_site, no_spike, paired
@@ -113,16 +114,24 @@ class Window:
         return self.a_plus, self.a_minus
 
 
-def within(arriving: Tensor, firing: Tensor, weight: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """What arrivals take off a weight, as far as its bounds allow where a spike changes it right after them.
+def within(arriving: Tensor, firing: Tensor, local: Local, bounds: tuple[float, float]) -> Tensor:
+    """The gradient of arrivals, as far as bounds allow it where a spike changes the weight right after them.
+
+        (w - clamp(w - rate arriving)) / rate
 
     Args:
-        arriving: what they take off, like `weight`.
-        firing: what the spikes change then; 0 where they leave it to the learner to clamp the weight.
-        weight: before both.
-        bounds: lowest and largest.
+        arriving: their gradient, like the weight.
+        firing: that of the spikes; 0 where they leave it to the learner to clamp the weight.
+        local: with the weight before both, and its rate; where nobody can say that, nothing is held back.
+        bounds: lowest and largest weight.
     """
-    return torch.where(firing != 0, weight - (weight - arriving).clamp_(*bounds), arriving)
+    weight, rate = local.synapses.weight, local.rate
+    if rate is None:
+        return arriving
+    if is_number(rate, 1):
+        return torch.where(firing != 0, weight - (weight - arriving).clamp_(*bounds), arriving)
+    taken = (weight - (weight - rate * arriving).clamp_(*bounds)) / rate
+    return torch.where(firing != 0, taken.nan_to_num_(), arriving)  # of a rate of 0 it does not matter
 
 
 @constants
@@ -170,8 +179,10 @@ class SpikeTiming:
         weight, examples = local.synapses.weight, len(local.pre)
         down = now.depression(local).div_(examples).mul_(self.window.factors(weight)[1])
         up = now.potentiation(local).div_(examples)
-        down = within(down, up, weight, self.bounds)
-        up.mul_(self.window.factors(weight - down if self.window.soft else weight)[0])
+        down = within(down, up, local, self.bounds)
+        if self.window.soft and local.rate is not None:
+            weight = weight - local.rate * down
+        up.mul_(self.window.factors(weight)[0])
         return Synapses(down.sub_(up), None), state
 
 

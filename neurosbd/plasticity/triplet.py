@@ -101,6 +101,6 @@ class Triplet:
         examples, fired = len(local.pre), state.fired
         down = local.outer(o1, local.pre * (self.a2_minus + self.a3_minus * r2)).weight.div_(examples)
         up = local.outer(fired * (self.a2_plus + self.a3_plus * o2), r1).weight.div_(examples)
-        down = within(down, up, local.synapses.weight, self.bounds)
+        down = within(down, up, local, self.bounds)
         after = TripletTraces(r1, follow(r2, local.pre), follow(o1, fired), follow(o2, fired), local.post.value)
         return Synapses(down.sub_(up), None), after

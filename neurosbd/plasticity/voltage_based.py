@@ -120,7 +120,7 @@ class VoltageBased:
         examples = len(local.pre)
         down = local.outer(depressed, local.pre).weight.div_(examples)
         up = local.outer(potentiated.mul_(dt * self.a_plus), pre).weight.div_(examples)
-        down = within(down, up, local.synapses.weight, self.bounds)
+        down = within(down, up, local, self.bounds)
         kept = round(self.delay / dt) + 1
         minus = _later(state.minus, u, 1 - decay(self.tau_minus, dt), kept)
         plus = _later(state.plus, u, 1 - decay(self.tau_plus, dt), kept)

@@ -125,6 +125,7 @@ class TrialSequence:
             self.optimizer = self.make_optimizer(self.network)
             if self.make_schedule is not None:
                 self.schedule = self.make_schedule.build(self.optimizer, stage.trials, 1)
+        (self.teacher or self.learner).optimizer = self.optimizer
 
     def _carry_out(self, stage: Stage, trial: ProtocolTrial, watch: TrialRecorder) -> None:
         observers = (*watch.observers, *trial.observers)

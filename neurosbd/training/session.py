@@ -80,6 +80,7 @@ class Session:
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
+        self.learner.optimizer = self.optimizer
         self.update = Update(self.optimizer, training.clip_norm)
         self.sparing = sparing_of(experiment, learned_parameters(self.optimizer), ranks)
         self.schedule = experiment.schedule.build(self.optimizer, training.epochs, len(batches))
