@@ -145,7 +145,7 @@ def test_the_console_of_an_experiment_says_its_measures_and_figure(tmp_path: Pat
     stream = io.StringIO()
     run = neurosbd.simulate("stdp-window", settings=PROTOCOL, out=tmp_path / "run", loggers=[Console(stream)])
     text = stream.getvalue()
-    assert text.startswith("stdp-window: protocol pairing, rule stdp\n") and f"figure: {run.path}" in text
+    assert text.startswith("stdp-window: protocol pairing, rule stdp; cpu, seed 0\n") and f"figure: {run.path}" in text
     assert all(f"{name}: {value:.4g}\n" in text for name, value in run.result["measures"].items())
 
 

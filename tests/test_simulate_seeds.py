@@ -83,7 +83,7 @@ def test_ctrl_c_while_a_later_seed_is_prepared_ends_the_row(tmp_path: Path) -> N
             return Run(tmp_path, {}, [], {})
 
         done.clear()
-        assert len(Seeds((0, 1, 2), tmp_path).carry_out(one, interrupt)) == len(done)
+        assert len(Seeds((0, 1, 2), tmp_path).runs(one, interrupt)) == len(done)
         return done
 
     assert stopped_at(1) == [0] and stopped_at(5) == [0, 1, 2]

@@ -65,7 +65,7 @@ def simulate(
     settings, record = plain(settings or {}) | ({} if seed is None else {"seed": seed}), as_specs(record)
     with Interrupt() as interrupt, collected_warnings():
         job = Job(experiment, rule, None, settings, record, out, device, resume, Loggers(loggers))
-        run = carry_out(experiment_of(job), job, interrupt)
+        run = simulated(experiment_of(job), job, interrupt)
     say_complaints(job, run)
     return run
 
@@ -87,7 +87,7 @@ def experiment_of(job: Job) -> Definition:
     return definition
 
 
-def carry_out(definition: Definition, job: Job, interrupt: Interrupt) -> Run:
+def simulated(definition: Definition, job: Job, interrupt: Interrupt) -> Run:
     """The run of an experiment in its directory, see `simulate`."""
     built = definition.build()
     if built.task is not None:

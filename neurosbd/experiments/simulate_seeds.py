@@ -8,7 +8,7 @@ import torch
 
 from neurosbd.config.resolve import as_specs, plain
 from neurosbd.errors import UsageError, collected_warnings
-from neurosbd.experiments.simulate import carry_out, experiment_of, say_complaints
+from neurosbd.experiments.simulate import experiment_of, say_complaints, simulated
 from neurosbd.runs import directory
 from neurosbd.runs.interrupt import Interrupt
 from neurosbd.runs.job import Job
@@ -62,16 +62,16 @@ def simulate_seeds(
         with directory.seeds_folder(definition, out, chosen, resume) as folder:
             row = Seeds(chosen, folder)
 
-            def one(seed: int) -> Run:
+            def run_of(seed: int) -> Run:
                 with collected_warnings() as texts:
                     texts += said  # of the model file, which is read once
                     own = replace(
                         job, out=directory.of_seed(folder, seed), loggers=Loggers(job.loggers.each),
                         seeds=row.in_turn(_REASON),
                     )  # fmt: skip
-                    return carry_out(definition.model_copy(update={"seed": seed}), own, interrupt)
+                    return simulated(definition.model_copy(update={"seed": seed}), own, interrupt)
 
-            found = row.carry_out(one, interrupt)
+            found = row.runs(run_of, interrupt)
     for run in found:
         say_complaints(job, run)
     row.raise_failures()

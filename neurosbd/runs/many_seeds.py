@@ -46,11 +46,11 @@ class Seeds:
         """What config.json and loggers are told of seeds that are carried out one after another."""
         return {"all": list(self.all), "at_once": False, "because": because}
 
-    def carry_out(self, one: Callable[[int], Run], interrupt: Interrupt) -> list[Run]:
+    def runs(self, run_of: Callable[[int], Run], interrupt: Interrupt) -> list[Run]:
         """The runs of all seeds, one after another, until Ctrl-C; each fails without the others.
 
         Args:
-            one: gives the run of a seed.
+            run_of: a seed.
             interrupt: that stops it; one that comes while a later seed is prepared only ends the row.
         """
         found: list[Run] = []
@@ -59,7 +59,7 @@ class Seeds:
                 break
             try:
                 with self.alone(seed):
-                    found.append(one(seed))
+                    found.append(run_of(seed))
             except KeyboardInterrupt as stop:
                 if str(stop) or not found:
                     raise

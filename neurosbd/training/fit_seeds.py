@@ -137,14 +137,14 @@ class _Runs:
     def _in_turn(self, first: Beginning, start: Run | str | Path | None, reason: str) -> list[Run]:
         """One after another, until all are done or Ctrl-C."""
 
-        def carry_out(seed: int) -> Run:
+        def run_of(seed: int) -> Run:
             session, begun = first if seed == self.seeds.all[0] else self.session(seed, start)
             self.interrupt.hold()
             loggers, job = Loggers(self.job.loggers.each), replace(self.of(seed), seeds=self.seeds.in_turn(reason))
             with entered(session, job, begun) as event, loggers.ending(event["path"]):
                 return Training(session, event, loggers, self.interrupt).run()
 
-        return self.seeds.carry_out(carry_out, self.interrupt)
+        return self.seeds.runs(run_of, self.interrupt)
 
     def _at_once(self, beginnings: Sequence[Beginning]) -> list[Run]:
         """Side by side."""
