@@ -149,6 +149,30 @@ def test_what_is_not_made_yet_is_told_how(rule: str, parts: dict[str, Any], mess
         neurosbd.rules[rule](**parts)
 
 
+def test_what_waits_at_a_map_takes_one_third_factor_for_all_units() -> None:
+    """The eligibility of a kernel is made of many pairs: a third factor of each unit is refused before anything runs, a
+    reward is not. Must fail when nobody asks what the neuromodulator sends (tried: as it was)."""
+    neurons, conv = neurosbd.neurons, neurosbd.connections["conv2d"](kernel=3)
+    populations = [
+        neurosbd.Population("input", (1, 4, 4), None),
+        neurosbd.Population("map", (2, 2, 2), neurons["lif"]()),
+        neurosbd.Population("output", (3,), neurons["li"]()),
+    ]
+    connections = [
+        neurosbd.Connection("input", "map", conv),
+        neurosbd.Connection("map", "output", neurosbd.connections["dense"]()),
+    ]
+    network = neurosbd.Network(populations, connections, torch.Generator().manual_seed(0))
+    waiting = neurosbd.plasticities["rewarded_spike_timing"]()
+    for name, channels in (("fixed_random", {}), ("reward", {"channels": 2})):
+        modulator = neurosbd.neuromodulators[name](**channels)
+        rule = neurosbd.rules["local"](plasticity=waiting, neuromodulator=modulator)
+        with pytest.raises(ValueError, match=r"'input->map': what waits .* one third factor for all units, but"):
+            neurosbd.learner(network, rule, "cross_entropy")
+    rule = neurosbd.rules["local"](plasticity=waiting, neuromodulator=neurosbd.neuromodulators["reward"]())
+    neurosbd.learner(network, rule, "cross_entropy")
+
+
 def test_constants_stay_where_another_rule_has_them() -> None:
     """Must fail when all of a table stays, or nothing (tried)."""
     table = {"kind": "sbd", "delay": 2, "neuromodulator": {"scale": 0.1, "forgetting": 0.9}, "expansion": ["gated"]}

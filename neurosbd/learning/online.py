@@ -15,7 +15,7 @@ from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.local_run import LocalRun, LocalTraces
 from neurosbd.learning.passes import Run
-from neurosbd.learning.plans import check, plans, rule_bounds, ruled_populations
+from neurosbd.learning.plans import check, check_waiting, plans, rule_bounds, ruled_populations
 from neurosbd.learning.rule import Rule, RuleSignals
 from neurosbd.learning.rule_state import LocalState, broadcastable, init_rule_state, widths
 from neurosbd.losses import Loss
@@ -52,7 +52,10 @@ class LocalRule(Composition, Rule[LocalState]):
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> LocalState:
         """Projections are drawn, nothing has been learned."""
-        return init_rule_state(network, self, loss, generator)
+        state = init_rule_state(network, self, loss, generator)
+        projections = self.projections(state)
+        check_waiting(network, self, lambda name: name in projections)
+        return state
 
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""

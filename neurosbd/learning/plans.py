@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from neurosbd.network.network import Connection, Network
 from neurosbd.network.transmitting import leak_time
 from neurosbd.neurons.neuron import Coupled
 from neurosbd.plasticity import PLASTICITIES, Bounded, ThreeFactor, Tracking
-from neurosbd.plasticity.plasticity import Plasticity, takes_blocks, takes_lists
+from neurosbd.plasticity.plasticity import Plasticity, adds_up, takes_blocks, takes_lists
 
 
 class Plan(NamedTuple):
@@ -122,14 +123,9 @@ def _plan(network: Network, rule: Composition, connection: Connection, by_gradie
 
 def check(network: Network, rule: Composition) -> None:
     """Raise ValueError, naming the connection, unless the rule can follow every plastic synapse of the network."""
-    kappa = _kappa(network)
-    for name, each in plans(network, rule).items():
-        population = network.populations[name]
-        assert population.neuron is not None
+    for each in plans(network, rule).values():
         for plan in each:
-            place, synapses = plan.connection.compartment, network.synapses(plan.connection)
-            sides = sides_of(plan.connection)
-            site = Site(synapses, population.size, population.neuron, place, kappa, network.dt, sides)
+            site = _site(network, plan.connection)
             try:
                 _check_listed(plan, rule)
                 if plan.connection.plasticity is not None:
@@ -144,6 +140,33 @@ def check(network: Network, rule: Composition) -> None:
             except ValueError as problem:
                 where = "" if str(problem).startswith("connection '") else f"connection '{plan.connection.name}': "
                 raise ValueError(f"{where}{problem}") from None
+
+
+def check_waiting(network: Network, rule: Composition, projected: Callable[[str], bool]) -> None:
+    """Raise ValueError, naming the connection, where what waits is one eligibility for many pairs of values, and the
+    third factor is another for each unit.
+
+    Args:
+        network: that learns.
+        rule: by which.
+        projected: whether the neuromodulator reaches the units of a population by a projection.
+    """
+    for name, each in plans(network, rule).items():
+        for plan in each:
+            if adds_up(plan.plasticity) and not _site(network, plan.connection).joins_pairs and projected(name):
+                raise ValueError(
+                    f"connection '{plan.connection.name}': what waits at the synapses of a map or of vectors takes one "
+                    f"third factor for all units, but {type(rule.neuromodulator).__name__} gives each its own; take "
+                    f"neuromodulator = 'reward', or a plasticity that does not wait, such as 'three_factor'"
+                )
+
+
+def _site(network: Network, connection: Connection) -> Site:
+    """Where the synapses of a connection sit."""
+    population = network.populations[connection.post]
+    assert population.neuron is not None
+    place, synapses, sides = connection.compartment, network.synapses(connection), sides_of(connection)
+    return Site(synapses, population.size, population.neuron, place, _kappa(network), network.dt, sides)
 
 
 def sides_of(connection: Connection) -> Sides:

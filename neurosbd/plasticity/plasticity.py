@@ -24,7 +24,9 @@ class Plasticity(Protocol[S]):
 
     One that makes of the weights only what `local.outer`, `local.each` and `local.eligible` give, values of units as
     `local.sides` puts them beside the weights, and the weights themselves number by number, may declare `per_synapse
-    = True`: it learns connections that are stored sparsely, whose weight is [synapses].
+    = True`: it learns connections that are stored sparsely, whose weight is [synapses]. One that adds up what waits,
+    a number per weight and example, may declare `adds_up = True`: on maps and vectors, where that is made of many
+    pairs of values, it takes one third factor for all units.
     """
 
     modulated: ClassVar[bool]
@@ -122,6 +124,11 @@ class EventDriven(Protocol[F]):
 def takes_lists(plasticity: object) -> bool:
     """Whether a plasticity learns connections that are stored sparsely."""
     return bool(getattr(plasticity, "per_synapse", False))
+
+
+def adds_up(plasticity: object) -> bool:
+    """Whether a plasticity keeps one number per weight and example, whatever a weight joins."""
+    return bool(getattr(plasticity, "adds_up", False))
 
 
 def takes_events(plasticity: object) -> bool:

@@ -215,6 +215,7 @@ class RewardedSpikeTiming:
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = True
     waits: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     per_synapse: ClassVar[bool] = True
     eligibilities: ClassVar[tuple[str, ...]] = ()
@@ -296,6 +297,7 @@ class PolicyGradient:
     modulated: ClassVar[bool] = True
     states_changes: ClassVar[bool] = False
     waits: ClassVar[bool] = True
+    adds_up: ClassVar[bool] = True
     rate_regulated: ClassVar[bool] = False
     in_blocks: ClassVar[bool] = True
     per_synapse: ClassVar[bool] = True
