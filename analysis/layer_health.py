@@ -50,6 +50,7 @@ class Result:
     axis: str = quantity_field("1")
     progress: np.ndarray = quantity_field("see axis", "progress")
     spiking: np.ndarray = quantity_field("1", "layer")  # 1: spikes, 0: rates
+    plastic: np.ndarray = quantity_field("1", "layer")  # 1: synapses onto it learn, 0: none does
     magnitude: np.ndarray = quantity_field("1", "layer", "progress")
     rate: np.ndarray = quantity_field("Hz", "layer", "progress")
     silent: np.ndarray = quantity_field("1", "layer", "progress")  # fraction of units or channels
@@ -129,11 +130,13 @@ def analyse(run: Run) -> Result:
             for name, value in found.items():
                 table[name][number, stages.index(stage)] = value
     bin_rate, share = _histogram(signals, sums, run.trace.dt)
+    learning = {connection.post for connection in run.definition.connection if connection.plastic}
     return Result(
         layer=tuple(signal.where for signal in signals),
         axis=axis.label,
         progress=axis.ends(np.array(stages), axis.stages, signals),
         spiking=np.array([float(_spikes(signal)) for signal in signals]),
+        plastic=np.array([float(signal.where in learning) for signal in signals]),
         independent=np.array([1 / math.sqrt(signal.shape[-1]) if _spikes(signal) else np.nan for signal in signals]),
         bin_rate=bin_rate,
         share=share,
@@ -363,7 +366,8 @@ def _silence(result: Result, number: int) -> str | None:
     if not last > MANY:
         return None
     more = "a lower threshold or more drive at the start" if result.spiking[number] else "leaky_relu"
-    return f"{last:.0%} of its units are 0 for every example; try a lower learning rate for it, a bias, or {more}"
+    slower = "a lower learning rate for it, " if result.plastic[number] else ""
+    return f"{last:.0%} of its units are 0 for every example; try {slower}a bias, or {more}"
 
 
 def _saturation(result: Result, number: int) -> str | None:
@@ -374,7 +378,8 @@ def _saturation(result: Result, number: int) -> str | None:
         what, remedy = f"fire in at least {SATURATED_RATE:.0%} of the steps", "a smaller gain of the incoming weights"
     else:
         what, remedy = f"have a mean gain below {SATURATED_GAIN:.0%} of the largest", "smaller initial weights"
-    return f"{last:.0%} of its units {what}, so they hardly learn; try {remedy}, or a lower learning rate"
+    so, more = (", so they hardly learn", ", or a lower learning rate") if result.plastic[number] else ("", "")
+    return f"{last:.0%} of its units {what}{so}; try {remedy}{more}"
 
 
 def _explosion(result: Result, number: int) -> str | None:
@@ -384,7 +389,9 @@ def _explosion(result: Result, number: int) -> str | None:
     first, last = _ends(values)
     if not np.isfinite([first, last]).all():
         return "its activity became infinite or NaN; try a third of the learning rate"
-    remedy = "rule = 'sbd' (decorrelation bounds activity), a lower learning rate for it, or weight decay"
+    remedy = "smaller initial weights onto it"
+    if result.plastic[number]:
+        remedy = "rule = 'sbd' (decorrelation bounds activity), a lower learning rate for it, or weight decay"
     if last > LOUD or (last > 10 and last > GROWN * first):
         return f"mean |activity| went from {first:.3g} to {last:.3g}: it explodes; try {remedy}"
     beyond = _ends(result.exploding[number])[1]

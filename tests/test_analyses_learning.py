@@ -1,5 +1,6 @@
 """Analyses of how learning went and how the layers fare, on traces whose answers are known in closed form."""
 
+import dataclasses
 import importlib.util
 import math
 import sys
@@ -491,6 +492,10 @@ def test_sick_layers_are_told(tmp_path: Path) -> None:
     values[:, :, 0] = gain[:, :, 0] = 1
     found = layer_health.advice(layer_health.analyse(rates(tmp_path, values, (8,), gain)))
     assert len(found) == 2 and "88% of its units are 0" in found[0] and "mean gain below" in found[1]
+    assert all("learning rate" in text for text in found)
+    result = layer_health.analyse(rates(tmp_path, values, (8,), gain))
+    fixed = layer_health.advice(dataclasses.replace(result, plastic=np.zeros(1)))
+    assert len(fixed) == 2 and not any("learn" in text for text in fixed)  # nothing onto it learns
     (tmp_path / "broken").mkdir()
     values[1] = np.inf
     found = layer_health.advice(layer_health.analyse(rates(tmp_path / "broken", values, (8,))))
