@@ -282,12 +282,18 @@ def test_other_bad_files_of_spikes_are_refused(tmp_path: Path) -> None:
         (Stimulation("a", STIMULI["sine"](frequency=600.0)), "less than two steps"),
         (Stimulation("a", STIMULI["spikes"]()), "needs times and units, or a file, got neither"),
         (Stimulation("a", STIMULI["current"](), 0.0005), "start = 0.0005 s is no whole number of steps"),
-        (Stimulation("a", cast(Any, STIMULI["current"])), "must be made from an entry of neurosbd.stimuli"),
     ],
 )
 def test_stimuli_that_do_not_fit_are_refused(given: Stimulation, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         _stimulator(given)
+
+
+def test_the_maker_of_a_stimulus_is_none() -> None:
+    with pytest.raises(
+        ValueError, match=r"stimulus must be a Stimulus, got <class .*Current'>: a class; give the object"
+    ):
+        Stimulation("a", cast(Any, STIMULI["current"]))
 
 
 def test_spikes_that_share_a_step_are_said() -> None:

@@ -53,8 +53,7 @@ class LocalRule(Composition, Rule[LocalState]):
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> LocalState:
         """Projections are drawn, nothing has been learned."""
         state = init_rule_state(network, self, loss, generator)
-        projections = self.projections(state)
-        check_waiting(network, self, lambda name: name in projections)
+        check_waiting(network, self, lambda name: name in self.projections(state))
         return state
 
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:

@@ -111,7 +111,7 @@ def _placed(
     name = given.population
     if name not in sizes:
         raise ValueError(f"there is no population '{name}' to stimulate{nearest(name, sizes)}")
-    if isinstance(given.stimulus, type) or not callable(getattr(given.stimulus, "block", None)):
+    if not callable(getattr(given.stimulus, "block", None)):
         raise ValueError(f"must be made from an entry of neurosbd.stimuli, such as stimuli['poisson'](), got {given!r}")
     try:
         stimulus = sample_constants(given.stimulus, sizes[name], source, torch.float64, _of_units(given.stimulus))
