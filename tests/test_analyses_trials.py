@@ -56,16 +56,19 @@ def test_statistics_of_very_many_trials_are_those_of_the_last_ones(
         module.analyse(trained)
 
 
+SHORT = {"protocol.longest": "16 ms", "protocol.every": "8 ms", "protocol.period": "40 ms"}  # of stdp-window: 5 trials
+
+
 @pytest.mark.filterwarnings("ignore:xor-delayed-reward. rule 'rstdp' states by how much")
 def test_statistics_of_a_task_and_a_protocol(tmp_path: Path) -> None:
     settings = {"training.epochs": 1, "training.batches": 2, "training.batch_size": 4}
     task = neurosbd.simulate("xor-delayed-reward", settings=settings, record="*.spikes", out=tmp_path / "xor")
     found = outcome("spike_statistics", task)
     assert "of epoch 1, in 8 examples of trials" in found.caption and found.result.psth.shape == (2, 50)  # type: ignore[attr-defined]
-    protocol = neurosbd.simulate("stdp-window", record="*.spikes", out=tmp_path / "window")
+    protocol = neurosbd.simulate("stdp-window", settings=SHORT, record="*.spikes", out=tmp_path / "window")
     found = outcome("spike_statistics", protocol)
-    assert "of its trials, in 41 examples of trials" in found.caption
-    assert found.result.rate[0, 0] == pytest.approx(1 / 0.4) and np.isnan(found.result.synchrony[0])  # type: ignore[attr-defined]
+    assert "of its trials, in 5 examples of trials" in found.caption
+    assert found.result.rate[0, 0] == pytest.approx(1 / 0.04) and np.isnan(found.result.synchrony[0])  # type: ignore[attr-defined]
     few = neurosbd.fit(
         "digits-snn", settings={"training.epochs": 1, "data.subset": 1, "training.batch_size": 8},
         record=["*.spikes[examples=0, every=2 batches]"], out=tmp_path / "few",
@@ -78,12 +81,13 @@ def test_statistics_of_a_task_and_a_protocol(tmp_path: Path) -> None:
 def test_axes_say_what_the_records_of_a_run_are(trained: neurosbd.Run, tmp_path: Path) -> None:
     """Epochs of a training, trials of a protocol, seconds of a free run, each with its own numbers. Must fail when all
     are epochs (tried)."""
-    window = neurosbd.simulate("stdp-window", record=["*.spikes", "*.weight[every=1 batches]"], out=tmp_path / "window")
+    record = ["*.spikes", "*.weight[every=1 batches]"]
+    window = neurosbd.simulate("stdp-window", settings=SHORT, record=record, out=tmp_path / "window")
     settings = {"simulation": {"duration": 0.2, "report": 0.05}}
     free = neurosbd.simulate(
         "dopamine-conditioning", settings=settings, record=["*.spikes", "*.weight", "output.v"], out=tmp_path / "free"
     )
-    for run, label, first, last in ((trained, "epoch", 1, 2), (window, "trial", 1, 41), (free, "time, s", 0.05, 0.2)):
+    for run, label, first, last in ((trained, "epoch", 1, 2), (window, "trial", 1, 5), (free, "time, s", 0.05, 0.2)):
         for name in ("layer_health", "weights", "weight_distribution", "dimension"):
             found = outcome(name, run)
             if found.problem and name == "dimension":
@@ -108,7 +112,7 @@ def test_few_synapses_have_few_bins(trained: neurosbd.Run, tmp_path: Path) -> No
     assert known.sum(1).tolist() == [40, 40, 18] and many.synapses.tolist() == [8192, 8192, 640]  # type: ignore[attr-defined]
     assert np.nansum(many.first, 1) == pytest.approx(1) and np.nansum(many.last, 1) == pytest.approx(1)  # type: ignore[attr-defined]
     assert many.progress[0, :5] == pytest.approx(np.arange(5) / 7)  # type: ignore[attr-defined]
-    run = neurosbd.simulate("stdp-window", record="*.weight", out=tmp_path / "run")
+    run = neurosbd.simulate("stdp-window", settings=SHORT, record="*.weight", out=tmp_path / "run")
     assert outcome("weight_distribution", run).result.edge.shape == (1, 3)  # type: ignore[attr-defined]
     run.trace.close()
 
@@ -174,13 +178,14 @@ def test_the_window_of_a_protocol_is_the_one_that_it_measures(tmp_path: Path) ->
     """A lag in each trial, and weights that begin anew. Must fail when changes are taken from one trial to the next
     (tried)."""
     record = ["output.spikes", "input.rate", "*.dweight", "*.weight[every=1 batches]"]
-    run = neurosbd.simulate("stdp-window", record=record, out=tmp_path / "run")
+    settings = {"protocol.period": "170 ms"}
+    run = neurosbd.simulate("stdp-window", settings=settings, record=record, out=tmp_path / "run")
     found = outcome("stdp_window", run)
     lag = np.arange(-80, 80, 4) * 1e-3  # of the protocol; one in each bin
     expected = 0.01 * np.where(lag >= 0, np.exp(-lag / 17e-3), -0.6 * np.exp(lag / 34e-3))
     assert found.result.window[0] == pytest.approx(expected, rel=1e-4), found.problem  # type: ignore[attr-defined]
     run.trace.close()
-    run = neurosbd.simulate("stdp-window", record=[*record[:2], record[3]], out=tmp_path / "anew")
+    run = neurosbd.simulate("stdp-window", settings=SHORT, record=[*record[:2], record[3]], out=tmp_path / "anew")
     found = outcome("stdp_window", run)
     assert "trials begin with the same weights; record input->output.dweight" in str(found.problem)
     assert found.spec == "input->output.dweight"
