@@ -30,6 +30,10 @@ from neurosbd.neurons.neuron import Compartment, Particular
 class Learner:
     """A rule at work on a network.
 
+    Bounds that hold within a step (`stdp` and its like) go by the learning rates of the plain SGD in `optimizer`, which
+    whoever steps one says; until then a gradient is taken for what comes off the weight, and other optimizers leave
+    weights to the bounds after the step alone.
+
     Args:
         network: with its parameters on their device.
         rule: an entry of RULES, or one of your own.
@@ -65,7 +69,7 @@ class Learner:
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # that the last batch made, within bounds
-        self.optimizer: torch.optim.Optimizer | None = None  # that applies the gradients, for whom bounds go by rates
+        self.optimizer: torch.optim.Optimizer | None = None  # that applies the gradients; None: not said
         self._reminders = Reminders(network, rule.acts_after_step or bool(self._limits), rule.schedules())
 
     def __repr__(self) -> str:
