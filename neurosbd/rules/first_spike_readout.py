@@ -12,8 +12,9 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Network
-from neurosbd.rules.causal_window import CausalWindow, FirstSpikeRule
+from neurosbd.rules.causal_window import CausalWindow
 from neurosbd.rules.competition import Competition, Gap, Rewarded, Roles, Satisfied, Stabilised, Teacher
+from neurosbd.rules.first_spike_rule import FirstSpikeRule
 from neurosbd.rules.first_spikes import answer_of, first_spikes, show, threshold_of, winners
 from neurosbd.schema.constants import Count, Fraction, NotNegative, Whole, constants
 

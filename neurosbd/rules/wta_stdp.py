@@ -10,7 +10,8 @@ from neurosbd.learning.passes import Run
 from neurosbd.learning.rule import TensorState
 from neurosbd.losses import Loss
 from neurosbd.network.network import Connection, Network
-from neurosbd.rules.causal_window import CausalWindow, FirstSpikeRule
+from neurosbd.rules.causal_window import CausalWindow
+from neurosbd.rules.first_spike_rule import FirstSpikeRule
 from neurosbd.rules.first_spikes import first_spikes, show, threshold_of
 from neurosbd.rules.lateral_inhibition import LateralInhibition, receptive_fields
 from neurosbd.schema.constants import Count, NotNegative, Whole, constants
