@@ -13,6 +13,7 @@ from torch import Tensor
 from neurosbd.connections.synapses import Synapses
 from neurosbd.distributions import Uniform
 from neurosbd.eligibility import Exact, Factorised
+from neurosbd.eligibility.factorised import Factors
 from neurosbd.eligibility.local import Arrival, Local, Site
 from neurosbd.learning.simulation import unroll
 from neurosbd.network.network import Frame, Network
@@ -80,6 +81,21 @@ def test_eprop_waits_for_the_readout_only_where_it_has_a_memory() -> None:
         task = trial(lively(network))
         one, two = learned(network, RULES["eprop"](neuromodulator=Transposed()), task), learned(network, now, task)
         assert (differ(one, two) < 1e-12) == equal
+
+
+def test_a_readout_that_forgets_at_once_keeps_nothing_per_synapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change is that of `ThreeFactor`, without a value per example and synapse. Must fail when what waits for
+    nothing is made up all the same (tried: without the branches of kappa 0)."""
+    network = layered(NEURONS["tanh"](), NEURONS["identity"]())
+    task = trial(lively(network))
+    expected = learned(network, LocalRule(ThreeFactor(), Transposed(), eligibility="exact"), task)
+
+    def multiplied(*_: object) -> Synapses:
+        raise AssertionError("a value per example and synapse was made")
+
+    for name in ("onto", "each"):
+        monkeypatch.setattr(Factors, name, multiplied)
+    same(learned(network, RULES["eprop"](neuromodulator=Transposed()), task), expected)
 
 
 def test_only_scored_steps_count() -> None:

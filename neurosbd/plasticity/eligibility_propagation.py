@@ -38,7 +38,8 @@ class EligibilityPropagation:
         ebar[t] = kappa ebar[t-1] + e[t];    d weight[i, j] = sum_b third_factor[b, i, t] ebar[b, i, j, t]
 
     kappa is the decay of the readout (0 without one); a delay on the way to it is not waited for. Dense connections,
-    stored as a matrix or as a list; O(B synapses) memory.
+    stored as a matrix or as a list; O(B synapses) memory. Where the readout forgets at once nothing waits, and nothing
+    is kept per synapse: the change is that of `ThreeFactor`.
 
     Source: Bellec et al. 2020, Nat. Commun. 11:3625, equation 28.
     """
@@ -73,6 +74,8 @@ class EligibilityPropagation:
     def step(self, state: EligibilityTrace, local: Local, dt: float) -> tuple[Synapses | None, EligibilityTrace]:
         """sum_b third_factor ebar."""
         assert local.kappa is not None
+        if local.kappa == 0:
+            return _at_once(local), EligibilityTrace(None)
         waiting = local.eligible.onto(state.now() or _nothing(local), local.kappa)
         gradient = None if local.third_factor is None else _met(local.third_factor, waiting, local)
         return gradient, EligibilityTrace(waiting)
@@ -84,6 +87,8 @@ class EligibilityPropagation:
         late[t] = third_factor[t] + kappa late[t+1]
         """
         assert local.kappa is not None
+        if local.kappa == 0:
+            return _at_once(local), EligibilityTrace(None)
         before = state.now()
         after = EligibilityTrace(before, local.eligible, local.kappa, local.steps)
         if local.third_factor is None:
@@ -99,7 +104,14 @@ class EligibilityPropagation:
 
     def eligibility(self, state: EligibilityTrace, local: Local, examples: Tensor) -> Tensor:
         """ebar, [E, *weight]."""
+        if local.kappa == 0:
+            return local.eligible.of(examples, local)
         return (state.now() or _nothing(local)).weight[examples]
+
+
+def _at_once(local: Local) -> Synapses | None:
+    """sum third_factor e over examples and steps: what is eligible now is all there is."""
+    return None if local.third_factor is None else local.eligible.contract(local.third_factor)
 
 
 def _nothing(local: Local) -> Synapses:
