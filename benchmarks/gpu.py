@@ -44,7 +44,7 @@ from wide_layer import LAYERS
 import neurosbd
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.capture import Captured
-from neurosbd.learning.optimizers import Update
+from neurosbd.learning.optimizer_step import Update
 from neurosbd.runs.machine import provenance
 
 DENSITY = 0.05  # of the spikes that drive the wide layer

@@ -1,4 +1,4 @@
-"""A step of Adam over weights that lie in another order than their axes: torch's own, and `learning.optimizers.apply`.
+"""A step of Adam over weights that lie in another order than their axes: torch's own, and `optimizer_step.apply`.
 
     python benchmarks/optimizer_step.py [--json] [--repeats 20] [--threads 1]
 
@@ -16,7 +16,8 @@ from torch import nn
 from turns import Once, in_turns
 
 from neurosbd.allocator import keep_freed_memory
-from neurosbd.learning.optimizers import Adam, apply
+from neurosbd.learning.optimizer_step import apply
+from neurosbd.learning.optimizers import Adam
 
 WEIGHTS = {
     "conv 64x128x5x5": lambda: torch.randn(64, 128, 5, 5).contiguous(memory_format=torch.channels_last),

@@ -25,7 +25,7 @@ from neurosbd.allocator import keep_freed_memory
 from neurosbd.config.resolve import load_model
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizer_step import apply
 from neurosbd.runs.machine import provenance
 from neurosbd.seeds import generator
 

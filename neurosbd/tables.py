@@ -25,7 +25,8 @@ from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest
 from neurosbd.expansions import EXPANSIONS
 from neurosbd.expansions.expansion import Expansion
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
+from neurosbd.learning.optimizers import OPTIMIZERS, OptimizerChoice
+from neurosbd.learning.schedules import SCHEDULES, Schedule
 from neurosbd.losses import LOSSES, Described
 from neurosbd.measures import MEASURES
 from neurosbd.neuromodulators import ACTIVATIONS, LAYOUTS, NEUROMODULATORS, Layout, Neuromodulator

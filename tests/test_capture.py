@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import neurosbd
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import RatePlaces, Update, why_on_host
+from neurosbd.learning.optimizer_step import RatePlaces, Update, why_on_host
 from neurosbd.training import session
 from neurosbd.training.parameter_groups import parameter_groups
 

@@ -13,7 +13,7 @@ import torch
 
 from neurosbd.errors import UsageError, UsageWarning
 from neurosbd.files import checkpoints
-from neurosbd.learning.optimizers import SCHEDULES
+from neurosbd.learning.schedules import SCHEDULES
 from neurosbd.runs.run import open_run
 from neurosbd.training.fit import fit
 

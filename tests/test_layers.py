@@ -108,7 +108,7 @@ COUNTS_AXES = {  # rooms and modules that may ask for a number of axes, and of w
     "files/checkpoints.py": "tensors of a file",
     "interchange": "files and cells of other libraries",
     "learning/batch.py": "a user's batch",
-    "learning/optimizers.py": "the order in memory of a parameter",
+    "learning/optimizer_step.py": "the order in memory of a parameter",
     "learning/simulation.py": "a user's inputs",
     "losses": "targets: classes or values",
     "network/inputs.py": "a user's inputs",

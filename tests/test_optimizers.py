@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, apply
+from neurosbd.learning.optimizer_step import apply
+from neurosbd.learning.optimizers import OPTIMIZERS
+from neurosbd.learning.schedules import SCHEDULES
 from tests.contracts.tables import made
 
 LAYOUTS = {

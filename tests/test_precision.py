@@ -17,7 +17,7 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.files import library
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply
+from neurosbd.learning.optimizer_step import apply
 from neurosbd.losses.loss import Described
 from neurosbd.network.network import Network
 from neurosbd.runs.machine import deterministic_algorithms, failure

@@ -19,7 +19,8 @@ from neurosbd.encoders import ENCODERS, Encoder
 from neurosbd.errors import UsageError, nearest, warn
 from neurosbd.files.library import path_component
 from neurosbd.files.parsing import JsonTable
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES, OptimizerChoice, Schedule
+from neurosbd.learning.optimizers import OPTIMIZERS, OptimizerChoice
+from neurosbd.learning.schedules import SCHEDULES, Schedule
 from neurosbd.losses import LOSSES, CustomLoss, Described
 from neurosbd.network.checks import check_declared, legal_name
 from neurosbd.network.network import Network

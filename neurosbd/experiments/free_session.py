@@ -30,9 +30,10 @@ from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.learner import Learner
 from neurosbd.learning.local_run import LocalTraces
 from neurosbd.learning.meters import Adaptation
-from neurosbd.learning.optimizers import apply, plain_state
+from neurosbd.learning.optimizer_step import apply
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import RuleSignals
+from neurosbd.learning.schedules import plain_state
 from neurosbd.learning.simulation import Observer, counted_from, unroll
 from neurosbd.network.network import INPUT, Frame
 from neurosbd.neurons.neuron import NeuronState

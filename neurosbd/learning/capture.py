@@ -19,7 +19,7 @@ from neurosbd.errors import warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import UNTAUGHT, Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import RatePlaces, Update
+from neurosbd.learning.optimizer_step import RatePlaces, Update
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import KeyPlaces, key_places, noting
 

@@ -14,9 +14,10 @@ from neurosbd.files import checkpoints
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import Schedule, apply, plain_state
+from neurosbd.learning.optimizer_step import apply
 from neurosbd.learning.passes import Continuation
 from neurosbd.learning.rule import Rule
+from neurosbd.learning.schedules import Schedule, plain_state
 from neurosbd.learning.simulation import Observer, counted_from
 from neurosbd.losses import Loss
 from neurosbd.network.network import Frame, Network

@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict, check
-from neurosbd.learning.optimizers import OptimizerChoice, learned_parameters, optimizer_state
+from neurosbd.learning.optimizer_step import learned_parameters
+from neurosbd.learning.optimizers import OptimizerChoice, optimizer_state
 from neurosbd.network.network import Network
 from neurosbd.recording import Recorder
 

@@ -16,8 +16,9 @@ from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult, share_of
 from neurosbd.learning.capture import Captured, why_eager
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import Update, learned_parameters, plain_state, why_on_host
+from neurosbd.learning.optimizer_step import Update, learned_parameters, why_on_host
 from neurosbd.learning.ranks import ALONE, Ranks, check_same
+from neurosbd.learning.schedules import plain_state
 from neurosbd.learning.simulation import Observer, unroll
 from neurosbd.network.inputs import Frames
 from neurosbd.noise import part_of

@@ -14,8 +14,9 @@ from neurosbd.constraints import Mask
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.optimizers import apply, learned_parameters, plain_state
+from neurosbd.learning.optimizer_step import apply, learned_parameters
 from neurosbd.learning.rule_state import LocalState
+from neurosbd.learning.schedules import plain_state
 from neurosbd.network.inputs import Frames
 from neurosbd.network.network import Network
 from neurosbd.neurons.neuron import Neuron

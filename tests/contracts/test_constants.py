@@ -23,7 +23,8 @@ from neurosbd.distributions import DISTRIBUTIONS, sample_constants
 from neurosbd.encoders import ENCODERS
 from neurosbd.errors import UsageWarning
 from neurosbd.expansions import EXPANSIONS
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.learning.optimizers import OPTIMIZERS
+from neurosbd.learning.schedules import SCHEDULES
 from neurosbd.losses import LOSSES
 from neurosbd.network.network import Connection, Network, Population
 from neurosbd.neuromodulators import LAYOUTS, NEUROMODULATORS

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from neurosbd.learning.optimizers import OPTIMIZERS, SCHEDULES
+from neurosbd.learning.optimizers import OPTIMIZERS
+from neurosbd.learning.schedules import SCHEDULES
 
 
 def test_an_exponential_schedule_moves_once_an_epoch() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.expansions import Gated
-from neurosbd.learning.optimizers import Adam, Constant
+from neurosbd.learning.optimizers import Adam
+from neurosbd.learning.schedules import Constant
 from neurosbd.neuromodulators import Decorrelation, FixedRandom, Full, Reward
 from neurosbd.plasticity import SpikeTiming, ThreeFactor
 from neurosbd.regularisers import Power, WeightEntropy
