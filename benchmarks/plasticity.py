@@ -54,7 +54,9 @@ def _ours(name: str, every: int = 1) -> Step:
     import torch
 
     from neurosbd.connections import Dense
+    from neurosbd.learning.batch import Batch
     from neurosbd.learning.local_run import LocalRun
+    from neurosbd.learning.passes import Run, Watchers
     from neurosbd.learning.rule_state import init_rule_state
     from neurosbd.network.blocks import block_of
     from neurosbd.network.network import Connection, Frame, Network, Population, State
@@ -69,7 +71,8 @@ def _ours(name: str, every: int = 1) -> Step:
     network = Network(populations, [Connection("input", "output", Dense())], generator)
     rule = RULES[name](readout="rule")
     assert isinstance(rule, LocalRule)
-    run = LocalRun(network, rule, init_rule_state(network, rule, None, generator))
+    run = Run(network, None, Batch(pre[None]), Watchers(), None)
+    local = LocalRun(rule, init_rule_state(network, rule, None, generator), run)
     state = network.init(pre, generator).state
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     steps = itertools.count(1)
@@ -79,7 +82,7 @@ def _ours(name: str, every: int = 1) -> Step:
         activity = {"output": Activity(post, post)}
         given = None if next(steps) % every else reward
         broadcast = Broadcast(post.new_empty((len(post), 0)), reward=given)
-        run.learn(block_of(state, Frame(State(state.neurons, {}), activity, {"input->output": pre})), broadcast)
+        local.learn(block_of(state, Frame(State(state.neurons, {}), activity, {"input->output": pre})), broadcast)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -11,7 +11,7 @@ import neurosbd
 from neurosbd.connections import Dense, wirings
 from neurosbd.connections.sparse import Sparse
 from neurosbd.errors import UsageError
-from neurosbd.learning.local_run import LocalTraces
+from neurosbd.learning.local_traces import LocalTraces
 from neurosbd.learning.passes import Continuation
 from neurosbd.plasticity import Triplet, Window
 from neurosbd.rules import RULES

@@ -28,7 +28,7 @@ from neurosbd.files.parsing import JsonTable
 from neurosbd.learning.batch import Batch
 from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.learner import Learner
-from neurosbd.learning.local_run import LocalTraces
+from neurosbd.learning.local_traces import LocalTraces
 from neurosbd.learning.meters import Adaptation
 from neurosbd.learning.optimizer_step import apply
 from neurosbd.learning.passes import Continuation

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from neurosbd.constraints import Held
 from neurosbd.eligibility.factorised import Factorised
 from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.composition import Composition
-from neurosbd.learning.local_run import LocalRun, LocalTraces
+from neurosbd.learning.local_run import LocalRun
 from neurosbd.learning.passes import Run
 from neurosbd.learning.plans import check, check_waiting, plans, rule_bounds, ruled_populations
 from neurosbd.learning.rule import Rule, RuleSignals
@@ -58,18 +58,7 @@ class LocalRule(Composition, Rule[LocalState]):
 
     def learn(self, state: LocalState, run: Run, batch: Batch) -> BatchResult:
         """One showing, learned from step by step."""
-        traces = cast(LocalTraces | None, run.continuation.traces)
-        local = LocalRun(
-            run.network,
-            self,
-            state,
-            run.learning_observer,
-            traces,
-            run.afterwards,
-            run.ranks,
-            run.continuation.direct_updates,
-            run.optimizer,
-        )
+        local = LocalRun(self, state, run)
         rewarded = run.scored[-1] if self.rewarded else None
         # Weights that move at the spikes are others at the next step.
         most = 1 if run.continuation.direct_updates else None

@@ -42,6 +42,12 @@ class LocalState:
     traces: dict[str, State] = field(default_factory=dict)
     network_plan: NetworkPlan | None = None
 
+    def plan_for(self, network: Network, rule: Composition) -> NetworkPlan:
+        """How the connections of the network learn, worked out anew where it has been wired anew."""
+        if self.network_plan is None or not self.network_plan.holds(network):
+            self.network_plan = NetworkPlan.of(network, rule)
+        return self.network_plan
+
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """Heads of the neuromodulator, 'population.field'."""

@@ -12,6 +12,7 @@ from neurosbd.connections.synapses import is_matrix
 from neurosbd.expansions import loudness, match_loudness, update_moments
 from neurosbd.filters import decay
 from neurosbd.learning.composition import Composition
+from neurosbd.learning.local_traces import LocalTraces
 from neurosbd.learning.plans import NetworkPlan
 from neurosbd.learning.ranks import Ranks
 from neurosbd.learning.rule_state import LocalState
@@ -35,8 +36,7 @@ class ThirdFactors:
         rule_state: of the rule; brought up to date as it goes on.
         network_plan: which populations follow it, and which of them the readout hears.
         ranks: processes that share the batch.
-        filtered: activity as the neuromodulator sees it, by population; brought up to date.
-        underway: third factors on their way, by population; brought up to date.
+        traces: of the run, of which `filtered` and `underway` are brought up to date.
     """
 
     def __init__(
@@ -46,15 +46,13 @@ class ThirdFactors:
         rule_state: LocalState,
         network_plan: NetworkPlan,
         ranks: Ranks,
-        filtered: dict[str, Tensor],
-        underway: dict[str, deque[Tensor | None]],
+        traces: LocalTraces,
     ) -> None:
         self.network = network
         self.rule = rule
         self.rule_state = rule_state
         self.ranks = ranks
-        self.filtered = filtered
-        self.underway = underway
+        self.traces = traces
         self.network_plan = network_plan
         self.correlated: list[Tensor] = []  # of every step, activity through the correlations with it, [B, C + D]
         self.seen: dict[str, Tensor] = {}  # activity of a block as the neuromodulator sees it, by population
@@ -185,7 +183,7 @@ class ThirdFactors:
 
     def _delayed(self, name: str, third_factor: Tensor | None, like: Tensor, steps: int) -> Tensor | None:
         """The third factors that arrive at these steps, and 0 where there is none as long as there is any."""
-        queue = self.underway.setdefault(name, deque([None] * self.rule.delay))
+        queue = self.traces.underway.setdefault(name, deque([None] * self.rule.delay))
         queue.extend([None] * steps if third_factor is None else apart(third_factor, steps))
         arriving = [queue.popleft() for _ in range(steps)]
         if all(each is None for each in arriving):
@@ -214,10 +212,10 @@ class ThirdFactors:
             return value
         factor, seen = decay(self.rule.activity_filter, self.network.dt), []
         for shown in apart(value, steps):
-            before = self.filtered.get(name)
+            before = self.traces.filtered.get(name)
             before = torch.zeros_like(shown) if before is None else before
-            self.filtered[name] = torch.lerp(shown, before, factor)
-            seen.append(self.filtered[name])
+            self.traces.filtered[name] = torch.lerp(shown, before, factor)
+            seen.append(self.traces.filtered[name])
         return together(seen)
 
 
