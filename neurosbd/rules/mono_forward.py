@@ -22,22 +22,22 @@ class MonoForward(Rule[TensorState]):
 
         q[b] = d l(M s(h[b]), y[b]) / d (M s(h[b]));    d M = q^T s(h);    d weight = (gain s^T(q M))^T pre
 
-    with s what a layout reads of the activity and s^T its adjoint; the readout descends the loss as under every rule.
+    with s what a layout reads of the activity and s^T its adjoint. Of a population that sends to the readout alone, the
+    last hidden one, the readout is the head: it learns by the score of the readout, back through that connection.
     Heads are weights like others, which the optimizer moves at the rate of their population. Populations are run and
     learn one after another, and what no other needs is let go at once: a layer at a time is held, not the network.
 
     Args:
         layout: what a head reads, see LAYOUTS: 'full' every unit, 'shared' the means of channels (pooled), 'grid' of
             patches.
-        heads: populations with a head; those without keep their weights. (): all but the readout.
-        order: 'simultaneous', or 'sequential': one population after another, from the input up, the last with the
-            readout, each for an equal share of the training; those above are not run meanwhile.
+        heads: populations that learn by their head; the others keep their weights. (): all.
+        order: 'simultaneous', or 'sequential': one population after another, from the input up, each for an equal share
+            of the training, the last with the readout; those above are not run meanwhile.
         answers: what the answer is read off, the 'readout' or the sum over it and all 'heads'.
         scale: standard deviation of M at the start, times the root of the number of values it reads, >= 0. At 0 heads
             learn first.
     Source: Gong, Li, Abdulla 2025, arXiv 2501.09238; one after another: arXiv 2511.01061.
-    Differs: the last hidden population has a head beside the readout, which is its head there; a layer learns for a
-        share of the training, there until it has converged.
+    Differs: one after another, a layer learns for a share of the training, there until it has converged.
     """
 
     sums_over_examples: ClassVar[bool] = True
@@ -57,10 +57,12 @@ class MonoForward(Rule[TensorState]):
         return True
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
-        """Draw the heads."""
+        """Draw the heads; the readout is there."""
         state, some = TensorState(), next(network.parameters())
         (classes,) = network.populations[network.readout].size
         for name in self._headed(network):
+            if _is_last(network, name):
+                continue
             value = some.new_zeros((1, *network.populations[name].size))
             basis = self.layout.init(value, generator)
             width = self.layout.summary(value, basis).shape[1]
@@ -72,16 +74,22 @@ class MonoForward(Rule[TensorState]):
         """One showing from the input up."""
         network, turn = run.network, self._turn(run)
         total: Tensor | float = 0.0
+        last: dict[str, list[Tensor]] = {}  # what arrived at those that the readout judges, which comes after them
         for name, p in run.upward(batch, turn[-1]):
             if name not in turn:
                 p.rest(name)
                 continue
+            arrived = [p.arriving(connection) for connection in network.incoming[name]]
+            if name != network.readout and name not in state.parameters:
+                last[name] = arrived
+                continue
             output, signal = self._descend(state, p, name)
             total = total + output * p.weight if name == turn[-1] else total
             signal = p.gate(name, signal)
-            for connection in network.incoming[name]:
-                p.deposit(connection, signal)
-            del output, signal, p  # the next population is to find nothing but its input
+            _deposit(p, name, signal, arrived)
+            for pre in list(last) if name == network.readout else []:
+                _deposit(p, pre, p.gate(pre, _back(p, pre, signal)), last.pop(pre))
+            del output, signal, arrived, p  # the next population is to find nothing but its input
         assert isinstance(total, Tensor)
         return run.judged(total / sum(batch.weights))
 
@@ -92,7 +100,8 @@ class MonoForward(Rule[TensorState]):
         total = torch.zeros(())
         for p in run(batch):
             parts = [self._read(state, p, name) @ head.t() for name, head in state.parameters.items()]
-            total = total.to(parts[0]) + p.weight * sum(parts, start=p.value(run.network.readout))
+            output = p.value(run.network.readout)
+            total = total.to(output) + p.weight * sum(parts, start=output)
         return run.judged(total / sum(batch.weights))
 
     def _descend(self, state: TensorState, p: Pass, name: str) -> tuple[Tensor, Tensor]:
@@ -124,11 +133,14 @@ class MonoForward(Rule[TensorState]):
 
     def _turn(self, run: Run) -> list[str]:
         """Who learns now."""
-        headed, readout = self._headed(run.network), run.network.readout
-        if self.order == "simultaneous" or len(headed) < 2:
-            return [*headed, readout]
-        place = min(int(run.progress.number * len(headed)), len(headed) - 1)
-        return [headed[place], *([readout] if place == len(headed) - 1 else [])]
+        network, headed = run.network, self._headed(run.network)
+        if self.order == "simultaneous":
+            return [*headed, network.readout]
+        last = [name for name in headed if _is_last(network, name)]
+        turns = [[name] for name in headed if name not in last]
+        turns += [last] if last or not turns else []
+        turns[-1].append(network.readout)
+        return turns[min(int(run.progress.number * len(turns)), len(turns) - 1)]
 
     def populations(self, network: Network) -> tuple[str, ...]:
         """Those with a head."""
@@ -146,3 +158,23 @@ class MonoForward(Rule[TensorState]):
     def schedules(self) -> str | None:
         """Who learns."""
         return "the turns of the populations" if self.order == "sequential" else None
+
+
+def _is_last(network: Network, name: str) -> bool:
+    """Whether a population sends to the readout alone, so that the readout is its head."""
+    return {c.post for connections in network.incoming.values() for c in connections if c.pre == name} == {
+        network.readout
+    }
+
+
+def _back(p: Pass, pre: str, gated: Tensor) -> Tensor:
+    """The score at the drive of the readout as it reaches a population, [B, *size]."""
+    network = p.run.network
+    parts = [p.back(connection, gated) for connection in network.incoming[network.readout] if connection.pre == pre]
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+
+def _deposit(p: Pass, name: str, signal: Tensor, arrived: list[Tensor]) -> None:
+    """The synapses of a population learn from the signal at its drive, [B, *size], and from what has arrived."""
+    for connection, pre in zip(p.run.network.incoming[name], arrived, strict=True):
+        p.deposit(connection, signal, pre)
