@@ -322,6 +322,19 @@ def test_a_file_has_a_delay_for_every_weight(tmp_path: Any) -> None:
         Network(populations, [Connection("input", "n", Conv2d(2), delay=delay)], seeded(), DT)
 
 
+@pytest.mark.parametrize("storage", ["dense", "sparse", "automatic"])
+@pytest.mark.parametrize("delay", [1, TIMES])
+def test_a_connection_without_a_synapse_is_said_and_sends_nothing(storage: Any, delay: Any) -> None:
+    """Too sparse for its few pairs. Must fail when a list counts arrivals by the delays that occur, of which there are
+    none (tried), or when nobody says it (tried)."""
+    populations = [Population("input", (4,), None), Population("n", (3,), LI())]
+    connection = Connection("input", "n", Dense(sparsity=0.9999, storage=storage), delay=delay)
+    with pytest.warns(UserWarning, match="'input->n': none of 12 pairs is joined, so that nothing arrives through it"):
+        network = Network(populations, [connection], seeded(), DT)
+    value = unroll(network, torch.ones(9, 2, 4)).activity["n"].value
+    assert not value.any() and value.shape == (2, 3)
+
+
 def test_what_cannot_have_them_says_so() -> None:
     """Vectors, rules of one step, and what multiplies whole matrices."""
     vectors: Any = ("units", "components")

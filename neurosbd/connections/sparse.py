@@ -259,9 +259,9 @@ def laid_out(dense: Dense, shape: tuple[int, int], post: tuple[int, ...], genera
 
 
 def with_lags(laid: Listed, steps: Tensor) -> Listed:
-    """A connection that is stored sparsely, each of whose synapses has a delay of so many steps, [n]."""
+    """A connection that is stored sparsely, each of whose synapses, if there are any, has a delay of so many steps, [n]."""
     geometry, (weight, bias) = laid.geometry, laid.synapses
-    lags = torch.unique(steps)
+    lags = torch.unique(steps) if len(steps) else steps.new_ones(1)
     shape = (geometry.shape[0], len(lags) * geometry.shape[1])
     pre = torch.searchsorted(lags, steps) * geometry.shape[1] + geometry.lists.pre
     order = torch.argsort(geometry.lists.post.long() * shape[1] + pre)

@@ -13,6 +13,7 @@ from neurosbd.connections import Dense
 from neurosbd.connections.sparse import Listed, Sparse, is_few, laid_out
 from neurosbd.connections.synapses import Synapses
 from neurosbd.constraints import Mask
+from neurosbd.errors import warn
 from neurosbd.network.delays import lags_of, listed_with_delays, with_delays
 from neurosbd.network.populations import Connection, Population, spikes
 from neurosbd.schema.constants import Distribution
@@ -45,13 +46,24 @@ def started(connection: Connection, pre: Population, post: Population, generator
             if drawn:
                 axis = geometry.axes(shape, pre.size).pre
                 geometry = with_delays(geometry, synapses.weight, present, axis, connection, dt, generator)
+            _say_if_none(connection, shape, present is None or bool(present.any()))
             return Start(replace(connection, geometry=geometry), synapses, present)
+        _say_if_none(connection, (laid.geometry.shape[0], laid.geometry.shape[1]), len(laid.geometry.lists.post) > 0)
         if drawn:
             laid = listed_with_delays(laid, connection, dt, generator)
         return Start(replace(connection, geometry=laid.geometry), laid.synapses, None)
     except ValueError as problem:
         where = f"connection '{connection.name}': "
         raise ValueError(f"{where}{str(problem).removeprefix(where)}") from None
+
+
+def _say_if_none(connection: Connection, shape: tuple[int, ...], joined: bool) -> None:
+    """Warn of a connection that has no synapse at all, as one that is too sparse for its few pairs."""
+    if not joined:
+        warn(
+            f"connection '{connection.name}': none of {math.prod(shape):,} pairs is joined, so that nothing arrives "
+            f"through it; a lower sparsity, or another wiring, joins some"
+        )
 
 
 def stored_sparsely(connection: Connection, pre: Population, shape: tuple[int, ...]) -> bool:
