@@ -169,6 +169,25 @@ def test_data_path_with_the_models_own_files_is_its_root(cifar: Path) -> None:
     assert resolve_data("cifar10", "mnist") == ("mnist", None)
 
 
+@pytest.mark.parametrize("own", ["pictures/", "table.csv", "arrays.npz"])
+def test_another_folder_replaces_a_models_own_path(tmp_path: Path, own: str) -> None:
+    """A model file may name a path of its own. Must fail when that is read as a definition (tried)."""
+    for name in ("cats", "dogs"):
+        picture(tmp_path / "mine" / name / "x.png")
+    assert resolve_data(own, str(tmp_path / "mine")) == (str(tmp_path / "mine"), None)
+
+
+def test_arrays_of_which_nothing_is_made_are_said(tmp_path: Path) -> None:
+    """As a validation split that somebody made. Must fail when nobody asks which arrays are left (tried)."""
+    x, y, path = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3, tmp_path / "mine.npz"
+    arrays = {"train_values": x, "train_labels": y, "test_values": x, "test_labels": y}
+    np.savez(path, **arrays, feature_names=np.array(["a", "b"]))
+    load_data(path)
+    with pytest.warns(UserWarning, match=r"nothing is read from 'train_labels', 'test_labels', 'validation_values'"):
+        np.savez(path, **arrays, validation_values=x, train_targets=x, test_targets=x)
+        load_data(path)
+
+
 def broken(case: str, mnist: Path, cifar: Path, tiny: Path, tmp_path: Path) -> tuple[Any, Any]:
     """Break something; returns (name, root)."""
     if case == "gzip cut":

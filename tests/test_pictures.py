@@ -164,6 +164,33 @@ def test_what_is_done_to_pictures_is_said(tmp_path: Path) -> None:
     assert "brightest value of the pictures with 16 bits is 4080 of 65535, so that at most 17 of 256" in remarks[0]
 
 
+def _colours_of_16_bits() -> bytes:
+    """A PNG of 2 x 2 pixels, which Pillow reads and does not write."""
+    content = b"\x89PNG\r\n\x1a\n"
+    rows = b"".join(b"\0" + struct.pack(">6H", *range(60_000, 60_006)) for _ in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    for name, chunk in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(chunk)) + name + chunk + struct.pack(">I", zlib.crc32(name + chunk))
+    return content
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pgm", "colour.png"])
+def test_bits_that_are_not_kept_are_said(tmp_path: Path, suffix: str) -> None:
+    """Where 8 of them do not say the same; those that do are in GREY above. Must fail when nobody counts (tried)."""
+    path, deep = tmp_path / f"x{suffix}", RAMP.astype(np.uint16) * 257
+    deep[0, 1] += 3
+    if suffix == ".pgm":
+        path.write_bytes(portable("P5", 65535, deep))
+    elif suffix == ".png":
+        Image.fromarray(deep).save(path)
+    else:
+        path.write_bytes(_colours_of_16_bits())
+    _, remarks = pixels(path, grey=suffix != "colour.png")
+    assert remarks == [
+        "1 of 1 pictures: of more than 8 bits to a value 8 are kept; features in an .npz keep all"
+    ]
+
+
 def test_the_order_of_the_bytes_of_a_pgm(tmp_path: Path) -> None:
     values = np.rint(RAMP * (4095 / 255))
     (tmp_path / "x.pgm").write_bytes(portable("P5", 4095, values, "<"))

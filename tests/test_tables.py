@@ -372,6 +372,7 @@ def test_lines_are_counted_as_in_the_file(tmp_path: Path) -> None:
         (b"a,b,label\n1,1e-400,0\n", "'1e-400' is beyond what float64 holds"),
         (b"a,Class\n1,2\n", "is 'Class' to be predicted"),
         (b"a,label,split\n1,0,Train\n", "line 2: split is 'Train'; legal are train and test"),
+        (b"a,label,target\n1,0,2.5\n", "both be learned: leave one out, --set 'data.columns="),
         (b"0.1,0.2,1\n0.3,0.4,0\n", "the columns are 0.1, 0.2, 1; the first line must name the columns"),
         (b"a,\x1b[2J,label\n1,word,0\n", r"column '\\x1b\[2J': 'word'"),
     ],

@@ -1,5 +1,6 @@
 """Sets that are one .npz file: the embedded ones and a user's own arrays."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
     feature_names, if there, are texts [n].
     """
     path = folder / definition.files["all"][0]
-    kept = "targets" if "train_targets" in keys(path) else "labels"
-    arrays = load(path, tuple(f"{split}_{what}" for split in ("train", "test") for what in ("values", kept)))
+    there = keys(path)
+    kept = "targets" if "train_targets" in there else "labels"
+    read = tuple(f"{split}_{what}" for split in ("train", "test") for what in ("values", kept))
+    arrays = load(path, read)
     decode = _targets if kept == "targets" else _labels
     train, test = (
         Samples(_values(arrays[f"{split}_values"], path), decode(arrays[f"{split}_{kept}"], path, f"{split}_{kept}"))
@@ -59,7 +62,14 @@ def read_arrays(definition: DatasetFile, folder: Path) -> Splits:
     for split, samples in (("train", train), ("test", test)):
         _check_lengths(samples.values, samples.targets, f"{path}: {split}", kept)
     splits = measured(train, test, definition) if kept == "targets" else classified(train, test, definition, str(path))
-    return _of_columns(splits, definition, definition.features or _names(path), str(path))
+    splits = _of_columns(splits, definition, definition.features or _names(path), str(path))
+    return replace(splits, remarks=(*splits.remarks, *_unread(path, [name for name in there if name not in read])))
+
+
+def _unread(path: Path, names: Sequence[str]) -> list[str]:
+    """A sentence about the arrays of a file of which nothing is made, if there are any."""
+    unread = ", ".join(f"'{name}'" for name in names if name != "feature_names")
+    return [f"{path}: nothing is read from {unread}"] if unread else []
 
 
 def read_unsplit(path: Path) -> tuple[np.ndarray, str, np.ndarray | None]:

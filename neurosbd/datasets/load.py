@@ -208,10 +208,12 @@ def resolve_data(name: str, request: str | None) -> tuple[str, str | None]:
     """What `--data` means for a model whose own set is `name`: (name, root).
 
     A name or a .toml file replaces the set; a folder that holds the files of the model's set becomes
-    its root; an .npz file or a folder of class folders is a set of the user's own.
+    its root; an .npz file or a folder of class folders is a set of the user's own, and so may be that of the model.
     """
     if request is None or not legal_path(request).is_dir():
         return (request or name), None
+    if name not in library.names("data") and legal_path(name).suffix.lower() != ".toml":
+        return request, None  # a path, which has no root
     definition = load_file(name, READERS)
     if definition.files:
         try:

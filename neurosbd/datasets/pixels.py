@@ -58,6 +58,11 @@ class Seen:
                 f"{round(self.brightest / 257) + 1} of 256 grey levels are in use; if the camera has fewer bits, save "
                 f"them with their values multiplied"
             )
+        elif self.counts["deep"]:
+            found.append(
+                f"{self.counts['deep']} of {total} pictures: of more than 8 bits to a value 8 are kept; features in an "
+                f".npz keep all"
+            )
         return found
 
 
@@ -101,6 +106,9 @@ def _pixels(path: Path, grey: bool, seen: Seen) -> np.ndarray:
         with Image.open(path, formats=FORMATS) as picture:
             if max(picture.size) > LARGEST_SIDE:
                 raise _too_large(path, f"{picture.size[0]}x{picture.size[1]}")
+            # Of colours in 16 bits Pillow hands out the higher 8; its plan of decoding says so, and is gone afterwards.
+            colours = picture.format == "PNG" and picture.mode in ("RGB", "RGBA")
+            seen.counts["deep"] += colours and ";16" in str(picture.tile)
             upright = _UPRIGHT.get(picture.getexif().get(0x0112, 1), np.asarray)
             return upright(_decoded(picture, path, grey, seen))
     except UsageError:
@@ -154,7 +162,9 @@ def _scaled(picture: "ImageFile", path: Path, seen: Seen) -> "Image":
         seen.counts["swapped"] += 1
     if values.max() > white:
         raise UsageError(f"{path}: has values up to {values.max()}, but says that white is {white}; save it again")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    scaled = np.rint(values * (255 / white))
+    seen.counts["deep"] += bool((np.rint(scaled * (white / 255)) != values).any())  # they would not come back
+    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def _eight_bits(picture: "Image", seen: Seen) -> "Image":
@@ -163,6 +173,7 @@ def _eight_bits(picture: "Image", seen: Seen) -> "Image":
 
     values = np.asarray(picture).astype(np.int64).clip(0, 65535)
     seen.brightest = max(seen.brightest or 0, int(values.max()))
+    seen.counts["deep"] += bool((values % 257).any())
     clear = values == picture.info.get("transparency", -1)
     seen.counts["transparent"] += bool(clear.any())
     return Image.fromarray(np.where(clear, 255, (values + 128) // 257).astype(np.uint8))
