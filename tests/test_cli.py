@@ -141,6 +141,8 @@ BAD = [
     (["fit", "digits-mlp", "--device", "cuda"], "sees no CUDA device"),
     (["fit", "digits-mlp", "--device", "gpu"], "there is no device 'gpu'"),
     (["fit", "digits-mlp", "--out", "a\0b"], "a path has no null byte in it; give one without"),
+    (["fit", "digits-mlp", "--out", ""], "'': an empty text is no path; give one, '.' for the folder you are in"),
+    (["fit", "digits-mlp", "--data", ""], "'': an empty text is no path; give one, '.' for the folder you are in"),
     (["fit", "digits-mlp", "--out", "a" * 300], "too long for a path; legal are 255 bytes per name"),
     (["fit", "digits-mlp", "--device", "cuda:x"], "there is no device 'cuda:x'"),
     (["fit", "no/such/model.toml"], "there is no such file"),

@@ -157,5 +157,14 @@ def test_remains_without_a_config_are_not_taken_for_a_new_run(tmp_path: Path) ->
     run = fit("digits-mlp", settings=QUICK, out=tmp_path / "run")
     (run.path / "config.json").unlink()
     for resume in (False, True):
-        with pytest.raises(UsageError, match=r"holds checkpoint.pt of a run, but no config.json"):
+        with pytest.raises(UsageError, match=r"holds checkpoint.pt, which a run would replace, but no config.json"):
             fit("digits-mlp", settings=QUICK, out=tmp_path / "run", resume=resume)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json", "best.pt", "curves.csv", "figure.png"])
+def test_a_file_of_somebodys_own_is_not_replaced(tmp_path: Path, name: str) -> None:
+    """In a folder that was made for other things. Must fail when it does not count as being there (tried)."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"holds {name}, which a run would replace, but no config.json"):
+        fit("digits-mlp", settings=QUICK, out=tmp_path)
+    assert (tmp_path / name).read_text() == "mine" and [each.name for each in tmp_path.iterdir()] == [name]

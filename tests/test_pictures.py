@@ -186,9 +186,7 @@ def test_bits_that_are_not_kept_are_said(tmp_path: Path, suffix: str) -> None:
     else:
         path.write_bytes(_colours_of_16_bits())
     _, remarks = pixels(path, grey=suffix != "colour.png")
-    assert remarks == [
-        "1 of 1 pictures: of more than 8 bits to a value 8 are kept; features in an .npz keep all"
-    ]
+    assert remarks == ["1 of 1 pictures: of more than 8 bits to a value 8 are kept; features in an .npz keep all"]
 
 
 def test_the_order_of_the_bytes_of_a_pgm(tmp_path: Path) -> None:

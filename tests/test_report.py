@@ -131,12 +131,14 @@ def test_page_stands_alone_and_numbers_are_those_of_the_run(run: Path, tmp_path:
 
 
 def test_what_was_not_recorded_is_listed_with_the_record_that_provides_it(run: Path) -> None:
-    """Must fail when a missing signal is an error, or its --record is not said."""
+    """And no file that is not there is called damaged. Must fail when a missing signal is an error, its --record is not
+    said, or the configuration of a run is looked for in a trace that it has not (tried)."""
     report = neurosbd.analyse(run)
     assert "not shown, 0 failed" in repr(report) and len(repr(report)) < 300
     missing = [result for result in report.outcomes if result.spec]
     assert missing and len(report.outcomes) == len(names("analysis"))
     text = page_of(report).text
+    assert "damaged" not in text and "spike_statistics" in [result.name for result in missing]
     for result in missing:
         assert f'--record "{result.spec}"' in text
     assert "neurosbd fit digits-mlp --rule sbd --seed 0" in text

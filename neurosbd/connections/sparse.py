@@ -259,7 +259,7 @@ def laid_out(dense: Dense, shape: tuple[int, int], post: tuple[int, ...], genera
 
 
 def with_lags(laid: Listed, steps: Tensor) -> Listed:
-    """A connection that is stored sparsely, each of whose synapses, if there are any, has a delay of so many steps, [n]."""
+    """A connection that is stored sparsely, each of whose synapses, if there is any, has a delay of so many steps."""
     geometry, (weight, bias) = laid.geometry, laid.synapses
     lags = torch.unique(steps) if len(steps) else steps.new_ones(1)
     shape = (geometry.shape[0], len(lags) * geometry.shape[1])

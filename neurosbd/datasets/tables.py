@@ -174,7 +174,7 @@ def _columns(content: Iterator[tuple[int, list[str]]], asked: Sequence[str], pat
         likely = next((name for name in names if name.casefold() in _LIKE_A_LABEL and name not in roles), None)
         hint = f"; is {quoted(likely)} to be predicted? Then name it 'label' or 'target'" if likely else ""
         if targets and labels:
-            hint = f"; classes and values cannot both be learned: leave one out, --set 'data.columns=[\"-label\"]'"
+            hint = "; classes and values cannot both be learned: leave one out, --set 'data.columns=[\"-label\"]'"
         there = ", ".join(names[i] for i in places[:20]) + (", ..." if len(places) > 20 else "")
         raise UsageError(f"{path}: the columns are {there or 'none'}; {_LAYOUT}{hint}")
     dropped = tuple(name for name, is_read in zip(names, read, strict=True) if not is_read)

@@ -37,9 +37,11 @@ def legal_path(path: str | Path) -> Path:
     """A path of a user's that the system can look at.
 
     Raises:
-        UsageError: if it has a null byte, is not text, or is longer than systems allow.
+        UsageError: if it is empty, has a null byte, is not text, or is longer than systems allow.
     """
     text = os.fspath(path)
+    if not text:
+        raise UsageError("'': an empty text is no path; give one, '.' for the folder you are in")
     try:
         longest = max(len(part.encode()) for part in text.split("/"))
     except UnicodeEncodeError:

@@ -84,7 +84,9 @@ def _enter(path: Path, resume: bool) -> tuple[Path, Lock, bool]:
         lock.release()
         if CONFIG in there:
             raise Occupied(f"{path}: holds a run already; continue it with {RESUME} or choose another {OUT}")
-        raise Occupied(f"{path}: holds {there[0]} of a run, but no {CONFIG}; choose another {OUT}, or remove it")
+        raise Occupied(
+            f"{path}: holds {there[0]}, which a run would replace, but no {CONFIG}; choose another {OUT}, or remove it"
+        )
     return path, lock, made
 
 
@@ -106,8 +108,8 @@ def _short(path: Path) -> str:
 
 
 def _remains(path: Path) -> list[str]:
-    """What is there of a run that went on for a step at least, or was begun."""
-    names = (CONFIG, CHECKPOINT, PREVIOUS, TRACE, f"{TRACE}{PARTIAL}")
+    """What is there of a run that was begun, or of somebody's own that a run would replace."""
+    names = (CONFIG, CHECKPOINT, PREVIOUS, TRACE, f"{TRACE}{PARTIAL}", METRICS, RESULT, BEST, CURVES, FIGURE)
     return [name for name in names if (path / name).exists()]
 
 
