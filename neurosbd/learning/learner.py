@@ -10,21 +10,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurosbd.errors import UsageError, warn
+from neurosbd.errors import UsageError
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.events import DirectUpdate, direct_updates
 from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
+from neurosbd.learning.reminders import Reminders
 from neurosbd.learning.rule import Rule
 from neurosbd.learning.simulation import Observer
 from neurosbd.learning.suited import check_suited
 from neurosbd.losses import Loss
-from neurosbd.network.checks import check_declared, check_generator
+from neurosbd.network.checks import check_generator
 from neurosbd.network.inputs import gone_once_shown
 from neurosbd.network.network import Network
-from neurosbd.network.populations import Role
-from neurosbd.neurons.neuron import Compartment, Particular
 
 
 class Learner:
@@ -55,7 +54,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         _check_parts(network, rule, loss, generator)
-        _check_readout(network, loss)
+        check_suited(network, rule, loss)
         self.network = network
         self.rule = rule
         self.loss = loss
@@ -63,8 +62,6 @@ class Learner:
         if ranks.size > 1:
             network.share(ranks.total)
         self._progress = START._replace(tensor=START.tensor.clone())
-        _check_neurons(network)
-        check_suited(network, rule, loss)
         self.state = rule.begin(network, loss, generator)
         self._moments: Mapping[str, tuple[Tensor, ...]] = {}
         self._limits = rule.limits(network)
@@ -187,91 +184,6 @@ class Learner:
     def load_state_dict(self, saved: StateDict) -> None:
         """Put back what `state_dict` gave; shapes must be those of this network."""
         self.state.load_state_dict(saved)
-
-
-class Reminders:
-    """Notices, once each, what a loop of one's own has forgotten: `after_step`, and `progress`.
-
-    Args:
-        network: that learns.
-        needed: whether the rule itself has something to do in `after_step`, such as bounds of the weights.
-        scheduled: what follows the progress of the training, in words; none: nothing.
-    """
-
-    PATIENCE = 10  # steps after which a training has made some progress
-
-    def __init__(self, network: Network, needed: bool, scheduled: str | None) -> None:
-        self.network = network
-        self.needed = needed or bool(network.adaptive) or network.constrained
-        self.scheduled = scheduled
-        self.steps = 0
-        self.heads = True  # whether what they have left is looked at
-        self.pending: tuple[int, int] | None = None  # what a trial has left behind, until `after_step`
-
-    def _left(self) -> tuple[int, int]:
-        """How often the weights were written, which fused optimizers do not count, and how many gradients wait."""
-        weights = list(self.network.weights.values())
-        return sum(weight._version for weight in weights), sum(weight.grad is not None for weight in weights)
-
-    def begin(self) -> None:
-        """Before a trial: `after_step` was to follow the last one if the weights have moved since, or its gradients are
-        gone."""
-        if self.needed and self.pending is not None and self.pending != self._left():
-            self.needed = False
-            warn(
-                "the weights have changed since the last batch, which no after_step() followed: bounds, what adaptive "
-                "units remember and weights that follow the activity stay behind; call learner.after_step() after "
-                "every optimizer.step()",
-                stacklevel=4,
-            )
-
-    def check_heads(self, heads: Mapping[str, nn.Parameter]) -> None:
-        """Before a trial: gradients of heads that are still there when those of the weights are gone were not taken."""
-        left = [name for name, head in heads.items() if head.grad is not None]
-        if self.heads and left and all(weight.grad is None for weight in self.network.weights.values()):
-            self.heads = False
-            warn(
-                f"the optimizer does not have what the rule learns beside the synapses ({', '.join(left)}): make it of "
-                f"[*network.parameters(), *learner.parameters.values()], and clear their gradients before every batch",
-                stacklevel=4,
-            )
-
-    def due(self) -> None:
-        """After a trial."""
-        if self.needed:
-            self.pending, self.network.moments_pending = self._left(), True
-
-    def done(self, progress: float) -> None:
-        """`after_step` has followed the trial."""
-        self.pending, self.network.moments_pending, self.steps = None, False, self.steps + 1
-        if self.scheduled and self.steps == self.PATIENCE and progress == 0:
-            warn(
-                f"learner.progress is still 0 after {self.steps} steps, so {self.scheduled} stay where they start; set "
-                f"learner.progress = done / all before every learner.learn(...)",
-                stacklevel=4,
-            )
-
-
-def _check_neurons(network: Network) -> None:
-    """Raise ValueError, naming the population, of neurons that steps of this network do not suit."""
-    for name, connections in network.incoming.items():
-        population = network.populations[name]
-        if isinstance(population.neuron, Particular):
-            silence = network.like.new_zeros((1, *population.size))
-            try:
-                places: tuple[Compartment, ...] = tuple(
-                    c.compartment if name in network.compartmental else "soma" for c in connections
-                )
-                population.neuron.check(silence, places, network.dt)
-            except ValueError as problem:
-                raise ValueError(f"population '{name}': {problem}") from None
-
-
-def _check_readout(network: Network, loss: Loss | None) -> None:
-    """Raise ValueError of a loss that would have to guess which population it judges."""
-    if loss is not None:
-        roles: dict[str, Role | None] = {name: population.role for name, population in network.populations.items()}
-        check_declared(roles, ((c.pre, c.post) for c in network.connections.values()))
 
 
 def _check_parts(network: object, rule: Rule, loss: object, generator: object) -> None:

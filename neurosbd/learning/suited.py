@@ -6,7 +6,10 @@ from neurosbd.connections.delayed import Delayed, needs_dense
 from neurosbd.connections.sparse import Sparse
 from neurosbd.learning.rule import Rule
 from neurosbd.losses import Loss
+from neurosbd.network.checks import check_declared
 from neurosbd.network.network import Network
+from neurosbd.network.populations import Role
+from neurosbd.neurons.neuron import Compartment, Particular
 
 
 def check_suited(network: Network, rule: Rule, loss: Loss | None) -> None:
@@ -19,6 +22,8 @@ def check_suited(network: Network, rule: Rule, loss: Loss | None) -> None:
     Raises:
         ValueError: naming the population or connection, and what to take instead.
     """
+    _check_readout(network, loss)
+    _check_neurons(network)
     _check_heads(network, rule, loss)
     _check_plasticities(network, rule)
     _check_storage(network, rule)
@@ -26,6 +31,28 @@ def check_suited(network: Network, rule: Rule, loss: Loss | None) -> None:
     if rule.one_step:
         _check_one_step(network, rule.one_step)
     rule.check(network, loss)
+
+
+def _check_readout(network: Network, loss: Loss | None) -> None:
+    """Raise ValueError of a loss that would have to guess which population it judges."""
+    if loss is not None:
+        roles: dict[str, Role | None] = {name: population.role for name, population in network.populations.items()}
+        check_declared(roles, ((c.pre, c.post) for c in network.connections.values()))
+
+
+def _check_neurons(network: Network) -> None:
+    """Raise ValueError, naming the population, of neurons that steps of this network do not suit."""
+    for name, connections in network.incoming.items():
+        population = network.populations[name]
+        if isinstance(population.neuron, Particular):
+            silence = network.like.new_zeros((1, *population.size))
+            try:
+                places: tuple[Compartment, ...] = tuple(
+                    c.compartment if name in network.compartmental else "soma" for c in connections
+                )
+                population.neuron.check(silence, places, network.dt)
+            except ValueError as problem:
+                raise ValueError(f"population '{name}': {problem}") from None
 
 
 def _check_heads(network: Network, rule: Rule, loss: Loss | None) -> None:
