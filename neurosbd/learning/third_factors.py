@@ -129,11 +129,10 @@ class ThirdFactors:
 
     def _output_score(self, broadcast: Broadcast) -> Tensor:
         """d loss / d output and, if that is broadcast forward, d sum of 1/2 ||R||^2 / d output; [B, C]."""
-        outputs = broadcast.score.shape[1] - broadcast.n_expanded
-        score = broadcast.score[:, :outputs]
+        score = broadcast.score[:, : broadcast.outputs]
         if not self.correlated:
             return score
-        direction = together(self.correlated)[:, :outputs]  # the rows of an expansion are left alone
+        direction = together(self.correlated)[:, : broadcast.outputs]  # the rows of an expansion are left alone
         assert broadcast.loss is not None
         moved = curved(broadcast.loss.per_example, broadcast.output, broadcast.target, direction)
         return torch.add(score, moved, alpha=self.rule.forward_broadcast / broadcast.examples)

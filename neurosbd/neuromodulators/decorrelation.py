@@ -72,7 +72,9 @@ class Decorrelation:
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Feedback:
         """Draw R0; R starts at 0."""
-        first, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
+        first, basis = draw_projection(
+            receiver.value, broadcast.outputs, self.layout, self.scale, generator, broadcast.n_expanded
+        )
         frozen = torch.cat((first, first.new_zeros(len(first), (len(self.activations) - 1) * first.shape[1])), 1)
         return Feedback(frozen, torch.zeros_like(frozen), basis)
 

@@ -54,7 +54,9 @@ class DirectKolenPollack:
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Descending:
         """Draw B; it has learned nothing."""
-        weight, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
+        weight, basis = draw_projection(
+            receiver.value, broadcast.outputs, self.layout, self.scale, generator, broadcast.n_expanded
+        )
         return Descending(nn.Parameter(weight), basis)
 
     def head(self, state: Descending) -> nn.Parameter:

@@ -64,8 +64,10 @@ class FixedRandom:
             draw = partial(first_columns, generator.initial_seed(), self.entries)
         else:
             draw = partial(columns, generator, self.entries)
-        frozen, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator, draw)
-        count = (broadcast.score.shape[1] - broadcast.n_expanded) * frozen.shape[1]
+        frozen, basis = draw_projection(
+            receiver.value, broadcast.outputs, self.layout, self.scale, generator, broadcast.n_expanded, draw
+        )
+        count = broadcast.outputs * frozen.shape[1]
         return Frozen(frozen / math.sqrt(count) if self.per == "projection" else frozen, basis)
 
     def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:

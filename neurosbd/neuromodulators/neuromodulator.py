@@ -49,6 +49,11 @@ class Broadcast(NamedTuple):
         return self.batch_size or len(self.score)
 
     @property
+    def outputs(self) -> int:
+        """C, the columns of the score itself, which come before those of its expansion."""
+        return self.score.shape[-1] - self.n_expanded
+
+    @property
     def scored(self) -> bool:
         """Whether this step has a score."""
         return self.score.shape[1] > 0

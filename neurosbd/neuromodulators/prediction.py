@@ -69,7 +69,7 @@ class Prediction:
         """Draw V; it has learned nothing."""
         if broadcast.n_expanded:
             raise ValueError("a prediction is judged by the loss, so it takes the score alone; remove the expansion")
-        weight, basis = draw_projection(receiver.value, broadcast, self.layout, self.scale, generator)
+        weight, basis = draw_projection(receiver.value, broadcast.outputs, self.layout, self.scale, generator)
         return Predicting(nn.Parameter(weight), basis)
 
     def head(self, state: Predicting) -> nn.Parameter:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from neurosbd.neuromodulators.layouts import Layout
-from neurosbd.neuromodulators.neuromodulator import Broadcast
 
 Entries = Literal["normal", "uniform"]
 _BLOCK = 16  # numbers that torch draws at once; of whole blocks, fewer are the first of more
@@ -31,20 +30,22 @@ def first_columns(seed: int, entries: Entries, rows: int, count: int) -> Tensor:
 
 def draw_projection(
     value: Tensor,
-    broadcast: Broadcast,
+    outputs: int,
     layout: Layout,
     scale: float,
     generator: torch.Generator,
+    n_expanded: int = 0,
     draw: Callable[[int, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A random projection of the score and the basis of its layout, on the device of the activity.
+    """A random projection of what is broadcast and the basis of its layout, on the device of the activity.
 
     Args:
         value: something like the activity of the population, [B, *size].
-        broadcast: something like what reaches it; its score [B, C + D] says how many rows there are.
+        outputs: C, values that are broadcast: of a score, a target or a reward.
         layout: over the population.
-        scale: standard deviation of the entries; those of the D rows of an expansion are 0.
+        scale: standard deviation of the entries.
         generator: source of both.
+        n_expanded: D, rows of an expansion of the score; they start at 0.
         draw: (rows, columns) -> entries of variance 1; none: Gaussian ones from the generator.
 
     Returns:
@@ -53,5 +54,5 @@ def draw_projection(
     basis = layout.init(value, generator)
     units = layout.summary(value[:1], basis).shape[1]
     draw = draw or partial(columns, generator, "normal")
-    drawn = draw(broadcast.score.shape[1] - broadcast.n_expanded, units) * scale
-    return torch.cat((drawn, drawn.new_zeros(broadcast.n_expanded, units))).to(value), basis
+    drawn = draw(outputs, units) * scale
+    return torch.cat((drawn, drawn.new_zeros(n_expanded, units))).to(value), basis

@@ -62,8 +62,7 @@ class Reward:
         zero = receiver.value.new_zeros(self.tasks, self.channels)
         projection, basis = zero.new_empty(1, 0), zero.new_empty(0)
         if self.channels > 1:
-            channels = Broadcast(zero.new_zeros(1, self.channels))
-            projection, basis = draw_projection(receiver.value, channels, self.layout, self.scale, generator)
+            projection, basis = draw_projection(receiver.value, self.channels, self.layout, self.scale, generator)
         return Expectation(zero, zero.clone(), zero[:, 0].clone(), projection, basis)
 
     def statistics(self, state: Expectation, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor, Tensor]:

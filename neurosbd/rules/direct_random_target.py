@@ -13,6 +13,7 @@ from neurosbd.losses import Loss
 from neurosbd.losses.targets import as_vector
 from neurosbd.network.network import Network
 from neurosbd.neuromodulators import Full, Layout
+from neurosbd.neuromodulators.projection import draw_projection
 from neurosbd.schema.constants import NotNegative, constants
 
 
@@ -51,10 +52,8 @@ class DirectRandomTarget(Rule[TensorState]):
         count = outputs // getattr(loss, "parameters", 1)
         for name in self.signals(network).third_factors:
             value = some.new_zeros((1, *network.populations[name].size))
-            basis = self.layout.init(value, generator)
-            width = self.layout.summary(value, basis).shape[1]
-            state.tensors[name] = (torch.randn(count, width, generator=generator) * self.scale).to(some)
-            state.tensors[f"{name}.basis"] = basis
+            b, basis = draw_projection(value, count, self.layout, self.scale, generator)
+            state.tensors |= {name: b, f"{name}.basis": basis}
         return state
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
