@@ -11,7 +11,7 @@ from neurosbd.connections.sides import Sides
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.factorised import weighted_gains
 from neurosbd.eligibility.local import Arrival, Local, Site
-from neurosbd.neurons.neuron import Activity, Flow, gain, gated
+from neurosbd.neurons.neuron import Activity, Flow, gain
 from neurosbd.neurons.scan import apart, together
 from neurosbd.surrogates import check_gain
 
@@ -109,8 +109,7 @@ class Exact:
     ) -> tuple["SensitivityBlock", "SensitivityBlock"]:
         """What `step` gives in as many steps as `arrival` has, without a value per synapse and step."""
         before = state if isinstance(state, Sensitivity) else state.after()
-        neuron, post = arrival.neuron, arrival.post
-        block = SensitivityBlock(arrival, before, _flows(arrival, dt), lambda factor: gated(neuron, post, factor, dt))
+        block = SensitivityBlock(arrival, before, _flows(arrival, dt), arrival.gate(dt))
         return block, block
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from neurosbd.connections.synapses import Synapses
 from neurosbd.eligibility.local import Arrival, Local, Site
-from neurosbd.neurons.neuron import gated
 from neurosbd.neurons.scan import apart, together
 
 
@@ -52,11 +51,6 @@ def _now(state: Traces | Later) -> Traces:
     return _filtered(*state)[1] if isinstance(state, Later) else state
 
 
-def _gate(arrival: Arrival, dt: float) -> Callable[[Tensor], Tensor]:
-    neuron, post = arrival.neuron, arrival.post
-    return lambda third_factor: gated(neuron, post, third_factor, dt)
-
-
 def weighted_gains(gate: Callable[[Tensor], Tensor], arrival: Arrival, weights: Sequence[float]) -> Tensor:
     """The gain at every step of a block, times the weight of the step, [K B, *size]."""
     gains = gate(torch.ones_like(arrival.post.value))
@@ -75,8 +69,7 @@ class Factors:
 
     trace: Tensor  # [B, *arriving]
     age: float  # the trace of a constant 1
-    post: Tensor  # value of the post units, [B, *size]
-    gate: Callable[[Tensor], Tensor]
+    gate: Callable[[Tensor], Tensor]  # third factor -> third factor x gain
     arrival: Arrival
 
     def contract(self, third_factor: Tensor) -> Synapses:
@@ -91,7 +84,7 @@ class Factors:
     def onto(self, pending: Synapses, kept: float) -> Synapses:
         """kept pending + e multiplied out, in one pass: weight [B, *weight], bias [B, post]."""
         assert pending.bias is not None
-        gain = self.gate(torch.ones_like(self.post))
+        gain = self.gate(torch.ones_like(self.arrival.post.value))
         weight = self.arrival.sides.onto(pending.weight, kept, gain, self.trace)
         return Synapses(weight, torch.add(gain * self.age, pending.bias, alpha=kept))
 
@@ -103,7 +96,7 @@ class Factors:
 
     def of(self, examples: Tensor, local: Local) -> Tensor:
         """gain x trace of each example by itself."""
-        gain = self.gate(torch.ones_like(self.post))[examples]
+        gain = self.gate(torch.ones_like(self.arrival.post.value))[examples]
         weight = local.synapses.weight
         return local.each(gain[None], self.trace[examples][None], weight.new_zeros(len(gain), *weight.shape), 0.0)
 
@@ -195,20 +188,20 @@ class Factorised:
         """Factors of this step."""
         traces = _after(_now(state), arrival.pre, _filters(arrival, dt))
         trace, age = (traces.pre[-1], traces.ones[-1]) if traces.pre else (arrival.pre, 1.0)
-        return Factors(trace, age, arrival.post.value, _gate(arrival, dt), arrival), traces
+        return Factors(trace, age, arrival.gate(dt), arrival), traces
 
     def block(self, state: Traces | Later, arrival: Arrival, dt: float) -> tuple[Factors | FactorBlock, Traces | Later]:
         """What `step` gives in as many steps as `arrival` has, for `contract` to sum over all of them.
 
         The filters run on the side that has fewer numbers.
         """
-        filters, before, gate = _filters(arrival, dt), _now(state), _gate(arrival, dt)
+        filters, before, gate = _filters(arrival, dt), _now(state), arrival.gate(dt)
         if not filters:
-            return Factors(arrival.pre, 1.0, arrival.post.value, gate, arrival), before
+            return Factors(arrival.pre, 1.0, gate, arrival), before
         pres = apart(arrival.pre, arrival.steps)
         if arrival.synapses.bias is None and arrival.pre.numel() < arrival.post.value.numel():
             traces, after = _filtered(before, pres, filters)
-            return Factors(together(traces), 1.0, arrival.post.value, gate, arrival), after
+            return Factors(together(traces), 1.0, gate, arrival), after
         return FactorBlock(arrival, before, filters, gate), Later(before, pres, filters)
 
 

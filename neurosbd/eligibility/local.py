@@ -1,13 +1,14 @@
 """Everything that a synapse may use to learn: what arrives, what is eligible, what is local."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from neurosbd.connections.sides import Sides
 from neurosbd.connections.synapses import Synapses, is_matrix
-from neurosbd.neurons.neuron import Activity, Compartment, Neuron, NeuronState
+from neurosbd.neurons.neuron import Activity, Compartment, Neuron, NeuronState, gated
 
 MATRIX = Sides()
 
@@ -58,6 +59,10 @@ class Arrival(NamedTuple):
     def steps(self) -> int:
         """K."""
         return len(self.states) or 1
+
+    def gate(self, dt: float) -> Callable[[Tensor], Tensor]:
+        """third factor -> third factor x gain of the post units, [K B, *size]."""
+        return partial(gated, self.neuron, self.post, dt=dt)
 
 
 class Eligible(Protocol):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from neurosbd.eligibility.factorised import Factors
 from neurosbd.eligibility.local import Arrival
-from neurosbd.neurons.neuron import gated
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class Settled:
 
     def step(self, state: tuple[()], arrival: Arrival, dt: float) -> tuple[Factors, tuple[()]]:
         """Factors of this step."""
-        neuron, post = arrival.neuron, arrival.post
-        return Factors(
-            arrival.pre, 1.0, post.value, lambda third_factor: gated(neuron, post, third_factor, dt), arrival
-        ), state
+        return Factors(arrival.pre, 1.0, arrival.gate(dt), arrival), state
 
     def block(self, state: tuple[()], arrival: Arrival, dt: float) -> tuple[Factors, tuple[()]]:
         """Every step by itself, so that steps are as good as examples."""
