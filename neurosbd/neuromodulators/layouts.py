@@ -37,7 +37,7 @@ class Layout(Protocol):
         ...
 
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Signal [B, M] over the population, [B, *size of like]."""
+        """Third factor [B, M] over the population, [B, *size of like]."""
         ...
 
     def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Full:
         return _units(value)
 
     def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every unit its own signal."""
+        """Every unit its own third factor."""
         return _over(third_factor, like)
 
     adjoint = spread
@@ -83,7 +83,7 @@ class Shared:
     """One column per channel, shared over the positions of a map; for other populations the same as full.
 
     The correlation is taken with the mean over positions, so frozen and learned parts keep their scale. M = channels;
-    one pass over the activity, and no memory for the signal.
+    one pass over the activity, and no memory for the third factor.
 
     Source: this project's own reading; on CIFAR-10 as accurate as full, and hundreds of times smaller.
     """
@@ -103,8 +103,30 @@ class Shared:
         return self.spread(third_factor / like[0, 0].numel() if is_map(like) else third_factor, like, basis)
 
 
+class Patches(Layout, Protocol):
+    """Layouts with a column for each channel and patch of a map, which differ in how large a patch is."""
+
+    init = _no_basis
+
+    def sides(self, value: Tensor) -> tuple[int, ...]:
+        """Height and width of a patch over a population like `value`; () of one that is no map."""
+        ...
+
+    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
+        """Mean over each patch, [B, patches x channels]."""
+        return _patch_means(value, *self.sides(value))
+
+    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch the same third factor."""
+        return _tiled(third_factor, like, *self.sides(like))
+
+    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
+        """Every position of a patch its share of the slope."""
+        return _tiled(third_factor, like, *self.sides(like)) * _shares(like, *self.sides(like))
+
+
 @constants
-class Patchwise:
+class Patchwise(Patches):
     """One column per channel and square patch of a map; for other populations the same as full.
 
     The correlation is taken with the mean over the positions of a patch. Patches lie side by side from the first
@@ -121,27 +143,13 @@ class Patchwise:
 
     patch: Annotated[int, Range(least=1, unit="pixel")] = 4
 
-    init = _no_basis
-
-    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
-        """Mean over each patch, [B, patches x channels]."""
-        return _patch_means(value, *self._sides(value))
-
-    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every position of a patch the same signal."""
-        return _tiled(third_factor, like, *self._sides(like))
-
-    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every position of a patch its share of the slope."""
-        return _tiled(third_factor, like, *self._sides(like)) * _shares(like, *self._sides(like))
-
-    def _sides(self, value: Tensor) -> tuple[int, ...]:
+    def sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch; none is larger than the map."""
         return tuple(min(self.patch, length) for length in _map_sides(value))
 
 
 @constants
-class Grid:
+class Grid(Patches):
     """As patchwise, with as many patches along each side of every map, however large it is.
 
     M = channels x patches: no more than channels x divisions^2. A patch is ceil(height / divisions) x ceil(width /
@@ -156,21 +164,7 @@ class Grid:
 
     divisions: Count = 4
 
-    init = _no_basis
-
-    def summary(self, value: Tensor, basis: Tensor) -> Tensor:
-        """Mean over each patch, [B, patches x channels]."""
-        return _patch_means(value, *self._sides(value))
-
-    def spread(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every position of a patch the same signal."""
-        return _tiled(third_factor, like, *self._sides(like))
-
-    def adjoint(self, third_factor: Tensor, like: Tensor, basis: Tensor) -> Tensor:
-        """Every position of a patch its share of the slope."""
-        return _tiled(third_factor, like, *self._sides(like)) * _shares(like, *self._sides(like))
-
-    def _sides(self, value: Tensor) -> tuple[int, ...]:
+    def sides(self, value: Tensor) -> tuple[int, ...]:
         """Of a patch."""
         return tuple(-(-length // self.divisions) for length in _map_sides(value))
 
