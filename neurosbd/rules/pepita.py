@@ -87,16 +87,16 @@ class Pepita(Rule[TensorState]):
         feedback = self._feedback(state, network, len(firsts[0].value(INPUT)))
         if feedback is None:
             return run.result()
-        moved = torch.stack([self._moved(first, feedback) for first in firsts])
+        inputs = torch.stack([self._second_input(first, feedback) for first in firsts])
         start = [parameter.clone() for parameter in network.parameters()] if self.form == "time_local" else []
         if self.form != "difference":
             for first in firsts:
-                self._half(first, 1.0, self.ahead if start else 0.0)
-        for first, second in zip(firsts, run(replace(batch, inputs=moved)), strict=True):
+                self._add_product(first, 1.0, self.ahead if start else 0.0)
+        for first, second in zip(firsts, run(replace(batch, inputs=inputs)), strict=True):
             if self.form == "difference":
-                self._differ(first, second)
+                self._add_difference(first, second)
             else:
-                self._half(second, -1.0)
+                self._add_product(second, -1.0)
         for parameter, before in zip(network.parameters() if start else (), start, strict=True):
             parameter.copy_(before)
         return run.result()
@@ -112,13 +112,13 @@ class Pepita(Rule[TensorState]):
             mirrors.keep_size()
         return None if before else mirrors.feedback(network.populations[INPUT].size)
 
-    def _moved(self, first: Pass, feedback: Tensor) -> Tensor:
+    def _second_input(self, first: Pass, feedback: Tensor) -> Tensor:
         """The input of the second showing, [B, *input size]."""
         error = first.score() * first.examples
         error = error.sign() * 0.1 if self.sent == "sign" else error
         return first.value(INPUT) - torch.tensordot(error, feedback, 1)
 
-    def _differ(self, first: Pass, second: Pass) -> None:
+    def _add_difference(self, first: Pass, second: Pass) -> None:
         """The update of form 'difference'."""
         network = first.run.network
         for name, connections in network.incoming.items():
@@ -128,10 +128,10 @@ class Pepita(Rule[TensorState]):
             else:
                 change = (first.value(name) - second.value(name)) * (first.weight / first.examples)
             for connection in connections:
-                second.deposit(connection, change * self._share(second, connection.name, change))
+                second.deposit(connection, change * self._kernel_factor(second, connection.name, change))
 
-    def _half(self, shown: Pass, sign: float, ahead: float = 0.0) -> None:
-        """One of the two products of the Hebbian forms, with its sign; `ahead` of it moves the weights."""
+    def _add_product(self, shown: Pass, sign: float, ahead: float = 0.0) -> None:
+        """One of the two products of the Hebbian forms, with its sign; `ahead` times it leaves the weights at once."""
         network = shown.run.network
         for name, connections in network.incoming.items():
             value = shown.value(name)
@@ -140,15 +140,15 @@ class Pepita(Rule[TensorState]):
                 value = shown.score() * shown.examples + target if sign > 0 else target
             value = value * (sign * shown.weight / shown.examples)
             for connection in connections:
-                slope = shown.deposit(connection, value * self._share(shown, connection.name, value))
+                slope = shown.deposit(connection, value * self._kernel_factor(shown, connection.name, value))
                 if ahead and slope is not None:
                     synapses, present = network.synapses(connection), network.present(connection)
                     synapses.weight.sub_(slope.weight if present is None else slope.weight * present, alpha=ahead)
                     if synapses.bias is not None and slope.bias is not None:
                         synapses.bias.sub_(slope.bias, alpha=ahead)
 
-    def _share(self, shown: Pass, name: str, change: Tensor) -> float:
-        """What a change counts: 1, but for kernels as they are published."""
+    def _kernel_factor(self, shown: Pass, name: str, change: Tensor) -> float:
+        """By what a change is multiplied: 1, but for kernels as they are published."""
         published = self.kernels == "published" and has_kernels(shown.run.network.weights[name])
         return -1 / (math.prod(change.shape[2:]) * shown.examples) if published else 1.0
 

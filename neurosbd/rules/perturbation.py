@@ -53,7 +53,7 @@ class NodePerturbation(Rule[TensorState]):
         return TensorState({**keys, "batches": torch.zeros((), dtype=torch.int64, device=device)})
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
-        """Calm, then shaken; a change of each unit by its own noise."""
+        """A showing without noise, then with it; a change of each unit by its own noise."""
         network, keys, steps = run.network, state.tensors, len(batch.weights)
         sizes = {name: network.populations[name].size for name in network.incoming}
         some = next(network.parameters())
@@ -64,14 +64,13 @@ class NodePerturbation(Rule[TensorState]):
             for t in range(steps)
         ]
 
-        def shaken(sign: float) -> Iterator[Pass]:
+        def perturbed(sign: float) -> Iterator[Pass]:
             return run(batch, lambda t, frame: {name: sign * self.size * xi for name, xi in noise[t].items()})
 
-        calm = list(run(batch))
-        lower = calm if self.difference == "forward" else shaken(-1.0)
-        span = self.size if self.difference == "forward" else 2 * self.size
-        for first, less, more in zip(calm, lower, shaken(1.0), strict=True):
-            worse = (_losses(more) - _losses(less)) * (first.weight / span / batch.examples(count))
+        firsts, forward = list(run(batch)), self.difference == "forward"
+        below, span = (firsts, self.size) if forward else (perturbed(-1.0), 2 * self.size)
+        for first, minus, plus in zip(firsts, below, perturbed(1.0), strict=True):
+            worse = (_losses(plus) - _losses(minus)) * (first.weight / span / batch.examples(count))
             for name, xi in noise[first.t].items():
                 for connection in network.incoming[name]:
                     first.deposit(connection, xi * worse.view(-1, *(1,) * len(sizes[name])))
@@ -115,23 +114,22 @@ class WeightPerturbation(Rule[TensorState]):
         return TensorState({**keys, "batches": torch.zeros((), dtype=torch.int64, device=device)})
 
     def learn(self, state: TensorState, run: Run, batch: Batch) -> BatchResult:
-        """Calm, then shaken; a change of each synapse by its own noise."""
+        """A showing without noise, then with it; a change of each synapse by its own noise."""
         parameters = {name: p for name, p in run.network.named_parameters() if p.requires_grad}
         keys = state.tensors
         noise = {name: normal(keys[name], keys["batches"], p) for name, p in parameters.items()}
         for name, connection in run.network.connections.items():
             if connection.plastic and (present := run.network.present(connection)) is not None:
                 noise[f"weights.{name}"] *= present
-        calm = _total(run, batch)
-        with _moved(parameters, noise, self.size):
-            more = _total(run, batch)
-        less, span = calm, self.size
+        minus, span = _mean_loss(run, batch), self.size  # the first showing has no noise, whatever the difference
+        with _shifted(parameters, noise, self.size):
+            plus = _mean_loss(run, batch)
         if self.difference == "central":
             span = 2 * self.size
-            with _moved(parameters, noise, -self.size):
-                less = _total(run, batch)
+            with _shifted(parameters, noise, -self.size):
+                minus = _mean_loss(run, batch)
         for name, parameter in parameters.items():
-            add_gradient(Synapses(parameter, None), Synapses(noise[name] * ((more - less) / span), None))
+            add_gradient(Synapses(parameter, None), Synapses(noise[name] * ((plus - minus) / span), None))
         keys["batches"] += 1
         return run.result()
 
@@ -142,14 +140,14 @@ def _losses(p: Pass) -> Tensor:
     return p.run.loss.per_example(p.value(p.run.network.readout), p.target)
 
 
-def _total(run: Run, batch: Batch) -> Tensor:
+def _mean_loss(run: Run, batch: Batch) -> Tensor:
     """Mean loss of a showing, weighted over its steps, []."""
     losses = [(_losses(p), p.weight) for p in run(batch) if p.weight]
     return torch.stack([each.sum() * (weight / batch.examples(len(each))) for each, weight in losses]).sum()
 
 
 @contextmanager
-def _moved(parameters: Mapping[str, Tensor], noise: Mapping[str, Tensor], size: float) -> Iterator[None]:
+def _shifted(parameters: Mapping[str, Tensor], noise: Mapping[str, Tensor], size: float) -> Iterator[None]:
     """Parameters a step away for a while; they come back bit for bit."""
     start = {name: parameter.clone() for name, parameter in parameters.items()}
     try:
