@@ -6,7 +6,7 @@ called with those alone. So the weights are those of the updates by `.grad`, and
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from neurosbd.constraints import Bounds, Held, Nonnegative
 from neurosbd.eligibility.local import Local
 from neurosbd.learning.optimizers import plain_rates
 from neurosbd.network.network import Connection, Network
-from neurosbd.plasticity.plasticity import takes_events, takes_lists
+from neurosbd.plasticity.plasticity import EventDriven, Plasticity, takes_events, takes_lists
+
+S = TypeVar("S")  # the state of a plasticity
 
 
 class DirectUpdate(NamedTuple):
@@ -31,7 +33,7 @@ class DirectUpdate(NamedTuple):
 
 def direct_updates(
     network: Network,
-    plasticities: Iterable[tuple[Connection, Any]],
+    plasticities: Iterable[tuple[Connection, Plasticity]],
     limits: Mapping[str, Held],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, DirectUpdate]:
@@ -59,7 +61,7 @@ def direct_updates(
     return found
 
 
-def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float, update: DirectUpdate) -> Any:
+def move(plasticity: Plasticity[S], state: S, local: Local, geometry: Sparse, dt: float, update: DirectUpdate) -> S:
     """Move the synapses of one connection that a step changes; the state of its plasticity after the step.
 
     Args:
@@ -70,7 +72,7 @@ def move(plasticity: Any, state: Any, local: Local, geometry: Sparse, dt: float,
         dt: step, s.
         update: how they move.
     """
-    arrived, fired = plasticity.movers(state, local)
+    arrived, fired = cast(EventDriven[S], plasticity).movers(state, local)
     which = touched(geometry, arrived[0], fired[0])
     post, pre = (units.index_select(0, which) for units in geometry.lists[:2])
     weight = local.synapses.weight

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from neurosbd.neuromodulators import Forgetting, Prediction
 from neurosbd.neuromodulators.neuromodulator import Broadcast, HasHead
 from neurosbd.neuromodulators.side_by_side import FOR_ANY_AXES, WITHOUT_BASIS, SideBySide
 from neurosbd.plasticity import ThreeFactor, Tracking
+from neurosbd.plasticity.plasticity import Plasticity
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class LocalRule(Composition, Rule[LocalState]):
         """The bounds of its plasticity for the weights that follow it."""
         return rule_bounds(network, self)
 
-    def direct_plasticities(self, network: Network) -> list[tuple[Connection, Any]]:
+    def direct_plasticities(self, network: Network) -> list[tuple[Connection, Plasticity]]:
         """All of them, unless something is added to their gradients at the end of a batch."""
         if self.upkeep:
             return []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
+from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from neurosbd.learning.batch import Batch, BatchResult
 from neurosbd.learning.passes import Run
 from neurosbd.losses import Loss
 from neurosbd.network.network import Connection, Network
+from neurosbd.plasticity.plasticity import Plasticity
 
 
 class RuleState(Protocol):
@@ -227,7 +228,7 @@ class Rule(Protocol[S]):
         """The rule for so many networks in one, where `why_apart` is None."""
         return self
 
-    def direct_plasticities(self, network: Network) -> Iterable[tuple[Connection, Any]]:
+    def direct_plasticities(self, network: Network) -> Iterable[tuple[Connection, Plasticity]]:
         """What each plastic connection follows, if its synapses may move at the spikes with no gradient between."""
         return ()
 

@@ -131,7 +131,7 @@ class Pepita(Rule[TensorState]):
                 second.deposit(connection, change * self._kernel_factor(second, connection.name, change))
 
     def _add_product(self, shown: Pass, sign: float, ahead: float = 0.0) -> None:
-        """One of the two products of the Hebbian forms, with its sign; `ahead` times it leaves the weights at once."""
+        """One of the two products of the Hebbian forms, with its sign; the weights go `ahead` times it down at once."""
         network = shown.run.network
         for name, connections in network.incoming.items():
             value = shown.value(name)
