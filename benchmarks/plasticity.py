@@ -56,7 +56,8 @@ def _ours(name: str, every: int = 1) -> Step:
     from neurosbd.connections import Dense
     from neurosbd.learning.batch import Batch
     from neurosbd.learning.local_run import LocalRun
-    from neurosbd.learning.passes import Run, Watchers
+    from neurosbd.learning.observers import Watchers
+    from neurosbd.learning.passes import Run
     from neurosbd.learning.rule_state import init_rule_state
     from neurosbd.network.blocks import block_of
     from neurosbd.network.network import Connection, Frame, Network, Population, State

@@ -97,7 +97,8 @@ def test_a_right_label_is_hebbian_and_a_wrong_one_the_opposite() -> None:
 
 
 def _run(learner: Learner, x: Tensor) -> Any:
-    from neurosbd.learning.passes import Run, Watchers
+    from neurosbd.learning.observers import Watchers
+    from neurosbd.learning.passes import Run
 
     return Run(learner.network, learner.loss, Batch(x, LABELS[: x.shape[1]]), Watchers(), None)
 

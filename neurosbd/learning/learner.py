@@ -14,7 +14,8 @@ from neurosbd.errors import UsageError
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.events import DirectUpdate, direct_updates
-from neurosbd.learning.passes import Continuation, LearningObserver, Run, Watchers
+from neurosbd.learning.observers import LearningObserver, Watchers
+from neurosbd.learning.passes import Continuation, Run
 from neurosbd.learning.ranks import ALONE, Ranks
 from neurosbd.learning.reminders import Reminders
 from neurosbd.learning.rule import Rule

@@ -9,8 +9,9 @@ from neurosbd.connections.synapses import Synapses
 from neurosbd.learning.composition import Composition
 from neurosbd.learning.local_step import LocalStep, StepResult
 from neurosbd.learning.local_traces import LocalTraces
+from neurosbd.learning.observers import LearningObserver
 from neurosbd.learning.optimizers import plain_rates
-from neurosbd.learning.passes import LearningObserver, Run, add_gradient
+from neurosbd.learning.passes import Run, add_gradient
 from neurosbd.learning.plans import Plan
 from neurosbd.learning.rule_state import LocalState
 from neurosbd.learning.third_factors import ThirdFactors

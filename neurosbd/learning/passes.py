@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,30 +13,15 @@ from neurosbd.errors import RunError, UsageError, nearest
 from neurosbd.learning.batch import START, UNSCORED, Batch, BatchResult, Progress, checked_reward
 from neurosbd.learning.events import DirectUpdate
 from neurosbd.learning.meters import Adaptation, LossMeter
+from neurosbd.learning.observers import LearningObserver, Watchers
 from neurosbd.learning.ranks import ALONE, Ranks
-from neurosbd.learning.simulation import Drives, Lengths, Observer, as_long_as, blocks, checked_frames, of_one_kind
+from neurosbd.learning.simulation import Drives, Lengths, as_long_as, blocks, checked_frames, of_one_kind
 from neurosbd.learning.upward import upward
 from neurosbd.losses import Loss
 from neurosbd.network.blocks import Block
 from neurosbd.network.inputs import gone_once_shown
 from neurosbd.network.network import Connection, Frame, Network
 from neurosbd.neurons.neuron import gated
-
-
-class LearningObserver(Protocol):
-    """Sees the learning itself, as an observer sees the dynamics; it changes nothing."""
-
-    def on_third_factor(self, population: str, third_factor: Tensor | None) -> None:
-        """The third factor of a population at this step, [B, *size]; None: there is none at this step."""
-        ...
-
-    def on_eligibility(self, connection: str, eligibility: Callable[[Tensor], Tensor]) -> None:
-        """A connection has learned from this step; `eligibility` gives what waits there, of examples [E]."""
-        ...
-
-    def looks_at(self, connection: str) -> bool:
-        """Whether it wants to know the eligibility of a connection, which costs as much again as learning does."""
-        ...
 
 
 @dataclass
@@ -52,13 +36,6 @@ class Continuation:
     frame: Frame | None = None
     traces: object = None
     direct_updates: Mapping[str, DirectUpdate] = field(default_factory=dict)
-
-
-class Watchers(NamedTuple):
-    """Who watches a batch; nobody changes anything."""
-
-    observers: tuple[Observer, ...] = ()  # of every step of the network
-    learning: LearningObserver | None = None  # of third factors and eligibilities, of rules that have any
 
 
 class Run:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import Batch
-from neurosbd.learning.passes import LearningObserver
+from neurosbd.learning.observers import LearningObserver
 from neurosbd.learning.simulation import Observer
 from neurosbd.network.network import Frame
 from neurosbd.recording.gathering import Gathering
