@@ -36,12 +36,8 @@ class Aligned:
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Frozen:
         """Draw M."""
-        if receiver.readout_weight is None:
-            raise ValueError(
-                "a projection that is aligned with the readout needs a dense connection without pooling from every "
-                "learning population to the readout; use neuromodulator 'fixed_random' for deeper populations"
-            )
-        return Frozen(overlapping(receiver.readout_weight.detach(), self.overlap, generator))
+        readout_weight = receiver.weight_to_readout("a projection that is aligned with the readout").detach()
+        return Frozen(overlapping(readout_weight, self.overlap, generator))
 
     def third_factor(self, state: Frozen, receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score M, [B, units]."""

@@ -100,6 +100,19 @@ class Receiver(NamedTuple):
     readout_weight: Tensor | None = None  # of a dense connection to the readout, [C, units], if there is one
     reading: Reading | None = None  # of its head, where the neuromodulator has one
 
+    def weight_to_readout(self, what: str) -> Tensor:
+        """`readout_weight`, for what cannot do without it.
+
+        Raises:
+            ValueError: if there is no such connection; it begins with `what` needs one.
+        """
+        if self.readout_weight is None:
+            raise ValueError(
+                f"{what} needs a dense connection without pooling from every learning population to the readout; use "
+                f"neuromodulator 'fixed_random' for deeper populations"
+            )
+        return self.readout_weight
+
 
 class Neuromodulator(Protocol[S]):
     """Turns the broadcast score into one third factor per unit of a population, in three verbs at every step:

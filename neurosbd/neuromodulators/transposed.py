@@ -10,16 +10,8 @@ from neurosbd.neuromodulators.neuromodulator import Broadcast, Receiver, no_stat
 from neurosbd.schema.constants import Fraction, NotNegative, constants
 
 
-def _readout_weight(receiver: Receiver, name: str) -> Tensor:
-    if receiver.readout_weight is None:
-        raise ValueError(
-            f"{name} feedback needs a dense connection without pooling from every learning population to the "
-            f"readout; use neuromodulator 'fixed_random' for deeper populations"
-        )
-    return receiver.readout_weight
-
-
 def _drive_score(broadcast: Broadcast) -> Tensor:
+    """The score at the drive of the readout, or the score itself where that is not known, [B, C]."""
     return broadcast.score if broadcast.output_drive_score is None else broadcast.output_drive_score
 
 
@@ -41,12 +33,12 @@ class Transposed:
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> tuple[()]:
         """Nothing of its own."""
-        _readout_weight(receiver, "symmetric")
+        receiver.weight_to_readout("symmetric feedback")
         return ()
 
     def third_factor(self, state: tuple[()], receiver: Receiver, broadcast: Broadcast) -> Tensor:
         """score gain W_out, [B, units]."""
-        return _drive_score(broadcast) @ _readout_weight(receiver, "symmetric")
+        return _drive_score(broadcast) @ receiver.weight_to_readout("symmetric feedback")
 
     def projection(self, state: tuple[()]) -> None:
         """The readout's own weights, nothing else."""
@@ -86,12 +78,12 @@ class Following:
 
     def init(self, receiver: Receiver, broadcast: Broadcast, generator: torch.Generator) -> Followed:
         """Draw B."""
-        seen = _readout_weight(receiver, "adaptive").detach().clone()
+        seen = receiver.weight_to_readout("adaptive feedback").detach().clone()
         return Followed((torch.randn(seen.shape, generator=generator) * self.scale).to(seen), seen)
 
     def statistics(self, state: Followed, receiver: Receiver, broadcast: Broadcast) -> tuple[Tensor]:
         """sum_b W_out / B, [C, units]: the weights of the readout, of which every example tells its part."""
-        now = _readout_weight(receiver, "adaptive").detach()
+        now = receiver.weight_to_readout("adaptive feedback").detach()
         return (now * (len(receiver.value) / broadcast.examples),)
 
     def update(self, state: Followed, sums: tuple[Tensor, ...], broadcast: Broadcast) -> Followed:
