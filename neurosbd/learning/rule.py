@@ -61,7 +61,10 @@ class TensorState:
             for name, value in present.items():
                 there = saved[kind][name]
                 if there.shape != value.shape:
-                    raise ValueError(f"'{name}' of the rule is {list(there.shape)} there, {list(value.shape)} here")
+                    raise ValueError(
+                        f"'{name}' of the rule is {list(there.shape)} there, {list(value.shape)} here; take the "
+                        f"network and the constants of then"
+                    )
                 value.copy_(there)
 
 

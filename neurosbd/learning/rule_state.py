@@ -112,7 +112,10 @@ def _check_shapes(name: str, present: State, saved: dict[str, Tensor]) -> None:
     for key, value in present._asdict().items():
         there, here = list(saved[key].shape), list(value.shape)
         if there != here:
-            raise ValueError(f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here")
+            raise ValueError(
+                f"population '{name}': '{key}' of its neuromodulator is {there} there, {here} here; give it the size "
+                f"and the layout of then"
+            )
 
 
 def init_rule_state(network: Network, rule: Composition, loss: Loss | None, generator: torch.Generator) -> LocalState:
@@ -164,7 +167,7 @@ def widths(network: Network, rule: Composition, loss: Loss) -> list[int]:
 def _silent(network: Network, rule: Composition, loss: Loss | None, output: Tensor) -> Broadcast:
     """What an expansion gets while nothing happens."""
     if loss is None or rule.rewarded:
-        raise ValueError("only a score can be expanded; this rule gets none")
+        raise ValueError("only a score can be expanded, and this rule gets none; leave rule.expansion out")
     values = output.shape[1] // getattr(loss, "parameters", 1)
     silence = {
         name: Activity(*(output.new_zeros((1, *population.size)),) * 2)

@@ -73,7 +73,7 @@ def unroll(
                 for observe in observers:
                     observe(t + k, frame)
     if frame is None:
-        raise UsageError("unroll needs at least one step of input, got an empty sequence")
+        raise UsageError("unroll needs at least one step of input, got none; give [T, B, *size] with T >= 1")
     return frame
 
 

@@ -101,7 +101,7 @@ class Reward:
         """The reward as [B, channels]."""
         reward, batch = broadcast.reward, len(value)
         if reward is None:
-            raise ValueError("a reward rule was given a score instead of a reward")
+            raise ValueError("neuromodulator 'reward' was sent a score and no reward; set Broadcast.reward, [batch]")
         wanted = (batch,) if self.channels == 1 else (batch, self.channels)
         if reward.shape != wanted:
             axes = "[batch]" if self.channels == 1 else "[batch, channels]"

@@ -23,7 +23,7 @@ WeightDependence = Literal["additive", "multiplicative", "power_law"]
 def check_bounds(name: str, w_min: float, w_max: float) -> None:
     """Raise ValueError of bounds that leave a weight no room."""
     if not w_min < w_max:
-        raise ValueError(f"{name} needs w_min < w_max, got {w_min} and {w_max}")
+        raise ValueError(f"{name} needs w_min < w_max, got {w_min:g} and {w_max:g}; raise w_max, or lower w_min")
 
 
 @constants(called="stdp")

@@ -39,7 +39,9 @@ class CausalWindow:
 
     def __post_init__(self) -> None:
         if not self.w_min < self.w_max:
-            raise ValueError(f"rule needs w_min < w_max, got {self.w_min} and {self.w_max}")
+            raise ValueError(
+                f"rule needs w_min < w_max, got {self.w_min:g} and {self.w_max:g}; raise rule.w_max or lower w_min"
+            )
 
     def change(self, error: Tensor, time: Tensor, arrived: Tensor, weight: Tensor) -> Tensor:
         """The sum over examples, [n, m].
