@@ -180,6 +180,7 @@ def test_constants_stay_where_another_rule_has_them() -> None:
     assert carried_over(table, "ebd") == {k: v for k, v in table.items() if k != "kind"}
     assert carried_over(table, "sbd") == table and carried_over(table, "bp") == {}
     assert carried_over({"neuromodulator": {"kind": "reward"}}, "dfa") == {}
+    assert carried_over({"kind": "mono_forward", "answers": "heads"}, "forward_forward") == {}  # of other words
     rewarded = {"kind": "rstdp", "readout": "rule", "neuromodulator": {"tasks": 4}, "plasticity": {"tau_e": 0.2}}
     assert carried_over(rewarded, "rmax") == {k: v for k, v in rewarded.items() if k != "kind"}
     assert carried_over(rewarded, "sbd") == {} and carried_over(rewarded, "stdp") == {"readout": "rule"}

@@ -16,7 +16,7 @@ def carried_over(table: object, rule: str) -> JsonTable:
 
     Constants of plasticity and neuromodulator stay where the other rule's have constants of that name; a component that
     the file has chosen in place of the old rule's own goes with that rule. What all rules share stays where it does
-    something.
+    something. What has the name of another rule's constant but not its type, such as other words, is another thing.
 
     Args:
         table: as the file has it, not yet checked.
@@ -31,7 +31,7 @@ def carried_over(table: object, rule: str) -> JsonTable:
     if old == rule or old not in RULES:
         return dict(table)
     was, now = RULES[old](), RULES[rule]()
-    legal, common = parameters(RULES[rule]), {}
+    before, legal, common = parameters(RULES[old]), parameters(RULES[rule]), {}
     for part, value in table.items():
         if part not in legal:
             continue
@@ -41,7 +41,9 @@ def carried_over(table: object, rule: str) -> JsonTable:
             common |= {part: constants} if constants else {}
         elif part == "readout":
             common |= {part: value} if was.scored == now.scored else {}
-        elif part not in Parts.__annotations__ or now.takes(part, value):  # the former of a user's own rule
+        elif part in Parts.__annotations__:
+            common |= {part: value} if now.takes(part, value) else {}
+        elif before.get(part, legal[part])[0] == legal[part][0]:
             common[part] = value
     return common
 
