@@ -14,6 +14,7 @@ from neurosbd.neurons.intrinsic_plasticity import IntrinsicPlasticity
 from neurosbd.neurons.izhikevich import Izhikevich
 from neurosbd.neurons.leaky_integrator import LI
 from neurosbd.neurons.leaky_rate import LeakyRate
+from neurosbd.neurons.learned_threshold import LearnedThreshold
 from neurosbd.neurons.lif import LIF
 from neurosbd.neurons.neuron import Neuron
 from neurosbd.neurons.normalised import Normalised
@@ -33,6 +34,7 @@ NEURONS: dict[str, Callable[..., Neuron]] = {
     "corinfomax": CorInfoMax,
     "leaky_rate": LeakyRate,
     "if": IF,
+    "learned_threshold": LearnedThreshold,
     "lif": LIF,
     "alif": ALIF,
     "cubalif": CubaLIF,
@@ -47,6 +49,6 @@ is_table(__name__, NEURONS)
 
 __all__ = [
     "ALIF", "IF", "LI", "LIF", "NEURONS", "RATES", "AdEx", "CorInfoMax", "CtReLU", "CubaLIF", "Escape", "HardSigmoid",
-    "HodgkinHuxley", "Identity", "IntrinsicPlasticity", "Izhikevich", "LeakyRate", "LeakyReLU", "Normalised", "ReLU",
-    "Relay", "Sigmoid", "Softplus", "Standardised", "Tanh", "UnitPower",
+    "HodgkinHuxley", "Identity", "IntrinsicPlasticity", "Izhikevich", "LeakyRate", "LeakyReLU", "LearnedThreshold",
+    "Normalised", "ReLU", "Relay", "Sigmoid", "Softplus", "Standardised", "Tanh", "UnitPower",
 ]  # fmt: skip

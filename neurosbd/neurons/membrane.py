@@ -248,14 +248,14 @@ def scan(
     if (
         neuron.refractory > 0
         or neuron.reset == "to_value"
-        or isinstance(threshold, Tensor)
+        or (isinstance(threshold, Tensor) and neuron.reset == "subtract")
         or isinstance(factor, Tensor)
     ):
         return None
     spikes = torch.empty_like(drives)
     for drive, spike_of_step in zip(apart(drives, steps), apart(spikes, steps), strict=True):
         drive.add_(v, alpha=factor)
-        v = drive.sub_(z, alpha=threshold) if neuron.reset == "subtract" else drive
+        v = drive if isinstance(threshold, Tensor) or neuron.reset == "none" else drive.sub_(z, alpha=threshold)
         z = torch.gt(v, threshold, out=spike_of_step)
     return drives, spikes
 

@@ -30,24 +30,34 @@ class LateralInhibition:
     Of several in one step the one of the highest potential is the first. Units of a vector are channels of one
     position each, so that only `winners` counts.
 
+    The first of a whole map are those where its input is strongest. With `positions` the competition is held at some
+    places of it alone, so that channels learn what is anywhere in the input.
+
     Args:
         winners: most units that win in an example, >= 1; each of another channel.
         radius: rows and columns around a winner, in which no other unit wins, >= 0.
+        positions: of the map at which units may win, drawn anew for every example, >= 1; None: all of them.
     """
 
     winners: Count = 4
     radius: Whole = 2
+    positions: Count | None = None
 
-    def among(self, spikes: Spikes) -> Winners:
+    def among(self, spikes: Spikes, draw: Tensor | None = None) -> Winners:
         """Those that win.
 
         Args:
             spikes: of a population, [B, channels, height, width] or [B, units].
+            draw: a number for every position, [B, height x width], of which the smallest are where units may win; None:
+                they may anywhere.
         """
         time, potential = (each if is_map(each) else each[:, :, None, None] for each in spikes)
         count, channels, height, width = time.shape
         rows, columns = (torch.arange(side, device=time.device) for side in (height, width))
         free, found = time < 1, []
+        if self.positions is not None and draw is not None:
+            drawn = draw.argsort(1).argsort(1) < self.positions
+            free = free & drawn.view(count, 1, height, width)
         for _ in range(min(self.winners, channels)):
             rest = torch.where(free, time, 2.0).flatten(1)
             first = rest.amin(1, keepdim=True)
