@@ -64,7 +64,8 @@ def analyse(run: Run) -> Result:
         for part, values in signal.blocks():
             weight[i, :, part] = np.percentile(values[:, there[i]], PERCENTILES, axis=1)
         low, high = np.nanmin(weight[i]), np.nanmax(weight[i])
-        bounds = np.linspace(low, high if high > low else low + 1, bins[i] + 1)
+        beside = 0.0 if high > low else abs(low) / 2 or 0.5  # on both sides of weights that are all the same
+        bounds = np.linspace(low - beside, high + beside, bins[i] + 1)
         width[i], edges[i, : bins[i]] = bounds[1] - bounds[0], bounds[:-1]
         for shares, row in ((first, 0), (last, len(signal) - 1)):
             shares[i, : bins[i]] = np.histogram(signal[row][there[i]], bounds)[0] / there[i].sum()

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,14 @@ simulation = { duration = "1.5 s", report = "50 ms" }
 stimulus = [{ population = "source", kind = "poisson", rate = "40 Hz" }]
 rule.kind = "stdp"
 rule.plasticity.window = { a_plus = 1e-4, a_minus = 1.2e-4, tau_plus = "10 ms", tau_minus = "20 ms" }
-record = { signals = ["*.spikes", "source->cell.weight"] }
+record = { signals = ["*.spikes", "source->cell.weight", "source->cell (steady).weight"] }
+[[connection]]
+pre = "source"
+post = "cell"
+label = "steady"
+kind = "dense"
+plastic = false
+weight = { kind = "constant", value = 0.001 }
 [[connection]]
 pre = "source"
 post = "cell"
@@ -60,9 +68,19 @@ def test_statistics_and_weights_are_those_of_the_run(outcomes: dict[str, Outcome
     assert np.nanmean(rate[0]) == pytest.approx(40, rel=0.1) and np.nanmean(cv[0]) == pytest.approx(1, abs=0.1)
     assert np.isnan(rate[1, 8:]).all() and "ISI CV" in spikes.caption
     first, last, weight = (getattr(weights.result, name)[0] for name in ("first", "last", "weight"))
+    first, last = first[np.isfinite(first)], last[np.isfinite(last)]
     assert first.sum() == pytest.approx(1) and last.sum() == pytest.approx(1)
     assert (np.diff(weight, axis=0) >= 0).all() and weight[0, 0] > 0.1  # absent synapses are not there
     assert weights.result.progress[0, -1] == pytest.approx(1.5)  # type: ignore[attr-defined]
+
+
+def test_weights_that_are_all_the_same_stand_in_the_middle_of_their_axis(outcomes: dict[str, Outcome]) -> None:
+    """Must fail when the axis ends 1 above them, whatever they are (tried)."""
+    result: Any = outcomes["weight_distribution"].result
+    place = result.connection.index("source->cell (steady)")
+    known = np.isfinite(result.edge[place])
+    edges = np.append(result.edge[place, known], result.edge[place, known][-1] + result.width[place])
+    assert edges[[0, -1]] == pytest.approx([0.0005, 0.0015]) and result.first[place, known].sum() == pytest.approx(1)
 
 
 CONDUCTING = """

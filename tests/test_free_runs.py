@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -569,3 +570,25 @@ def test_synapses_are_drawn_from_those_that_are_there(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("random 12", "random 21"))
     with pytest.raises(UsageError, match="random 21 of 20; legal is 1 to 20"):
         neurosbd.simulate(path, out=tmp_path / "more")
+
+
+def test_weights_outside_of_the_bounds_of_a_plasticity_are_said(tmp_path: Path) -> None:
+    """Its first update brings them to the edge. Must fail when a run does not ask (tried)."""
+    model = _model(tmp_path)
+    model.write_text(model.read_text().replace("w_max = 0.2", "w_max = 0.05"))
+    said = r"'exc->exc': (\d+) of \1 initial weights were outside of Bounds\(lower=0.0, upper=0.05\)"
+    with pytest.warns(UsageWarning, match=said):
+        run = neurosbd.simulate(model, out=tmp_path / "run")
+    assert run.trace["exc->exc.weight"][-1].max() <= 0.05 and any(re.search(said, w) for w in run.result["warnings"])
+
+
+def test_a_connection_without_synapses_has_none_to_record(tmp_path: Path) -> None:
+    """A list of them is empty. Must fail when a file is laid out for no number (tried)."""
+    model, none = _model(tmp_path), r"'exc->exc': none of 64 pairs is joined"
+    model.write_text(model.read_text().replace("sparsity = 0.5", 'sparsity = 0.9999, storage = "sparse"'))
+    everywhere = {"record.signals": ["*.weight", "*.spikes"]}
+    with pytest.warns(UsageWarning, match=none):
+        run = neurosbd.simulate(model, out=tmp_path / "run", settings=everywhere)
+    assert [name for name in run.trace.names if name.endswith("weight")] == ["source->exc.weight"]
+    with pytest.warns(UsageWarning, match=none), pytest.raises(UsageError, match="'exc->exc' has no weight"):
+        neurosbd.simulate(model, out=tmp_path / "other")

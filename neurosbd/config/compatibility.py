@@ -290,7 +290,7 @@ def _check_readout(experiment: Experiment, data: Dataset) -> None:
     try:  # options of the loss, such as a weight per class, and whatever a user's own may raise
         loss.per_example(torch.zeros(len(some), needed), some)
     except UsageError as problem:
-        raise UsageError(f"{definition.name}: loss '{definition.loss.kind}': {problem}") from None
+        raise UsageError(f"{definition.name}: loss '{definition.loss_name}': {problem}") from None
 
 
 def _likely_labels(data: Dataset) -> str:

@@ -79,6 +79,7 @@ class FreeSession:
         self.optimizer = experiment.optimizer.build(groups) if plastic else None
         if self.learner is not None:
             self.learner.optimizer = self.optimizer
+            self.learner.say_outside()
         sizes = {name: population.size for name, population in network.populations.items()}
         given = [*others(experiment.stimulations), *silence(experiment)]
         try:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from neurosbd.errors import UsageError
+from neurosbd.errors import UsageError, warn
 from neurosbd.files.checkpoints import StateDict
 from neurosbd.learning.batch import START, Batch, BatchResult, Progress, check_start
 from neurosbd.learning.events import DirectUpdate, direct_updates
@@ -69,6 +69,22 @@ class Learner:
         self._direct_updates: Mapping[str, DirectUpdate] = {}  # that the last batch made, within bounds
         self.optimizer: torch.optim.Optimizer | None = None  # that applies the gradients; None: not said
         self._reminders = Reminders(network, rule.acts_after_step or bool(self._limits), rule.schedules())
+
+    @torch.no_grad()
+    def say_outside(self) -> None:
+        """Warn of weights outside of the bounds of their plasticity, where its first update would bring them."""
+        for name, held in self._limits.items():
+            weight, present = self.network.weights[name], self.network.present(self.network.connections[name])
+            within = weight.clone()
+            held.apply(within)
+            there = torch.ones_like(weight) if present is None else present
+            moved = int((~torch.isclose(weight, within) & (there > 0)).sum())
+            if moved:
+                warn(
+                    f"connection '{name}': {moved:,} of {int(there.sum()):,} initial weights were outside of "
+                    f"{held.constraint}, which its plasticity has; its first update brings them to the edge. Choose "
+                    f"an initialiser whose weights lie within, or other bounds"
+                )
 
     def __repr__(self) -> str:
         parts = [type(part).__name__ for items in self.rule.parts().values() for part in items]

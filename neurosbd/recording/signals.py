@@ -234,6 +234,8 @@ def places(what: str, kind: SignalKind, recorded: Recorded) -> list[str]:
         "hebbian": lambda: plastic,
         "projection": lambda: [name for name in network.incoming if name in recorded.projections()],
     }
+    if what in found and kind.of == "connection":
+        return [name for name in found[what]() if network.weights[name].numel()]  # a list of no synapse has none
     if what in found:
         return found[what]()
     return [name for name in network.incoming if what in fields(network, name)]

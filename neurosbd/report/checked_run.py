@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from neurosbd.errors import UsageError
-from neurosbd.files.parsing import JsonTable
 from neurosbd.files.writing import legal_path
 from neurosbd.runs.directory import holds_run, runs_in
 from neurosbd.runs.run import CONFIG, METRICS, RESULT, TRACE, Run, open_run
@@ -20,12 +19,7 @@ class Untraced(Trace):
         self.contents = Contents(clocks=(), series=(), dt=1.0, batch_size=1, steps=1)
         self.rows = []
         self._series = {}
-        self._config: JsonTable = run.config
-
-    @property
-    def config(self) -> JsonTable:
-        """Everything that was resolved for the run."""
-        return self._config
+        vars(self)["config"] = run.config
 
     def close(self) -> None:
         """Nothing is open."""

@@ -80,6 +80,7 @@ class Session:
         self.learner = _learner(experiment, ranks)
         check_sharing(experiment, self.learner, ranks)
         check_optimizer(experiment)
+        self.learner.say_outside()
         self.optimizer = experiment.optimizer.build(parameter_groups(self.network, experiment, self.learner))
         self.learner.optimizer = self.optimizer
         self.update = Update(self.optimizer, training.clip_norm)
