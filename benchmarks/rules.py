@@ -161,6 +161,8 @@ def trained(measured: Measured, model: str, file: str | Path, rule: str, epochs:
             run = neurosbd.fit(
                 file, rule=rule, recipe="standard", seed=seed, settings=settings, out=Path(scratch) / "run"
             )
+            if run.result["status"] != "finished":
+                sys.exit(f"{model}, {rule} seed {seed}: stopped, so that nothing of it is kept")
             test = run.metrics[-1]["test_accuracy"]
         except neurosbd.UsageError as problem:
             if rule == "bp":  # which any network and all data will do for
