@@ -106,10 +106,10 @@ FAILURES = [
      r"shape \[3, 3, 2, 2\], not that of the drive, \[3, 4, 2, 2\]\. Check it: .* neurons narrow"),
     ("population.hidden1.neuron=triple", r"population 'hidden1': neurons/triple breaks its contract"),
     ("rule.neuromodulator=slim", r"population 'hidden1': neuromodulators/slim breaks its contract: The third factor "
-     r"has shape \[7, 5\].*\. Check it: .* neuromodulators slim .*No epoch was finished in "),
+     r"has shape \[7, 5\].*\. Check it: .* neuromodulators slim .*There is no checkpoint yet in "),
     ("rule.plasticity=cut", r"connection 'input->hidden1': plasticities/cut breaks its contract: The gradient"),
     ("rule=dying", r"connection 'input->hidden1': Dying \(plasticities\) failed at parts\.py:62 .*'error'\)\. "
-     r"Check it: python -m neurosbd\.testing rules dying --plugin .*parts\.py\. No epoch"),
+     r"Check it: python -m neurosbd\.testing rules dying --plugin .*parts\.py\. There is no checkpoint"),
 ]  # fmt: skip
 
 

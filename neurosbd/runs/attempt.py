@@ -31,7 +31,6 @@ class Attempt:
         loggers: told how it begins.
         interrupt: what may stop it.
         close: writes result.json with a status and a reason, and gives the run.
-        unit: what is not through before the first checkpoint, such as an epoch.
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class Attempt:
         loggers: Loggers,
         interrupt: Interrupt,
         close: Callable[[str, str | None], Run],
-        unit: str,
     ) -> None:
         self.path, self.session, self.loggers, self.interrupt = path, session, loggers, interrupt
-        self._close, self.unit = close, unit
+        self._close = close
 
     def run(self, start: Event, work: Callable[[], None], over: Callable[[], bool]) -> Run:
         """Work to the end, or to an interrupt or a failure.
@@ -106,4 +104,4 @@ class Attempt:
 
     def _kept(self) -> str:
         there = (self.path / CHECKPOINT).exists()
-        return f"{'The last checkpoint is kept' if there else f'No {self.unit} was finished'} in {self.path}"
+        return f"{'The last checkpoint is kept' if there else 'There is no checkpoint yet'} in {self.path}"

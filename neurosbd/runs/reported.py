@@ -108,7 +108,7 @@ class ReportedRun:
 
     def run(self) -> Run:
         """Go on to the end, or to an interrupt or a failure, see `Attempt.run`."""
-        attempt = Attempt(self.path, self.session, self.loggers, self.interrupt, self._close, "report")
+        attempt = Attempt(self.path, self.session, self.loggers, self.interrupt, self._close)
         exactly = deterministic_algorithms() if self.session.definition.training.deterministic else nullcontext()
         with exactly:
             return attempt.run({**self.start, "metrics": tuple(self.metrics)}, self._go_on, lambda: _over(self.session))

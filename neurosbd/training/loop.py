@@ -111,7 +111,7 @@ class Training:
         self.start = start
         self.loggers = loggers
         self.interrupt = interrupt
-        self.attempt = Attempt(path, session, loggers, interrupt, self._close, "epoch")
+        self.attempt = Attempt(path, session, loggers, interrupt, self._close)
         self.metrics = [_judged(m, session) for m in open_run(path).metrics if m["epoch"] <= session.epoch]
         lacking = next((m["epoch"] for m in self.metrics if self.merit is not None and self.merit not in m), None)
         if lacking is not None:
