@@ -13,12 +13,13 @@ import neurosbd
 from neurosbd.errors import UsageError
 from neurosbd.report.analyses import Outcome, chosen, run_analysis
 
+RECORDED = '"*.spikes", "source->cell.weight", "source->cell (steady).weight"'
 MODEL = """
 simulation = { duration = "1.5 s", report = "50 ms" }
 stimulus = [{ population = "source", kind = "poisson", rate = "40 Hz" }]
 rule.kind = "stdp"
 rule.plasticity.window = { a_plus = 1e-4, a_minus = 1.2e-4, tau_plus = "10 ms", tau_minus = "20 ms" }
-record = { signals = ["*.spikes", "source->cell.weight", "source->cell (steady).weight"] }
+record = { signals = [RECORDED] }
 [[connection]]
 pre = "source"
 post = "cell"
@@ -36,7 +37,7 @@ weight = { kind = "normal", mean = 0.2, std = 0.02 }
 [population]
 source = { size = [40], neuron = "relay" }
 cell = { size = [8], neuron = { kind = "lif", tau_mem = "20 ms" } }
-"""
+""".replace("RECORDED", RECORDED)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,7 @@ def test_windows_of_listed_synapses_and_of_drawn_delays(tmp_path: Path) -> None:
     matrix, or when all delays are taken for the shortest (tried: all three).
     """
     listed = MODEL.replace("sparsity = 0.2", 'sparsity = 0.2\nlabel = "listed"\nstorage = "sparse"')
-    start = listed.index("[[connection]]")
+    start = listed.rindex("[[connection]]")  # of the one that learns
     stop = listed.index("[population]")
     drawn = listed[start:stop].replace('"listed"', '"drawn"').replace(
         "delay = 3", 'delay = { kind = "uniform", low = "1 ms", high = "4 ms" }'
@@ -189,7 +190,7 @@ def test_windows_of_listed_synapses_and_of_drawn_delays(tmp_path: Path) -> None:
         + 'plasticity.kind = "spike_timing"\nplasticity.window = { a_plus = 0.0, a_minus = 0.0 }\n'
     )
     record = '"*.spikes", "*.weight"'
-    text = (listed[:stop] + drawn + still + listed[stop:]).replace('"*.spikes", "source->cell.weight"', record)
+    text = (listed[:stop] + drawn + still + listed[stop:]).replace(RECORDED, record)
     (tmp_path / "own.toml").write_text(text)
     run = neurosbd.simulate(tmp_path / "own.toml", out=tmp_path / "run")
     found = next(run_analysis(each, run) for each in chosen(()) if each.name == "stdp_window")
