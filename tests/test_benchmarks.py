@@ -126,14 +126,15 @@ def test_equal_time_is_as_many_epochs_as_the_ratio_of_steps_allows(script: Any) 
 
 def test_measurements_of_rules_go_on_in_their_file(script: Any, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """What is there is not run again, whatever is asked for; seeds come one after another, and a file of other
-    settings is refused. Must fail when a run is looked up by its rule alone (tried)."""
-    rules, ran = script("rules"), []
+    settings is refused, and nothing is kept of a training that is stopped. Must fail when a run is looked up by its
+    rule alone, or when a stopped one is kept (tried, both)."""
+    rules, ran, status = script("rules"), [], "finished"
 
     def fit(model: Any, rule: str, seed: int, settings: Any, **other: Any) -> Any:
         ran.append((Path(model).stem, rule, settings["training.epochs"], seed))
         if rule == "dfa" and seed == 1:
             raise neurosbd.RunError("it went to infinity")
-        return argparse.Namespace(metrics=[{"test_accuracy": 0.5 + 0.1 * seed}])
+        return argparse.Namespace(metrics=[{"test_accuracy": 0.5 + 0.1 * seed}], result={"status": status})
 
     monkeypatch.setattr(rules.neurosbd, "fit", fit)
     kept = rules.Measured(tmp_path / "kept.json", [])
@@ -158,6 +159,10 @@ def test_measurements_of_rules_go_on_in_their_file(script: Any, tmp_path: Path, 
     rules.show(again, 4)
     shown = capsys.readouterr().out
     assert "55.0 +- 7.1" in shown and "1 of 2 failed" in shown
+    status, options.seeds = "interrupted", [2]
+    with pytest.raises(SystemExit, match="nothing of it is kept"):
+        rules.measure(again, options, 4)
+    assert {each.seed for each in again.accuracies} == {0, 1}
     with pytest.raises(SystemExit, match="name another file"):
         rules.Measured(tmp_path / "kept.json", ["training.epochs=2"]).read()
 
