@@ -480,13 +480,15 @@ def test_the_page_of_a_free_run_shows_its_whole_time_and_no_loss(tmp_path: Path)
     assert "loss" not in str(run._repr_html_())
 
 
-@pytest.mark.parametrize("plasticity", ["triplet", "symmetric_inhibitory", "oja"])
+@pytest.mark.parametrize(
+    "plasticity", ['"triplet"', '{{ kind = "symmetric_inhibitory", w_min = 0.0, w_max = 1.0 }}', '"oja"']
+)
 def test_what_each_plasticity_follows_goes_on_after_a_stop(tmp_path: Path, plasticity: str) -> None:
     """Onto an input that is stimulated, with a delay. Must fail when what they follow begins anew (tried)."""
     network = NETWORK.replace('pre = "source"', 'pre = "input", delay = 3').replace("plastic = false", "plastic = true")
     network = network.replace('source = { size = [6], neuron = "relay" }', "input = { size = [6] }")
     head = HEAD.replace('"source"', '"input"').replace('"stdp"', '"local", neuromodulator = "none"')
-    head = head.split("plasticity =")[0] + f'plasticity = "{plasticity}" }}}}\n'
+    head = head.split("plasticity =")[0] + f"plasticity = {plasticity} }}}}\n"
     path, states = _model(tmp_path, head=head, network=network), []
     for stop in (100, 70):
         session = FreeSession(load_model(path).build(), torch.device("cpu"))
