@@ -233,7 +233,7 @@ def test_units_win_at_drawn_positions_alone() -> None:
     places = {(int(b), int(p)) for b, p in zip(found.example, found.place, strict=True)}
     assert places == {(0, 0), (0, 2), (1, 1), (1, 3)}
 
-    learner, part = (made(maps(neuron=LearnedThreshold(0.1)), **ADAPTING) for _ in range(2))
+    learner, part = (made(maps(neuron=LearnedThreshold(0.1)), **ADAPTING | {"lowest_threshold": 0.1}) for _ in range(2))
     step = torch.zeros(6, 2, 6, 6, dtype=torch.int64)
     seen: list[Tensor] = []
     among = LateralInhibition.among
@@ -287,11 +287,14 @@ def test_learned_thresholds_are_those_of_the_network() -> None:
     ],
 )
 def test_adaptation_that_makes_no_sense_is_refused(constants: dict[str, Any], message: str) -> None:
-    """With the constant, and the neuron that would do."""
+    """With the constant, and the neuron that would do. Must fail when thresholds that start below the lowest are lifted
+    to it by the first winner (tried)."""
     with pytest.raises(ValueError, match=message):
         made(maps(), **constants)
     with pytest.raises(ValueError, match="one channel"):
         made(maps(channels=1, neuron=LearnedThreshold()), threshold_rate=0.5)
+    with pytest.raises(ValueError, match=r"thresholds of 0\.5, below rule.lowest_threshold = 1; raise its v_threshold"):
+        made(maps(channels=2, neuron=LearnedThreshold(0.5)), threshold_rate=0.5)
     with pytest.raises(ValueError, match="v_threshold must be a positive number"):
         LearnedThreshold(0.0)
 

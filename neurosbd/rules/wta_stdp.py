@@ -66,6 +66,12 @@ class WinnerSTDP(FirstSpikeRule):
                 f"population '{name}': has one channel, and thresholds move by who wins of several; give it more "
                 f"channels, or set rule.threshold_rate = 0"
             )
+        lowest, (there,) = self.adaptation.lowest_threshold, network.moments(name)
+        if (there.float() < lowest).any():  # or the first winner would lift them there without a word
+            raise ValueError(
+                f"population '{name}': has thresholds of {float(there.min()):g}, below rule.lowest_threshold = "
+                f"{lowest:g}; raise its v_threshold, or lower lowest_threshold"
+            )
 
     def begin(self, network: Network, loss: Loss | None, generator: torch.Generator) -> TensorState:
         """By what positions are drawn, how many batches there have been, and how much thresholds move."""
